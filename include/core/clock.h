@@ -1,0 +1,34 @@
+/* Guest time and timers: the only clock a device may read. Implemented in runtime/time.c.
+ * Guest time is CLOCK_MONOTONIC minus its value at power-on, so every chip agrees with every other and with the host.
+ * Timers fire on the vCPU thread, between guest blocks. */
+#ifndef CORE_CLOCK_H
+#define CORE_CLOCK_H
+#include "core/types.h"
+
+struct clock;
+
+struct timer {
+    struct clock *clk;
+    void (*fn)(void *arg);
+    void *arg;
+    u64 deadline; /* guest ns */
+    bool armed;
+    struct timer *next; /* the clock's list, by deadline */
+};
+
+u64 clock_now(const struct clock *c);       /* guest ns since power-on */
+u64 clock_wall_ns(const struct clock *c);   /* UTC in ns since 1970, for the RTC */
+void timer_init(struct timer *t, struct clock *c, void (*fn)(void *), void *arg);
+void timer_arm(struct timer *t, u64 deadline_ns); /* absolute; re-arms if armed; a past deadline fires at once (soon) */
+void timer_cancel(struct timer *t);
+
+/* For the owner of the clock (and for tests, which make one whose time they set). */
+MUST_CHECK int clock_new(struct clock **out);
+void clock_free(struct clock *c);
+void clock_set_manual(struct clock *c, u64 now_ns); /* from now on time is what the test says */
+u64 clock_next_deadline(const struct clock *c);     /* guest ns, UINT64_MAX if no timer is armed */
+void clock_run_due(struct clock *c);                /* fires all timers that are due */
+/* Called whenever the earliest deadline changes, so that the owner can arm the host's alarm. */
+void clock_on_deadline(struct clock *c, void (*fn)(void *arg, u64 deadline_ns), void *arg);
+
+#endif

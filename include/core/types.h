@@ -1,0 +1,48 @@
+/* The vocabulary of every file: fixed-width scalars, guest address types, and the two ways of insisting.
+ *
+ * laddr  a guest linear address (after segmentation, before paging): always 32 bits.
+ * paddr  a guest physical address: up to 36 bits with PAE, so 64-bit storage.
+ *
+ * BUG_ON is for our own mistakes only. It prints where and what, and stops the process, in every build:
+ * an assertion that vanishes from release builds would hide exactly the failures that guests can reach. */
+#ifndef CORE_TYPES_H
+#define CORE_TYPES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef uint8_t u8;
+typedef uint16_t u16;
+typedef uint32_t u32;
+typedef uint64_t u64;
+typedef int8_t s8;
+typedef int16_t s16;
+typedef int32_t s32;
+typedef int64_t s64;
+
+typedef u32 laddr;
+typedef u64 paddr;
+
+#define MUST_CHECK __attribute__((warn_unused_result))
+#define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
+#define UNUSED __attribute__((unused))
+#define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+#define BUG_ON(cond)                                                                             \
+    do {                                                                                         \
+        if (unlikely(cond)) {                                                                    \
+            fprintf(stderr, "transvisor: BUG at %s:%d: %s\n", __FILE__, __LINE__, #cond);        \
+            abort();                                                                             \
+        }                                                                                        \
+    } while (0)
+
+#define PAGE_SHIFT 12
+#define PAGE_SIZE 4096u
+#define PAGE_MASK 0xfffff000u
+
+#endif
