@@ -116,6 +116,30 @@ struct intc_ops;
 #define TLB_TABLE_BYTES ((u64)TLB_PAGES * 8 * 16)
 enum tlb_kind { TLB_SUP_R, TLB_SUP_W, TLB_USER_R, TLB_USER_W, TLB_KINDS };
 
+enum exit_reason {
+#define EXIT(name, text) EXIT_##name,
+#include "core/exits.def"
+#undef EXIT
+};
+enum callout {
+#define CALLOUT(name, text) CALLOUT_##name,
+#include "core/callouts.def"
+#undef CALLOUT
+    CALLOUT_COUNT
+};
+#define CALLOUTS_MAX 8
+_Static_assert(CALLOUT_COUNT <= CALLOUTS_MAX, "grow CALLOUTS_MAX");
+/* CALLOUT_TLB's r9d: access size in bytes, and which table missed. */
+#define TLB_DESC(size, kind) ((size) | (kind) << 8)
+
+/* One entry of a jump cache: indexed by the low 16 bits of the target EIP. */
+struct jump_entry {
+    u32 neg_eip; /* minus the EIP: adding the EIP gives zero on a hit, without touching flags */
+    u32 pad;
+    void *code;
+};
+#define JUMP_ENTRIES 65536u
+
 struct cpu {
     /* Hot: within disp8 of R15. */
     u32 gpr[8];
@@ -127,6 +151,12 @@ struct cpu {
     u32 fpu_hot;         /* 1: the guest's x87/SSE state is in the host's registers, not in fx */
     u8 iflag, cpl, intr_shadow /* 1: the next instruction runs before any interrupt (STI, MOV SS) */, halted;
     volatile u32 kick;   /* set by a signal handler or another thread: go to the dispatcher at the next block boundary */
+    u32 sse_hot;         /* fpu_hot and CR4.OSFXSR */
+    void *jump_cache;    /* what R13 must be: the present privilege class's jump cache, or the all-miss one */
+    void *callouts[CALLOUTS_MAX]; /* by enum callout */
+    u64 exit_arg;        /* see exits.def */
+    u64 host_rsp;        /* rt_enter()'s frame */
+    u64 scratch[4];      /* for enter_x64.S */
 
     u32 mode;            /* enum mode_key, kept up to date by cpu_update_mode() */
     u32 seg_complex[S_COUNT]; /* nonzero: translated code may not access through this segment without a check it does not have:
