@@ -1,0 +1,126 @@
+#!/bin/sh
+# Fetches the whole-guest tests' images: Debian 12's i386 kernels and static busybox, as Debian ships them.
+#
+# Works in a private apt state, so that neither root nor a change of the system's architecture list is needed.
+# Everything lands in ${TRANSVISOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/transvisor}; a second run finds it there
+# and touches no network (--refresh asks the archive again). One index of the archive may fail to refresh, so the
+# update is best effort and the download is the check.
+# Prints, and writes to paths.env there: KERNEL_686, KERNEL_686_PAE, KERNEL_RT_686_PAE, BUSYBOX.
+# Usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox ...]      (default: all four)
+set -eu
+
+cache=${TRANSVISOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/transvisor}
+mirror=${TRANSVISOR_MIRROR:-http://deb.debian.org/debian}
+security=${TRANSVISOR_SECURITY_MIRROR:-http://deb.debian.org/debian-security}
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+refresh=no
+
+die() { echo "fetch.sh: $*" >&2; exit 1; }
+
+wanted=
+for arg in "$@"; do
+    case $arg in
+    --refresh) refresh=yes ;;
+    686|686-pae|rt-686-pae|busybox) wanted="$wanted $arg" ;;
+    *) echo "usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox ...]" >&2; exit 2 ;;
+    esac
+done
+[ -n "$wanted" ] || wanted="686 686-pae rt-686-pae busybox"
+
+for tool in apt-get apt-cache dpkg-deb; do
+    command -v $tool >/dev/null || die "needs $tool (a Debian or Ubuntu system)"
+done
+mkdir -p "$cache" || die "cannot create $cache"
+cache=$(cd "$cache" && pwd)
+new=$cache/new.$$
+trap 'rm -rf "$new"' EXIT
+trap 'exit 1' HUP INT TERM
+
+# The file that name $1 stands for, if it has been fetched: the newest version where there are several.
+found() {
+    case $1 in
+    busybox) ls "$cache"/busybox/bin/busybox 2>/dev/null || true ;;
+    *) ls "$cache/kernel-$1"/boot/vmlinuz-6.1.0-*-"$1" 2>/dev/null | sort -V | tail -n 1 ;;
+    esac
+}
+
+apt_ready=no
+apt_setup() {
+    [ $apt_ready = no ] || return 0
+    mkdir -p "$cache/apt/lists/partial" "$cache/apt/cache/archives/partial" "$cache/apt/etc/sources.d" \
+             "$cache/apt/etc/apt.conf.d" "$cache/apt/etc/preferences.d"
+    : > "$cache/apt/status"
+    signed=
+    [ ! -r $keyring ] || signed="[signed-by=$keyring] "
+    {
+        echo "deb ${signed}$mirror bookworm main"
+        echo "deb ${signed}$mirror bookworm-updates main"
+        echo "deb ${signed}$security bookworm-security main"
+    } > "$cache/apt/etc/sources.list"
+    # Only what leads to the network is taken from the system's settings: a proxy.
+    {
+        echo "Dir::State \"$cache/apt\";"
+        echo "Dir::State::Lists \"$cache/apt/lists\";"
+        echo "Dir::State::status \"$cache/apt/status\";"
+        echo "Dir::Cache \"$cache/apt/cache\";"
+        echo "Dir::Etc::SourceList \"$cache/apt/etc/sources.list\";"
+        echo "Dir::Etc::SourceParts \"$cache/apt/etc/sources.d\";"
+        echo "Dir::Etc::PreferencesParts \"$cache/apt/etc/preferences.d\";"
+        echo 'APT::Architecture "i386";'
+        echo 'APT::Architectures { "i386"; };'
+        echo 'APT::Get::List-Cleanup "false";'
+        echo 'APT::Sandbox::User "";'
+        echo 'Acquire::Languages "none";'
+        echo 'Acquire::Retries "3";'
+    } > "$cache/apt/apt.conf"
+    APT_CONFIG=$cache/apt/apt.conf
+    export APT_CONFIG
+    apt-get -q update >"$cache/apt/update.log" 2>&1 ||
+        echo "fetch.sh: apt-get update was not wholly successful (see $cache/apt/update.log); going on" >&2
+    apt_ready=yes
+}
+
+# Downloads package $1 and unpacks it into $cache/$2, which appears complete or not at all.
+fetch_package() {
+    apt_setup
+    rm -rf "$new" && mkdir "$new"
+    echo "fetch.sh: fetching $1" >&2
+    (cd "$new" && apt-get -q download "$1" >&2) || die "cannot download $1:i386 from $mirror"
+    deb=$(ls "$new"/*.deb 2>/dev/null | head -n 1)
+    [ -n "$deb" ] || die "the download of $1 left no package behind"
+    mkdir "$new/root"
+    dpkg-deb -x "$deb" "$new/root" || die "cannot unpack $deb"
+    # A kernel package is mostly modules, which the tests do not use.
+    rm -rf "$new/root/lib/modules" "$new/root/usr/share"
+    rm -rf "${cache:?}/$2" && mv "$new/root" "$cache/$2"
+    rm -rf "$new"
+}
+
+# The newest kernel package of flavour $1. Signed and unsigned builds hold the same kernel; plain i386 names are signed.
+newest_kernel() {
+    apt-cache pkgnames linux-image-6.1.0- | grep -E "^linux-image-6\.1\.0-[0-9]+-$1\$" | sort -V | tail -n 1
+}
+
+for name in $wanted; do
+    if [ $refresh = no ] && [ -n "$(found "$name")" ]; then continue; fi
+    case $name in
+    busybox) fetch_package busybox-static busybox ;;
+    *)
+        apt_setup
+        package=$(newest_kernel "$name")
+        [ -n "$package" ] || die "the i386 archive lists no linux-image-6.1.0-*-$name"
+        fetch_package "$package" "kernel-$name"
+        ;;
+    esac
+    [ -n "$(found "$name")" ] || die "the package for $name does not hold the file it should"
+done
+
+# Written anew each time, from what is there, and put in place in one step: several tests may run this at once.
+paths=$cache/paths.env.$$
+: > "$paths"
+for pair in KERNEL_686=686 KERNEL_686_PAE=686-pae KERNEL_RT_686_PAE=rt-686-pae BUSYBOX=busybox; do
+    file=$(found "${pair#*=}")
+    [ -z "$file" ] || echo "${pair%%=*}='$file'" >> "$paths"
+done
+mv "$paths" "$cache/paths.env"
+cat "$cache/paths.env"
