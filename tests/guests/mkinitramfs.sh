@@ -1,0 +1,82 @@
+#!/bin/sh
+# Packs Debian's static i386 busybox and one of the inits of tests/guests/init/ into an initramfs.
+#
+#   shell   busybox init, a root shell on ttyS0; `poweroff` works
+#   boot    prints a marker and powers off: how long a boot takes
+#   script  runs tests/guests/init/selftest.sh and reports dmesg: compared with the same run on the host
+#   bench   runs every program given with --add whose name begins with bench_
+#
+# Needs neither root nor cpio: the busybox that is packed does the packing (i386 code runs natively here), and
+# /dev/console comes from the initramfs that every kernel has built in.
+# Usage: mkinitramfs.sh [--compress none|gzip] [--busybox FILE] [--add FILE]... VARIANT OUTPUT
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+cache=${TRANSVISOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/transvisor}
+compress=none
+busybox=
+
+die() { echo "mkinitramfs.sh: $*" >&2; exit 1; }
+usage() {
+    echo "usage: mkinitramfs.sh [--compress none|gzip] [--busybox FILE] [--add FILE]... shell|boot|script|bench OUTPUT" >&2
+    exit 2
+}
+
+stage=$(mktemp -d)
+trap 'rm -rf "$stage"' EXIT
+trap 'exit 1' HUP INT TERM
+root=$stage/root
+mkdir -p "$root/bin" "$root/dev" "$root/etc" "$root/proc" "$root/sys" "$root/tmp" "$root/root"
+
+while [ $# -gt 2 ]; do
+    case $1 in
+    --compress) compress=$2 ;;
+    --busybox) busybox=$2 ;;
+    --add) install -m 755 "$2" "$root/bin/" || die "cannot add $2" ;;
+    *) usage ;;
+    esac
+    shift 2
+done
+[ $# -eq 2 ] || usage
+variant=$1
+output=$2
+[ -f "$here/init/$variant" ] || usage
+case $compress in none | gzip) ;; *) usage ;; esac
+
+if [ -z "$busybox" ]; then
+    [ -r "$cache/paths.env" ] || die "no busybox: run tests/guests/fetch.sh first"
+    . "$cache/paths.env"
+    busybox=${BUSYBOX:-}
+fi
+[ -x "$busybox" ] || die "not an executable busybox: '$busybox'"
+
+install -m 755 "$busybox" "$root/bin/busybox"
+ln -s bin "$root/sbin"
+for applet in $("$busybox" --list); do
+    [ "$applet" = busybox ] || ln -s busybox "$root/bin/$applet"
+done
+echo 'root:x:0:0:root:/root:/bin/sh' > "$root/etc/passwd"
+echo 'root:x:0:' > "$root/etc/group"
+
+case $variant in
+shell)
+    ln -s bin/busybox "$root/init"           # started as /init, busybox is init
+    install -m 755 "$here/init/shell" "$root/etc/rc"
+    install -m 644 "$here/init/inittab" "$root/etc/inittab"
+    ;;
+script)
+    install -m 755 "$here/init/script" "$root/init"
+    install -m 755 "$here/init/selftest.sh" "$root/bin/selftest.sh"
+    ;;
+*)
+    install -m 755 "$here/init/$variant" "$root/init"
+    ;;
+esac
+
+# Sorted, owned by root: the same input gives the same archive, file times excepted.
+(cd "$root" && "$busybox" find . | LC_ALL=C sort | "$busybox" cpio -o -H newc -R 0:0 2>"$stage/log") > "$stage/cpio" ||
+    die "packing failed: $(cat "$stage/log")"
+case $compress in
+none) mv "$stage/cpio" "$output" ;;
+gzip) gzip -9n < "$stage/cpio" > "$output" ;;
+esac
