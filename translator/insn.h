@@ -103,7 +103,7 @@ enum modrm_form { MR_NONE, MR_ANY, MR_MEM, MR_REG };         /* has no ModRM; an
 
 struct insn_row {
     const char *name;     /* the id, for dumps and tests */
-    const char *mnemonic; /* lower case */
+    const char *mnemonic; /* the name of its op, upper case as in the manual */
     u8 map, pfx, opcode, count; /* opcode..opcode+count-1 (count 8 for Z forms, 16 for cc) */
     s8 ext;               /* ModRM.reg must be this (-1: any) */
     s8 rm;                /* ModRM.rm must be this, register form (-1: any): x87 and 0F 01 groups */
