@@ -1,0 +1,299 @@
+/* Owns code memory and the blocks in it: allocation, look-up by key, pages, retirement and revival, eviction.
+ *
+ *   I1  Code is written through rw and executed through rx; no mapping is both.            [xl_new]
+ *   I2  arena[0..nblocks) is in order of host_off, so a host pc finds its block by bisection. [xl_commit]
+ *   I3  A block on the hash is LIVE or RETIRED; only a LIVE one has links or a jump-cache entry. [xl_retire_block]
+ *   I4  page->live counts the LIVE blocks on the page's list.
+ *
+ * Eviction is total: the cache is used as a bump allocator and dropped as a whole when it is full. A finer scheme would
+ * have to unlink what it drops block by block; a full cache is rare enough that the simple rule wins. */
+#define _GNU_SOURCE
+#include "translator/xl.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+/* A block takes at least this much of the cache, so this bounds the number of block records. */
+#define MIN_BLOCK_BYTES 96
+
+static void *map_lazily(u64 bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+int xl_new(struct xl **out, const struct xl_config *cfg)
+{
+    struct xl *xl = calloc(1, sizeof *xl);
+    if (!xl) return -ENOMEM;
+    xl->cfg = *cfg;
+    xl->cfg.cache_bytes = (cfg->cache_bytes + PAGE_SIZE - 1) & ~(u64)(PAGE_SIZE - 1);
+    xl->rw = xl->rx = MAP_FAILED;
+    int err = -ENOMEM;
+    xl->fd = memfd_create("transvisor-code", MFD_CLOEXEC);
+    if (xl->fd < 0 || ftruncate(xl->fd, (off_t)xl->cfg.cache_bytes) < 0) goto fail_errno;
+    xl->rw = mmap(NULL, xl->cfg.cache_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, xl->fd, 0);
+    if (xl->rw == MAP_FAILED) goto fail_errno;
+    xl->rx = mmap(NULL, xl->cfg.cache_bytes, PROT_READ | PROT_EXEC, MAP_SHARED, xl->fd, 0);
+    if (xl->rx == MAP_FAILED) goto fail_errno;
+    xl->max_blocks = (u32)(xl->cfg.cache_bytes / MIN_BLOCK_BYTES);
+    xl->arena = map_lazily((u64)xl->max_blocks * sizeof *xl->arena);
+    xl->hash = map_lazily(sizeof *xl->hash << XL_HASH_BITS);
+    xl->pages = map_lazily(sizeof *xl->pages << XL_PAGE_BITS);
+    if (!xl->arena || !xl->hash || !xl->pages) goto fail;
+    for (unsigned i = 0; i < XL_JC_COUNT; i++) {
+        xl->jc[i] = map_lazily(sizeof(struct jump_entry) * JUMP_ENTRIES);
+        if (!xl->jc[i]) goto fail;
+        xl->jc[i][0].neg_eip = 1; /* an empty entry matches no EIP of its index; 0 would match EIP 0 */
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        xl->jc_list[i] = map_lazily(sizeof(u16) * JUMP_ENTRIES);
+        xl->jc_pages[i] = map_lazily(TLB_PAGES / 8);
+        if (!xl->jc_list[i] || !xl->jc_pages[i]) goto fail;
+    }
+    *out = xl;
+    return 0;
+fail_errno:
+    err = -errno;
+fail:
+    xl_free(xl);
+    return err;
+}
+
+static void unmap(void *p, u64 bytes)
+{
+    if (p && p != MAP_FAILED) munmap(p, bytes);
+}
+
+static void free_pages(struct xl *xl)
+{
+    for (unsigned i = 0; i < 1u << XL_PAGE_BITS; i++)
+        while (xl->pages[i]) {
+            struct code_page *pg = xl->pages[i];
+            xl->pages[i] = pg->next;
+            free(pg);
+        }
+}
+
+void xl_free(struct xl *xl)
+{
+    if (!xl) return;
+    if (xl->pages) free_pages(xl);
+    unmap(xl->rw, xl->cfg.cache_bytes);
+    unmap(xl->rx, xl->cfg.cache_bytes);
+    if (xl->fd >= 0) close(xl->fd);
+    unmap(xl->arena, (u64)xl->max_blocks * sizeof *xl->arena);
+    unmap(xl->hash, sizeof *xl->hash << XL_HASH_BITS);
+    unmap(xl->pages, sizeof *xl->pages << XL_PAGE_BITS);
+    for (unsigned i = 0; i < XL_JC_COUNT; i++) unmap(xl->jc[i], sizeof(struct jump_entry) * JUMP_ENTRIES);
+    for (unsigned i = 0; i < 2; i++) {
+        unmap(xl->jc_list[i], sizeof(u16) * JUMP_ENTRIES);
+        unmap(xl->jc_pages[i], TLB_PAGES / 8);
+    }
+    free(xl->soft.slot);
+    free(xl);
+}
+
+struct xl_usage xl_usage(const struct xl *xl)
+{
+    return (struct xl_usage){ xl->cfg.cache_bytes, xl->used, xl->nblocks, (u64)xl->nblocks * sizeof(struct block) };
+}
+
+/* ---- look-up ---- */
+
+static unsigned block_slot(laddr eip, paddr pa, u32 mode)
+{
+    u64 h = (pa ^ ((u64)eip << 20) ^ ((u64)mode << 44)) * 0x9e3779b97f4a7c15ull;
+    return (unsigned)(h >> (64 - XL_HASH_BITS));
+}
+
+static unsigned page_slot(u64 pfn) { return (unsigned)((pfn * 0x9e3779b97f4a7c15ull) >> (64 - XL_PAGE_BITS)); }
+
+struct block *xl_find(struct xl *xl, laddr eip, paddr pa, u32 mode)
+{
+    for (struct block *b = xl->hash[block_slot(eip, pa, mode)]; b; b = b->hash_next)
+        if (b->eip == eip && b->pa == pa && b->mode == mode) return b;
+    return NULL;
+}
+
+bool xl_block_live(const struct block *b) { return b->state == BLOCK_LIVE; }
+paddr xl_block_pa2(const struct block *b) { return b->pa2; }
+const void *xl_entry(const struct xl *xl, const struct block *b) { return xl->rx + b->host_off; }
+
+struct code_page *xl_page(const struct xl *xl, paddr pa)
+{
+    u64 pfn = pa >> PAGE_SHIFT;
+    for (struct code_page *pg = xl->pages[page_slot(pfn)]; pg; pg = pg->next)
+        if (pg->pfn == pfn) return pg;
+    return NULL;
+}
+
+bool xl_page_has_live(const struct xl *xl, paddr pa)
+{
+    const struct code_page *pg = xl_page(xl, pa);
+    return pg && pg->live;
+}
+
+static struct code_page *page_make(struct xl *xl, paddr pa)
+{
+    struct code_page *pg = xl_page(xl, pa);
+    if (pg) return pg;
+    pg = calloc(1, sizeof *pg);
+    BUG_ON(!pg); /* a few dozen bytes; the host is out of memory */
+    pg->pfn = pa >> PAGE_SHIFT;
+    struct code_page **slot = &xl->pages[page_slot(pg->pfn)];
+    pg->next = *slot;
+    *slot = pg;
+    return pg;
+}
+
+struct block *xl_block_at(struct xl *xl, u64 host_pc)
+{
+    u64 off = host_pc - (u64)xl->rx;
+    if (off >= xl->used) return NULL;
+    u32 lo = 0, hi = xl->nblocks;
+    while (lo < hi) {
+        u32 mid = (lo + hi) / 2;
+        if (xl->arena[mid].host_off <= off) lo = mid + 1;
+        else hi = mid;
+    }
+    if (lo == 0) return NULL;
+    struct block *b = &xl->arena[lo - 1];
+    return off < (u64)b->host_off + b->host_len ? b : NULL;
+}
+
+/* ---- commit, retirement, revival ---- */
+
+static void page_list_add(struct xl *xl, struct block *b, unsigned which, paddr pa)
+{
+    struct code_page *pg = page_make(xl, pa);
+    b->page_next[which] = pg->first;
+    pg->first = b;
+    pg->live++;
+}
+
+static unsigned list_of(const struct block *b, const struct code_page *pg) { return b->pa >> PAGE_SHIFT == pg->pfn ? 0 : 1; }
+
+static u64 hash_source(const struct xl_source *src, unsigned len)
+{
+    if (len <= src->nbytes) return XXH3_64bits(src->bytes, len);
+    u8 joined[32];
+    memcpy(joined, src->bytes, src->nbytes);
+    memcpy(joined + src->nbytes, src->bytes2, len - src->nbytes);
+    return XXH3_64bits(joined, len);
+}
+
+/* Takes a lowered context into the cache: code is in place already (x->e writes there), records and links follow. */
+void xl_commit(struct xl_ctx *x, struct block *b)
+{
+    struct xl *xl = x->xl;
+    const struct insn *last = &x->insn[x->n - 1];
+    b->eip = x->src->eip;
+    b->mode = x->src->mode;
+    b->pa = x->src->pa;
+    b->pa2 = x->straddles ? x->src->pa2 : XL_NO_PAGE;
+    b->ninsns = (u16)x->n;
+    b->guest_len = (u16)(last->eip + last->len - b->eip);
+    b->hash = hash_source(x->src, b->guest_len);
+    b->host_off = (u32)xl->used;
+    b->host_len = (u32)(x->e.p - x->e.start);
+    b->rec_off = (b->host_off + b->host_len + 3) & ~3u;
+    b->nrec = (u16)x->nrec;
+    memcpy(xl->rw + b->rec_off, x->rec, x->nrec * sizeof x->rec[0]);
+    xl->used = (b->rec_off + x->nrec * sizeof x->rec[0] + 15) & ~(u64)15;
+    for (unsigned i = 0; i < x->nedges; i++)
+        b->edge[i] = (struct edge){ .from = b, .patch = (u32)(x->edge[i].patch - xl->rw), .thunk = (u32)(x->edge[i].thunk - xl->rw),
+                                    .target = x->edge[i].target, .used = true };
+    b->state = BLOCK_LIVE;
+    struct block **slot = &xl->hash[block_slot(b->eip, b->pa, b->mode)];
+    b->hash_next = *slot;
+    *slot = b;
+    page_list_add(xl, b, 0, b->pa);
+    if (b->pa2 != XL_NO_PAGE) page_list_add(xl, b, 1, b->pa2);
+    xl->nblocks++;
+}
+
+static void page_count(struct xl *xl, const struct block *b, int by)
+{
+    xl_page(xl, b->pa)->live += (unsigned)by;
+    if (b->pa2 != XL_NO_PAGE) xl_page(xl, b->pa2)->live += (unsigned)by;
+}
+
+static void retire_block(struct xl *xl, struct block *b)
+{
+    xl_unlink_block(xl, b);
+    b->state = BLOCK_RETIRED;
+    page_count(xl, b, -1);
+    xl->cfg.ctr->retired++;
+    TRACE(xl->cfg.trace, smc, b->eip, "smc: retire %08x pa %llx\n", b->eip, (unsigned long long)b->pa);
+}
+
+static bool overlaps(const struct block *b, paddr pa, unsigned len)
+{
+    unsigned first = b->guest_len;
+    if (b->pa2 != XL_NO_PAGE) {
+        first = PAGE_SIZE - (unsigned)(b->pa & ~(paddr)PAGE_MASK);
+        if (pa < b->pa2 + (b->guest_len - first) && b->pa2 < pa + len) return true;
+    }
+    return pa < b->pa + first && b->pa < pa + len;
+}
+
+unsigned xl_retire(struct xl *xl, paddr pa, unsigned len)
+{
+    struct code_page *pg = xl_page(xl, pa);
+    if (!pg) return 0;
+    for (struct block *b = pg->first; b; b = b->page_next[list_of(b, pg)])
+        if (b->state == BLOCK_LIVE && overlaps(b, pa, len)) retire_block(xl, b);
+    return pg->live;
+}
+
+void xl_retire_page(struct xl *xl, paddr pa) { (void)xl_retire(xl, pa & ~(paddr)(PAGE_SIZE - 1), PAGE_SIZE); }
+
+static void page_list_remove(struct xl *xl, struct block *b, paddr pa)
+{
+    struct code_page *pg = xl_page(xl, pa);
+    struct block **at = &pg->first;
+    while (*at != b) at = &(*at)->page_next[list_of(*at, pg)];
+    *at = b->page_next[list_of(b, pg)];
+}
+
+void xl_forget(struct xl *xl, struct block *b)
+{
+    if (b->state == BLOCK_LIVE) retire_block(xl, b);
+    struct block **at = &xl->hash[block_slot(b->eip, b->pa, b->mode)];
+    while (*at != b) at = &(*at)->hash_next;
+    *at = b->hash_next;
+    page_list_remove(xl, b, b->pa);
+    if (b->pa2 != XL_NO_PAGE) page_list_remove(xl, b, b->pa2);
+    b->state = BLOCK_DEAD;
+}
+
+bool xl_revive(struct xl *xl, struct block *b, const struct xl_source *src)
+{
+    bool have = b->pa2 == XL_NO_PAGE ? b->guest_len <= src->nbytes
+                                     : src->pa2 == b->pa2 && b->guest_len <= src->nbytes + src->nbytes2;
+    if (!have || hash_source(src, b->guest_len) != b->hash) {
+        xl_forget(xl, b);
+        return false;
+    }
+    b->state = BLOCK_LIVE;
+    page_count(xl, b, 1);
+    xl->cfg.ctr->revived++;
+    TRACE(xl->cfg.trace, smc, b->eip, "smc: revive %08x\n", b->eip);
+    return true;
+}
+
+void xl_flush(struct xl *xl)
+{
+    xl_jump_flush(xl, XL_JC_SUPERVISOR);
+    xl_jump_flush(xl, XL_JC_USER);
+    free_pages(xl);
+    memset(xl->hash, 0, sizeof *xl->hash << XL_HASH_BITS);
+    memset(xl->arena, 0, (u64)xl->nblocks * sizeof *xl->arena);
+    xl->nblocks = 0;
+    xl->used = 0;
+    xl->cfg.ctr->evictions++;
+}

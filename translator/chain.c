@@ -1,0 +1,82 @@
+/* Owns the graph: edges between blocks of one page, and the jump caches for everything else.
+ *
+ *   I1  An edge is linked iff e->to is set; then its rel32 points at to's entry, and it is on to's `in` list.
+ *   I2  Only LIVE blocks are linked to or found in a jump cache.
+ *   I3  A jump-cache entry that is not empty is on its list exactly once. */
+#include "translator/xl.h"
+
+#include <string.h>
+
+laddr xl_edge_target(const struct edge *e) { return e->target; }
+struct block *xl_edge_block(const struct edge *e) { return e->from; }
+
+static void point(struct xl *xl, const struct edge *e, u32 target_off) { emit_patch32(xl->rw + e->patch, xl->rw + target_off); }
+
+void xl_link(struct xl *xl, struct edge *e, struct block *to)
+{
+    if (e->to || e->from->state != BLOCK_LIVE || to->state != BLOCK_LIVE || to->pa2 != XL_NO_PAGE) return;
+    e->to = to;
+    e->next_in = to->in;
+    to->in = e;
+    point(xl, e, to->host_off);
+    xl->cfg.ctr->chains++;
+    TRACE(xl->cfg.trace, chain, e->from->eip, "chain: %08x -> %08x\n", e->from->eip, to->eip);
+}
+
+static void unlink_out(struct xl *xl, struct edge *e)
+{
+    if (!e->to) return;
+    struct edge **at = &e->to->in;
+    while (*at != e) at = &(*at)->next_in;
+    *at = e->next_in;
+    e->to = NULL;
+    point(xl, e, e->thunk);
+    xl->cfg.ctr->unchains++;
+}
+
+/* Cuts a block out of the graph: edges in and out, and its jump-cache entry. */
+void xl_unlink_block(struct xl *xl, struct block *b)
+{
+    while (b->in) unlink_out(xl, b->in);
+    for (unsigned i = 0; i < 2; i++) unlink_out(xl, &b->edge[i]);
+    unsigned which = (b->mode & MK_CPL) == 3 ? XL_JC_USER : XL_JC_SUPERVISOR;
+    struct jump_entry *j = &xl->jc[which][b->eip & (JUMP_ENTRIES - 1)];
+    if (j->code == xl_entry(xl, b)) j->neg_eip = (u32)-b->eip + 1; /* stays on the list, matches nothing that maps here */
+}
+
+bool xl_break(struct xl *xl, u64 host_pc)
+{
+    struct block *b = xl_block_at(xl, host_pc);
+    if (!b) return false;
+    for (unsigned i = 0; i < 2; i++) unlink_out(xl, &b->edge[i]);
+    return true;
+}
+
+void *xl_jump_cache(struct xl *xl, enum xl_jump_cache which) { return xl->jc[which]; }
+
+static void note_page(struct xl *xl, unsigned which, laddr la) { xl->jc_pages[which][la >> 15] |= (u8)(1u << (la >> 12 & 7)); }
+
+void xl_jump_fill(struct xl *xl, enum xl_jump_cache which, struct block *b)
+{
+    u32 index = b->eip & (JUMP_ENTRIES - 1);
+    struct jump_entry *j = &xl->jc[which][index];
+    if (!j->code) xl->jc_list[which][xl->jc_count[which]++] = (u16)index;
+    j->neg_eip = (u32)-b->eip;
+    j->code = xl->rx + b->host_off;
+    note_page(xl, which, b->eip);
+    if (b->pa2 != XL_NO_PAGE) note_page(xl, which, b->eip + PAGE_SIZE);
+}
+
+void xl_jump_flush(struct xl *xl, enum xl_jump_cache which)
+{
+    if (!xl->jc_count[which]) return;
+    for (u32 i = 0; i < xl->jc_count[which]; i++) xl->jc[which][xl->jc_list[which][i]] = (struct jump_entry){ 0 };
+    xl->jc[which][0].neg_eip = 1;
+    xl->jc_count[which] = 0;
+    memset(xl->jc_pages[which], 0, TLB_PAGES / 8);
+}
+
+void xl_jump_drop_page(struct xl *xl, enum xl_jump_cache which, laddr la)
+{
+    if (xl->jc_pages[which][la >> 15] & 1u << (la >> 12 & 7)) xl_jump_flush(xl, which);
+}

@@ -1,0 +1,77 @@
+/* A typed assembler for the host forms in use, and no more. What a call is named is what is encoded.
+ *
+ * Register convention of translated code (docs/architecture.md, "Translated code"):
+ *   guest EAX ECX EDX EBX EBP ESI EDI   the same-numbered host register, upper half zero
+ *   guest ESP                           R14d
+ *   R15 struct cpu   R13 jump cache   R12 the constant 10   R8-R11 scratch   RSP the host's stack
+ * Emission past the end of the buffer is dropped and remembered in overflow: the caller looks once, at the end. */
+#ifndef TRANSLATOR_EMIT_X64_H
+#define TRANSLATOR_EMIT_X64_H
+#include "core/types.h"
+
+enum hreg { H_AX, H_CX, H_DX, H_BX, H_SP, H_BP, H_SI, H_DI, H_R8, H_R9, H_R10, H_R11, H_R12, H_R13, H_R14, H_R15 };
+#define H_NONE (-1)
+#define H_CPU H_R15
+#define H_JC H_R13
+#define H_TEN H_R12
+#define H_ESP H_R14
+
+/* A host memory operand. */
+struct hmem {
+    s8 base, index; /* enum hreg or H_NONE */
+    u8 scale;       /* 1, 2, 4, 8 */
+    bool window;    /* GS base + 32-bit address size: the kernel window */
+    s32 disp;
+};
+static inline struct hmem hm(int base, s32 disp) { return (struct hmem){ .base = base, .index = H_NONE, .scale = 1, .disp = disp }; }
+static inline struct hmem hmx(int base, int index, unsigned scale, s32 disp)
+{
+    return (struct hmem){ .base = base, .index = index, .scale = scale, .disp = disp };
+}
+#define CPU_FIELD(f) hm(H_CPU, (s32)offsetof(struct cpu, f))
+
+struct emit {
+    u8 *start, *p, *end; /* the writable view */
+    bool overflow;
+};
+
+void emit_bytes(struct emit *e, const void *b, unsigned n);
+void emit_u8(struct emit *e, u8 v);
+void emit_u32(struct emit *e, u32 v);
+
+/* The general forms. pfx: 0, 0x66, 0xf2 or 0xf3 (several: low byte first, e.g. 0x66f3). opc: 0xNN, 0x0fNN, 0x0f38NN. */
+enum opform { OF_W = 1, OF_BYTE_REG = 2 /* reg 4..7 is spl..dil: force REX */ };
+void emit_op_rm(struct emit *e, u32 pfx, u32 opc, unsigned flags, int reg, struct hmem m);
+void emit_op_rr(struct emit *e, u32 pfx, u32 opc, unsigned flags, int reg, int rm);
+
+void emit_lea32(struct emit *e, int dst, struct hmem m);
+void emit_lea64(struct emit *e, int dst, struct hmem m);
+void emit_mov_rr32(struct emit *e, int dst, int src);
+void emit_mov_rr64(struct emit *e, int dst, int src);
+void emit_mov_ri32(struct emit *e, int dst, u32 imm);
+void emit_mov_ri64(struct emit *e, int dst, u64 imm);
+void emit_load32(struct emit *e, int dst, struct hmem m);
+void emit_load64(struct emit *e, int dst, struct hmem m);
+void emit_loads32(struct emit *e, int dst, struct hmem m);  /* movsxd */
+void emit_loadz(struct emit *e, int dst, struct hmem m, unsigned size); /* 1, 2: zero-extended; 4 */
+void emit_store(struct emit *e, struct hmem m, int src, unsigned size); /* 1 (src as spl..r15b form), 2, 4 */
+void emit_store_imm(struct emit *e, struct hmem m, u32 imm, unsigned size);
+void emit_movzx16(struct emit *e, int dst, int src);
+void emit_rorx32(struct emit *e, int dst, int src, unsigned n);
+void emit_rorx64(struct emit *e, int dst, int src, unsigned n);
+void emit_shrx32(struct emit *e, int dst, int src, int count);
+void emit_shlx64(struct emit *e, int dst, int src, int count);
+void emit_sarx32(struct emit *e, int dst, int src, int count);
+void emit_jmp_m(struct emit *e, struct hmem m);
+void emit_call_m(struct emit *e, struct hmem m);
+
+/* Branches to be patched. Each returns the address of its displacement. */
+u8 *emit_jrcxz(struct emit *e);             /* rel8, tests RCX */
+u8 *emit_jecxz(struct emit *e);             /* rel8, tests ECX */
+u8 *emit_jmp8(struct emit *e);
+u8 *emit_jcc8(struct emit *e, unsigned cc);
+u8 *emit_jmp32(struct emit *e);
+u8 *emit_jcc32(struct emit *e, unsigned cc);
+void emit_patch8(struct emit *e, u8 *at, const u8 *target);
+void emit_patch32(u8 *at, const u8 *target); /* both in the same view */
+#endif

@@ -1,0 +1,92 @@
+/* Pass 3: the driver, the islands, and the way out to the interpreter. */
+#include "translator/xl.h"
+
+static void record(struct xl_ctx *x, unsigned insn)
+{
+    u16 guest = (u16)(x->insn[insn].eip - x->src->eip);
+    if (x->nrec && x->rec[x->nrec - 1].guest == guest) return;
+    BUG_ON(x->nrec == sizeof x->rec / sizeof x->rec[0]);
+    x->rec[x->nrec++] = (struct record){ (u16)(x->e.p - x->e.start), guest };
+}
+
+static void emit_callout(struct emit *e, enum callout c) { emit_call_m(e, hm(H_CPU, (s32)(offsetof(struct cpu, callouts) + 8 * c))); }
+
+void xl_flush_islands(struct xl_ctx *x, bool falls_through)
+{
+    if (!x->nislands) return;
+    struct emit *e = &x->e;
+    u8 *over = falls_through ? emit_jmp8(e) : NULL;
+    for (unsigned i = 0; i < x->nislands; i++) {
+        struct island *is = &x->island[i];
+        record(x, is->insn);
+        emit_patch8(e, is->branch, e->p);
+        if (is->kind == ISLAND_TLB) {
+            emit_mov_ri32(e, H_R9, is->desc);
+            emit_callout(e, CALLOUT_TLB);
+        } else {
+            emit_callout(e, CALLOUT_FPU);
+        }
+        emit_patch32(emit_jmp32(e), is->back);
+    }
+    x->nislands = 0;
+    if (over) emit_patch8(e, over, e->p);
+    record(x, x->cur);
+}
+
+/* 127 (reach of a rel8) - 50 (what the caller is about to emit) - the jump over: islands younger than the oldest have
+ * younger branches by at least their own size. */
+void xl_room(struct xl_ctx *x)
+{
+    if (x->nislands && (x->e.p - x->island[0].branch > 60 || x->nislands >= 4)) xl_flush_islands(x, true);
+}
+
+void xl_lower_emulate(struct xl_ctx *x, const struct insn *in)
+{
+    (void)in;
+    emit_callout(&x->e, CALLOUT_EMULATE);
+    x->ended = true;
+}
+
+/* First use of x87/MMX/SSE state in a block: make sure that it is in the host's registers. */
+void xl_check_fpu(struct xl_ctx *x, const struct insn *in)
+{
+    bool sse = in->row->cls == CLS_sse;
+    if (x->sse_checked || (x->fpu_checked && !sse)) return;
+    x->fpu_checked = true;
+    x->sse_checked |= sse;
+    xl_room(x);
+    emit_mov_rr64(&x->e, H_R10, H_CX);
+    emit_load32(&x->e, H_CX, sse ? CPU_FIELD(sse_hot) : CPU_FIELD(fpu_hot));
+    u8 *cold = emit_jrcxz(&x->e);
+    x->island[x->nislands++] = (struct island){ .kind = ISLAND_FPU, .branch = cold, .back = x->e.p, .insn = (u16)x->cur };
+    emit_mov_rr64(&x->e, H_CX, H_R10);
+}
+
+static void emit_thunks(struct xl_ctx *x, struct block *b)
+{
+    for (unsigned i = 0; i < x->nedges; i++) {
+        x->edge[i].thunk = x->e.p;
+        emit_patch32(x->edge[i].patch, x->e.p);
+        emit_mov_ri64(&x->e, H_R8, (u64)&b->edge[i]);
+        emit_jmp_m(&x->e, hm(H_CPU, (s32)(offsetof(struct cpu, callouts) + 8 * CALLOUT_CHAIN)));
+    }
+}
+
+void xl_lower(struct xl_ctx *x)
+{
+    x->nrec = x->nislands = x->nedges = 0;
+    x->seg_checked = 0;
+    x->fpu_checked = x->sse_checked = x->ended = false;
+    for (x->cur = 0; x->cur < x->n; x->cur++) {
+        const struct insn *in = &x->insn[x->cur];
+        xl_room(x);
+        record(x, x->cur);
+        lower_fn *how = xl_policy(x, in);
+        if (how != xl_lower_emulate && in->row->attr & A_FPU) xl_check_fpu(x, in);
+        how(x, in);
+    }
+    x->cur = x->n - 1;
+    if (!x->ended) xl_goto(x, x->insn[x->cur].next);
+    xl_flush_islands(x, false);
+    emit_thunks(x, &x->xl->arena[x->xl->nblocks]);
+}

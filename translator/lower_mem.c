@@ -1,0 +1,96 @@
+/* Pass 3, guest memory operands: through the kernel window, or through the soft TLB in line.
+ *
+ * All of it is free of flag effects, so that the guest's flags stay in RFLAGS and are exact at every fault.
+ *
+ * The soft-TLB sequence (size 4; R12 holds 10):
+ *     lea   r8d, [ea]             linear address
+ *     rorx  r9d, r8d, 2           the low two bits go to the top,
+ *     shrx  r9d, r9d, r12d        the page number to the bottom: a misaligned address indexes empty space
+ *     mov   r10, rcx
+ *     mov   rcx, [r15+r9*8+table]
+ *     jrcxz miss                  miss: r9d = TLB_DESC; call [TLB]; back, with rcx = the entry
+ *     mov   r9, rcx
+ *     mov   rcx, r10
+ *     op    [r9+r8]
+ * R11 is left alone: callers keep values in it across an access. */
+#include "translator/xl.h"
+
+int xl_gpr(unsigned guest_reg) { return guest_reg == G_ESP ? H_ESP : (int)guest_reg; }
+
+struct hmem xl_ea(const struct insn *in)
+{
+    return (struct hmem){ .base = in->base < 0 ? H_NONE : (s8)xl_gpr((unsigned)in->base), .index = in->index < 0 ? H_NONE : (s8)xl_gpr((unsigned)in->index),
+                          .scale = in->scale ? in->scale : 1, .disp = (s32)in->disp };
+}
+
+static bool seg_flat(const struct xl_ctx *x, enum segreg seg)
+{
+    static const u32 key[S_COUNT] = { [S_ES] = MK_ESFLAT, [S_CS] = MK_CSFLAT, [S_SS] = MK_SSFLAT, [S_DS] = MK_DSFLAT };
+    return (x->src->mode & key[seg]) != 0;
+}
+
+/* A segment that is not flat may still be one that only has a base. Looks once per block, leaves for the interpreter if not. */
+static void check_segment(struct xl_ctx *x, enum segreg seg)
+{
+    if (x->seg_checked & 1u << seg) return;
+    x->seg_checked |= (u8)(1u << seg);
+    emit_mov_rr64(&x->e, H_R10, H_CX);
+    emit_load32(&x->e, H_CX, hm(H_CPU, (s32)(offsetof(struct cpu, seg_complex) + 4 * seg)));
+    u8 *simple = emit_jrcxz(&x->e);
+    emit_mov_rr64(&x->e, H_CX, H_R10);
+    emit_call_m(&x->e, hm(H_CPU, (s32)(offsetof(struct cpu, callouts) + 8 * CALLOUT_EMULATE)));
+    emit_patch8(&x->e, simple, x->e.p);
+    emit_mov_rr64(&x->e, H_CX, H_R10);
+}
+
+static unsigned log2_size(unsigned size) { return size <= 1 ? 0 : size <= 2 ? 1 : size <= 4 ? 2 : size <= 8 ? 3 : 4; }
+
+static struct hmem soft_access(struct xl_ctx *x, enum xl_access acc, unsigned size)
+{
+    struct emit *e = &x->e;
+    bool user = (x->src->mode & MK_CPL) == 3;
+    enum tlb_kind kind = user ? acc == XL_W ? TLB_USER_W : TLB_USER_R : acc == XL_W ? TLB_SUP_W : TLB_SUP_R;
+    unsigned k = log2_size(size);
+    if (k == 2) {
+        emit_rorx32(e, H_R9, H_R8, 2);
+        emit_shrx32(e, H_R9, H_R9, H_TEN);
+    } else {
+        emit_mov_ri32(e, H_R10, 12 - k);
+        if (k) emit_rorx32(e, H_R9, H_R8, k);
+        emit_shrx32(e, H_R9, k ? H_R9 : H_R8, H_R10);
+    }
+    emit_mov_rr64(e, H_R10, H_CX);
+    emit_load64(e, H_CX, hmx(H_CPU, H_R9, 8, (s32)(sizeof(struct cpu_area) + kind * TLB_TABLE_BYTES)));
+    u8 *miss = emit_jrcxz(e);
+    BUG_ON(x->nislands == XL_MAX_ISLANDS);
+    x->island[x->nislands++] = (struct island){ .kind = ISLAND_TLB, .branch = miss, .back = e->p, .desc = TLB_DESC(size, kind), .insn = (u16)x->cur };
+    emit_mov_rr64(e, H_R9, H_CX);
+    emit_mov_rr64(e, H_CX, H_R10);
+    return hmx(H_R9, H_R8, 1, 0);
+}
+
+struct hmem xl_mem_at(struct xl_ctx *x, struct hmem ea, enum segreg seg, enum xl_access acc, unsigned size)
+{
+    xl_room(x);
+    bool flat = seg_flat(x, seg);
+    if (!flat) {
+        check_segment(x, seg);
+        xl_room(x);
+        emit_lea32(&x->e, H_R8, ea);
+        emit_load32(&x->e, H_R9, hm(H_CPU, (s32)(offsetof(struct cpu, seg) + seg * sizeof(struct seg) + offsetof(struct seg, base))));
+        ea = hmx(H_R8, H_R9, 1, 0);
+    }
+    const struct insn *in = &x->insn[x->cur];
+    bool window = x->xl->cfg.window && (x->src->mode & MK_CPL) == 0 && !site_has(&x->xl->soft, x->src->pa + (in->eip - x->src->eip));
+    if (window) {
+        ea.window = true;
+        return ea;
+    }
+    emit_lea32(&x->e, H_R8, ea);
+    return soft_access(x, acc, size);
+}
+
+struct hmem xl_mem(struct xl_ctx *x, const struct insn *in, enum xl_access acc, unsigned size)
+{
+    return xl_mem_at(x, xl_ea(in), (enum segreg)in->seg, acc, size);
+}

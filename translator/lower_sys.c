@@ -1,0 +1,86 @@
+/* Pass 3: sensitive instructions that are cheap enough to simulate in line. The rest leaves for the interpreter. */
+#include "translator/xl.h"
+
+/* The guest's EFLAGS from the host's: arithmetic flags are right as they are, and of the others the host has exactly IF and
+ * bit 1 set (rt_enter sees to that), so adding the difference composes them without a masking operation. */
+void lower_pushf(struct xl_ctx *x, const struct insn *in)
+{
+    (void)in;
+    struct emit *e = &x->e;
+    xl_room(x);
+    emit_u8(e, 0x9c);                                    /* pushfq                       */
+    emit_u8(e, 0x41), emit_u8(e, 0x5b);                  /* pop r11                      */
+    emit_load32(e, H_R9, CPU_FIELD(eflags_sys));
+    emit_lea64(e, H_R11, hmx(H_R11, H_R9, 1, -(s32)F_IF)); /* host IF out, F_FIXED stays */
+    emit_loadz(e, H_R9, CPU_FIELD(iflag), 1);
+    emit_rorx32(e, H_R9, H_R9, 32 - 9);
+    emit_lea64(e, H_R11, hmx(H_R11, H_R9, 1, 0));
+    emit_load32(e, H_R9, CPU_FIELD(df));                 /* -1: DF set                   */
+    emit_mov_ri32(e, H_R10, 31);
+    emit_shrx32(e, H_R9, H_R9, H_R10);
+    emit_rorx32(e, H_R9, H_R9, 32 - 10);
+    emit_lea32(e, H_R11, hmx(H_R11, H_R9, 1, 0));
+    /* PUSHF stores RF and VM as zero (SDM vol. 2, PUSHF); neither is ever set here. */
+    struct hmem m = xl_mem_at(x, hm(H_ESP, -4), S_SS, XL_W, 4);
+    emit_store(e, m, H_R11, 4);
+    emit_lea32(e, H_ESP, hm(H_ESP, -4));
+}
+
+void lower_cli(struct xl_ctx *x, const struct insn *in)
+{
+    (void)in;
+    emit_store_imm(&x->e, CPU_FIELD(iflag), 0, 1);
+}
+
+/* With nothing pending there is nothing the interrupt shadow could delay; otherwise the interpreter does it. */
+void lower_sti(struct xl_ctx *x, const struct insn *in)
+{
+    (void)in;
+    struct emit *e = &x->e;
+    xl_room(x);
+    emit_mov_rr64(e, H_R10, H_CX);
+    emit_load32(e, H_CX, CPU_FIELD(irq_pending));
+    u8 *quiet = emit_jrcxz(e);
+    emit_mov_rr64(e, H_CX, H_R10);
+    emit_call_m(e, hm(H_CPU, (s32)(offsetof(struct cpu, callouts) + 8 * CALLOUT_EMULATE)));
+    emit_patch8(e, quiet, e->p);
+    emit_mov_rr64(e, H_CX, H_R10);
+    emit_store_imm(e, CPU_FIELD(iflag), 1, 1);
+}
+
+void lower_mov_from_sreg(struct xl_ctx *x, const struct insn *in)
+{
+    struct hmem sel = hm(H_CPU, (s32)(offsetof(struct cpu, seg) + in->opnd[1].reg * sizeof(struct seg) + offsetof(struct seg, sel)));
+    const struct operand *dst = &in->opnd[0];
+    if (dst->kind == OPK_MEM) {
+        struct hmem m = xl_mem(x, in, XL_W, 2);
+        emit_loadz(&x->e, H_R11, sel, 2);
+        emit_store(&x->e, m, H_R11, 2);
+    } else if (dst->size == 4) {
+        emit_loadz(&x->e, xl_gpr(dst->reg), sel, 2);
+    } else {
+        emit_op_rm(&x->e, 0x66, 0x8b, 0, xl_gpr(dst->reg), sel);
+    }
+}
+
+void lower_mov_from_cr(struct xl_ctx *x, const struct insn *in)
+{
+    static const s32 field[] = { offsetof(struct cpu, cr0), 0, offsetof(struct cpu, cr2), offsetof(struct cpu, cr3), offsetof(struct cpu, cr4) };
+    emit_load32(&x->e, xl_gpr(in->opnd[0].reg), hm(H_CPU, field[in->opnd[1].reg]));
+}
+
+/* EDX:EAX = host TSC + offset, without flags. */
+void lower_rdtsc(struct xl_ctx *x, const struct insn *in)
+{
+    (void)in;
+    struct emit *e = &x->e;
+    emit_u8(e, 0x0f), emit_u8(e, 0x31);
+    emit_mov_ri32(e, H_R9, 32);
+    emit_shlx64(e, H_R8, H_DX, H_R9);
+    emit_lea64(e, H_R8, hmx(H_R8, H_AX, 1, 0));
+    emit_load64(e, H_R9, CPU_FIELD(tsc_offset));
+    emit_lea64(e, H_R8, hmx(H_R8, H_R9, 1, 0));
+    emit_mov_rr32(e, H_AX, H_R8);
+    emit_rorx64(e, H_R8, H_R8, 32);
+    emit_mov_rr32(e, H_DX, H_R8);
+}

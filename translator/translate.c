@@ -1,0 +1,38 @@
+/* The story of one block: scan, live, lower, commit. Guest bytes and a mode key go in; host code in the cache comes out.
+ *
+ *   scan    (scan.c)    bytes -> struct insn, up to where the block ends
+ *   live    (live.c)    which arithmetic flags matter after each instruction
+ *   lower   (lower*.c)  each instruction, as policy.c says, into host code
+ *   commit  (cache.c)   the code gets its records, its key and its place in the graph */
+#include "translator/xl.h"
+
+#include <string.h>
+#include <x86intrin.h>
+
+static bool has_room(const struct xl *xl) { return xl->used + XL_MAX_HOST <= xl->cfg.cache_bytes && xl->nblocks < xl->max_blocks; }
+
+struct block *xl_translate(struct xl *xl, const struct xl_source *src, bool *evicted)
+{
+    u64 begin = __rdtsc();
+    *evicted = !has_room(xl);
+    if (*evicted) xl_flush(xl);
+
+    struct xl_ctx x = { .xl = xl, .src = src };
+    struct block *b = &xl->arena[xl->nblocks];
+    memset(b, 0, sizeof *b);
+    x.e = (struct emit){ .start = xl->rw + xl->used, .p = xl->rw + xl->used, .end = xl->rw + xl->used + XL_MAX_HOST - 1024 };
+    xl_scan(&x);
+    xl_live(&x);
+    xl_lower(&x);
+    BUG_ON(x.e.overflow);
+    xl_commit(&x, b);
+
+    struct counters *c = xl->cfg.ctr;
+    c->blocks++;
+    c->guest_insns += b->ninsns;
+    c->guest_bytes += b->guest_len;
+    c->host_bytes += b->host_len;
+    c->xl_cycles += __rdtsc() - begin;
+    xl_trace_block(xl, &x, b);
+    return b;
+}

@@ -1,0 +1,95 @@
+/* The translator's only public face: guest bytes in, host code out, and the graph of what was made.
+ *
+ * It runs nothing and reads no guest memory: bytes come with the request. One struct xl serves one vCPU and is used by its
+ * thread only; the functions marked async-signal-safe may be called from a handler that interrupted translated code.
+ *
+ * A block is keyed by (linear address, physical address, mode key). LIVE blocks may be entered. RETIRED ones have had
+ * their bytes written to: they are linked from nowhere, and xl_revive() makes them LIVE again if the bytes turn out to be
+ * the same. */
+#ifndef TRANSLATOR_TRANSLATOR_H
+#define TRANSLATOR_TRANSLATOR_H
+#include "core/cpu.h"
+#include "core/trace.h"
+#include "translator/insn.h"
+
+struct xl;
+struct block;
+struct edge;
+struct decoder;
+
+#define XL_NO_PAGE (~(paddr)0)
+
+struct xl_config {
+    u64 cache_bytes;           /* size of the code cache, which also holds the recovery records */
+    u32 disabled;              /* classes (1 << enum insn_class) to be interpreted instead */
+    u32 features;              /* of the CPU model: 1 << enum insn_feature */
+    bool window;               /* supervisor data accesses start out through the kernel window */
+    const struct trace *trace; /* borrowed */
+    struct counters *ctr;      /* borrowed */
+    struct decoder *dec;       /* borrowed */
+};
+MUST_CHECK int xl_new(struct xl **out, const struct xl_config *cfg); /* 0 or -errno of memfd_create or mmap */
+void xl_free(struct xl *xl);
+
+/* What to translate: code at eip (CS is flat, so linear too). bytes: from eip to the end of its page; bytes2: the first of
+ * the next linear page, if that is mapped (nbytes2 0 otherwise), needed only when the first instruction straddles. */
+struct xl_source {
+    laddr eip;
+    paddr pa;
+    u32 mode; /* enum mode_key bits */
+    const u8 *bytes, *bytes2;
+    unsigned nbytes, nbytes2;
+    paddr pa2; /* physical address of bytes2, or XL_NO_PAGE */
+};
+/* Whether code in this mode can be translated at all; otherwise it is the interpreter's. */
+bool xl_can_translate(u32 mode);
+/* Makes a block. Never fails: when the cache is full everything is evicted first (*evicted is set: all block and edge
+ * pointers held elsewhere are dead). */
+struct block *xl_translate(struct xl *xl, const struct xl_source *src, bool *evicted);
+struct block *xl_find(struct xl *xl, laddr eip, paddr pa, u32 mode); /* LIVE or RETIRED, or NULL */
+bool xl_block_live(const struct block *b);
+paddr xl_block_pa2(const struct block *b);                   /* XL_NO_PAGE unless its last instruction straddles */
+bool xl_revive(struct xl *xl, struct block *b, const struct xl_source *src); /* false: bytes differ, block forgotten */
+const void *xl_entry(const struct xl *xl, const struct block *b);  /* where to jump, in the executable view */
+
+/* Writes to guest memory. Retires the LIVE blocks that overlap [pa, pa+len) within one page; returns how many LIVE blocks
+ * the page still has. xl_retire_page takes all of them. */
+unsigned xl_retire(struct xl *xl, paddr pa, unsigned len);
+void xl_retire_page(struct xl *xl, paddr pa);
+void xl_flush(struct xl *xl); /* forget everything */
+bool xl_page_has_live(const struct xl *xl, paddr pa);
+
+/* Edges. An edge's target is in the same guest page as its block, so linking is safe for as long as both live. */
+laddr xl_edge_target(const struct edge *e);
+struct block *xl_edge_block(const struct edge *e);
+void xl_link(struct xl *xl, struct edge *e, struct block *to);
+/* Makes the block around host pc leave for the dispatcher at its end. Async-signal-safe. Returns false if pc is in none. */
+bool xl_break(struct xl *xl, u64 host_pc);
+
+/* Jump caches: one for supervisor code, one for user code, one that always misses. */
+enum xl_jump_cache { XL_JC_SUPERVISOR, XL_JC_USER, XL_JC_MISS, XL_JC_COUNT };
+void *xl_jump_cache(struct xl *xl, enum xl_jump_cache which);
+void xl_jump_fill(struct xl *xl, enum xl_jump_cache which, struct block *b);
+void xl_jump_flush(struct xl *xl, enum xl_jump_cache which);
+/* Drops the entries whose block has code in linear page la. */
+void xl_jump_drop_page(struct xl *xl, enum xl_jump_cache which, laddr la);
+
+/* From a host pc in translated code back to the guest. Async-signal-safe. */
+struct xl_point {
+    struct block *block;
+    laddr eip;    /* of the guest instruction that the host pc belongs to */
+    paddr pa;     /* its physical address: the key of its site */
+};
+bool xl_recover(struct xl *xl, u64 host_pc, struct xl_point *out);
+/* The memory accesses of the instruction at pa go through the soft TLB from the next translation on. */
+void xl_site_soft(struct xl *xl, paddr pa);
+/* Removes one block for good, so that it will be translated again (a site has changed). */
+void xl_forget(struct xl *xl, struct block *b);
+
+struct xl_usage { u64 cache_bytes, cache_used, blocks, meta_bytes; };
+struct xl_usage xl_usage(const struct xl *xl);
+
+/* Prints guest and host code of src side by side, for the `translate` verb. */
+void xl_dump_source(struct xl *xl, const struct xl_source *src, FILE *out);
+
+#endif
