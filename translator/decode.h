@@ -1,4 +1,5 @@
-/* Bytes to struct insn. Capstone decides validity and length; the row of insn.def says what the instruction is. */
+/* Bytes to struct insn. The rows of insn.def decide what is valid, how long it is and what it means; capstone checks that in
+ * the unit test, measures what has no row, and writes the text. */
 #ifndef TRANSLATOR_DECODE_H
 #define TRANSLATOR_DECODE_H
 #include "translator/insn.h"

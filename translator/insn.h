@@ -136,10 +136,11 @@ struct insn {
     u8 nops;
     struct operand opnd[4];
     u8 seg;               /* segment of the memory operand: override, or the default for its base (enum segreg) */
-    s8 base, index;       /* enum gpr or -1; 16-bit forms decode to BX/BP + SI/DI here with addrsize 2 */
+    s8 base, index;       /* enum gpr or -1; 16-bit forms decode to BX/BP + SI/DI here with addrsize 2; strings: ESI (seg: the
+                           * override or DS) if the form has a source, else EDI (seg: ES). The destination is always ES:EDI */
     u8 scale;             /* 1, 2, 4 or 8 */
     u32 disp;             /* sign-extended to 32 bits */
-    u32 imm, imm2;        /* imm is sign-extended for Ibs; imm2: ENTER's level, far selector, second immediate */
+    u32 imm, imm2;        /* imm is sign-extended to the operand size for Ibs, to 32 bits for J, else zero-extended; imm2: ENTER's level, far selector, second immediate */
 };
 
 static inline bool insn_has_mem(const struct insn *in)
