@@ -157,6 +157,9 @@ struct cpu {
     u64 exit_arg;        /* see exits.def */
     u64 host_rsp;        /* rt_enter()'s frame */
     u64 scratch[4];      /* for enter_x64.S */
+    struct fxstate fx;   /* the guest's x87/MMX/SSE state while fpu_hot is 0 */
+    /* ---- up to here the layout is known to runtime/enter_x64.S (runtime/cpu_layout.h): add new fields below ---- */
+
 
     u32 mode;            /* enum mode_key, kept up to date by cpu_update_mode() */
     u32 seg_complex[S_COUNT]; /* nonzero: translated code may not access through this segment without a check it does not have:
@@ -167,7 +170,6 @@ struct cpu {
     u32 cr0, cr2, cr3, cr4;
     u32 dr[8];
     u64 pdpte[4];        /* PAE: loaded by MOV CR3, as the SDM demands (vol. 3, 4.4.1) */
-    struct fxstate fx;   /* the guest's x87/MMX/SSE state while fpu_hot is 0 */
 
     /* Model-specific registers that are more than a constant. */
     u32 sysenter_cs, sysenter_esp, sysenter_eip;
