@@ -4,7 +4,7 @@
 #   shell   busybox init, a root shell on ttyS0; `poweroff` works
 #   boot    prints a marker and powers off: how long a boot takes
 #   script  runs tests/guests/init/selftest.sh and reports dmesg: compared with the same run on the host
-#   bench   runs every program given with --add whose name begins with bench_
+#   bench   runs the measurements of bench/guest that its command line names; give the program with --add
 #
 # Needs neither root nor cpio: the busybox that is packed does the packing (i386 code runs natively here), and
 # /dev/console comes from the initramfs that every kernel has built in.
