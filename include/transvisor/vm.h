@@ -1,0 +1,76 @@
+/* The embedding API: one virtual PC as an opaque object. The only header that is installed.
+ *
+ * A machine is made by vm_create() from a description, run on the calling thread by vm_run(), and freed by vm_free().
+ * vm_stop() may be called from any thread, at any time between create and free. A process may hold several machines.
+ * Failures come back as -errno, with one line of text that names the thing that failed; nothing is ever printed, save
+ * what the description asks for (serial port, trace). */
+#ifndef TRANSVISOR_VM_H
+#define TRANSVISOR_VM_H
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct vm;
+
+/* The reason of a failure: one line, without the program's name and without a newline. */
+struct vm_error { char text[512]; };
+
+enum vm_engine { VM_ENGINE_BT /* binary translator */, VM_ENGINE_INTERP /* reference interpreter */ };
+
+/* What a machine is made of. Strings are copied. All zeroes, but for kernel, is a working description. */
+struct vm_config {
+    const char *kernel;      /* Linux bzImage or Multiboot 1 kernel */
+    const char *initrd;      /* initial RAM disk, or Multiboot modules: a comma-separated list; NULL: none */
+    const char *cmdline;     /* NULL: empty */
+    const char *cpu;         /* a name of vm_cpu_name(); NULL: the default */
+    const char *serial;      /* first serial port: null, stdio, file:PATH, unix:PATH, pty; NULL: null */
+    const char *trace;       /* LIST[@FROM..TO], names of vm_trace_name(); to standard error; NULL: none */
+    const char *disable;     /* instruction classes not to translate, names of vm_class_name(), comma-separated; NULL: none */
+    uint64_t memory;         /* bytes of RAM; 0: VM_MEMORY_DEFAULT */
+    uint64_t code_cache;     /* bytes for translated code; 0: the default */
+    enum vm_engine engine;
+    bool has_debug_exit;
+    uint16_t debug_exit;     /* a write to this port ends the machine (VM_EXIT_DEBUG) */
+    bool no_reboot;          /* a guest's reset ends the machine instead of restarting it */
+};
+#define VM_MEMORY_DEFAULT ((uint64_t)512 << 20)
+#define VM_MEMORY_MIN ((uint64_t)16 << 20)
+#define VM_MEMORY_MAX ((uint64_t)3584 << 20)
+
+/* Makes a machine and loads its kernel. Returns 0 or -errno; -EINVAL says that the description itself is wrong (an unknown
+ * name, a size out of range), anything else that a file, the host or memory did not serve. */
+int vm_create(struct vm **out, const struct vm_config *cfg, struct vm_error *err);
+void vm_free(struct vm *vm); /* NULL is fine */
+
+enum vm_exit {
+    VM_EXIT_POWEROFF, /* the guest switched itself off */
+    VM_EXIT_RESET,    /* the guest reset itself, and no_reboot is set */
+    VM_EXIT_STOPPED,  /* vm_stop(), or the user's quit key on the serial console */
+    VM_EXIT_DEBUG,    /* a write to the debug-exit port: see vm_debug_exit_value() */
+    VM_EXIT_DIED,     /* triple fault: see vm_diagnose() */
+    VM_EXIT_ERROR,    /* ours or the host's failure; err says which */
+};
+/* Runs until one of these. Once it has returned, the machine can be asked and freed, but not run again. */
+enum vm_exit vm_run(struct vm *vm, struct vm_error *err);
+void vm_stop(struct vm *vm); /* thread-safe */
+
+uint32_t vm_debug_exit_value(const struct vm *vm);
+/* Registers, control registers, the current instruction, and the exceptions that led there. */
+void vm_diagnose(struct vm *vm, FILE *out);
+/* All counters as one JSON object; of the present run, if the guest rebooted. */
+void vm_stats(struct vm *vm, FILE *out);
+
+/* The names a description may use; NULL past the last. */
+const char *vm_cpu_name(unsigned i);
+const char *vm_trace_name(unsigned i, const char **what);
+const char *vm_class_name(unsigned i, const char **what);
+const char *vm_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,54 @@
+/* Byte streams to the outside, as --serial names them: null, stdio, file:PATH, unix:PATH, pty.
+ *
+ * Input arrives on a thread of the back end's own, which buffers it and calls host.wake; the host then calls
+ * chardev_deliver() on the vCPU thread, which hands the bytes to the chip. Output is written by the vCPU thread itself. */
+#ifndef SRC_CHARDEV_H
+#define SRC_CHARDEV_H
+#include "core/bus.h"
+#include "transvisor/vm.h"
+
+/* Called on a back end's own thread. */
+struct chardev_host {
+    void (*wake)(void *arg); /* input is waiting: arrange for chardev_deliver() */
+    void (*quit)(void *arg); /* the user pressed the quit key */
+    void *arg;
+};
+
+/* Opens spec. -EINVAL: it names no back end; else -errno of what failed. */
+MUST_CHECK int chardev_open(struct chardev **out, const char *spec, const struct chardev_host *host, struct vm_error *err);
+void chardev_close(struct chardev *c); /* copes with NULL; no host function is called any more once it has returned */
+void chardev_deliver(struct chardev *c);
+/* Lets go of a writer that waits for a slow reader: the machine is to stop. Thread-safe; for good. */
+void chardev_cancel(struct chardev *c);
+
+/* ---- between the back ends ---- */
+
+struct pump;
+/* A back end as the front sees it: every be is one of these. */
+struct chardev_be {
+    struct chardev dev; /* dev.be points back here */
+    struct pump *pump;  /* NULL if there is never any input */
+    void (*close)(struct chardev_be *be);
+};
+int chardev_null_open(struct chardev_be **out, struct vm_error *err);
+int chardev_file_open(struct chardev_be **out, const char *path, struct vm_error *err);
+int chardev_stdio_open(struct chardev_be **out, const struct chardev_host *host, struct vm_error *err);
+int chardev_unix_open(struct chardev_be **out, const char *path, const struct chardev_host *host, struct vm_error *err);
+int chardev_pty_open(struct chardev_be **out, const struct chardev_host *host, struct vm_error *err);
+
+/* chardev_pump.c: one thread that reads a descriptor into a bounded buffer, and a writer that cannot hang. */
+struct pump_config {
+    int in, out;      /* descriptors, borrowed; out may equal in. With listen: -1 */
+    int listen;       /* -1, or a listening socket: one connection at a time is both in and out */
+    int stall_ms;     /* how long a write waits for a reader before it drops what is left; -1: until cancelled */
+    /* May drop or replace bytes that were read (the quit key); returns how many of buf are left. NULL: none do. */
+    size_t (*filter)(void *arg, u8 *buf, size_t n);
+    void *filter_arg;
+};
+MUST_CHECK int pump_new(struct pump **out, const struct pump_config *cfg, const struct chardev_host *host);
+void pump_free(struct pump *p);
+void pump_write(struct pump *p, const u8 *buf, size_t n);
+size_t pump_take(struct pump *p, u8 *buf, size_t room);
+void pump_cancel(struct pump *p);
+
+#endif

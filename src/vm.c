@@ -1,0 +1,333 @@
+/* Implements the embedding API. Owns a machine's life: description -> files -> CPU and board -> run -> again, or end.
+ *   I1  cfg's strings are ours, from vm_create() to vm_free().
+ *   I2  rt is set and cleared under lock, so that other threads may stop or wake it: they look only under lock.
+ *   I3  the reason for leaving is decided once per run: the first event counts.                     [vm_end]
+ * A reboot takes the whole machine down and builds it anew from the files: what power-on gives is what reset gives.
+ * The serial back end outlives that, so that the user keeps terminal, socket and what is typed ahead. */
+#include "core/trace.h"
+#include "runtime/cpu_ops.h"
+#include "runtime/runtime.h"
+#include "src/chardev.h"
+#include "src/error.h"
+#include "src/loader.h"
+#include "src/options.h"
+#include "src/pc.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/sysinfo.h>
+
+enum insn_class_bit {
+#define INSN_CLASS(name, text) CLASS_##name,
+#include "translator/insn_class.def"
+#undef INSN_CLASS
+    CLASS_COUNT
+};
+
+struct vm {
+    struct vm_config cfg;
+    struct trace trace;
+    u32 disabled_classes;
+    struct chardev *serial;
+    struct pc *pc;
+
+    pthread_mutex_t lock;
+    struct rt *rt;
+    bool stop;          /* vm_stop() was called */
+
+    bool ended;         /* how holds */
+    enum vm_exit how;
+    u32 debug_exit_value;
+};
+
+/* ---- names ---- */
+
+const char *vm_version(void) { return "0.1"; }
+
+const char *vm_cpu_name(unsigned i)
+{
+    const struct cpu_model *m = cpu_model_at(i);
+    return m ? m->name : NULL;
+}
+
+struct name { const char *name, *what; };
+
+static const struct name trace_names[] = {
+#define TRACE_CHANNEL(name, text) { #name, text },
+#include "core/trace.def"
+#undef TRACE_CHANNEL
+};
+_Static_assert(ARRAY_LEN(trace_names) == TR_COUNT, "one name per channel");
+
+static const struct name class_names[] = {
+#define INSN_CLASS(name, text) { #name, text },
+#include "translator/insn_class.def"
+#undef INSN_CLASS
+};
+_Static_assert(CLASS_COUNT <= 32, "a class is a bit");
+
+static const char *name_at(const struct name *table, size_t n, unsigned i, const char **what)
+{
+    if (i >= n) return NULL;
+    if (what) *what = table[i].what;
+    return table[i].name;
+}
+
+const char *vm_trace_name(unsigned i, const char **what) { return name_at(trace_names, ARRAY_LEN(trace_names), i, what); }
+const char *vm_class_name(unsigned i, const char **what) { return name_at(class_names, ARRAY_LEN(class_names), i, what); }
+
+/* A comma-separated list of n characters into a mask over table. */
+static int names_parse(const char *list, size_t n, const struct name *table, size_t rows, const char *option, u32 *mask, struct vm_error *err)
+{
+    const char *end = list + n;
+    for (const char *p = list;; p++) {
+        size_t len = 0;
+        while (p + len < end && p[len] != ',') len++;
+        size_t i = 0;
+        while (i < rows && (strlen(table[i].name) != len || memcmp(table[i].name, p, len))) i++;
+        if (i == rows) return vm_fail(err, -EINVAL, "%s: there is no '%.*s' (see --help)", option, (int)len, p);
+        *mask |= 1u << i;
+        p += len;
+        if (p == end) return 0;
+    }
+}
+
+/* LIST[@FROM..TO] */
+static int trace_parse(struct trace *t, const char *spec, struct vm_error *err)
+{
+    t->from = 0;
+    t->to = UINT32_MAX;
+    t->out = stderr;
+    if (!spec) return 0;
+    const char *at = strchr(spec, '@');
+    if (at) {
+        const char *dots = strstr(at, "..");
+        char from[24] = "";
+        u64 lo, hi;
+        if (dots && (size_t)(dots - at - 1) < sizeof from) memcpy(from, at + 1, (size_t)(dots - at - 1));
+        if (!dots || parse_u64(from, UINT32_MAX, &lo) || parse_u64(dots + 2, UINT32_MAX, &hi) || lo > hi)
+            return vm_fail(err, -EINVAL, "--trace: '%s' is not a range of addresses FROM..TO", at + 1);
+        t->from = (laddr)lo;
+        t->to = (laddr)hi;
+    }
+    return names_parse(spec, at ? (size_t)(at - spec) : strlen(spec), trace_names, ARRAY_LEN(trace_names), "--trace", &t->mask, err);
+}
+
+/* ---- description ---- */
+
+static int config_check(struct vm *vm, struct vm_error *err)
+{
+    struct vm_config *c = &vm->cfg;
+    if (!c->memory) c->memory = VM_MEMORY_DEFAULT;
+    if (c->memory < VM_MEMORY_MIN || c->memory > VM_MEMORY_MAX)
+        return vm_fail(err, -EINVAL, "--memory: a machine has %u to %u MiB", (unsigned)(VM_MEMORY_MIN >> 20), (unsigned)(VM_MEMORY_MAX >> 20));
+    if (c->memory % PAGE_SIZE) return vm_fail(err, -EINVAL, "--memory: %llu bytes are not a multiple of 4 KiB", (unsigned long long)c->memory);
+    if (c->cpu && !cpu_model_find(c->cpu)) return vm_fail(err, -EINVAL, "--cpu: there is no '%s' (see --help)", c->cpu);
+    int rc = trace_parse(&vm->trace, c->trace, err);
+    if (!rc && c->disable)
+        rc = names_parse(c->disable, strlen(c->disable), class_names, ARRAY_LEN(class_names), "--disable", &vm->disabled_classes, err);
+    if (rc) return rc;
+    struct sysinfo si;
+    if (!sysinfo(&si) && c->memory > (u64)si.totalram * si.mem_unit)
+        return vm_fail(err, -ENOMEM, "--memory: %llu MiB asked for, the host has %llu", (unsigned long long)(c->memory >> 20),
+                       (unsigned long long)((u64)si.totalram * si.mem_unit >> 20));
+    return 0;
+}
+
+static const char **config_strings(struct vm_config *c, unsigned i)
+{
+    const char **all[] = { &c->kernel, &c->initrd, &c->cmdline, &c->cpu, &c->serial, &c->trace, &c->disable };
+    return i < ARRAY_LEN(all) ? all[i] : NULL;
+}
+
+static int config_copy(struct vm_config *to, const struct vm_config *from)
+{
+    *to = *from;
+    bool ok = true;
+    const char **s;
+    for (unsigned i = 0; (s = config_strings(to, i)); i++)
+        if (*s && !(*s = strdup(*s))) ok = false;
+    return ok ? 0 : -ENOMEM;
+}
+
+static void config_free(struct vm_config *c)
+{
+    const char **s;
+    for (unsigned i = 0; (s = config_strings(c, i)); i++) free((void *)*s);
+}
+
+/* ---- events ---- */
+
+static void vm_end(struct vm *vm, enum vm_exit how)
+{
+    if (!vm->ended) {
+        vm->ended = true;
+        vm->how = how;
+    }
+    rt_stop(vm->rt);
+}
+
+static void on_poweroff(void *arg, u32 value UNUSED) { vm_end(arg, VM_EXIT_POWEROFF); }
+
+static void on_reset(void *arg, u32 value UNUSED)
+{
+    struct vm *vm = arg;
+    if (vm->cfg.no_reboot) vm_end(vm, VM_EXIT_RESET);
+    else rt_request_reset(vm->rt);
+}
+
+static void on_debug_exit(void *arg, u32 value)
+{
+    struct vm *vm = arg;
+    if (!vm->ended) vm->debug_exit_value = value;
+    vm_end(vm, VM_EXIT_DEBUG);
+}
+
+static void serial_deliver(void *arg)
+{
+    struct vm *vm = arg;
+    chardev_deliver(vm->serial);
+}
+
+/* From the serial back end's thread. If the post fails for want of memory, the bytes wait for the next. */
+static void on_serial_wake(void *arg)
+{
+    struct vm *vm = arg;
+    pthread_mutex_lock(&vm->lock);
+    int rc = vm->rt && vm->serial ? rt_post(vm->rt, serial_deliver, vm) : 0;
+    (void)rc;
+    pthread_mutex_unlock(&vm->lock);
+}
+
+static void on_serial_quit(void *arg) { vm_stop(arg); }
+
+void vm_stop(struct vm *vm)
+{
+    pthread_mutex_lock(&vm->lock);
+    vm->stop = true;
+    chardev_cancel(vm->serial);
+    if (vm->rt) rt_stop(vm->rt);
+    pthread_mutex_unlock(&vm->lock);
+}
+
+/* ---- life ---- */
+
+static void machine_free(struct vm *vm)
+{
+    pthread_mutex_lock(&vm->lock);
+    struct rt *rt = vm->rt;
+    vm->rt = NULL;
+    pthread_mutex_unlock(&vm->lock);
+    if (vm->serial) vm->serial->rx = NULL;
+    pc_free(vm->pc);
+    vm->pc = NULL;
+    rt_free(rt);
+}
+
+static int machine_new(struct vm *vm, struct vm_error *err)
+{
+    const struct rt_config rc_cfg = {
+        .ram_size = vm->cfg.memory,
+        .cpu_model = vm->cfg.cpu,
+        .engine = vm->cfg.engine == VM_ENGINE_INTERP ? RT_INTERP : RT_BT,
+        .code_cache_size = vm->cfg.code_cache,
+        .disabled_classes = vm->disabled_classes,
+        .trace = vm->trace,
+    };
+    struct boot *boot = NULL;
+    struct rt *rt = NULL;
+    const char *what = "machine";
+    int rc = boot_open(&boot, &vm->cfg, err);
+    if (rc) return rc;
+    rc = rt_new(&rt, &rc_cfg, &what);
+    if (rc) {
+        vm_fail(err, rc == -EINVAL ? -ENOTSUP : rc, "%s: %s", what, strerror(-rc));
+        rc = rc == -EINVAL ? -ENOTSUP : rc; /* the description has been checked: this is the host's */
+        goto out;
+    }
+    pthread_mutex_lock(&vm->lock);
+    vm->rt = rt;
+    pthread_mutex_unlock(&vm->lock);
+    if (!vm->serial) {
+        const struct chardev_host host = { on_serial_wake, on_serial_quit, vm };
+        struct chardev *serial = NULL;
+        rc = chardev_open(&serial, vm->cfg.serial ? vm->cfg.serial : "null", &host, err);
+        if (rc) goto out;
+        pthread_mutex_lock(&vm->lock);
+        vm->serial = serial;
+        pthread_mutex_unlock(&vm->lock);
+    }
+    const struct pc_config board = {
+        .serial = vm->serial, .has_debug_exit = vm->cfg.has_debug_exit, .debug_exit = vm->cfg.debug_exit,
+        .poweroff = { on_poweroff, vm }, .reset = { on_reset, vm }, .debug = { on_debug_exit, vm },
+    };
+    rc = pc_new(&vm->pc, rt, &board, err);
+    if (!rc) rc = boot_load(boot, rt_bus(rt), rt_cpu(rt), pc_memory_map(vm->pc), err);
+    if (rc) goto out;
+    rt_update(rt);
+    on_serial_wake(vm); /* what came in before there was a machine */
+out:
+    boot_free(boot);
+    return rc;
+}
+
+int vm_create(struct vm **out, const struct vm_config *cfg, struct vm_error *err)
+{
+    struct vm *vm = calloc(1, sizeof *vm);
+    if (!vm) return vm_fail(err, -ENOMEM, "machine: out of memory");
+    pthread_mutex_init(&vm->lock, NULL);
+    int rc = config_copy(&vm->cfg, cfg);
+    if (rc) vm_fail(err, rc, "machine: out of memory");
+    if (!rc) rc = config_check(vm, err);
+    if (!rc) rc = machine_new(vm, err);
+    if (rc) {
+        vm_free(vm);
+        return rc;
+    }
+    *out = vm;
+    return 0;
+}
+
+void vm_free(struct vm *vm)
+{
+    if (!vm) return;
+    machine_free(vm);
+    chardev_close(vm->serial);
+    config_free(&vm->cfg);
+    pthread_mutex_destroy(&vm->lock);
+    free(vm);
+}
+
+enum vm_exit vm_run(struct vm *vm, struct vm_error *err)
+{
+    for (;;) {
+        enum rt_exit why = vm->stop ? RT_STOPPED : rt_run(vm->rt);
+        if (vm->ended) return vm->how;
+        switch (why) {
+        case RT_STOPPED:
+            return VM_EXIT_STOPPED;
+        case RT_SHUTDOWN:
+            return VM_EXIT_DIED;
+        case RT_RESET:
+            machine_free(vm);
+            if (machine_new(vm, err)) return VM_EXIT_ERROR;
+            break;
+        case RT_ERROR:
+            vm_fail(err, -EIO, "the host failed the machine; it cannot go on");
+            return VM_EXIT_ERROR;
+        }
+    }
+}
+
+u32 vm_debug_exit_value(const struct vm *vm) { return vm->debug_exit_value; }
+
+void vm_diagnose(struct vm *vm, FILE *out)
+{
+    if (vm->rt) rt_diagnose(vm->rt, out);
+}
+
+void vm_stats(struct vm *vm, FILE *out)
+{
+    if (vm->rt) rt_stats_json(vm->rt, out);
+}
