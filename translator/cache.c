@@ -49,6 +49,7 @@ int xl_new(struct xl **out, const struct xl_config *cfg)
         if (!xl->jc[i]) goto fail;
         xl->jc[i][0].neg_eip = 1; /* an empty entry matches no EIP of its index; 0 would match EIP 0 */
     }
+    for (unsigned i = 0; i < JUMP_ENTRIES; i++) xl->jc[XL_JC_MISS][i].code = cfg->miss;
     for (unsigned i = 0; i < 2; i++) {
         xl->jc_list[i] = map_lazily(sizeof(u16) * JUMP_ENTRIES);
         xl->jc_pages[i] = map_lazily(TLB_PAGES / 8);

@@ -24,6 +24,7 @@ void xl_flush_islands(struct xl_ctx *x, bool falls_through)
             emit_mov_ri32(e, H_R9, is->desc);
             emit_callout(e, CALLOUT_TLB);
         } else {
+            emit_mov_ri32(e, H_R9, is->desc);
             emit_callout(e, CALLOUT_FPU);
         }
         emit_patch32(emit_jmp32(e), is->back);
@@ -58,7 +59,7 @@ void xl_check_fpu(struct xl_ctx *x, const struct insn *in)
     emit_mov_rr64(&x->e, H_R10, H_CX);
     emit_load32(&x->e, H_CX, sse ? CPU_FIELD(sse_hot) : CPU_FIELD(fpu_hot));
     u8 *cold = emit_jrcxz(&x->e);
-    x->island[x->nislands++] = (struct island){ .kind = ISLAND_FPU, .branch = cold, .back = x->e.p, .insn = (u16)x->cur };
+    x->island[x->nislands++] = (struct island){ .kind = ISLAND_FPU, .branch = cold, .back = x->e.p, .desc = sse, .insn = (u16)x->cur };
     emit_mov_rr64(&x->e, H_CX, H_R10);
 }
 

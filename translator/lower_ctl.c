@@ -62,13 +62,14 @@ static void add_edge(struct xl_ctx *x, u8 *patch, laddr target)
     x->edge[x->nedges++].target = target;
 }
 
-/* On entry r10 = guest ECX, ecx = entry.neg_eip + target; entry is where the jump cache has it. */
-static void jump_cache_tail(struct xl_ctx *x, struct hmem code, bool target_in_r8, laddr target)
+/* On entry r8d = target, r10 = guest ECX, ecx = entry.neg_eip + target; code is where the jump cache has the host address.
+ * A kick may exchange R13 between the comparison and the jump: r8d is set by then, so that what the all-miss cache holds,
+ * the way out, finds its target. */
+static void jump_cache_tail(struct xl_ctx *x, struct hmem code)
 {
     struct emit *e = &x->e;
     u8 *hit = emit_jrcxz(e);
     emit_mov_rr64(e, H_CX, H_R10);
-    if (!target_in_r8) emit_mov_ri32(e, H_R8, target);
     emit_jmp_m(e, hm(H_CPU, (s32)(offsetof(struct cpu, callouts) + 8 * CALLOUT_JUMP)));
     emit_patch8(e, hit, e->p);
     emit_mov_rr64(e, H_CX, H_R10);
@@ -83,10 +84,11 @@ void xl_goto(struct xl_ctx *x, laddr target)
     } else {
         s32 slot = (s32)((target & (JUMP_ENTRIES - 1)) * sizeof(struct jump_entry));
         xl_room(x);
+        emit_mov_ri32(e, H_R8, target);
         emit_mov_rr64(e, H_R10, H_CX);
         emit_load32(e, H_CX, hm(H_JC, slot));
         emit_op_rm(e, 0, 0x8d, 0, H_CX, hm(H_CX, (s32)target));
-        jump_cache_tail(x, hm(H_JC, slot + (s32)offsetof(struct jump_entry, code)), false, target);
+        jump_cache_tail(x, hm(H_JC, slot + (s32)offsetof(struct jump_entry, code)));
     }
     x->ended = true;
 }
@@ -100,7 +102,7 @@ void xl_goto_r8(struct xl_ctx *x)
     emit_mov_rr64(e, H_R10, H_CX);
     emit_load32(e, H_CX, hmx(H_JC, H_R9, 8, 0));
     emit_op_rm(e, 0, 0x8d, 0, H_CX, hmx(H_CX, H_R8, 1, 0));
-    jump_cache_tail(x, hmx(H_JC, H_R9, 8, (s32)offsetof(struct jump_entry, code)), true, 0);
+    jump_cache_tail(x, hmx(H_JC, H_R9, 8, (s32)offsetof(struct jump_entry, code)));
     x->ended = true;
 }
 

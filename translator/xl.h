@@ -69,7 +69,7 @@ struct island {
     enum { ISLAND_TLB, ISLAND_FPU } kind;
     u8 *branch;    /* rel8 to be pointed at it */
     u8 *back;      /* where it returns to */
-    u32 desc;      /* ISLAND_TLB: TLB_DESC */
+    u32 desc;      /* ISLAND_TLB: TLB_DESC; ISLAND_FPU: 1 if SSE */
     u16 insn;
 };
 

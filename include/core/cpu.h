@@ -108,6 +108,9 @@ enum mode_key {
 struct rt;
 struct bus;
 struct intc_ops;
+struct cpu;
+
+enum tlb_flush_kind { TLB_FLUSH_ALL, TLB_FLUSH_NONGLOBAL, TLB_FLUSH_PAGE };
 
 /* One entry per 4 KiB linear page: host address of the page minus its linear address; 0 means "not cached".
  * Behind the 2^20 entries of a table lies address space that is never written and reads as zero: generated code folds
@@ -182,6 +185,9 @@ struct cpu {
     u32 intr_line;               /* level of INTR as the interrupt controllers drive it */
     const struct cpu_model *model;
 
+    /* Called by every soft-TLB flush (runtime/tlb.c), for those who cache more than it does; may be NULL. la: TLB_FLUSH_PAGE. */
+    void (*on_tlb_flush)(struct cpu *c, enum tlb_flush_kind kind, laddr la);
+    u32 tlb_generation;          /* bumped by every soft-TLB flush of any kind */
     struct rt *rt;
     struct bus *bus;
     u8 *ram;                     /* the RAM view: guest physical 0..ram_size, host pointer */

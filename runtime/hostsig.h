@@ -1,0 +1,20 @@
+/* Host signals, decided here alone: a fault in translated code is the guest's, a kick is for the dispatcher, and anything
+ * else is our own mistake and left to the default action. */
+#ifndef RUNTIME_HOSTSIG_H
+#define RUNTIME_HOSTSIG_H
+#include "core/cpu.h"
+struct xl;
+
+/* The signal that kicks a vCPU thread. */
+int hostsig_kick_signo(void);
+/* Installs the process-wide handlers, once. Returns 0 or -errno. */
+MUST_CHECK int hostsig_install(void);
+/* The calling thread runs this CPU from now on (NULL: none). xl may be NULL (interpreter only). window_base 0: no window.
+ * Returns 0 or -errno (of timer_create). */
+MUST_CHECK int hostsig_attach(struct cpu *c, struct xl *xl, u64 window_base);
+void hostsig_detach(void);
+/* The kick has been seen by the dispatcher: jump caches work again. */
+void hostsig_ack(struct cpu *c);
+/* Host address that the last EXIT_FAULT was about, and whether it was a write. */
+u64 hostsig_fault_addr(bool *write);
+#endif

@@ -1,0 +1,52 @@
+/* What the runtime's own files share: one struct rt per VM. */
+#ifndef RUNTIME_RT_H
+#define RUNTIME_RT_H
+#include "runtime/runtime.h"
+#include "translator/translator.h"
+
+#include <pthread.h>
+#include <sys/types.h>
+
+struct interp;
+struct alarm;
+
+/* Where a linear code page is in physical memory, for as long as no TLB flush of any kind has happened. */
+#define FETCH_ENTRIES 256
+struct fetch_entry { laddr page; u32 generation; u32 user; paddr pa; const u8 *host; };
+
+struct post { void (*fn)(void *); void *arg; struct post *next; };
+
+struct rt {
+    struct rt_config cfg;
+    struct trace trace;
+    struct bus *bus;
+    struct clock *clock;
+    struct cpu *cpu;
+    struct decoder *dec;
+    struct interp *interp;
+    struct xl *xl;                 /* NULL with RT_INTERP */
+    const struct intc_ops *intc;
+    void *intc_dev;
+
+    /* The thread in rt_run(). */
+    bool running;
+    pid_t tid;
+    pthread_t thread;
+    struct alarm *alarm;
+
+    /* Written by any thread under lock; looked at when cpu->kick is set. */
+    pthread_mutex_t lock;
+    struct post *posts, **posts_tail;
+    int request;                   /* -1: none; else enum rt_exit */
+
+    struct fetch_entry fetch[FETCH_ENTRIES];
+    u32 jump_mode[2];              /* the mode key (less CPL) that each jump cache was filled for */
+    u8 code_writes[4096];          /* per code page, hashed: writes since it was last dropped as a whole */
+    u64 run_began;                 /* host TSC */
+};
+
+/* dispatch.c: one step of an engine; returns 0, or EXC_SHUTDOWN. */
+MUST_CHECK int dispatch_translated(struct rt *rt);
+void dispatch_on_tlb_flush(struct cpu *c, enum tlb_flush_kind kind, laddr la);
+void dispatch_on_code_write(void *arg, paddr pa, u64 len);
+#endif
