@@ -3,6 +3,7 @@
  *   I1  The sci wire is SCI_EN and any status bit whose enable bit is set.          [acpi_update]
  *   I2  TMR_STS is right as of carries_seen; the timer is armed iff TMR_EN waits for the next carry.  [acpi_account]
  * Enter at pm_write(). ACPI 2.0, chapter 4.7. The PM timer is 24 bits wide. */
+#include "src/dev/byte_ports.h"
 #include "src/dev/pc_devices.h"
 
 #include <errno.h>
@@ -144,13 +145,13 @@ static void gpe_write(void *dev, u32 off, unsigned size, u32 val)
     acpi_update(a);
 }
 
-static u32 smi_read(void *dev, u32 off, unsigned size UNUSED)
+static u8 smi_read(void *dev, u32 off)
 {
     struct acpi_pm *a = dev;
     return off ? a->smi_status : a->smi_cmd;
 }
 
-static void smi_write(void *dev, u32 off, unsigned size UNUSED, u32 val)
+static void smi_write(void *dev, u32 off, u8 val)
 {
     struct acpi_pm *a = dev;
 
@@ -159,8 +160,8 @@ static void smi_write(void *dev, u32 off, unsigned size UNUSED, u32 val)
         return;
     }
     a->smi_cmd = val;
-    if ((val & 0xff) == ACPI_ENABLE_CMD) a->cnt |= CNT_SCI_EN;
-    else if ((val & 0xff) == ACPI_DISABLE_CMD) a->cnt &= ~CNT_SCI_EN;
+    if (val == ACPI_ENABLE_CMD) a->cnt |= CNT_SCI_EN;
+    else if (val == ACPI_DISABLE_CMD) a->cnt &= ~CNT_SCI_EN;
     acpi_update(a);
 }
 
@@ -179,7 +180,7 @@ void acpi_pm_gpe(struct acpi_pm *a, unsigned n)
 
 static const struct io_ops pm_ops = { pm_read, pm_write };
 static const struct io_ops gpe_ops = { gpe_read, gpe_write };
-static const struct io_ops smi_ops = { smi_read, smi_write };
+BYTE_PORT_OPS(smi_ops, smi_read, smi_write);
 
 void acpi_pm_reset(struct acpi_pm *a)
 {

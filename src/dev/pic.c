@@ -7,6 +7,7 @@
  * Intel 8259A, 231468-003. ICW1.LTIM is ignored, as in the PIIX3, whose ELCR replaces it.
  *
  * IR falling before INTA gives up the request, and INTA without a request answers 7 (the "default IR7" of the data sheet). */
+#include "src/dev/byte_ports.h"
 #include "src/dev/pc_devices.h"
 
 #include <errno.h>
@@ -194,7 +195,7 @@ static void i8259_ocw3(struct i8259 *c, u8 val)
     else if (val & OCW3_RR) c->read_isr = val & OCW3_RIS;
 }
 
-static void i8259_write(struct pic *p, struct i8259 *c, u32 off, u32 val)
+static void i8259_write(struct pic *p, struct i8259 *c, u32 off, u8 val)
 {
     if (off == 0) {
         if (val & ICW1_SELECT) i8259_icw1(c, val);
@@ -208,7 +209,7 @@ static void i8259_write(struct pic *p, struct i8259 *c, u32 off, u32 val)
     pic_update(p);
 }
 
-static u32 i8259_read(struct pic *p, struct i8259 *c, u32 off)
+static u8 i8259_read(struct pic *p, struct i8259 *c, u32 off)
 {
     unsigned n;
 
@@ -221,33 +222,33 @@ static u32 i8259_read(struct pic *p, struct i8259 *c, u32 off)
     return 0x80 | n;
 }
 
-static u32 master_read(void *dev, u32 off, unsigned size UNUSED)
+static u8 master_read(void *dev, u32 off)
 {
     struct pic *p = dev;
     return i8259_read(p, &p->master, off);
 }
-static void master_write(void *dev, u32 off, unsigned size UNUSED, u32 val)
+static void master_write(void *dev, u32 off, u8 val)
 {
     struct pic *p = dev;
-    i8259_write(p, &p->master, off, val & 0xff);
+    i8259_write(p, &p->master, off, val);
 }
-static u32 slave_read(void *dev, u32 off, unsigned size UNUSED)
+static u8 slave_read(void *dev, u32 off)
 {
     struct pic *p = dev;
     return i8259_read(p, &p->slave, off);
 }
-static void slave_write(void *dev, u32 off, unsigned size UNUSED, u32 val)
+static void slave_write(void *dev, u32 off, u8 val)
 {
     struct pic *p = dev;
-    i8259_write(p, &p->slave, off, val & 0xff);
+    i8259_write(p, &p->slave, off, val);
 }
 
-static u32 elcr_read(void *dev, u32 off, unsigned size UNUSED)
+static u8 elcr_read(void *dev, u32 off)
 {
     struct pic *p = dev;
     return off ? p->slave.elcr : p->master.elcr;
 }
-static void elcr_write(void *dev, u32 off, unsigned size UNUSED, u32 val)
+static void elcr_write(void *dev, u32 off, u8 val)
 {
     struct pic *p = dev;
     struct i8259 *c = off ? &p->slave : &p->master;
@@ -257,9 +258,9 @@ static void elcr_write(void *dev, u32 off, unsigned size UNUSED, u32 val)
     pic_update(p);
 }
 
-static const struct io_ops master_ops = { master_read, master_write };
-static const struct io_ops slave_ops = { slave_read, slave_write };
-static const struct io_ops elcr_ops = { elcr_read, elcr_write };
+BYTE_PORT_OPS(master_ops, master_read, master_write);
+BYTE_PORT_OPS(slave_ops, slave_read, slave_write);
+BYTE_PORT_OPS(elcr_ops, elcr_read, elcr_write);
 const struct intc_ops pic_intc_ops = { .acknowledge = pic_acknowledge };
 
 static void i8259_reset(struct i8259 *c, u8 elcr_mask, bool slave)

@@ -11,6 +11,7 @@
  * catches up at twice the rate. At most OWED_MAX_NS worth is owed: after a longer stop the guest simply loses time.
  * NOT-HW: in mode 3 the interrupt line stays high through the low half of the square wave. The rising edge is what
  * matters to the 8259A, and a falling edge before the acknowledge would lose the tick. */
+#include "src/dev/byte_ports.h"
 #include "src/dev/pc_devices.h"
 
 #include <errno.h>
@@ -367,7 +368,7 @@ static void pit_control(struct pit *p, u8 val, s64 now)
     if (n == 0) pit_restart(p, now);
 }
 
-static void pit_write(void *dev, u32 off, unsigned size UNUSED, u32 val)
+static void pit_write(void *dev, u32 off, u8 val)
 {
     struct pit *p = dev;
     s64 now = pit_ticks(p);
@@ -393,7 +394,7 @@ static void pit_write(void *dev, u32 off, unsigned size UNUSED, u32 val)
     pit_schedule(p);
 }
 
-static u32 pit_read(void *dev, u32 off, unsigned size UNUSED)
+static u8 pit_read(void *dev, u32 off)
 {
     struct pit *p = dev;
     s64 now = pit_ticks(p);
@@ -403,7 +404,7 @@ static u32 pit_read(void *dev, u32 off, unsigned size UNUSED)
     return counter_read(&p->c[off], now);
 }
 
-static u32 port_b_read(void *dev, u32 off UNUSED, unsigned size UNUSED)
+static u8 port_b_read(void *dev, u32 off UNUSED)
 {
     struct pit *p = dev;
     s64 now = pit_ticks(p);
@@ -412,7 +413,7 @@ static u32 port_b_read(void *dev, u32 off UNUSED, unsigned size UNUSED)
     return p->port_b | (clock_now(p->clk) / REFRESH_HALF_NS & 1) << 4 | counter_out(&p->c[2], now) << 5;
 }
 
-static void port_b_write(void *dev, u32 off UNUSED, unsigned size UNUSED, u32 val)
+static void port_b_write(void *dev, u32 off UNUSED, u8 val)
 {
     struct pit *p = dev;
 
@@ -420,8 +421,8 @@ static void port_b_write(void *dev, u32 off UNUSED, unsigned size UNUSED, u32 va
     counter_gate(&p->c[2], val & 1, pit_ticks(p));
 }
 
-static const struct io_ops pit_ops = { pit_read, pit_write };
-static const struct io_ops port_b_ops = { port_b_read, port_b_write };
+BYTE_PORT_OPS(pit_ops, pit_read, pit_write);
+BYTE_PORT_OPS(port_b_ops, port_b_read, port_b_write);
 
 /* The data sheet leaves the state at power-on undefined: nothing counts until it is programmed. */
 void pit_reset(struct pit *p)

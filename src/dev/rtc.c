@@ -7,6 +7,7 @@
  *       register C is read or its timer is armed.
  *   I3  The irq8 wire is IRQF, always.                                  [rtc_update_irq]
  * Enter at rtc_write(). Motorola MC146818A, and the century byte 0x32 of the PC. Daylight saving (DSE) is not kept. */
+#include "src/dev/byte_ports.h"
 #include "src/dev/pc_devices.h"
 
 #include <errno.h>
@@ -303,7 +304,7 @@ static void rtc_write_time(struct rtc *r, u8 i, u8 val)
     rtc_from_cmos(r, fraction);
 }
 
-static void rtc_write(void *dev, u32 off, unsigned size UNUSED, u32 val)
+static void rtc_write(void *dev, u32 off, u8 val)
 {
     struct rtc *r = dev;
 
@@ -331,7 +332,7 @@ static void rtc_write(void *dev, u32 off, unsigned size UNUSED, u32 val)
     rtc_refresh(r);
 }
 
-static u32 rtc_read(void *dev, u32 off, unsigned size UNUSED)
+static u8 rtc_read(void *dev, u32 off)
 {
     struct rtc *r = dev;
     u32 ns;
@@ -410,7 +411,7 @@ void rtc_reset(struct rtc *r)
     rtc_refresh(r);
 }
 
-static const struct io_ops rtc_ops = { rtc_read, rtc_write };
+BYTE_PORT_OPS(rtc_ops, rtc_read, rtc_write);
 
 int rtc_new(struct rtc **out, struct bus *b, struct clock *clk, struct irq_line irq8, struct irq_line nmi_mask)
 {

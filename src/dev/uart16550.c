@@ -5,6 +5,7 @@
  *       guest reads, unless loopback has cut the line off.                                     [uart_pump]
  *   I2  The irq wire is "an interrupt is pending and OUT2 is on": on a PC, OUT2 gates the driver. [uart_update]
  * Enter at uart_write() (the guest) and uart_rx() (the line). National PC16550D, TL/C/8652. */
+#include "src/dev/byte_ports.h"
 #include "src/dev/pc_devices.h"
 
 #include <errno.h>
@@ -191,10 +192,9 @@ static void uart_write_fcr(struct uart *u, u8 val)
     uart_pump(u);
 }
 
-static void uart_write(void *dev, u32 off, unsigned size UNUSED, u32 v)
+static void uart_write(void *dev, u32 off, u8 val)
 {
     struct uart *u = dev;
-    u8 val = v;
 
     switch (off) {
     case 0:
@@ -240,7 +240,7 @@ static u8 uart_read_rbr(struct uart *u)
     return v;
 }
 
-static u32 uart_read(void *dev, u32 off, unsigned size UNUSED)
+static u8 uart_read(void *dev, u32 off)
 {
     struct uart *u = dev;
     u8 v;
@@ -276,7 +276,7 @@ static u32 uart_read(void *dev, u32 off, unsigned size UNUSED)
     return v;
 }
 
-static const struct io_ops uart_ops = { uart_read, uart_write };
+BYTE_PORT_OPS(uart_ops, uart_read, uart_write);
 
 /* Master reset (table I of the data sheet); what the line has brought and nobody has read is gone. */
 void uart_reset(struct uart *u)
