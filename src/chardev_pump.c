@@ -27,7 +27,7 @@ struct pump {
     pthread_cond_t room;   /* count went down, or stopping */
     bool stopping;         /* the thread is to end */
     bool gone;             /* the reader of our output has gone for good */
-    volatile bool cancelled;
+    _Atomic bool cancelled; /* set by any thread */
     int fd;                /* the connection, when listening; else cfg.in */
     unsigned head, count;
     u8 ring[RING];

@@ -25,8 +25,8 @@ struct stopper {
     pthread_t thread;
     sigset_t set;
     struct vm *vm;
-    volatile int caught; /* the signal that ended us, or 0 */
-    volatile bool done;
+    _Atomic int caught; /* the signal that ended us, or 0 */
+    _Atomic bool done;
 };
 
 static void *stopper_thread(void *arg)

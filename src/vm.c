@@ -34,7 +34,7 @@ struct vm {
 
     pthread_mutex_t lock;
     struct rt *rt;
-    bool stop;          /* vm_stop() was called */
+    _Atomic bool stop;  /* vm_stop() was called */
 
     bool ended;         /* how holds */
     enum vm_exit how;
