@@ -1,6 +1,7 @@
 /* Bodies of the C functions that enter_x64.S calls for translated code. They run while the guest's x87/SSE state is in the
  * host's registers: this file and what it calls are compiled without floating-point registers. */
-#include "runtime/mmu.h"
+#include "runtime/cpu_ops.h"
+#include "runtime/rt.h"
 
 u64 callout_tlb(struct cpu *c, laddr la, u32 desc);
 int callout_fpu(struct cpu *c, u32 sse);
@@ -29,4 +30,153 @@ int callout_fpu(struct cpu *c, u32 sse)
     if (!c->fpu_hot) c->fpu_hot = 2;
     c->sse_hot = (c->cr4 & CR4_OSFXSR) != 0;
     return 1;
+}
+
+/* ---- helpers (core/helpers.def) ---- */
+
+#define HELPER(name, fn, text) int fn(struct cpu *c, u32 arg);
+#include "core/helpers.def"
+#undef HELPER
+
+/* What raised an exception is done again by the interpreter, which raises it where it belongs. */
+static int again(struct cpu *c)
+{
+    c->exc.valid = false;
+    return HELPER_EMULATE;
+}
+
+static bool interrupt_waits(const struct cpu *c) { return c->irq_pending && (c->iflag || c->nmi_pending); }
+
+/* Behind a transfer of control that may have changed mode and privilege. */
+static int jump(struct cpu *c)
+{
+    if (interrupt_waits(c) || c->kick || c->intr_shadow || !xl_can_translate(c->mode)) return HELPER_NEXT;
+    dispatch_select_jump_cache(c->rt);
+    return HELPER_JUMP;
+}
+
+/* ---- strings ---- */
+
+static u8 *page_pointer(struct cpu *c, laddr la, bool write, bool user)
+{
+    u64 entry = cpu_tlb(c, user ? write ? TLB_USER_W : TLB_USER_R : write ? TLB_SUP_W : TLB_SUP_R)[la >> PAGE_SHIFT];
+    if (entry) return (u8 *)(entry + la);
+    bool fault = false;
+    u8 *p = tlb_fill(c, la, write ? ACC_W : ACC_R, user, &fault);
+    if (fault) c->exc.valid = false;
+    return p;
+}
+
+static void host_movs(u8 *dst, const u8 *src, u64 n, unsigned size)
+{
+    if (size == 4) __asm__ volatile("rep movsl" : "+D"(dst), "+S"(src), "+c"(n) : : "memory");
+    else if (size == 2) __asm__ volatile("rep movsw" : "+D"(dst), "+S"(src), "+c"(n) : : "memory");
+    else __asm__ volatile("rep movsb" : "+D"(dst), "+S"(src), "+c"(n) : : "memory");
+}
+
+static void host_stos(u8 *dst, u32 val, u64 n, unsigned size)
+{
+    if (size == 4) __asm__ volatile("rep stosl" : "+D"(dst), "+c"(n) : "a"(val) : "memory");
+    else if (size == 2) __asm__ volatile("rep stosw" : "+D"(dst), "+c"(n) : "a"(val) : "memory");
+    else __asm__ volatile("rep stosb" : "+D"(dst), "+c"(n) : "a"(val) : "memory");
+}
+
+static u32 elements_in_page(laddr la, unsigned size) { return (PAGE_SIZE - (la & ~PAGE_MASK)) / size; }
+
+/* Page by page, registers kept up to date, so that the interpreter can take over anywhere: at a device, at a page with code,
+ * at a fault, at an element across two pages. */
+int helper_string(struct cpu *c, u32 arg)
+{
+    unsigned size = arg & 0xff;
+    bool stos = arg >> 8, user = c->cpl == 3;
+    if (c->df < 0) return HELPER_EMULATE;
+    while (c->gpr[G_ECX]) {
+        if (c->kick) return HELPER_EMULATE;
+        u32 n = c->gpr[G_ECX], room = elements_in_page(c->gpr[G_EDI], size);
+        if (room < n) n = room;
+        room = elements_in_page(c->gpr[G_ESI], size);
+        if (!stos && room < n) n = room;
+        if (!n) return HELPER_EMULATE;
+        const u8 *src = stos ? NULL : page_pointer(c, c->gpr[G_ESI], false, user);
+        if (!stos && !src) return HELPER_EMULATE;
+        u8 *dst = page_pointer(c, c->gpr[G_EDI], true, user);
+        if (!dst) return HELPER_EMULATE;
+        if (stos) host_stos(dst, c->gpr[G_EAX], n, size);
+        else host_movs(dst, src, n, size);
+        c->gpr[G_ECX] -= n;
+        c->gpr[G_EDI] += n * size;
+        if (!stos) c->gpr[G_ESI] += n * size;
+    }
+    return HELPER_DONE;
+}
+
+/* ---- segment registers ---- */
+
+/* A load that changes what the rest of the block was translated for ends it. */
+static int after_seg_load(struct cpu *c, u32 mode_before) { return c->mode == mode_before ? HELPER_DONE : HELPER_EMULATE; }
+
+int helper_mov_sreg(struct cpu *c, u32 arg)
+{
+    u32 mode = c->mode;
+    if (seg_load(c, (enum segreg)(arg & 7), (u16)c->gpr[arg >> 8])) return again(c);
+    return after_seg_load(c, mode); /* doing it a second time does no harm */
+}
+
+int helper_pop_sreg(struct cpu *c, u32 arg)
+{
+    u64 sel;
+    u32 mode = c->mode;
+    if (mem_read(c, c->seg[S_SS].base + c->gpr[G_ESP], 4, c->cpl == 3, &sel)) return again(c);
+    if (seg_load(c, (enum segreg)arg, (u16)sel)) return again(c);
+    int r = after_seg_load(c, mode);
+    if (r == HELPER_DONE) c->gpr[G_ESP] += 4;
+    return r;
+}
+
+/* ---- flags and transfers ---- */
+
+int helper_popf(struct cpu *c, u32 next)
+{
+    u64 v;
+    const u32 keep = F_VM | F_RF | F_VIF | F_VIP;
+    if (!(c->mode & MK_SSFLAT) || mem_read(c, c->gpr[G_ESP], 4, false, &v)) return again(c);
+    if (v & F_TF) return HELPER_EMULATE;
+    cpu_set_eflags(c, ((u32)v & ~keep) | (cpu_eflags(c) & keep & ~F_RF));
+    c->gpr[G_ESP] += 4;
+    if (!interrupt_waits(c)) return HELPER_DONE;
+    c->eip = next;
+    return HELPER_NEXT;
+}
+
+int helper_iret(struct cpu *c, u32 eip)
+{
+    c->eip = eip;
+    return far_iret(c, 4) ? again(c) : jump(c);
+}
+
+int helper_int(struct cpu *c, u32 next)
+{
+    u64 n;
+    c->eip = next - 2;
+    if (mem_read(c, next - 1, 1, c->cpl == 3, &n)) return again(c);
+    return exc_soft_int(c, (u8)n, next, true) ? again(c) : jump(c);
+}
+
+int helper_sysenter(struct cpu *c, u32 eip)
+{
+    c->eip = eip;
+    return far_sysenter(c) ? again(c) : jump(c);
+}
+
+int helper_sysexit(struct cpu *c, u32 eip)
+{
+    c->eip = eip;
+    return far_sysexit(c) ? again(c) : jump(c);
+}
+
+int helper_invlpg(struct cpu *c, u32 la)
+{
+    tlb_flush_page(c, la);
+    c->ctr.tlb_invlpg++;
+    return HELPER_DONE;
 }

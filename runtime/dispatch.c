@@ -108,7 +108,7 @@ static struct block *block_here(struct rt *rt, int *fault, bool *evicted)
 }
 
 /* The jump cache that translated code of the present privilege uses; emptied first if it was filled for another mode. */
-static enum xl_jump_cache select_jump_cache(struct rt *rt)
+enum xl_jump_cache dispatch_select_jump_cache(struct rt *rt)
 {
     struct cpu *c = rt->cpu;
     unsigned which = cpl_class(c->mode);
@@ -191,7 +191,7 @@ int dispatch_translated(struct rt *rt)
         if (!xl_can_translate(c->mode)) return 0;
         struct block *b = block_here(rt, &fault, &evicted);
         if (!b) return fault ? deliver(rt) : emulate(rt, c->eip);
-        enum xl_jump_cache jc = select_jump_cache(rt);
+        enum xl_jump_cache jc = dispatch_select_jump_cache(rt);
         if (edge && !evicted) xl_link(rt->xl, edge, b);
         else xl_jump_fill(rt->xl, jc, b);
         edge = NULL;

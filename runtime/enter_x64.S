@@ -211,10 +211,24 @@ rt_stub_helper:
         LOAD_GPRS_FLAGS
         ret
 4:      pop     r8
-        lea     r8, [r8 - 1]
+        cmp     eax, 3                  /* HELPER_JUMP: as lower_ctl.c does for an indirect jump */
+        jne     5f
+        LOAD_GPRS_FLAGS
+        mov     r8d, [r15 + CPU_EIP]
+        movzx   r9d, r8w
+        lea     r9, [r9 + r9]
+        mov     r10, rcx
+        mov     ecx, [r13 + r9*8]
+        lea     ecx, [rcx + r8]
+        jrcxz   6f
+        mov     rcx, r10
+        jmp     rt_exit_jump
+6:      mov     rcx, r10
+        jmp     [r13 + r9*8 + 8]
+5:      lea     r8, [r8 - 1]
         mov     [r15 + CPU_EXIT_ARG], r8
         mov     r9d, ASM_EXIT_NEXT
-        cmp     eax, 2
+        cmp     eax, 2                  /* HELPER_NEXT */
         je      exit_saved
         mov     r9d, ASM_EXIT_EMULATE
         jmp     exit_saved

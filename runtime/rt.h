@@ -47,6 +47,8 @@ struct rt {
 
 /* dispatch.c: one step of an engine; returns 0, or EXC_SHUTDOWN. */
 MUST_CHECK int dispatch_translated(struct rt *rt);
+/* Points cpu->jump_cache at the one for the present mode, emptied if it was filled for another. */
+enum xl_jump_cache dispatch_select_jump_cache(struct rt *rt);
 void dispatch_on_tlb_flush(struct cpu *c, enum tlb_flush_kind kind, laddr la);
 void dispatch_on_code_write(void *arg, paddr pa, u64 len);
 #endif

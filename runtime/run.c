@@ -33,6 +33,10 @@ _Static_assert(EXIT_JUMP == ASM_EXIT_JUMP && EXIT_CHAIN == ASM_EXIT_CHAIN && EXI
 
 extern char rt_exit_jump[], rt_exit_chain[], rt_exit_emulate[], rt_stub_tlb[], rt_stub_fpu[], rt_stub_helper[];
 
+#define HELPER(name, fn, text) int fn(struct cpu *c, u32 arg);
+#include "core/helpers.def"
+#undef HELPER
+
 /* ---- lifetime ---- */
 
 static int make_engines(struct rt *rt, const char **what)
@@ -47,6 +51,9 @@ static int make_engines(struct rt *rt, const char **what)
     struct xl_config cfg = { .cache_bytes = rt->cfg.code_cache_size ? rt->cfg.code_cache_size : DEFAULT_CACHE_BYTES,
                              .disabled = rt->cfg.disabled_classes, .features = rt->cpu->model->features,
                              .miss = rt_exit_jump, .trace = &rt->trace, .ctr = &rt->cpu->ctr, .dec = rt->dec };
+#define HELPER(name, fn, text) cfg.helper[HELPER_##name] = fn;
+#include "core/helpers.def"
+#undef HELPER
     if ((err = xl_new(&rt->xl, &cfg))) return err;
     void **slot = rt->cpu->callouts;
     slot[CALLOUT_JUMP] = rt_exit_jump;
@@ -287,6 +294,7 @@ static enum rt_exit loop(struct rt *rt)
             int what = service(rt);
             if (what >= 0) return (enum rt_exit)what;
         }
+        update_irq(c); /* an IRET may have unblocked NMIs */
         if (c->irq_pending) {
             if (deliver_interrupt(rt) == EXC_SHUTDOWN) return RT_SHUTDOWN;
             update_irq(c);

@@ -84,3 +84,66 @@ void lower_rdtsc(struct xl_ctx *x, const struct insn *in)
     emit_rorx64(e, H_R8, H_R8, 32);
     emit_mov_rr32(e, H_DX, H_R8);
 }
+
+/* ---- helpers: instructions done in C without leaving translated code ---- */
+
+/* Expects the argument in r8d. */
+static void call_helper(struct xl_ctx *x, enum helper h)
+{
+    emit_mov_ri64(&x->e, H_R9, (u64)x->xl->cfg.helper[h]);
+    emit_call_m(&x->e, hm(H_CPU, (s32)(offsetof(struct cpu, callouts) + 8 * CALLOUT_HELPER)));
+}
+
+static void call_helper_arg(struct xl_ctx *x, enum helper h, u32 arg)
+{
+    xl_room(x);
+    emit_mov_ri32(&x->e, H_R8, arg);
+    call_helper(x, h);
+}
+
+/* The helper always leaves: HELPER_NEXT, HELPER_JUMP or HELPER_EMULATE. */
+static void end_in_helper(struct xl_ctx *x, enum helper h, u32 arg)
+{
+    call_helper_arg(x, h, arg);
+    x->ended = true;
+}
+
+void lower_rep_string(struct xl_ctx *x, const struct insn *in)
+{
+    unsigned size = in->opcode & 1 ? in->opsize : 1;
+    call_helper_arg(x, HELPER_STRING, HELPER_STRING_ARG(size, (in->op == OP_STOS)));
+}
+
+void lower_mov_sreg(struct xl_ctx *x, const struct insn *in)
+{
+    call_helper_arg(x, HELPER_MOV_SREG, (u32)in->opnd[1].reg << 8 | in->opnd[0].reg);
+    x->seg_checked &= (u8)~(1u << in->opnd[0].reg);
+}
+
+void lower_pop_sreg(struct xl_ctx *x, const struct insn *in)
+{
+    call_helper_arg(x, HELPER_POP_SREG, in->opnd[0].reg);
+    x->seg_checked &= (u8)~(1u << in->opnd[0].reg);
+}
+
+void lower_push_sreg(struct xl_ctx *x, const struct insn *in)
+{
+    struct hmem sel = hm(H_CPU, (s32)(offsetof(struct cpu, seg) + in->opnd[0].reg * sizeof(struct seg) + offsetof(struct seg, sel)));
+    struct hmem m = xl_mem_at(x, hm(H_ESP, -4), S_SS, XL_W, 4);
+    emit_loadz(&x->e, H_R11, sel, 2);
+    emit_store(&x->e, m, H_R11, 4);
+    emit_lea32(&x->e, H_ESP, hm(H_ESP, -4));
+}
+
+void lower_popf(struct xl_ctx *x, const struct insn *in) { call_helper_arg(x, HELPER_POPF, in->next); }
+void lower_iret(struct xl_ctx *x, const struct insn *in) { end_in_helper(x, HELPER_IRET, in->eip); }
+void lower_int(struct xl_ctx *x, const struct insn *in) { end_in_helper(x, HELPER_INT, in->next); }
+void lower_sysenter(struct xl_ctx *x, const struct insn *in) { end_in_helper(x, HELPER_SYSENTER, in->eip); }
+void lower_sysexit(struct xl_ctx *x, const struct insn *in) { end_in_helper(x, HELPER_SYSEXIT, in->eip); }
+
+void lower_invlpg(struct xl_ctx *x, const struct insn *in)
+{
+    xl_room(x);
+    emit_lea32(&x->e, H_R8, xl_ea(in));
+    call_helper(x, HELPER_INVLPG);
+}

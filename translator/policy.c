@@ -25,6 +25,16 @@ static bool high_byte_conflict(const struct insn *in)
     return high && (esp || (insn_has_mem(in) && in->base == G_ESP));
 }
 
+/* Repeated: only what the helper does, with the segments it assumes. */
+static lower_fn *policy_string(const struct xl_ctx *x, const struct insn *in)
+{
+    if (in->addrsize != 4) return xl_lower_emulate;
+    if (!(in->prefixes & (IP_REP | IP_REPNE))) return lower_string;
+    if (in->op == OP_STOS) return x->src->mode & MK_ESFLAT ? lower_rep_string : xl_lower_emulate;
+    bool flat = x->src->mode & MK_ESFLAT && x->src->mode & MK_DSFLAT && (!(in->prefixes & IP_SEG) || in->seg == S_DS || in->seg == S_ES);
+    return in->op == OP_MOVS && flat ? lower_rep_string : xl_lower_emulate;
+}
+
 static lower_fn *policy_system(const struct xl_ctx *x, const struct insn *in)
 {
     switch (in->op) {
@@ -34,6 +44,18 @@ static lower_fn *policy_system(const struct xl_ctx *x, const struct insn *in)
     case OP_MOV_FROM_SREG: return lower_mov_from_sreg;
     case OP_MOV_FROM_CR: return supervisor(x) && (in->opnd[1].reg == 0 || in->opnd[1].reg == 2 || in->opnd[1].reg == 3 || in->opnd[1].reg == 4)
                                     ? lower_mov_from_cr : xl_lower_emulate;
+    case OP_POPF: return supervisor(x) && in->opsize == 4 ? lower_popf : xl_lower_emulate;
+    case OP_PUSH_SREG: return in->opsize == 4 ? lower_push_sreg : xl_lower_emulate;
+    /* SS opens an interrupt shadow: the interpreter's. */
+    case OP_POP_SREG: return in->opsize == 4 && in->opnd[0].reg != S_SS ? lower_pop_sreg : xl_lower_emulate;
+    case OP_MOV_TO_SREG:
+        return in->opnd[0].reg != S_SS && in->opnd[0].reg != S_CS && in->opnd[1].kind == OPK_REG ? lower_mov_sreg : xl_lower_emulate;
+    case OP_IRET: return in->opsize == 4 ? lower_iret : xl_lower_emulate;
+    case OP_INT: return lower_int;
+    case OP_SYSENTER: return lower_sysenter;
+    case OP_SYSEXIT: return lower_sysexit;
+    case OP_INVLPG: return supervisor(x) && (in->seg == S_DS || in->seg == S_SS) && x->src->mode & MK_DSFLAT && x->src->mode & MK_SSFLAT
+                                ? lower_invlpg : xl_lower_emulate;
     case OP_RDTSC: return supervisor(x) ? lower_rdtsc : xl_lower_emulate;
     default: return xl_lower_emulate;
     }
@@ -111,7 +133,7 @@ lower_fn *xl_policy(const struct xl_ctx *x, const struct insn *in)
     case CLS_int: case CLS_bcd: return policy_int(in);
     case CLS_stack: return policy_stack(in);
     case CLS_ctl: return policy_ctl(in);
-    case CLS_string: return in->prefixes & (IP_REP | IP_REPNE) || in->addrsize != 4 ? xl_lower_emulate : lower_string;
+    case CLS_string: return policy_string(x, in);
     case CLS_flag: case CLS_seg: case CLS_sys: return policy_system(x, in);
     case CLS_x87: case CLS_mmx: case CLS_sse: return policy_fp(in);
     default: return xl_lower_emulate;

@@ -24,6 +24,7 @@ struct xl_config {
     u32 disabled;              /* classes (1 << enum insn_class) to be interpreted instead */
     u32 features;              /* of the CPU model: 1 << enum insn_feature */
     bool window;               /* supervisor data accesses start out through the kernel window */
+    void *helper[HELPER_COUNT]; /* core/helpers.def */
     void *miss;                /* where the all-miss jump cache sends control, with the target in r8d */
     const struct trace *trace; /* borrowed */
     struct counters *ctr;      /* borrowed */

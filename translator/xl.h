@@ -115,6 +115,7 @@ lower_fn lower_ident, lower_incdec_z, lower_mov_zv, lower_moffs, lower_xchg_mem,
 lower_fn lower_push, lower_pop, lower_leave;
 lower_fn lower_jmp, lower_jcc, lower_call, lower_ret, lower_loop;
 lower_fn lower_string;
+lower_fn lower_rep_string, lower_mov_sreg, lower_pop_sreg, lower_push_sreg, lower_popf, lower_iret, lower_int, lower_sysenter, lower_sysexit, lower_invlpg;
 lower_fn lower_pushf, lower_cli, lower_sti, lower_cldstd, lower_mov_from_sreg, lower_mov_from_cr, lower_rdtsc, lower_xlat;
 void xl_check_fpu(struct xl_ctx *x, const struct insn *in);
 void xl_goto(struct xl_ctx *x, laddr target);   /* direct transfer: an edge, or through the jump cache */

@@ -135,6 +135,20 @@ _Static_assert(CALLOUT_COUNT <= CALLOUTS_MAX, "grow CALLOUTS_MAX");
 /* CALLOUT_TLB's r9d: access size in bytes, and which table missed. */
 #define TLB_DESC(size, kind) ((size) | (kind) << 8)
 
+enum helper {
+#define HELPER(name, fn, text) HELPER_##name,
+#include "core/helpers.def"
+#undef HELPER
+    HELPER_COUNT
+};
+enum helper_result {
+    HELPER_DONE,    /* committed: go on behind it */
+    HELPER_EMULATE, /* nothing committed that could not be done again: interpret the instruction */
+    HELPER_NEXT,    /* committed, cpu->eip is right: to the dispatcher */
+    HELPER_JUMP,    /* committed, cpu->eip is right: through the jump cache */
+};
+#define HELPER_STRING_ARG(size, stos) ((size) | (stos) << 8)
+
 /* One entry of a jump cache: indexed by the low 16 bits of the target EIP. */
 struct jump_entry {
     u32 neg_eip; /* minus the EIP: adding the EIP gives zero on a hit, without touching flags */
