@@ -418,7 +418,7 @@ static void dsdt_prt(struct blob *b, const char *name, bool apic)
     aml_close(b, outer);
 }
 
-/* Device(PCI0) { Name(_HID, EISAID("PNP0A03")) Name(_ADR, 0) Name(_UID, 0) Name(_CRS, ...)
+/* Device(PCI0) { Name(_HID, EISAID("PNP0A03")) Name(_UID, 0) Name(_CRS, ...)
  *   Name(PRTP, ...) Name(PRTA, ...) Method(_PRT) { If(PICF) { Return(PRTA) } Else { Return(PRTP) } } ... } */
 static void dsdt_pci(struct blob *b, const struct acpi_config *cfg)
 {
@@ -426,7 +426,6 @@ static void dsdt_pci(struct blob *b, const struct acpi_config *cfg)
     struct blob r = { 0 };
 
     aml_name_eisaid(b, "_HID", "PNP0A03");
-    aml_name_int(b, "_ADR", 0);
     aml_name_int(b, "_UID", 0);
     res_word_space(&r, SPACE_BUS, 0, 0x00, 0xff);
     res_io(&r, 0xcf8, 8);
