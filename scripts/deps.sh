@@ -1,0 +1,40 @@
+#!/bin/sh
+# Installs what a build (and, with --tests, a test run) needs, if something is missing and we may: as root or by sudo.
+# Usage: deps.sh [--tests]
+set -eu
+
+missing=
+need() { # need PACKAGE TEST...: PACKAGE, unless TEST succeeds
+    package=$1
+    shift
+    "$@" >/dev/null 2>&1 || missing="$missing $package"
+}
+compiles() { echo "#include <$1>" | cc -x c -fsyntax-only -; }
+has32() { t=$(mktemp) && echo 'int main(void) { return 0; }' | cc -m32 -x c -o "$t" - && rm -f "$t"; }
+
+need gcc command -v cc
+need libc6-dev compiles stdio.h
+need cmake command -v cmake
+need make command -v make
+need pkg-config command -v pkg-config
+need libcapstone-dev pkg-config --exists capstone
+need libxxhash-dev pkg-config --exists libxxhash
+need libffi-dev pkg-config --exists libffi
+need python3 command -v python3
+# The test directory is part of every build's configuration.
+need check pkg-config --exists check
+need gcc-multilib has32
+[ -n "$missing" ] || exit 0
+
+root=
+if [ "$(id -u)" -ne 0 ]; then
+    if ! command -v sudo >/dev/null; then
+        echo "deps.sh: missing:$missing; install them as root: apt-get install$missing" >&2
+        exit 1
+    fi
+    root=sudo
+fi
+echo "deps.sh: installing$missing" >&2
+$root apt-get -q update >&2 || echo "deps.sh: apt-get update was not wholly successful; going on" >&2
+# shellcheck disable=SC2086
+DEBIAN_FRONTEND=noninteractive $root apt-get -q -y install --no-install-recommends $missing >&2
