@@ -12,6 +12,10 @@ enum access { ACC_R, ACC_W, ACC_X };
 
 /* Linear to physical with all checks, setting A (and D for ACC_W). user: as CPL 3 would. */
 MUST_CHECK int mmu_translate(struct cpu *c, laddr la, enum access acc, bool user, paddr *out);
+/* The same, but a fault is only reported: no exception is raised and CR2 stays. For looking ahead on the guest's behalf. */
+bool mmu_try(struct cpu *c, laddr la, enum access acc, bool user, paddr *out);
+/* Whether la's page is (still) the physical page that holds page. Asks the soft TLB first; no side effects. */
+bool mmu_maps(struct cpu *c, laddr la, bool user, paddr page);
 /* The same without side effects, for debuggers and dumps. Returns false if not mapped. */
 bool mmu_probe(const struct cpu *c, laddr la, paddr *out);
 
@@ -35,6 +39,10 @@ MUST_CHECK int mem_fetch(struct cpu *c, laddr la, u8 *buf, unsigned n, unsigned 
  * code calls on a soft-TLB miss; uses no floating-point register. */
 u8 *tlb_fill(struct cpu *c, laddr la, enum access acc, bool user, bool *fault);
 
+/* The soft TLB's bookkeeping: made by cpu_new() once c->bus is set, freed by cpu_free(). Returns 0 or -ENOMEM. */
+MUST_CHECK int tlb_init(struct cpu *c);
+void tlb_fini(struct cpu *c);                /* copes with a cpu that tlb_init() never saw */
+
 void tlb_flush_all(struct cpu *c);           /* with global pages: CR4.PGE/PAE/PSE, CR0.PG/WP changes */
 void tlb_flush_nonglobal(struct cpu *c);     /* MOV CR3 */
 void tlb_flush_page(struct cpu *c, laddr la); /* INVLPG */
@@ -48,6 +56,12 @@ u8 *bus_page_flags(struct bus *b, paddr pa); /* flags byte of the RAM page, NULL
 /* Every write to a page with PG_CODE that does not come from generated code's fast path calls this hook first. */
 void bus_on_code_write(struct bus *b, void (*fn)(void *arg, paddr pa, u64 len), void *arg);
 /* RAM is one memfd: fd and offsets for mapping it elsewhere. Returns the file offset of pa, or -1. */
+void bus_code_write(struct bus *b, paddr pa, u64 len); /* calls it, if [pa, pa+len), within one page of RAM, holds code */
+/* Called when a page of RAM has been covered by a device or ROM, or uncovered: cached RAM pointers are stale. [tlb_init] */
+void bus_on_remap(struct bus *b, void (*fn)(void *arg), void *arg);
+/* Accesses by physical address of any size up to 8, RAM, ROM or device, within one page: what mem_read and mem_write end in. */
+u64 bus_phys_read(struct bus *b, paddr pa, unsigned n);
+void bus_phys_write(struct bus *b, paddr pa, unsigned n, u64 val);
 int bus_ram_fd(const struct bus *b);
 s64 bus_ram_offset(const struct bus *b, paddr pa);
 /* size: bytes of RAM, multiple of 4 KiB, up to 3.5 GiB. RAM above 3 GiB goes to 4 GiB upwards. Returns 0 or -errno

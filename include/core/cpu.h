@@ -107,6 +107,7 @@ enum mode_key {
 
 struct rt;
 struct bus;
+struct tlb_book;
 struct intc_ops;
 struct cpu;
 
@@ -202,6 +203,7 @@ struct cpu {
     /* Called by every soft-TLB flush (runtime/tlb.c), for those who cache more than it does; may be NULL. la: TLB_FLUSH_PAGE. */
     void (*on_tlb_flush)(struct cpu *c, enum tlb_flush_kind kind, laddr la);
     u32 tlb_generation;          /* bumped by every soft-TLB flush of any kind */
+    struct tlb_book *tlb;        /* runtime/tlb.c: what is in the soft TLB, so that a flush costs what was filled */
     struct rt *rt;
     struct bus *bus;
     u8 *ram;                     /* the RAM view: guest physical 0..ram_size, host pointer */
