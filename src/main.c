@@ -177,6 +177,47 @@ static int verb_run(int argc, char **argv)
     return run_machine(vm, &s, a.stats);
 }
 
+/* ---- translate ---- */
+
+struct translate_args {
+    struct vm_translate_config cfg;
+    int mode;
+    u32 cpl;
+};
+
+static const char *const mode_names[] = { "32", "16", NULL };
+
+#define TRANSLATE_OPTIONS(a)                                                                                                 \
+    {                                                                                                                        \
+        { .name = "file", .type = OPT_STRING, .dest = &(a)->cfg.file, .arg = "FILE", .required = true, .help = "raw code" }, \
+        { .name = "base", .type = OPT_U32, .dest = &(a)->cfg.base, .arg = "ADDR", .help = "where it lies [0]" },             \
+        { .name = "mode", .type = OPT_CHOICE, .dest = &(a)->mode, .arg = "16|32", .choices = mode_names,                     \
+          .help = "size of its code segment [32]" },                                                                         \
+        { .name = "cpl", .type = OPT_U32, .dest = &(a)->cpl, .arg = "N", .help = "privilege level [0]" },                    \
+        { .name = "cpu", .type = OPT_STRING, .dest = &(a)->cfg.cpu, .arg = "MODEL", .help = "processor, as for run" },       \
+        { 0 },                                                                                                               \
+    }
+
+static int verb_translate(int argc, char **argv)
+{
+    struct translate_args a = { 0 };
+    const struct opt table[] = TRANSLATE_OPTIONS(&a);
+    struct vm_error err;
+    if (options_parse(table, argc, argv, &err)) return fail(STATUS_USAGE, err.text);
+    a.cfg.code16 = a.mode == 1;
+    a.cfg.cpl = a.cpl;
+    int rc = vm_translate(&a.cfg, stdout, &err);
+    if (rc) return fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err.text);
+    return ferror(stdout) || fflush(stdout) ? fail(STATUS_ERROR, "standard output: could not be written") : STATUS_OK;
+}
+
+static void translate_help(FILE *out)
+{
+    struct translate_args a;
+    const struct opt table[] = TRANSLATE_OPTIONS(&a);
+    options_help(table, out);
+}
+
 /* ---- verbs ---- */
 
 static void run_help(FILE *out)
@@ -200,6 +241,7 @@ static const struct verb {
     void (*help)(FILE *out);
 } verbs[] = {
     { "run", "runs a virtual machine", verb_run, run_help },
+    { "translate", "prints guest code and the host code it becomes, side by side", verb_translate, translate_help },
 };
 
 static int help(FILE *out)

@@ -17,7 +17,8 @@ RULES = [
     (r'runtime/', [r'runtime/', CORE, r'translator/(translator|insn|decode)\.(h|def)', r'translator/insn_(op|class)\.def']),
     (r'src/dev/', [r'src/dev/', CORE]),                                 # a chip cannot reach the CPU
     (r'src/(main|options)\.', [r'src/(options|error)\.h', r'include/transvisor/', r'include/core/types\.h']),
-    (r'src/vm\.c', [r'src/', CORE, r'include/transvisor/', r'runtime/(runtime|cpu_ops)\.h', r'translator/(translator|decode)\.h', r'translator/insn_class\.def']),
+    (r'src/vm\.c', [r'src/', CORE, r'include/transvisor/', r'runtime/(runtime|cpu_ops)\.h', r'translator/insn_class\.def']), # names of models, classes
+    (r'src/xlate\.c', [r'src/', CORE, r'include/transvisor/', r'runtime/cpu_ops\.h', r'translator/(translator|decode)\.h']), # the translator without a machine
     (r'src/pc\.', [r'src/', CORE, r'include/transvisor/', r'runtime/runtime\.h']),
     (r'src/', [r'src/(?!dev/)', CORE, r'include/transvisor/', r'runtime/runtime\.h']), # chips are the board's alone
     (r'tests/|bench/', [r'']),

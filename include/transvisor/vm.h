@@ -64,6 +64,17 @@ void vm_diagnose(struct vm *vm, FILE *out);
 /* All counters as one JSON object; of the present run, if the guest rebooted. */
 void vm_stats(struct vm *vm, FILE *out);
 
+/* Translates the raw code in file as if it lay at base, and prints guest instructions and the host code they become. Runs
+ * nothing. Returns 0 or -errno, -EINVAL as for vm_create(). */
+struct vm_translate_config {
+    const char *file;
+    uint32_t base;       /* linear address of the first byte */
+    const char *cpu;     /* as in struct vm_config */
+    unsigned cpl;        /* 0 to 3 */
+    bool code16;         /* CS.D is 0 */
+};
+int vm_translate(const struct vm_translate_config *cfg, FILE *out, struct vm_error *err);
+
 /* The names a description may use; NULL past the last. */
 const char *vm_cpu_name(unsigned i);
 const char *vm_trace_name(unsigned i, const char **what);
