@@ -1,0 +1,294 @@
+#!/usr/bin/env python3
+"""The program from outside: exit statuses, signals, the console's keys, reboots, statistics. Guests are a few bytes each.
+
+  cli.py TRANSVISOR [-k WORD]     runs the cases (those whose name holds WORD), under both engines
+"""
+import argparse
+import json
+import os
+import pty
+import resource
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+
+LIMIT = 30  # seconds that any single wait may take
+
+
+class Failure(Exception):
+    pass
+
+
+def check(condition, text):
+    if not condition:
+        raise Failure(text)
+
+
+# ---- guests: Multiboot, loaded flat at 1 MiB; code follows the header ----
+
+def multiboot(code):
+    flags = 1 << 16
+    header = struct.pack('<IIIIIIII', 0x1badb002, flags, -(0x1badb002 + flags) & 0xffffffff, 0x100000, 0x100000, 0, 0, 0x100020)
+    return header + code
+
+
+def out8(port, value):
+    return b'\xba' + struct.pack('<I', port) + b'\xb0' + bytes([value]) + b'\xee'          # mov edx,port; mov al,value; out dx,al
+
+
+def out16(port, value):
+    return b'\xba' + struct.pack('<I', port) + b'\x66\xb8' + struct.pack('<H', value) + b'\x66\xef'
+
+
+HALT = b'\xfa\xf4\xeb\xfc'                                                                   # cli; hlt; jmp back
+SPIN = b'\xeb\xfe'
+POWEROFF = out16(0x604, 1 << 13 | 5 << 10) + HALT
+RESET = out8(0xcf9, 6) + HALT
+TRIPLE = b'\x0f\x0b'                                                                         # ud2, and no IDT to speak of
+# Echoes COM1 until a '!' comes, then exits with 7 by port F4h:
+#   poll: mov edx,3fdh; in al,dx; test al,1; jz poll; mov edx,3f8h; in al,dx; cmp al,'!'; je end; out dx,al; jmp poll
+ECHO = bytes.fromhex('bafd030000 ec a801 74f6 baf8030000 ec 3c21 7403 ee ebe9') + out8(0xf4, 7) + HALT
+
+
+class Machine:
+    """A started transvisor. stdin and stdout are pipes unless said otherwise."""
+
+    def __init__(self, bench, code, *words, **popen):
+        image = os.path.join(bench.dir, 'guest')
+        with open(image, 'wb') as f:
+            f.write(multiboot(code))
+        settings = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE}
+        settings.update(popen)
+        self.process = subprocess.Popen([bench.program, 'run', '--kernel', image, '--memory', '16M', '--engine', bench.engine, *words], **settings)
+        bench.machines.append(self.process)
+
+    def end(self, data=None):
+        try:
+            out, err = self.process.communicate(data, timeout=LIMIT)
+        except subprocess.TimeoutExpired:
+            raise Failure('it did not end') from None
+        return self.process.returncode, out, (err or b'').decode('latin-1')
+
+    def read(self, n):
+        return read(self.process.stdout.fileno(), n)
+
+
+def read(fd, n):
+    data = b''
+    deadline = time.monotonic() + LIMIT
+    while len(data) < n:
+        ready, _, _ = select.select([fd], [], [], max(0, deadline - time.monotonic()))
+        check(ready, f'only {data!r} came')
+        more = os.read(fd, n - len(data))
+        check(more, f'it ended after {data!r}')
+        data += more
+    return data
+
+
+class Bench:
+    def __init__(self, program, engine, folder):
+        self.program, self.engine, self.dir = program, engine, folder
+        self.machines = []
+
+    def start(self, code, *words, **popen):
+        return Machine(self, code, *words, **popen)
+
+
+# ---- cases: each is named by the sentence it proves ----
+
+def power_off_ends_with_0(b):
+    status, out, err = b.start(POWEROFF).end()
+    check((status, out, err) == (0, b'', ''), f'status {status}, {out!r}, {err!r}')
+
+
+def debug_exit_ends_with_the_value_times_two_plus_one(b):
+    for value, want in ((0, 1), (16, 33), (127, 255), (128, 1)):
+        status, _, err = b.start(out8(0xf4, value) + HALT, '--debug-exit', '0xf4').end()
+        check(status == want and not err, f'{value}: status {status}, {err!r}')
+
+
+def without_the_option_the_debug_exit_port_does_nothing(b):
+    status, _, _ = b.start(out8(0xf4, 16) + POWEROFF).end()
+    check(status == 0, f'status {status}')
+
+
+def a_triple_fault_ends_with_3_and_a_diagnosis(b):
+    status, _, err = b.start(b'\xb8\x78\x56\x34\x12' + TRIPLE).end()
+    check(status == 3, f'status {status}, {err!r}')
+    for word in ('triple fault', '12345678', '00100025', 'ud2'):
+        check(word in err.lower(), f'the diagnosis lacks {word}: {err}')
+
+
+def a_reset_with_no_reboot_ends_with_0(b):
+    status, _, err = b.start(RESET, '--no-reboot').end()
+    check((status, err) == (0, ''), f'status {status}, {err!r}')
+
+
+def a_reset_starts_the_machine_anew(b):
+    # It increments a byte of RAM and sends it: were RAM kept, it would not be 'A' each time.
+    code = bytes.fromhex('8005 00002000 41 a0 00002000 baf8030000 ee') + RESET
+    m = b.start(code)
+    check(m.read(5) == b'AAAAA', 'RAM was not as at power-on')
+    m.process.send_signal(signal.SIGTERM)
+    check(m.end()[0] == 128 + signal.SIGTERM, 'it did not end by the signal')
+
+
+def signals_stop_it_and_statistics_are_written(b):
+    for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for code in (SPIN, HALT):
+            path = os.path.join(b.dir, 'stats.json')
+            m = b.start(out8(0x3f8, 0x2e) + code, '--stats', path)
+            m.read(1)
+            m.process.send_signal(sig)
+            status, _, err = m.end()
+            check((status, err) == (128 + sig, ''), f'{sig}: status {status}, {err!r}')
+            with open(path) as f:
+                stats = json.load(f)
+            check(isinstance(stats, dict) and stats, 'no statistics')
+            os.unlink(path)
+
+
+def input_from_a_pipe_reaches_the_guest_byte_by_byte(b):
+    text = bytes(range(1, 33)) + b'text\x01x\x03\x04' + bytes(range(128, 256))
+    status, out, err = b.start(ECHO, '--debug-exit', '0xf4').end(text + b'!')
+    check((status, out, err) == (15, text, ''), f'status {status}, {out!r}, {err!r}')
+
+
+def much_input_is_not_lost(b):
+    text = b'0123456789abcdef' * 4096
+    status, out, _ = b.start(ECHO, '--debug-exit', '0xf4').end(text + b'!')
+    check(status == 15 and out == text, f'status {status}, {len(out)} bytes of {len(text)}')
+
+
+def end_of_input_does_not_end_the_machine(b):
+    m = b.start(out8(0x3f8, 0x2e) + HALT, stdin=subprocess.DEVNULL)
+    m.read(1)
+    time.sleep(0.3)
+    check(m.process.poll() is None, 'it ended')
+    m.process.send_signal(signal.SIGTERM)
+    m.end()
+
+
+def a_terminal_is_raw_while_it_runs_and_its_keys_work(b):
+    master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)
+    m = b.start(out8(0x3f8, 0x2e) + ECHO, stdin=slave, stdout=slave)
+    read(master, 1)
+    check(not termios.tcgetattr(slave)[3] & (termios.ICANON | termios.ECHO | termios.ISIG), 'it is not raw')
+    os.write(master, b'a\x03\x01\x01b')
+    got = read(master, 4)
+    check(got == b'a\x03\x01b', f'{got!r} came back')
+    os.write(master, b'\x01x')
+    status, _, err = m.end()
+    check((status, err) == (0, ''), f'status {status}, {err!r}')
+    check(termios.tcgetattr(slave) == before, 'the terminal is not as it was')
+
+
+def a_terminal_is_put_back_when_a_signal_or_an_abort_ends_it(b):
+    for sig, want in ((signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGABRT, -signal.SIGABRT), (signal.SIGSEGV, -signal.SIGSEGV)):
+        master, slave = pty.openpty()
+        before = termios.tcgetattr(slave)
+        m = b.start(out8(0x3f8, 0x2e) + SPIN, stdin=slave, stdout=slave, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)))
+        read(master, 1)
+        m.process.send_signal(sig)
+        status = m.end()[0]
+        check(status == want, f'{sig}: status {status}')
+        check(termios.tcgetattr(slave) == before, f'{sig}: the terminal is not as it was')
+        os.close(master)
+        os.close(slave)
+
+
+def a_unix_socket_is_a_serial_line(b):
+    path = os.path.join(b.dir, 'serial')
+    m = b.start(ECHO, '--serial', f'unix:{path}', '--debug-exit', '0xf4')
+    deadline = time.monotonic() + LIMIT
+    while not os.path.exists(path):
+        check(time.monotonic() < deadline, 'there is no socket')
+        time.sleep(0.01)
+    line = socket.socket(socket.AF_UNIX)
+    line.connect(path)
+    line.sendall(b'over a socket')
+    got = read(line.fileno(), 13)
+    check(got == b'over a socket', f'{got!r} came back')
+    line.sendall(b'!')
+    check(m.end()[0] == 15, 'wrong status')
+    check(not os.path.exists(path), 'the socket is left behind')
+
+
+def a_serial_file_and_port_e9_are_written(b):
+    path = os.path.join(b.dir, 'log')
+    status, out, _ = b.start(out8(0x3f8, 0x41) + out8(0xe9, 0x42) + POWEROFF, '--serial', f'file:{path}').end()
+    with open(path, 'rb') as f:
+        text = f.read()
+    check((status, out, text) == (0, b'', b'AB'), f'status {status}, {out!r}, {text!r}')
+
+
+def a_halted_machine_takes_no_time(b):
+    m = b.start(out8(0x3f8, 0x2e) + HALT)
+    m.read(1)
+    with open(f'/proc/{m.process.pid}/stat') as f:
+        before = f.read()
+    time.sleep(1)
+    with open(f'/proc/{m.process.pid}/stat') as f:
+        after = f.read()
+
+    def ticks(text):
+        return sum(int(t) for t in text.rsplit(')', 1)[1].split()[11:13])
+    used = (ticks(after) - ticks(before)) / os.sysconf('SC_CLK_TCK')
+    m.process.send_signal(signal.SIGTERM)
+    m.end()
+    check(used <= 0.02, f'{used} s of processor time in a second')
+
+
+def a_full_output_pipe_does_not_keep_it_from_stopping(b):
+    # out dx,al without end; nobody reads
+    m = b.start(b'\xba\xf8\x03\x00\x00\xee\xeb\xfd')
+    m.read(1)
+    time.sleep(0.5)
+    m.process.send_signal(signal.SIGTERM)
+    try:
+        status = m.process.wait(LIMIT)
+    except subprocess.TimeoutExpired:
+        raise Failure('it did not end') from None
+    check(status == 128 + signal.SIGTERM, f'status {status}')
+
+
+CASES = [f for name, f in list(globals().items()) if callable(f) and getattr(f, '__code__', None) and f.__code__.co_varnames[:1] == ('b',)]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument('program')
+    parser.add_argument('-k', default='')
+    parser.add_argument('--engine', action='append')
+    options = parser.parse_args()
+    failed = ran = 0
+    for engine in options.engine or ('interp', 'bt'):
+        for case in CASES:
+            if options.k not in case.__name__:
+                continue
+            ran += 1
+            with tempfile.TemporaryDirectory() as folder:
+                b = Bench(options.program, engine, folder)
+                try:
+                    case(b)
+                except Failure as why:
+                    failed += 1
+                    print(f'FAIL: {engine}: {case.__name__}: {why}')
+                finally:
+                    for process in b.machines:
+                        if process.poll() is None:
+                            process.kill()
+                            process.wait()
+    print(f'cli.py: {ran} cases, {failed} failures')
+    return 1 if failed or not ran else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
