@@ -1,0 +1,382 @@
+/* Owns the windows' mappings.
+ *
+ *   I1  page[n] is 0 iff host page n of a window is PROT_NONE; else it says which physical page is mapped, and whether writably.
+ *   I2  A mapped page was, at the last validation, what the page tables said: same physical page, at least these rights,
+ *       A set, and D set if mapped writably.                                            [leaf_rights, region_validate]
+ *   I3  A page with PG_CODE is writable in no window.                                   [leaf_rights, windows_protect]
+ *   I4  region[r].mapped counts the mapped pages of 4 MiB region r; its snapshot is of the page-table entries they came from. */
+#define _GNU_SOURCE
+#include "runtime/window.h"
+#include "runtime/mmu.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define USER_WINDOWS 15
+#define WINDOW_STRIDE (8ull << 30) /* 4 GiB and a guard of as much */
+#define WINDOWS_HINT ((void *)0x100100000000ull) /* clear of the sanitizers' shadow */
+#define REGIONS 1024u
+#define REGION_SHIFT 22
+#define REGION_PAGES 1024u
+#define MIN_RUN 16              /* pages: a shorter supervisor run is not worth a mapping */
+#define USER_RUN_MAX 64         /* pages mapped around a user fault, if contiguous */
+#define VMAS_MAX 24000          /* of vm.max_map_count's default 65530, which the host process shares */
+
+enum { MAPPED = 1, WRITABLE = 2, PFN_SHIFT = 2 };
+
+struct region {
+    u16 mapped;
+    bool global;    /* all of it from entries with G: a CR3 write does not concern it */
+    u64 *snapshot;  /* the page directory entries, then the page tables, as raw bytes; NULL if none */
+};
+
+struct window {
+    struct windows *ws;
+    u64 base;
+    bool user;
+    u32 cr3;        /* user window in use: its CR3 */
+    bool used;
+    u64 last_use;
+    u32 *page;
+    struct region region[REGIONS];
+    u32 maps;       /* pieces mapped since the last reset: bounds the VMAs it can have */
+};
+
+struct windows {
+    struct cpu *c;
+    u8 *reservation;
+    struct window w[1 + USER_WINDOWS];
+    u64 tick;
+};
+
+/* ---- page tables, read only ---- */
+
+struct leaf {
+    bool present, user, write, dirty, accessed, global;
+    paddr pa;
+};
+
+static u64 entry_at(const struct cpu *c, paddr pa, unsigned size)
+{
+    const u8 *p = bus_ram_ptr(c->bus, pa);
+    u64 v = 0;
+    if (p) memcpy(&v, p, size);
+    return v;
+}
+
+static bool pae(const struct cpu *c) { return (c->cr4 & CR4_PAE) != 0; }
+
+/* Bits of an entry: P 0, R/W 1, U/S 2, A 5, D 6, PS 7, G 8. */
+static struct leaf leaf_at(const struct cpu *c, laddr la)
+{
+    struct leaf l = { 0 };
+    u64 pde, pte;
+    unsigned large_shift = pae(c) ? 21 : 22;
+    if (pae(c)) {
+        u64 pdpte = c->pdpte[la >> 30];
+        if (!(pdpte & 1)) return l;
+        pde = entry_at(c, (pdpte & 0xffffff000ull) + (la >> 21 & 511) * 8, 8);
+    } else {
+        pde = entry_at(c, (c->cr3 & PAGE_MASK) + (la >> 22) * 4, 4);
+    }
+    if (!(pde & 1)) return l;
+    if (pde & 0x80 && (pae(c) || c->cr4 & CR4_PSE)) {
+        u64 frame = pde & (pae(c) ? 0xfffe00000ull : 0xffc00000ull);
+        l = (struct leaf){ true, pde >> 2 & 1, pde >> 1 & 1, pde >> 6 & 1, pde >> 5 & 1, pde >> 8 & 1, frame | (la & ((1u << large_shift) - 1) & PAGE_MASK) };
+    } else {
+        pte = pae(c) ? entry_at(c, (pde & 0xffffff000ull) + (la >> 12 & 511) * 8, 8) : entry_at(c, (pde & PAGE_MASK) + (la >> 12 & 1023) * 4, 4);
+        if (!(pte & 1)) return l;
+        u64 both = pde & pte;
+        l = (struct leaf){ true, both >> 2 & 1, both >> 1 & 1, pte >> 6 & 1, pte >> 5 & 1, pte >> 8 & 1, pte & (pae(c) ? 0xffffff000ull : PAGE_MASK) };
+    }
+    if (!(c->cr4 & CR4_PGE)) l.global = false;
+    return l;
+}
+
+/* What page[] may say for this leaf: 0 if the window may not map it. */
+static u32 leaf_rights(const struct window *w, const struct leaf *l)
+{
+    struct cpu *c = w->ws->c;
+    if (!l->present || !l->accessed || l->user != w->user) return 0;
+    const u8 *flags = bus_page_flags(c->bus, l->pa);
+    if (!flags || !bus_ram_ptr(c->bus, l->pa)) return 0;
+    bool write = l->dirty && !(*flags & PG_CODE) && (l->write || (!w->user && !(c->cr0 & CR0_WP)));
+    return (u32)(l->pa >> PAGE_SHIFT) << PFN_SHIFT | (write ? WRITABLE : 0) | MAPPED;
+}
+
+/* ---- snapshots: has anything in a region's page tables changed? ---- */
+
+/* 4 MiB of linear space: one PDE and one page table, or with PAE two of each. */
+#define SNAPSHOT_BYTES (16 + 2 * PAGE_SIZE)
+
+static void region_tables(const struct cpu *c, unsigned r, u64 *pde, const u8 **table)
+{
+    laddr la = (laddr)r << REGION_SHIFT;
+    for (unsigned i = 0; i < 2; i++) {
+        pde[i] = 0;
+        table[i] = NULL;
+        if (!pae(c) && i) break;
+        if (pae(c)) {
+            u64 pdpte = c->pdpte[la >> 30];
+            if (pdpte & 1) pde[i] = entry_at(c, (pdpte & 0xffffff000ull) + ((la >> 21 & 511) + i) * 8, 8);
+        } else {
+            pde[i] = entry_at(c, (c->cr3 & PAGE_MASK) + (la >> 22) * 4, 4);
+        }
+        bool large = pde[i] & 0x80 && (pae(c) || c->cr4 & CR4_PSE);
+        if (pde[i] & 1 && !large) table[i] = bus_ram_ptr(c->bus, pde[i] & (pae(c) ? 0xffffff000ull : PAGE_MASK));
+    }
+}
+
+static void region_snapshot(const struct window *w, unsigned r, u64 *out)
+{
+    u64 pde[2];
+    const u8 *table[2];
+    region_tables(w->ws->c, r, pde, table);
+    memcpy(out, pde, 16);
+    for (unsigned i = 0; i < 2; i++)
+        if (table[i]) memcpy((u8 *)out + 16 + i * PAGE_SIZE, table[i], PAGE_SIZE);
+}
+
+static bool region_unchanged(const struct window *w, unsigned r)
+{
+    const u64 *old = w->region[r].snapshot;
+    u64 pde[2];
+    const u8 *table[2];
+    if (!old) return false;
+    region_tables(w->ws->c, r, pde, table);
+    if (memcmp(old, pde, 16)) return false;
+    for (unsigned i = 0; i < 2; i++)
+        if (table[i] && memcmp((const u8 *)old + 16 + i * PAGE_SIZE, table[i], PAGE_SIZE)) return false;
+    return true;
+}
+
+static void region_note(struct window *w, unsigned r)
+{
+    struct region *g = &w->region[r];
+    if (!g->snapshot) g->snapshot = malloc(SNAPSHOT_BYTES);
+    if (g->snapshot) region_snapshot(w, r, g->snapshot);
+}
+
+/* ---- mappings ---- */
+
+static u8 *host_page(const struct window *w, u32 n) { return (u8 *)w->base + ((u64)n << PAGE_SHIFT); }
+
+static void unmap_pages(struct window *w, u32 first, u32 n)
+{
+    void *p = mmap(host_page(w, first), (u64)n << PAGE_SHIFT, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    BUG_ON(p == MAP_FAILED); /* a stale mapping must not survive */
+    for (u32 i = first; i < first + n; i++) {
+        if (w->page[i]) w->region[i >> (REGION_SHIFT - PAGE_SHIFT)].mapped--;
+        w->page[i] = 0;
+    }
+    w->ws->c->ctr.window_unmaps++;
+}
+
+static void window_reset(struct window *w)
+{
+    for (unsigned r = 0; r < REGIONS; r++) {
+        w->region[r].mapped = 0;
+        free(w->region[r].snapshot);
+        w->region[r].snapshot = NULL;
+    }
+    void *p = mmap((void *)w->base, 1ull << 32, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    BUG_ON(p == MAP_FAILED);
+    if (w->page) madvise(w->page, TLB_PAGES * sizeof *w->page, MADV_DONTNEED);
+    w->maps = 0;
+}
+
+static bool map_run(struct window *w, u32 first, u32 n, u32 rights)
+{
+    struct cpu *c = w->ws->c;
+    s64 off = bus_ram_offset(c->bus, (paddr)(rights >> PFN_SHIFT) << PAGE_SHIFT);
+    int prot = PROT_READ | (rights & WRITABLE ? PROT_WRITE : 0);
+    if (off < 0 || w->maps >= VMAS_MAX) return false;
+    void *p = mmap(host_page(w, first), (u64)n << PAGE_SHIFT, prot, MAP_SHARED | MAP_FIXED, bus_ram_fd(c->bus), off);
+    if (p == MAP_FAILED) return false; /* vm.max_map_count: the soft TLB will do */
+    w->maps++;
+    c->ctr.window_maps++;
+    for (u32 i = 0; i < n; i++) {
+        u32 *e = &w->page[first + i];
+        if (!*e) w->region[(first + i) >> (REGION_SHIFT - PAGE_SHIFT)].mapped++;
+        *e = rights + (i << PFN_SHIFT);
+    }
+    return true;
+}
+
+/* How far the linear-to-physical relation at page n goes on in one direction, up to max pages, with the same rights. */
+static u32 extent(const struct window *w, u32 n, u32 rights, int step, u32 max, bool rights_matter)
+{
+    u32 count = 0;
+    const u32 mask = rights_matter ? ~0u : ~(u32)WRITABLE;
+    while (count < max) {
+        u32 next = n + (u32)(step * (int)(count + 1));
+        if (next >= TLB_PAGES) break;
+        struct leaf l = leaf_at(w->ws->c, next << PAGE_SHIFT);
+        u32 want = rights + (u32)(step * (int)(count + 1)) * (1u << PFN_SHIFT);
+        if ((leaf_rights(w, &l) & mask) != (want & mask)) break;
+        count++;
+    }
+    return count;
+}
+
+bool window_map(struct window *w, laddr la, bool write)
+{
+    struct cpu *c = w->ws->c;
+    paddr pa;
+    if (!(c->cr0 & CR0_PG)) return false;
+    if (!mmu_try(c, la, write ? ACC_W : ACC_R, w->user, &pa)) return false; /* sets A and D as the access will */
+    struct leaf l = leaf_at(c, la);
+    u32 rights = leaf_rights(w, &l), n = la >> PAGE_SHIFT;
+    if (!rights || (write && !(rights & WRITABLE))) return false;
+    if (!w->user) {
+        u32 run = 1 + extent(w, n, rights, 1, MIN_RUN, false) + extent(w, n, rights, -1, MIN_RUN, false);
+        if (run < MIN_RUN) return false;
+    }
+    u32 max = w->user ? USER_RUN_MAX : TLB_PAGES;
+    u32 after = extent(w, n, rights, 1, max, true), before = extent(w, n, rights, -1, max, true);
+    u32 first = n - before, count = before + 1 + after;
+    if (!map_run(w, first, count, rights - (before << PFN_SHIFT))) return false;
+    for (unsigned r = first >> (REGION_SHIFT - PAGE_SHIFT); r <= (first + count - 1) >> (REGION_SHIFT - PAGE_SHIFT); r++) {
+        struct leaf at = leaf_at(c, r == la >> REGION_SHIFT ? la : (laddr)r << REGION_SHIFT);
+        w->region[r].global = (w->region[r].mapped == 0 || w->region[r].global || !w->region[r].snapshot) && at.global;
+        region_note(w, r);
+    }
+    return true;
+}
+
+/* ---- validation ---- */
+
+static void page_validate(struct window *w, u32 n)
+{
+    if (!w->page[n]) return;
+    struct leaf l = leaf_at(w->ws->c, n << PAGE_SHIFT);
+    u32 rights = leaf_rights(w, &l);
+    /* Fewer rights than the tables allow is fine: more are given at the next fault. */
+    if ((rights | WRITABLE) == (w->page[n] | WRITABLE) && (rights & WRITABLE || !(w->page[n] & WRITABLE))) return;
+    unmap_pages(w, n, 1);
+}
+
+static void region_validate(struct window *w, unsigned r)
+{
+    if (!w->region[r].mapped || region_unchanged(w, r)) return;
+    for (u32 i = 0; i < REGION_PAGES; i++) page_validate(w, r * REGION_PAGES + i);
+    region_note(w, r);
+}
+
+static void window_validate(struct window *w, bool global_too)
+{
+    for (unsigned r = 0; r < REGIONS; r++)
+        if (global_too || !w->region[r].global) region_validate(w, r);
+}
+
+void windows_flush(struct windows *ws, struct window *user, enum tlb_flush_kind kind, laddr la)
+{
+    struct window *sup = &ws->w[0];
+    if (!(ws->c->cr0 & CR0_PG)) {
+        window_reset(sup);
+        return;
+    }
+    if (kind != TLB_FLUSH_PAGE) {
+        window_validate(sup, kind == TLB_FLUSH_ALL);
+        if (user) window_validate(user, true);
+        return;
+    }
+    page_validate(sup, la >> PAGE_SHIFT);
+    if (user) page_validate(user, la >> PAGE_SHIFT);
+    /* INVLPG drops the whole of a large page. */
+    if (sup->region[la >> REGION_SHIFT].mapped) region_validate(sup, la >> REGION_SHIFT);
+}
+
+/* ---- code pages ---- */
+
+static void protect_in(struct window *w, u32 pfn)
+{
+    for (unsigned r = 0; r < REGIONS; r++) {
+        if (!w->region[r].mapped) continue;
+        u32 *e = &w->page[r * REGION_PAGES];
+        for (u32 i = 0; i < REGION_PAGES; i++) {
+            if (e[i] >> PFN_SHIFT != pfn || !(e[i] & WRITABLE)) continue;
+            int bad = mprotect(host_page(w, r * REGION_PAGES + i), PAGE_SIZE, PROT_READ);
+            if (bad) unmap_pages(w, r * REGION_PAGES + i, 1);
+            else e[i] &= ~(u32)WRITABLE;
+        }
+    }
+}
+
+void windows_protect(struct windows *ws, paddr page)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(ws->w); i++)
+        if (ws->w[i].page) protect_in(&ws->w[i], (u32)(page >> PAGE_SHIFT));
+}
+
+/* ---- lifetime ---- */
+
+static int window_init(struct windows *ws, struct window *w, bool user)
+{
+    w->ws = ws;
+    w->user = user;
+    w->base = (u64)ws->reservation + (u64)(w - ws->w) * WINDOW_STRIDE;
+    w->page = mmap(NULL, TLB_PAGES * sizeof *w->page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (w->page != MAP_FAILED) return 0;
+    w->page = NULL;
+    return -errno;
+}
+
+int windows_new(struct windows **out, struct cpu *c)
+{
+    struct windows *ws = calloc(1, sizeof *ws);
+    if (!ws) return -ENOMEM;
+    ws->c = c;
+    ws->reservation = mmap(WINDOWS_HINT, windows_span(ws), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    int err = ws->reservation == MAP_FAILED ? -errno : 0;
+    for (unsigned i = 0; i < ARRAY_LEN(ws->w) && !err; i++) err = window_init(ws, &ws->w[i], i > 0);
+    if (err) {
+        windows_free(ws);
+        return err;
+    }
+    *out = ws;
+    return 0;
+}
+
+void windows_free(struct windows *ws)
+{
+    if (!ws) return;
+    for (unsigned i = 0; i < ARRAY_LEN(ws->w); i++) {
+        for (unsigned r = 0; r < REGIONS; r++) free(ws->w[i].region[r].snapshot);
+        if (ws->w[i].page) munmap(ws->w[i].page, TLB_PAGES * sizeof *ws->w[i].page);
+    }
+    if (ws->reservation != MAP_FAILED) munmap(ws->reservation, windows_span(ws));
+    free(ws);
+}
+
+u64 windows_base(const struct windows *ws) { return (u64)ws->reservation; }
+u64 windows_span(const struct windows *ws) { return ARRAY_LEN(ws->w) * WINDOW_STRIDE; }
+struct window *windows_supervisor(struct windows *ws) { return &ws->w[0]; }
+u64 window_base(const struct window *w) { return w->base; }
+
+void window_drop(struct window *w)
+{
+    window_reset(w);
+    w->used = false;
+}
+
+struct window *windows_user(struct windows *ws, u32 cr3, bool make)
+{
+    struct window *oldest = NULL;
+    for (unsigned i = 1; i < ARRAY_LEN(ws->w); i++) {
+        struct window *w = &ws->w[i];
+        if (w->used && w->cr3 == cr3) {
+            w->last_use = ++ws->tick;
+            window_validate(w, true);
+            return w;
+        }
+        if (!oldest || !w->used || (oldest->used && w->last_use < oldest->last_use)) oldest = w;
+    }
+    if (!make) return NULL;
+    if (oldest->used) window_drop(oldest);
+    oldest->used = true;
+    oldest->cr3 = cr3;
+    oldest->last_use = ++ws->tick;
+    return oldest;
+}

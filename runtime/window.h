@@ -1,0 +1,32 @@
+/* Windows: 4 GiB views of guest linear memory that translated code reaches through GS base with 32-bit addressing, so that no
+ * guest address can leave one. The supervisor window holds long runs of supervisor pages (a kernel's linear map);
+ * a user window holds the pages of one hot user address space. What a window does not map faults, and the dispatcher decides.
+ *
+ * A window is a cache of page-table entries with the same contract as the TLB: it is validated where the TLB is flushed. */
+#ifndef RUNTIME_WINDOW_H
+#define RUNTIME_WINDOW_H
+#include "core/cpu.h"
+
+struct windows;
+struct window;
+
+/* Reserves address space for all of them. Returns 0 or -errno of mmap. */
+MUST_CHECK int windows_new(struct windows **out, struct cpu *c);
+void windows_free(struct windows *ws);
+u64 windows_base(const struct windows *ws);  /* host address of the reservation */
+u64 windows_span(const struct windows *ws);  /* bytes */
+struct window *windows_supervisor(struct windows *ws);
+
+u64 window_base(const struct window *w);     /* host address of guest linear 0 */
+/* Translated code of w faulted at la. Maps what is there, if that is worth it: true if something was mapped. False: device, code
+ * page on a write, a short run in the supervisor window, or a guest fault to come. */
+bool window_map(struct window *w, laddr la, bool write);
+
+/* The user window for the address space at CR3 (made if make, the least recently used one making room), validated against
+ * the page tables as they are. NULL if there is none. */
+struct window *windows_user(struct windows *ws, u32 cr3, bool make);
+void window_drop(struct window *w);          /* forget a user window */
+
+void windows_flush(struct windows *ws, struct window *user, enum tlb_flush_kind kind, laddr la); /* validates the supervisor's, and user */
+void windows_protect(struct windows *ws, paddr page); /* page holds code now: read-only everywhere */
+#endif
