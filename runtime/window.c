@@ -21,6 +21,7 @@
 #define REGION_PAGES 1024u
 #define MIN_RUN 16              /* pages: a shorter supervisor run is not worth a mapping */
 #define USER_RUN_MAX 64         /* pages mapped around a user fault, if contiguous */
+#define DELTAS 32               /* kernels have one linear map, perhaps two */
 #define VMAS_MAX 24000          /* of vm.max_map_count's default 65530, which the host process shares */
 
 enum { MAPPED = 1, WRITABLE = 2, PFN_SHIFT = 2 };
@@ -40,6 +41,9 @@ struct window {
     u64 last_use;
     u32 *page;
     struct region region[REGIONS];
+    u64 populated[REGIONS / 64]; /* regions that may have mapped pages */
+    bool local;     /* some region is not global */
+    u32 delta[DELTAS], ndeltas; /* supervisor: linear page minus physical page, of each run there has been */
     u32 maps;       /* pieces mapped since the last reset: bounds the VMAs it can have */
 };
 
@@ -183,7 +187,9 @@ static void window_reset(struct window *w)
     void *p = mmap((void *)w->base, 1ull << 32, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     BUG_ON(p == MAP_FAILED);
     if (w->page) madvise(w->page, TLB_PAGES * sizeof *w->page, MADV_DONTNEED);
-    w->maps = 0;
+    memset(w->populated, 0, sizeof w->populated);
+    w->maps = w->ndeltas = 0;
+    w->local = false;
 }
 
 static bool map_run(struct window *w, u32 first, u32 n, u32 rights)
@@ -220,6 +226,17 @@ static u32 extent(const struct window *w, u32 n, u32 rights, int step, u32 max, 
     return count;
 }
 
+/* Remembers how a supervisor run relates linear to physical, so that windows_protect() need not search. */
+static bool note_delta(struct window *w, u32 first, u32 rights)
+{
+    u32 delta = (first - (rights >> PFN_SHIFT)) & (TLB_PAGES - 1);
+    for (u32 i = 0; i < w->ndeltas; i++)
+        if (w->delta[i] == delta) return true;
+    if (w->ndeltas == DELTAS) return false;
+    w->delta[w->ndeltas++] = delta;
+    return true;
+}
+
 bool window_map(struct window *w, laddr la, bool write)
 {
     struct cpu *c = w->ws->c;
@@ -231,7 +248,7 @@ bool window_map(struct window *w, laddr la, bool write)
     if (!rights || (write && !(rights & WRITABLE))) return false;
     if (!w->user) {
         u32 run = 1 + extent(w, n, rights, 1, MIN_RUN, false) + extent(w, n, rights, -1, MIN_RUN, false);
-        if (run < MIN_RUN) return false;
+        if (run < MIN_RUN || !note_delta(w, n, rights)) return false;
     }
     u32 max = w->user ? USER_RUN_MAX : TLB_PAGES;
     u32 after = extent(w, n, rights, 1, max, true), before = extent(w, n, rights, -1, max, true);
@@ -240,6 +257,8 @@ bool window_map(struct window *w, laddr la, bool write)
     for (unsigned r = first >> (REGION_SHIFT - PAGE_SHIFT); r <= (first + count - 1) >> (REGION_SHIFT - PAGE_SHIFT); r++) {
         struct leaf at = leaf_at(c, r == la >> REGION_SHIFT ? la : (laddr)r << REGION_SHIFT);
         w->region[r].global = (w->region[r].mapped == 0 || w->region[r].global || !w->region[r].snapshot) && at.global;
+        w->populated[r / 64] |= 1ull << (r % 64);
+        w->local |= !w->region[r].global;
         region_note(w, r);
     }
     return true;
@@ -266,8 +285,13 @@ static void region_validate(struct window *w, unsigned r)
 
 static void window_validate(struct window *w, bool global_too)
 {
-    for (unsigned r = 0; r < REGIONS; r++)
-        if (global_too || !w->region[r].global) region_validate(w, r);
+    if (!global_too && !w->local) return;
+    for (unsigned i = 0; i < REGIONS / 64; i++)
+        for (u64 bits = w->populated[i]; bits; bits &= bits - 1) {
+            unsigned r = i * 64 + (unsigned)__builtin_ctzll(bits);
+            if (!w->region[r].mapped) w->populated[i] &= ~(1ull << (r % 64));
+            else if (global_too || !w->region[r].global) region_validate(w, r);
+        }
 }
 
 void windows_flush(struct windows *ws, struct window *user, enum tlb_flush_kind kind, laddr la)
@@ -290,24 +314,25 @@ void windows_flush(struct windows *ws, struct window *user, enum tlb_flush_kind 
 
 /* ---- code pages ---- */
 
-static void protect_in(struct window *w, u32 pfn)
+static void protect_page(struct window *w, u32 n, u32 pfn)
 {
-    for (unsigned r = 0; r < REGIONS; r++) {
-        if (!w->region[r].mapped) continue;
-        u32 *e = &w->page[r * REGION_PAGES];
-        for (u32 i = 0; i < REGION_PAGES; i++) {
-            if (e[i] >> PFN_SHIFT != pfn || !(e[i] & WRITABLE)) continue;
-            int bad = mprotect(host_page(w, r * REGION_PAGES + i), PAGE_SIZE, PROT_READ);
-            if (bad) unmap_pages(w, r * REGION_PAGES + i, 1);
-            else e[i] &= ~(u32)WRITABLE;
-        }
-    }
+    u32 *e = &w->page[n];
+    if (*e >> PFN_SHIFT != pfn || !(*e & WRITABLE)) return;
+    if (mprotect(host_page(w, n), PAGE_SIZE, PROT_READ)) unmap_pages(w, n, 1);
+    else *e &= ~(u32)WRITABLE;
 }
 
 void windows_protect(struct windows *ws, paddr page)
 {
-    for (unsigned i = 0; i < ARRAY_LEN(ws->w); i++)
-        if (ws->w[i].page) protect_in(&ws->w[i], (u32)(page >> PAGE_SHIFT));
+    u32 pfn = (u32)(page >> PAGE_SHIFT);
+    struct window *sup = &ws->w[0];
+    for (u32 i = 0; i < sup->ndeltas; i++) protect_page(sup, (pfn + sup->delta[i]) & (TLB_PAGES - 1), pfn);
+    for (unsigned i = 1; i < ARRAY_LEN(ws->w); i++) {
+        struct window *w = &ws->w[i];
+        if (!w->used) continue;
+        for (unsigned r = 0; r < REGIONS; r++)
+            for (u32 k = 0; w->region[r].mapped && k < REGION_PAGES; k++) protect_page(w, r * REGION_PAGES + k, pfn);
+    }
 }
 
 /* ---- lifetime ---- */
