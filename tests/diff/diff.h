@@ -1,0 +1,60 @@
+/* What a differential test case is: processor state and code in, processor state, memory and exception out.
+ *
+ * Shared between the tester (64-bit) and the program that runs cases on the real processor (32-bit, freestanding):
+ * fixed-width fields only, and the guest's linear addresses are the same on every side. */
+#ifndef TESTS_DIFF_DIFF_H
+#define TESTS_DIFF_DIFF_H
+#include <stdint.h>
+
+/* The address space of a case. Pages not named here are not present. */
+#define CODE_BASE 0x00100000u  /* one page, read-only; what the code does not fill holds INT3 */
+#define DATA_BASE 0x00200000u  /* two pages, writable, and behind them one read-only */
+#define RO_BASE 0x00202000u
+#define STACK_BASE 0x00300000u /* one page, writable */
+#define PAGE 4096u
+#define IMAGE_BYTES (3 * PAGE) /* data, data, stack: what a case may change */
+#define CODE_MAX 512u
+
+/* Where the native program itself lives: an engine that faults here would have found memory there. */
+#define CHILD_LO 0x50000000u
+#define CHILD_HI 0x58000000u
+
+#define USER_CS 0x23u /* Linux's flat selectors of a 32-bit process, which the engines' GDT has too */
+#define USER_DS 0x2bu
+
+/* vector of a result beyond the processor's own */
+#define VECTOR_TIMEOUT 0x100u
+#define VECTOR_CRASH 0x101u /* no result: the native program died, or the engine shut down */
+
+struct diff_state {
+    uint32_t gpr[8]; /* EAX ECX EDX EBX ESP EBP ESI EDI */
+    uint32_t eip, eflags;
+    uint32_t vector, error, cr2; /* results: the exception that ended the case (INT3 normally) */
+    uint32_t pad[3];
+    uint8_t fx[512];
+} __attribute__((aligned(16)));
+
+struct diff_case {
+    struct diff_state in;
+    uint32_t image; /* which of the initial memory images */
+    uint32_t ncode;
+    uint32_t pad[2];
+    uint8_t code[CODE_MAX];
+};
+
+struct diff_result {
+    struct diff_state out;
+    uint8_t memory[IMAGE_BYTES];
+};
+
+#define BATCH 64
+#define IMAGES 32
+struct diff_shared { /* the memory both processes see */
+    uint8_t code[PAGE]; /* first: the native program maps it a second time, executable, at CODE_BASE */
+    uint8_t ro[PAGE];
+    uint8_t images[IMAGES][IMAGE_BYTES];
+    struct diff_case cases[BATCH];
+    struct diff_result results[BATCH];
+    uint32_t current; /* case being run, for whoever finds the native program dead */
+};
+#endif

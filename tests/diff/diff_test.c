@@ -1,0 +1,332 @@
+/* Differential tester: the same random cases on the real processor and in an engine, and everything compared.
+ *
+ *   diff_test --engine interp|bt [--seed N] [--count N] [--only OP] [--native PATH] [--keep-going N] [--verbose]
+ *
+ * A case that differs is run again (a wild write may have hit the native program), then shrunk: instructions are dropped as
+ * long as it still differs. It is printed as bytes, disassembly, initial state and differences, and the seed and number that
+ * make it again. Exit code 1 if any differed.
+ *
+ * Not compared: flags the manual leaves undefined (insn_flags_undef, followed through the code); FIP, FDP and FOP in the FXSAVE
+ * image and in memory where FNSTENV, FNSAVE or FXSAVE put them (AMD and Intel keep them under different conditions); memory
+ * after a page fault in the middle of an instruction that makes several accesses (PUSHA, ENTER, FNSAVE ...), which processors
+ * leave half done; the I/D bit of page-fault errors on fetches (the engine's paging is without NX); MXCSR_MASK. */
+#include <getopt.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/diff/engine.h"
+#include "tests/diff/gen.h"
+#include "tests/diff/native.h"
+
+struct tester {
+    struct native *native;
+    struct diff_shared *shared;
+    struct engine *engine;
+    struct decoder *decoder;
+    struct gen *gen;
+    u64 seed, count;
+    u64 done, skipped, failed;
+    u64 by_vector[32];
+    unsigned keep_going;
+    bool verbose;
+};
+
+/* ---- Comparison ---- */
+
+/* Text of differences is written to out, or nowhere if out is NULL. */
+struct report {
+    FILE *out;
+    bool differs;
+};
+
+static void differ(struct report *rep, const char *what, u32 native, u32 engine)
+{
+    if (native == engine) return;
+    rep->differs = true;
+    if (rep->out) fprintf(rep->out, "  %-8s processor %08x  engine %08x  (xor %08x)\n", what, native, engine, native ^ engine);
+}
+
+static void differ_bytes(struct report *rep, const char *what, u32 at, const u8 *native, const u8 *engine, unsigned n)
+{
+    if (!memcmp(native, engine, n)) return;
+    rep->differs = true;
+    if (!rep->out) return;
+    fprintf(rep->out, "  %-8s %08x processor", what, at);
+    for (unsigned i = 0; i < n; i++) fprintf(rep->out, " %02x", native[i]);
+    fprintf(rep->out, "\n  %-8s %8s engine   ", "", "");
+    for (unsigned i = 0; i < n; i++) fprintf(rep->out, " %02x", engine[i]);
+    fprintf(rep->out, "\n");
+}
+
+static void compare_fx(struct report *rep, const u8 *native, const u8 *engine)
+{
+    differ_bytes(rep, "fcw", 0, native, engine, 2);
+    differ_bytes(rep, "fsw", 0, native + 2, engine + 2, 2);
+    differ_bytes(rep, "ftw", 0, native + 4, engine + 4, 1);
+    differ_bytes(rep, "mxcsr", 0, native + 24, engine + 24, 4);
+    for (unsigned i = 0; i < 8; i++) differ_bytes(rep, "st/mm", i, native + 32 + 16 * i, engine + 32 + 16 * i, 10);
+    for (unsigned i = 0; i < 8; i++) differ_bytes(rep, "xmm", i, native + 160 + 16 * i, engine + 160 + 16 * i, 16);
+}
+
+static u32 memory_address(u32 offset) { return offset < 2 * PAGE ? DATA_BASE + offset : STACK_BASE + offset - 2 * PAGE; }
+
+static bool ignored(const struct sequence *s, u32 at)
+{
+    for (unsigned i = 0; i < s->n; i++)
+        if (at - s->unit[i].ignore_at < s->unit[i].ignore_len || at - s->unit[i].ignore2_at < s->unit[i].ignore2_len) return true;
+    return false;
+}
+
+static void compare_memory(struct report *rep, const struct sequence *s, const u8 *native, const u8 *engine)
+{
+    unsigned shown = 0;
+    if (!memcmp(native, engine, IMAGE_BYTES)) return;
+    for (u32 i = 0; i < IMAGE_BYTES; i++) {
+        if (native[i] == engine[i] || ignored(s, memory_address(i))) continue;
+        i &= ~15u;
+        if (shown++ < 8) differ_bytes(rep, "memory", memory_address(i), native + i, engine + i, 16);
+        i |= 15;
+        rep->differs = true;
+    }
+}
+
+/* Instructions of which a page fault may leave half. */
+static bool faulted_halfway(struct decoder *d, const struct diff_case *k, const struct diff_state *out)
+{
+    struct insn in;
+    u32 at = out->eip - CODE_BASE;
+    if (out->vector != V_PF || at >= k->ncode || decode(d, k->code + at, k->ncode - at, out->eip, true, ~0u, &in) != DECODE_OK) return false;
+    switch (in.op) {
+    case OP_PUSHA: case OP_ENTER: case OP_FNSAVE: case OP_FNSTENV: case OP_FXSAVE: return true;
+    default: return false;
+    }
+}
+
+static bool has_error_code(u32 vector) { return vector == V_DF || (vector >= V_TS && vector <= V_PF); }
+
+static bool compare(struct tester *t, const struct sequence *s, const struct diff_case *k, const struct diff_result *native,
+                    const struct diff_result *engine, FILE *out)
+{
+    static const char *const name[8] = {"eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"};
+    struct report rep = {.out = out};
+    const struct diff_state *n = &native->out, *e = &engine->out;
+    u32 flags = ~(case_undefined_flags(t->decoder, k, n->eip) | 0u);
+
+    differ(&rep, "vector", n->vector, e->vector);
+    differ(&rep, "eip", n->eip, e->eip);
+    for (unsigned i = 0; i < 8; i++) differ(&rep, name[i], n->gpr[i], e->gpr[i]);
+    differ(&rep, "eflags", n->eflags & flags, e->eflags & flags);
+    if (n->vector == e->vector && has_error_code(n->vector)) {
+        u32 mask = n->vector == V_PF && n->cr2 == n->eip ? ~(u32)PF_I : ~0u;
+        differ(&rep, "error", n->error & mask, e->error & mask);
+    }
+    if (n->vector == V_PF && e->vector == V_PF) differ(&rep, "cr2", n->cr2, e->cr2);
+    compare_fx(&rep, n->fx, e->fx);
+    if (!faulted_halfway(t->decoder, k, n)) compare_memory(&rep, s, native->memory, engine->memory);
+    return rep.differs;
+}
+
+/* A case that cannot be judged: it ran away, or reached for where the native program lives. */
+static bool unusable(const struct diff_state *n, const struct diff_state *e)
+{
+    if (n->vector == VECTOR_TIMEOUT || n->vector == VECTOR_CRASH) return true;
+    return e->vector == V_PF && e->cr2 >= CHILD_LO && e->cr2 < CHILD_HI;
+}
+
+/* ---- One sequence, alone ---- */
+
+static bool differs_alone(struct tester *t, const struct sequence *s, FILE *out)
+{
+    struct diff_case *k = &t->shared->cases[0];
+    struct diff_result *n = &t->shared->results[0], e;
+
+    sequence_to_case(s, k);
+    if (native_run(t->native, 1)) return false;
+    engine_run(t->engine, k, t->shared->images[k->image], &e);
+    if (unusable(&n->out, &e.out)) return false;
+    return compare(t, s, k, n, &e, out);
+}
+
+static void shrink(struct tester *t, struct sequence *s)
+{
+    for (bool again = true; again && s->n > 1;) {
+        again = false;
+        for (unsigned i = 0; i < s->n && s->n > 1; i++) {
+            struct sequence fewer = *s;
+            memmove(&fewer.unit[i], &fewer.unit[i + 1], (s->n - i - 1) * sizeof(fewer.unit[0]));
+            fewer.n--;
+            if (!differs_alone(t, &fewer, NULL)) continue;
+            *s = fewer;
+            again = true;
+            i--;
+        }
+    }
+}
+
+static void print_case(struct tester *t, const struct sequence *s)
+{
+    struct diff_case k;
+    sequence_to_case(s, &k);
+    for (u32 at = 0; at < k.ncode;) {
+        struct insn in;
+        char text[120];
+        if (decode(t->decoder, k.code + at, k.ncode - at, CODE_BASE + at, true, ~0u, &in) != DECODE_OK) break;
+        insn_text(t->decoder, k.code + at, k.ncode - at, CODE_BASE + at, true, text, sizeof(text));
+        printf("  %08x ", CODE_BASE + at);
+        for (unsigned i = 0; i < 12; i++) printf(i < in.len ? " %02x" : "   ", i < in.len ? in.bytes[i] : 0);
+        printf("  %s\n", text);
+        at += in.len;
+    }
+    printf("  eax %08x ecx %08x edx %08x ebx %08x esp %08x ebp %08x esi %08x edi %08x eflags %08x image %u\n", s->in.gpr[0], s->in.gpr[1],
+           s->in.gpr[2], s->in.gpr[3], s->in.gpr[4], s->in.gpr[5], s->in.gpr[6], s->in.gpr[7], s->in.eflags, s->image);
+    printf("  fcw %02x%02x fsw %02x%02x ftw %02x mxcsr %02x%02x\n", s->in.fx[1], s->in.fx[0], s->in.fx[3], s->in.fx[2], s->in.fx[4],
+           s->in.fx[25], s->in.fx[24]);
+}
+
+/* ---- The run ---- */
+
+static void fail(struct tester *t, const struct sequence *s, u64 number)
+{
+    struct sequence small = *s;
+    struct diff_case k;
+    if (!differs_alone(t, s, NULL)) {
+        printf("case %llu differed once and not again: counted as skipped\n", (unsigned long long)number);
+        t->skipped++;
+        return;
+    }
+    t->failed++;
+    shrink(t, &small);
+    sequence_to_case(&small, &k);
+    printf("FAIL %s: seed %llu case %llu\n", insn_rows[small.unit[small.n - 1].row].name, (unsigned long long)t->seed, (unsigned long long)number);
+    print_case(t, &small);
+    differs_alone(t, &small, stdout);
+    printf("\n");
+    fflush(stdout);
+}
+
+static int run(struct tester *t)
+{
+    static struct sequence batch[BATCH];
+    struct diff_result *results = malloc(BATCH * sizeof(*results)), engine;
+    int err = 0;
+
+    if (!results) return -1;
+    while (t->done < t->count && t->failed < t->keep_going) {
+        unsigned n = t->count - t->done < BATCH ? (unsigned)(t->count - t->done) : BATCH;
+        for (unsigned i = 0; i < n; i++) {
+            gen_sequence(t->gen, &batch[i]);
+            sequence_to_case(&batch[i], &t->shared->cases[i]);
+        }
+        if ((err = native_run(t->native, n))) break;
+        memcpy(results, t->shared->results, n * sizeof(*results));
+        for (unsigned i = 0; i < n && t->failed < t->keep_going; i++) {
+            struct diff_case k;
+            sequence_to_case(&batch[i], &k);
+            alarm(20);
+            engine_run(t->engine, &k, t->shared->images[k.image], &engine);
+            if (results[i].out.vector < 32) t->by_vector[results[i].out.vector]++;
+            if (unusable(&results[i].out, &engine.out)) t->skipped++;
+            else if (compare(t, &batch[i], &k, &results[i], &engine, NULL)) fail(t, &batch[i], t->done + i);
+            t->shared->current = i;
+        }
+        t->done += n;
+        if (t->verbose && t->done % (BATCH * 1000) == 0) {
+            fprintf(stderr, "%llu cases, %llu failed\n", (unsigned long long)t->done, (unsigned long long)t->failed);
+        }
+    }
+    alarm(0);
+    free(results);
+    return err;
+}
+
+static unsigned op_by_name(const char *name)
+{
+    for (unsigned id = INSN_INVALID + 1; id < INSN_COUNT; id++)
+        if (!strcmp(insn_rows[id].mnemonic, name)) return insn_rows[id].op;
+    return OP_INVALID;
+}
+
+/* An engine that does not come back: the case is found again by seed. */
+static u64 hung_seed;
+static void on_alarm(int signo)
+{
+    char text[80];
+    int n = snprintf(text, sizeof(text), "FAIL: the engine hangs (seed %llu)\n", (unsigned long long)hung_seed);
+    (void)signo;
+    if (write(2, text, (size_t)n) < 0) _exit(3);
+    _exit(2);
+}
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: diff_test --engine interp|bt [--seed N] [--count N] [--only OP] [--native PATH] [--keep-going N] [--verbose]\n");
+    return 2;
+}
+
+static void summary(const struct tester *t)
+{
+    printf("seed %llu: %llu cases, %llu failed, %llu skipped; ended by", (unsigned long long)t->seed, (unsigned long long)t->done,
+           (unsigned long long)t->failed, (unsigned long long)t->skipped);
+    for (unsigned v = 0; v < 32; v++)
+        if (t->by_vector[v]) printf(" #%u:%llu", v, (unsigned long long)t->by_vector[v]);
+    printf("\n");
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"engine", required_argument, NULL, 'e'}, {"seed", required_argument, NULL, 's'}, {"count", required_argument, NULL, 'c'},
+        {"only", required_argument, NULL, 'o'}, {"native", required_argument, NULL, 'n'}, {"keep-going", required_argument, NULL, 'k'},
+        {"verbose", no_argument, NULL, 'v'}, {0},
+    };
+    struct tester t = {.seed = 1, .count = 5000, .keep_going = 10};
+    enum rt_engine kind = RT_INTERP;
+    const char *native = NATIVE_CHILD, *what = "";
+    unsigned only = OP_INVALID;
+    bool have_engine = false;
+    int opt, err;
+
+    while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) switch (opt) {
+        case 'e':
+            if (strcmp(optarg, "interp") && strcmp(optarg, "bt")) return usage();
+            kind = !strcmp(optarg, "bt") ? RT_BT : RT_INTERP;
+            have_engine = true;
+            break;
+        case 's': t.seed = strtoull(optarg, NULL, 0); break;
+        case 'c': t.count = strtoull(optarg, NULL, 0); break;
+        case 'n': native = optarg; break;
+        case 'k': t.keep_going = (unsigned)strtoul(optarg, NULL, 0); break;
+        case 'v': t.verbose = true; break;
+        case 'o':
+            if ((only = op_by_name(optarg)) == OP_INVALID) return usage();
+            break;
+        default: return usage();
+        }
+    if (!have_engine) return usage();
+    printf("diff_test: seed %llu, %llu cases\n", (unsigned long long)t.seed, (unsigned long long)t.count);
+    hung_seed = t.seed;
+    signal(SIGALRM, on_alarm);
+    if ((err = native_new(&t.native, native))) {
+        fprintf(stderr, "diff_test: %s: %s\n", native, strerror(-err));
+        return 2;
+    }
+    t.shared = native_shared(t.native);
+    if (decoder_new(&t.decoder) || !(t.gen = gen_new(t.decoder, t.seed, only))) {
+        fprintf(stderr, "diff_test: nothing to generate\n");
+        return 2;
+    }
+    gen_memory(t.gen, t.shared);
+    if ((err = engine_new(&t.engine, kind, t.shared->ro, &what))) {
+        fprintf(stderr, "diff_test: %s: %s\n", what, strerror(-err));
+        return 2;
+    }
+    err = run(&t);
+    if (err) fprintf(stderr, "diff_test: %s: %s\n", native, strerror(-err));
+    summary(&t);
+    engine_free(t.engine);
+    gen_free(t.gen);
+    decoder_free(t.decoder);
+    native_free(t.native);
+    return err || t.failed ? 1 : 0;
+}

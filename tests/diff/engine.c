@@ -1,0 +1,199 @@
+/* Owns a machine without devices but one: a range of ports, one per vector. The interrupt stubs do `out vector, al`, which
+ * stops the machine with the registers as the case left them and the exception frame on the CPL 0 stack.
+ *
+ * System pages, below 1 MiB and for CPL 0 only, at physical addresses equal to linear ones: */
+#include "tests/diff/engine.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "runtime/cpu_ops.h"
+
+#define PD_AT 0x10000u
+#define PT_AT 0x11000u
+#define GDT_AT 0x12000u
+#define IDT_AT 0x13000u
+#define STUBS_AT 0x14000u
+#define TSS_AT 0x15000u
+#define KERNEL_STACK_TOP 0x17000u
+#define SYSTEM_LO 0x10000u
+#define SYSTEM_HI 0x17000u
+#define RAM_BYTES (4u << 20)
+#define KERNEL_CS 0x08u
+#define KERNEL_DS 0x10u
+#define TSS_SEL 0x30u
+
+struct engine {
+    struct rt *rt;
+    struct cpu *cpu;
+    struct bus *bus;
+    u32 vector; /* what the stubs reported */
+};
+
+struct decoder *engine_decoder(struct engine *e) { return rt_decoder(e->rt); }
+struct rt *engine_rt(struct engine *e) { return e->rt; }
+
+static void vector_out(void *dev, u32 off, unsigned size, u32 val)
+{
+    struct engine *e = dev;
+    (void)size;
+    (void)val;
+    e->vector = off;
+    rt_stop(e->rt);
+}
+static const struct io_ops vector_ops = {.write = vector_out};
+
+static void write_ram(struct engine *e, u32 at, const void *from, u32 n) { bus_dma_write(e->bus, at, from, n); }
+static void write32(struct engine *e, u32 at, u32 val) { write_ram(e, at, &val, 4); }
+static u32 read32(struct engine *e, u32 at)
+{
+    u32 val = 0;
+    bus_dma_read(e->bus, at, &val, 4);
+    return val;
+}
+
+static void make_pages(struct engine *e)
+{
+    enum { PRESENT = 1, WRITE = 2, USER = 4 };
+    write32(e, PD_AT, PT_AT | PRESENT | WRITE | USER);
+    for (u32 at = SYSTEM_LO; at < SYSTEM_HI; at += PAGE) write32(e, PT_AT + at / PAGE * 4, at | PRESENT | WRITE);
+    write32(e, PT_AT + CODE_BASE / PAGE * 4, CODE_BASE | PRESENT | USER);
+    write32(e, PT_AT + DATA_BASE / PAGE * 4, DATA_BASE | PRESENT | WRITE | USER);
+    write32(e, PT_AT + DATA_BASE / PAGE * 4 + 4, (DATA_BASE + PAGE) | PRESENT | WRITE | USER);
+    write32(e, PT_AT + RO_BASE / PAGE * 4, RO_BASE | PRESENT | USER);
+    write32(e, PT_AT + STACK_BASE / PAGE * 4, STACK_BASE | PRESENT | WRITE | USER);
+}
+
+static void make_descriptors(struct engine *e)
+{
+    static const struct { u32 sel, lo, hi; } gdt[] = {
+        {KERNEL_CS, 0x0000ffff, 0x00cf9b00}, {KERNEL_DS, 0x0000ffff, 0x00cf9300},
+        {USER_CS & ~3u, 0x0000ffff, 0x00cffb00}, {USER_DS & ~3u, 0x0000ffff, 0x00cff300},
+        {TSS_SEL, TSS_AT << 16 | 0x67, 0x00008b00 | (TSS_AT & 0xff0000) >> 16},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(gdt); i++) {
+        write32(e, GDT_AT + gdt[i].sel, gdt[i].lo);
+        write32(e, GDT_AT + gdt[i].sel + 4, gdt[i].hi);
+    }
+    for (u32 v = 0; v < 256; v++) { /* interrupt gates; INT3 and INTO are open to CPL 3, as Linux has it */
+        u32 stub = STUBS_AT + 4 * v, dpl = v == V_BP || v == V_OF ? 3 : 0;
+        u8 code[4] = {0xe6, (u8)v, 0xeb, 0xfe}; /* out v, al; jmp . */
+        write32(e, IDT_AT + 8 * v, KERNEL_CS << 16 | (stub & 0xffff));
+        write32(e, IDT_AT + 8 * v + 4, (stub & 0xffff0000) | 0x8e00 | dpl << 13);
+        write_ram(e, stub, code, 4);
+    }
+    write32(e, TSS_AT + 4, KERNEL_STACK_TOP);
+    write32(e, TSS_AT + 8, KERNEL_DS);
+    write32(e, TSS_AT + 0x64, 0x68 << 16); /* no I/O permission map */
+}
+
+static struct seg flat(u16 sel, u32 type)
+{
+    u32 dpl = (u32)(sel & 3) << SEG_DPL_SHIFT;
+    return (struct seg){.sel = sel, .limit = 0xffffffff, .attr = type | SEG_S | dpl | SEG_P | SEG_D | SEG_G};
+}
+
+static void make_cpu(struct engine *e)
+{
+    struct cpu *c = e->cpu;
+    c->cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_PG;
+    c->cr3 = PD_AT;
+    c->cr4 = CR4_OSFXSR | CR4_OSXMMEXCPT;
+    c->gdtr = (struct table_reg){GDT_AT, 0x37};
+    c->idtr = (struct table_reg){IDT_AT, 0x7ff};
+    c->tr = (struct seg){.sel = TSS_SEL, .base = TSS_AT, .limit = 0x67, .attr = 0xb | SEG_P};
+    c->ldtr = (struct seg){.attr = SEG_UNUSABLE};
+}
+
+int engine_new(struct engine **out, enum rt_engine kind, const u8 *ro, const char **what)
+{
+    struct rt_config cfg = {.ram_size = RAM_BYTES, .engine = kind};
+    struct engine *e = calloc(1, sizeof(*e));
+    int err;
+
+    *what = "memory";
+    if (!e) return -ENOMEM;
+    if ((err = rt_new(&e->rt, &cfg, what))) goto fail;
+    e->cpu = rt_cpu(e->rt);
+    e->bus = rt_bus(e->rt);
+    *what = "ports";
+    if ((err = bus_map_pio(e->bus, 0, 256, &vector_ops, e, "vectors"))) goto fail;
+    make_pages(e);
+    make_descriptors(e);
+    make_cpu(e);
+    write_ram(e, RO_BASE, ro, PAGE);
+    rt_update(e->rt);
+    *out = e;
+    return 0;
+fail:
+    engine_free(e);
+    return err;
+}
+
+void engine_free(struct engine *e)
+{
+    if (!e) return;
+    rt_free(e->rt);
+    free(e);
+}
+
+static void load_state(struct engine *e, const struct diff_state *s)
+{
+    struct cpu *c = e->cpu;
+    memcpy(c->gpr, s->gpr, sizeof(c->gpr));
+    c->eip = s->eip;
+    cpu_set_eflags(c, s->eflags);
+    memcpy(&c->fx, s->fx, sizeof(c->fx));
+    c->seg[S_CS] = flat(USER_CS, SEG_CODE | SEG_R | SEG_A);
+    c->seg[S_SS] = c->seg[S_DS] = c->seg[S_ES] = flat(USER_DS, SEG_W | SEG_A);
+    c->seg[S_FS] = c->seg[S_GS] = (struct seg){.attr = SEG_UNUSABLE};
+    c->cpl = 3;
+    c->cr2 = 0;
+    c->exc.valid = false;
+    c->halted = 0;
+    c->intr_shadow = 0;
+    c->dr[6] = 0xffff0ff0;
+    cpu_update_mode(c);
+}
+
+static void load_memory(struct engine *e, const struct diff_case *k, const u8 *image)
+{
+    u8 code[PAGE];
+    memset(code, 0xcc, sizeof(code));
+    memcpy(code, k->code, k->ncode);
+    write_ram(e, CODE_BASE, code, PAGE);
+    write_ram(e, DATA_BASE, image, 2 * PAGE);
+    write_ram(e, STACK_BASE, image + 2 * PAGE, PAGE);
+}
+
+/* The exception frame tells what the stub's own registers no longer do. */
+static void read_frame(struct engine *e, struct diff_state *s)
+{
+    bool error = s->vector == V_DF || (s->vector >= V_TS && s->vector <= V_PF) || s->vector == V_AC;
+    u32 at = KERNEL_STACK_TOP - (error ? 24 : 20);
+    s->error = error ? read32(e, at) : 0;
+    if (error) at += 4;
+    s->eip = read32(e, at);
+    if (read32(e, at + 4) != USER_CS || read32(e, at + 16) != USER_DS) s->vector = VECTOR_CRASH;
+    s->eflags = read32(e, at + 8);
+    s->gpr[G_ESP] = read32(e, at + 12);
+}
+
+void engine_run(struct engine *e, const struct diff_case *k, const u8 *image, struct diff_result *r)
+{
+    struct diff_state *s = &r->out;
+    enum rt_exit exit;
+
+    load_memory(e, k, image);
+    load_state(e, &k->in);
+    e->vector = VECTOR_CRASH;
+    exit = rt_run(e->rt);
+    memcpy(s->gpr, e->cpu->gpr, sizeof(s->gpr));
+    s->vector = exit == RT_STOPPED ? e->vector : VECTOR_CRASH;
+    s->cr2 = e->cpu->cr2;
+    BUG_ON(e->cpu->fpu_hot);
+    memcpy(s->fx, &e->cpu->fx, sizeof(s->fx));
+    read_frame(e, s);
+    bus_dma_read(e->bus, DATA_BASE, r->memory, 2 * PAGE);
+    bus_dma_read(e->bus, STACK_BASE, r->memory + 2 * PAGE, PAGE);
+}

@@ -1,0 +1,14 @@
+/* One of our engines, set up as flat 32-bit protected mode with paging at CPL 3, like a 32-bit Linux process. */
+#ifndef TESTS_DIFF_ENGINE_H
+#define TESTS_DIFF_ENGINE_H
+#include "runtime/runtime.h"
+#include "tests/diff/diff.h"
+
+struct engine;
+/* Returns 0 or -errno; *what names what failed. ro: the contents of the read-only page. */
+MUST_CHECK int engine_new(struct engine **out, enum rt_engine kind, const u8 *ro, const char **what);
+void engine_free(struct engine *e);
+void engine_run(struct engine *e, const struct diff_case *k, const u8 *image, struct diff_result *r);
+struct decoder *engine_decoder(struct engine *e);
+struct rt *engine_rt(struct engine *e);
+#endif

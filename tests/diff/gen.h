@@ -1,0 +1,41 @@
+/* Cases out of insn.def: random instruction sequences with a state that makes them worth running. */
+#ifndef TESTS_DIFF_GEN_H
+#define TESTS_DIFF_GEN_H
+#include "tests/diff/diff.h"
+#include "tests/diff/rng.h"
+#include "translator/decode.h"
+
+#define UNITS_MAX 8
+#define UNIT_BYTES 48
+
+/* The least that can be dropped from a sequence: an instruction, with what it needs before it (a pointer loaded, a flag
+ * defined, an address pushed). */
+struct unit {
+    u8 bytes[UNIT_BYTES];
+    u8 n;
+    u8 fix_at, fix_size; /* a branch target to fill in: relative (1, 2, 4), or absolute (FIX_ABS); 0: none */
+    u8 skip;             /* the target is the unit this many further on, or the end */
+    u16 row;             /* enum insn_id of the instruction proper */
+    u32 ignore_at, ignore_len; /* memory that the instruction fills with what may differ (FIP, FDP, FOP) */
+    u32 ignore2_at, ignore2_len;
+};
+#define FIX_ABS 8
+
+struct sequence {
+    struct unit unit[UNITS_MAX];
+    unsigned n;
+    struct diff_state in;
+    u32 image;
+};
+
+struct gen;
+/* only: OP_* to use alone, or OP_INVALID. Borrows d. Returns NULL if out of memory or nothing matches. */
+struct gen *gen_new(struct decoder *d, u64 seed, unsigned only);
+void gen_free(struct gen *g);
+void gen_memory(struct gen *g, struct diff_shared *s); /* the initial memory images and the read-only page */
+void gen_sequence(struct gen *g, struct sequence *s);
+/* Lays the units out, branch targets filled in. */
+void sequence_to_case(const struct sequence *s, struct diff_case *k);
+/* Flags that may be undefined when k has stopped at eip (replays the code without running it). */
+u32 case_undefined_flags(struct decoder *d, const struct diff_case *k, u32 eip);
+#endif
