@@ -1,0 +1,311 @@
+/* The keyboard controller, asked what Linux's i8042, atkbd and psmouse drivers ask. */
+#include "fake_machine.h"
+#include "src/dev/pc_devices.h"
+
+static struct i8042 *kbc;
+static struct wire irq1, irq12, a20;
+static struct event_log reset;
+
+static void setup(void)
+{
+    machine_clear();
+    memset(&irq1, 0, sizeof(irq1));
+    memset(&irq12, 0, sizeof(irq12));
+    memset(&a20, 0, sizeof(a20));
+    memset(&reset, 0, sizeof(reset));
+    ck_assert_int_eq(i8042_new(&kbc, &fake_bus, wire_line(&irq1), wire_line(&irq12), wire_line(&a20),
+                               (struct dev_event){ event_fired, &reset }), 0);
+}
+static void teardown(void) { i8042_free(kbc); }
+
+static u8 status(void) { return inb(0x64); }
+static void command(u8 c) { outb(0x64, c); }
+static void data(u8 v) { outb(0x60, v); }
+static u8 read_ctr(void)
+{
+    command(0x20);
+    return inb(0x60);
+}
+static void write_ctr(u8 v)
+{
+    command(0x60);
+    data(v);
+}
+static void aux(u8 v)
+{
+    command(0xd4);
+    data(v);
+}
+/* The next bytes are these, from the keyboard or the mouse, and then there are none. */
+static void expect(bool from_aux, unsigned n, const u8 *bytes)
+{
+    for (unsigned i = 0; i < n; i++) {
+        ck_assert_msg((status() & 0x21) == (from_aux ? 0x21 : 0x01), "byte %u of %u: status %02x", i, n, status());
+        ck_assert_uint_eq(inb(0x60), bytes[i]);
+    }
+    ck_assert_uint_eq(status() & 1, 0);
+}
+#define KBD(...) expect(false, sizeof((u8[]){ __VA_ARGS__ }), (u8[]){ __VA_ARGS__ })
+#define AUX(...) expect(true, sizeof((u8[]){ __VA_ARGS__ }), (u8[]){ __VA_ARGS__ })
+
+START_TEST(the_controller_passes_its_tests)
+{
+    command(0xaa);
+    KBD(0x55);
+    command(0xab);
+    KBD(0x00);
+    command(0xa9);
+    KBD(0x00);
+    command(0xa4);
+    KBD(0xf1);
+    ck_assert_uint_eq(status() & 0x14, 0x14); /* system flag, not locked */
+}
+END_TEST
+
+START_TEST(the_command_byte_reads_back)
+{
+    ck_assert_uint_eq(read_ctr(), 0x65);
+    write_ctr(0x74);
+    ck_assert_uint_eq(read_ctr(), 0x74);
+    command(0xa8);
+    ck_assert_uint_eq(read_ctr() & 0x20, 0);
+    command(0xa7);
+    ck_assert_uint_eq(read_ctr() & 0x20, 0x20);
+    command(0xae);
+    ck_assert_uint_eq(read_ctr() & 0x10, 0);
+    command(0xad);
+    ck_assert_uint_eq(read_ctr() & 0x10, 0x10);
+    command(0x65);
+    data(0x42);
+    command(0x25);
+    KBD(0x42);
+}
+END_TEST
+
+START_TEST(the_aux_loop_returns_as_mouse_data_and_is_no_multiplexer)
+{
+    write_ctr(0x47);
+    command(0xd3);
+    data(0x5a);
+    ck_assert(irq12.level && !irq1.level);
+    AUX(0x5a);
+    ck_assert(!irq12.level);
+    static const u8 knock[] = { 0xf0, 0x56, 0xa4 };
+    for (unsigned i = 0; i < 3; i++) {
+        command(0xd3);
+        data(knock[i]);
+        AUX(knock[i]);
+    }
+    command(0xd2);
+    data(0x77);
+    ck_assert(irq1.level);
+    KBD(0x77);
+}
+END_TEST
+
+START_TEST(the_keyboard_identifies_itself_plain_and_translated)
+{
+    write_ctr(0x05);
+    data(0xf2);
+    KBD(0xfa, 0xab, 0x83);
+    write_ctr(0x45);
+    data(0xf2);
+    KBD(0xfa, 0xab, 0x41);
+    data(0xff);
+    KBD(0xfa, 0xaa);
+    data(0xee);
+    KBD(0xee);
+    data(0xed);
+    KBD(0xfa);
+    data(0x02);
+    KBD(0xfa);
+    data(0xf0);
+    KBD(0xfa);
+    data(0x00);
+    KBD(0xfa, 0x41); /* set 2, translated */
+    data(0xef);
+    KBD(0xfe);
+}
+END_TEST
+
+START_TEST(a_key_makes_and_breaks_in_each_coding)
+{
+    i8042_key(kbc, 0x1c, true); /* A */
+    ck_assert(irq1.level);
+    KBD(0x1e);
+    i8042_key(kbc, 0x1c, false);
+    KBD(0x9e);
+    i8042_key(kbc, 0x175, true); /* up */
+    i8042_key(kbc, 0x175, false);
+    KBD(0xe0, 0x48, 0xe0, 0xc8);
+    write_ctr(0x05);
+    i8042_key(kbc, 0x1c, false);
+    KBD(0xf0, 0x1c);
+    data(0xf0);
+    KBD(0xfa);
+    data(0x01);
+    KBD(0xfa);
+    i8042_key(kbc, 0x1c, false);
+    KBD(0x9e);
+}
+END_TEST
+
+START_TEST(each_byte_makes_its_own_edge)
+{
+    unsigned rises = irq1.rises;
+
+    i8042_key(kbc, 0x175, true);
+    ck_assert_uint_eq(irq1.rises, rises + 1);
+    inb(0x60);
+    ck_assert_uint_eq(irq1.rises, rises + 2);
+    inb(0x60);
+    ck_assert(!irq1.level);
+}
+END_TEST
+
+START_TEST(a_disabled_keyboard_keeps_its_keys)
+{
+    command(0xad);
+    i8042_key(kbc, 0x1c, true);
+    ck_assert_uint_eq(status() & 1, 0);
+    command(0xae);
+    KBD(0x1e);
+    data(0xf5);
+    KBD(0xfa);
+    i8042_key(kbc, 0x1c, true);
+    ck_assert_uint_eq(status() & 1, 0);
+    data(0xf4);
+    KBD(0xfa);
+    i8042_key(kbc, 0x1c, true);
+    KBD(0x1e);
+}
+END_TEST
+
+START_TEST(too_many_keys_lose_whole_keys)
+{
+    for (unsigned i = 0; i < 100; i++)
+        i8042_key(kbc, 0x175, false);
+    unsigned n = 0;
+    while (status() & 1) {
+        ck_assert_uint_eq(inb(0x60), n++ % 2 ? 0xc8 : 0xe0);
+    }
+    ck_assert_uint_ge(n, 10);
+    ck_assert_uint_eq(n % 2, 0);
+}
+END_TEST
+
+START_TEST(the_mouse_resets_identifies_and_reports)
+{
+    write_ctr(0x47);
+    aux(0xff);
+    AUX(0xfa, 0xaa, 0x00);
+    aux(0xf2);
+    AUX(0xfa, 0x00);
+    i8042_mouse(kbc, 5, 5, 0, 0);
+    ck_assert_uint_eq(status() & 1, 0); /* not enabled yet */
+    aux(0xeb);
+    AUX(0xfa, 0x08, 5, 5);
+    aux(0xf4);
+    AUX(0xfa);
+    i8042_mouse(kbc, -3, 4, 0, 1);
+    ck_assert(irq12.level);
+    AUX(0x19, 0xfd, 0x04);
+    i8042_mouse(kbc, 300, 0, 0, 0);
+    AUX(0x08, 255, 0, 0x08, 45, 0);
+    aux(0xe9);
+    AUX(0xfa, 0x20, 2, 100);
+}
+END_TEST
+
+START_TEST(the_wheel_appears_after_the_knock)
+{
+    static const u8 rate[] = { 200, 100, 80 };
+
+    for (unsigned i = 0; i < 3; i++) {
+        aux(0xf3);
+        AUX(0xfa);
+        aux(rate[i]);
+        AUX(0xfa);
+    }
+    aux(0xf2);
+    AUX(0xfa, 0x03);
+    aux(0xf4);
+    AUX(0xfa);
+    i8042_mouse(kbc, 0, 0, 1, 4);
+    AUX(0x0c, 0, 0, 0xff);
+}
+END_TEST
+
+START_TEST(wrap_mode_echoes_until_it_is_left)
+{
+    aux(0xee);
+    AUX(0xfa);
+    aux(0x12);
+    AUX(0x12);
+    aux(0xf4);
+    AUX(0xf4);
+    aux(0xec);
+    AUX(0xfa);
+    aux(0x12);
+    AUX(0xfe);
+}
+END_TEST
+
+START_TEST(every_way_to_reset_resets)
+{
+    command(0xff);
+    ck_assert_uint_eq(reset.count, 0);
+    command(0xfe);
+    ck_assert_uint_eq(reset.count, 1);
+    command(0xd1);
+    data(0xfe);
+    ck_assert_uint_eq(reset.count, 2);
+    outb(0x92, 0x03);
+    ck_assert_uint_eq(reset.count, 3);
+    outb(0x92, 0x03);
+    ck_assert_uint_eq(reset.count, 3);
+}
+END_TEST
+
+START_TEST(a20_has_three_switches_and_one_gate)
+{
+    ck_assert(a20.level);
+    ck_assert_uint_eq(inb(0x92) & 2, 2);
+    outb(0x92, 0x00);
+    ck_assert(!a20.level);
+    command(0xdf);
+    ck_assert(a20.level);
+    ck_assert_uint_eq(inb(0x92) & 2, 2);
+    command(0xd1);
+    data(0xdd);
+    ck_assert(!a20.level);
+    command(0xd0);
+    ck_assert_uint_eq(inb(0x60) & 3, 1);
+}
+END_TEST
+
+START_TEST(random_traffic_does_no_harm)
+{
+    u32 x = 271828;
+
+    for (unsigned i = 0; i < 300000; i++) {
+        x = x * 1664525 + 1013904223;
+        switch (x >> 29) {
+        case 0: command(x >> 8); break;
+        case 1: data(x >> 8); break;
+        case 2: aux(x >> 8); break;
+        case 3: i8042_key(kbc, x >> 8 & 0x1ff, x & 0x80); break;
+        case 4: i8042_mouse(kbc, (int)x, (int)(x * 77), (int)(x * 13), x >> 8); break;
+        case 5: outb(0x92, x >> 8); break;
+        default: inb(0x60); status();
+        }
+    }
+}
+END_TEST
+
+CHIP_SUITE("i8042", setup, teardown, the_controller_passes_its_tests, the_command_byte_reads_back,
+           the_aux_loop_returns_as_mouse_data_and_is_no_multiplexer, the_keyboard_identifies_itself_plain_and_translated,
+           a_key_makes_and_breaks_in_each_coding, each_byte_makes_its_own_edge, a_disabled_keyboard_keeps_its_keys,
+           too_many_keys_lose_whole_keys, the_mouse_resets_identifies_and_reports, the_wheel_appears_after_the_knock,
+           wrap_mode_echoes_until_it_is_left, every_way_to_reset_resets, a20_has_three_switches_and_one_gate,
+           random_traffic_does_no_harm)
