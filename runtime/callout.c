@@ -51,7 +51,7 @@ static bool interrupt_waits(const struct cpu *c) { return c->irq_pending && (c->
 static int jump(struct cpu *c)
 {
     if (interrupt_waits(c) || c->kick || c->intr_shadow || !xl_can_translate(c->mode)) return HELPER_NEXT;
-    dispatch_select_jump_cache(c->rt);
+    dispatch_prepare(c->rt);
     return HELPER_JUMP;
 }
 

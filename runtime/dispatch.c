@@ -5,16 +5,21 @@
  *   I2  A page with translated or decoded code has PG_CODE, and no soft-TLB write entry.  [source_at]
  *   I3  jump_mode says which mode key a jump cache's entries were made for; a change of it flushes that cache. */
 #include "runtime/cpu_ops.h"
+#include "runtime/hostsig.h"
 #include "runtime/interp.h"
 #include "runtime/rt.h"
+#include "runtime/window.h"
 
 int rt_enter(struct cpu *c, const void *code); /* enter_x64.S */
 
 static unsigned cpl_class(u32 mode) { return (mode & MK_CPL) == 3 ? XL_JC_USER : XL_JC_SUPERVISOR; }
 
+static u32 mode_here(const struct rt *rt) { return rt->cpu->mode | (rt->cpu->cpl == 3 && rt->uwin ? MK_UWINDOW : 0); }
+
 /* ---- where the code is ---- */
 
-static int fetch_page(struct rt *rt, laddr la, paddr *pa, const u8 **host)
+/* ahead: la is not where the guest is yet, so a fault raises nothing. */
+static int fetch_page(struct rt *rt, laddr la, bool ahead, paddr *pa, const u8 **host)
 {
     struct cpu *c = rt->cpu;
     bool user = c->cpl == 3;
@@ -22,7 +27,7 @@ static int fetch_page(struct rt *rt, laddr la, paddr *pa, const u8 **host)
     struct fetch_entry *f = &rt->fetch[(la >> PAGE_SHIFT) % FETCH_ENTRIES];
     if (!f->host || f->page != page || f->generation != c->tlb_generation || f->user != user) {
         paddr p;
-        if (mmu_translate(c, page, ACC_X, user, &p)) return GUEST_FAULT;
+        if (ahead ? !mmu_try(c, page, ACC_X, user, &p) : mmu_translate(c, page, ACC_X, user, &p)) return GUEST_FAULT;
         *f = (struct fetch_entry){ page, c->tlb_generation, user, p, bus_ram_ptr(rt->bus, p) };
     }
     *pa = f->pa;
@@ -36,6 +41,7 @@ static void mark_code(struct rt *rt, paddr page)
     if (*flags & PG_CODE) return;
     *flags |= PG_CODE;
     tlb_protect_phys(rt->cpu, page);
+    if (rt->windows) windows_protect(rt->windows, page);
     TRACE(&rt->trace, smc, rt->cpu->eip, "smc: code page %llx\n", (unsigned long long)page);
 }
 
@@ -44,10 +50,10 @@ static int source_at(struct rt *rt, laddr eip, struct xl_source *src)
 {
     const u8 *host;
     paddr pa;
-    if (fetch_page(rt, eip, &pa, &host)) return GUEST_FAULT;
+    if (fetch_page(rt, eip, false, &pa, &host)) return GUEST_FAULT;
     if (!host) return -1;
     unsigned off = eip & ~PAGE_MASK;
-    *src = (struct xl_source){ .eip = eip, .pa = pa + off, .mode = rt->cpu->mode, .bytes = host + off, .nbytes = PAGE_SIZE - off, .pa2 = XL_NO_PAGE };
+    *src = (struct xl_source){ .eip = eip, .pa = pa + off, .mode = mode_here(rt), .bytes = host + off, .nbytes = PAGE_SIZE - off, .pa2 = XL_NO_PAGE };
     return 0;
 }
 
@@ -55,8 +61,7 @@ static int source_at(struct rt *rt, laddr eip, struct xl_source *src)
 static bool source_next_page(struct rt *rt, struct xl_source *src)
 {
     const u8 *host;
-    if (fetch_page(rt, src->eip + PAGE_SIZE, &src->pa2, &host) || !host) {
-        rt->cpu->exc.valid = false;
+    if (fetch_page(rt, (src->eip & PAGE_MASK) + PAGE_SIZE, true, &src->pa2, &host) || !host) {
         src->pa2 = XL_NO_PAGE;
         return false;
     }
@@ -107,23 +112,92 @@ static struct block *block_here(struct rt *rt, int *fault, bool *evicted)
     return b ? b : make_block(rt, &src, evicted);
 }
 
-/* The jump cache that translated code of the present privilege uses; emptied first if it was filled for another mode. */
-enum xl_jump_cache dispatch_select_jump_cache(struct rt *rt)
+enum xl_jump_cache dispatch_prepare(struct rt *rt)
 {
     struct cpu *c = rt->cpu;
-    unsigned which = cpl_class(c->mode);
-    if (rt->jump_mode[which] != c->mode) {
-        rt->jump_mode[which] = c->mode;
+    u32 mode = mode_here(rt);
+    unsigned which = cpl_class(mode);
+    if (rt->jump_mode[which] != mode) {
+        rt->jump_mode[which] = mode;
         xl_jump_flush(rt->xl, which);
     }
     c->jump_cache = xl_jump_cache(rt->xl, which);
+    if (rt->windows) {
+        u64 base = window_base(mode & MK_UWINDOW ? rt->uwin : windows_supervisor(rt->windows));
+        __asm__ volatile("wrgsbase %0" : : "r"(base));
+    }
     return which;
+}
+
+static int emulate(struct rt *rt, laddr eip);
+
+/* ---- which address spaces have a window ---- */
+
+#define HEAT_PROMOTE 2   /* kicks seen at CPL 3: a few milliseconds of CPU time with any guest's timer tick */
+#define FAULTS_DEMOTE 150 /* window faults between two kicks: mapping costs more than the soft TLB */
+#define PENALTY_MAX 1024
+
+static struct space *space_here(struct rt *rt)
+{
+    struct space *s = &rt->space[(rt->cpu->cr3 >> 5) * 0x9e3779b1u >> 26];
+    if (s->cr3 != rt->cpu->cr3) *s = (struct space){ .cr3 = rt->cpu->cr3 };
+    return s;
+}
+_Static_assert(SPACES == 64, "26 bits are shifted out above");
+
+void dispatch_heat(struct rt *rt)
+{
+    struct cpu *c = rt->cpu;
+    if (!rt->windows || !(c->cr0 & CR0_PG)) return;
+    struct space *s = space_here(rt);
+    if (rt->uwin) {
+        if (s->faults > FAULTS_DEMOTE) {
+            window_drop(rt->uwin);
+            rt->uwin = NULL;
+            s->penalty = s->penalty ? s->penalty * 4 : 16;
+            if (s->penalty > PENALTY_MAX) s->penalty = PENALTY_MAX;
+            s->heat = -(s32)s->penalty;
+        }
+        s->faults = 0;
+        return;
+    }
+    if (c->cpl == 3 && ++s->heat >= HEAT_PROMOTE) {
+        rt->uwin = windows_user(rt->windows, c->cr3, true);
+        s->heat = 0;
+        s->faults = 0;
+    }
+}
+
+/* A host fault in a window: mapped now, or the site goes soft, or it was the guest's own fault. The instruction is interpreted in any case. */
+static int window_fault(struct rt *rt)
+{
+    struct cpu *c = rt->cpu;
+    struct xl_point at;
+    bool write;
+    BUG_ON(!xl_recover(rt->xl, c->exit_arg, &at));
+    struct window *w = c->cpl == 3 ? rt->uwin : windows_supervisor(rt->windows);
+    u64 off = hostsig_fault_addr(&write) - window_base(w);
+    c->ctr.fault_window++;
+    if (c->cpl == 3) space_here(rt)->faults++;
+    if (off >> 32 == 0 && !window_map(w, (laddr)off, write)) {
+        /* User pages that are not there yet are ordinary; everything else will happen again. */
+        paddr pa;
+        if (c->cpl != 3 || mmu_try(c, (laddr)off, write ? ACC_W : ACC_R, true, &pa)) {
+            xl_site_soft(rt->xl, at.pa);
+            xl_forget(rt->xl, at.block);
+        }
+    }
+    return emulate(rt, at.eip);
 }
 
 void dispatch_on_tlb_flush(struct cpu *c, enum tlb_flush_kind kind, laddr la)
 {
     struct rt *rt = c->rt;
     if (!rt->xl) return;
+    if (rt->windows) {
+        if (kind != TLB_FLUSH_PAGE) rt->uwin = c->cr0 & CR0_PG ? windows_user(rt->windows, c->cr3, false) : NULL;
+        windows_flush(rt->windows, kind == TLB_FLUSH_PAGE ? rt->uwin : NULL, kind, la);
+    }
     if (kind == TLB_FLUSH_PAGE) {
         xl_jump_drop_page(rt->xl, XL_JC_SUPERVISOR, la);
         xl_jump_drop_page(rt->xl, XL_JC_USER, la);
@@ -191,7 +265,7 @@ int dispatch_translated(struct rt *rt)
         if (!xl_can_translate(c->mode)) return 0;
         struct block *b = block_here(rt, &fault, &evicted);
         if (!b) return fault ? deliver(rt) : emulate(rt, c->eip);
-        enum xl_jump_cache jc = dispatch_select_jump_cache(rt);
+        enum xl_jump_cache jc = dispatch_prepare(rt);
         if (edge && !evicted) xl_link(rt->xl, edge, b);
         else xl_jump_fill(rt->xl, jc, b);
         edge = NULL;
@@ -208,8 +282,10 @@ int dispatch_translated(struct rt *rt)
             break;
         case EXIT_EMULATE:
         case EXIT_SIGNAL:
-        case EXIT_FAULT:
             r = emulate_at_host(rt);
+            break;
+        case EXIT_FAULT:
+            r = window_fault(rt);
             break;
         case EXIT_NEXT:
             break;

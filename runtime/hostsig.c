@@ -19,14 +19,13 @@
 #include <unistd.h>
 
 #define REKICK_NS 50000
-#define WINDOW_SPAN (1ull << 33) /* 4 GiB and as much again: no access reaches further */
 
 extern char rt_exit_fault[], rt_exit_signal[];
 
 struct vthread {
     struct cpu *cpu;
     struct xl *xl;
-    u64 window_base;
+    u64 window, window_span;
     timer_t rekick;
     bool rekick_armed;
     u64 fault_addr;
@@ -81,7 +80,7 @@ static void on_fault(int sig, siginfo_t *si, void *ctx)
     }
     self.cpu->exit_arg = pc;
     u64 addr = (u64)si->si_addr;
-    bool window = self.window_base && addr - self.window_base < WINDOW_SPAN;
+    bool window = addr - self.window < self.window_span;
     if ((sig == SIGSEGV || sig == SIGBUS) && window) {
         self.fault_addr = addr;
         self.fault_write = (r[REG_ERR] & 2) != 0;
@@ -111,13 +110,14 @@ int hostsig_install(void)
     return install_result;
 }
 
-int hostsig_attach(struct cpu *c, struct xl *xl, u64 window_base)
+int hostsig_attach(struct cpu *c, struct xl *xl, u64 window, u64 span)
 {
     struct sigevent ev = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = hostsig_kick_signo() };
     ev._sigev_un._tid = (pid_t)syscall(SYS_gettid);
     if (timer_create(CLOCK_MONOTONIC, &ev, &self.rekick) < 0) return -errno;
     self.xl = xl;
-    self.window_base = window_base;
+    self.window = window;
+    self.window_span = span;
     self.cpu = c;
     return 0;
 }

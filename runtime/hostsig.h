@@ -9,9 +9,10 @@ struct xl;
 int hostsig_kick_signo(void);
 /* Installs the process-wide handlers, once. Returns 0 or -errno. */
 MUST_CHECK int hostsig_install(void);
-/* The calling thread runs this CPU from now on (NULL: none). xl may be NULL (interpreter only). window_base 0: no window.
+/* The calling thread runs this CPU from now on (NULL: none). xl may be NULL (interpreter only). [window, window+span) is
+ * where windows are; span 0: there are none.
  * Returns 0 or -errno (of timer_create). */
-MUST_CHECK int hostsig_attach(struct cpu *c, struct xl *xl, u64 window_base);
+MUST_CHECK int hostsig_attach(struct cpu *c, struct xl *xl, u64 window, u64 span);
 void hostsig_detach(void);
 /* The kick has been seen by the dispatcher: jump caches work again. */
 void hostsig_ack(struct cpu *c);

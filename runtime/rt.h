@@ -9,6 +9,12 @@
 
 struct interp;
 struct alarm;
+struct windows;
+struct window;
+
+/* How much an address space has used the CPU at CPL 3: what earns it a window, and what loses it. */
+#define SPACES 64
+struct space { u32 cr3; s32 heat; u32 faults; u32 penalty; };
 
 /* Where a linear code page is in physical memory, for as long as no TLB flush of any kind has happened. */
 #define FETCH_ENTRIES 256
@@ -25,6 +31,9 @@ struct rt {
     struct decoder *dec;
     struct interp *interp;
     struct xl *xl;                 /* NULL with RT_INTERP */
+    struct windows *windows;       /* NULL: none (interpreter, or a host without FSGSBASE) */
+    struct window *uwin;           /* of the present address space, or NULL */
+    struct space space[SPACES];
     const struct intc_ops *intc;
     void *intc_dev;
 
@@ -47,8 +56,9 @@ struct rt {
 
 /* dispatch.c: one step of an engine; returns 0, or EXC_SHUTDOWN. */
 MUST_CHECK int dispatch_translated(struct rt *rt);
-/* Points cpu->jump_cache at the one for the present mode, emptied if it was filled for another. */
-enum xl_jump_cache dispatch_select_jump_cache(struct rt *rt);
+/* Prepares R13 and GS for the present mode: cpu->jump_cache points at its jump cache, emptied if it was filled for another. */
+enum xl_jump_cache dispatch_prepare(struct rt *rt);
+void dispatch_heat(struct rt *rt); /* at every kick: promotes and demotes the present address space */
 void dispatch_on_tlb_flush(struct cpu *c, enum tlb_flush_kind kind, laddr la);
 void dispatch_on_code_write(void *arg, paddr pa, u64 len);
 #endif

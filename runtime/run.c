@@ -10,11 +10,13 @@
 #include "runtime/hostsig.h"
 #include "runtime/interp.h"
 #include "runtime/rt.h"
+#include "runtime/window.h"
 #include "translator/decode.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <x86intrin.h>
@@ -39,6 +41,9 @@ extern char rt_exit_jump[], rt_exit_chain[], rt_exit_emulate[], rt_stub_tlb[], r
 
 /* ---- lifetime ---- */
 
+/* Whether user code may execute WRGSBASE: CPU and kernel both (since Linux 5.9). */
+static bool host_has_fsgsbase(void) { return (getauxval(AT_HWCAP2) & 2) != 0; }
+
 static int make_engines(struct rt *rt, const char **what)
 {
     int err;
@@ -47,9 +52,11 @@ static int make_engines(struct rt *rt, const char **what)
     *what = "interpreter";
     if ((err = interp_new(&rt->interp, rt->cpu, rt->dec))) return err;
     if (rt->cfg.engine == RT_INTERP) return 0;
+    *what = "windows";
+    if (host_has_fsgsbase() && (err = windows_new(&rt->windows, rt->cpu))) return err;
     *what = "code cache";
     struct xl_config cfg = { .cache_bytes = rt->cfg.code_cache_size ? rt->cfg.code_cache_size : DEFAULT_CACHE_BYTES,
-                             .disabled = rt->cfg.disabled_classes, .features = rt->cpu->model->features,
+                             .disabled = rt->cfg.disabled_classes, .window = rt->windows != NULL, .features = rt->cpu->model->features,
                              .miss = rt_exit_jump, .trace = &rt->trace, .ctr = &rt->cpu->ctr, .dec = rt->dec };
 #define HELPER(name, fn, text) cfg.helper[HELPER_##name] = fn;
 #include "core/helpers.def"
@@ -114,6 +121,7 @@ void rt_free(struct rt *rt)
         free(p);
     }
     xl_free(rt->xl);
+    windows_free(rt->windows);
     interp_free(rt->interp);
     decoder_free(rt->dec);
     cpu_free(rt->cpu);
@@ -213,6 +221,7 @@ static int service(struct rt *rt)
     u64 begin = __rdtsc();
     hostsig_ack(rt->cpu);
     rt->cpu->ctr.kicks++;
+    dispatch_heat(rt);
     clock_run_due(rt->clock);
     for (struct post *p = take_posts(rt); p;) {
         struct post *next = p->next;
@@ -318,7 +327,8 @@ enum rt_exit rt_run(struct rt *rt)
     if (hostsig_install()) return RT_ERROR;
     rt->tid = (pid_t)syscall(SYS_gettid);
     rt->thread = pthread_self();
-    if (hostsig_attach(rt->cpu, rt->xl, 0)) return RT_ERROR;
+    u64 window = rt->windows ? windows_base(rt->windows) : 0, span = rt->windows ? windows_span(rt->windows) : 0;
+    if (hostsig_attach(rt->cpu, rt->xl, window, span)) return RT_ERROR;
     if (alarm_new(&rt->alarm, hostsig_kick_signo(), rt->tid)) {
         hostsig_detach();
         return RT_ERROR;

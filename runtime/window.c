@@ -266,20 +266,27 @@ bool window_map(struct window *w, laddr la, bool write)
 
 /* ---- validation ---- */
 
-static void page_validate(struct window *w, u32 n)
+static bool page_valid(const struct window *w, u32 n)
 {
-    if (!w->page[n]) return;
+    if (!w->page[n]) return true;
     struct leaf l = leaf_at(w->ws->c, n << PAGE_SHIFT);
     u32 rights = leaf_rights(w, &l);
     /* Fewer rights than the tables allow is fine: more are given at the next fault. */
-    if ((rights | WRITABLE) == (w->page[n] | WRITABLE) && (rights & WRITABLE || !(w->page[n] & WRITABLE))) return;
-    unmap_pages(w, n, 1);
+    return (rights | WRITABLE) == (w->page[n] | WRITABLE) && (rights & WRITABLE || !(w->page[n] & WRITABLE));
+}
+
+static void page_validate(struct window *w, u32 n)
+{
+    if (!page_valid(w, n)) unmap_pages(w, n, 1);
 }
 
 static void region_validate(struct window *w, unsigned r)
 {
     if (!w->region[r].mapped || region_unchanged(w, r)) return;
-    for (u32 i = 0; i < REGION_PAGES; i++) page_validate(w, r * REGION_PAGES + i);
+    u32 stale = 0;
+    for (u32 i = 0; i < REGION_PAGES; i++) stale += !page_valid(w, r * REGION_PAGES + i);
+    if (stale > 8) unmap_pages(w, r * REGION_PAGES, REGION_PAGES); /* one call instead of many; what was good comes back */
+    else if (stale) for (u32 i = 0; i < REGION_PAGES; i++) page_validate(w, r * REGION_PAGES + i);
     region_note(w, r);
 }
 
@@ -289,8 +296,8 @@ static void window_validate(struct window *w, bool global_too)
     for (unsigned i = 0; i < REGIONS / 64; i++)
         for (u64 bits = w->populated[i]; bits; bits &= bits - 1) {
             unsigned r = i * 64 + (unsigned)__builtin_ctzll(bits);
+            if (global_too || !w->region[r].global) region_validate(w, r);
             if (!w->region[r].mapped) w->populated[i] &= ~(1ull << (r % 64));
-            else if (global_too || !w->region[r].global) region_validate(w, r);
         }
 }
 
@@ -386,6 +393,13 @@ void window_drop(struct window *w)
     w->used = false;
 }
 
+static bool window_empty(const struct window *w)
+{
+    u64 any = 0;
+    for (unsigned i = 0; i < REGIONS / 64; i++) any |= w->populated[i];
+    return !any;
+}
+
 struct window *windows_user(struct windows *ws, u32 cr3, bool make)
 {
     struct window *oldest = NULL;
@@ -394,7 +408,9 @@ struct window *windows_user(struct windows *ws, u32 cr3, bool make)
         if (w->used && w->cr3 == cr3) {
             w->last_use = ++ws->tick;
             window_validate(w, true);
-            return w;
+            if (make || !window_empty(w)) return w;
+            window_drop(w); /* the page directory serves another process now */
+            return NULL;
         }
         if (!oldest || !w->used || (oldest->used && w->last_use < oldest->last_use)) oldest = w;
     }

@@ -81,7 +81,8 @@ struct hmem xl_mem_at(struct xl_ctx *x, struct hmem ea, enum segreg seg, enum xl
         ea = hmx(H_R8, H_R9, 1, 0);
     }
     const struct insn *in = &x->insn[x->cur];
-    bool window = x->xl->cfg.window && (x->src->mode & MK_CPL) == 0 && !site_has(&x->xl->soft, x->src->pa + (in->eip - x->src->eip));
+    bool reachable = (x->src->mode & MK_CPL) == 0 || x->src->mode & MK_UWINDOW;
+    bool window = x->xl->cfg.window && reachable && !site_has(&x->xl->soft, x->src->pa + (in->eip - x->src->eip));
     if (window) {
         ea.window = true;
         return ea;

@@ -23,7 +23,7 @@ struct xl_config {
     u64 cache_bytes;           /* size of the code cache, which also holds the recovery records */
     u32 disabled;              /* classes (1 << enum insn_class) to be interpreted instead */
     u32 features;              /* of the CPU model: 1 << enum insn_feature */
-    bool window;               /* supervisor data accesses start out through the kernel window */
+    bool window;               /* data accesses at CPL 0, and at CPL 3 with MK_UWINDOW, start out through a window */
     void *helper[HELPER_COUNT]; /* core/helpers.def */
     void *miss;                /* where the all-miss jump cache sends control, with the target in r8d */
     const struct trace *trace; /* borrowed */

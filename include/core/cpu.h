@@ -103,6 +103,7 @@ enum mode_key {
     MK_ESFLAT = 1 << 9,
     MK_PG = 1 << 10,
     MK_SLOW = 1 << 11,  /* TF or an armed breakpoint: interpreter only */
+    MK_UWINDOW = 1 << 12, /* CPL 3 with a window of its own; added by the dispatcher, never in cpu->mode */
 };
 
 struct rt;
