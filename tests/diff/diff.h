@@ -30,7 +30,7 @@ struct diff_state {
     uint32_t gpr[8]; /* EAX ECX EDX EBX ESP EBP ESI EDI */
     uint32_t eip, eflags;
     uint32_t vector, error, cr2; /* results: the exception that ended the case (INT3 normally) */
-    uint32_t pad[3];
+    uint16_t seg[6]; /* results: selectors of ES CS SS DS FS GS. Cases start with USER_DS, USER_CS, and FS and GS null */
     uint8_t fx[512];
 } __attribute__((aligned(16)));
 

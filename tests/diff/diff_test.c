@@ -109,6 +109,7 @@ static bool compare(struct tester *t, const struct sequence *s, const struct dif
                     const struct diff_result *engine, FILE *out)
 {
     static const char *const name[8] = {"eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"};
+    static const char *const seg[6] = {"es", "cs", "ss", "ds", "fs", "gs"};
     struct report rep = {.out = out};
     const struct diff_state *n = &native->out, *e = &engine->out;
     u32 flags = ~(case_undefined_flags(t->decoder, k, n->eip) | 0u);
@@ -116,6 +117,7 @@ static bool compare(struct tester *t, const struct sequence *s, const struct dif
     differ(&rep, "vector", n->vector, e->vector);
     differ(&rep, "eip", n->eip, e->eip);
     for (unsigned i = 0; i < 8; i++) differ(&rep, name[i], n->gpr[i], e->gpr[i]);
+    for (unsigned i = 0; i < 6; i++) differ(&rep, seg[i], n->seg[i], e->seg[i]);
     differ(&rep, "eflags", n->eflags & flags, e->eflags & flags);
     if (n->vector == e->vector && has_error_code(n->vector)) {
         u32 mask = n->vector == V_PF && n->cr2 == n->eip ? ~(u32)PF_I : ~0u;

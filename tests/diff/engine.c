@@ -174,7 +174,9 @@ static void read_frame(struct engine *e, struct diff_state *s)
     s->error = error ? read32(e, at) : 0;
     if (error) at += 4;
     s->eip = read32(e, at);
-    if (read32(e, at + 4) != USER_CS || read32(e, at + 16) != USER_DS) s->vector = VECTOR_CRASH;
+    s->seg[S_CS] = (u16)read32(e, at + 4);
+    s->seg[S_SS] = (u16)read32(e, at + 16);
+    if ((s->seg[S_CS] & 3) != 3) s->vector = VECTOR_CRASH; /* an exception in a stub */
     s->eflags = read32(e, at + 8);
     s->gpr[G_ESP] = read32(e, at + 12);
 }
@@ -191,6 +193,7 @@ void engine_run(struct engine *e, const struct diff_case *k, const u8 *image, st
     memcpy(s->gpr, e->cpu->gpr, sizeof(s->gpr));
     s->vector = exit == RT_STOPPED ? e->vector : VECTOR_CRASH;
     s->cr2 = e->cpu->cr2;
+    for (unsigned i = 0; i < S_COUNT; i++) s->seg[i] = e->cpu->seg[i].sel;
     BUG_ON(e->cpu->fpu_hot);
     memcpy(s->fx, &e->cpu->fx, sizeof(s->fx));
     read_frame(e, s);

@@ -28,17 +28,24 @@ struct gen {
 /* ---- What is run ---- */
 
 /* Left out: what shows the host's tables, clock or identity, what Linux takes for a system call, and loads of segment
- * registers (the selectors that exist differ). Privileged instructions stay in: they fault. */
+ * registers with selectors from memory (see safe_selector). Privileged instructions stay in: they fault. */
 static bool row_allowed(const struct insn_row *row)
 {
     switch (row->op) {
     case OP_SYSENTER: case OP_SYSEXIT: case OP_CPUID: case OP_RDTSC: case OP_RDPMC: case OP_SGDT: case OP_SIDT: case OP_SLDT:
-    case OP_STR: case OP_SMSW: case OP_LAR: case OP_LSL: case OP_VERR: case OP_VERW: case OP_MOV_TO_SREG: case OP_POP_SREG:
-    case OP_LES: case OP_LDS: case OP_LSS: case OP_LFS: case OP_LGS: case OP_CALLF: case OP_RETF: case OP_JMPF: case OP_IRET:
+    case OP_STR: case OP_SMSW: case OP_LES: case OP_LDS: case OP_LSS: case OP_LFS: case OP_LGS:
         return false;
     default:
-        return true;
+        return row->form != MR_MEM || (row->op != OP_CALLF && row->op != OP_JMPF);
     }
+}
+
+/* Selectors that mean the same in Linux's GDT and in the engine's: null, the flat user segments with any RPL, segments of the
+ * kernel, nothing at all, and an LDT that is not there. */
+static u32 safe_selector(struct rng *r)
+{
+    static const u16 sel[] = {0, 1, 2, 3, 0x20, 0x23, 0x23, 0x28, 0x2a, 0x2b, 0x2b, 0x2b, 0x08, 0x0b, 0x10, 0x18, 0x04, 0x07, 0xfffb};
+    return sel[rng_below(r, ARRAY_LEN(sel))];
 }
 
 struct gen *gen_new(struct decoder *d, u64 seed, unsigned only)
@@ -523,6 +530,86 @@ static bool make_branch(struct gen *g, const struct insn_row *row)
     return true;
 }
 
+/* PUSH imm8 or imm32 as the unit's next bytes. */
+static void put_push(struct gen *g, u32 val)
+{
+    u8 bytes[5] = {0x68, (u8)val, (u8)(val >> 8), (u8)(val >> 16), (u8)(val >> 24)};
+    put(g, bytes, 5);
+    g->known &= (u8)~(1u << G_ESP);
+}
+
+/* PUSH of the address of a later unit. */
+static void put_push_target(struct gen *g)
+{
+    put_push(g, 0);
+    g->u->fix_at = (u8)(g->u->n - 4);
+    g->u->fix_size = FIX_ABS;
+}
+
+/* Far transfers within the privilege level, forward; one in eight with another selector. */
+static void make_far(struct gen *g, const struct insn_row *row)
+{
+    struct rng *r = &g->rng;
+    u32 sel = rng_percent(r, 87) ? USER_CS : safe_selector(r);
+    u8 bytes[8];
+
+    g->u->skip = (u8)(1 + rng_below(r, 3));
+    if (row->op == OP_IRET) {
+        put_push(g, (rng_u32(r) & (F_ARITH | F_DF | F_ID)) | F_IF);
+        put_push(g, sel);
+        put_push_target(g);
+        put(g, &row->opcode, 1);
+    } else if (row->op == OP_RETF) {
+        put_push(g, sel);
+        put_push_target(g);
+        bytes[0] = row->opcode;
+        bytes[1] = (u8)(rng_below(r, 8) * 4);
+        bytes[2] = 0;
+        put(g, bytes, row->enc[0] == ENC_Iw ? 3 : 1);
+    } else { /* direct CALLF and JMPF */
+        memset(bytes, 0, sizeof(bytes));
+        bytes[0] = row->opcode;
+        bytes[5] = (u8)sel;
+        bytes[6] = (u8)(sel >> 8);
+        g->u->fix_at = (u8)(g->u->n + 1);
+        g->u->fix_size = FIX_ABS;
+        put(g, bytes, 7);
+    }
+    g->known &= (u8)~(1u << G_ESP);
+    g->branched = true;
+}
+
+/* Instructions that take a selector: with one that is safe. */
+static void make_selector(struct gen *g, const struct insn_row *row)
+{
+    struct rng *r = &g->rng;
+    u32 sel = safe_selector(r);
+    struct encoding e = {.code32 = true};
+    struct insn in;
+    u8 bytes[32];
+    unsigned reg, n;
+
+    if ((row->ext == S_SS || row->enc[0] == ENC_SS) && rng_percent(r, 80)) sel = USER_DS;
+    if (row->op == OP_POP_SREG) {
+        put_push(g, sel);
+    } else {
+        reg = pick_register(g, 0);
+        put_mov_imm(g, reg, (rng_u32(r) & 0xffff0000) | sel);
+        e.modrm = (u8)(0xc0 | (rng_u32(r) & 0x18) | reg); /* a destination, if any, among EAX, ECX, EDX, EBX */
+        if (rng_percent(r, 20)) e.prefix[e.nprefix++] = 0x66;
+    }
+    n = insn_encode(row, &e, bytes);
+    if (decode(g->d, bytes, n, 0, true, ~0u, &in) != DECODE_OK) BUG_ON(true);
+    put(g, bytes, n);
+    account(g, &in);
+}
+
+static bool takes_selector(const struct insn_row *row)
+{
+    return row->op == OP_MOV_TO_SREG || row->op == OP_POP_SREG || row->op == OP_LAR || row->op == OP_LSL || row->op == OP_VERR ||
+           row->op == OP_VERW;
+}
+
 /* PUSH imm; POPF: never TF, RF, VM or AC, which stop the native side or are not ours to set. */
 static void make_popf(struct gen *g)
 {
@@ -580,7 +667,7 @@ static bool make_general(struct gen *g, const struct insn_row *row)
     } else if (row->form != MR_NONE) {
         e.modrm = encode_modrm(row, (u8)(e.modrm | 0xc0));
     }
-    if (row->enc[0] == ENC_Sw || row->enc[1] == ENC_Sw) e.modrm &= 0xdf; /* ES..DS: FS and GS are Linux's */
+    if (row->enc[1] == ENC_Sw && (e.modrm & 0x30) == 0x30) e.modrm &= 0xdf; /* 6 and 7 do not exist */
     maybe_load_accumulator(g, row, &e);
     n = insn_encode(row, &e, bytes);
     if (n > 15 || decode(g->d, bytes, n, 0, true, ~0u, &in) != DECODE_OK || in.len > n) return false;
@@ -612,6 +699,14 @@ static void make_unit(struct gen *g, struct unit *u)
         }
         if (row->op == OP_INT) {
             make_int(g);
+            return;
+        }
+        if (takes_selector(row)) {
+            make_selector(g, row);
+            return;
+        }
+        if (row->op == OP_CALLF || row->op == OP_JMPF || row->op == OP_RETF || row->op == OP_IRET) {
+            make_far(g, row);
             return;
         }
         if (row->cls == CLS_ctl && make_branch(g, row)) return;

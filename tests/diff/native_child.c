@@ -84,6 +84,12 @@ static void on_signal(int signo, void *info, struct ucontext32 *uc)
     r->out.gpr[5] = m->ebp;
     r->out.gpr[6] = m->esi;
     r->out.gpr[7] = m->edi;
+    r->out.seg[0] = (uint16_t)m->es;
+    r->out.seg[1] = (uint16_t)m->cs;
+    r->out.seg[2] = (uint16_t)m->ss;
+    r->out.seg[3] = (uint16_t)m->ds;
+    r->out.seg[4] = (uint16_t)m->fs;
+    r->out.seg[5] = (uint16_t)m->gs;
     r->out.eip = m->eip;
     r->out.eflags = m->eflags;
     r->out.vector = signo == 14 ? VECTOR_TIMEOUT : m->trapno;
@@ -104,6 +110,7 @@ __asm__(".globl leave_case\n"
         "run_case:\n\t"
         "push %ebx\n\tpush %ebp\n\tpush %esi\n\tpush %edi\n\t"
         "mov %esp, saved_esp\n\t"
+        "xor %ecx, %ecx\n\tmov %ecx, %fs\n\tmov %ecx, %gs\n\t" /* DS, ES and SS: the kernel set them for the handler */
         "fxrstor 64(%eax)\n\t"
         "pushl 36(%eax)\n\tpopfl\n\t"
         "mov 4(%eax), %ecx\n\tmov 8(%eax), %edx\n\tmov 12(%eax), %ebx\n\t"
