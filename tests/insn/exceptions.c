@@ -471,7 +471,7 @@ static void strings(void)
 }
 
 /* ---- Faults whose handler mends the cause and resumes: nothing is lost or done twice. */
-static u32 mended, mend_from, mend_to;
+static volatile u32 mended, mend_from, mend_to;
 
 static bool mend(struct frame *f)
 {

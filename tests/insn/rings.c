@@ -9,8 +9,8 @@ const char guest_name[] = "rings";
 enum { GATE = TEST_SEL(0), CONFORMING = TEST_SEL(1), OTHER_CODE = TEST_SEL(2), OTHER_DATA = TEST_SEL(3) };
 
 /* ---- Interrupt and trap gates. */
-static struct frame seen;
-static u32 seen_flags, seen_esp, times;
+static volatile struct frame seen;
+static volatile u32 seen_flags, seen_esp, times;
 
 static bool look(struct frame *f)
 {
