@@ -76,6 +76,7 @@ static struct leaf leaf_at(const struct cpu *c, laddr la)
 {
     struct leaf l = { 0 };
     u64 pde, pte;
+    if (!(c->cr0 & CR0_PG)) return (struct leaf){ true, false, true, true, true, true, la & PAGE_MASK };
     unsigned large_shift = pae(c) ? 21 : 22;
     if (pae(c)) {
         u64 pdpte = c->pdpte[la >> 30];
@@ -120,7 +121,7 @@ static void region_tables(const struct cpu *c, unsigned r, u64 *pde, const u8 **
     for (unsigned i = 0; i < 2; i++) {
         pde[i] = 0;
         table[i] = NULL;
-        if (!pae(c) && i) break;
+        if ((!pae(c) && i) || !(c->cr0 & CR0_PG)) break;
         if (pae(c)) {
             u64 pdpte = c->pdpte[la >> 30];
             if (pdpte & 1) pde[i] = entry_at(c, (pdpte & 0xffffff000ull) + ((la >> 21 & 511) + i) * 8, 8);
@@ -241,7 +242,6 @@ bool window_map(struct window *w, laddr la, bool write)
 {
     struct cpu *c = w->ws->c;
     paddr pa;
-    if (!(c->cr0 & CR0_PG)) return false;
     if (!mmu_try(c, la, write ? ACC_W : ACC_R, w->user, &pa)) return false; /* sets A and D as the access will */
     struct leaf l = leaf_at(c, la);
     u32 rights = leaf_rights(w, &l), n = la >> PAGE_SHIFT;
@@ -304,10 +304,6 @@ static void window_validate(struct window *w, bool global_too)
 void windows_flush(struct windows *ws, struct window *user, enum tlb_flush_kind kind, laddr la)
 {
     struct window *sup = &ws->w[0];
-    if (!(ws->c->cr0 & CR0_PG)) {
-        window_reset(sup);
-        return;
-    }
     if (kind != TLB_FLUSH_PAGE) {
         window_validate(sup, kind == TLB_FLUSH_ALL);
         if (user) window_validate(user, true);
