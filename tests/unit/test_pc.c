@@ -1,0 +1,228 @@
+/* The board, with its real chips, bus and clock, around a CPU that is two wires. */
+#include "runtime/mmu.h"
+#include "runtime/runtime.h"
+#include "src/pc.h"
+
+#include <check.h>
+#include <errno.h>
+#include <string.h>
+
+struct rt {
+    struct bus *bus;
+    struct clock *clock;
+    bool intr, nmi;
+    const struct intc_ops *intc;
+    void *intc_dev;
+};
+
+struct bus *rt_bus(struct rt *rt) { return rt->bus; }
+struct clock *rt_clock(struct rt *rt) { return rt->clock; }
+void rt_set_intc(struct rt *rt, const struct intc_ops *ops, void *dev)
+{
+    rt->intc = ops;
+    rt->intc_dev = dev;
+}
+static void set_intr(void *rt, unsigned n UNUSED, bool level) { ((struct rt *)rt)->intr = level; }
+static void set_nmi(void *rt, unsigned n UNUSED, bool level) { ((struct rt *)rt)->nmi = level; }
+struct irq_line rt_intr_line(struct rt *rt) { return (struct irq_line){ set_intr, rt, 0 }; }
+struct irq_line rt_nmi_line(struct rt *rt) { return (struct irq_line){ set_nmi, rt, 0 }; }
+
+static struct rt rt;
+static struct pc *pc;
+static unsigned poweroffs, resets;
+static u32 debug_value;
+
+static void on_poweroff(void *arg UNUSED, u32 v UNUSED) { poweroffs++; }
+static void on_reset(void *arg UNUSED, u32 v UNUSED) { resets++; }
+static void on_debug(void *arg UNUSED, u32 v) { debug_value = v; }
+
+static int board(u64 ram, u16 debug_exit, struct vm_error *err)
+{
+    memset(&rt, 0, sizeof rt);
+    ck_assert_int_eq(0, bus_new(&rt.bus, ram));
+    ck_assert_int_eq(0, clock_new(&rt.clock));
+    clock_set_manual(rt.clock, 0);
+    struct pc_config cfg = { .has_debug_exit = debug_exit != 0, .debug_exit = debug_exit, .poweroff = { on_poweroff, NULL },
+                             .reset = { on_reset, NULL }, .debug = { on_debug, NULL } };
+    pc = NULL;
+    return pc_new(&pc, &rt, &cfg, err);
+}
+static void board_end(void)
+{
+    pc_free(pc);
+    clock_free(rt.clock);
+    bus_free(rt.bus);
+}
+
+static void out8(u16 port, u8 v) { bus_out(rt.bus, port, 1, v); }
+static u32 peek(paddr at, unsigned n)
+{
+    u32 v = 0;
+    ck_assert_uint_eq(n, bus_dma_read(rt.bus, at, &v, n));
+    return v;
+}
+
+static const u64 sizes[] = { 16ull << 20, 64ull << 20, 512ull << 20, 3072ull << 20, 3584ull << 20 };
+
+START_TEST(the_memory_map_is_sorted_without_overlap_and_adds_up)
+{
+    struct vm_error err;
+    ck_assert_int_eq(0, board(sizes[_i], 0, &err));
+    const struct memory_map *m = pc_memory_map(pc);
+    u64 end = 0, ram = 0;
+    for (unsigned i = 0; i < m->n; i++) {
+        ck_assert_uint_ge(m->entry[i].addr, end);
+        ck_assert_uint_gt(m->entry[i].size, 0);
+        end = m->entry[i].addr + m->entry[i].size;
+        if (m->entry[i].type != E820_RAM) continue;
+        ram += m->entry[i].size;
+        /* What is called usable can be written and read back at both ends. */
+        u64 at[2] = { m->entry[i].addr, end - 8 };
+        for (unsigned k = 0; k < 2; k++) {
+            u64 v = 0x1122334455667788 + k, got = 0;
+            ck_assert_uint_eq(8, bus_dma_write(rt.bus, at[k], &v, 8));
+            ck_assert_uint_eq(8, bus_dma_read(rt.bus, at[k], &got, 8));
+            ck_assert_uint_eq(v, got);
+        }
+    }
+    /* All RAM but the legacy hole, the EBDA and the tables' 64 KiB. */
+    ck_assert_uint_eq(sizes[_i] - (0x100000 - 0x9fc00) - 0x10000, ram);
+    board_end();
+}
+END_TEST
+
+static u8 sum(paddr at, u32 len)
+{
+    u8 s = 0;
+    for (u32 i = 0; i < len; i++) s = (u8)(s + peek(at + i, 1));
+    return s;
+}
+
+START_TEST(an_os_finds_the_acpi_tables_by_searching)
+{
+    struct vm_error err;
+    ck_assert_int_eq(0, board(sizes[_i], 0, &err));
+    paddr rsdp = 0;
+    for (paddr at = 0xe0000; at < 0x100000 && !rsdp; at += 16) {
+        char sig[8];
+        bus_dma_read(rt.bus, at, sig, 8);
+        if (!memcmp(sig, "RSD PTR ", 8) && !sum(at, 20)) rsdp = at;
+    }
+    ck_assert_uint_ne(0, rsdp);
+    u32 rsdt = peek(rsdp + 16, 4), len = peek(rsdt + 4, 4);
+    ck_assert_uint_eq(0x54445352 /* RSDT */, peek(rsdt, 4));
+    ck_assert_uint_eq(0, sum(rsdt, len));
+    bool fadt = false, madt = false;
+    for (u32 at = rsdt + 36; at < rsdt + len; at += 4) {
+        u32 t = peek(at, 4);
+        ck_assert_uint_eq(0, sum(t, peek(t + 4, 4)));
+        fadt |= peek(t, 4) == 0x50434146 /* FACP */;
+        madt |= peek(t, 4) == 0x43495041 /* APIC */;
+    }
+    ck_assert(fadt);
+    ck_assert(madt);
+    board_end();
+}
+END_TEST
+
+START_TEST(the_bios_data_area_tells_of_the_ebda_and_com1)
+{
+    struct vm_error err;
+    ck_assert_int_eq(0, board(16 << 20, 0, &err));
+    ck_assert_uint_eq(0x3f8, peek(0x400, 2));
+    ck_assert_uint_eq(0x9fc00, peek(0x40e, 2) << 4);
+    ck_assert_uint_eq(0x9fc00 / 1024, peek(0x413, 2));
+    ck_assert_uint_eq(1, peek(0x9fc00, 1));
+    board_end();
+}
+END_TEST
+
+/* The 8254's first counter reaches the CPU through the 8259A and LINT0, as at power-on. */
+START_TEST(the_timer_interrupts_through_the_pic)
+{
+    struct vm_error err;
+    ck_assert_int_eq(0, board(16 << 20, 0, &err));
+    static const struct { u16 port; u8 val; } init[] = { { 0x20, 0x11 }, { 0x21, 0x20 }, { 0x21, 4 }, { 0x21, 1 }, { 0x21, 0xfe },
+                                                         { 0xa0, 0x11 }, { 0xa1, 0x28 }, { 0xa1, 2 }, { 0xa1, 1 }, { 0xa1, 0xff },
+                                                         { 0x43, 0x34 }, { 0x40, 0xa9 }, { 0x40, 0x04 } /* 1193: 1 ms */ };
+    for (size_t i = 0; i < ARRAY_LEN(init); i++) out8(init[i].port, init[i].val);
+    ck_assert(!rt.intr);
+    clock_set_manual(rt.clock, 1100000);
+    clock_run_due(rt.clock);
+    ck_assert(rt.intr);
+    ck_assert_int_eq(0x20, rt.intc->acknowledge(rt.intc_dev));
+    ck_assert(!rt.intr);
+    board_end();
+}
+END_TEST
+
+/* IRQ0 is pin 2 of the I/O APIC, and other ISA interrupts are pins of their own number. */
+START_TEST(the_timer_interrupts_through_the_io_apic_pin_2)
+{
+    struct vm_error err;
+    ck_assert_int_eq(0, board(16 << 20, 0, &err));
+    bus_mmio_write(rt.bus, 0xfee000f0, 4, 0x1ff);        /* APIC on */
+    for (unsigned pin = 0; pin < 24; pin++) {            /* each pin its own vector, to APIC 0 */
+        bus_mmio_write(rt.bus, 0xfec00000, 4, 0x10 + pin * 2);
+        bus_mmio_write(rt.bus, 0xfec00010, 4, 0x40 + pin);
+    }
+    out8(0x43, 0x34);
+    out8(0x40, 0xa9);
+    out8(0x40, 0x04);
+    clock_set_manual(rt.clock, 1100000);
+    clock_run_due(rt.clock);
+    ck_assert(rt.intr);
+    ck_assert_int_eq(0x42, rt.intc->acknowledge(rt.intc_dev));
+    board_end();
+}
+END_TEST
+
+START_TEST(power_off_reset_and_debug_exit_reach_the_machine)
+{
+    struct vm_error err;
+    poweroffs = resets = debug_value = 0;
+    ck_assert_int_eq(0, board(16 << 20, 0xf4, &err));
+    bus_out(rt.bus, ACPI_PM_BASE + 4, 2, 1 << 13 | ACPI_S5_TYP << 10);
+    ck_assert_uint_eq(1, poweroffs);
+    out8(ACPI_RESET_PORT, ACPI_RESET_VALUE);
+    ck_assert_uint_eq(1, resets);
+    out8(0x64, 0xfe); /* keyboard controller: pulse the reset line */
+    ck_assert_uint_eq(2, resets);
+    out8(0xf4, 0x10);
+    ck_assert_uint_eq(0x21, debug_value);
+    board_end();
+}
+END_TEST
+
+START_TEST(a_debug_exit_port_that_is_taken_is_refused)
+{
+    static const u16 taken[] = { 0x20, 0x40, 0x60, 0x70, 0x80, 0xe9, 0x3f8, 0x3ff, 0xcf8, 0x600 };
+    struct vm_error err;
+    ck_assert_int_eq(-EINVAL, board(16 << 20, taken[_i], &err));
+    char want[80];
+    snprintf(want, sizeof want, "--debug-exit: port 0x%x belongs to another device", taken[_i]);
+    ck_assert_str_eq(want, err.text);
+    clock_free(rt.clock);
+    bus_free(rt.bus);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("pc");
+    TCase *t = tcase_create("pc");
+    tcase_set_timeout(t, 30);
+    tcase_add_loop_test(t, the_memory_map_is_sorted_without_overlap_and_adds_up, 0, (int)ARRAY_LEN(sizes));
+    tcase_add_loop_test(t, an_os_finds_the_acpi_tables_by_searching, 0, (int)ARRAY_LEN(sizes));
+    tcase_add_test(t, the_bios_data_area_tells_of_the_ebda_and_com1);
+    tcase_add_test(t, the_timer_interrupts_through_the_pic);
+    tcase_add_test(t, the_timer_interrupts_through_the_io_apic_pin_2);
+    tcase_add_test(t, power_off_reset_and_debug_exit_reach_the_machine);
+    tcase_add_loop_test(t, a_debug_exit_port_that_is_taken_is_refused, 0, 10);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
