@@ -178,6 +178,9 @@ static void page_list_add(struct xl *xl, struct block *b, unsigned which, paddr 
 
 static unsigned list_of(const struct block *b, const struct code_page *pg) { return b->pa >> PAGE_SHIFT == pg->pfn ? 0 : 1; }
 
+/* The second page of a block that straddles, if it is a page of its own: two linear pages may be one physical page. */
+static bool other_page(const struct block *b) { return b->pa2 != XL_NO_PAGE && b->pa2 >> PAGE_SHIFT != b->pa >> PAGE_SHIFT; }
+
 static u64 hash_source(const struct xl_source *src, unsigned len)
 {
     if (len <= src->nbytes) return XXH3_64bits(src->bytes, len);
@@ -213,14 +216,14 @@ void xl_commit(struct xl_ctx *x, struct block *b)
     b->hash_next = *slot;
     *slot = b;
     page_list_add(xl, b, 0, b->pa);
-    if (b->pa2 != XL_NO_PAGE) page_list_add(xl, b, 1, b->pa2);
+    if (other_page(b)) page_list_add(xl, b, 1, b->pa2);
     xl->nblocks++;
 }
 
 static void page_count(struct xl *xl, const struct block *b, int by)
 {
     xl_page(xl, b->pa)->live += (unsigned)by;
-    if (b->pa2 != XL_NO_PAGE) xl_page(xl, b->pa2)->live += (unsigned)by;
+    if (other_page(b)) xl_page(xl, b->pa2)->live += (unsigned)by;
 }
 
 static void retire_block(struct xl *xl, struct block *b)
@@ -268,7 +271,7 @@ void xl_forget(struct xl *xl, struct block *b)
     while (*at != b) at = &(*at)->hash_next;
     *at = b->hash_next;
     page_list_remove(xl, b, b->pa);
-    if (b->pa2 != XL_NO_PAGE) page_list_remove(xl, b, b->pa2);
+    if (other_page(b)) page_list_remove(xl, b, b->pa2);
     b->state = BLOCK_DEAD;
 }
 

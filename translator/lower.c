@@ -34,11 +34,11 @@ void xl_flush_islands(struct xl_ctx *x, bool falls_through)
     record(x, x->cur);
 }
 
-/* 127 (reach of a rel8) - 50 (what the caller is about to emit) - the jump over: islands younger than the oldest have
- * younger branches by at least their own size. */
+/* The oldest branch must reach the oldest island: 127 (a rel8) + 1 - XL_ROOM (what the caller is about to emit) - 2 (the jump
+ * over). The younger ones are further apart than their islands. */
 void xl_room(struct xl_ctx *x)
 {
-    if (x->nislands && (x->e.p - x->island[0].branch > 60 || x->nislands >= 4)) xl_flush_islands(x, true);
+    if (x->nislands && (x->e.p - x->island[0].branch > 128 - XL_ROOM - 2 || x->nislands >= 4)) xl_flush_islands(x, true);
 }
 
 void xl_lower_emulate(struct xl_ctx *x, const struct insn *in)

@@ -25,9 +25,11 @@ static u32 mandatory_prefix(const struct insn *in)
     }
 }
 
+/* 82 is an alias of 80 that 64-bit mode does not have. */
 static u32 opcode_of(const struct insn *in)
 {
     static const u32 map[] = { [MAP_1B] = 0, [MAP_0F] = 0x0f00, [MAP_0F38] = 0x0f3800, [MAP_0F3A] = 0x0f3a00 };
+    if (in->row->map == MAP_1B && in->opcode == 0x82) return 0x80;
     return map[in->row->map] | in->opcode;
 }
 

@@ -23,7 +23,7 @@ struct hmem xl_ea(const struct insn *in)
                           .scale = in->scale ? in->scale : 1, .disp = (s32)in->disp };
 }
 
-static bool seg_flat(const struct xl_ctx *x, enum segreg seg)
+bool xl_seg_flat(const struct xl_ctx *x, enum segreg seg)
 {
     static const u32 key[S_COUNT] = { [S_ES] = MK_ESFLAT, [S_CS] = MK_CSFLAT, [S_SS] = MK_SSFLAT, [S_DS] = MK_DSFLAT };
     return (x->src->mode & key[seg]) != 0;
@@ -72,13 +72,14 @@ static struct hmem soft_access(struct xl_ctx *x, enum xl_access acc, unsigned si
 struct hmem xl_mem_at(struct xl_ctx *x, struct hmem ea, enum segreg seg, enum xl_access acc, unsigned size)
 {
     xl_room(x);
-    bool flat = seg_flat(x, seg);
+    bool flat = xl_seg_flat(x, seg);
     if (!flat) {
         check_segment(x, seg);
         xl_room(x);
         emit_lea32(&x->e, H_R8, ea);
         emit_load32(&x->e, H_R9, hm(H_CPU, (s32)(offsetof(struct cpu, seg) + seg * sizeof(struct seg) + offsetof(struct seg, base))));
         ea = hmx(H_R8, H_R9, 1, 0);
+        xl_room(x);
     }
     const struct insn *in = &x->insn[x->cur];
     bool reachable = (x->src->mode & MK_CPL) == 0 || x->src->mode & MK_UWINDOW;

@@ -20,7 +20,7 @@ struct block *xl_translate(struct xl *xl, const struct xl_source *src, bool *evi
     struct xl_ctx x = { .xl = xl, .src = src };
     struct block *b = &xl->arena[xl->nblocks];
     memset(b, 0, sizeof *b);
-    x.e = (struct emit){ .start = xl->rw + xl->used, .p = xl->rw + xl->used, .end = xl->rw + xl->used + XL_MAX_HOST - 1024 };
+    x.e = (struct emit){ .start = xl->rw + xl->used, .p = xl->rw + xl->used, .end = xl->rw + xl->used + XL_MAX_CODE };
     xl_scan(&x);
     xl_live(&x);
     xl_lower(&x);

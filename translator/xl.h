@@ -6,8 +6,12 @@
 #include "translator/translator.h"
 
 #define XL_MAX_INSNS 48   /* per block */
-#define XL_MAX_HOST 8192  /* host bytes per block, records included: the room translate.c insists on */
+#define XL_MAX_HOST_INSN 288 /* host bytes that one guest instruction may become, its islands included */
+#define XL_MAX_RECORDS (XL_MAX_INSNS * 4 + XL_MAX_ISLANDS * 4)
+#define XL_MAX_CODE (XL_MAX_INSNS * XL_MAX_HOST_INSN + 512) /* 512: the ways out */
+#define XL_MAX_HOST (XL_MAX_CODE + XL_MAX_RECORDS * sizeof(struct record) + 32) /* per block: the room translate.c insists on */
 #define XL_MAX_ISLANDS 16
+#define XL_ROOM 66        /* bytes between two calls of xl_room(): a memory access takes up to 44, what follows it up to 21 */
 
 struct edge {
     struct block *from, *to;   /* to NULL: not linked */
@@ -83,7 +87,7 @@ struct xl_ctx {
     bool straddles;
     struct emit e;
     unsigned cur;              /* index of the instruction being lowered */
-    struct record rec[XL_MAX_INSNS * 4 + XL_MAX_ISLANDS * 4];
+    struct record rec[XL_MAX_RECORDS];
     unsigned nrec;
     struct island island[XL_MAX_ISLANDS];
     unsigned nislands;
@@ -100,13 +104,14 @@ struct xl_ctx {
                 lower_fn *xl_policy(const struct xl_ctx *x, const struct insn *in); /* how this instruction is done, never NULL */
 /* lower.c */   void xl_lower(struct xl_ctx *x);
 void xl_flush_islands(struct xl_ctx *x, bool falls_through);
-void xl_room(struct xl_ctx *x); /* call before up to 50 bytes of code: keeps islands within reach of their branches */
+void xl_room(struct xl_ctx *x); /* call before up to XL_ROOM bytes of code: keeps islands within reach of their branches */
 lower_fn xl_lower_emulate;
 
 /* lower_mem.c: guest memory operands. kind: what the access needs (a write access may be read too). */
 enum xl_access { XL_R, XL_W };
 struct hmem xl_ea(const struct insn *in);
 int xl_gpr(unsigned guest_reg);
+bool xl_seg_flat(const struct xl_ctx *x, enum segreg seg); /* base 0, limit 4 GiB in this block's mode */
 struct hmem xl_mem(struct xl_ctx *x, const struct insn *in, enum xl_access acc, unsigned size);
 struct hmem xl_mem_at(struct xl_ctx *x, struct hmem ea, enum segreg seg, enum xl_access acc, unsigned size);
 

@@ -1,0 +1,150 @@
+/* Feeds the translator whatever a hostile guest could, and looks at what comes out (tests/emit/host_check.h): no BUG, no host
+ * instruction outside of what is allowed, records that lead back to guest instructions, a graph that survives writes to code.
+ *
+ *   fuzz_translate [--seed N] [--count N] [--verbose]
+ *
+ * Nothing is executed here: fuzz_exec.c does that. A failure prints the seed and number that make it again, and the bytes. */
+#include "tests/emit/host_check.h"
+#include "tests/fuzz/gen_guest.h"
+
+#include <getopt.h>
+
+struct fuzz {
+    struct xlf f[2]; /* window off, on */
+    struct host_check h;
+    struct rng rng;
+    u64 seed, number;
+    u64 insns, host_bytes;
+    u32 largest;
+    struct { laddr eip; paddr pa, pa2; u32 mode; bool window; u8 code[GUEST_MAX]; unsigned n; } c;
+};
+
+static void describe(const struct fuzz *z, FILE *out)
+{
+    fprintf(out, "seed %llu number %llu: eip %08x pa %llx mode %04x window %d\n", (unsigned long long)z->seed, (unsigned long long)z->number,
+            z->c.eip, (unsigned long long)z->c.pa, z->c.mode, z->c.window);
+    for (unsigned i = 0; i < z->c.n; i++) fprintf(out, "%02x", z->c.code[i]);
+    fprintf(out, "\n");
+}
+
+static u32 any_mode(struct rng *r)
+{
+    u32 mode = MODE_BARE & ~(u32)MK_PG;
+    if (rng_percent(r, 60)) mode = MODE_FLAT & ~(u32)MK_PG;
+    else mode |= rng_u32(r) & (MK_SSFLAT | MK_DSFLAT | MK_ESFLAT);
+    if (rng_percent(r, 80)) mode |= MK_PG;
+    u32 cpl = rng_percent(r, 45) ? 0 : rng_percent(r, 80) ? 3 : 1 + rng_below(r, 2);
+    if (cpl == 3 && rng_percent(r, 50)) mode |= MK_UWINDOW;
+    return mode | cpl;
+}
+
+static void make_case(struct fuzz *z)
+{
+    struct rng *r = &z->rng;
+    rng_seed(r, z->seed * 1000003 + z->number);
+    z->c.mode = any_mode(r);
+    z->c.window = rng_percent(r, 50);
+    unsigned meant = guest_code(r, z->c.code, sizeof z->c.code);
+    u32 page = rng_u32(r) & PAGE_MASK & 0xffffff;
+    unsigned off = rng_below(r, PAGE_SIZE - 1);
+    if (rng_percent(r, 40)) off = PAGE_SIZE - 1 - rng_below(r, meant ? meant < 64 ? meant : 64 : 1); /* the page ends inside */
+    z->c.eip = (rng_u32(r) & 0xff000000) | page | off;
+    z->c.pa = page | off;
+    /* The next linear page: another frame, the same one, or none. */
+    u32 kind = rng_below(r, 4);
+    z->c.pa2 = kind == 0 ? XL_NO_PAGE : kind == 1 ? page : (paddr)page + 0x1000000;
+    z->c.n = sizeof z->c.code;
+}
+
+/* Where guest instructions start, as the records claim, must be where the decoder finds them. */
+static const char *check_recovery(struct fuzz *z, struct xlf *f, const struct block *b)
+{
+    u8 starts[XL_MAX_INSNS * 16] = {0};
+    unsigned off = 0;
+    for (unsigned i = 0; i < b->ninsns; i++) {
+        struct insn in;
+        starts[off] = 1;
+        if (decode(f->dec, z->c.code + off, z->c.n - off, b->eip + off, true, ~0u, &in) != DECODE_OK) break;
+        off += in.len;
+    }
+    for (u32 at = 0; at < b->host_len; at++) {
+        struct xl_point p;
+        if (!xl_recover(f->xl, (u64)f->xl->rx + b->host_off + at, &p)) return "a host pc that nothing recovers";
+        if (p.block != b || p.eip - b->eip >= b->guest_len || !starts[p.eip - b->eip]) return "a host pc that recovers to no instruction";
+        unsigned first = PAGE_SIZE - (unsigned)(b->pa & (PAGE_SIZE - 1)), guest = p.eip - b->eip;
+        if (p.pa != (guest < first ? b->pa + guest : b->pa2 + (guest - first))) return "a site's physical address is wrong";
+    }
+    return NULL;
+}
+
+/* Writes to the block's bytes, revival, forgetting: the graph must stay whole. */
+static const char *check_life(struct fuzz *z, struct xlf *f, struct block *b, const struct xl_source *src)
+{
+    struct rng *r = &z->rng;
+    xl_jump_fill(f->xl, (b->mode & MK_CPL) == 3 ? XL_JC_USER : XL_JC_SUPERVISOR, b);
+    if (xl_find(f->xl, b->eip, b->pa, b->mode) != b) return "a block that is not found";
+    if (rng_percent(r, 40)) return NULL;
+    paddr at = b->pa2 != XL_NO_PAGE && rng_percent(r, 50) ? b->pa2 : b->pa;
+    xl_retire(f->xl, at, 1);
+    if (xl_block_live(b)) return "a write to its bytes left a block alive";
+    if (rng_percent(r, 60)) {
+        if (!xl_revive(f->xl, b, src)) return "the same bytes did not revive a block";
+    } else {
+        xl_forget(f->xl, b);
+        if (xl_find(f->xl, b->eip, b->pa, b->mode)) return "a forgotten block is found";
+    }
+    return NULL;
+}
+
+static const char *run_case(struct fuzz *z)
+{
+    struct xlf *f = &z->f[z->c.window];
+    struct xl_source src = xlf_source2(z->c.eip, z->c.pa, z->c.pa2, z->c.mode, z->c.code, z->c.n);
+    struct block *old = xl_find(f->xl, src.eip, src.pa, src.mode);
+    if (old) xl_forget(f->xl, old);
+    if (rng_percent(&z->rng, 10)) xl_site_soft(f->xl, src.pa + rng_below(&z->rng, 8));
+    bool evicted;
+    struct block *b = xl_translate(f->xl, &src, &evicted);
+    z->insns += b->ninsns;
+    z->host_bytes += b->host_len;
+    if (b->host_len > z->largest) z->largest = b->host_len;
+    const char *err = host_check_block(&z->h, f, b);
+    if (!err) err = check_recovery(z, f, b);
+    if (!err) err = check_life(z, f, b, &src);
+    return err;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = { { "seed", required_argument, 0, 's' }, { "count", required_argument, 0, 'c' },
+                                             { "from", required_argument, 0, 'f' }, { "verbose", no_argument, 0, 'v' }, { 0 } };
+    struct fuzz *z = calloc(1, sizeof *z);
+    u64 count = 20000, from = 0;
+    bool verbose = false;
+    int failed = 0;
+    BUG_ON(!z);
+    for (int o; (o = getopt_long(argc, argv, "", options, NULL)) >= 0;) switch (o) {
+        case 's': z->seed = strtoull(optarg, NULL, 0); break;
+        case 'c': count = strtoull(optarg, NULL, 0); break;
+        case 'f': from = strtoull(optarg, NULL, 0); break;
+        case 'v': verbose = true; break;
+        default: return 2;
+        }
+    for (unsigned i = 0; i < 2; i++) xlf_init(&z->f[i], 4 << 20, i, 0);
+    host_check_init(&z->h);
+    for (z->number = from; z->number < from + count && failed < 10; z->number++) {
+        make_case(z);
+        if (verbose) describe(z, stderr);
+        const char *err = run_case(z);
+        if (!err) continue;
+        printf("FAIL %s\n", err);
+        describe(z, stdout);
+        failed++;
+    }
+    printf("%llu blocks, %llu instructions, %llu host bytes (at most %u for one block), %d failures\n", (unsigned long long)(z->number - from), (unsigned long long)z->insns,
+           (unsigned long long)z->host_bytes, z->largest, failed);
+    host_check_free(&z->h);
+    for (unsigned i = 0; i < 2; i++) xlf_free(&z->f[i]);
+    free(z);
+    return failed != 0;
+}
