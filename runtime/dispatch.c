@@ -7,6 +7,7 @@
 #include "runtime/cpu_ops.h"
 #include "runtime/hostsig.h"
 #include "runtime/interp.h"
+#include "runtime/mmu_walk.h"
 #include "runtime/rt.h"
 #include "runtime/window.h"
 
@@ -21,18 +22,9 @@ static u32 mode_here(const struct rt *rt) { return rt->cpu->mode | (rt->cpu->cpl
 /* ahead: la is not where the guest is yet, so a fault raises nothing. */
 static int fetch_page(struct rt *rt, laddr la, bool ahead, paddr *pa, const u8 **host)
 {
-    struct cpu *c = rt->cpu;
-    bool user = c->cpl == 3;
-    laddr page = la & PAGE_MASK;
-    struct fetch_entry *f = &rt->fetch[(la >> PAGE_SHIFT) % FETCH_ENTRIES];
-    if (!f->host || f->page != page || f->generation != c->tlb_generation || f->user != user) {
-        paddr p;
-        if (ahead ? !mmu_try(c, page, ACC_X, user, &p) : mmu_translate(c, page, ACC_X, user, &p)) return GUEST_FAULT;
-        *f = (struct fetch_entry){ page, c->tlb_generation, user, p, bus_ram_ptr(rt->bus, p) };
-    }
-    *pa = f->pa;
-    *host = f->host;
-    return 0;
+    u32 error;
+    if (tlb_exec(rt->cpu, la, rt->cpu->cpl == 3, pa, host, &error)) return 0;
+    return ahead ? GUEST_FAULT : mmu_page_fault(rt->cpu, la, error);
 }
 
 static void mark_code(struct rt *rt, paddr page)
@@ -204,7 +196,9 @@ void dispatch_on_tlb_flush(struct cpu *c, enum tlb_flush_kind kind, laddr la)
         return;
     }
     xl_jump_flush(rt->xl, XL_JC_USER);
+    if (kind == TLB_FLUSH_NONGLOBAL && !rt->jump_local) return;
     xl_jump_flush(rt->xl, XL_JC_SUPERVISOR);
+    rt->jump_local = false;
 }
 
 /* A write to a page with code, before it happens. Blocks that it overlaps go; a page that is written to often loses all of
@@ -255,6 +249,21 @@ static int emulate_at_host(struct rt *rt)
     return emulate(rt, at.eip);
 }
 
+static bool code_is_global(struct rt *rt, laddr la)
+{
+    struct walk w;
+    return mmu_walk(rt->cpu, la, ACC_X, false, &w) && w.global;
+}
+
+/* Notes when the supervisor's jump cache depends on a page that is not global: a CR3 write then concerns it. */
+static void fill_jump_cache(struct rt *rt, enum xl_jump_cache jc, struct block *b)
+{
+    laddr eip = rt->cpu->eip;
+    xl_jump_fill(rt->xl, jc, b);
+    if (jc != XL_JC_SUPERVISOR || rt->jump_local) return;
+    rt->jump_local = !code_is_global(rt, eip) || (xl_block_pa2(b) != XL_NO_PAGE && !code_is_global(rt, eip + 15));
+}
+
 int dispatch_translated(struct rt *rt)
 {
     struct cpu *c = rt->cpu;
@@ -267,7 +276,7 @@ int dispatch_translated(struct rt *rt)
         if (!b) return fault ? deliver(rt) : emulate(rt, c->eip);
         enum xl_jump_cache jc = dispatch_prepare(rt);
         if (edge && !evicted) xl_link(rt->xl, edge, b);
-        else xl_jump_fill(rt->xl, jc, b);
+        else fill_jump_cache(rt, jc, b);
         edge = NULL;
         TRACE(&rt->trace, exec, c->eip, "exec %08x: eax %08x ecx %08x edx %08x ebx %08x esp %08x ebp %08x esi %08x edi %08x fl %08x cpl %u\n", c->eip,
               c->gpr[0], c->gpr[1], c->gpr[2], c->gpr[3], c->gpr[4], c->gpr[5], c->gpr[6], c->gpr[7], cpu_eflags(c), c->cpl);

@@ -16,10 +16,6 @@ struct window;
 #define SPACES 64
 struct space { u32 cr3; s32 heat; u32 faults; u32 penalty; };
 
-/* Where a linear code page is in physical memory, for as long as no TLB flush of any kind has happened. */
-#define FETCH_ENTRIES 256
-struct fetch_entry { laddr page; u32 generation; u32 user; paddr pa; const u8 *host; };
-
 struct post { void (*fn)(void *); void *arg; struct post *next; };
 
 struct rt {
@@ -48,7 +44,7 @@ struct rt {
     struct post *posts, **posts_tail;
     int request;                   /* -1: none; else enum rt_exit */
 
-    struct fetch_entry fetch[FETCH_ENTRIES];
+    bool jump_local;               /* the supervisor's jump cache has entries for pages that are not global */
     u32 jump_mode[2];              /* the mode key (less CPL) that each jump cache was filled for */
     u8 code_writes[4096];          /* per code page, hashed: writes since it was last dropped as a whole */
     u64 run_began;                 /* host TSC */

@@ -153,6 +153,8 @@ void rt_set_intc(struct rt *rt, const struct intc_ops *ops, void *dev)
 {
     rt->intc = ops;
     rt->intc_dev = dev;
+    rt->cpu->apic_base_hook = ops->set_apic_base;
+    rt->cpu->apic_base_arg = dev;
 }
 
 static void set_intr(void *opaque, unsigned n, bool level)
