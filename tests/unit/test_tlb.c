@@ -182,6 +182,10 @@ START_TEST(fetches_follow_the_page_tables_as_reads_do)
     tlb_flush_page(cpu, LA);
     ck_assert_int_eq(mem_fetch(cpu, LA, &b, 1, &got), 0);
     ck_assert_uint_eq(b, 0xcc);
+    *pte32(LA) = PA | P | U;
+    tlb_flush_nonglobal(cpu);
+    ck_assert_int_eq(mem_fetch(cpu, LA, &b, 1, &got), 0);
+    ck_assert_uint_eq(b, 0x90);
     *pte32(LA) = 0x777000 | P; /* cached for the supervisor only: a user's fetch walks */
     cpu->cpl = 3;
     ck_pf(mem_fetch(cpu, LA, &b, 1, &got), LA, PF_P | PF_U);
