@@ -33,7 +33,6 @@ static void mark_code(struct rt *rt, paddr page)
     if (*flags & PG_CODE) return;
     *flags |= PG_CODE;
     tlb_protect_phys(rt->cpu, page);
-    if (rt->windows) windows_protect(rt->windows, page);
     TRACE(&rt->trace, smc, rt->cpu->eip, "smc: code page %llx\n", (unsigned long long)page);
 }
 
@@ -199,6 +198,11 @@ void dispatch_on_tlb_flush(struct cpu *c, enum tlb_flush_kind kind, laddr la)
     if (kind == TLB_FLUSH_NONGLOBAL && !rt->jump_local) return;
     xl_jump_flush(rt->xl, XL_JC_SUPERVISOR);
     rt->jump_local = false;
+}
+
+void dispatch_on_protect(struct cpu *c, paddr page)
+{
+    if (c->rt->windows) windows_protect(c->rt->windows, page & ~(paddr)(PAGE_SIZE - 1));
 }
 
 /* A write to a page with code, before it happens. Blocks that it overlaps go; a page that is written to often loses all of

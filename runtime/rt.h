@@ -56,5 +56,6 @@ MUST_CHECK int dispatch_translated(struct rt *rt);
 enum xl_jump_cache dispatch_prepare(struct rt *rt);
 void dispatch_heat(struct rt *rt); /* at every kick: promotes and demotes the present address space */
 void dispatch_on_tlb_flush(struct cpu *c, enum tlb_flush_kind kind, laddr la);
+void dispatch_on_protect(struct cpu *c, paddr page);
 void dispatch_on_code_write(void *arg, paddr pa, u64 len);
 #endif

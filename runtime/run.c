@@ -87,6 +87,7 @@ static int make_machine(struct rt *rt, const char **what)
     rt->cpu->rt = rt;
     cpu_reset(rt->cpu);
     rt->cpu->on_tlb_flush = dispatch_on_tlb_flush;
+    rt->cpu->on_protect = dispatch_on_protect;
     bus_on_code_write(rt->bus, dispatch_on_code_write, rt);
     return make_engines(rt, what);
 }

@@ -155,6 +155,7 @@ void tlb_protect_phys(struct cpu *c, paddr page)
         unwrite(c, *w - 1, host);
     }
     *w = 0;
+    if (c->on_protect) c->on_protect(c, page);
 }
 
 /* ---- filling ---- */

@@ -73,6 +73,16 @@ struct pending_exc {
     u32 error;
 };
 
+/* One exception, as the diagnosis of a dead guest wants to know it. */
+enum exc_fate { EXC_DELIVERED, EXC_NESTED /* its delivery raised the next one */, EXC_TRIPLE };
+struct exc_record {
+    u32 eip, esp, cr2, error;
+    u16 cs;
+    u8 vector, cpl;
+    u8 has_error, fate; /* enum exc_fate */
+};
+#define EXC_LOG 16u
+
 /* FXSAVE image (SDM vol. 1, 10.5.1), 32-bit format. */
 struct fxstate {
     u16 fcw, fsw;
@@ -194,15 +204,22 @@ struct cpu {
     u32 sysenter_cs, sysenter_esp, sysenter_eip;
     u64 efer, apic_base, pat, misc_enable, tsc_offset /* guest TSC = host TSC + tsc_offset */;
     u64 mtrr_def_type, mtrr_fixed[11], mtrr_var[16];
+    u64 mcg_status, mc_ctl[5];
+    u32 debugctl;
+    void (*apic_base_hook)(void *arg, u64 msr); /* told of every WRMSR IA32_APIC_BASE; may be NULL */
+    void *apic_base_arg;
 
     /* Exceptions and interrupts. */
     struct pending_exc exc;      /* raised by the current instruction; delivered by exc_deliver() */
+    struct exc_record exc_log[EXC_LOG]; /* a ring: the last EXC_LOG exceptions */
+    u32 exc_count;               /* exceptions so far; the next record is exc_log[exc_count % EXC_LOG] */
     bool nmi_pending, nmi_blocked;
     u32 intr_line;               /* level of INTR as the interrupt controllers drive it */
     const struct cpu_model *model;
 
     /* Called by every soft-TLB flush (runtime/tlb.c), for those who cache more than it does; may be NULL. la: TLB_FLUSH_PAGE. */
     void (*on_tlb_flush)(struct cpu *c, enum tlb_flush_kind kind, laddr la);
+    void (*on_protect)(struct cpu *c, paddr page); /* called by tlb_protect_phys(); may be NULL */
     u32 tlb_generation;          /* bumped by every soft-TLB flush of any kind */
     struct tlb_book *tlb;        /* runtime/tlb.c: what is in the soft TLB, so that a flush costs what was filled */
     struct rt *rt;
