@@ -52,6 +52,8 @@ MUST_CHECK int far_sysexit(struct cpu *c);
 /* ---- except.c ---- */
 int exc_raise(struct cpu *c, enum vector v);                 /* always GUEST_FAULT: `return exc_raise(c, V_UD);` */
 int exc_raise_err(struct cpu *c, enum vector v, u32 error);
+int exc_raise_db(struct cpu *c, u32 dr6);                    /* #DB: sets these bits (DR6_*) of DR6 */
+enum dr6_bit { DR6_B0 = 1, DR6_B1 = 2, DR6_B2 = 4, DR6_B3 = 8, DR6_BD = 1 << 13, DR6_BS = 1 << 14, DR6_BT = 1 << 15 };
 /* Delivers cpu->exc (contributory/double/triple fault rules applied) through the IDT or IVT. cpu->eip must be the address to
  * push (the faulting instruction, or the next one for traps). Returns 0, or EXC_SHUTDOWN on a triple fault. */
 #define EXC_SHUTDOWN 2
