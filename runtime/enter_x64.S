@@ -105,6 +105,8 @@ exit_saved:                             /* r9d: reason; guest GPRs and flags are
         cmp     dword ptr [r15 + CPU_FPU_HOT], 0
         je      1f
         fxsave64 [r15 + CPU_FX]
+        mov     qword ptr [r15 + CPU_FX + 8], 0   /* FIP and FDP are host addresses: not the guest's to see */
+        mov     qword ptr [r15 + CPU_FX + 16], 0
         mov     dword ptr [r15 + CPU_FPU_HOT], 0
         mov     dword ptr [r15 + CPU_SSE_HOT], 0
         fninit
@@ -139,6 +141,34 @@ exit_saved:                             /* r9d: reason; guest GPRs and flags are
         mov     r8, [r15 + CPU_SCRATCH + 8]
         mov     r11, [r15 + CPU_SCRATCH + 16]
 .endm
+/* The guest's XMM registers, if they are in the host's: C code uses them for copies, and so does the C library. While the state
+ * is hot, its image in struct cpu is free to hold them. x87 and MMX registers are used by no C code here. */
+.macro SAVE_XMM
+        cmp     dword ptr [r15 + CPU_FPU_HOT], 0
+        je      99f
+        movaps  [r15 + CPU_FX + 160], xmm0
+        movaps  [r15 + CPU_FX + 176], xmm1
+        movaps  [r15 + CPU_FX + 192], xmm2
+        movaps  [r15 + CPU_FX + 208], xmm3
+        movaps  [r15 + CPU_FX + 224], xmm4
+        movaps  [r15 + CPU_FX + 240], xmm5
+        movaps  [r15 + CPU_FX + 256], xmm6
+        movaps  [r15 + CPU_FX + 272], xmm7
+99:
+.endm
+.macro LOAD_XMM
+        cmp     dword ptr [r15 + CPU_FPU_HOT], 0
+        je      99f
+        movaps  xmm0, [r15 + CPU_FX + 160]
+        movaps  xmm1, [r15 + CPU_FX + 176]
+        movaps  xmm2, [r15 + CPU_FX + 192]
+        movaps  xmm3, [r15 + CPU_FX + 208]
+        movaps  xmm4, [r15 + CPU_FX + 224]
+        movaps  xmm5, [r15 + CPU_FX + 240]
+        movaps  xmm6, [r15 + CPU_FX + 256]
+        movaps  xmm7, [r15 + CPU_FX + 272]
+99:
+.endm
 .macro STASH_FLAGS
         mov     [r15 + CPU_GPR + 0], eax
         lahf
@@ -157,6 +187,7 @@ exit_saved:                             /* r9d: reason; guest GPRs and flags are
 rt_stub_tlb:
         STASH_FLAGS
         SAVE_VOLATILE
+        SAVE_XMM
         mov     rdi, r15
         mov     esi, r8d
         mov     edx, r9d
@@ -164,6 +195,7 @@ rt_stub_tlb:
         call    callout_tlb
         add     rsp, 8
         mov     rcx, rax
+        LOAD_XMM
         LOAD_VOLATILE
         mov     r13, [r15 + CPU_JUMP_CACHE]
         test    rcx, rcx
@@ -179,12 +211,14 @@ rt_stub_tlb:
 rt_stub_fpu:
         STASH_FLAGS
         SAVE_VOLATILE
+        SAVE_XMM
         mov     rdi, r15
         mov     esi, r9d
         sub     rsp, 8
         call    callout_fpu
         add     rsp, 8
         mov     ecx, eax
+        LOAD_XMM
         LOAD_VOLATILE
         mov     r13, [r15 + CPU_JUMP_CACHE]
         test    ecx, ecx
@@ -200,11 +234,13 @@ rt_stub_fpu:
         .globl  rt_stub_helper
 rt_stub_helper:
         SAVE_GPRS_FLAGS
+        SAVE_XMM
         mov     rdi, r15
         mov     esi, r8d
         sub     rsp, 8
         call    r9
         add     rsp, 8
+        LOAD_XMM
         mov     r13, [r15 + CPU_JUMP_CACHE]
         test    eax, eax
         jnz     4f
