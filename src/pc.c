@@ -19,6 +19,7 @@
 #define PCI_MEM_FIRST 0xe0000000u /* above the most RAM there can be below 4 GiB */
 
 enum { BDA_COM1 = 0x400, BDA_EBDA_SEG = 0x40e, BDA_EQUIPMENT = 0x410, BDA_BASE_KIB = 0x413 };
+#define COM1 0x3f8
 #define EBDA_BASE 0x9fc00u
 #define ROM_AREA 0xe0000u /* to 1 MiB: where an OS looks for the RSDP */
 #define RSDP_AT 0xf0000u
@@ -74,7 +75,7 @@ static void map_build(struct pc *pc, u64 low, u64 total)
     map_add(m, (u64)1 << 32, ((u64)1 << 32) + (total - low), E820_RAM);
 }
 
-/* What firmware leaves behind: BIOS data area, EBDA, ACPI tables. */
+/* What firmware leaves behind: BIOS data area, EBDA, ACPI tables, a usable COM1. */
 static int firmware_write(struct pc *pc, struct bus *bus)
 {
     static const u8 com1[2] = { 0xf8, 0x03 }, ebda_seg[2] = { (EBDA_BASE >> 4) & 0xff, EBDA_BASE >> 12 };
@@ -88,6 +89,7 @@ static int firmware_write(struct pc *pc, struct bus *bus)
     };
     for (size_t i = 0; i < ARRAY_LEN(piece); i++)
         if (bus_dma_write(bus, piece[i].at, piece[i].data, piece[i].len) != piece[i].len) return -ENOMEM;
+    bus_out(bus, COM1 + 3, 1, 0x03); /* 8N1, as POST leaves it: a kernel may print before it has a driver */
     return 0;
 }
 
@@ -131,7 +133,7 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
 
     /* Super I/O. */
     CHIP("keyboard controller", i8042_new(&pc->kbd, bus, isa[1], isa[12], none, cfg->reset));
-    CHIP("serial port", uart_new(&pc->com1, bus, clk, 0x3f8, isa[4], cfg->serial));
+    CHIP("serial port", uart_new(&pc->com1, bus, clk, COM1, isa[4], cfg->serial));
     CHIP("DMA controller", dma8237_new(&pc->dma, bus));
     CHIP("POST port", port80_new(&pc->port80, bus, (struct dev_event){ 0 }));
     CHIP("port E9h console", porte9_new(&pc->porte9, bus, cfg->serial));
