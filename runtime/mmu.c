@@ -125,10 +125,33 @@ static bool permitted(const struct cpu *c, const struct walk *w, enum access acc
     return acc != ACC_X || !w->nx;
 }
 
+static void walk_unpaged(struct walk *w, laddr la)
+{
+    *w = (struct walk){ .pa = la, .user = true, .write = true, .accessed = true, .dirty = true };
+}
+
+static void walk_rights(const struct cpu *c, const struct path *p, struct walk *w)
+{
+    u64 first = p->level[0].val, leaf = p->level[p->n - 1].val, all = first & leaf;
+    w->user = (all & PTE_U) != 0;
+    w->write = (all & PTE_W) != 0;
+    w->nx = nx_enabled(c) && (first | leaf) & PTE_NX;
+}
+
+static void walk_rest(const struct cpu *c, const struct path *p, laddr la, struct walk *w)
+{
+    u64 first = p->level[0].val, leaf = p->level[p->n - 1].val;
+    w->pa = path_pa(c, p, la);
+    w->accessed = (first & leaf & PTE_A) != 0;
+    w->dirty = (leaf & PTE_D) != 0;
+    w->global = c->cr4 & CR4_PGE && leaf & PTE_G;
+    w->large = p->page_shift > PAGE_SHIFT;
+}
+
 bool mmu_walk(struct cpu *c, laddr la, enum access acc, bool user, struct walk *w)
 {
     if (!paging(c)) {
-        *w = (struct walk){ .pa = la, .user = true, .write = true, .dirty = true };
+        walk_unpaged(w, la);
         return true;
     }
     struct path p;
@@ -138,22 +161,29 @@ bool mmu_walk(struct cpu *c, laddr la, enum access acc, bool user, struct walk *
         if (end == PATH_RESERVED) w->error |= PF_P | PF_RSVD;
         return false;
     }
-    struct level *leaf = &p.level[p.n - 1];
-    u64 all = p.level[0].val & leaf->val, any = p.level[0].val | leaf->val;
-    w->user = (all & PTE_U) != 0;
-    w->write = (all & PTE_W) != 0;
-    w->nx = nx_enabled(c) && any & PTE_NX;
+    walk_rights(c, &p, w);
     if (!permitted(c, w, acc, user)) {
         w->error |= PF_P;
         return false;
     }
     if (p.n == 2) level_set(c, &p.level[0], PTE_A);
-    level_set(c, leaf, acc == ACC_W ? PTE_A | PTE_D : PTE_A);
-    w->pa = path_pa(c, &p, la);
-    w->dirty = (leaf->val & PTE_D) != 0;
-    w->global = c->cr4 & CR4_PGE && leaf->val & PTE_G;
-    w->large = p.page_shift > PAGE_SHIFT;
+    level_set(c, &p.level[p.n - 1], acc == ACC_W ? PTE_A | PTE_D : PTE_A);
+    walk_rest(c, &p, la, w);
     if (w->large) tlb_note_large(c, la);
+    return true;
+}
+
+bool mmu_look(const struct cpu *c, laddr la, struct walk *w)
+{
+    struct path p;
+    w->error = 0;
+    if (!paging(c)) {
+        walk_unpaged(w, la);
+        return true;
+    }
+    if (path_find(c, la, &p) != PATH_LEAF) return false;
+    walk_rights(c, &p, w);
+    walk_rest(c, &p, la, w);
     return true;
 }
 
@@ -183,11 +213,9 @@ bool mmu_try(struct cpu *c, laddr la, enum access acc, bool user, paddr *out)
 
 bool mmu_probe(const struct cpu *c, laddr la, paddr *out)
 {
-    struct path p;
-    *out = la;
-    if (!paging(c)) return true;
-    if (path_find(c, la, &p) != PATH_LEAF) return false;
-    *out = path_pa(c, &p, la);
+    struct walk w;
+    if (!mmu_look(c, la, &w)) return false;
+    *out = w.pa;
     return true;
 }
 

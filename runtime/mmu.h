@@ -59,6 +59,7 @@ void bus_on_code_write(struct bus *b, void (*fn)(void *arg, paddr pa, u64 len), 
 void bus_code_write(struct bus *b, paddr pa, u64 len); /* calls it, if [pa, pa+len), within one page of RAM, holds code */
 /* Called when a page of RAM has been covered by a device or ROM, or uncovered: cached RAM pointers are stale. [tlb_init] */
 void bus_on_remap(struct bus *b, void (*fn)(void *arg), void *arg);
+u32 bus_remaps(const struct bus *b); /* how often that has happened */
 /* Accesses by physical address of any size up to 8, RAM, ROM or device, within one page: what mem_read and mem_write end in. */
 u64 bus_phys_read(struct bus *b, paddr pa, unsigned n);
 void bus_phys_write(struct bus *b, paddr pa, unsigned n, u64 val);

@@ -8,13 +8,16 @@ struct walk {
     paddr pa;
     bool user, write; /* U/S and R/W of all levels together */
     bool nx;
-    bool dirty;       /* D of the leaf, as it is after the walk */
+    bool accessed;    /* A of all levels, as it is after the walk */
+    bool dirty;       /* likewise D of the leaf */
     bool global;      /* G of the leaf, and CR4.PGE */
     bool large;
     u32 error;        /* of a walk that failed: the page-fault error code */
 };
 /* Walks, checks, and sets A and D. False: w->error says why; nothing was set, no exception is raised. */
 MUST_CHECK bool mmu_walk(struct cpu *c, laddr la, enum access acc, bool user, struct walk *w);
+/* Where la leads, without checks or side effects. False: nowhere (not present, reserved bits). */
+MUST_CHECK bool mmu_look(const struct cpu *c, laddr la, struct walk *w);
 /* Raises #PF, and drops what the soft TLB has for la, as the SDM demands (vol. 3, 4.10.4.1). Returns GUEST_FAULT. */
 int mmu_page_fault(struct cpu *c, laddr la, u32 error);
 

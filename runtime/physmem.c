@@ -57,6 +57,7 @@ struct bus {
     void *code_arg;
     void (*on_remap)(void *arg);
     void *remap_arg;
+    u32 remaps;
 };
 
 /* Without vector registers: the guest's may be live in them. */
@@ -129,6 +130,8 @@ void bus_on_remap(struct bus *b, void (*fn)(void *), void *arg)
     b->on_remap = fn;
     b->remap_arg = arg;
 }
+
+u32 bus_remaps(const struct bus *b) { return b->remaps; }
 
 /* ---- RAM ---- */
 
@@ -205,7 +208,9 @@ static void cover_pages(struct bus *b, u64 base, u64 len)
             *covered = now;
         }
     }
-    if (changed && b->on_remap) b->on_remap(b->remap_arg);
+    if (!changed) return;
+    b->remaps++;
+    if (b->on_remap) b->on_remap(b->remap_arg);
 }
 
 static int insert_range(struct bus *b, const struct range *r)

@@ -7,7 +7,7 @@
  *   I4  region[r].mapped counts the mapped pages of 4 MiB region r; its snapshot is of the page-table entries they came from. */
 #define _GNU_SOURCE
 #include "runtime/window.h"
-#include "runtime/mmu.h"
+#include "runtime/mmu_walk.h"
 
 #include <errno.h>
 #include <string.h>
@@ -22,7 +22,8 @@
 #define MIN_RUN 16              /* pages: a shorter supervisor run is not worth a mapping */
 #define USER_RUN_MAX 64         /* pages mapped around a user fault, if contiguous */
 #define DELTAS 32               /* kernels have one linear map, perhaps two */
-#define VMAS_MAX 24000          /* of vm.max_map_count's default 65530, which the host process shares */
+#define WINDOW_BYTES (1ull << 32)
+#define PIECES_MAX 24000        /* each takes up to two VMAs of vm.max_map_count's default 65530, which the host process shares */
 
 enum { MAPPED = 1, WRITABLE = 2, PFN_SHIFT = 2 };
 
@@ -44,7 +45,7 @@ struct window {
     u64 populated[REGIONS / 64]; /* regions that may have mapped pages */
     bool local;     /* some region is not global */
     u32 delta[DELTAS], ndeltas; /* supervisor: linear page minus physical page, of each run there has been */
-    u32 maps;       /* pieces mapped since the last reset: bounds the VMAs it can have */
+    u32 pieces;     /* mapped, unmapped or protected since the last reset: bounds the VMAs it can have */
 };
 
 struct windows {
@@ -52,14 +53,11 @@ struct windows {
     u8 *reservation;
     struct window w[1 + USER_WINDOWS];
     u64 tick;
+    u32 pieces;     /* of all windows */
+    struct basis { u32 cr0, cr4, remaps; } basis; /* what rights depend on beside the page tables */
 };
 
 /* ---- page tables, read only ---- */
-
-struct leaf {
-    bool present, user, write, dirty, accessed, global;
-    paddr pa;
-};
 
 static u64 entry_at(const struct cpu *c, paddr pa, unsigned size)
 {
@@ -71,43 +69,19 @@ static u64 entry_at(const struct cpu *c, paddr pa, unsigned size)
 
 static bool pae(const struct cpu *c) { return (c->cr4 & CR4_PAE) != 0; }
 
-/* Bits of an entry: P 0, R/W 1, U/S 2, A 5, D 6, PS 7, G 8. */
-static struct leaf leaf_at(const struct cpu *c, laddr la)
-{
-    struct leaf l = { 0 };
-    u64 pde, pte;
-    if (!(c->cr0 & CR0_PG)) return (struct leaf){ true, false, true, true, true, true, la & PAGE_MASK };
-    unsigned large_shift = pae(c) ? 21 : 22;
-    if (pae(c)) {
-        u64 pdpte = c->pdpte[la >> 30];
-        if (!(pdpte & 1)) return l;
-        pde = entry_at(c, (pdpte & 0xffffff000ull) + (la >> 21 & 511) * 8, 8);
-    } else {
-        pde = entry_at(c, (c->cr3 & PAGE_MASK) + (la >> 22) * 4, 4);
-    }
-    if (!(pde & 1)) return l;
-    if (pde & 0x80 && (pae(c) || c->cr4 & CR4_PSE)) {
-        u64 frame = pde & (pae(c) ? 0xfffe00000ull : 0xffc00000ull);
-        l = (struct leaf){ true, pde >> 2 & 1, pde >> 1 & 1, pde >> 6 & 1, pde >> 5 & 1, pde >> 8 & 1, frame | (la & ((1u << large_shift) - 1) & PAGE_MASK) };
-    } else {
-        pte = pae(c) ? entry_at(c, (pde & 0xffffff000ull) + (la >> 12 & 511) * 8, 8) : entry_at(c, (pde & PAGE_MASK) + (la >> 12 & 1023) * 4, 4);
-        if (!(pte & 1)) return l;
-        u64 both = pde & pte;
-        l = (struct leaf){ true, both >> 2 & 1, both >> 1 & 1, pte >> 6 & 1, pte >> 5 & 1, pte >> 8 & 1, pte & (pae(c) ? 0xffffff000ull : PAGE_MASK) };
-    }
-    if (!(c->cr4 & CR4_PGE)) l.global = false;
-    return l;
-}
-
-/* What page[] may say for this leaf: 0 if the window may not map it. */
-static u32 leaf_rights(const struct window *w, const struct leaf *l)
+/* What page[] may say for page n: 0 if the window may not map it. Without paging there is no user. */
+static u32 rights_at(const struct window *w, u32 n, bool *global)
 {
     struct cpu *c = w->ws->c;
-    if (!l->present || !l->accessed || l->user != w->user) return 0;
-    const u8 *flags = bus_page_flags(c->bus, l->pa);
-    if (!flags || !bus_ram_ptr(c->bus, l->pa)) return 0;
-    bool write = l->dirty && !(*flags & PG_CODE) && (l->write || (!w->user && !(c->cr0 & CR0_WP)));
-    return (u32)(l->pa >> PAGE_SHIFT) << PFN_SHIFT | (write ? WRITABLE : 0) | MAPPED;
+    struct walk l;
+    *global = false;
+    if (!mmu_look(c, n << PAGE_SHIFT, &l) || !l.accessed) return 0;
+    if (c->cr0 & CR0_PG ? l.user != w->user : w->user) return 0;
+    const u8 *flags = bus_page_flags(c->bus, l.pa);
+    if (!flags) return 0;
+    *global = l.global;
+    bool write = l.dirty && !(*flags & PG_CODE) && (l.write || (!w->user && !(c->cr0 & CR0_WP)));
+    return (u32)(l.pa >> PAGE_SHIFT) << PFN_SHIFT | (write ? WRITABLE : 0) | MAPPED;
 }
 
 /* ---- snapshots: has anything in a region's page tables changed? ---- */
@@ -167,17 +141,6 @@ static void region_note(struct window *w, unsigned r)
 
 static u8 *host_page(const struct window *w, u32 n) { return (u8 *)w->base + ((u64)n << PAGE_SHIFT); }
 
-static void unmap_pages(struct window *w, u32 first, u32 n)
-{
-    void *p = mmap(host_page(w, first), (u64)n << PAGE_SHIFT, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-    BUG_ON(p == MAP_FAILED); /* a stale mapping must not survive */
-    for (u32 i = first; i < first + n; i++) {
-        if (w->page[i]) w->region[i >> (REGION_SHIFT - PAGE_SHIFT)].mapped--;
-        w->page[i] = 0;
-    }
-    w->ws->c->ctr.window_unmaps++;
-}
-
 static void window_reset(struct window *w)
 {
     for (unsigned r = 0; r < REGIONS; r++) {
@@ -185,12 +148,48 @@ static void window_reset(struct window *w)
         free(w->region[r].snapshot);
         w->region[r].snapshot = NULL;
     }
-    void *p = mmap((void *)w->base, 1ull << 32, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-    BUG_ON(p == MAP_FAILED);
+    void *base = (void *)w->base;
+    void *p = mmap(base, WINDOW_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    /* Without a VMA to spare: this needs none. A stale mapping must not survive. */
+    BUG_ON(p == MAP_FAILED && mprotect(base, WINDOW_BYTES, PROT_NONE));
     if (w->page) madvise(w->page, TLB_PAGES * sizeof *w->page, MADV_DONTNEED);
     memset(w->populated, 0, sizeof w->populated);
-    w->maps = w->ndeltas = 0;
+    w->ws->pieces -= w->pieces;
+    w->pieces = w->ndeltas = 0;
     w->local = false;
+}
+
+static void count_piece(struct window *w)
+{
+    w->pieces++;
+    w->ws->pieces++;
+}
+
+static void unmap_pages(struct window *w, u32 first, u32 n)
+{
+    void *p = mmap(host_page(w, first), (u64)n << PAGE_SHIFT, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    w->ws->c->ctr.window_unmaps++;
+    if (p == MAP_FAILED) { /* out of VMAs */
+        window_reset(w);
+        return;
+    }
+    count_piece(w);
+    for (u32 i = first; i < first + n; i++) {
+        if (w->page[i]) w->region[i / REGION_PAGES].mapped--;
+        w->page[i] = 0;
+    }
+}
+
+/* Starts over when the windows may hold too many VMAs, with the one that has most of them. False: there is no room now. */
+static bool room_for_pieces(struct window *w)
+{
+    struct windows *ws = w->ws;
+    if (ws->pieces < PIECES_MAX) return true;
+    struct window *most = w;
+    for (unsigned i = 0; i < ARRAY_LEN(ws->w); i++)
+        if (ws->w[i].pieces > most->pieces) most = &ws->w[i];
+    window_reset(most);
+    return ws->pieces < PIECES_MAX;
 }
 
 static bool map_run(struct window *w, u32 first, u32 n, u32 rights)
@@ -198,10 +197,10 @@ static bool map_run(struct window *w, u32 first, u32 n, u32 rights)
     struct cpu *c = w->ws->c;
     s64 off = bus_ram_offset(c->bus, (paddr)(rights >> PFN_SHIFT) << PAGE_SHIFT);
     int prot = PROT_READ | (rights & WRITABLE ? PROT_WRITE : 0);
-    if (off < 0 || w->maps >= VMAS_MAX) return false;
+    if (off < 0) return false;
     void *p = mmap(host_page(w, first), (u64)n << PAGE_SHIFT, prot, MAP_SHARED | MAP_FIXED, bus_ram_fd(c->bus), off);
     if (p == MAP_FAILED) return false; /* vm.max_map_count: the soft TLB will do */
-    w->maps++;
+    count_piece(w);
     c->ctr.window_maps++;
     for (u32 i = 0; i < n; i++) {
         u32 *e = &w->page[first + i];
@@ -211,17 +210,19 @@ static bool map_run(struct window *w, u32 first, u32 n, u32 rights)
     return true;
 }
 
-/* How far the linear-to-physical relation at page n goes on in one direction, up to max pages, with the same rights. */
-static u32 extent(const struct window *w, u32 n, u32 rights, int step, u32 max, bool rights_matter)
+/* How far the linear-to-physical relation at page n goes on in one direction, up to max pages: whatever may be written, or
+ * (alike) with the same rights and the same G, and only to what is mapped so already: mapping that again would cost the host
+ * a fault for each page. */
+static u32 extent(const struct window *w, u32 n, u32 rights, int step, u32 max, bool alike, bool global)
 {
     u32 count = 0;
-    const u32 mask = rights_matter ? ~0u : ~(u32)WRITABLE;
+    const u32 mask = alike ? ~0u : ~(u32)WRITABLE;
     while (count < max) {
         u32 next = n + (u32)(step * (int)(count + 1));
         if (next >= TLB_PAGES) break;
-        struct leaf l = leaf_at(w->ws->c, next << PAGE_SHIFT);
+        bool g;
         u32 want = rights + (u32)(step * (int)(count + 1)) * (1u << PFN_SHIFT);
-        if ((leaf_rights(w, &l) & mask) != (want & mask)) break;
+        if ((rights_at(w, next, &g) & mask) != (want & mask) || (alike && (g != global || w->page[next] == want))) break;
         count++;
     }
     return count;
@@ -238,39 +239,13 @@ static bool note_delta(struct window *w, u32 first, u32 rights)
     return true;
 }
 
-bool window_map(struct window *w, laddr la, bool write)
-{
-    struct cpu *c = w->ws->c;
-    paddr pa;
-    if (!mmu_try(c, la, write ? ACC_W : ACC_R, w->user, &pa)) return false; /* sets A and D as the access will */
-    struct leaf l = leaf_at(c, la);
-    u32 rights = leaf_rights(w, &l), n = la >> PAGE_SHIFT;
-    if (!rights || (write && !(rights & WRITABLE))) return false;
-    if (!w->user) {
-        u32 run = 1 + extent(w, n, rights, 1, MIN_RUN, false) + extent(w, n, rights, -1, MIN_RUN, false);
-        if (run < MIN_RUN || !note_delta(w, n, rights)) return false;
-    }
-    u32 max = w->user ? USER_RUN_MAX : TLB_PAGES;
-    u32 after = extent(w, n, rights, 1, max, true), before = extent(w, n, rights, -1, max, true);
-    u32 first = n - before, count = before + 1 + after;
-    if (!map_run(w, first, count, rights - (before << PFN_SHIFT))) return false;
-    for (unsigned r = first >> (REGION_SHIFT - PAGE_SHIFT); r <= (first + count - 1) >> (REGION_SHIFT - PAGE_SHIFT); r++) {
-        struct leaf at = leaf_at(c, r == la >> REGION_SHIFT ? la : (laddr)r << REGION_SHIFT);
-        w->region[r].global = (w->region[r].mapped == 0 || w->region[r].global || !w->region[r].snapshot) && at.global;
-        w->populated[r / 64] |= 1ull << (r % 64);
-        w->local |= !w->region[r].global;
-        region_note(w, r);
-    }
-    return true;
-}
-
 /* ---- validation ---- */
 
 static bool page_valid(const struct window *w, u32 n)
 {
+    bool global;
     if (!w->page[n]) return true;
-    struct leaf l = leaf_at(w->ws->c, n << PAGE_SHIFT);
-    u32 rights = leaf_rights(w, &l);
+    u32 rights = rights_at(w, n, &global);
     /* Fewer rights than the tables allow is fine: more are given at the next fault. */
     return (rights | WRITABLE) == (w->page[n] | WRITABLE) && (rights & WRITABLE || !(w->page[n] & WRITABLE));
 }
@@ -301,11 +276,71 @@ static void window_validate(struct window *w, bool global_too)
         }
 }
 
+/* ---- mapping on demand ---- */
+
+/* Regions that a run of pages is about to be mapped in. What they hold must be valid before their snapshot is taken anew, or
+ * a change that the guest has made but not flushed yet would go unnoticed for good. */
+static void regions_before(struct window *w, u32 first, u32 n)
+{
+    for (unsigned r = first / REGION_PAGES; r <= (first + n - 1) / REGION_PAGES; r++) {
+        region_validate(w, r);
+        if (!w->region[r].mapped) w->region[r].global = true;
+    }
+}
+
+static void regions_after(struct window *w, u32 first, u32 n, bool global)
+{
+    for (unsigned r = first / REGION_PAGES; r <= (first + n - 1) / REGION_PAGES; r++) {
+        w->region[r].global &= global;
+        w->populated[r / 64] |= 1ull << (r % 64);
+        w->local |= !w->region[r].global;
+        region_note(w, r);
+    }
+}
+
+bool window_map(struct window *w, laddr la, bool write)
+{
+    struct cpu *c = w->ws->c;
+    paddr pa;
+    bool global;
+    if (!mmu_try(c, la, write ? ACC_W : ACC_R, w->user, &pa)) return false; /* sets A and D as the access will */
+    u32 n = la >> PAGE_SHIFT, rights = rights_at(w, n, &global);
+    if (!rights || (write && !(rights & WRITABLE))) return false;
+    if (!w->user) {
+        u32 run = 1 + extent(w, n, rights, 1, MIN_RUN, false, global) + extent(w, n, rights, -1, MIN_RUN, false, global);
+        if (run < MIN_RUN) return false;
+    }
+    if (!room_for_pieces(w)) return false;
+    u32 max = w->user ? USER_RUN_MAX : TLB_PAGES;
+    u32 after = extent(w, n, rights, 1, max, true, global), before = extent(w, n, rights, -1, max, true, global);
+    u32 first = n - before, count = before + 1 + after;
+    regions_before(w, first, count);
+    if (!w->user && !note_delta(w, n, rights)) return false;
+    if (!map_run(w, first, count, rights - (before << PFN_SHIFT))) return false;
+    regions_after(w, first, count, global);
+    return true;
+}
+
+/* ---- keeping up with the guest ---- */
+
+/* CR0.WP and PG, CR4.PAE and PSE, and which pages of RAM a device covers: when they change, nothing that was mapped counts. */
+static void basis_check(struct windows *ws)
+{
+    const struct cpu *c = ws->c;
+    struct basis now = { c->cr0 & (CR0_PG | CR0_WP), c->cr4 & (CR4_PAE | CR4_PSE), bus_remaps(c->bus) };
+    if (!memcmp(&now, &ws->basis, sizeof now)) return;
+    ws->basis = now;
+    window_reset(&ws->w[0]);
+    for (unsigned i = 1; i < ARRAY_LEN(ws->w); i++)
+        if (ws->w[i].used) window_drop(&ws->w[i]);
+}
+
 void windows_flush(struct windows *ws, struct window *user, enum tlb_flush_kind kind, laddr la)
 {
     struct window *sup = &ws->w[0];
     if (kind != TLB_FLUSH_PAGE) {
-        window_validate(sup, kind == TLB_FLUSH_ALL);
+        basis_check(ws);
+        window_validate(sup, kind == TLB_FLUSH_ALL || !(ws->c->cr4 & CR4_PGE));
         if (user) window_validate(user, true);
         return;
     }
@@ -321,8 +356,12 @@ static void protect_page(struct window *w, u32 n, u32 pfn)
 {
     u32 *e = &w->page[n];
     if (*e >> PFN_SHIFT != pfn || !(*e & WRITABLE)) return;
-    if (mprotect(host_page(w, n), PAGE_SIZE, PROT_READ)) unmap_pages(w, n, 1);
-    else *e &= ~(u32)WRITABLE;
+    if (mprotect(host_page(w, n), PAGE_SIZE, PROT_READ)) {
+        unmap_pages(w, n, 1);
+        return;
+    }
+    *e &= ~(u32)WRITABLE;
+    count_piece(w);
 }
 
 void windows_protect(struct windows *ws, paddr page)
@@ -399,6 +438,7 @@ static bool window_empty(const struct window *w)
 struct window *windows_user(struct windows *ws, u32 cr3, bool make)
 {
     struct window *oldest = NULL;
+    basis_check(ws);
     for (unsigned i = 1; i < ARRAY_LEN(ws->w); i++) {
         struct window *w = &ws->w[i];
         if (w->used && w->cr3 == cr3) {

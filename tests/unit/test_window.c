@@ -1,0 +1,402 @@
+/* The windows: what gets mapped, with which rights, and that nothing outlives the flush that ends it. */
+#define _GNU_SOURCE
+#include "mem_fixture.h"
+#include "runtime/window.h"
+
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define LA 0x80000000u
+#define PA 0x800000u
+
+static struct windows *ws;
+static struct window *sup, *usr;
+
+static void on_flush(struct cpu *c, enum tlb_flush_kind kind, laddr la)
+{
+    (void)c;
+    windows_flush(ws, usr, kind, la);
+}
+static void on_protect(struct cpu *c, paddr page)
+{
+    (void)c;
+    windows_protect(ws, page);
+}
+
+static void setup(void)
+{
+    fix_setup();
+    ck_assert_int_eq(windows_new(&ws, cpu), 0);
+    sup = windows_supervisor(ws);
+    usr = NULL;
+    cpu->on_tlb_flush = on_flush;
+    cpu->on_protect = on_protect;
+}
+static void teardown(void)
+{
+    windows_free(ws);
+    cpu->on_tlb_flush = NULL;
+    fix_teardown();
+}
+
+/* What translated code would meet at la. */
+enum { NONE, READ, WRITE };
+static int state(const struct window *w, laddr la)
+{
+    u32 v = 0;
+    struct iovec here = { &v, 4 }, there = { (void *)(window_base(w) + la), 4 };
+    if (process_vm_readv(getpid(), &here, 1, &there, 1, 0) != 4) return NONE;
+    return process_vm_writev(getpid(), &here, 1, &there, 1, 0) == 4 ? WRITE : READ;
+}
+static u32 seen(const struct window *w, laddr la) { return *(volatile u32 *)(window_base(w) + la); }
+
+/* n pages from LA on, to consecutive frames from PA on. */
+static void map_linear(unsigned n, u32 flags, u32 upper)
+{
+    fix_paging(false);
+    for (unsigned i = 0; i < n; i++) map32(LA + i * PAGE_SIZE, (PA + i * PAGE_SIZE) | flags, upper);
+    windows_flush(ws, NULL, TLB_FLUSH_ALL, 0);
+}
+
+START_TEST(a_linear_run_is_mapped_in_one_piece_from_wherever_it_is_touched)
+{
+    map_linear(2048, P | W | A | D, P | W | A);
+    *ram32(PA + 5 * PAGE_SIZE) = 0xabcd;
+    ck_assert_int_eq(state(sup, LA), NONE);
+    ck_assert(window_map(sup, LA + 1500 * PAGE_SIZE + 12, true));
+    ck_assert_uint_eq(cpu->ctr.window_maps, 1);
+    ck_assert_int_eq(state(sup, LA), WRITE);
+    ck_assert_int_eq(state(sup, LA + 2047 * PAGE_SIZE), WRITE);
+    ck_assert_int_eq(state(sup, LA + 2048 * PAGE_SIZE), NONE);
+    ck_assert_int_eq(state(sup, LA - PAGE_SIZE), NONE);
+    ck_assert_uint_eq(seen(sup, LA + 5 * PAGE_SIZE), 0xabcd);
+    *(volatile u32 *)(window_base(sup) + LA) = 0x77;
+    ck_assert_uint_eq(*ram32(PA), 0x77);
+}
+END_TEST
+
+START_TEST(large_pages_of_both_kinds_are_mapped_and_stay_read_only_until_dirty)
+{
+    for (unsigned pae = 0; pae < 2; pae++) {
+        fix_paging(pae);
+        tlb_flush_all(cpu);
+        unsigned pages = pae ? 512 : 1024;
+        if (pae) *pde_pae(LA) = PA | P | W | PS;
+        else *pde32(LA) = PA | P | W | PS;
+        ck_assert(window_map(sup, LA + 0x3000, false));
+        ck_assert_int_eq(state(sup, LA), READ);
+        ck_assert_int_eq(state(sup, LA + (pages - 1) * PAGE_SIZE), READ);
+        ck_assert_int_eq(state(sup, LA + pages * PAGE_SIZE), NONE);
+        ck_assert_uint_eq((pae ? *pde_pae(LA) : *pde32(LA)) & (A | D), A);
+        ck_assert(window_map(sup, LA + 0x3000, true));
+        ck_assert_uint_eq((pae ? *pde_pae(LA) : *pde32(LA)) & (A | D), A | D);
+        ck_assert_int_eq(state(sup, LA), WRITE);
+        ck_assert_int_eq(state(sup, LA + (pages - 1) * PAGE_SIZE), WRITE);
+        cpu->pdpte[2] = 0;
+        *pde32(LA) = 0;
+        tlb_flush_all(cpu);
+        ck_assert_int_eq(state(sup, LA), NONE);
+    }
+}
+END_TEST
+
+START_TEST(a_page_is_writable_only_when_its_own_entry_is_dirty)
+{
+    map_linear(64, P | W | A, P | W | A);
+    ck_assert(window_map(sup, LA + 7 * PAGE_SIZE, false));
+    ck_assert_int_eq(state(sup, LA + 7 * PAGE_SIZE), READ);
+    ck_assert(window_map(sup, LA + 9 * PAGE_SIZE, true));
+    ck_assert_int_eq(state(sup, LA + 8 * PAGE_SIZE), READ);
+    ck_assert_int_eq(state(sup, LA + 9 * PAGE_SIZE), WRITE);
+    ck_assert_int_eq(state(sup, LA + 10 * PAGE_SIZE), READ);
+    for (unsigned i = 0; i < 64; i++) ck_assert_uint_eq(*pte32(LA + i * PAGE_SIZE) & D, i == 9 ? D : 0);
+}
+END_TEST
+
+START_TEST(pages_not_accessed_yet_are_left_out_so_that_their_a_bit_gets_set)
+{
+    map_linear(64, P | W | A, P | W | A);
+    *pte32(LA + 40 * PAGE_SIZE) &= ~A;
+    ck_assert(window_map(sup, LA, false));
+    ck_assert_int_eq(state(sup, LA + 39 * PAGE_SIZE), READ);
+    ck_assert_int_eq(state(sup, LA + 40 * PAGE_SIZE), NONE);
+    ck_assert(window_map(sup, LA + 40 * PAGE_SIZE, false));
+    ck_assert_uint_eq(*pte32(LA + 40 * PAGE_SIZE) & A, A);
+    /* A of the directory entry counts as well */
+    map_linear(2048, P | W | A, P | W | A);
+    *pde32(LA + 1024 * PAGE_SIZE) &= ~A;
+    tlb_flush_all(cpu);
+    ck_assert(window_map(sup, LA + 64 * PAGE_SIZE, false));
+    ck_assert_int_eq(state(sup, LA + 1023 * PAGE_SIZE), READ);
+    ck_assert_int_eq(state(sup, LA + 1024 * PAGE_SIZE), NONE);
+}
+END_TEST
+
+START_TEST(what_is_not_a_long_run_of_supervisor_ram_is_refused)
+{
+    map_linear(15, P | W | A | D, P | W | U | A);
+    ck_assert(!window_map(sup, LA, false));
+    map_linear(64, P | W | U | A | D, P | W | U | A); /* user pages */
+    ck_assert(!window_map(sup, LA, false));
+    ck_assert(!window_map(sup, LA + 64 * PAGE_SIZE, false)); /* not present */
+    ck_assert(!cpu->exc.valid);
+    ck_assert_uint_eq(cpu->cr2, 0);
+    map_linear(64, P | A, P | W | A); /* read-only, WP */
+    ck_assert(!window_map(sup, LA, true));
+    ck_assert_uint_eq(*pte32(LA) & D, 0);
+    ck_assert(window_map(sup, LA, false));
+    fix_paging(false);
+    for (unsigned i = 0; i < 64; i++) map32(0x90000000 + i * PAGE_SIZE, (0xe0000000 + i * PAGE_SIZE) | P | W | A | D, P | W | A);
+    ck_assert(!window_map(sup, 0x90000000, true)); /* no RAM */
+}
+END_TEST
+
+START_TEST(reserved_bits_end_a_run)
+{
+    fix_paging(true);
+    for (unsigned i = 0; i < 64; i++) map_pae(LA + i * PAGE_SIZE, (PA + i * PAGE_SIZE) | P | W | A | D | (i == 33 ? 1ull << 40 : 0), P | W | A);
+    ck_assert(window_map(sup, LA, true));
+    ck_assert_int_eq(state(sup, LA + 32 * PAGE_SIZE), WRITE);
+    ck_assert_int_eq(state(sup, LA + 33 * PAGE_SIZE), NONE);
+}
+END_TEST
+
+/* ---- code ---- */
+
+START_TEST(code_pages_are_read_only_from_the_moment_they_are_code)
+{
+    map_linear(64, P | W | A | D, P | W | A);
+    *bus_page_flags(bus, PA + 3 * PAGE_SIZE) |= PG_CODE;
+    ck_assert(window_map(sup, LA, true));
+    ck_assert_int_eq(state(sup, LA + 2 * PAGE_SIZE), WRITE);
+    ck_assert(window_map(sup, LA + 3 * PAGE_SIZE, false));
+    ck_assert_int_eq(state(sup, LA + 3 * PAGE_SIZE), READ);
+    ck_assert(!window_map(sup, LA + 3 * PAGE_SIZE, true));
+    ck_assert(window_map(sup, LA + 5 * PAGE_SIZE, true));
+    *bus_page_flags(bus, PA + 5 * PAGE_SIZE) |= PG_CODE;
+    tlb_protect_phys(cpu, PA + 5 * PAGE_SIZE);
+    ck_assert_int_eq(state(sup, LA + 5 * PAGE_SIZE), READ);
+    ck_assert_int_eq(state(sup, LA + 6 * PAGE_SIZE), WRITE);
+    *bus_page_flags(bus, PA + 5 * PAGE_SIZE) &= (u8)~PG_CODE;
+    u64 maps = cpu->ctr.window_maps;
+    ck_assert(window_map(sup, LA + 5 * PAGE_SIZE, true));
+    ck_assert_int_eq(state(sup, LA + 5 * PAGE_SIZE), WRITE);
+    ck_assert_uint_eq(cpu->ctr.window_maps, maps + 1);
+}
+END_TEST
+
+START_TEST(protection_reaches_every_alias_in_every_window)
+{
+    map_linear(64, P | W | A | D, P | W | U | A);
+    for (unsigned i = 0; i < 64; i++) {
+        map32(0x90000000 + i * PAGE_SIZE, (PA + i * PAGE_SIZE) | P | W | A | D, P | W | U | A);
+        map32(0x10000000 + i * PAGE_SIZE, (PA + i * PAGE_SIZE) | P | W | U | A | D, P | W | U | A);
+    }
+    usr = windows_user(ws, cpu->cr3, true);
+    ck_assert_ptr_nonnull(usr);
+    ck_assert(window_map(sup, LA, true));
+    ck_assert(window_map(sup, 0x90000000, true));
+    ck_assert(window_map(usr, 0x10000000, true));
+    *bus_page_flags(bus, PA + 4 * PAGE_SIZE) |= PG_CODE;
+    tlb_protect_phys(cpu, PA + 4 * PAGE_SIZE);
+    ck_assert_int_eq(state(sup, LA + 4 * PAGE_SIZE), READ);
+    ck_assert_int_eq(state(sup, 0x90004000), READ);
+    ck_assert_int_eq(state(usr, 0x10004000), READ);
+    ck_assert_int_eq(state(usr, 0x10005000), WRITE);
+}
+END_TEST
+
+/* ---- until when ---- */
+
+START_TEST(a_changed_entry_is_gone_after_its_invlpg)
+{
+    map_linear(64, P | W | A | D | G, P | W | A);
+    ck_assert(window_map(sup, LA, true));
+    *pte32(LA + 8 * PAGE_SIZE) = 0x345000 | P | W | A | D | G;
+    *pte32(LA + 9 * PAGE_SIZE) &= ~W;
+    tlb_flush_page(cpu, LA + 8 * PAGE_SIZE);
+    ck_assert_int_eq(state(sup, LA + 8 * PAGE_SIZE), NONE);
+    tlb_flush_page(cpu, LA + 9 * PAGE_SIZE);
+    ck_assert_int_ne(state(sup, LA + 9 * PAGE_SIZE), WRITE);
+    ck_assert_int_eq(state(sup, LA + 10 * PAGE_SIZE), WRITE);
+}
+END_TEST
+
+START_TEST(a_cr3_write_ends_what_is_not_global)
+{
+    map_linear(64, P | W | A | D, P | W | A);
+    for (unsigned i = 0; i < 64; i++) map32(0x90000000 + i * PAGE_SIZE, (PA + i * PAGE_SIZE) | P | W | A | D | G, P | W | A);
+    ck_assert(window_map(sup, LA, true));
+    ck_assert(window_map(sup, 0x90000000, true));
+    *pte32(LA + PAGE_SIZE) = 0;
+    *pte32(0x90001000) = 0;
+    tlb_flush_nonglobal(cpu);
+    ck_assert_int_eq(state(sup, LA + PAGE_SIZE), NONE);
+    ck_assert_int_eq(state(sup, LA + 2 * PAGE_SIZE), WRITE);
+    ck_assert_int_eq(state(sup, 0x90001000), WRITE); /* the architecture lets a global page live on */
+    tlb_flush_all(cpu);
+    ck_assert_int_eq(state(sup, 0x90001000), NONE);
+}
+END_TEST
+
+START_TEST(a_run_does_not_lend_its_g_to_pages_without)
+{
+    map_linear(64, P | W | A | D | G, P | W | A);
+    for (unsigned i = 32; i < 64; i++) *pte32(LA + i * PAGE_SIZE) &= ~G;
+    ck_assert(window_map(sup, LA, true));
+    ck_assert(window_map(sup, LA + 40 * PAGE_SIZE, true));
+    *pte32(LA + 41 * PAGE_SIZE) = 0;
+    tlb_flush_nonglobal(cpu);
+    ck_assert_int_eq(state(sup, LA + 41 * PAGE_SIZE), NONE);
+}
+END_TEST
+
+START_TEST(without_pge_a_cr3_write_ends_global_pages_too)
+{
+    map_linear(64, P | W | A | D | G, P | W | A);
+    ck_assert(window_map(sup, LA, true));
+    cpu->cr4 &= ~CR4_PGE;
+    tlb_flush_all(cpu);
+    *pte32(LA + PAGE_SIZE) = 0;
+    tlb_flush_nonglobal(cpu);
+    ck_assert_int_eq(state(sup, LA + PAGE_SIZE), NONE);
+}
+END_TEST
+
+START_TEST(a_change_is_not_forgotten_when_a_neighbour_is_mapped_before_the_flush)
+{
+    map_linear(64, P | W | A | D, P | W | A);
+    *pte32(LA + 40 * PAGE_SIZE) &= ~A;
+    ck_assert(window_map(sup, LA, true));
+    *pte32(LA + 3 * PAGE_SIZE) = 0x345000 | P | W | A | D;
+    ck_assert(window_map(sup, LA + 40 * PAGE_SIZE, true)); /* takes a new snapshot of the same page table */
+    tlb_flush_nonglobal(cpu);
+    ck_assert_int_eq(state(sup, LA + 3 * PAGE_SIZE), NONE);
+}
+END_TEST
+
+START_TEST(another_directory_means_other_pages)
+{
+    map_linear(64, P | W | A | D, P | W | A);
+    ck_assert(window_map(sup, LA, true));
+    cpu->cr3 = 0x5000; /* empty */
+    tlb_flush_nonglobal(cpu);
+    ck_assert_int_eq(state(sup, LA), NONE);
+    ck_assert_int_eq(state(sup, LA + 63 * PAGE_SIZE), NONE);
+}
+END_TEST
+
+START_TEST(write_protection_and_devices_over_ram_end_mappings_that_the_page_tables_still_allow)
+{
+    struct probe_dev d = { 0 };
+    map_linear(64, P | A | D, P | A);
+    cpu->cr0 &= ~CR0_WP;
+    tlb_flush_all(cpu);
+    ck_assert(window_map(sup, LA, true));
+    ck_assert_int_eq(state(sup, LA), WRITE);
+    cpu->cr0 |= CR0_WP;
+    tlb_flush_all(cpu);
+    ck_assert_int_ne(state(sup, LA), WRITE);
+    ck_assert(window_map(sup, LA, false));
+    ck_assert_int_eq(state(sup, LA + 20 * PAGE_SIZE), READ);
+    ck_assert_int_eq(bus_map_mmio(bus, PA + 20 * PAGE_SIZE, PAGE_SIZE, &probe_ops, &d, "dev"), 0);
+    ck_assert_int_eq(state(sup, LA + 20 * PAGE_SIZE), NONE);
+    ck_assert(!window_map(sup, LA + 20 * PAGE_SIZE, false));
+    ck_assert(window_map(sup, LA, false));
+    ck_assert_int_eq(state(sup, LA + 19 * PAGE_SIZE), READ);
+    ck_assert_int_eq(state(sup, LA + 20 * PAGE_SIZE), NONE);
+}
+END_TEST
+
+START_TEST(without_paging_the_window_is_ram)
+{
+    *ram32(0x123000) = 0x55aa;
+    ck_assert(window_map(sup, 0x123000, true));
+    ck_assert_uint_eq(seen(sup, 0x123000), 0x55aa);
+    ck_assert_int_eq(state(sup, FIX_RAM - PAGE_SIZE), WRITE);
+    ck_assert_int_eq(state(sup, FIX_RAM), NONE);
+    fix_paging(false);
+    tlb_flush_all(cpu);
+    ck_assert_int_eq(state(sup, 0x123000), NONE);
+}
+END_TEST
+
+/* ---- address spaces ---- */
+
+START_TEST(user_windows_hold_user_pages_of_their_own_address_space)
+{
+    map_linear(64, P | W | A | D, P | W | U | A);
+    map32(0x10000000, 0x345000 | P | W | U | A | D, P | W | U | A);
+    *ram32(0x345000) = 0x1111;
+    usr = windows_user(ws, cpu->cr3, true);
+    ck_assert(!window_map(usr, LA, false)); /* a supervisor page */
+    ck_assert(window_map(usr, 0x10000000, true)); /* one page is enough here */
+    ck_assert_uint_eq(seen(usr, 0x10000000), 0x1111);
+    ck_assert_int_eq(state(sup, 0x10000000), NONE);
+    ck_assert_ptr_null(windows_user(ws, 0x5000, false));
+    struct window *other = windows_user(ws, 0x5000, true);
+    ck_assert_ptr_ne(other, usr);
+    ck_assert_int_eq(state(other, 0x10000000), NONE);
+    ck_assert_ptr_eq(windows_user(ws, cpu->cr3, false), usr);
+    *pte32(0x10000000) = 0x346000 | P | W | U | A | D; /* while another is current, then back: as after a CR3 write */
+    ck_assert_ptr_null(windows_user(ws, cpu->cr3, false)); /* nothing of it was left */
+    ck_assert_int_eq(state(usr, 0x10000000), NONE);
+}
+END_TEST
+
+START_TEST(the_least_recently_used_address_space_makes_room)
+{
+    fix_paging(false);
+    struct window *first = windows_user(ws, 0x5000, true);
+    for (u32 i = 1; i < 40; i++) ck_assert_ptr_nonnull(windows_user(ws, 0x5000 + i * PAGE_SIZE, true));
+    struct window *again = windows_user(ws, 0x5000, true);
+    ck_assert_ptr_nonnull(again);
+    ck_assert(window_base(first) >= windows_base(ws) && window_base(first) + (1ull << 32) <= windows_base(ws) + windows_span(ws));
+}
+END_TEST
+
+START_TEST(endless_remapping_neither_fails_nor_runs_out_of_host_mappings)
+{
+    map_linear(1024, P | W | A | D, P | W | A);
+    for (unsigned i = 0; i < 30000; i++) {
+        laddr la = LA + (i * 37 % 1024) * PAGE_SIZE;
+        ck_assert(window_map(sup, la, true));
+        u32 pte = *pte32(la);
+        *pte32(la) = 0;
+        tlb_flush_page(cpu, la);
+        ck_assert_int_eq(state(sup, la), NONE);
+        *pte32(la) = pte;
+    }
+    ck_assert(window_map(sup, LA, true));
+    ck_assert_int_eq(state(sup, LA), WRITE);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("window");
+    TCase *t = tcase_create("window");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, a_linear_run_is_mapped_in_one_piece_from_wherever_it_is_touched);
+    tcase_add_test(t, large_pages_of_both_kinds_are_mapped_and_stay_read_only_until_dirty);
+    tcase_add_test(t, a_page_is_writable_only_when_its_own_entry_is_dirty);
+    tcase_add_test(t, pages_not_accessed_yet_are_left_out_so_that_their_a_bit_gets_set);
+    tcase_add_test(t, what_is_not_a_long_run_of_supervisor_ram_is_refused);
+    tcase_add_test(t, reserved_bits_end_a_run);
+    tcase_add_test(t, code_pages_are_read_only_from_the_moment_they_are_code);
+    tcase_add_test(t, protection_reaches_every_alias_in_every_window);
+    tcase_add_test(t, a_changed_entry_is_gone_after_its_invlpg);
+    tcase_add_test(t, a_cr3_write_ends_what_is_not_global);
+    tcase_add_test(t, a_run_does_not_lend_its_g_to_pages_without);
+    tcase_add_test(t, without_pge_a_cr3_write_ends_global_pages_too);
+    tcase_add_test(t, a_change_is_not_forgotten_when_a_neighbour_is_mapped_before_the_flush);
+    tcase_add_test(t, another_directory_means_other_pages);
+    tcase_add_test(t, write_protection_and_devices_over_ram_end_mappings_that_the_page_tables_still_allow);
+    tcase_add_test(t, without_paging_the_window_is_ram);
+    tcase_add_test(t, user_windows_hold_user_pages_of_their_own_address_space);
+    tcase_add_test(t, the_least_recently_used_address_space_makes_room);
+    tcase_add_test(t, endless_remapping_neither_fails_nor_runs_out_of_host_mappings);
+    suite_add_tcase(s, t);
+    return fix_run(s);
+}
