@@ -66,6 +66,7 @@ static bool source_next_page(struct rt *rt, struct xl_source *src)
 static bool block_current(struct rt *rt, const struct block *b, struct xl_source *src)
 {
     paddr pa2 = xl_block_pa2(b);
+    if (xl_block_partial(b)) return !source_next_page(rt, src);
     return pa2 == XL_NO_PAGE || (source_next_page(rt, src) && src->pa2 == pa2);
 }
 

@@ -16,6 +16,8 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+_Static_assert(XL_CACHE_MIN >= 2 * XL_MAX_HOST, "room for a block at least");
+
 /* A block takes at least this much of the cache, so this bounds the number of block records. */
 #define MIN_BLOCK_BYTES 96
 
@@ -27,6 +29,7 @@ static void *map_lazily(u64 bytes)
 
 int xl_new(struct xl **out, const struct xl_config *cfg)
 {
+    if (cfg->cache_bytes < XL_CACHE_MIN || cfg->cache_bytes > XL_CACHE_MAX) return -EINVAL;
     struct xl *xl = calloc(1, sizeof *xl);
     if (!xl) return -ENOMEM;
     xl->cfg = *cfg;
@@ -121,6 +124,7 @@ struct block *xl_find(struct xl *xl, laddr eip, paddr pa, u32 mode)
 }
 
 bool xl_block_live(const struct block *b) { return b->state == BLOCK_LIVE; }
+bool xl_block_partial(const struct block *b) { return b->partial; }
 paddr xl_block_pa2(const struct block *b) { return b->pa2; }
 const void *xl_entry(const struct xl *xl, const struct block *b) { return xl->rx + b->host_off; }
 
@@ -206,6 +210,7 @@ void xl_commit(struct xl_ctx *x, struct block *b)
     b->host_len = (u32)(x->e.p - x->e.start);
     b->rec_off = (b->host_off + b->host_len + 3) & ~3u;
     b->nrec = (u16)x->nrec;
+    b->partial = x->partial;
     memcpy(xl->rw + b->rec_off, x->rec, x->nrec * sizeof x->rec[0]);
     xl->used = (b->rec_off + x->nrec * sizeof x->rec[0] + 15) & ~(u64)15;
     for (unsigned i = 0; i < x->nedges; i++)
@@ -266,6 +271,7 @@ static void page_list_remove(struct xl *xl, struct block *b, paddr pa)
 
 void xl_forget(struct xl *xl, struct block *b)
 {
+    if (b->state == BLOCK_DEAD) return;
     if (b->state == BLOCK_LIVE) retire_block(xl, b);
     struct block **at = &xl->hash[block_slot(b->eip, b->pa, b->mode)];
     while (*at != b) at = &(*at)->hash_next;

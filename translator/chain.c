@@ -14,7 +14,9 @@ static void point(struct xl *xl, const struct edge *e, u32 target_off) { emit_pa
 
 void xl_link(struct xl *xl, struct edge *e, struct block *to)
 {
-    if (e->to || e->from->state != BLOCK_LIVE || to->state != BLOCK_LIVE || to->pa2 != XL_NO_PAGE) return;
+    const struct block *from = e->from;
+    if (e->to || from->state != BLOCK_LIVE || to->state != BLOCK_LIVE || to->pa2 != XL_NO_PAGE || to->partial) return;
+    if (to->eip != e->target || to->mode != from->mode || to->pa - to->eip != from->pa - from->eip) return; /* mapped elsewhere meanwhile */
     e->to = to;
     e->next_in = to->in;
     to->in = e;
@@ -60,6 +62,7 @@ void xl_jump_fill(struct xl *xl, enum xl_jump_cache which, struct block *b)
 {
     u32 index = b->eip & (JUMP_ENTRIES - 1);
     struct jump_entry *j = &xl->jc[which][index];
+    if (b->partial || b->state != BLOCK_LIVE) return;
     if (!j->code) xl->jc_list[which][xl->jc_count[which]++] = (u16)index;
     j->neg_eip = (u32)-b->eip;
     j->code = xl->rx + b->host_off;

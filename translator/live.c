@@ -10,6 +10,6 @@ void xl_live(struct xl_ctx *x)
         x->live[i] = live;
         live &= ~(insn_flags_written(in) | insn_flags_undef(in));
         live |= insn_flags_read(in) & F_ARITH;
-        if (insn_has_mem(in) || in->row->attr & (A_FAULT | A_IMPMEM | A_STACK | A_FPU)) live = F_ARITH;
+        if (insn_has_mem(in) || in->row->attr & (A_FAULT | A_PRIV | A_IMPMEM | A_STACK | A_FPU)) live = F_ARITH;
     }
 }

@@ -87,7 +87,8 @@ void xl_lower(struct xl_ctx *x)
         how(x, in);
     }
     x->cur = x->n - 1;
-    if (!x->ended) xl_goto(x, x->insn[x->cur].next);
+    if (!x->ended && x->before_straddling) xl_goto_checked(x, x->insn[x->cur].next);
+    else if (!x->ended) xl_goto(x, x->insn[x->cur].next);
     xl_flush_islands(x, false);
     emit_thunks(x, &x->xl->arena[x->xl->nblocks]);
 }

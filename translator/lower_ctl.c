@@ -76,20 +76,26 @@ static void jump_cache_tail(struct xl_ctx *x, struct hmem code)
     emit_jmp_m(e, code);
 }
 
-void xl_goto(struct xl_ctx *x, laddr target)
+void xl_goto_checked(struct xl_ctx *x, laddr target)
 {
     struct emit *e = &x->e;
-    if (same_page(x, target)) {
-        add_edge(x, emit_jmp32(e), target);
-    } else {
-        s32 slot = (s32)((target & (JUMP_ENTRIES - 1)) * sizeof(struct jump_entry));
-        xl_room(x);
-        emit_mov_ri32(e, H_R8, target);
-        emit_mov_rr64(e, H_R10, H_CX);
-        emit_load32(e, H_CX, hm(H_JC, slot));
-        emit_op_rm(e, 0, 0x8d, 0, H_CX, hm(H_CX, (s32)target));
-        jump_cache_tail(x, hm(H_JC, slot + (s32)offsetof(struct jump_entry, code)));
+    s32 slot = (s32)((target & (JUMP_ENTRIES - 1)) * sizeof(struct jump_entry));
+    xl_room(x);
+    emit_mov_ri32(e, H_R8, target);
+    emit_mov_rr64(e, H_R10, H_CX);
+    emit_load32(e, H_CX, hm(H_JC, slot));
+    emit_op_rm(e, 0, 0x8d, 0, H_CX, hm(H_CX, (s32)target));
+    jump_cache_tail(x, hm(H_JC, slot + (s32)offsetof(struct jump_entry, code)));
+    x->ended = true;
+}
+
+void xl_goto(struct xl_ctx *x, laddr target)
+{
+    if (!same_page(x, target)) {
+        xl_goto_checked(x, target);
+        return;
     }
+    add_edge(x, emit_jmp32(&x->e), target);
     x->ended = true;
 }
 

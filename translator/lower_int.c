@@ -64,11 +64,16 @@ static void copy_imm(struct xl_ctx *x, const struct insn *in)
     emit_bytes(&x->e, in->bytes + in->len - n, n);
 }
 
-static void ident_mem(struct xl_ctx *x, const struct insn *in, int reg)
+bool xl_writes_mem(const struct insn *in)
 {
     const struct operand *mem = insn_mem(in);
-    bool writes = mem == &in->opnd[0] ? (in->row->attr & A_WR) != 0 : mem == &in->opnd[1] && in->row->attr & A_WR1;
-    struct hmem m = xl_mem(x, in, writes ? XL_W : XL_R, mem->size);
+    if (!mem) return false;
+    return mem == &in->opnd[0] ? (in->row->attr & A_WR) != 0 : mem == &in->opnd[1] && in->row->attr & A_WR1;
+}
+
+static void ident_mem(struct xl_ctx *x, const struct insn *in, int reg)
+{
+    struct hmem m = xl_mem(x, in, xl_writes_mem(in) ? XL_W : XL_R, insn_mem(in)->size);
     if (m.window || !has_high_byte(in)) {
         emit_op_rm(&x->e, mandatory_prefix(in), opcode_of(in), 0, reg, m);
         copy_imm(x, in);

@@ -141,9 +141,11 @@ void lower_int(struct xl_ctx *x, const struct insn *in) { end_in_helper(x, HELPE
 void lower_sysenter(struct xl_ctx *x, const struct insn *in) { end_in_helper(x, HELPER_SYSENTER, in->eip); }
 void lower_sysexit(struct xl_ctx *x, const struct insn *in) { end_in_helper(x, HELPER_SYSEXIT, in->eip); }
 
+/* The page may be the one that is being executed: what follows is looked up again, not linked. */
 void lower_invlpg(struct xl_ctx *x, const struct insn *in)
 {
     xl_room(x);
     emit_lea32(&x->e, H_R8, xl_ea(in));
     call_helper(x, HELPER_INVLPG);
+    xl_goto_checked(x, in->next);
 }

@@ -95,7 +95,7 @@ static lower_fn *policy_int(const struct insn *in)
     case OP_CMPXCHG8B: case OP_CBW: case OP_CWD: case OP_LAHF: case OP_SAHF: case OP_CLC: case OP_STC: case OP_CMC: case OP_MOVBE:
         return lower_ident;
     case OP_CLD: case OP_STD: return lower_cldstd;
-    case OP_XLAT: return lower_xlat;
+    case OP_XLAT: return in->addrsize == 4 ? lower_xlat : xl_lower_emulate; /* no operands that would have been looked at */
     default: return xl_lower_emulate;
     }
 }
@@ -130,6 +130,7 @@ lower_fn *xl_policy(const struct xl_ctx *x, const struct insn *in)
     if (row == &insn_rows[INSN_INVALID] || x->xl->cfg.disabled & 1u << row->cls) return xl_lower_emulate;
     if (insn_has_mem(in) && in->addrsize != 4) return xl_lower_emulate;
     if (high_byte_conflict(x, in)) return xl_lower_emulate;
+    if (in->seg == S_CS && xl_writes_mem(in)) return xl_lower_emulate; /* flat as it may be, a code segment is not writable: #GP */
     switch (row->cls) {
     case CLS_int: case CLS_bcd: return policy_int(in);
     case CLS_stack: return policy_stack(in);

@@ -36,14 +36,16 @@ void xl_scan(struct xl_ctx *x)
 {
     unsigned off = 0;
     x->n = 0;
-    x->straddles = false;
+    x->straddles = x->partial = x->before_straddling = false;
     while (x->n < XL_MAX_INSNS && off < x->src->nbytes) {
         struct insn *in = &x->insn[x->n];
         enum decode_status st = decode_at(x, off, in);
         if (st == DECODE_TRUNCATED) {
+            x->before_straddling = x->n > 0;
             if (x->n) break;
             st = x->src->nbytes < 16 ? decode_straddling(x, in) : DECODE_TOO_LONG;
-            if (st == DECODE_OK) x->straddles = true;
+            x->straddles = st == DECODE_OK && in->len > x->src->nbytes;
+            x->partial = st == DECODE_TRUNCATED;
         }
         if (st != DECODE_OK) {
             if (x->n) break;

@@ -30,7 +30,10 @@ struct xl_config {
     struct counters *ctr;      /* borrowed */
     struct decoder *dec;       /* borrowed */
 };
-MUST_CHECK int xl_new(struct xl **out, const struct xl_config *cfg); /* 0 or -errno of memfd_create or mmap */
+/* Cache sizes: room for a few blocks at least, and all of it within reach of a 32-bit displacement. */
+#define XL_CACHE_MIN (64u << 10)
+#define XL_CACHE_MAX (1u << 30)
+MUST_CHECK int xl_new(struct xl **out, const struct xl_config *cfg); /* 0, -EINVAL (cache size), or -errno of memfd_create or mmap */
 void xl_free(struct xl *xl);
 
 /* What to translate: code at eip (CS is flat, so linear too). bytes: from eip to the end of its page; bytes2: the first of
@@ -51,6 +54,8 @@ struct block *xl_translate(struct xl *xl, const struct xl_source *src, bool *evi
 struct block *xl_find(struct xl *xl, laddr eip, paddr pa, u32 mode); /* LIVE or RETIRED, or NULL */
 bool xl_block_live(const struct block *b);
 paddr xl_block_pa2(const struct block *b);                   /* XL_NO_PAGE unless its last instruction straddles */
+bool xl_block_partial(const struct block *b);                /* its one instruction runs into a page that was not there: linked from
+                                                              * nowhere, and to be made anew once that page is */
 bool xl_revive(struct xl *xl, struct block *b, const struct xl_source *src); /* false: bytes differ, block forgotten */
 const void *xl_entry(const struct xl *xl, const struct block *b);  /* where to jump, in the executable view */
 

@@ -35,6 +35,7 @@ struct block {
     u32 rec_off;               /* records, in the code cache */
     u16 nrec, guest_len, ninsns;
     u8 state;
+    bool partial;              /* its one instruction runs into a page that was not there */
     struct edge edge[2];
     struct edge *in;
     struct block *hash_next;
@@ -84,7 +85,8 @@ struct xl_ctx {
     struct insn insn[XL_MAX_INSNS];
     u32 live[XL_MAX_INSNS];    /* arithmetic flags live after each */
     unsigned n;
-    bool straddles;
+    bool straddles, partial;
+    bool before_straddling;    /* what follows straddles: such a block is found through the jump cache only */
     struct emit e;
     unsigned cur;              /* index of the instruction being lowered */
     struct record rec[XL_MAX_RECORDS];
@@ -112,6 +114,7 @@ enum xl_access { XL_R, XL_W };
 struct hmem xl_ea(const struct insn *in);
 int xl_gpr(unsigned guest_reg);
 bool xl_seg_flat(const struct xl_ctx *x, enum segreg seg); /* base 0, limit 4 GiB in this block's mode */
+bool xl_writes_mem(const struct insn *in); /* its explicit memory operand */
 struct hmem xl_mem(struct xl_ctx *x, const struct insn *in, enum xl_access acc, unsigned size);
 struct hmem xl_mem_at(struct xl_ctx *x, struct hmem ea, enum segreg seg, enum xl_access acc, unsigned size);
 
@@ -124,6 +127,7 @@ lower_fn lower_rep_string, lower_mov_sreg, lower_pop_sreg, lower_push_sreg, lowe
 lower_fn lower_pushf, lower_cli, lower_sti, lower_cldstd, lower_mov_from_sreg, lower_mov_from_cr, lower_rdtsc, lower_xlat;
 void xl_check_fpu(struct xl_ctx *x, const struct insn *in);
 void xl_goto(struct xl_ctx *x, laddr target);   /* direct transfer: an edge, or through the jump cache */
+void xl_goto_checked(struct xl_ctx *x, laddr target); /* the same, always through the jump cache */
 void xl_goto_r8(struct xl_ctx *x);              /* indirect: target EIP in r8d */
 
 /* cache.c */

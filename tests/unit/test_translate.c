@@ -1,0 +1,254 @@
+/* translate.c and the lowering behind it: what becomes of single instructions, where the way they are done matters for more
+ * than speed. Golden code of the ordinary cases is in tests/emit. */
+#include "tests/emit/host_check.h"
+
+#include <check.h>
+
+static struct xlf off, on; /* without and with windows */
+static struct host_check h;
+
+static void setup(void)
+{
+    xlf_init(&off, 4 << 20, false, 0);
+    xlf_init(&on, 4 << 20, true, 0);
+    host_check_init(&h);
+}
+static void teardown(void)
+{
+    xlf_free(&off);
+    xlf_free(&on);
+    host_check_free(&h);
+}
+
+#define EIP 0x00401000u
+static struct block *make(struct xlf *f, u32 mode, const char *bytes, unsigned n)
+{
+    u8 code[64];
+    memset(code, 0x90, sizeof code);
+    memcpy(code, bytes, n);
+    code[n] = 0xc3; /* ret: no fall-through */
+    xl_flush(f->xl);
+    struct block *b = xlf_translate(f, EIP, mode, code, sizeof code);
+    const char *err = host_check_block(&h, f, b);
+    if (err) ck_abort_msg("%s", err);
+    return b;
+}
+#define MAKE(f, mode, bytes) make(f, mode, bytes, sizeof(bytes) - 1)
+
+/* The whole block is a call of CALLOUT_EMULATE. */
+static bool interpreted(struct xlf *f, const struct block *b)
+{
+    const u8 call[] = { 0x41, 0xff, 0x57, offsetof(struct cpu, callouts) + 8 * CALLOUT_EMULATE };
+    return b->ninsns == 1 && b->host_len == sizeof call && !memcmp(xlf_host(f, b), call, sizeof call);
+}
+
+static bool contains(const struct xlf *f, const struct block *b, const char *bytes, unsigned n)
+{
+    for (unsigned i = 0; i + n <= b->host_len; i++)
+        if (!memcmp(xlf_host(f, b) + i, bytes, n)) return true;
+    return false;
+}
+#define CONTAINS(f, b, bytes) contains(f, b, bytes, sizeof(bytes) - 1)
+
+START_TEST(opcode_82_becomes_80)
+{
+    struct block *b = MAKE(&off, MODE_FLAT, "\x82\xc1\x05"); /* add cl, 5 */
+    ck_assert(CONTAINS(&off, b, "\x80\xc1\x05"));
+    ck_assert(!CONTAINS(&off, b, "\x82\xc1"));
+}
+END_TEST
+
+START_TEST(high_byte_registers_never_meet_a_rex_prefix)
+{
+    /* mov ah, fs:[eax]: the window address has a segment base in R9. host_check looks for SPL. */
+    ck_assert(interpreted(&on, MAKE(&on, MODE_FLAT, "\x64\x8a\x20")));
+    ck_assert(interpreted(&on, MAKE(&on, MODE_FLAT, "\x8a\x24\x24")));   /* mov ah, [esp] */
+    ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x0f\xb6\xe4"))); /* movzx esp, ah */
+    ck_assert(!interpreted(&on, MAKE(&on, MODE_FLAT, "\x8a\x20")));      /* mov ah, [eax] */
+    ck_assert(!interpreted(&off, MAKE(&off, MODE_FLAT, "\x64\x8a\x20")));
+}
+END_TEST
+
+START_TEST(addresses_of_16_bits_are_interpreted)
+{
+    ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x67\xd7")));         /* xlat [bx] */
+    ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x67\x8b\x07")));     /* mov eax, [bx] */
+    ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x67\xa4")));         /* movsb [di], [si] */
+    ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x67\xe2\x00")));     /* loop, counting CX */
+    ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x67\xe3\x00")));     /* jcxz */
+    ck_assert(!interpreted(&off, MAKE(&off, MODE_FLAT, "\xd7")));
+}
+END_TEST
+
+START_TEST(writes_through_CS_are_interpreted_and_reads_are_not)
+{
+    ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x2e\x89\x03")));     /* mov cs:[ebx], eax */
+    ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x2e\xa3\x00\x10\x00\x00")));
+    ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x2e\x0f\xab\x03"))); /* bts cs:[ebx], eax */
+    ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x2e\x8f\x03")));     /* pop cs:[ebx] */
+    ck_assert(!interpreted(&off, MAKE(&off, MODE_FLAT, "\x2e\x8b\x03")));
+    ck_assert(!interpreted(&off, MAKE(&off, MODE_FLAT, "\x2e\x39\x03")));    /* cmp cs:[ebx], eax */
+    ck_assert(!interpreted(&off, MAKE(&off, MODE_FLAT, "\x66\x2e\x0f\x1f\x84\x00\x00\x00\x00\x00"))); /* a compiler's long NOP */
+}
+END_TEST
+
+START_TEST(operands_of_16_bits_on_the_stack_and_in_transfers_are_interpreted)
+{
+    static const char *const code[] = { "\x66\x50", "\x66\x58", "\x66\xc9", "\x66\xc3", "\x66\xe8\x00\x00", "\x66\xeb\x00", "\x66\x0f\x84\x00\x00", "\x66\x9c", "\x66\xcf" };
+    static const unsigned len[] = { 2, 2, 2, 2, 4, 3, 5, 2, 2 };
+    for (unsigned i = 0; i < ARRAY_LEN(code); i++) ck_assert_msg(interpreted(&off, make(&off, MODE_FLAT, code[i], len[i])), "case %u", i);
+}
+END_TEST
+
+START_TEST(privileged_instructions_are_inline_at_CPL_0_only)
+{
+    static const char *const code[] = { "\xfa", "\xfb", "\x0f\x20\xc0", "\x0f\x31", "\x9d", "\x0f\x01\x38" };
+    static const unsigned len[] = { 1, 1, 3, 2, 1, 3 };
+    for (unsigned i = 0; i < ARRAY_LEN(code); i++) {
+        ck_assert_msg(!interpreted(&off, make(&off, MODE_FLAT, code[i], len[i])), "case %u", i);
+        for (u32 cpl = 1; cpl <= 3; cpl++) ck_assert_msg(interpreted(&off, make(&off, MODE_FLAT | cpl, code[i], len[i])), "case %u CPL %u", i, cpl);
+    }
+}
+END_TEST
+
+START_TEST(a_window_serves_CPL_0_and_users_that_have_one)
+{
+    const u32 mode[] = { MODE_FLAT, MODE_FLAT | 1, MODE_USER, MODE_USER | MK_UWINDOW };
+    const bool expect[] = { true, false, false, true };
+    for (unsigned i = 0; i < ARRAY_LEN(mode); i++) {
+        struct block *b = MAKE(&on, mode[i], "\x8b\x03"); /* mov eax, [ebx] */
+        ck_assert_int_eq(CONTAINS(&on, b, "\x65\x67\x8b\x03"), expect[i]);
+    }
+}
+END_TEST
+
+START_TEST(a_soft_site_leaves_the_window_from_the_next_translation_on)
+{
+    xl_site_soft(on.xl, EIP);
+    ck_assert(!CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x8b\x03"), "\x65\x67\x8b\x03"));
+    struct block *b = MAKE(&on, MODE_FLAT, "\x8b\x0b\x8b\x03"); /* the site is the first of two */
+    ck_assert(!CONTAINS(&on, b, "\x65\x67\x8b\x0b"));
+    ck_assert(CONTAINS(&on, b, "\x65\x67\x8b\x03"));
+}
+END_TEST
+
+START_TEST(every_disabled_class_is_interpreted)
+{
+    static const struct { enum insn_class cls; const char *code; unsigned len; } probe[] = {
+        { CLS_int, "\x01\xd8", 2 }, { CLS_stack, "\x50", 1 }, { CLS_ctl, "\xc3", 1 }, { CLS_string, "\xa4", 1 }, { CLS_bcd, "\xd7", 1 },
+        { CLS_flag, "\x9c", 1 }, { CLS_seg, "\x1e", 1 }, { CLS_sys, "\x0f\x31", 2 }, { CLS_x87, "\xd9\xe8", 2 }, { CLS_mmx, "\x0f\xef\xc0", 3 },
+        { CLS_sse, "\x0f\x57\xc0", 3 },
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(probe); i++)
+        for (unsigned cls = 0; cls < CLS_COUNT; cls++) {
+            off.xl->cfg.disabled = 1u << cls;
+            struct block *b = make(&off, MODE_FLAT, probe[i].code, probe[i].len);
+            ck_assert_msg(interpreted(&off, b) == (cls == probe[i].cls), "probe %u with class %u disabled", i, cls);
+        }
+}
+END_TEST
+
+START_TEST(a_block_of_the_largest_instructions_has_room)
+{
+    /* 48 times: rep-less movsw with both segments based; and xchg fs:[eax+ecx*8+disp32], ax */
+    static const char *const code[] = { "\x66\xa5", "\x66\x64\x87\x84\xc8\x78\x56\x34\x12", "\x66\xa7", "\x66\x64\x8c\x9c\xc8\x78\x56\x34\x12" };
+    static const unsigned len[] = { 2, 9, 2, 9 };
+    for (unsigned i = 0; i < ARRAY_LEN(code); i++)
+        for (unsigned lead = 0; lead < 16; lead++) { /* shifts the islands */
+            u8 guest[512];
+            memset(guest, 0x90, sizeof guest);
+            unsigned n = 0;
+            guest[n++] = 0x8b, guest[n++] = 0x03; /* mov eax, [ebx]: an island is open from here on */
+            for (unsigned k = 0; k < lead; k++) guest[n++] = k & 1 ? 0x40 : 0x43;
+            for (unsigned k = 0; k < XL_MAX_INSNS; k++) memcpy(guest + n, code[i], len[i]), n += len[i];
+            xl_flush(off.xl);
+            struct block *b = xlf_translate(&off, EIP, MODE_BARE, guest, sizeof guest);
+            const char *err = host_check_block(&h, &off, b);
+            ck_assert_msg(!err, "%s", err);
+            ck_assert_int_eq(b->ninsns, XL_MAX_INSNS);
+        }
+}
+END_TEST
+
+START_TEST(control_goes_on_behind_INVLPG_through_the_jump_cache)
+{
+    /* An edge would lead on in the page as it was mapped before. */
+    struct block *b = MAKE(&off, MODE_FLAT, "\x0f\x01\x38");
+    ck_assert(!b->edge[0].used);
+    b = MAKE(&off, MODE_FLAT, "\x9d"); /* popf ends a block as well, but changes no mapping */
+    ck_assert(b->edge[0].used);
+}
+END_TEST
+
+START_TEST(a_full_cache_is_emptied_and_says_so)
+{
+    struct xlf f;
+    unsigned evictions = 0;
+    u8 code[32];
+    memset(code, 0x90, sizeof code);
+    code[0] = 0x8b, code[1] = 0x03, code[2] = 0xc3;
+    xlf_init(&f, XL_CACHE_MIN, false, 0);
+    for (unsigned i = 0; i < 3000; i++) {
+        struct xl_source src = xlf_source(EIP + i * 16, MODE_FLAT, code, 4);
+        bool evicted;
+        struct block *b = xl_translate(f.xl, &src, &evicted);
+        evictions += evicted;
+        ck_assert(xl_find(f.xl, src.eip, src.pa, src.mode) == b);
+        if (evicted) ck_assert_ptr_null(xl_find(f.xl, EIP, EIP, MODE_FLAT));
+        ck_assert_uint_le(xl_usage(f.xl).cache_used, XL_CACHE_MIN);
+    }
+    ck_assert_uint_gt(evictions, 2);
+    ck_assert_uint_eq(f.ctr.evictions, evictions);
+    xlf_free(&f);
+}
+END_TEST
+
+START_TEST(counters_count)
+{
+    u64 blocks = off.ctr.blocks, insns = off.ctr.guest_insns, bytes = off.ctr.guest_bytes;
+    struct block *b = MAKE(&off, MODE_FLAT, "\x40\x43\x83\xc0\x05");
+    ck_assert_uint_eq(off.ctr.blocks - blocks, 1);
+    ck_assert_uint_eq(off.ctr.guest_insns - insns, 4);
+    ck_assert_uint_eq(off.ctr.guest_bytes - bytes, 6);
+    ck_assert_uint_eq(b->guest_len, 6);
+}
+END_TEST
+
+START_TEST(absurd_cache_sizes_are_refused)
+{
+    struct xl_config cfg = off.xl->cfg;
+    const u64 bad[] = { 0, 1, XL_CACHE_MIN - 1, (u64)XL_CACHE_MAX + 1, 1ull << 40 };
+    struct xl *xl;
+    for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
+        cfg.cache_bytes = bad[i];
+        ck_assert_int_lt(xl_new(&xl, &cfg), 0);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("translate");
+    TCase *t = tcase_create("lowering");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, opcode_82_becomes_80);
+    tcase_add_test(t, high_byte_registers_never_meet_a_rex_prefix);
+    tcase_add_test(t, addresses_of_16_bits_are_interpreted);
+    tcase_add_test(t, writes_through_CS_are_interpreted_and_reads_are_not);
+    tcase_add_test(t, operands_of_16_bits_on_the_stack_and_in_transfers_are_interpreted);
+    tcase_add_test(t, privileged_instructions_are_inline_at_CPL_0_only);
+    tcase_add_test(t, a_window_serves_CPL_0_and_users_that_have_one);
+    tcase_add_test(t, a_soft_site_leaves_the_window_from_the_next_translation_on);
+    tcase_add_test(t, every_disabled_class_is_interpreted);
+    tcase_add_test(t, a_block_of_the_largest_instructions_has_room);
+    tcase_add_test(t, control_goes_on_behind_INVLPG_through_the_jump_cache);
+    tcase_add_test(t, a_full_cache_is_emptied_and_says_so);
+    tcase_add_test(t, counters_count);
+    tcase_add_test(t, absurd_cache_sizes_are_refused);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
