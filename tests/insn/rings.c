@@ -251,8 +251,9 @@ static void do_iret_same(void *unused)
 static void do_lret(void *unused)
 {
     (void)unused;
-    __asm__ volatile("pushl %0; pushl %1; pushl $7; pushl $8; pushl %2; pushl %3; lret $8" : : "g"(frame.ss), "g"(frame.esp), "g"(frame.cs),
-                     "g"(frame.eip) : "memory");
+    /* DS must be one that ring 3 may keep: the landing stores through it. */
+    __asm__ volatile("movl %4, %%ds; movl %4, %%es; pushl %0; pushl %1; pushl $7; pushl $8; pushl %2; pushl %3; lret $8"
+                     : : "m"(frame.ss), "m"(frame.esp), "m"(frame.cs), "m"(frame.eip), "r"(SEL_UDATA) : "memory");
 }
 u32 landed_esp;
 extern u8 landing[];
