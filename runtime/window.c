@@ -92,10 +92,10 @@ static u32 rights_at(const struct window *w, u32 n, bool *global)
 static void region_tables(const struct cpu *c, unsigned r, u64 *pde, const u8 **table)
 {
     laddr la = (laddr)r << REGION_SHIFT;
-    for (unsigned i = 0; i < 2; i++) {
-        pde[i] = 0;
-        table[i] = NULL;
-        if ((!pae(c) && i) || !(c->cr0 & CR0_PG)) break;
+    pde[0] = pde[1] = 0;
+    table[0] = table[1] = NULL;
+    if (!(c->cr0 & CR0_PG)) return;
+    for (unsigned i = 0; i < (pae(c) ? 2 : 1); i++) {
         if (pae(c)) {
             u64 pdpte = c->pdpte[la >> 30];
             if (pdpte & 1) pde[i] = entry_at(c, (pdpte & 0xffffff000ull) + ((la >> 21 & 511) + i) * 8, 8);
