@@ -72,6 +72,25 @@ static int check_align16(struct cpu *c, unsigned seg, u32 off)
     return (c->seg[seg].base + off) & 15 ? exc_raise_err(c, V_GP, 0) : 0;
 }
 
+/* ---- the x87 stack ---- */
+
+/* Registers stay where they are when the stack top moves, but fx->st goes by distance from the top. */
+static void fx_set_top(struct fxstate *fx, unsigned new)
+{
+    unsigned by = (new - (fx->fsw >> FSW_TOP_SHIFT)) & 7;
+    u8 st[8][16];
+    for (unsigned i = 0; i < 8; i++) memcpy(st[i], fx->st[(i + by) & 7], 16);
+    memcpy(fx->st, st, sizeof st);
+    fx->fsw = (u16)((fx->fsw & ~(7u << FSW_TOP_SHIFT)) | new << FSW_TOP_SHIFT);
+}
+
+/* What any MMX instruction does to the x87 state: the stack top becomes 0, all registers valid. */
+static void mmx_enter(struct fxstate *fx)
+{
+    fx_set_top(fx, 0);
+    fx->ftw = 0xff;
+}
+
 /* ---- the host's part ---- */
 
 struct hostop {
@@ -168,6 +187,7 @@ static int host_sse(struct interp *ip, struct cpu *c, const struct insn *in)
     if (unlikely(unmasked)) {
         c->fx = before;
         c->fx.mxcsr = mxcsr | sse_flags_reported(raised, unmasked);
+        if (uses_mmx(in)) mmx_enter(&c->fx); /* as processors do, though the instruction faults */
         return exc_raise(c, c->cr4 & CR4_OSXMMEXCPT ? V_XM : V_UD);
     }
     c->fx.mxcsr = mxcsr | raised;
@@ -195,6 +215,7 @@ HANDLER(do_sse)
 
 static void fpu_init(struct fxstate *fx)
 {
+    fx_set_top(fx, 0);
     fx->fcw = FCW_INIT;
     fx->fsw = 0;
     fx->ftw = 0; /* abridged: all empty */
@@ -275,7 +296,9 @@ static unsigned env_pack(const struct fxstate *fx, unsigned opsize, u8 *p)
 static unsigned env_unpack(struct fxstate *fx, unsigned opsize, const u8 *p)
 {
     fx->fcw = (u16)((host_load(p, 2) & FCW_DEFINED) | FCW_ONE);
-    fx->fsw = (u16)host_load(p + opsize, 2);
+    u16 fsw = (u16)host_load(p + opsize, 2);
+    fx_set_top(fx, fsw >> FSW_TOP_SHIFT & 7);
+    fx->fsw = fsw;
     fx->ftw = tags_abridged((u16)host_load(p + 2 * opsize, 2));
     fx->fop = 0;
     fx->fip = fx->fdp = 0;
@@ -370,17 +393,6 @@ HANDLER(do_mxcsr)
 }
 
 /* ---- masked stores to [eDI]: the operand is implicit, and only the selected bytes are touched ---- */
-
-/* What any MMX instruction does to the x87 state: the stack top becomes 0, all registers valid. */
-static void mmx_enter(struct fxstate *fx)
-{
-    unsigned top = fx->fsw >> FSW_TOP_SHIFT & 7;
-    u8 st[8][16];
-    for (unsigned r = 0; r < 8; r++) memcpy(st[r], fx->st[(r - top) & 7], 16);
-    memcpy(fx->st, st, sizeof st);
-    fx->fsw &= (u16)~(7u << FSW_TOP_SHIFT);
-    fx->ftw = 0xff;
-}
 
 static int masked_store(struct interp *ip, struct cpu *c, const struct insn *in, const u8 *data, const u8 *mask, unsigned n)
 {

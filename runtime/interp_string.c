@@ -85,7 +85,6 @@ static int one_ins(struct interp *ip, struct cpu *c, const struct insn *in, unsi
 {
     u32 edi = index_get(c, in, G_EDI);
     u16 port = (u16)c->gpr[G_EDX];
-    if (interp_io_check(ip, port, size)) return ST_FAULT;
     if (interp_probe_write(ip, S_ES, edi, size)) return ST_FAULT;
     if (store(ip, c, S_ES, edi, size, interp_io_in(ip, port, size))) return ST_FAULT;
     index_step(c, in, G_EDI, size);
@@ -96,7 +95,6 @@ static int one_outs(struct interp *ip, struct cpu *c, const struct insn *in, uns
 {
     u32 v;
     u16 port = (u16)c->gpr[G_EDX];
-    if (interp_io_check(ip, port, size)) return ST_FAULT;
     if (load(ip, c, in->seg, index_get(c, in, G_ESI), size, &v)) return ST_FAULT;
     index_step(c, in, G_ESI, size);
     interp_io_out(ip, port, size, v);
@@ -186,13 +184,16 @@ HANDLER(do_stos) { return repeat(ip, c, in, one_stos, bulk_stos, REP_COUNT); }
 HANDLER(do_lods) { return repeat(ip, c, in, one_lods, NULL, REP_COUNT); }
 HANDLER(do_cmps) { return repeat(ip, c, in, one_cmps, NULL, REP_COUNT_AND_ZF); }
 HANDLER(do_scas) { return repeat(ip, c, in, one_scas, NULL, REP_COUNT_AND_ZF); }
+/* Permission is asked for even where ECX is 0, as processors do. */
 HANDLER(do_ins)
 {
+    if (interp_io_check(ip, (u16)c->gpr[G_EDX], element_size(in))) return ST_FAULT;
     c->eip = in->eip; /* for devices that trace */
     return repeat(ip, c, in, one_ins, NULL, REP_COUNT);
 }
 HANDLER(do_outs)
 {
+    if (interp_io_check(ip, (u16)c->gpr[G_EDX], element_size(in))) return ST_FAULT;
     c->eip = in->eip;
     return repeat(ip, c, in, one_outs, NULL, REP_COUNT);
 }

@@ -298,6 +298,8 @@ HANDLER(do_clts)
     return ST_NEXT;
 }
 
+#define DR7_GD (1u << 13) /* general detect: debug registers belong to an in-circuit emulator */
+
 HANDLER(do_mov_cr)
 {
     if (in->op == OP_MOV_TO_CR) return cpu_write_cr(c, in->opnd[0].reg, c->gpr[in->opnd[1].reg]);
@@ -305,6 +307,7 @@ HANDLER(do_mov_cr)
 }
 HANDLER(do_mov_dr)
 {
+    if (c->dr[7] & DR7_GD) return exc_raise_db(c, DR6_BD);
     if (in->op == OP_MOV_TO_DR) return cpu_write_dr(c, in->opnd[0].reg, c->gpr[in->opnd[1].reg]);
     return cpu_read_dr(c, in->opnd[1].reg, &c->gpr[in->opnd[0].reg]);
 }
