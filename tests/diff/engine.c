@@ -1,7 +1,8 @@
 /* Owns a machine without devices but one: a range of ports, one per vector. The interrupt stubs do `out vector, al`, which
  * stops the machine with the registers as the case left them and the exception frame on the CPL 0 stack.
  *
- * System pages, below 1 MiB and for CPL 0 only, at physical addresses equal to linear ones: */
+ * System pages are for CPL 0 only, and lie at linear addresses where the native program has its own (CHILD_LO..CHILD_HI), so that
+ * a case that reaches for them is thrown away on either side's account. */
 #include "tests/diff/engine.h"
 
 #include <errno.h>
@@ -9,15 +10,17 @@
 
 #include "runtime/cpu_ops.h"
 
+#define SYS_LINEAR 0x57000000u /* linear = physical + SYS_LINEAR for these */
 #define PD_AT 0x10000u
-#define PT_AT 0x11000u
-#define GDT_AT 0x12000u
-#define IDT_AT 0x13000u
-#define STUBS_AT 0x14000u
-#define TSS_AT 0x15000u
-#define KERNEL_STACK_TOP 0x17000u
+#define PT_AT 0x11000u         /* for 0..4 MiB */
+#define SYS_PT_AT 0x12000u     /* for 4 MiB from SYS_LINEAR */
+#define GDT_AT 0x13000u
+#define IDT_AT 0x14000u
+#define STUBS_AT 0x15000u
+#define TSS_AT 0x16000u
+#define KERNEL_STACK_TOP 0x18000u
 #define SYSTEM_LO 0x10000u
-#define SYSTEM_HI 0x17000u
+#define SYSTEM_HI 0x18000u
 #define RAM_BYTES (4u << 20)
 #define KERNEL_CS 0x08u
 #define KERNEL_DS 0x10u
@@ -56,7 +59,8 @@ static void make_pages(struct engine *e)
 {
     enum { PRESENT = 1, WRITE = 2, USER = 4 };
     write32(e, PD_AT, PT_AT | PRESENT | WRITE | USER);
-    for (u32 at = SYSTEM_LO; at < SYSTEM_HI; at += PAGE) write32(e, PT_AT + at / PAGE * 4, at | PRESENT | WRITE);
+    write32(e, PD_AT + (SYS_LINEAR >> 22) * 4, SYS_PT_AT | PRESENT | WRITE | USER);
+    for (u32 at = SYSTEM_LO; at < SYSTEM_HI; at += PAGE) write32(e, SYS_PT_AT + at / PAGE * 4, at | PRESENT | WRITE);
     write32(e, PT_AT + CODE_BASE / PAGE * 4, CODE_BASE | PRESENT | USER);
     write32(e, PT_AT + DATA_BASE / PAGE * 4, DATA_BASE | PRESENT | WRITE | USER);
     write32(e, PT_AT + DATA_BASE / PAGE * 4 + 4, (DATA_BASE + PAGE) | PRESENT | WRITE | USER);
@@ -69,20 +73,20 @@ static void make_descriptors(struct engine *e)
     static const struct { u32 sel, lo, hi; } gdt[] = {
         {KERNEL_CS, 0x0000ffff, 0x00cf9b00}, {KERNEL_DS, 0x0000ffff, 0x00cf9300},
         {USER_CS & ~3u, 0x0000ffff, 0x00cffb00}, {USER_DS & ~3u, 0x0000ffff, 0x00cff300},
-        {TSS_SEL, TSS_AT << 16 | 0x67, 0x00008b00 | (TSS_AT & 0xff0000) >> 16},
+        {TSS_SEL, (TSS_AT & 0xffff) << 16 | 0x67, 0x00008b00 | ((SYS_LINEAR + TSS_AT) >> 16 & 0xff) | ((SYS_LINEAR + TSS_AT) & 0xff000000)},
     };
     for (unsigned i = 0; i < ARRAY_LEN(gdt); i++) {
         write32(e, GDT_AT + gdt[i].sel, gdt[i].lo);
         write32(e, GDT_AT + gdt[i].sel + 4, gdt[i].hi);
     }
     for (u32 v = 0; v < 256; v++) { /* interrupt gates; INT3 and INTO are open to CPL 3, as Linux has it */
-        u32 stub = STUBS_AT + 4 * v, dpl = v == V_BP || v == V_OF ? 3 : 0;
+        u32 stub = SYS_LINEAR + STUBS_AT + 4 * v, dpl = v == V_BP || v == V_OF ? 3 : 0;
         u8 code[4] = {0xe6, (u8)v, 0xeb, 0xfe}; /* out v, al; jmp . */
         write32(e, IDT_AT + 8 * v, KERNEL_CS << 16 | (stub & 0xffff));
         write32(e, IDT_AT + 8 * v + 4, (stub & 0xffff0000) | 0x8e00 | dpl << 13);
-        write_ram(e, stub, code, 4);
+        write_ram(e, STUBS_AT + 4 * v, code, 4);
     }
-    write32(e, TSS_AT + 4, KERNEL_STACK_TOP);
+    write32(e, TSS_AT + 4, SYS_LINEAR + KERNEL_STACK_TOP);
     write32(e, TSS_AT + 8, KERNEL_DS);
     write32(e, TSS_AT + 0x64, 0x68 << 16); /* no I/O permission map */
 }
@@ -99,9 +103,9 @@ static void make_cpu(struct engine *e)
     c->cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_PG;
     c->cr3 = PD_AT;
     c->cr4 = CR4_OSFXSR | CR4_OSXMMEXCPT;
-    c->gdtr = (struct table_reg){GDT_AT, 0x37};
-    c->idtr = (struct table_reg){IDT_AT, 0x7ff};
-    c->tr = (struct seg){.sel = TSS_SEL, .base = TSS_AT, .limit = 0x67, .attr = 0xb | SEG_P};
+    c->gdtr = (struct table_reg){SYS_LINEAR + GDT_AT, 0x37};
+    c->idtr = (struct table_reg){SYS_LINEAR + IDT_AT, 0x7ff};
+    c->tr = (struct seg){.sel = TSS_SEL, .base = SYS_LINEAR + TSS_AT, .limit = 0x67, .attr = 0xb | SEG_P};
     c->ldtr = (struct seg){.attr = SEG_UNUSABLE};
 }
 
