@@ -26,11 +26,8 @@ class Failure(Exception):
 
 
 def declared():
-    # A talk line may begin with '#', which is a root shell's prompt: only a whole-line comment in column 0 is one.
-    with open(os.path.join(HERE, 'guests.ini')) as f:
-        text = re.sub(r'(?m)^#.*\n', '', f.read())
-    guests = configparser.ConfigParser(interpolation=None, delimiters=('=',), comment_prefixes=('\0',))
-    guests.read_string(text)
+    guests = configparser.ConfigParser(interpolation=None, delimiters=('=',), comment_prefixes=('#',))
+    guests.read(os.path.join(HERE, 'guests.ini'))
     return guests
 
 
