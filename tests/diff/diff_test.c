@@ -1,6 +1,10 @@
 /* Differential tester: the same random cases on the real processor and in an engine, and everything compared.
  *
- *   diff_test --engine interp|bt [--seed N] [--count N] [--only OP] [--native PATH] [--keep-going N] [--verbose]
+ *   diff_test --engine interp|bt [--kernel] [--seed N] [--count N] [--only OP] [--native PATH] [--keep-going N] [--verbose]
+ *
+ * --kernel: the engine runs the cases at CPL 0, which the translator does quite differently, and the processor as before;
+ * instructions that privilege makes a difference to are left out. In an engine each case runs twice, the second time on what has
+ * been translated and linked in the first.
  *
  * A case that differs is run again (a wild write may have hit the native program), then shrunk: instructions are dropped as
  * long as it still differs. It is printed as bytes, disassembly, initial state and differences, and the seed and number that
@@ -29,7 +33,7 @@ struct tester {
     u64 done, skipped, failed;
     u64 by_vector[32];
     unsigned keep_going;
-    bool verbose;
+    bool kernel, verbose;
 };
 
 /* ---- Comparison ---- */
@@ -80,12 +84,12 @@ static bool ignored(const struct sequence *s, u32 at)
     return false;
 }
 
-static void compare_memory(struct report *rep, const struct sequence *s, const u8 *native, const u8 *engine)
+static void compare_memory(struct report *rep, const struct sequence *s, const u8 *native, const u8 *engine, u32 frame)
 {
     unsigned shown = 0;
     if (!memcmp(native, engine, IMAGE_BYTES)) return;
     for (u32 i = 0; i < IMAGE_BYTES; i++) {
-        if (native[i] == engine[i] || ignored(s, memory_address(i))) continue;
+        if (native[i] == engine[i] || ignored(s, memory_address(i)) || memory_address(i) - frame < FRAME_BYTES) continue;
         i &= ~15u;
         if (shown++ < 8) differ_bytes(rep, "memory", memory_address(i), native + i, engine + i, 16);
         i |= 15;
@@ -147,22 +151,23 @@ static bool compare(struct tester *t, const struct sequence *s, const struct dif
     static const char *const seg[6] = {"es", "cs", "ss", "ds", "fs", "gs"};
     struct report rep = {.out = out};
     const struct diff_state *n = &native->out, *e = &engine->out;
-    u32 flags = ~case_undefined_flags(t->decoder, k, n->eip);
+    u32 flags = ~(case_undefined_flags(t->decoder, k, n->eip) | F_TF);
     bool halfway = faulted_halfway(t->decoder, k, n);
 
     differ(&rep, "vector", n->vector, e->vector);
     differ(&rep, "eip", n->eip, e->eip);
     for (unsigned i = 0; i < 8; i++)
         if (!halfway || i == G_ESP) differ(&rep, name[i], n->gpr[i], e->gpr[i]); /* POPA */
-    for (unsigned i = 0; i < 6; i++) differ(&rep, seg[i], n->seg[i], e->seg[i]);
+    for (unsigned i = 0; i < 6 && !t->kernel; i++) differ(&rep, seg[i], n->seg[i], e->seg[i]);
     differ(&rep, "eflags", n->eflags & flags, e->eflags & flags);
     if (n->vector == e->vector && has_error_code(n->vector)) {
         u32 mask = n->vector == V_PF && n->cr2 == n->eip ? ~(u32)PF_I : ~0u;
+        if (n->vector == V_PF && t->kernel) mask &= ~(u32)PF_U;
         if (!halfway) differ(&rep, "error", n->error & mask, e->error & mask);
     }
     if (n->vector == V_PF && e->vector == V_PF && !halfway) differ(&rep, "cr2", n->cr2, e->cr2);
     compare_fx(&rep, n->fx, e->fx, !mmx_mode_open(t->decoder, k, n));
-    if (!halfway) compare_memory(&rep, s, native->memory, engine->memory);
+    if (!halfway) compare_memory(&rep, s, native->memory, engine->memory, t->kernel ? n->gpr[G_ESP] - FRAME_BYTES : 0);
     return rep.differs;
 }
 
@@ -179,9 +184,18 @@ static bool either_is_right(struct decoder *d, const struct diff_case *k, const 
     return wraps(d, k, n) || (e->vector == V_PF && e->cr2 >= 0xfffffe00);
 }
 
-/* A case that cannot be judged: it ran away, or reached for where the native program lives. */
-static bool unusable(struct decoder *d, const struct diff_case *k, const struct diff_state *n, const struct diff_state *e)
+/* At CPL 0 an exception needs the case's own stack. */
+static bool room_for_frame(u32 esp)
 {
+    u32 at = esp - FRAME_BYTES;
+    return (at >= DATA_BASE && at <= RO_BASE - FRAME_BYTES) || (at >= STACK_BASE && at <= STACK_BASE + PAGE - FRAME_BYTES);
+}
+
+/* A case that cannot be judged: it ran away, or reached for where the native program lives. */
+static bool unusable(struct tester *t, const struct diff_case *k, const struct diff_state *n, const struct diff_state *e)
+{
+    struct decoder *d = t->decoder;
+    if (t->kernel && !room_for_frame(n->gpr[G_ESP])) return true;
     if (n->vector == VECTOR_TIMEOUT || n->vector == VECTOR_CRASH) return true;
     if (n->fx[26] & 2) return true; /* MXCSR.MM, AMD's misaligned mode: the guest's FXRSTOR and LDMXCSR refuse it */
     if (either_is_right(d, k, n, e)) return true;
@@ -190,16 +204,26 @@ static bool unusable(struct decoder *d, const struct diff_case *k, const struct 
 
 /* ---- One sequence, alone ---- */
 
+/* Runs k in the engine, twice, and compares both times. Returns 1 if it differs, 0 if not, -1 if it cannot be judged. */
+static int judge(struct tester *t, const struct sequence *s, const struct diff_case *k, const struct diff_result *n, FILE *out)
+{
+    struct diff_result e;
+    for (unsigned again = 0; again < 2; again++) {
+        engine_run(t->engine, k, t->shared->images[k->image], again, &e);
+        if (unusable(t, k, &n->out, &e.out)) return -1;
+        if (compare(t, s, k, n, &e, out)) {
+            if (out && again) fprintf(out, "  (the second time)\n");
+            return 1;
+        }
+    }
+    return 0;
+}
+
 static bool differs_alone(struct tester *t, const struct sequence *s, FILE *out)
 {
-    struct diff_case *k = &t->shared->cases[0];
-    struct diff_result *n = &t->shared->results[0], e;
-
-    sequence_to_case(s, k);
+    sequence_to_case(s, &t->shared->cases[0]);
     if (native_run(t->native, 1)) return false;
-    engine_run(t->engine, k, t->shared->images[k->image], &e);
-    if (unusable(t->decoder, k, &n->out, &e.out)) return false;
-    return compare(t, s, k, n, &e, out);
+    return judge(t, s, &t->shared->cases[0], &t->shared->results[0], out) == 1;
 }
 
 static void shrink(struct tester *t, struct sequence *s)
@@ -250,6 +274,7 @@ static void fail(struct tester *t, const struct sequence *s, u64 number)
         return;
     }
     t->failed++;
+    alarm(60);
     shrink(t, &small);
     sequence_to_case(&small, &k);
     printf("FAIL %s: seed %llu case %llu\n", insn_rows[small.unit[small.n - 1].row].name, (unsigned long long)t->seed, (unsigned long long)number);
@@ -262,7 +287,7 @@ static void fail(struct tester *t, const struct sequence *s, u64 number)
 static int run(struct tester *t)
 {
     static struct sequence batch[BATCH];
-    struct diff_result *results = malloc(BATCH * sizeof(*results)), engine;
+    struct diff_result *results = malloc(BATCH * sizeof(*results));
     int err = 0;
 
     if (!results) return -1;
@@ -276,13 +301,13 @@ static int run(struct tester *t)
         memcpy(results, t->shared->results, n * sizeof(*results));
         for (unsigned i = 0; i < n && t->failed < t->keep_going; i++) {
             struct diff_case k;
+            int verdict;
             sequence_to_case(&batch[i], &k);
             alarm(20);
-            engine_run(t->engine, &k, t->shared->images[k.image], &engine);
             if (results[i].out.vector < 32) t->by_vector[results[i].out.vector]++;
-            if (unusable(t->decoder, &k, &results[i].out, &engine.out)) t->skipped++;
-            else if (compare(t, &batch[i], &k, &results[i], &engine, NULL)) fail(t, &batch[i], t->done + i);
-            t->shared->current = i;
+            verdict = judge(t, &batch[i], &k, &results[i], NULL);
+            if (verdict < 0) t->skipped++;
+            if (verdict > 0) fail(t, &batch[i], t->done + i);
         }
         t->done += n;
         if (t->verbose && t->done % (BATCH * 1000) == 0) {
@@ -314,7 +339,7 @@ static void on_alarm(int signo)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: diff_test --engine interp|bt [--seed N] [--count N] [--only OP] [--native PATH] [--keep-going N] [--verbose]\n");
+    fprintf(stderr, "usage: diff_test --engine interp|bt [--kernel] [--seed N] [--count N] [--only OP] [--native PATH] [--keep-going N] [--verbose]\n");
     return 2;
 }
 
@@ -332,7 +357,7 @@ int main(int argc, char **argv)
     static const struct option options[] = {
         {"engine", required_argument, NULL, 'e'}, {"seed", required_argument, NULL, 's'}, {"count", required_argument, NULL, 'c'},
         {"only", required_argument, NULL, 'o'}, {"native", required_argument, NULL, 'n'}, {"keep-going", required_argument, NULL, 'k'},
-        {"verbose", no_argument, NULL, 'v'}, {0},
+        {"verbose", no_argument, NULL, 'v'}, {"kernel", no_argument, NULL, 'r'}, {0},
     };
     struct tester t = {.seed = 1, .count = 5000, .keep_going = 10};
     enum rt_engine kind = RT_INTERP;
@@ -352,6 +377,7 @@ int main(int argc, char **argv)
         case 'n': native = optarg; break;
         case 'k': t.keep_going = (unsigned)strtoul(optarg, NULL, 0); break;
         case 'v': t.verbose = true; break;
+        case 'r': t.kernel = true; break;
         case 'o':
             if ((only = op_by_name(optarg)) == OP_INVALID) return usage();
             break;
@@ -366,16 +392,17 @@ int main(int argc, char **argv)
         return 2;
     }
     t.shared = native_shared(t.native);
-    if (decoder_new(&t.decoder) || !(t.gen = gen_new(t.decoder, t.seed, only))) {
+    if (decoder_new(&t.decoder) || !(t.gen = gen_new(t.decoder, t.seed, only, t.kernel))) {
         fprintf(stderr, "diff_test: nothing to generate\n");
         return 2;
     }
     gen_memory(t.gen, t.shared);
-    if ((err = engine_new(&t.engine, kind, t.shared->ro, &what))) {
+    if ((err = engine_new(&t.engine, kind, t.kernel, t.shared->ro, &what))) {
         fprintf(stderr, "diff_test: %s: %s\n", what, strerror(-err));
         return 2;
     }
     err = run(&t);
+    if (t.verbose) rt_stats_json(engine_rt(t.engine), stderr);
     if (err) fprintf(stderr, "diff_test: %s: %s\n", native, strerror(-err));
     summary(&t);
     engine_free(t.engine);

@@ -30,6 +30,7 @@ struct engine {
     struct rt *rt;
     struct cpu *cpu;
     struct bus *bus;
+    bool kernel;
     u32 vector; /* what the stubs reported */
 };
 
@@ -57,7 +58,8 @@ static u32 read32(struct engine *e, u32 at)
 
 static void make_pages(struct engine *e)
 {
-    enum { PRESENT = 1, WRITE = 2, USER = 4 };
+    enum { PRESENT = 1, WRITE = 2 };
+    const u32 USER = e->kernel ? 0 : 4;
     write32(e, PD_AT, PT_AT | PRESENT | WRITE | USER);
     write32(e, PD_AT + (SYS_LINEAR >> 22) * 4, SYS_PT_AT | PRESENT | WRITE | USER);
     for (u32 at = SYSTEM_LO; at < SYSTEM_HI; at += PAGE) write32(e, SYS_PT_AT + at / PAGE * 4, at | PRESENT | WRITE);
@@ -109,7 +111,7 @@ static void make_cpu(struct engine *e)
     c->ldtr = (struct seg){.attr = SEG_UNUSABLE};
 }
 
-int engine_new(struct engine **out, enum rt_engine kind, const u8 *ro, const char **what)
+int engine_new(struct engine **out, enum rt_engine kind, bool kernel, const u8 *ro, const char **what)
 {
     struct rt_config cfg = {.ram_size = RAM_BYTES, .engine = kind};
     struct engine *e = calloc(1, sizeof(*e));
@@ -118,6 +120,7 @@ int engine_new(struct engine **out, enum rt_engine kind, const u8 *ro, const cha
     *what = "memory";
     if (!e) return -ENOMEM;
     if ((err = rt_new(&e->rt, &cfg, what))) goto fail;
+    e->kernel = kernel;
     e->cpu = rt_cpu(e->rt);
     e->bus = rt_bus(e->rt);
     *what = "ports";
@@ -148,10 +151,10 @@ static void load_state(struct engine *e, const struct diff_state *s)
     c->eip = s->eip;
     cpu_set_eflags(c, s->eflags);
     memcpy(&c->fx, s->fx, sizeof(c->fx));
-    c->seg[S_CS] = flat(USER_CS, SEG_CODE | SEG_R | SEG_A);
-    c->seg[S_SS] = c->seg[S_DS] = c->seg[S_ES] = flat(USER_DS, SEG_W | SEG_A);
+    c->seg[S_CS] = flat(e->kernel ? KERNEL_CS : USER_CS, SEG_CODE | SEG_R | SEG_A);
+    c->seg[S_SS] = c->seg[S_DS] = c->seg[S_ES] = flat(e->kernel ? KERNEL_DS : USER_DS, SEG_W | SEG_A);
     c->seg[S_FS] = c->seg[S_GS] = (struct seg){.attr = SEG_UNUSABLE};
-    c->cpl = 3;
+    c->cpl = e->kernel ? 0 : 3;
     c->cr2 = 0;
     c->exc.valid = false;
     c->halted = 0;
@@ -160,23 +163,28 @@ static void load_state(struct engine *e, const struct diff_state *s)
     cpu_update_mode(c);
 }
 
-static void load_memory(struct engine *e, const struct diff_case *k, const u8 *image)
+static void load_code(struct engine *e, const struct diff_case *k)
 {
     u8 code[PAGE];
     memset(code, 0xcc, sizeof(code));
     memcpy(code, k->code, k->ncode);
     write_ram(e, CODE_BASE, code, PAGE);
+}
+
+static void load_data(struct engine *e, const u8 *image)
+{
     write_ram(e, DATA_BASE, image, 2 * PAGE);
     write_ram(e, STACK_BASE, image + 2 * PAGE, PAGE);
 }
 
+static bool has_error(u32 vector) { return vector == V_DF || (vector >= V_TS && vector <= V_PF) || vector == V_AC; }
+
 /* The exception frame tells what the stub's own registers no longer do. */
 static void read_frame(struct engine *e, struct diff_state *s)
 {
-    bool error = s->vector == V_DF || (s->vector >= V_TS && s->vector <= V_PF) || s->vector == V_AC;
-    u32 at = KERNEL_STACK_TOP - (error ? 24 : 20);
-    s->error = error ? read32(e, at) : 0;
-    if (error) at += 4;
+    u32 at = KERNEL_STACK_TOP - (has_error(s->vector) ? 24 : 20);
+    s->error = has_error(s->vector) ? read32(e, at) : 0;
+    if (has_error(s->vector)) at += 4;
     s->eip = read32(e, at);
     s->seg[S_CS] = (u16)read32(e, at + 4);
     s->seg[S_SS] = (u16)read32(e, at + 16);
@@ -185,12 +193,24 @@ static void read_frame(struct engine *e, struct diff_state *s)
     s->gpr[G_ESP] = read32(e, at + 12);
 }
 
-void engine_run(struct engine *e, const struct diff_case *k, const u8 *image, struct diff_result *r)
+/* On the same stack: linear is physical wherever that may be. */
+static void read_kernel_frame(struct engine *e, struct diff_state *s)
+{
+    u32 at = s->gpr[G_ESP];
+    s->error = has_error(s->vector) ? read32(e, at) : 0;
+    if (has_error(s->vector)) at += 4;
+    s->eip = read32(e, at);
+    s->eflags = read32(e, at + 8);
+    s->gpr[G_ESP] = at + 12;
+}
+
+void engine_run(struct engine *e, const struct diff_case *k, const u8 *image, bool again, struct diff_result *r)
 {
     struct diff_state *s = &r->out;
     enum rt_exit exit;
 
-    load_memory(e, k, image);
+    if (!again) load_code(e, k);
+    load_data(e, image);
     load_state(e, &k->in);
     e->vector = VECTOR_CRASH;
     exit = rt_run(e->rt);
@@ -200,7 +220,8 @@ void engine_run(struct engine *e, const struct diff_case *k, const u8 *image, st
     for (unsigned i = 0; i < S_COUNT; i++) s->seg[i] = e->cpu->seg[i].sel;
     BUG_ON(e->cpu->fpu_hot);
     memcpy(s->fx, &e->cpu->fx, sizeof(s->fx));
-    read_frame(e, s);
+    if (e->kernel) read_kernel_frame(e, s);
+    else read_frame(e, s);
     bus_dma_read(e->bus, DATA_BASE, r->memory, 2 * PAGE);
     bus_dma_read(e->bus, STACK_BASE, r->memory + 2 * PAGE, PAGE);
 }

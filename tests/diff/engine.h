@@ -5,10 +5,13 @@
 #include "tests/diff/diff.h"
 
 struct engine;
-/* Returns 0 or -errno; *what names what failed. ro: the contents of the read-only page. */
-MUST_CHECK int engine_new(struct engine **out, enum rt_engine kind, const u8 *ro, const char **what);
+/* Returns 0 or -errno; *what names what failed. ro: the contents of the read-only page. kernel: cases run at CPL 0, in supervisor
+ * pages, with the same flat segments; the exception frame is then on the case's own stack, below its ESP. */
+MUST_CHECK int engine_new(struct engine **out, enum rt_engine kind, bool kernel, const u8 *ro, const char **what);
 void engine_free(struct engine *e);
-void engine_run(struct engine *e, const struct diff_case *k, const u8 *image, struct diff_result *r);
+/* again: the code is the one of the last run; translations of it may be used. */
+void engine_run(struct engine *e, const struct diff_case *k, const u8 *image, bool again, struct diff_result *r);
 struct decoder *engine_decoder(struct engine *e);
 struct rt *engine_rt(struct engine *e);
+#define FRAME_BYTES 16u /* at most, of an exception frame on the same stack */
 #endif

@@ -17,6 +17,7 @@ struct gen {
     struct decoder *d;
     u16 rows[INSN_COUNT]; /* what may be generated */
     unsigned nrows;
+    bool kernel;
     /* While a sequence is made: */
     u32 value[8];
     u8 known;        /* bit per register: value[] holds at this point */
@@ -50,14 +51,21 @@ static u32 safe_selector(struct rng *r)
     return sel[rng_below(r, ARRAY_LEN(sel))];
 }
 
-struct gen *gen_new(struct decoder *d, u64 seed, unsigned only)
+static bool row_allowed_in_kernel(const struct insn_row *row)
+{
+    if (row->op == OP_PUSHF || row->op == OP_POPF || row->op == OP_INT3) return true;
+    return !(row->attr & (A_PRIV | A_IOPL)) && row->cls != CLS_seg && row->cls != CLS_sys && row->cls != CLS_io;
+}
+
+struct gen *gen_new(struct decoder *d, u64 seed, unsigned only, bool kernel)
 {
     struct gen *g = calloc(1, sizeof(*g));
     if (!g) return NULL;
     rng_seed(&g->rng, seed);
     g->d = d;
+    g->kernel = kernel;
     for (unsigned id = INSN_INVALID + 1; id < INSN_COUNT; id++)
-        if (row_allowed(&insn_rows[id]) && (only == OP_INVALID || insn_rows[id].op == only)) g->rows[g->nrows++] = (u16)id;
+        if (row_allowed(&insn_rows[id]) && (!kernel || row_allowed_in_kernel(&insn_rows[id])) && (only == OP_INVALID || insn_rows[id].op == only)) g->rows[g->nrows++] = (u16)id;
     if (g->nrows) return g;
     free(g);
     return NULL;
@@ -621,10 +629,12 @@ static bool takes_selector(const struct insn_row *row)
            row->op == OP_VERW;
 }
 
-/* PUSH imm; POPF: never TF, RF, VM or AC, which stop the native side or are not ours to set. */
+/* PUSH imm; POPF. TF now and then: a debug trap after the next instruction. Never AC: Linux has CR0.AM set, the engine has not. */
 static void make_popf(struct gen *g)
 {
     u32 f = rng_u32(&g->rng) & (F_ARITH | F_DF | F_IF | F_IOPL | F_ID | 0x8028 /* reserved */);
+    if (g->kernel) f = (f & ~(u32)F_IOPL) | F_IF; /* would take effect there */
+    if (rng_percent(&g->rng, 10)) f |= F_TF;
     u8 bytes[7] = {0x68, (u8)f, (u8)(f >> 8), (u8)(f >> 16), 0, 0x9d, 0};
     bool op16 = rng_percent(&g->rng, 15);
     if (op16) {
