@@ -290,32 +290,32 @@ void pit_oneshot(u32 ticks)
 u64 tsc_hz(void)
 {
     static u64 hz;
-    enum { TICKS = 59659, TRIES = 10 };              /* 50 ms */
+    enum { TICKS = 59659, TRIES = 40 };              /* 50 ms */
     u64 least_doubt = ~0ull;
 
     if (hz)
         return hz;
     /* The host may be busy just when a port is written or read: the measurement with the least doubt is taken. */
     for (int i = 0; i < TRIES && (i == 0 || least_doubt > hz / 50000); i++) {
-        u64 before, start, last_low, end;
+        u64 before, start, low_began, read_began, end;
+        bool out;
 
         outb(0x61, (inb(0x61) & 0xfc) | 1);          /* gate on, speaker off */
         outb(0x43, 0xb0);                            /* channel 2, both bytes, mode 0 */
         outb(0x42, TICKS & 0xff);
         before = rdtsc();
         outb(0x42, TICKS >> 8);
-        start = end = rdtsc();
-        do {
-            last_low = end;
-            u8 out = inb(0x61) & 0x20;
+        start = end = read_began = rdtsc();
+        do {                                         /* OUT rose after the last read of a low one had begun */
+            low_began = read_began;
+            read_began = end;
+            out = inb(0x61) & 0x20;
             end = rdtsc();
-            if (out)
-                break;
-        } while (true);
-        u64 doubt = start - before + (end - last_low);
+        } while (!out);
+        u64 doubt = start - before + (end - low_began);
         if (doubt < least_doubt) {
             least_doubt = doubt;
-            hz = ((last_low + end) / 2 - (before + start) / 2) * PIT_HZ / TICKS;
+            hz = ((low_began + end) / 2 - (before + start) / 2) * PIT_HZ / TICKS;
         }
     }
     return hz;
