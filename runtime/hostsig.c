@@ -66,7 +66,10 @@ static void hand_over(int sig, siginfo_t *si, void *ctx)
     const struct sigaction *sa = &previous[sig];
     if (sa->sa_flags & SA_SIGINFO && sa->sa_sigaction) sa->sa_sigaction(sig, si, ctx);
     else if (sa->sa_handler != SIG_DFL && sa->sa_handler != SIG_IGN) sa->sa_handler(sig);
-    else sigaction(sig, sa, NULL); /* returning repeats the fault, with the default action */
+    else {
+        sigaction(sig, sa, NULL); /* returning repeats the fault, with the default action */
+        if (si->si_code <= 0) raise(sig); /* what somebody sent does not repeat itself */
+    }
 }
 
 static void on_fault(int sig, siginfo_t *si, void *ctx)
@@ -74,7 +77,8 @@ static void on_fault(int sig, siginfo_t *si, void *ctx)
     greg_t *r = ((ucontext_t *)ctx)->uc_mcontext.gregs;
     u64 pc = (u64)r[REG_RIP];
     struct xl_point at;
-    if (!self.cpu || !self.xl || !xl_recover(self.xl, pc, &at)) {
+    /* A code of 0 or less: sent by a process, so no fault of the guest's, wherever it happened to interrupt us. */
+    if (si->si_code <= 0 || !self.cpu || !self.xl || !xl_recover(self.xl, pc, &at)) {
         hand_over(sig, si, ctx);
         return;
     }
