@@ -316,6 +316,9 @@ int far_iret(struct cpu *c, unsigned opsize)
     if (unlikely(r)) return r;
     cpu_set_eflags(c, (before & ~may) | (frame[2] & may));
     mode_refresh(c); /* TF, AC */
+    /* RF holds off instruction breakpoints for one instruction. With none armed it has nothing to do; and translated code,
+     * which runs only then, does not take it back. */
+    if (likely(!(c->mode & MK_SLOW))) c->eflags_sys &= ~(u32)F_RF;
     return 0;
 }
 

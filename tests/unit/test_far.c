@@ -220,6 +220,18 @@ START_TEST(iret_changes_only_the_flags_that_privilege_allows)
 }
 END_TEST
 
+START_TEST(rf_outlives_iret_only_while_a_breakpoint_is_armed)
+{
+    for (u32 armed = 0; armed < 2; armed++) {
+        fix_ring(0);
+        ASSERT_RAISED(cpu_write_dr(cpu, 7, armed), 0);
+        push32(F_RF), push32(CS0), push32(TARGET);
+        ASSERT_RAISED(far_iret(cpu, 4), 0);
+        ck_assert_uint_eq(cpu->eflags_sys, armed ? F_RF : 0);
+    }
+}
+END_TEST
+
 START_TEST(iret_of_16_bits_leaves_the_upper_flags)
 {
     cpu_set_eflags(cpu, F_ID | F_AC);
@@ -618,6 +630,7 @@ int main(void)
     tcase_add_test(t, a_call_gate_of_16_bits_pushes_words);
     tcase_add_test(t, a_call_gate_refuses);
     tcase_add_test(t, iret_changes_only_the_flags_that_privilege_allows);
+    tcase_add_test(t, rf_outlives_iret_only_while_a_breakpoint_is_armed);
     tcase_add_test(t, iret_of_16_bits_leaves_the_upper_flags);
     tcase_add_test(t, iret_to_the_outer_ring);
     tcase_add_test(t, iret_to_a_16_bit_stack_keeps_the_upper_half_of_esp);
