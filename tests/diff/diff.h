@@ -6,13 +6,15 @@
 #define TESTS_DIFF_DIFF_H
 #include <stdint.h>
 
+#define PAGE 4096u
+
 /* The address space of a case. Pages not named here are not present. */
 #define CODE_BASE 0x00100000u  /* one page, read-only; what the code does not fill holds INT3 */
-#define DATA_BASE 0x00200000u  /* two pages, writable, and behind them one read-only */
-#define RO_BASE 0x00202000u
+#define DATA_BASE 0x00200000u  /* writable, and behind it one read-only page; long enough for runtime/window.c to map it as a run */
+#define DATA_BYTES (16 * PAGE)
+#define RO_BASE (DATA_BASE + DATA_BYTES)
 #define STACK_BASE 0x00300000u /* one page, writable */
-#define PAGE 4096u
-#define IMAGE_BYTES (3 * PAGE) /* data, data, stack: what a case may change */
+#define IMAGE_BYTES (DATA_BYTES + PAGE) /* data, stack: what a case may change */
 #define CODE_MAX 512u
 
 /* Where the native program itself lives: an engine that faults here would have found memory there. */

@@ -75,7 +75,7 @@ static void compare_fx(struct report *rep, const u8 *native, const u8 *engine, b
     for (unsigned i = 0; i < 8; i++) differ_bytes(rep, "xmm", i, native + 160 + 16 * i, engine + 160 + 16 * i, 16);
 }
 
-static u32 memory_address(u32 offset) { return offset < 2 * PAGE ? DATA_BASE + offset : STACK_BASE + offset - 2 * PAGE; }
+static u32 memory_address(u32 offset) { return offset < DATA_BYTES ? DATA_BASE + offset : STACK_BASE + offset - DATA_BYTES; }
 
 static bool ignored(const struct sequence *s, u32 at)
 {

@@ -64,8 +64,7 @@ static void make_pages(struct engine *e)
     write32(e, PD_AT + (SYS_LINEAR >> 22) * 4, SYS_PT_AT | PRESENT | WRITE | USER);
     for (u32 at = SYSTEM_LO; at < SYSTEM_HI; at += PAGE) write32(e, SYS_PT_AT + at / PAGE * 4, at | PRESENT | WRITE);
     write32(e, PT_AT + CODE_BASE / PAGE * 4, CODE_BASE | PRESENT | USER);
-    write32(e, PT_AT + DATA_BASE / PAGE * 4, DATA_BASE | PRESENT | WRITE | USER);
-    write32(e, PT_AT + DATA_BASE / PAGE * 4 + 4, (DATA_BASE + PAGE) | PRESENT | WRITE | USER);
+    for (u32 at = DATA_BASE; at < RO_BASE; at += PAGE) write32(e, PT_AT + at / PAGE * 4, at | PRESENT | WRITE | USER);
     write32(e, PT_AT + RO_BASE / PAGE * 4, RO_BASE | PRESENT | USER);
     write32(e, PT_AT + STACK_BASE / PAGE * 4, STACK_BASE | PRESENT | WRITE | USER);
 }
@@ -173,8 +172,8 @@ static void load_code(struct engine *e, const struct diff_case *k)
 
 static void load_data(struct engine *e, const u8 *image)
 {
-    write_ram(e, DATA_BASE, image, 2 * PAGE);
-    write_ram(e, STACK_BASE, image + 2 * PAGE, PAGE);
+    write_ram(e, DATA_BASE, image, DATA_BYTES);
+    write_ram(e, STACK_BASE, image + DATA_BYTES, PAGE);
 }
 
 static bool has_error(u32 vector) { return vector == V_DF || (vector >= V_TS && vector <= V_PF) || vector == V_AC; }
@@ -222,6 +221,6 @@ void engine_run(struct engine *e, const struct diff_case *k, const u8 *image, bo
     memcpy(s->fx, &e->cpu->fx, sizeof(s->fx));
     if (e->kernel) read_kernel_frame(e, s);
     else read_frame(e, s);
-    bus_dma_read(e->bus, DATA_BASE, r->memory, 2 * PAGE);
-    bus_dma_read(e->bus, STACK_BASE, r->memory + 2 * PAGE, PAGE);
+    bus_dma_read(e->bus, DATA_BASE, r->memory, DATA_BYTES);
+    bus_dma_read(e->bus, STACK_BASE, r->memory + DATA_BYTES, PAGE);
 }

@@ -84,7 +84,7 @@ static u32 random_value(struct rng *r)
     case 2: return 1u << rng_below(r, 32);
     case 3: return rng_below(r, 40);
     case 4: return (u32)-(s32)rng_below(r, 300);
-    case 5: return DATA_BASE + rng_below(r, 2 * PAGE);
+    case 5: return DATA_BASE + rng_below(r, DATA_BYTES);
     default: return rng_u32(r);
     }
 }
@@ -198,7 +198,7 @@ static void image(struct rng *r, u8 *m)
     memcpy(m + (FSAVE_AT - DATA_BASE), env, sizeof(env));
     for (unsigned i = 0; i < 8; i++) extended_bytes(r, m + (FSAVE_AT - DATA_BASE) + 28 + 10 * i);
     memcpy(m + (MXCSR_AT - DATA_BASE), &mxcsr, 4);
-    for (unsigned i = 2 * PAGE; i < IMAGE_BYTES; i += 16) { /* a stack that returns into the code page */
+    for (unsigned i = DATA_BYTES; i < IMAGE_BYTES; i += 16) { /* a stack that returns into the code page */
         u32 ret = CODE_BASE + rng_below(r, CODE_MAX);
         memcpy(m + i, &ret, 4);
     }
@@ -251,14 +251,14 @@ static unsigned pick_register(struct gen *g, u8 avoid)
 static u32 pick_target(struct gen *g, unsigned size, bool align16)
 {
     struct rng *r = &g->rng;
-    u32 page2 = DATA_BASE + PAGE;
-    unsigned room = size < 2 * PAGE ? 2 * PAGE - size : 0;
+    u32 inside = DATA_BASE + PAGE * (1 + rng_below(r, DATA_BYTES / PAGE - 1)); /* a page boundary with data on both sides */
+    unsigned room = DATA_BYTES - size;
     unsigned w = rng_below(r, 100);
 
     if (size >= 512) align16 = true;
     if (w < 45 || (align16 && w < 86)) return DATA_BASE + (rng_below(r, room) & ~15u);
     if (w < 70) return DATA_BASE + rng_below(r, room);
-    if (w < 80) return page2 - rng_below(r, size + 1);
+    if (w < 80) return inside - rng_below(r, size + 1);
     if (w < 84) return RO_BASE - rng_below(r, size + 1);
     if (w < 88) return RO_BASE + (rng_below(r, PAGE - 16) & (align16 ? ~15u : ~0u));
     if (w < 91) return DATA_BASE - rng_below(r, size + 1);
@@ -430,7 +430,7 @@ static void prepare(struct gen *g, const struct insn_row *row, bool rep, struct 
     switch (row->op) {
     case OP_XLAT: if (rng_percent(r, 90)) put_mov_imm(g, G_EBX, pick_target(g, 256, false)); break;
     case OP_MASKMOVQ: case OP_MASKMOVDQU: /* never a fault: processors may raise one for bytes that the mask leaves out */
-        put_mov_imm(g, G_EDI, DATA_BASE + rng_below(r, 2 * PAGE - 16));
+        put_mov_imm(g, G_EDI, DATA_BASE + rng_below(r, DATA_BYTES - 16));
         break;
     case OP_LEAVE: if (rng_percent(r, 80)) put_mov_imm(g, G_EBP, STACK_BASE + 64 + rng_below(r, PAGE - 80)); break;
     case OP_ENTER: if (rng_percent(r, 80)) put_mov_imm(g, G_EBP, STACK_BASE + 256 + rng_below(r, PAGE - 300)); break;

@@ -174,14 +174,14 @@ static void run_one(u32 i)
     const u8 *image = shared->images[k->image % IMAGES];
 
     shared->current = i;
-    copy((void *)DATA_BASE, image, 2 * PAGE);
-    copy((void *)STACK_BASE, image + 2 * PAGE, PAGE);
+    copy((void *)DATA_BASE, image, DATA_BYTES);
+    copy((void *)STACK_BASE, image + DATA_BYTES, PAGE);
     fill(shared->code, 0xcc, PAGE);
     copy(shared->code, k->code, k->ncode);
     running = 1;
     run_case(&k->in);
-    copy(r->memory, (void *)DATA_BASE, 2 * PAGE);
-    copy(r->memory + 2 * PAGE, (void *)STACK_BASE, PAGE);
+    copy(r->memory, (void *)DATA_BASE, DATA_BYTES);
+    copy(r->memory + DATA_BYTES, (void *)STACK_BASE, PAGE);
 }
 
 __attribute__((used)) static void child_main(void)
@@ -192,7 +192,7 @@ __attribute__((used)) static void child_main(void)
 
     unmap_the_rest();
     if ((u32)sys6(NR_mmap2, CODE_BASE, PAGE, P_READ | P_EXEC, M_SHARED | M_FIXED | M_POPULATE, 3, CODE_PAGE_INDEX) != CODE_BASE) die(16);
-    map(DATA_BASE, 2 * PAGE, P_READ | P_WRITE);
+    map(DATA_BASE, DATA_BYTES, P_READ | P_WRITE);
     map(STACK_BASE, PAGE, P_READ | P_WRITE);
     map(RO_BASE, PAGE, P_READ | P_WRITE);
     copy((void *)RO_BASE, shared->ro, PAGE);
