@@ -267,15 +267,14 @@ static inline int run_block(struct interp *ip, struct cpu *c, const struct ibloc
     return st;
 }
 
-/* Instruction breakpoints (SDM vol. 3, 17.2): a fault, before the instruction. Returns bits of DR6. */
+/* Instruction breakpoints (SDM vol. 3, 17.2): a fault, before the instruction. Returns bits of DR6. The one fault whose image
+ * of EFLAGS does not have RF set (17.3.1.1): setting it is up to the handler. */
 static u32 instruction_breakpoints(struct cpu *c, laddr la)
 {
     u32 dr7 = c->dr[7], hits = 0;
     for (unsigned i = 0; i < 4; i++)
         if ((dr7 >> 2 * i & 3) && !(dr7 >> (16 + 4 * i) & 15) && c->dr[i] == la) hits |= 1u << i;
-    if (!hits || (c->eflags_sys & F_RF)) return 0;
-    c->eflags_sys |= F_RF; /* in the image that is pushed, so that the handler can return to the instruction */
-    return hits;
+    return c->eflags_sys & F_RF ? 0 : hits;
 }
 
 static bool is_soft_int(const struct insn *in)
@@ -304,6 +303,7 @@ static int step(struct interp *ip)
     if (!(c->mode & MK_CSFLAT) && !block_within_limit(c, b, 1)) return ST_FAULT;
     const struct insn in = b->recs[0].in; /* a copy: the block may be overwritten by what it does */
     ip->watch_hits = 0;
+    ip->last_op = in.op;
     c->intr_shadow = 0;
     int st = run_block(ip, c, b, 1, &done);
     if (st == ST_FAULT) {
@@ -318,6 +318,8 @@ static int step(struct interp *ip)
     c->halted = 0;
     return exc_raise_db(c, ip->watch_hits | (tf ? DR6_BS : 0));
 }
+
+u16 interp_last_op(const struct interp *ip) { return ip->last_op; }
 
 int interp_one(struct interp *ip)
 {

@@ -307,7 +307,10 @@ HANDLER(do_mov_cr)
 }
 HANDLER(do_mov_dr)
 {
-    if (c->dr[7] & DR7_GD) return exc_raise_db(c, DR6_BD);
+    if (c->dr[7] & DR7_GD) {
+        c->eflags_sys |= F_RF; /* a fault: in the image that is pushed */
+        return exc_raise_db(c, DR6_BD);
+    }
     if (in->op == OP_MOV_TO_DR) return cpu_write_dr(c, in->opnd[0].reg, c->gpr[in->opnd[1].reg]);
     return cpu_read_dr(c, in->opnd[1].reg, &c->gpr[in->opnd[0].reg]);
 }
