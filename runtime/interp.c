@@ -295,7 +295,7 @@ static int step(struct interp *ip)
     unsigned done;
     bool shadow = c->intr_shadow, tf = c->eflags_sys & F_TF, rf = c->eflags_sys & F_RF;
     u32 state = interp_state(c);
-    if (state != ip->state) state_update(ip, state);
+    if (state != ip->state || (state & MK_SLOW)) state_update(ip, state); /* with TF set the mode does not tell of DR7 */
     u32 hits = ip->single ? instruction_breakpoints(c, c->eip + c->seg[S_CS].base) : 0;
     if (hits) return exc_raise_db(c, hits);
     const struct iblock *b = block_here(ip, &one);
@@ -312,7 +312,8 @@ static int step(struct interp *ip)
     }
     if (st == ST_AGAIN) c->intr_shadow = shadow;
     else if (rf && !loads_rf(&in)) c->eflags_sys &= ~(u32)F_RF;
-    bool ss_shadow = c->intr_shadow && in.op != OP_STI; /* MOV SS, POP SS: traps wait as interrupts do */
+    /* MOV SS and POP SS hold off traps too. NOT-HW: a data breakpoint that their operand meets is forgotten, not kept. */
+    bool ss_shadow = c->intr_shadow && in.op != OP_STI;
     if (is_soft_int(&in) && st == ST_JUMP) tf = false;  /* entering the handler has cleared TF */
     if (likely(!tf && !ip->watch_hits) || ss_shadow) return st;
     c->halted = 0;

@@ -163,6 +163,20 @@ START_TEST(a_data_breakpoint_traps_behind_the_access)
 }
 END_TEST
 
+START_TEST(breakpoints_that_are_armed_while_stepping_are_seen)
+{
+    PROGRAM(0x0f, 0x23, 0xf8, 0xa3, 0, 0, 8, 0); /* mov db7, eax; mov [DATA], eax */
+    cpu->dr[0] = DATA;
+    cpu->gpr[G_EAX] = 0x400 | 1 | 1u << 16;
+    cpu->eflags_sys |= F_TF;
+    cpu_update_mode(cpu);
+    ASSERT_EXC(EXC(V_DB, 0));
+    cpu->dr[6] = 0;
+    ASSERT_EXC(EXC(V_DB, 0));
+    ck_assert_uint_eq(cpu->dr[6] & (DR6_BS | 15), DR6_BS | DR6_B0);
+}
+END_TEST
+
 /* ---- decoded code and memory ---- */
 
 START_TEST(a_program_that_changes_its_next_instruction_runs_the_new_one)
@@ -709,6 +723,7 @@ int main(void)
     tcase_add_test(t, tf_traps_behind_each_iteration_of_rep);
     tcase_add_test(t, an_instruction_breakpoint_faults_before_and_rf_lets_it_pass);
     tcase_add_test(t, a_data_breakpoint_traps_behind_the_access);
+    tcase_add_test(t, breakpoints_that_are_armed_while_stepping_are_seen);
     tcase_add_test(t, a_program_that_changes_its_next_instruction_runs_the_new_one);
     tcase_add_test(t, a_string_store_over_itself_runs_the_new_code);
     tcase_add_test(t, dma_over_decoded_code_is_noticed);
