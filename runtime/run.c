@@ -53,7 +53,7 @@ static int make_engines(struct rt *rt, const char **what)
     if ((err = interp_new(&rt->interp, rt->cpu, rt->dec))) return err;
     if (rt->cfg.engine == RT_INTERP) return 0;
     *what = "windows";
-    if (host_has_fsgsbase() && (err = windows_new(&rt->windows, rt->cpu))) return err;
+    if (!rt->cfg.no_windows && host_has_fsgsbase() && (err = windows_new(&rt->windows, rt->cpu))) return err;
     *what = "code cache";
     struct xl_config cfg = { .cache_bytes = rt->cfg.code_cache_size ? rt->cfg.code_cache_size : DEFAULT_CACHE_BYTES,
                              .disabled = rt->cfg.disabled_classes, .window = rt->windows != NULL, .features = rt->cpu->model->features,

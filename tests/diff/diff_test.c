@@ -1,10 +1,11 @@
 /* Differential tester: the same random cases on the real processor and in an engine, and everything compared.
  *
- *   diff_test --engine interp|bt [--kernel] [--seed N] [--count N] [--only OP] [--native PATH] [--keep-going N] [--verbose]
+ *   diff_test --engine interp|bt [--kernel] [--no-windows] [--seed N] [--count N] [--only OP] [--native PATH]
+ *             [--keep-going N] [--verbose]
  *
  * --kernel: the engine runs the cases at CPL 0, which the translator does quite differently, and the processor as before;
  * instructions that privilege makes a difference to are left out. In an engine each case runs twice, the second time on what has
- * been translated and linked in the first.
+ * been translated and linked in the first. --no-windows: the translator uses the soft TLB for all memory.
  *
  * A case that differs is run again (a wild write may have hit the native program), then shrunk: instructions are dropped as
  * long as it still differs. It is printed as bytes, disassembly, initial state and differences, and the seed and number that
@@ -343,7 +344,7 @@ static void on_alarm(int signo)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: diff_test --engine interp|bt [--kernel] [--seed N] [--count N] [--only OP] [--native PATH] [--keep-going N] [--verbose]\n");
+    fprintf(stderr, "usage: diff_test --engine interp|bt [--kernel] [--no-windows] [--seed N] [--count N] [--only OP] [--native PATH] [--keep-going N] [--verbose]\n");
     return 2;
 }
 
@@ -361,19 +362,19 @@ int main(int argc, char **argv)
     static const struct option options[] = {
         {"engine", required_argument, NULL, 'e'}, {"seed", required_argument, NULL, 's'}, {"count", required_argument, NULL, 'c'},
         {"only", required_argument, NULL, 'o'}, {"native", required_argument, NULL, 'n'}, {"keep-going", required_argument, NULL, 'k'},
-        {"verbose", no_argument, NULL, 'v'}, {"kernel", no_argument, NULL, 'r'}, {0},
+        {"verbose", no_argument, NULL, 'v'}, {"kernel", no_argument, NULL, 'r'}, {"no-windows", no_argument, NULL, 'w'}, {0},
     };
     struct tester t = {.seed = 1, .count = 5000, .keep_going = 10};
-    enum rt_engine kind = RT_INTERP;
     const char *native = NATIVE_CHILD, *what = "";
     unsigned only = OP_INVALID;
+    struct engine_config cfg = {0};
     bool have_engine = false;
     int opt, err;
 
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) switch (opt) {
         case 'e':
             if (strcmp(optarg, "interp") && strcmp(optarg, "bt")) return usage();
-            kind = !strcmp(optarg, "bt") ? RT_BT : RT_INTERP;
+            cfg.kind = !strcmp(optarg, "bt") ? RT_BT : RT_INTERP;
             have_engine = true;
             break;
         case 's': t.seed = strtoull(optarg, NULL, 0); break;
@@ -381,7 +382,8 @@ int main(int argc, char **argv)
         case 'n': native = optarg; break;
         case 'k': t.keep_going = (unsigned)strtoul(optarg, NULL, 0); break;
         case 'v': t.verbose = true; break;
-        case 'r': t.kernel = true; break;
+        case 'r': t.kernel = cfg.kernel = true; break;
+        case 'w': cfg.no_windows = true; break;
         case 'o':
             if ((only = op_by_name(optarg)) == OP_INVALID) return usage();
             break;
@@ -401,7 +403,8 @@ int main(int argc, char **argv)
         return 2;
     }
     gen_memory(t.gen, t.shared);
-    if ((err = engine_new(&t.engine, kind, t.kernel, t.shared->ro, &what))) {
+    cfg.ro = t.shared->ro;
+    if ((err = engine_new(&t.engine, &cfg, &what))) {
         fprintf(stderr, "diff_test: %s: %s\n", what, strerror(-err));
         return 2;
     }

@@ -21,7 +21,9 @@
 #define KERNEL_STACK_TOP 0x18000u
 #define SYSTEM_LO 0x10000u
 #define SYSTEM_HI 0x18000u
-#define RAM_BYTES (4u << 20)
+#define RAM_BYTES (8u << 20)
+#define CODE_PAGES 256u        /* physical pages that CODE_BASE maps in turn, the last MiB of RAM: what the translator learns about
+                                * an instruction of one case should not decide how the next one is translated */
 #define KERNEL_CS 0x08u
 #define KERNEL_DS 0x10u
 #define TSS_SEL 0x30u
@@ -31,6 +33,7 @@ struct engine {
     struct cpu *cpu;
     struct bus *bus;
     bool kernel;
+    u32 cases;
     u32 vector; /* what the stubs reported */
 };
 
@@ -56,17 +59,17 @@ static u32 read32(struct engine *e, u32 at)
     return val;
 }
 
+enum { PRESENT = 1, WRITE = 2, USER = 4 };
+
 static void make_pages(struct engine *e)
 {
-    enum { PRESENT = 1, WRITE = 2 };
-    const u32 USER = e->kernel ? 0 : 4;
-    write32(e, PD_AT, PT_AT | PRESENT | WRITE | USER);
-    write32(e, PD_AT + (SYS_LINEAR >> 22) * 4, SYS_PT_AT | PRESENT | WRITE | USER);
+    const u32 user = e->kernel ? 0 : USER;
+    write32(e, PD_AT, PT_AT | PRESENT | WRITE | user);
+    write32(e, PD_AT + (SYS_LINEAR >> 22) * 4, SYS_PT_AT | PRESENT | WRITE | user);
     for (u32 at = SYSTEM_LO; at < SYSTEM_HI; at += PAGE) write32(e, SYS_PT_AT + at / PAGE * 4, at | PRESENT | WRITE);
-    write32(e, PT_AT + CODE_BASE / PAGE * 4, CODE_BASE | PRESENT | USER);
-    for (u32 at = DATA_BASE; at < RO_BASE; at += PAGE) write32(e, PT_AT + at / PAGE * 4, at | PRESENT | WRITE | USER);
-    write32(e, PT_AT + RO_BASE / PAGE * 4, RO_BASE | PRESENT | USER);
-    write32(e, PT_AT + STACK_BASE / PAGE * 4, STACK_BASE | PRESENT | WRITE | USER);
+    for (u32 at = DATA_BASE; at < RO_BASE; at += PAGE) write32(e, PT_AT + at / PAGE * 4, at | PRESENT | WRITE | user);
+    write32(e, PT_AT + RO_BASE / PAGE * 4, RO_BASE | PRESENT | user);
+    write32(e, PT_AT + STACK_BASE / PAGE * 4, STACK_BASE | PRESENT | WRITE | user);
 }
 
 static void make_descriptors(struct engine *e)
@@ -110,16 +113,16 @@ static void make_cpu(struct engine *e)
     c->ldtr = (struct seg){.attr = SEG_UNUSABLE};
 }
 
-int engine_new(struct engine **out, enum rt_engine kind, bool kernel, const u8 *ro, const char **what)
+int engine_new(struct engine **out, const struct engine_config *config, const char **what)
 {
-    struct rt_config cfg = {.ram_size = RAM_BYTES, .engine = kind};
+    struct rt_config cfg = {.ram_size = RAM_BYTES, .engine = config->kind, .no_windows = config->no_windows};
     struct engine *e = calloc(1, sizeof(*e));
     int err;
 
     *what = "memory";
     if (!e) return -ENOMEM;
     if ((err = rt_new(&e->rt, &cfg, what))) goto fail;
-    e->kernel = kernel;
+    e->kernel = config->kernel;
     e->cpu = rt_cpu(e->rt);
     e->bus = rt_bus(e->rt);
     *what = "ports";
@@ -127,7 +130,7 @@ int engine_new(struct engine **out, enum rt_engine kind, bool kernel, const u8 *
     make_pages(e);
     make_descriptors(e);
     make_cpu(e);
-    write_ram(e, RO_BASE, ro, PAGE);
+    write_ram(e, RO_BASE, config->ro, PAGE);
     rt_update(e->rt);
     *out = e;
     return 0;
@@ -162,12 +165,17 @@ static void load_state(struct engine *e, const struct diff_state *s)
     cpu_update_mode(c);
 }
 
+/* The next physical page for CODE_BASE, and a CR3 write for the TLB to know of it. */
 static void load_code(struct engine *e, const struct diff_case *k)
 {
+    u32 pa = RAM_BYTES - PAGE * (1 + e->cases++ % CODE_PAGES);
     u8 code[PAGE];
+
     memset(code, 0xcc, sizeof(code));
     memcpy(code, k->code, k->ncode);
-    write_ram(e, CODE_BASE, code, PAGE);
+    write_ram(e, pa, code, PAGE);
+    write32(e, PT_AT + CODE_BASE / PAGE * 4, pa | PRESENT | (e->kernel ? 0 : USER));
+    BUG_ON(cpu_write_cr(e->cpu, 3, PD_AT));
 }
 
 static void load_data(struct engine *e, const u8 *image)

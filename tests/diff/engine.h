@@ -5,9 +5,15 @@
 #include "tests/diff/diff.h"
 
 struct engine;
-/* Returns 0 or -errno; *what names what failed. ro: the contents of the read-only page. kernel: cases run at CPL 0, in supervisor
- * pages, with the same flat segments; the exception frame is then on the case's own stack, below its ESP. */
-MUST_CHECK int engine_new(struct engine **out, enum rt_engine kind, bool kernel, const u8 *ro, const char **what);
+struct engine_config {
+    enum rt_engine kind;
+    bool kernel;     /* cases run at CPL 0, in supervisor pages, with the same flat segments; the exception frame is then on the
+                      * case's own stack, below its ESP */
+    bool no_windows; /* rt_config */
+    const u8 *ro;    /* the contents of the read-only page */
+};
+/* Returns 0 or -errno; *what names what failed. */
+MUST_CHECK int engine_new(struct engine **out, const struct engine_config *cfg, const char **what);
 void engine_free(struct engine *e);
 /* again: the code is the one of the last run; translations of it may be used. */
 void engine_run(struct engine *e, const struct diff_case *k, const u8 *image, bool again, struct diff_result *r);
