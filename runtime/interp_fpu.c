@@ -397,6 +397,8 @@ HANDLER(do_mxcsr)
 static int masked_store(struct interp *ip, struct cpu *c, const struct insn *in, const u8 *data, const u8 *mask, unsigned n)
 {
     u32 width = in->addrsize == 4 ? ~0u : 0xffffu;
+    laddr la;
+    if (seg_to_linear(c, in->seg, c->gpr[G_EDI] & width, n, ACC_W, &la)) return ST_FAULT; /* even if nothing is selected */
     for (unsigned i = 0; i < n; i++)
         if (mask[i] & 0x80 && interp_probe_write(ip, in->seg, (c->gpr[G_EDI] + i) & width, 1)) return ST_FAULT;
     for (unsigned i = 0; i < n; i++)
