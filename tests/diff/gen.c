@@ -15,8 +15,9 @@
 struct gen {
     struct rng rng;
     struct decoder *d;
-    u16 rows[INSN_COUNT]; /* what may be generated */
-    unsigned nrows;
+    u16 rows[INSN_COUNT]; /* what may be generated, integer instructions first */
+    unsigned nrows, ninteger;
+    unsigned choice;      /* how many of them the present sequence draws from */
     bool kernel;
     /* While a sequence is made: */
     u32 value[8];
@@ -57,6 +58,12 @@ static bool row_allowed_in_kernel(const struct insn_row *row)
     return !(row->attr & (A_PRIV | A_IOPL)) && row->cls != CLS_seg && row->cls != CLS_sys && row->cls != CLS_io;
 }
 
+/* Half of all rows are MMX and SSE: sequences without them have the flags, and what the translator does about them, to themselves. */
+static bool row_is_integer(const struct insn_row *row)
+{
+    return row->cls == CLS_int || row->cls == CLS_bcd || row->cls == CLS_ctl || row->cls == CLS_stack || row->cls == CLS_flag;
+}
+
 struct gen *gen_new(struct decoder *d, u64 seed, unsigned only, bool kernel)
 {
     struct gen *g = calloc(1, sizeof(*g));
@@ -64,8 +71,14 @@ struct gen *gen_new(struct decoder *d, u64 seed, unsigned only, bool kernel)
     rng_seed(&g->rng, seed);
     g->d = d;
     g->kernel = kernel;
-    for (unsigned id = INSN_INVALID + 1; id < INSN_COUNT; id++)
-        if (row_allowed(&insn_rows[id]) && (!kernel || row_allowed_in_kernel(&insn_rows[id])) && (only == OP_INVALID || insn_rows[id].op == only)) g->rows[g->nrows++] = (u16)id;
+    for (int integer = 1; integer >= 0; integer--) {
+        for (unsigned id = INSN_INVALID + 1; id < INSN_COUNT; id++) {
+            const struct insn_row *row = &insn_rows[id];
+            bool allowed = row_allowed(row) && (!kernel || row_allowed_in_kernel(row)) && (only == OP_INVALID || row->op == only);
+            if (allowed && row_is_integer(row) == integer) g->rows[g->nrows++] = (u16)id;
+        }
+        if (integer) g->ninteger = g->nrows;
+    }
     if (g->nrows) return g;
     free(g);
     return NULL;
@@ -364,12 +377,20 @@ static void ignore_pointers(struct unit *u, unsigned op, u32 at, bool op16)
     }
 }
 
-/* Register operand 0 written by most instructions: keep ESP out of it. */
-static u8 random_modrm(struct gen *g)
+static bool row_names(const struct insn_row *row, const u8 *encs, unsigned n)
 {
+    for (unsigned i = 0; i < 4; i++)
+        if (encode_has(encs, n, row->enc[i])) return true;
+    return false;
+}
+
+/* ESP is mostly left alone. The same number is AH, MM4, XMM4 and ST(4), which are not. */
+static u8 random_modrm(struct gen *g, const struct insn_row *row)
+{
+    static const u8 reg[] = {ENC_Gw, ENC_Gd, ENC_Gv}, rm[] = {ENC_Ew, ENC_Ed, ENC_Ev, ENC_Rw, ENC_Rd, ENC_Rv, ENC_RvMw, ENC_RdMb, ENC_RdMw};
     u8 modrm = (u8)rng_u32(&g->rng);
-    if ((modrm & 7) == 4 && rng_percent(&g->rng, 95)) modrm ^= 1;
-    if ((modrm >> 3 & 7) == 4 && rng_percent(&g->rng, 95)) modrm ^= 8;
+    if ((modrm & 7) == 4 && row_names(row, rm, sizeof(rm)) && rng_percent(&g->rng, 95)) modrm ^= 1;
+    if ((modrm >> 3 & 7) == 4 && row_names(row, reg, sizeof(reg)) && rng_percent(&g->rng, 95)) modrm ^= 8;
     return modrm;
 }
 
@@ -658,7 +679,7 @@ static bool make_general(struct gen *g, const struct insn_row *row)
 {
     struct rng *r = &g->rng;
     bool rep = (row->attr & (A_REP | A_REPCC)) ? rng_percent(r, 60) : row->pfx == PFX_ANY && row->map == MAP_1B && rng_percent(r, 1);
-    struct encoding e = {.modrm = random_modrm(g), .imm = random_value(r), .imm2 = random_value(r), .code32 = true};
+    struct encoding e = {.modrm = random_modrm(g, row), .imm = random_value(r), .imm2 = random_value(r), .code32 = true};
     struct insn in;
     u8 bytes[32];
     unsigned n;
@@ -666,7 +687,7 @@ static bool make_general(struct gen *g, const struct insn_row *row)
 
     random_prefixes(g, row, &e, rep && !(row->opcode >= 0xa0 && row->opcode <= 0xa3));
     e.offset = (u8)rng_below(r, row->count);
-    if (row->count == 8 && ((row->opcode + e.offset) & 7) == 4 && !(row->attr & A_STACK)) e.offset ^= 1; /* not ESP */
+    if (row->enc[0] == ENC_Zv && ((row->opcode + e.offset) & 7) == 4 && !(row->attr & A_STACK) && rng_percent(r, 95)) e.offset ^= 1; /* not ESP */
     if (row->op == OP_ENTER) {
         e.imm = rng_below(r, 200);
         e.imm2 = rng_percent(r, 70) ? 0 : rng_below(r, 32) & (rng_percent(r, 80) ? 3 : 31);
@@ -702,7 +723,7 @@ static bool make_general(struct gen *g, const struct insn_row *row)
 static void make_unit(struct gen *g, struct unit *u)
 {
     for (;;) {
-        unsigned id = g->rows[rng_below(&g->rng, g->nrows)];
+        unsigned id = g->rows[rng_below(&g->rng, g->choice)];
         const struct insn_row *row = &insn_rows[id];
         u32 undef = g->undef, value[8];
         u8 known = g->known;
@@ -755,6 +776,7 @@ void gen_sequence(struct gen *g, struct sequence *s)
     g->undef = 0;
     g->branched = false;
     s->n = 1 + rng_below(r, UNITS_MAX);
+    g->choice = g->ninteger && rng_percent(r, 40) ? g->ninteger : g->nrows;
     for (unsigned i = 0; i < s->n; i++) {
         make_unit(g, &s->unit[i]);
         if (s->unit[i].ignore_len) s->n = i + 1; /* or what is not compared in memory could be read back */
