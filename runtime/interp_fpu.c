@@ -375,6 +375,7 @@ HANDLER(do_fxrstor)
     if (check_align16(c, in->seg, ea) || interp_read_buf(ip, in->seg, ea, &image, sizeof image)) return ST_FAULT;
     if (image.mxcsr & ~MXCSR_DEFINED) return exc_raise_err(c, V_GP, 0);
     image.fcw = (u16)((image.fcw & FCW_DEFINED) | FCW_ONE);
+    for (unsigned i = 0; i < 8; i++) memset(image.st[i] + 10, 0, 6); /* reserved: not kept, so that the next FXSAVE stores zeros */
     image.mxcsr_mask = MXCSR_DEFINED;
     memcpy(&c->fx, &image, FX_BYTES_USED);
     fsw_summarize(&c->fx);
