@@ -243,6 +243,7 @@ static int emulate(struct rt *rt, laddr eip)
     c->eip = eip;
     c->ctr.emulated++;
     int r = interp_one(rt->interp) ? deliver(rt) : 0;
+    rt->emulated_op[interp_last_op(rt->interp)]++;
     if (!c->irq_pending) c->intr_shadow = 0;
     return r;
 }

@@ -25,6 +25,9 @@ enum interp_stop interp_run(struct interp *ip, u64 n);
  * cpu->exc set and eip at the instruction. REP instructions may come back early with eip unmoved and ECX advanced. */
 MUST_CHECK int interp_one(struct interp *ip);
 
+/* The mnemonic (enum insn_op) of the last instruction that interp_one() executed or tried. */
+u16 interp_last_op(const struct interp *ip);
+
 /* Code at these physical bytes has changed: drop decoded copies. len may span pages. */
 void interp_invalidate(struct interp *ip, paddr pa, u64 len);
 void interp_flush(struct interp *ip); /* drop everything */

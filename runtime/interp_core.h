@@ -54,6 +54,7 @@ struct interp {
     bool checked;             /* data breakpoints or alignment checks: every access takes the slow way */
     bool single;              /* TF or breakpoints: string instructions do one iteration at a time */
     u8 watch_hits;            /* data and I/O breakpoints met by the current instruction: DR6 bits 0-3 */
+    u16 last_op;              /* of step(): for those who count */
     struct hostexec *fpu;
     struct irec *recs;        /* bump-allocated by blocks; when full, everything is dropped */
     u32 recs_used;

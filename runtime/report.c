@@ -54,6 +54,24 @@ void rt_diagnose(struct rt *rt, FILE *out)
     exc_describe_chain(c, out);
 }
 
+static void print_emulated(const struct rt *rt, FILE *out)
+{
+    static const char *const name[OP_COUNT] = {
+        [OP_INVALID] = "invalid",
+#define INSN_OP(op) [OP_##op] = #op,
+#include "translator/insn_op.def"
+#undef INSN_OP
+    };
+    const char *sep = "";
+    fprintf(out, "  \"emulated_by_mnemonic\": {");
+    for (unsigned i = 0; i < OP_COUNT; i++) {
+        if (!rt->emulated_op[i]) continue;
+        fprintf(out, "%s\"%s\": %llu", sep, name[i], (unsigned long long)rt->emulated_op[i]);
+        sep = ", ";
+    }
+    fprintf(out, "},\n");
+}
+
 void rt_stats_json(struct rt *rt, FILE *out)
 {
     const struct counters *n = &rt->cpu->ctr;
@@ -66,6 +84,7 @@ void rt_stats_json(struct rt *rt, FILE *out)
         fprintf(out, "  \"cache_bytes\": %llu,\n  \"cache_used\": %llu,\n  \"cache_blocks\": %llu,\n  \"block_records_bytes\": %llu,\n",
                 (unsigned long long)u.cache_bytes, (unsigned long long)u.cache_used, (unsigned long long)u.blocks, (unsigned long long)u.meta_bytes);
     }
+    print_emulated(rt, out);
     u64 cycles = __rdtsc() - rt->run_began;
     fprintf(out, "  \"run_cycles\": %llu,\n  \"guest_ns\": %llu\n}\n", (unsigned long long)cycles, (unsigned long long)clock_now(rt->clock));
 }

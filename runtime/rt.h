@@ -47,6 +47,7 @@ struct rt {
     bool jump_local;               /* the supervisor's jump cache has entries for pages that are not global */
     u32 jump_mode[2];              /* the mode key (less CPL) that each jump cache was filled for */
     u8 code_writes[4096];          /* per code page, hashed: writes since it was last dropped as a whole */
+    u64 emulated_op[OP_COUNT];     /* by mnemonic: what translated code left to the interpreter */
     u64 run_began;                 /* host TSC */
 };
 
