@@ -1,0 +1,284 @@
+/* chain.c: edges between the blocks of a page, and the jump caches. */
+#include "tests/emit/xl_fixture.h"
+
+#include <check.h>
+
+static struct xlf f;
+static u8 code[64];
+
+static void setup(void) { xlf_init(&f, 1 << 20, false, 0); }
+static void teardown(void) { xlf_free(&f); }
+
+#define EIP 0x00401000u
+#define PA 0x5000u
+
+static struct block *make(unsigned off, const char *bytes, unsigned n, u32 mode, paddr pa)
+{
+    memset(code, 0x90, sizeof code);
+    memcpy(code, bytes, n);
+    struct xl_source src = xlf_source2(EIP + off, pa + off, XL_NO_PAGE, mode, code, sizeof code);
+    bool evicted;
+    return xl_translate(f.xl, &src, &evicted);
+}
+/* jcc to EIP + 0x100 (in the same page), else on to EIP + off + 6 */
+static struct block *make_branch(unsigned off)
+{
+    u32 rel = 0x100 - (off + 6);
+    char bytes[6] = "\x0f\x84";
+    memcpy(bytes + 2, &rel, 4);
+    return make(off, bytes, 6, MODE_FLAT, PA);
+}
+static struct block *make_ret(unsigned off) { return make(off, "\xc3", 1, MODE_FLAT, PA); }
+
+/* Where the edge's branch goes, as an offset into the cache. */
+static u32 goes_to(const struct edge *e)
+{
+    s32 d;
+    memcpy(&d, f.xl->rw + e->patch, 4);
+    return e->patch + 4 + (u32)d;
+}
+
+START_TEST(an_edge_leaves_by_its_thunk_until_it_is_linked)
+{
+    struct block *from = make_branch(0), *to = make_ret(0x100);
+    struct edge *e = &from->edge[0];
+    ck_assert(e->used && from->edge[1].used);
+    ck_assert_uint_eq(xl_edge_target(e), EIP + 0x100);
+    ck_assert_uint_eq(xl_edge_target(&from->edge[1]), EIP + 6);
+    ck_assert_ptr_eq(xl_edge_block(e), from);
+    ck_assert_uint_eq(goes_to(e), e->thunk);
+    xl_link(f.xl, e, to);
+    ck_assert_uint_eq(goes_to(e), to->host_off);
+    ck_assert_ptr_eq(to->in, e);
+    ck_assert_uint_eq(goes_to(&from->edge[1]), from->edge[1].thunk);
+    xl_link(f.xl, e, to); /* again: nothing happens */
+    ck_assert_ptr_null(e->next_in);
+}
+END_TEST
+
+START_TEST(a_thunk_names_its_own_edge)
+{
+    struct block *from = make_branch(0);
+    for (unsigned i = 0; i < 2; i++) {
+        u64 imm;
+        memcpy(&imm, f.xl->rw + from->edge[i].thunk + 2, 8); /* mov r8, imm64 */
+        ck_assert_ptr_eq((struct edge *)imm, &from->edge[i]);
+    }
+}
+END_TEST
+
+START_TEST(a_retired_target_is_left_by_all_who_led_to_it)
+{
+    struct block *a = make_branch(0), *b = make_branch(0x40), *c = make_branch(0x80), *to = make_ret(0x100);
+    xl_link(f.xl, &a->edge[0], to);
+    xl_link(f.xl, &b->edge[0], to);
+    xl_link(f.xl, &c->edge[0], to);
+    xl_break(f.xl, (u64)xl_entry(f.xl, b)); /* one from the middle of the list goes first */
+    ck_assert_uint_eq(goes_to(&b->edge[0]), b->edge[0].thunk);
+    ck_assert_uint_eq(goes_to(&a->edge[0]), to->host_off);
+    xl_retire(f.xl, PA + 0x100, 1);
+    ck_assert_uint_eq(goes_to(&a->edge[0]), a->edge[0].thunk);
+    ck_assert_uint_eq(goes_to(&c->edge[0]), c->edge[0].thunk);
+    ck_assert_ptr_null(to->in);
+    ck_assert_ptr_null(a->edge[0].to);
+}
+END_TEST
+
+START_TEST(a_retired_source_is_off_its_targets_lists)
+{
+    struct block *a = make_branch(0), *b = make_branch(0x40), *to = make_ret(0x100);
+    xl_link(f.xl, &a->edge[0], to);
+    xl_link(f.xl, &b->edge[0], to);
+    xl_retire(f.xl, PA, 1);
+    ck_assert_ptr_eq(to->in, &b->edge[0]);
+    ck_assert_ptr_null(b->edge[0].next_in);
+    xl_forget(f.xl, a);
+    xl_retire(f.xl, PA + 0x100, 1);
+    ck_assert_uint_eq(goes_to(&b->edge[0]), b->edge[0].thunk);
+}
+END_TEST
+
+START_TEST(a_loop_links_to_itself_and_comes_apart)
+{
+    struct block *b = make(0, "\xeb\xfe", 2, MODE_FLAT, PA);
+    xl_link(f.xl, &b->edge[0], b);
+    ck_assert_uint_eq(goes_to(&b->edge[0]), b->host_off);
+    ck_assert(xl_break(f.xl, (u64)xl_entry(f.xl, b) + 1));
+    ck_assert_uint_eq(goes_to(&b->edge[0]), b->edge[0].thunk);
+    ck_assert_ptr_null(b->in);
+    xl_link(f.xl, &b->edge[0], b);
+    xl_retire(f.xl, PA, 1);
+    ck_assert_ptr_null(b->in);
+    ck_assert_uint_eq(goes_to(&b->edge[0]), b->edge[0].thunk);
+}
+END_TEST
+
+START_TEST(what_must_not_be_linked_is_not)
+{
+    struct block *from = make_branch(0);
+    struct edge *e = &from->edge[0];
+    struct block *other_mode = make(0x100, "\xc3", 1, MODE_BARE, PA), *other_frame = make(0x100, "\xc3", 1, MODE_FLAT, 0x7000), *elsewhere = make_ret(0x104);
+    xl_link(f.xl, e, other_mode);
+    xl_link(f.xl, e, other_frame);
+    xl_link(f.xl, e, elsewhere);
+    ck_assert_ptr_null(e->to);
+    struct block *to = make_ret(0x100);
+    xl_retire(f.xl, PA + 0x100, 1);
+    xl_link(f.xl, e, to);
+    ck_assert_ptr_null(e->to);
+    ck_assert_uint_eq(goes_to(e), e->thunk);
+
+    /* Blocks that depend on a second page, or on one that was not there, are found by look-up only. */
+    xl_flush(f.xl);
+    u8 jump[2] = { 0xeb, 0x10 }, mov[5] = { 0xb8, 1, 2, 3, 4 };
+    for (unsigned partial = 0; partial < 2; partial++) {
+        bool evicted;
+        struct xl_source src = xlf_source2(EIP + 0xfec, PA + 0xfec, XL_NO_PAGE, MODE_FLAT, jump, 2);
+        from = xl_translate(f.xl, &src, &evicted);
+        src = xlf_source2(EIP + 0xffe, PA + 0xffe, partial ? XL_NO_PAGE : 0x9000, MODE_FLAT, mov, 5);
+        to = xl_translate(f.xl, &src, &evicted);
+        ck_assert_uint_eq(xl_edge_target(&from->edge[0]), EIP + 0xffe);
+        ck_assert_int_eq(xl_block_partial(to), partial);
+        xl_link(f.xl, &from->edge[0], to);
+        ck_assert_ptr_null(from->edge[0].to);
+        xl_jump_fill(f.xl, XL_JC_SUPERVISOR, to);
+        ck_assert_int_eq(f.xl->jc[XL_JC_SUPERVISOR][to->eip & (JUMP_ENTRIES - 1)].code == NULL, partial);
+        xl_flush(f.xl);
+    }
+}
+END_TEST
+
+START_TEST(a_break_outside_of_code_says_so)
+{
+    make_branch(0);
+    ck_assert(!xl_break(f.xl, (u64)&f));
+    ck_assert(!xl_break(f.xl, (u64)f.xl->rx + f.xl->cfg.cache_bytes - 1));
+}
+END_TEST
+
+/* ---- jump caches, asked as translated code does ---- */
+
+static const void *jump(enum xl_jump_cache which, laddr eip)
+{
+    const struct jump_entry *j = (const struct jump_entry *)xl_jump_cache(f.xl, which) + (eip & (JUMP_ENTRIES - 1));
+    return j->neg_eip + eip == 0 ? j->code : NULL;
+}
+
+START_TEST(a_jump_cache_answers_for_what_it_was_told_and_for_nothing_else)
+{
+    struct block *b = make_ret(0x100);
+    for (unsigned i = 0; i < JUMP_ENTRIES; i++) ck_assert_ptr_null(jump(XL_JC_SUPERVISOR, i));
+    xl_jump_fill(f.xl, XL_JC_SUPERVISOR, b);
+    ck_assert_ptr_eq(jump(XL_JC_SUPERVISOR, b->eip), xl_entry(f.xl, b));
+    ck_assert_ptr_null(jump(XL_JC_SUPERVISOR, b->eip + JUMP_ENTRIES));
+    ck_assert_ptr_null(jump(XL_JC_SUPERVISOR, b->eip + 1));
+    ck_assert_ptr_null(jump(XL_JC_USER, b->eip));
+}
+END_TEST
+
+/* Empty entries are zero, and so is EIP 0. */
+START_TEST(nothing_is_at_EIP_0_before_it_is_filled_nor_after_a_flush)
+{
+    const laddr eip[] = { 0, 0x10000, 0xffff0000, 0xffffffff, 1, 0x8000 };
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < ARRAY_LEN(eip); i++)
+            for (unsigned which = 0; which < XL_JC_COUNT; which++) ck_assert_ptr_null(jump(which, eip[i]));
+        code[0] = 0xc3;
+        struct xl_source src = xlf_source2(0, 0, XL_NO_PAGE, MODE_FLAT, code, 1);
+        bool evicted;
+        struct block *b = xl_translate(f.xl, &src, &evicted);
+        xl_jump_fill(f.xl, XL_JC_SUPERVISOR, b);
+        ck_assert_ptr_eq(jump(XL_JC_SUPERVISOR, 0), xl_entry(f.xl, b));
+        ck_assert_ptr_null(jump(XL_JC_SUPERVISOR, 0x10000));
+        xl_jump_flush(f.xl, XL_JC_SUPERVISOR);
+        ck_assert_ptr_null(jump(XL_JC_SUPERVISOR, 0));
+        xl_forget(f.xl, b);
+    }
+}
+END_TEST
+
+START_TEST(the_all_miss_cache_sends_everything_to_the_miss_stub)
+{
+    const struct jump_entry *j = xl_jump_cache(f.xl, XL_JC_MISS);
+    for (unsigned i = 0; i < JUMP_ENTRIES; i++) {
+        ck_assert_ptr_eq(j[i].code, (void *)XLF_MISS); /* for who has compared already */
+        ck_assert_ptr_null(jump(XL_JC_MISS, i));
+        ck_assert_ptr_null(jump(XL_JC_MISS, i + 0xffff0000u));
+    }
+}
+END_TEST
+
+START_TEST(a_retired_block_is_in_no_jump_cache)
+{
+    struct block *b = make_ret(0x100), *user = make(0x100, "\xc3", 1, MODE_USER, PA);
+    xl_jump_fill(f.xl, XL_JC_SUPERVISOR, b);
+    xl_jump_fill(f.xl, XL_JC_USER, user);
+    xl_retire(f.xl, PA + 0x100, 1);
+    ck_assert_ptr_null(jump(XL_JC_SUPERVISOR, b->eip));
+    ck_assert_ptr_null(jump(XL_JC_USER, b->eip));
+    xl_jump_fill(f.xl, XL_JC_SUPERVISOR, b); /* refused */
+    ck_assert_ptr_null(jump(XL_JC_SUPERVISOR, b->eip));
+    struct block *next = make_ret(0x100);
+    xl_jump_fill(f.xl, XL_JC_SUPERVISOR, next);
+    ck_assert_ptr_eq(jump(XL_JC_SUPERVISOR, b->eip), xl_entry(f.xl, next));
+    xl_jump_flush(f.xl, XL_JC_SUPERVISOR);
+    ck_assert_ptr_null(jump(XL_JC_SUPERVISOR, b->eip));
+}
+END_TEST
+
+START_TEST(dropping_a_page_drops_what_has_code_there)
+{
+    struct block *b = make_ret(0x100);
+    u8 mov[5] = { 0xb8, 1, 2, 3, 4 };
+    bool evicted;
+    struct xl_source src = xlf_source2(EIP + 0xffe, PA + 0xffe, 0x9000, MODE_FLAT, mov, 5);
+    struct block *straddling = xl_translate(f.xl, &src, &evicted);
+    for (unsigned page = 0; page < 4; page++) {
+        xl_jump_fill(f.xl, XL_JC_SUPERVISOR, b);
+        xl_jump_drop_page(f.xl, XL_JC_SUPERVISOR, EIP + page * PAGE_SIZE - PAGE_SIZE);
+        ck_assert_int_eq(jump(XL_JC_SUPERVISOR, b->eip) == NULL, page == 1);
+        xl_jump_flush(f.xl, XL_JC_SUPERVISOR);
+        xl_jump_fill(f.xl, XL_JC_SUPERVISOR, straddling);
+        xl_jump_drop_page(f.xl, XL_JC_SUPERVISOR, EIP + page * PAGE_SIZE - PAGE_SIZE);
+        ck_assert_int_eq(jump(XL_JC_SUPERVISOR, straddling->eip) == NULL, page == 1 || page == 2);
+        xl_jump_flush(f.xl, XL_JC_SUPERVISOR);
+    }
+}
+END_TEST
+
+START_TEST(a_jump_cache_can_be_filled_and_flushed_for_ever)
+{
+    struct block *b = make_ret(0x100), *c = make(0x100, "\xc3", 1, MODE_FLAT, 0x7000);
+    for (unsigned i = 0; i < 3 * JUMP_ENTRIES; i++) {
+        xl_jump_fill(f.xl, XL_JC_SUPERVISOR, i & 1 ? b : c); /* the same entry: on the list once */
+        ck_assert_uint_eq(f.xl->jc_count[XL_JC_SUPERVISOR], 1);
+        if (i % 7 == 0) xl_jump_flush(f.xl, XL_JC_SUPERVISOR);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("chain");
+    TCase *t = tcase_create("graph");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, an_edge_leaves_by_its_thunk_until_it_is_linked);
+    tcase_add_test(t, a_thunk_names_its_own_edge);
+    tcase_add_test(t, a_retired_target_is_left_by_all_who_led_to_it);
+    tcase_add_test(t, a_retired_source_is_off_its_targets_lists);
+    tcase_add_test(t, a_loop_links_to_itself_and_comes_apart);
+    tcase_add_test(t, what_must_not_be_linked_is_not);
+    tcase_add_test(t, a_break_outside_of_code_says_so);
+    tcase_add_test(t, a_jump_cache_answers_for_what_it_was_told_and_for_nothing_else);
+    tcase_add_test(t, nothing_is_at_EIP_0_before_it_is_filled_nor_after_a_flush);
+    tcase_add_test(t, the_all_miss_cache_sends_everything_to_the_miss_stub);
+    tcase_add_test(t, a_retired_block_is_in_no_jump_cache);
+    tcase_add_test(t, dropping_a_page_drops_what_has_code_there);
+    tcase_add_test(t, a_jump_cache_can_be_filled_and_flushed_for_ever);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}

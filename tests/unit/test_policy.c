@@ -1,0 +1,122 @@
+/* policy.c: instruction and mode to the way it is done. */
+#include "tests/emit/xl_fixture.h"
+
+#include <check.h>
+
+static struct xlf f;
+static struct insn in;
+static struct xl_source src;
+static struct xl_ctx x;
+
+static void setup(void) { xlf_init(&f, XL_CACHE_MIN, false, 0); }
+static void teardown(void) { xlf_free(&f); }
+
+static lower_fn *policy(u32 mode, const char *bytes, unsigned n)
+{
+    ck_assert_int_eq(decode(f.dec, (const u8 *)bytes, n, 0x401000, true, ~0u, &in), DECODE_OK);
+    src = (struct xl_source){ .mode = mode };
+    x = (struct xl_ctx){ .xl = f.xl, .src = &src };
+    return xl_policy(&x, &in);
+}
+#define POLICY(mode, bytes) policy(mode, bytes, sizeof(bytes) - 1)
+
+START_TEST(only_flat_32_bit_protected_mode_is_translated)
+{
+    ck_assert(xl_can_translate(MODE_FLAT));
+    ck_assert(xl_can_translate(MODE_BARE));
+    ck_assert(xl_can_translate(MODE_USER | MK_UWINDOW));
+    const u32 need[] = { MK_PE, MK_CS32, MK_SS32, MK_CSFLAT };
+    for (unsigned i = 0; i < ARRAY_LEN(need); i++) ck_assert(!xl_can_translate(MODE_FLAT & ~need[i]));
+    ck_assert(!xl_can_translate(MODE_FLAT | MK_VM));
+    ck_assert(!xl_can_translate(MODE_FLAT | MK_SLOW));
+    ck_assert(!xl_can_translate(0));
+}
+END_TEST
+
+START_TEST(strings_are_inline_and_repeated_ones_a_helper_where_segments_are_flat)
+{
+    ck_assert(POLICY(MODE_BARE, "\xa5") == lower_string);
+    ck_assert(POLICY(MODE_FLAT, "\xf3\xa5") == lower_rep_string);
+    ck_assert(POLICY(MODE_FLAT, "\xf2\xa5") == lower_rep_string); /* REPNE repeats all the same */
+    ck_assert(POLICY(MODE_FLAT, "\xf3\xab") == lower_rep_string);
+    ck_assert(POLICY(MODE_FLAT & ~(u32)MK_DSFLAT, "\xf3\xab") == lower_rep_string); /* STOS needs ES only */
+    ck_assert(POLICY(MODE_FLAT & ~(u32)MK_ESFLAT, "\xf3\xab") == xl_lower_emulate);
+    ck_assert(POLICY(MODE_FLAT & ~(u32)MK_DSFLAT, "\xf3\xa5") == xl_lower_emulate);
+    ck_assert(POLICY(MODE_FLAT, "\x64\xf3\xa5") == xl_lower_emulate); /* from FS */
+    ck_assert(POLICY(MODE_FLAT, "\x26\xf3\xa5") == lower_rep_string);
+    ck_assert(POLICY(MODE_FLAT, "\xf3\xa6") == xl_lower_emulate);
+    ck_assert(POLICY(MODE_FLAT, "\xf3\xac") == xl_lower_emulate);
+    ck_assert(POLICY(MODE_FLAT, "\x67\xf3\xa5") == xl_lower_emulate);
+}
+END_TEST
+
+START_TEST(stack_segment_loads_are_the_interpreters)
+{
+    ck_assert(POLICY(MODE_FLAT, "\x8e\xd0") == xl_lower_emulate); /* mov ss, ax */
+    ck_assert(POLICY(MODE_FLAT, "\x17") == xl_lower_emulate);
+    ck_assert(POLICY(MODE_FLAT, "\x8e\xd8") == lower_mov_sreg);
+    ck_assert(POLICY(MODE_FLAT, "\x8e\x18") == xl_lower_emulate); /* from memory */
+    ck_assert(POLICY(MODE_FLAT, "\x0f\xa9") == lower_pop_sreg);
+    ck_assert(POLICY(MODE_FLAT, "\x66\x1f") == xl_lower_emulate);
+}
+END_TEST
+
+START_TEST(INVLPG_needs_an_address_without_a_base)
+{
+    ck_assert(POLICY(MODE_FLAT, "\x0f\x01\x38") == lower_invlpg);
+    ck_assert(POLICY(MODE_FLAT, "\x0f\x01\x7d\x00") == lower_invlpg); /* [ebp]: SS */
+    ck_assert(POLICY(MODE_FLAT, "\x64\x0f\x01\x38") == xl_lower_emulate);
+    ck_assert(POLICY(MODE_FLAT & ~(u32)MK_SSFLAT, "\x0f\x01\x7d\x00") == xl_lower_emulate);
+}
+END_TEST
+
+START_TEST(what_64_bit_mode_lacks_or_means_otherwise_is_never_copied)
+{
+    static const struct { const char *bytes; unsigned n; } gone[] = {
+        { "\x06", 1 }, { "\x0e", 1 }, { "\x27", 1 }, { "\x2f", 1 }, { "\x37", 1 }, { "\x3f", 1 }, { "\x40", 1 }, { "\x4f", 1 }, { "\x60", 1 }, { "\x61", 1 },
+        { "\x62\x00", 2 }, { "\x63\xc0", 2 }, { "\x9a\0\0\0\0\0\0", 7 }, { "\xa1\0\0\0\0", 5 }, { "\xc4\x00", 2 }, { "\xc5\x00", 2 }, { "\xce", 1 },
+        { "\xd4\x0a", 2 }, { "\xd5\x0a", 2 }, { "\xd6", 1 }, { "\xea\0\0\0\0\0\0", 7 }, { "\x50", 1 }, { "\x58", 1 }, { "\xc9", 1 }, { "\xff\x30", 2 },
+        { "\x0f\xa0", 2 }, { "\x68\0\0\0\0", 5 }, { "\x90", 1 }, { "\x0f\x1f\x00", 3 }, { "\xe2\x00", 2 }, { "\x0f\x05", 2 }, { "\x0f\x34", 2 },
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(gone); i++)
+        for (u32 cpl = 0; cpl < 4; cpl += 3)
+            ck_assert_msg(policy(MODE_FLAT | cpl, gone[i].bytes, gone[i].n) != lower_ident, "%02x %02x is copied", (u8)gone[i].bytes[0], (u8)gone[i].bytes[1]);
+}
+END_TEST
+
+/* Identity is for instructions that see nothing but registers and memory. */
+START_TEST(no_sensitive_row_is_copied)
+{
+    for (unsigned id = INSN_INVALID + 1; id < INSN_COUNT; id++) {
+        const struct insn_row *row = &insn_rows[id];
+        if (!(row->attr & (A_SENS | A_PRIV | A_IOPL | A_STACK | A_END))) continue;
+        for (u32 mode = 0; mode < 4; mode++) {
+            memset(&in, 0, sizeof in);
+            in = (struct insn){ .row = row, .id = (u16)id, .op = row->op, .opsize = 4, .addrsize = 4, .opcode = row->opcode, .base = -1, .index = -1 };
+            in.opnd[0].reg = in.opnd[1].reg = 2;
+            src = (struct xl_source){ .mode = MODE_FLAT | mode };
+            x = (struct xl_ctx){ .xl = f.xl, .src = &src };
+            ck_assert_msg(xl_policy(&x, &in) != lower_ident, "%s at CPL %u", row->name, mode);
+        }
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("policy");
+    TCase *t = tcase_create("ways");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, only_flat_32_bit_protected_mode_is_translated);
+    tcase_add_test(t, strings_are_inline_and_repeated_ones_a_helper_where_segments_are_flat);
+    tcase_add_test(t, stack_segment_loads_are_the_interpreters);
+    tcase_add_test(t, INVLPG_needs_an_address_without_a_base);
+    tcase_add_test(t, what_64_bit_mode_lacks_or_means_otherwise_is_never_copied);
+    tcase_add_test(t, no_sensitive_row_is_copied);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
