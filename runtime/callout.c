@@ -118,7 +118,7 @@ static int after_seg_load(struct cpu *c, u32 mode_before) { return c->mode == mo
 int helper_mov_sreg(struct cpu *c, u32 arg)
 {
     u32 mode = c->mode;
-    if (seg_load(c, (enum segreg)(arg & 7), (u16)c->gpr[arg >> 8])) return again(c);
+    if (seg_load(c, (enum segreg)(arg & 7), (u16)(arg >> 8))) return again(c);
     return after_seg_load(c, mode); /* doing it a second time does no harm */
 }
 

@@ -116,7 +116,8 @@ enum xl_jump_cache dispatch_prepare(struct rt *rt)
     c->jump_cache = xl_jump_cache(rt->xl, which);
     if (rt->windows) {
         u64 base = window_base(mode & MK_UWINDOW ? rt->uwin : windows_supervisor(rt->windows));
-        __asm__ volatile("wrgsbase %0" : : "r"(base));
+        if (base != rt->gs_base) __asm__ volatile("wrgsbase %0" : : "r"(base));
+        rt->gs_base = base;
     }
     return which;
 }
@@ -242,6 +243,7 @@ static int emulate(struct rt *rt, laddr eip)
     struct cpu *c = rt->cpu;
     c->eip = eip;
     c->ctr.emulated++;
+    TRACE(&rt->trace, exits, eip, "emulate %08x cpl %u\n", eip, c->cpl);
     int r = interp_one(rt->interp) ? deliver(rt) : 0;
     rt->emulated_op[interp_last_op(rt->interp)]++;
     if (!c->irq_pending) c->intr_shadow = 0;

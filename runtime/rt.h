@@ -28,6 +28,7 @@ struct rt {
     struct interp *interp;
     struct xl *xl;                 /* NULL with RT_INTERP */
     struct windows *windows;       /* NULL: none (interpreter, or a host without FSGSBASE) */
+    u64 gs_base;                   /* what the thread in rt_run() has in GS base; 0: not ours yet */
     struct window *uwin;           /* of the present address space, or NULL */
     struct space space[SPACES];
     const struct intc_ops *intc;

@@ -56,7 +56,7 @@ static int make_engines(struct rt *rt, const char **what)
     if (!rt->cfg.no_windows && host_has_fsgsbase() && (err = windows_new(&rt->windows, rt->cpu))) return err;
     *what = "code cache";
     struct xl_config cfg = { .cache_bytes = rt->cfg.code_cache_size ? rt->cfg.code_cache_size : DEFAULT_CACHE_BYTES,
-                             .disabled = rt->cfg.disabled_classes, .window = rt->windows != NULL, .features = rt->cpu->model->features,
+                             .disabled = rt->cfg.disabled_classes, .window = rt->windows != NULL, .perf_map = rt->cfg.perf_map, .features = rt->cpu->model->features,
                              .miss = rt_exit_jump, .trace = &rt->trace, .ctr = &rt->cpu->ctr, .dec = rt->dec };
 #define HELPER(name, fn, text) cfg.helper[HELPER_##name] = fn;
 #include "core/helpers.def"
@@ -337,6 +337,7 @@ enum rt_exit rt_run(struct rt *rt)
         return RT_ERROR;
     }
     rt->running = true;
+    rt->gs_base = 0;
     clock_on_deadline(rt->clock, on_deadline, rt);
     rt->cpu->kick = 1; /* whatever was asked for before is looked at first */
     rt->run_began = __rdtsc();

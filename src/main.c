@@ -96,6 +96,7 @@ static const char *const engine_names[] = { "bt", "interp", NULL }; /* in the or
           .help = "stdio, null, file:PATH, unix:PATH or pty [stdio]" },                                                      \
         { .name = "debug-exit", .type = OPT_PORT, .dest = &(a)->debug_exit, .arg = "PORT",                                   \
           .help = "a write of V to this port ends with status (V<<1)|1" },                                                   \
+        { .name = "perf-map", .type = OPT_FLAG, .dest = &(a)->cfg.perf_map, .help = "name translated code for perf(1), in /tmp/perf-PID.map" }, \
         { .name = "no-reboot", .type = OPT_FLAG, .dest = &(a)->cfg.no_reboot, .help = "end when the guest resets itself" },  \
         { .name = "stats", .type = OPT_STRING, .dest = &(a)->stats, .arg = "FILE", .help = "write counters there, as JSON" }, \
         { .name = "trace", .type = OPT_STRING, .dest = &(a)->cfg.trace, .arg = "LIST[@FROM..TO]",                            \

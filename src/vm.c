@@ -232,6 +232,7 @@ static int machine_new(struct vm *vm, struct vm_error *err)
         .cpu_model = vm->cfg.cpu,
         .engine = vm->cfg.engine == VM_ENGINE_INTERP ? RT_INTERP : RT_BT,
         .code_cache_size = vm->cfg.code_cache,
+        .perf_map = vm->cfg.perf_map,
         .disabled_classes = vm->disabled_classes,
         .trace = vm->trace,
     };

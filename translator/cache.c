@@ -38,6 +38,7 @@ int xl_new(struct xl **out, const struct xl_config *cfg)
     int err = -ENOMEM;
     xl->fd = memfd_create("transvisor-code", MFD_CLOEXEC);
     if (xl->fd < 0 || ftruncate(xl->fd, (off_t)xl->cfg.cache_bytes) < 0) goto fail_errno;
+    if (cfg->perf_map && (err = xl_perf_open(xl))) goto fail;
     xl->rw = mmap(NULL, xl->cfg.cache_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, xl->fd, 0);
     if (xl->rw == MAP_FAILED) goto fail_errno;
     xl->rx = mmap(NULL, xl->cfg.cache_bytes, PROT_READ | PROT_EXEC, MAP_SHARED, xl->fd, 0);
@@ -88,6 +89,7 @@ void xl_free(struct xl *xl)
     if (xl->pages) free_pages(xl);
     unmap(xl->rw, xl->cfg.cache_bytes);
     unmap(xl->rx, xl->cfg.cache_bytes);
+    if (xl->perf) fclose(xl->perf);
     if (xl->fd >= 0) close(xl->fd);
     unmap(xl->arena, (u64)xl->max_blocks * sizeof *xl->arena);
     unmap(xl->hash, sizeof *xl->hash << XL_HASH_BITS);

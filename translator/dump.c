@@ -3,7 +3,9 @@
 #include "translator/xl.h"
 
 #include <capstone/capstone.h>
+#include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 static void print_bytes(FILE *out, const u8 *b, unsigned n)
 {
@@ -50,6 +52,21 @@ static void print_block(const struct xl_ctx *x, const struct block *b, bool gues
         if (guest && in) print_guest(x, in, out);
         if (host) print_host(x, b, x->rec[i].host, to, out);
     }
+}
+
+/* tools/perf/Documentation/jit-interface.txt: "START SIZE symbolname", hexadecimal. */
+int xl_perf_open(struct xl *xl)
+{
+    char name[64];
+    snprintf(name, sizeof name, "/tmp/perf-%ld.map", (long)getpid());
+    xl->perf = fopen(name, "we");
+    return xl->perf ? 0 : -errno;
+}
+
+void xl_perf_block(struct xl *xl, const struct block *b)
+{
+    if (!xl->perf) return;
+    fprintf(xl->perf, "%llx %x guest_%s_%08x\n", (unsigned long long)((u64)xl->rx + b->host_off), b->host_len, (b->mode & MK_CPL) == 3 ? "user" : "kernel", b->eip);
 }
 
 void xl_trace_block(struct xl *xl, const struct xl_ctx *x, const struct block *b)

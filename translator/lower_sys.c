@@ -116,7 +116,13 @@ void lower_rep_string(struct xl_ctx *x, const struct insn *in)
 
 void lower_mov_sreg(struct xl_ctx *x, const struct insn *in)
 {
-    call_helper_arg(x, HELPER_MOV_SREG, (u32)in->opnd[1].reg << 8 | in->opnd[0].reg);
+    const struct operand *src = &in->opnd[1];
+    xl_room(x);
+    if (src->kind == OPK_MEM) emit_loadz(&x->e, H_R8, xl_mem(x, in, XL_R, 2), 2);
+    else emit_movzx16(&x->e, H_R8, xl_gpr(src->reg));
+    emit_rorx32(&x->e, H_R8, H_R8, 24);
+    emit_lea32(&x->e, H_R8, hm(H_R8, in->opnd[0].reg));
+    call_helper(x, HELPER_MOV_SREG);
     x->seg_checked &= (u8)~(1u << in->opnd[0].reg);
 }
 

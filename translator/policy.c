@@ -50,7 +50,7 @@ static lower_fn *policy_system(const struct xl_ctx *x, const struct insn *in)
     /* SS opens an interrupt shadow: the interpreter's. */
     case OP_POP_SREG: return in->opsize == 4 && in->opnd[0].reg != S_SS ? lower_pop_sreg : xl_lower_emulate;
     case OP_MOV_TO_SREG:
-        return in->opnd[0].reg != S_SS && in->opnd[0].reg != S_CS && in->opnd[1].kind == OPK_REG ? lower_mov_sreg : xl_lower_emulate;
+        return in->opnd[0].reg != S_SS && in->opnd[0].reg != S_CS ? lower_mov_sreg : xl_lower_emulate;
     case OP_IRET: return in->opsize == 4 ? lower_iret : xl_lower_emulate;
     case OP_INT: return lower_int;
     case OP_SYSENTER: return lower_sysenter;
@@ -76,6 +76,8 @@ static lower_fn *policy_int(const struct insn *in)
 {
     switch (in->op) {
     case OP_NOP: case OP_PAUSE: case OP_PREFETCH: return lower_nop;
+    case OP_MFENCE: case OP_SFENCE: return lower_nop; /* one vCPU: nobody else looks */
+    case OP_LFENCE: return lower_ident;               /* orders RDTSC */
     case OP_LEA: return lower_lea;
     case OP_INC: case OP_DEC: return in->row->form == MR_NONE ? lower_incdec_z : lower_ident;
     case OP_MOV:

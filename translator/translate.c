@@ -33,6 +33,7 @@ struct block *xl_translate(struct xl *xl, const struct xl_source *src, bool *evi
     c->guest_bytes += b->guest_len;
     c->host_bytes += b->host_len;
     c->xl_cycles += __rdtsc() - begin;
+    xl_perf_block(xl, b);
     xl_trace_block(xl, &x, b);
     return b;
 }

@@ -24,6 +24,7 @@ struct xl_config {
     u32 disabled;              /* classes (1 << enum insn_class) to be interpreted instead */
     u32 features;              /* of the CPU model: 1 << enum insn_feature */
     bool window;               /* data accesses at CPL 0, and at CPL 3 with MK_UWINDOW, start out through a window */
+    bool perf_map;             /* name blocks in /tmp/perf-PID.map, the file that perf(1) looks for */
     void *helper[HELPER_COUNT]; /* core/helpers.def */
     void *miss;                /* where the all-miss jump cache sends control, with the target in r8d */
     const struct trace *trace; /* borrowed */

@@ -55,6 +55,7 @@ struct site_set { u64 *slot; unsigned cap, used; }; /* open addressing; 0 is emp
 #define XL_PAGE_BITS 14
 struct xl {
     struct xl_config cfg;
+    FILE *perf;                /* the perf map, or NULL */
     int fd;
     u8 *rw, *rx;               /* the two views of the code cache */
     u64 used;
@@ -140,5 +141,7 @@ void xl_unlink_block(struct xl *xl, struct block *b);
 bool site_has(const struct site_set *s, u64 key);
 void site_add(struct site_set *s, u64 key);
 /* dump.c */
+int xl_perf_open(struct xl *xl);
+void xl_perf_block(struct xl *xl, const struct block *b);
 void xl_trace_block(struct xl *xl, const struct xl_ctx *x, const struct block *b);
 #endif

@@ -35,6 +35,7 @@ struct vm_config {
     enum vm_engine engine;
     bool has_debug_exit;
     uint16_t debug_exit;     /* a write to this port ends the machine (VM_EXIT_DEBUG) */
+    bool perf_map;           /* write /tmp/perf-PID.map, so that perf(1) can name translated code by guest address */
     bool no_reboot;          /* a guest's reset ends the machine instead of restarting it */
 };
 #define VM_MEMORY_DEFAULT ((uint64_t)512 << 20)
