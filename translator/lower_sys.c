@@ -87,9 +87,10 @@ void lower_rdtsc(struct xl_ctx *x, const struct insn *in)
 
 /* ---- helpers: instructions done in C without leaving translated code ---- */
 
-/* Expects the argument in r8d. */
+/* Expects the argument in r8d, which islands leave alone. */
 static void call_helper(struct xl_ctx *x, enum helper h)
 {
+    xl_room(x);
     emit_mov_ri64(&x->e, H_R9, (u64)x->xl->cfg.helper[h]);
     emit_call_m(&x->e, hm(H_CPU, (s32)(offsetof(struct cpu, callouts) + 8 * CALLOUT_HELPER)));
 }

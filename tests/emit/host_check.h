@@ -145,11 +145,12 @@ static inline const char *host_check_records(struct host_check *h, const struct 
     return NULL;
 }
 
-/* Length of what capstone 4.0.2 refuses but processors execute: x87 aliases (SDM does not list them; see insn.def), by their
- * two bytes behind an optional 66. 0 if it is none of them. */
+/* Length of what capstone 4.0.2 refuses but processors execute: fences with any r/m (SDM vol. 2, LFENCE), and x87 aliases (the
+ * SDM does not list them; see insn.def), by their two bytes behind an optional 66. 0 if it is none of them. */
 static inline unsigned host_alias_length(const u8 *p, size_t left)
 {
     unsigned pre = left && *p == 0x66;
+    if (left >= 3 && p[0] == 0x0f && p[1] == 0xae && p[2] >= 0xe8) return 3;
     if (left < pre + 2u || p[pre + 1] < 0xc0) return 0;
     return p[pre] >= 0xd8 && p[pre] <= 0xdf ? pre + 2 : 0;
 }

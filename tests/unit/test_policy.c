@@ -55,7 +55,8 @@ START_TEST(stack_segment_loads_are_the_interpreters)
     ck_assert(POLICY(MODE_FLAT, "\x8e\xd0") == xl_lower_emulate); /* mov ss, ax */
     ck_assert(POLICY(MODE_FLAT, "\x17") == xl_lower_emulate);
     ck_assert(POLICY(MODE_FLAT, "\x8e\xd8") == lower_mov_sreg);
-    ck_assert(POLICY(MODE_FLAT, "\x8e\x18") == xl_lower_emulate); /* from memory */
+    ck_assert(POLICY(MODE_FLAT, "\x8e\x18") == lower_mov_sreg); /* from memory */
+    ck_assert(POLICY(MODE_FLAT, "\x8e\x10") == xl_lower_emulate);
     ck_assert(POLICY(MODE_FLAT, "\x0f\xa9") == lower_pop_sreg);
     ck_assert(POLICY(MODE_FLAT, "\x66\x1f") == xl_lower_emulate);
 }
