@@ -73,7 +73,10 @@ bool xl_writes_mem(const struct insn *in)
 
 static void ident_mem(struct xl_ctx *x, const struct insn *in, int reg)
 {
+    /* A window address that needs a REX prefix cannot be beside AH..BH, nor go through RSI: the access may fault. */
+    x->soft_only = has_high_byte(in) && (in->base == G_ESP || !xl_seg_flat(x, (enum segreg)in->seg));
     struct hmem m = xl_mem(x, in, xl_writes_mem(in) ? XL_W : XL_R, insn_mem(in)->size);
+    x->soft_only = false;
     if (m.window || !has_high_byte(in)) {
         emit_op_rm(&x->e, mandatory_prefix(in), opcode_of(in), 0, reg, m);
         copy_imm(x, in);

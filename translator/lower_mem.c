@@ -83,7 +83,7 @@ struct hmem xl_mem_at(struct xl_ctx *x, struct hmem ea, enum segreg seg, enum xl
     }
     const struct insn *in = &x->insn[x->cur];
     bool reachable = (x->src->mode & MK_CPL) == 0 || x->src->mode & MK_UWINDOW;
-    bool window = x->xl->cfg.window && reachable && !site_has(&x->xl->soft, x->src->pa + (in->eip - x->src->eip));
+    bool window = x->xl->cfg.window && !x->soft_only && reachable && !site_has(&x->xl->soft, x->src->pa + (in->eip - x->src->eip));
     if (window) {
         ea.window = true;
         return ea;

@@ -14,16 +14,15 @@ static bool gpr_is_esp(const struct operand *o) { return o->kind == OPK_REG && o
 static bool high_byte(const struct operand *o) { return o->kind == OPK_REG && o->size == 1 && o->reg >= 4; }
 
 /* AH..BH cannot be named in a host instruction that needs a REX prefix, which R14d (ESP) or R8-R11 do: the encoding would mean
- * SPL..DIL. With a memory operand lower_ident() finds a way through RSI, but not for an access that may fault in a window:
- * there neither ESP nor a segment base may be part of the address. */
-static bool high_byte_conflict(const struct xl_ctx *x, const struct insn *in)
+ * SPL..DIL. For a memory operand lower_ident() finds a way through RSI. */
+static bool high_byte_conflict(const struct insn *in)
 {
     bool high = false, esp = false;
     for (unsigned i = 0; i < in->nops; i++) {
         high |= high_byte(&in->opnd[i]);
         esp |= gpr_is_esp(&in->opnd[i]);
     }
-    return high && (esp || (insn_has_mem(in) && (in->base == G_ESP || (x->xl->cfg.window && !xl_seg_flat(x, (enum segreg)in->seg)))));
+    return high && esp;
 }
 
 /* Repeated: only what the helper does, with the segments it assumes. */
@@ -131,7 +130,7 @@ lower_fn *xl_policy(const struct xl_ctx *x, const struct insn *in)
     const struct insn_row *row = in->row;
     if (row == &insn_rows[INSN_INVALID] || x->xl->cfg.disabled & 1u << row->cls) return xl_lower_emulate;
     if (insn_has_mem(in) && in->addrsize != 4) return xl_lower_emulate;
-    if (high_byte_conflict(x, in)) return xl_lower_emulate;
+    if (high_byte_conflict(in)) return xl_lower_emulate;
     if (in->seg == S_CS && xl_writes_mem(in)) return xl_lower_emulate; /* flat as it may be, a code segment is not writable: #GP */
     switch (row->cls) {
     case CLS_int: case CLS_bcd: return policy_int(in);

@@ -95,6 +95,7 @@ struct xl_ctx {
     struct island island[XL_MAX_ISLANDS];
     unsigned nislands;
     u8 seg_checked;            /* 1 << enum segreg: seg_complex has been looked at in this block */
+    bool soft_only;            /* the access being lowered may not use the window */
     bool fpu_checked, sse_checked;
     bool ended;                /* control does not fall out of what has been emitted */
     struct { u8 *patch, *thunk; laddr target; } edge[2];
