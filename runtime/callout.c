@@ -69,6 +69,10 @@ static u8 *page_pointer(struct cpu *c, laddr la, bool write, bool user)
 
 static void host_movs(u8 *dst, const u8 *src, u64 n, unsigned size)
 {
+    if (size == 4 && n <= 32) { /* a REP has a start-up time */
+        for (; n; n--, dst += 4, src += 4) *(volatile u32 *)dst = *(const volatile u32 *)src;
+        return;
+    }
     if (size == 4) __asm__ volatile("rep movsl" : "+D"(dst), "+S"(src), "+c"(n) : : "memory");
     else if (size == 2) __asm__ volatile("rep movsw" : "+D"(dst), "+S"(src), "+c"(n) : : "memory");
     else __asm__ volatile("rep movsb" : "+D"(dst), "+S"(src), "+c"(n) : : "memory");
@@ -85,11 +89,8 @@ static u32 elements_in_page(laddr la, unsigned size) { return (PAGE_SIZE - (la &
 
 /* Page by page, registers kept up to date, so that the interpreter can take over anywhere: at a device, at a page with code,
  * at a fault, at an element across two pages. */
-int helper_string(struct cpu *c, u32 arg)
+static int move_or_fill(struct cpu *c, unsigned size, bool stos, bool user)
 {
-    unsigned size = arg & 0xff;
-    bool stos = arg >> 8, user = c->cpl == 3;
-    if (c->df < 0) return HELPER_EMULATE;
     while (c->gpr[G_ECX]) {
         if (c->kick) return HELPER_EMULATE;
         u32 n = c->gpr[G_ECX], room = elements_in_page(c->gpr[G_EDI], size);
@@ -110,6 +111,72 @@ int helper_string(struct cpu *c, u32 arg)
     return HELPER_DONE;
 }
 
+/* Repeated comparisons by the processor itself: *n counts down to what is left; ax ends up with AH = flags, AL = OF. */
+#define REPEATED(insn) __asm__ volatile(insn "\n\tlahf\n\tseto %%al" : "+c"(*n), "+a"(ax), "+D"(dst), "+S"(src) : : "memory", "cc")
+#define FLAGS_OF(ax) (((ax) >> 8 & 0xff & F_ARITH) | ((ax) & 1 ? F_OF : 0))
+
+static u32 host_cmps(const u8 *src, const u8 *dst, u64 *n, unsigned size, bool repne)
+{
+    u64 ax = 0;
+    switch (size | (unsigned)repne << 3) {
+    case 1: REPEATED("repe cmpsb"); break;
+    case 2: REPEATED("repe cmpsw"); break;
+    case 4: REPEATED("repe cmpsl"); break;
+    case 9: REPEATED("repne cmpsb"); break;
+    case 10: REPEATED("repne cmpsw"); break;
+    default: REPEATED("repne cmpsl"); break;
+    }
+    return FLAGS_OF(ax);
+}
+
+static u32 host_scas(u32 val, const u8 *dst, u64 *n, unsigned size, bool repne)
+{
+    u64 ax = val;
+    const u8 *src = NULL; /* not used by SCAS */
+    switch (size | (unsigned)repne << 3) {
+    case 1: REPEATED("repe scasb"); break;
+    case 2: REPEATED("repe scasw"); break;
+    case 4: REPEATED("repe scasl"); break;
+    case 9: REPEATED("repne scasb"); break;
+    case 10: REPEATED("repne scasw"); break;
+    default: REPEATED("repne scasl"); break;
+    }
+    return FLAGS_OF(ax);
+}
+
+static int compare(struct cpu *c, unsigned size, bool scas, bool repne, bool user)
+{
+    while (c->gpr[G_ECX]) {
+        if (c->kick) return HELPER_EMULATE;
+        u64 n = c->gpr[G_ECX], room = elements_in_page(c->gpr[G_EDI], size);
+        if (room < n) n = room;
+        room = elements_in_page(c->gpr[G_ESI], size);
+        if (!scas && room < n) n = room;
+        if (!n) return HELPER_EMULATE;
+        const u8 *src = scas ? NULL : page_pointer(c, c->gpr[G_ESI], false, user);
+        const u8 *dst = page_pointer(c, c->gpr[G_EDI], false, user);
+        if (!dst || (!scas && !src)) return HELPER_EMULATE;
+        u64 left = n;
+        c->aflags = scas ? host_scas(c->gpr[G_EAX], dst, &left, size, repne) : host_cmps(src, dst, &left, size, repne);
+        n -= left;
+        c->gpr[G_ECX] -= (u32)n;
+        c->gpr[G_EDI] += (u32)n * size;
+        if (!scas) c->gpr[G_ESI] += (u32)n * size;
+        if (((c->aflags & F_ZF) != 0) == repne) break;
+    }
+    return HELPER_DONE;
+}
+
+int helper_string(struct cpu *c, u32 arg)
+{
+    unsigned size = arg & 0xff;
+    enum helper_string op = arg >> 8 & 0xff;
+    bool repne = arg >> 16, user = c->cpl == 3;
+    if (c->df < 0) return HELPER_EMULATE;
+    if (op == STRING_MOVS || op == STRING_STOS) return move_or_fill(c, size, op == STRING_STOS, user);
+    return compare(c, size, op == STRING_SCAS, repne, user);
+}
+
 /* ---- segment registers ---- */
 
 /* A load that changes what the rest of the block was translated for ends it. */
@@ -126,7 +193,10 @@ int helper_pop_sreg(struct cpu *c, u32 arg)
 {
     u64 sel;
     u32 mode = c->mode;
-    if (mem_read(c, c->seg[S_SS].base + c->gpr[G_ESP], 4, c->cpl == 3, &sel)) return again(c);
+    laddr la = c->seg[S_SS].base + c->gpr[G_ESP];
+    const u8 *p = (la & ~PAGE_MASK) <= PAGE_SIZE - 4 ? page_pointer(c, la, false, c->cpl == 3) : NULL;
+    if (p) sel = *(const u32 *)p;
+    else if (mem_read(c, la, 4, c->cpl == 3, &sel)) return again(c);
     if (seg_load(c, (enum segreg)arg, (u16)sel)) return again(c);
     int r = after_seg_load(c, mode);
     if (r == HELPER_DONE) c->gpr[G_ESP] += 4;
@@ -154,12 +224,9 @@ int helper_iret(struct cpu *c, u32 eip)
     return far_iret(c, 4) ? again(c) : jump(c);
 }
 
-int helper_int(struct cpu *c, u32 next)
+int helper_int(struct cpu *c, u32 vector)
 {
-    u64 n;
-    c->eip = next - 2;
-    if (mem_read(c, next - 1, 1, c->cpl == 3, &n)) return again(c);
-    return exc_soft_int(c, (u8)n, next, true) ? again(c) : jump(c);
+    return exc_soft_int(c, (u8)vector, c->eip + 2, true) ? again(c) : jump(c);
 }
 
 int helper_sysenter(struct cpu *c, u32 eip)

@@ -112,7 +112,8 @@ static void end_in_helper(struct xl_ctx *x, enum helper h, u32 arg)
 void lower_rep_string(struct xl_ctx *x, const struct insn *in)
 {
     unsigned size = in->opcode & 1 ? in->opsize : 1;
-    call_helper_arg(x, HELPER_STRING, HELPER_STRING_ARG(size, (in->op == OP_STOS)));
+    enum helper_string op = in->op == OP_MOVS ? STRING_MOVS : in->op == OP_STOS ? STRING_STOS : in->op == OP_CMPS ? STRING_CMPS : STRING_SCAS;
+    call_helper_arg(x, HELPER_STRING, HELPER_STRING_ARG(size, op, (in->prefixes & IP_REPNE) != 0));
 }
 
 void lower_mov_sreg(struct xl_ctx *x, const struct insn *in)
@@ -144,7 +145,11 @@ void lower_push_sreg(struct xl_ctx *x, const struct insn *in)
 
 void lower_popf(struct xl_ctx *x, const struct insn *in) { call_helper_arg(x, HELPER_POPF, in->next); }
 void lower_iret(struct xl_ctx *x, const struct insn *in) { end_in_helper(x, HELPER_IRET, in->eip); }
-void lower_int(struct xl_ctx *x, const struct insn *in) { end_in_helper(x, HELPER_INT, in->next); }
+void lower_int(struct xl_ctx *x, const struct insn *in)
+{
+    emit_store_imm(&x->e, CPU_FIELD(eip), in->eip, 4);
+    end_in_helper(x, HELPER_INT, in->imm & 0xff);
+}
 void lower_sysenter(struct xl_ctx *x, const struct insn *in) { end_in_helper(x, HELPER_SYSENTER, in->eip); }
 void lower_sysexit(struct xl_ctx *x, const struct insn *in) { end_in_helper(x, HELPER_SYSEXIT, in->eip); }
 

@@ -30,9 +30,9 @@ static lower_fn *policy_string(const struct xl_ctx *x, const struct insn *in)
 {
     if (in->addrsize != 4) return xl_lower_emulate;
     if (!(in->prefixes & (IP_REP | IP_REPNE))) return lower_string;
-    if (in->op == OP_STOS) return x->src->mode & MK_ESFLAT ? lower_rep_string : xl_lower_emulate;
+    if (in->op == OP_STOS || in->op == OP_SCAS) return x->src->mode & MK_ESFLAT ? lower_rep_string : xl_lower_emulate;
     bool flat = x->src->mode & MK_ESFLAT && x->src->mode & MK_DSFLAT && (!(in->prefixes & IP_SEG) || in->seg == S_DS || in->seg == S_ES);
-    return in->op == OP_MOVS && flat ? lower_rep_string : xl_lower_emulate;
+    return (in->op == OP_MOVS || in->op == OP_CMPS) && flat ? lower_rep_string : xl_lower_emulate;
 }
 
 static lower_fn *policy_system(const struct xl_ctx *x, const struct insn *in)

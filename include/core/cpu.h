@@ -159,7 +159,8 @@ enum helper_result {
     HELPER_NEXT,    /* committed, cpu->eip is right: to the dispatcher */
     HELPER_JUMP,    /* committed, cpu->eip is right: through the jump cache */
 };
-#define HELPER_STRING_ARG(size, stos) ((size) | (stos) << 8)
+enum helper_string { STRING_MOVS, STRING_STOS, STRING_CMPS, STRING_SCAS };
+#define HELPER_STRING_ARG(size, op, repne) ((u32)(size) | (u32)(op) << 8 | (u32)(repne) << 16)
 
 /* One entry of a jump cache: indexed by the low 16 bits of the target EIP. */
 struct jump_entry {
