@@ -52,6 +52,12 @@ int clock_new(struct clock **out)
 void clock_free(struct clock *c) { free(c); }
 
 u64 clock_now(const struct clock *c) { return c->manual ? c->manual_now : host_ns(CLOCK_MONOTONIC) - c->base; }
+void clock_stall(const struct clock *c, u64 ns)
+{
+    u64 begin = clock_now(c);
+    while (!c->manual && clock_now(c) - begin < ns) __builtin_ia32_pause();
+}
+
 u64 clock_wall_ns(const struct clock *c) { return c->wall_base + clock_now(c); }
 u64 clock_next_deadline(const struct clock *c) { return c->first ? c->first->deadline : NO_DEADLINE; }
 

@@ -18,6 +18,8 @@ struct timer {
 
 u64 clock_now(const struct clock *c);       /* guest ns since power-on */
 u64 clock_wall_ns(const struct clock *c);   /* UTC in ns since 1970, for the RTC */
+/* Holds the CPU for ns, as a slow bus does. Nothing happens on a clock that is set by hand. */
+void clock_stall(const struct clock *c, u64 ns);
 void timer_init(struct timer *t, struct clock *c, void (*fn)(void *), void *arg);
 void timer_arm(struct timer *t, u64 deadline_ns); /* absolute; re-arms if armed; a past deadline fires at once (soon) */
 void timer_cancel(struct timer *t);

@@ -9,6 +9,9 @@
  * Late ticks. When the host kept us from running, several rising edges of OUT0 are due at once. They are not dropped:
  * one is given at once and the rest are owed, given halfway between the regular ones, so that a guest that counts ticks
  * catches up at twice the rate. At most OWED_MAX_NS worth is owed: after a longer stop the guest simply loses time.
+ *
+ * Reads take as long as an 8-bit I/O cycle on the ISA bus. Guests calibrate their clocks by polling these ports, and judge
+ * the result by comparing the slowest poll with the fastest: far faster ones than a PC's make every hiccup look bad.
  * NOT-HW: in mode 3 the interrupt line stays high through the low half of the square wave. The rising edge is what
  * matters to the 8259A, and a falling edge before the acknowledge would lose the tick. */
 #include "src/dev/byte_ports.h"
@@ -18,6 +21,7 @@
 
 #define PIT_HZ 1193182u
 #define NS_PER_S 1000000000ull
+#define ISA_READ_NS 1000u
 #define OWED_MAX_NS NS_PER_S
 #define MIN_SPACING_NS 50000u /* a guest asking for more than 20000 ticks a second must not keep us from running it */
 #define REFRESH_HALF_NS 15085u
@@ -397,6 +401,7 @@ static void pit_write(void *dev, u32 off, u8 val)
 static u8 pit_read(void *dev, u32 off)
 {
     struct pit *p = dev;
+    clock_stall(p->clk, ISA_READ_NS);
     s64 now = pit_ticks(p);
 
     if (off == 3) return 0xff; /* the control word cannot be read */
@@ -407,6 +412,7 @@ static u8 pit_read(void *dev, u32 off)
 static u8 port_b_read(void *dev, u32 off UNUSED)
 {
     struct pit *p = dev;
+    clock_stall(p->clk, ISA_READ_NS);
     s64 now = pit_ticks(p);
 
     counter_sync(&p->c[2], now);
