@@ -181,8 +181,9 @@ struct irq_line rt_nmi_line(struct rt *rt) { return (struct irq_line){ set_nmi, 
 
 void rt_kick(struct rt *rt)
 {
-    rt->cpu->kick = 1;
-    if (rt->running && !pthread_equal(pthread_self(), rt->thread)) syscall(SYS_tgkill, getpid(), rt->tid, hostsig_kick_signo());
+    /* Whoever raises it sends the one signal: real-time signals queue, and a busy sender would fill the host's queue. */
+    bool raised = __atomic_exchange_n(&rt->cpu->kick, 1, __ATOMIC_SEQ_CST) != 0;
+    if (!raised && rt->running && !pthread_equal(pthread_self(), rt->thread)) syscall(SYS_tgkill, getpid(), rt->tid, hostsig_kick_signo());
 }
 
 static void request(struct rt *rt, enum rt_exit what)

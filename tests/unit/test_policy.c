@@ -44,7 +44,9 @@ START_TEST(strings_are_inline_and_repeated_ones_a_helper_where_segments_are_flat
     ck_assert(POLICY(MODE_FLAT & ~(u32)MK_DSFLAT, "\xf3\xa5") == xl_lower_emulate);
     ck_assert(POLICY(MODE_FLAT, "\x64\xf3\xa5") == xl_lower_emulate); /* from FS */
     ck_assert(POLICY(MODE_FLAT, "\x26\xf3\xa5") == lower_rep_string);
-    ck_assert(POLICY(MODE_FLAT, "\xf3\xa6") == xl_lower_emulate);
+    ck_assert(POLICY(MODE_FLAT, "\xf3\xa6") == lower_rep_string);
+    ck_assert(POLICY(MODE_FLAT & ~(u32)MK_DSFLAT, "\xf3\xa6") == xl_lower_emulate);
+    ck_assert(POLICY(MODE_FLAT & ~(u32)MK_DSFLAT, "\xf2\xae") == lower_rep_string); /* SCAS needs ES only */
     ck_assert(POLICY(MODE_FLAT, "\xf3\xac") == xl_lower_emulate);
     ck_assert(POLICY(MODE_FLAT, "\x67\xf3\xa5") == xl_lower_emulate);
 }

@@ -60,9 +60,10 @@ END_TEST
 
 START_TEST(high_byte_registers_never_meet_a_rex_prefix)
 {
-    /* mov ah, fs:[eax]: the window address has a segment base in R9. host_check looks for SPL. */
-    ck_assert(interpreted(&on, MAKE(&on, MODE_FLAT, "\x64\x8a\x20")));
-    ck_assert(interpreted(&on, MAKE(&on, MODE_FLAT, "\x8a\x24\x24")));   /* mov ah, [esp] */
+    /* mov ah, fs:[eax] and mov ah, [esp]: a window address would need R9 or R14d, so these go through the soft TLB and RSI.
+     * host_check looks for SPL. */
+    ck_assert(CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x64\x8a\x20"), "\x8a\x26"));
+    ck_assert(CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x8a\x24\x24"), "\x8a\x26"));
     ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x0f\xb6\xe4"))); /* movzx esp, ah */
     ck_assert(!interpreted(&on, MAKE(&on, MODE_FLAT, "\x8a\x20")));      /* mov ah, [eax] */
     ck_assert(!interpreted(&off, MAKE(&off, MODE_FLAT, "\x64\x8a\x20")));
