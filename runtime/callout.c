@@ -27,6 +27,7 @@ int callout_fpu(struct cpu *c, u32 sse)
 {
     if (c->cr0 & (CR0_TS | CR0_EM)) return 0;
     if (sse && !(c->cr4 & CR4_OSFXSR)) return 0;
+    c->fx.mxcsr &= 0xffff; /* reserved bits, wherever they come from: the host's FXRSTOR would fault */
     if (!c->fpu_hot) c->fpu_hot = 2;
     c->sse_hot = (c->cr4 & CR4_OSFXSR) != 0;
     return 1;
@@ -45,12 +46,10 @@ static int again(struct cpu *c)
     return HELPER_EMULATE;
 }
 
-static bool interrupt_waits(const struct cpu *c) { return c->irq_pending && (c->iflag || c->nmi_pending); }
-
 /* Behind a transfer of control that may have changed mode and privilege. */
 static int jump(struct cpu *c)
 {
-    if (interrupt_waits(c) || c->kick || c->intr_shadow || !xl_can_translate(c->mode)) return HELPER_NEXT;
+    if (rt_interrupt_waits(c) || c->kick || c->intr_shadow || !xl_can_translate(c->mode)) return HELPER_NEXT;
     dispatch_prepare(c->rt);
     return HELPER_JUMP;
 }
@@ -213,7 +212,7 @@ int helper_popf(struct cpu *c, u32 next)
     if (v & F_TF) return HELPER_EMULATE;
     cpu_set_eflags(c, ((u32)v & ~keep) | (cpu_eflags(c) & keep & ~F_RF));
     c->gpr[G_ESP] += 4;
-    if (!interrupt_waits(c)) return HELPER_DONE;
+    if (!rt_interrupt_waits(c)) return HELPER_DONE;
     c->eip = next;
     return HELPER_NEXT;
 }

@@ -276,7 +276,7 @@ int dispatch_translated(struct rt *rt)
 {
     struct cpu *c = rt->cpu;
     struct edge *edge = NULL; /* what led here, to be linked */
-    while (!c->kick && !c->halted && !(c->irq_pending && (c->iflag || c->nmi_pending))) {
+    while (!c->kick && !c->halted && !rt_interrupt_waits(c)) {
         int fault;
         bool evicted;
         if (!xl_can_translate(c->mode)) return 0;

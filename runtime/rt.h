@@ -52,6 +52,10 @@ struct rt {
     u64 run_began;                 /* host TSC */
 };
 
+/* Something can be delivered at this boundary, unless a shadow is open. While an NMI handler runs with IF clear, neither an
+ * asserted INTR nor another NMI can. */
+static inline bool rt_interrupt_waits(const struct cpu *c) { return c->irq_pending && (c->iflag || (c->nmi_pending && !c->nmi_blocked)); }
+
 /* dispatch.c: one step of an engine; returns 0, or EXC_SHUTDOWN. */
 MUST_CHECK int dispatch_translated(struct rt *rt);
 /* Prepares R13 and GS for the present mode: cpu->jump_cache points at its jump cache, emptied if it was filled for another. */

@@ -1,0 +1,297 @@
+/* dispatch.c and callout.c: what translated code and the loop around it must get right together. Small guests in flat
+ * protected mode, without devices but a port that ends them; each under both engines, and with and without windows. */
+#include "core/bus.h"
+#include "runtime/cpu_ops.h"
+#include "runtime/runtime.h"
+
+#include <check.h>
+#include <pthread.h>
+#include <string.h>
+#include <time.h>
+
+enum { GDT = 0x1000, IDT = 0x2000, TSS_A = 0x3000, TSS_B = 0x3100, STACK = 0x8000, STACK_B = 0x9000, CODE = 0x10000, PD = 0x20000, PT = 0x21000, DATA = 0x30000,
+       FRAME_1 = 0x40000, FRAME_2 = 0x41000, SEL_CS = 0x08, SEL_DS = 0x10, SEL_TSS_A = 0x18, SEL_TSS_B = 0x20, PORT = 0xf4 };
+
+static struct rt *rt;
+static struct cpu *c;
+static u32 out_value;
+
+static void port_write(void *dev, u32 off, unsigned size, u32 val)
+{
+    (void)dev, (void)off, (void)size;
+    out_value = val;
+    rt_stop(rt);
+}
+static const struct io_ops port_ops = { .write = port_write };
+
+static void put(u32 at, const void *from, unsigned n) { memcpy(bus_ram_ptr(rt_bus(rt), at), from, n); }
+static void put32(u32 at, u32 v) { put(at, &v, 4); }
+static u32 get32(u32 at)
+{
+    u32 v;
+    memcpy(&v, bus_ram_ptr(rt_bus(rt), at), 4);
+    return v;
+}
+
+static void put_desc(u32 at, u32 base, u32 limit, u32 access, u32 flags)
+{
+    put32(at, (limit & 0xffff) | base << 16);
+    put32(at + 4, (base >> 16 & 0xff) | access << 8 | (limit & 0xf0000) | flags << 20 | (base & 0xff000000));
+}
+static void put_gate(unsigned vector, u32 off) /* interrupt gate */
+{
+    put32(IDT + 8 * vector, (u32)SEL_CS << 16 | (off & 0xffff));
+    put32(IDT + 8 * vector + 4, (off & 0xffff0000) | 0x8e00);
+}
+
+static struct seg flat(u16 sel, u32 type) { return (struct seg){ .sel = sel, .limit = 0xffffffff, .attr = type | SEG_S | SEG_P | SEG_D | SEG_G }; }
+
+static const struct { const char *name; struct rt_config cfg; } engine[] = {
+    { "interpreter", { .ram_size = 4 << 20, .engine = RT_INTERP } },
+    { "translator", { .ram_size = 4 << 20, .engine = RT_BT } },
+    { "translator, no windows", { .ram_size = 4 << 20, .engine = RT_BT, .no_windows = true } },
+};
+
+static void start(int which)
+{
+    const char *what;
+    ck_assert_int_eq(rt_new(&rt, &engine[which].cfg, &what), 0);
+    ck_assert_int_eq(bus_map_pio(rt_bus(rt), PORT, 4, &port_ops, NULL, "end"), 0);
+    c = rt_cpu(rt);
+    put_desc(GDT + SEL_CS, 0, 0xfffff, 0x9b, 0xc);
+    put_desc(GDT + SEL_DS, 0, 0xfffff, 0x93, 0xc);
+    put_desc(GDT + SEL_TSS_A, TSS_A, 0x67, 0x8b, 0);
+    put_desc(GDT + SEL_TSS_B, TSS_B, 0x67, 0x89, 0);
+    c->gdtr = (struct table_reg){ GDT, 0x27 };
+    c->idtr = (struct table_reg){ IDT, 0x7ff };
+    c->tr = (struct seg){ .sel = SEL_TSS_A, .base = TSS_A, .limit = 0x67, .attr = 0x8b };
+    c->ldtr = (struct seg){ .attr = SEG_UNUSABLE };
+    for (unsigned s = 0; s < S_COUNT; s++) c->seg[s] = s == S_CS ? flat(SEL_CS, 0xb) : flat(SEL_DS, 3);
+    c->cr0 = CR0_PE | CR0_ET | CR0_NE | CR0_MP;
+    c->cr4 = CR4_OSFXSR | CR4_OSXMMEXCPT;
+    c->fx = (struct fxstate){ .fcw = 0x37f, .mxcsr = 0x1f80 };
+    c->gpr[G_ESP] = STACK;
+    c->eip = CODE;
+    out_value = 0;
+    /* An exception that no test expects ends the guest: out 0xf4, eax with EAX = 0xdead. */
+    put(0x7000, "\xb8\xad\xde\x00\x00\xe7\xf4\xeb\xfe", 9);
+    for (unsigned v = 0; v < 256; v++) put_gate(v, 0x7000);
+}
+
+/* Identity, all writable, supervisor. */
+static void page(void)
+{
+    put32(PD, PT | 3);
+    for (u32 i = 0; i < 1024; i++) put32(PT + 4 * i, i << 12 | 3);
+    c->cr3 = PD;
+    c->cr0 |= CR0_PG;
+}
+
+static u32 run(void)
+{
+    rt_update(rt);
+    ck_assert_int_eq(rt_run(rt), RT_STOPPED);
+    return out_value;
+}
+
+static void end(void)
+{
+    rt_free(rt);
+    rt = NULL;
+}
+
+#define CODE_AT(at, bytes) put(at, bytes, sizeof(bytes) - 1)
+
+/* INTR stays asserted with IF clear while an NMI is latched in an NMI handler: nothing can be delivered, so instructions run. */
+START_TEST(a_blocked_NMI_beside_a_masked_interrupt_does_not_stop_the_guest)
+{
+    start(_i);
+    CODE_AT(CODE, "\xb8\x07\x00\x00\x00"  /* mov eax, 7     */
+                  "\xe7\xf4"              /* out 0xf4, eax  */
+                  "\xeb\xfe");
+    c->nmi_pending = c->nmi_blocked = true;
+    c->iflag = 0;
+    struct irq_line intr = rt_intr_line(rt);
+    irq_set(&intr, true);
+    ck_assert_uint_eq(run(), 7);
+    end();
+}
+END_TEST
+
+/* The page being executed is remapped: the instruction behind INVLPG comes from the new frame, however often the way has been
+ * gone before. EDI counts rounds; the PTE to store is in ESI. */
+START_TEST(behind_INVLPG_of_its_own_page_code_comes_from_the_new_frame)
+{
+    start(_i);
+    page();
+    put32(PT + 4 * 0x300, FRAME_1 | 3);
+    CODE_AT(CODE, "\xbf\x06\x00\x00\x00"                     /* mov edi, 6                    */
+                  "\xbe\x03\x00\x04\x00"                     /* mov esi, FRAME_1 | 3          */
+                  "\xb8\x00\x00\x30\x00\xff\xe0");           /* mov eax, 0x300000; jmp eax    */
+    static const char code[] = "\x89\x35\x00\x1c\x02\x00"     /* start: mov [PT + 4 * 0x300], esi */
+                               "\x0f\x01\x3d\x00\x00\x30\x00" /* invlpg [0x300000]             */
+                               "\xb8\x01\x00\x00\x00"         /* mov eax, 1                    */
+                               "\x4f\x78\x09\x75\xe9"         /* dec edi; js end; jnz start    */
+                               "\xbe\x03\x10\x04\x00"         /* mov esi, FRAME_2 | 3          */
+                               "\xeb\xe2"                     /* jmp start                     */
+                               "\xe7\xf4\xeb\xfe";            /* end: out 0xf4, eax            */
+    put(FRAME_1, code, sizeof code - 1);
+    put(FRAME_2, code, sizeof code - 1);
+    CODE_AT(FRAME_2 + 13, "\xb8\x02\x00\x00\x00\xe7\xf4\xeb\xfe"); /* mov eax, 2; out 0xf4, eax */
+    ck_assert_uint_eq(run(), 2);
+    end();
+}
+END_TEST
+
+/* An instruction across the end of a page whose second page comes with the first fault: from then on it is translated. */
+START_TEST(an_instruction_whose_second_page_came_late_is_not_interpreted_for_ever)
+{
+    start(_i);
+    page();
+    put32(PT + 4 * 0x301, 0); /* not present at first */
+    put_gate(V_PF, 0x7100);
+    CODE_AT(0x7100, "\xc7\x05\x04\x1c\x02\x00\x03\x10\x30\x00" /* mov dword [PT + 4 * 0x301], 0x301003 */
+                    "\x83\xc4\x04\xcf");                       /* add esp, 4; iret                     */
+    CODE_AT(CODE, "\xbf\xe8\x03\x00\x00"                       /* mov edi, 1000                        */
+                  "\xb8\xfd\x0f\x30\x00\xff\xe0");             /* mov eax, 0x300ffd; jmp eax           */
+    CODE_AT(0x300ffd, "\xb8\x78\x56\x34\x12"                   /* mov eax, 0x12345678, split after 3   */
+                      "\x4f\x75\xf8"                           /* dec edi; jnz 0x300ffd                */
+                      "\xe7\xf4\xeb\xfe");
+    ck_assert_uint_eq(run(), 0x12345678);
+    ck_assert_uint_eq(c->cr2, 0x301000);
+    if (engine[_i].cfg.engine == RT_BT) ck_assert_uint_lt(c->ctr.emulated, 100);
+    end();
+}
+END_TEST
+
+/* A task switch sets CR0.TS: x87 state that was in the host's registers must not be used without #NM. Global pages, so that the
+ * jump cache survives the switch and the new task is reached without the dispatcher. */
+START_TEST(a_task_gate_disarms_the_FPU)
+{
+    start(_i);
+    page();
+    for (u32 i = 0; i < 1024; i++) put32(PT + 4 * i, i << 12 | 0x103);
+    c->cr4 |= CR4_PGE;
+    put32(TSS_B + 0x1c, PD);
+    put32(IDT + 8 * 0x40, (u32)SEL_TSS_B << 16);
+    put32(IDT + 8 * 0x40 + 4, 0x8500);
+    put32(TSS_B + 0x20, CODE + 0x100);
+    put32(TSS_B + 0x24, 2);
+    put32(TSS_B + 0x38, STACK_B);
+    for (unsigned s = 0; s < S_COUNT; s++) put32(TSS_B + 0x48 + 4 * s, s == S_CS ? SEL_CS : SEL_DS);
+    put_gate(V_NM, 0x7200);
+    CODE_AT(0x7200, "\xb8\x02\x00\x00\x00\xe7\xf4\xeb\xfe"); /* EAX = 2: as it should be */
+    CODE_AT(CODE, "\xbb\x01\x00\x00\x00"                    /* mov ebx, 1: the new task has 0  */
+                  "\xb8\x00\x01\x01\x00\xff\xe0");          /* mov eax, CODE + 0x100; jmp eax  */
+    CODE_AT(CODE + 0x100, "\xd9\xe8\x4b\x75\x04\xd9\xe8\xcd\x40" /* fld1; dec ebx; jnz on; fld1; int 0x40 */
+                          "\xb8\x01\x00\x00\x00\xe7\xf4\xeb\xfe"); /* on: EAX = 1       */
+    ck_assert_uint_eq(run(), 2);
+    end();
+}
+END_TEST
+
+/* IRET with RF, as from any fault: the flag lasts for one instruction. */
+START_TEST(RF_does_not_outlive_an_instruction)
+{
+    start(_i);
+    CODE_AT(CODE, "\x68\x02\x00\x01\x00\x6a\x08"               /* push 0x10002; push 8     */
+                  "\x68\x0d\x00\x01\x00\xcf"                   /* push CODE + 13; iret     */
+                  "\x90\x9c\x58\xe7\xf4\xeb\xfe");             /* nop; pushf; pop eax; out */
+    ck_assert_uint_eq(run() & F_RF, 0);
+    end();
+}
+END_TEST
+
+/* Reserved bits of MXCSR in the saved image would make the host's FXRSTOR fault. */
+START_TEST(reserved_MXCSR_bits_from_outside_do_no_harm)
+{
+    start(_i);
+    CODE_AT(CODE, "\x0f\x57\xc0\xb8\x05\x00\x00\x00\xe7\xf4\xeb\xfe"); /* xorps xmm0, xmm0 */
+    c->fx.mxcsr = 0xffffffff;
+    ck_assert_uint_eq(run(), 5);
+    end();
+}
+END_TEST
+
+/* A program that changes its own next instruction, in a loop. */
+START_TEST(code_that_writes_into_itself_is_obeyed)
+{
+    start(_i);
+    CODE_AT(CODE, "\x31\xc0\xb9\x64\x00\x00\x00" /* xor eax, eax; mov ecx, 100     */
+                  "\xfe\x05\x0f\x00\x01\x00"     /* inc byte [CODE + 15]           */
+                  "\x90\x05\x00\x00\x00\x00"     /* nop; add eax, imm              */
+                  "\x49\x75\xf1"                 /* dec ecx; jnz                   */
+                  "\xe7\xf4\xeb\xfe");
+    ck_assert_uint_eq(run(), 5050);
+    end();
+}
+END_TEST
+
+static volatile bool kicking;
+static void *kicker(void *arg)
+{
+    (void)arg;
+    while (kicking) {
+        rt_kick(rt);
+        nanosleep(&(struct timespec){ .tv_nsec = 3000 }, NULL);
+    }
+    return NULL;
+}
+
+/* Kicks from another thread, one after the other, into loops of linked blocks, jump caches, TLB misses and FPU code. */
+START_TEST(kicks_change_nothing)
+{
+    const u32 rounds = engine[_i].cfg.engine == RT_INTERP ? 0x40000 : 0x800000;
+    start(_i);
+    CODE_AT(CODE, "\xbf\x00\x00\x00\x00\xd9\xee"               /* mov edi, rounds; fldz   */
+                  "\xe8\x0c\x00\x00\x00"                       /* loop: call f             */
+                  "\xd9\xe8\xde\xc1"                           /* fld1; faddp              */
+                  "\x4f\x75\xf4"                               /* dec edi; jnz loop        */
+                  "\xe9\xe9\x0f\x00\x00"                       /* jmp done                 */
+                  "\x01\x3d\x00\x00\x03\x00"                   /* f: add [DATA], edi       */
+                  "\x83\x15\x04\x00\x03\x00\x00"               /* adc dword [DATA + 4], 0  */
+                  "\xe9\xd6\x0f\x00\x00");                     /* jmp to RET, a page on    */
+    CODE_AT(CODE + 0x1000, "\xc3"
+                           "\xdb\x1d\x08\x00\x03\x00"          /* done: fistp dword [DATA + 8] */
+                           "\xa1\x08\x00\x03\x00"              /* mov eax, [DATA + 8]      */
+                           "\xe7\xf4\xeb\xfe");
+    put32(CODE + 1, rounds);
+    put32(DATA, 0);
+    put32(DATA + 4, 0);
+    rt_update(rt);
+    pthread_t t;
+    kicking = true;
+    ck_assert_int_eq(pthread_create(&t, NULL, kicker, NULL), 0);
+    ck_assert_int_eq(rt_run(rt), RT_STOPPED);
+    kicking = false;
+    pthread_join(t, NULL);
+    ck_assert_uint_eq(out_value, rounds);
+    u64 sum = (u64)rounds * (rounds + 1) / 2;
+    ck_assert_uint_eq(get32(DATA), (u32)sum);
+    ck_assert_uint_eq(get32(DATA + 4), (u32)(sum >> 32));
+    ck_assert_uint_gt(c->ctr.kicks, 10);
+    end();
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("dispatch");
+    TCase *t = tcase_create("guests");
+    tcase_set_timeout(t, 20);
+#define EACH(test) tcase_add_loop_test(t, test, 0, ARRAY_LEN(engine))
+    EACH(a_blocked_NMI_beside_a_masked_interrupt_does_not_stop_the_guest);
+    EACH(behind_INVLPG_of_its_own_page_code_comes_from_the_new_frame);
+    EACH(an_instruction_whose_second_page_came_late_is_not_interpreted_for_ever);
+    EACH(a_task_gate_disarms_the_FPU);
+    EACH(RF_does_not_outlive_an_instruction);
+    EACH(reserved_MXCSR_bits_from_outside_do_no_harm);
+    EACH(code_that_writes_into_itself_is_obeyed);
+    EACH(kicks_change_nothing);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
