@@ -18,7 +18,7 @@ static enum decode_status decode_straddling(struct xl_ctx *x, struct insn *in)
     u8 joined[32];
     unsigned n2 = s->nbytes2 < 15 ? s->nbytes2 : 15;
     memcpy(joined, s->bytes, s->nbytes);
-    memcpy(joined + s->nbytes, s->bytes2, n2);
+    if (n2) memcpy(joined + s->nbytes, s->bytes2, n2); /* bytes2 is NULL when the next page is not mapped */
     return decode(x->xl->cfg.dec, joined, s->nbytes + n2, s->eip, true, x->xl->cfg.features, in);
 }
 
