@@ -56,6 +56,9 @@ static int jump(struct cpu *c)
 
 /* ---- strings ---- */
 
+/* Guest data has any alignment, and is read and written as the guest said: once, in one piece. */
+typedef volatile u32 guest_u32 __attribute__((aligned(1)));
+
 static u8 *page_pointer(struct cpu *c, laddr la, bool write, bool user)
 {
     u64 entry = cpu_tlb(c, user ? write ? TLB_USER_W : TLB_USER_R : write ? TLB_SUP_W : TLB_SUP_R)[la >> PAGE_SHIFT];
@@ -66,10 +69,12 @@ static u8 *page_pointer(struct cpu *c, laddr la, bool write, bool user)
     return p;
 }
 
+typedef volatile u32 u32_unaligned __attribute__((aligned(1)));
+
 static void host_movs(u8 *dst, const u8 *src, u64 n, unsigned size)
 {
     if (size == 4 && n <= 32) { /* a REP has a start-up time */
-        for (; n; n--, dst += 4, src += 4) *(volatile u32 *)dst = *(const volatile u32 *)src;
+        for (; n; n--, dst += 4, src += 4) *(u32_unaligned *)dst = *(const u32_unaligned *)src;
         return;
     }
     if (size == 4) __asm__ volatile("rep movsl" : "+D"(dst), "+S"(src), "+c"(n) : : "memory");
@@ -194,7 +199,7 @@ int helper_pop_sreg(struct cpu *c, u32 arg)
     u32 mode = c->mode;
     laddr la = c->seg[S_SS].base + c->gpr[G_ESP];
     const u8 *p = (la & ~PAGE_MASK) <= PAGE_SIZE - 4 ? page_pointer(c, la, false, c->cpl == 3) : NULL;
-    if (p) sel = *(const u32 *)p;
+    if (p) sel = *(const u32_unaligned *)p;
     else if (mem_read(c, la, 4, c->cpl == 3, &sel)) return again(c);
     if (seg_load(c, (enum segreg)arg, (u16)sel)) return again(c);
     int r = after_seg_load(c, mode);
