@@ -289,6 +289,7 @@ int dispatch_translated(struct rt *rt)
         TRACE(&rt->trace, exec, c->eip, "exec %08x: eax %08x ecx %08x edx %08x ebx %08x esp %08x ebp %08x esi %08x edi %08x fl %08x cpl %u\n", c->eip,
               c->gpr[0], c->gpr[1], c->gpr[2], c->gpr[3], c->gpr[4], c->gpr[5], c->gpr[6], c->gpr[7], cpu_eflags(c), c->cpl);
         int r = 0;
+        c->intr_shadow = 0; /* whatever runs now is the instruction behind */
         switch ((enum exit_reason)rt_enter(c, xl_entry(rt->xl, b))) {
         case EXIT_JUMP:
             c->ctr.jc_misses++;

@@ -202,6 +202,28 @@ START_TEST(RF_does_not_outlive_an_instruction)
 }
 END_TEST
 
+static int acknowledge(void *dev) { return (void)dev, 0x30; }
+static const struct intc_ops intc = { .acknowledge = acknowledge };
+
+/* The shadow of MOV SS is over after one instruction, with an interrupt pending and masked as well: POPF lets it in at once. */
+START_TEST(a_shadow_does_not_outlive_an_instruction)
+{
+    start(_i);
+    put_gate(0x30, 0x7300);
+    CODE_AT(0x7300, "\x89\xd8\xe7\xf4\xeb\xfe");             /* mov eax, ebx; out 0xf4, eax  */
+    CODE_AT(CODE, "\x31\xdb\x8e\xd2\x90"                     /* xor ebx, ebx; mov ss, edx; nop */
+                  "\x68\x02\x02\x00\x00\x9d\x43"             /* push 0x202; popf; inc ebx     */
+                  "\xb8\xff\x00\x00\x00\xe7\xf4\xeb\xfe");
+    c->gpr[G_EDX] = SEL_DS;
+    c->iflag = 0;
+    rt_set_intc(rt, &intc, NULL);
+    struct irq_line intr = rt_intr_line(rt);
+    irq_set(&intr, true);
+    ck_assert_uint_eq(run(), 0);
+    end();
+}
+END_TEST
+
 /* Reserved bits of MXCSR in the saved image would make the host's FXRSTOR fault. */
 START_TEST(reserved_MXCSR_bits_from_outside_do_no_harm)
 {
@@ -285,6 +307,7 @@ int main(void)
     EACH(an_instruction_whose_second_page_came_late_is_not_interpreted_for_ever);
     EACH(a_task_gate_disarms_the_FPU);
     EACH(RF_does_not_outlive_an_instruction);
+    EACH(a_shadow_does_not_outlive_an_instruction);
     EACH(reserved_MXCSR_bits_from_outside_do_no_harm);
     EACH(code_that_writes_into_itself_is_obeyed);
     EACH(kicks_change_nothing);
