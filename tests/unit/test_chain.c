@@ -1,4 +1,5 @@
 /* chain.c: edges between the blocks of a page, and the jump caches. */
+#include "tests/diff/rng.h"
 #include "tests/emit/xl_fixture.h"
 
 #include <check.h>
@@ -257,6 +258,101 @@ START_TEST(a_jump_cache_can_be_filled_and_flushed_for_ever)
 }
 END_TEST
 
+/* ---- everything at random, and the invariants of chain.c and cache.c after each step ---- */
+
+enum { PLACES = 24 };
+
+static const char *broken(const struct block *b)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        const struct edge *e = &b->edge[i];
+        if (!e->used) continue;
+        if (goes_to(e) != (e->to ? e->to->host_off : e->thunk)) return "an edge that goes elsewhere than it says";
+        if (!e->to) continue;
+        if (b->state != BLOCK_LIVE || e->to->state != BLOCK_LIVE) return "a link from or to what is not alive";
+        unsigned times = 0;
+        for (const struct edge *in = e->to->in; in; in = in->next_in) times += in == e;
+        if (times != 1) return "an edge that is not once on its target's list";
+    }
+    for (const struct edge *in = b->in; in; in = in->next_in)
+        if (in->to != b) return "an edge on a list where it does not belong";
+    return NULL;
+}
+
+static const char *graph_broken(void)
+{
+    const char *err = NULL;
+    unsigned live = 0, entries = 0;
+    for (u32 i = 0; i < f.xl->nblocks && !err; i++) {
+        err = broken(&f.xl->arena[i]);
+        live += f.xl->arena[i].state == BLOCK_LIVE;
+    }
+    const struct code_page *pg = xl_page(f.xl, PA);
+    if (!err && live != (pg ? pg->live : 0)) err = "a page that miscounts its blocks";
+    for (unsigned i = 0; i < JUMP_ENTRIES && !err; i++) {
+        const struct jump_entry *j = &f.xl->jc[XL_JC_SUPERVISOR][i];
+        entries += j->code != NULL;
+        if (!j->code || j->neg_eip + EIP + (i - (EIP & (JUMP_ENTRIES - 1))) != 0) continue;
+        const struct block *b = xl_block_at(f.xl, (u64)j->code);
+        if (!b || b->state != BLOCK_LIVE || (const void *)j->code != xl_entry(f.xl, b)) err = "a jump cache that leads to what is not alive";
+    }
+    if (!err && entries != f.xl->jc_count[XL_JC_SUPERVISOR]) err = "a jump cache that has lost count";
+    return err;
+}
+
+/* A branch from one of the places to another: in the same page, by a near Jcc. */
+static struct block *place(unsigned at, unsigned to, u8 *bytes)
+{
+    u32 rel = (to - at) * 0x40 - 6;
+    memset(bytes, 0x90, 64);
+    memcpy(bytes, "\x0f\x84", 2);
+    memcpy(bytes + 2, &rel, 4);
+    struct xl_source src = xlf_source2(EIP + at * 0x40, PA + at * 0x40, XL_NO_PAGE, MODE_FLAT, bytes, 64);
+    struct block *b = xl_find(f.xl, src.eip, src.pa, src.mode);
+    bool evicted;
+    if (b && b->state == BLOCK_LIVE) return b;
+    if (b && xl_revive(f.xl, b, &src)) return b;
+    return xl_translate(f.xl, &src, &evicted);
+}
+
+START_TEST(the_graph_stays_whole_whatever_happens)
+{
+    static u8 memory[PLACES][64];
+    static unsigned leads_to[PLACES];
+    struct rng r;
+    rng_seed(&r, 7);
+    for (unsigned step = 0; step < 4000; step++) {
+        unsigned at = rng_below(&r, PLACES);
+        struct block *b = xl_find(f.xl, EIP + at * 0x40, PA + at * 0x40, MODE_FLAT);
+        switch (rng_below(&r, 12)) {
+        case 0: case 1: case 2: case 3: { /* as the dispatcher: come from at by its edge, link */
+            struct block *from = place(at, leads_to[at], memory[at]), *to = place(leads_to[at], leads_to[leads_to[at]], memory[leads_to[at]]);
+            if (from->state == BLOCK_LIVE) xl_link(f.xl, &from->edge[0], to);
+            break;
+        }
+        case 4: case 5: xl_jump_fill(f.xl, XL_JC_SUPERVISOR, place(at, leads_to[at], memory[at])); break;
+        case 6: xl_retire(f.xl, PA + at * 0x40, 1 + rng_below(&r, 100)); break;
+        case 7: /* other code, when it comes to be looked at */
+            xl_retire(f.xl, PA + at * 0x40, 6);
+            leads_to[at] = rng_below(&r, PLACES);
+            break;
+        case 8: if (b) xl_forget(f.xl, b); break;
+        case 9: if (b) xl_break(f.xl, (u64)xl_entry(f.xl, b) + rng_below(&r, b->host_len)); break;
+        case 10: if (rng_percent(&r, 10)) xl_retire_page(f.xl, PA); break;
+        default:
+            if (rng_percent(&r, 5)) xl_flush(f.xl);
+            else if (rng_percent(&r, 20)) xl_jump_flush(f.xl, XL_JC_SUPERVISOR);
+            break;
+        }
+        const char *err = step % 16 ? NULL : graph_broken();
+        ck_assert_msg(!err, "step %u: %s", step, err);
+    }
+    ck_assert_uint_gt(f.ctr.chains, 100);
+    ck_assert_uint_gt(f.ctr.unchains, 100);
+    ck_assert_uint_gt(f.ctr.revived, 10);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("chain");
@@ -275,6 +371,7 @@ int main(void)
     tcase_add_test(t, a_retired_block_is_in_no_jump_cache);
     tcase_add_test(t, dropping_a_page_drops_what_has_code_there);
     tcase_add_test(t, a_jump_cache_can_be_filled_and_flushed_for_ever);
+    tcase_add_test(t, the_graph_stays_whole_whatever_happens);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
