@@ -35,12 +35,14 @@ int interp_io_check(struct interp *ip, u16 port, unsigned size)
 u32 interp_io_in(struct interp *ip, u16 port, unsigned size)
 {
     interp_watch_io(ip, port, size);
+    ip->c->ctr.pio++;
     return bus_in(ip->c->bus, port, size) & size_mask(size);
 }
 
 void interp_io_out(struct interp *ip, u16 port, unsigned size, u32 val)
 {
     interp_watch_io(ip, port, size);
+    ip->c->ctr.pio++;
     bus_out(ip->c->bus, port, size, val & size_mask(size));
 }
 

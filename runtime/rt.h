@@ -49,6 +49,7 @@ struct rt {
     u32 jump_mode[2];              /* the mode key (less CPL) that each jump cache was filled for */
     u8 code_writes[4096];          /* per code page, hashed: writes since it was last dropped as a whole */
     u64 emulated_op[OP_COUNT];     /* by mnemonic: what translated code left to the interpreter */
+    u64 sampled_at, sampled_idle;  /* host TSC and idle_cycles at the last sample of where the guest's time goes */
     u64 run_began;                 /* host TSC */
 };
 

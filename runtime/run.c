@@ -219,11 +219,23 @@ static struct post *take_posts(struct rt *rt)
     return p;
 }
 
+/* Time in guest kernel and user code, by sampling: what has passed since the last kick goes to the privilege found now. */
+static void sample_time(struct rt *rt, u64 now)
+{
+    struct counters *n = &rt->cpu->ctr;
+    u64 busy = now - rt->sampled_at - (n->idle_cycles - rt->sampled_idle);
+    if (rt->cpu->cpl == 3) n->user_cycles += busy;
+    else n->kernel_cycles += busy;
+    rt->sampled_at = now;
+    rt->sampled_idle = n->idle_cycles;
+}
+
 /* Returns the exit asked for, or -1. */
 static int service(struct rt *rt)
 {
     u64 begin = __rdtsc();
     hostsig_ack(rt->cpu);
+    sample_time(rt, begin);
     rt->cpu->ctr.kicks++;
     dispatch_heat(rt);
     clock_run_due(rt->clock);
@@ -341,7 +353,7 @@ enum rt_exit rt_run(struct rt *rt)
     rt->gs_base = 0;
     clock_on_deadline(rt->clock, on_deadline, rt);
     rt->cpu->kick = 1; /* whatever was asked for before is looked at first */
-    rt->run_began = __rdtsc();
+    rt->run_began = rt->sampled_at = __rdtsc();
     enum rt_exit e = loop(rt);
     rt->running = false;
     clock_on_deadline(rt->clock, NULL, NULL);
