@@ -52,6 +52,8 @@ static int make_engines(struct rt *rt, const char **what)
     *what = "interpreter";
     if ((err = interp_new(&rt->interp, rt->cpu, rt->dec))) return err;
     if (rt->cfg.engine == RT_INTERP) return 0;
+    *what = "host processor without BMI2 (--engine interp does without)";
+    if (!__builtin_cpu_supports("bmi2")) return -ENOTSUP;
     *what = "windows";
     if (!rt->cfg.no_windows && host_has_fsgsbase() && (err = windows_new(&rt->windows, rt->cpu))) return err;
     *what = "code cache";
