@@ -1,5 +1,6 @@
 /* Bodies of the C functions that enter_x64.S calls for translated code. They run while the guest's x87/SSE state is in the
- * host's registers: this file and what it calls are compiled without floating-point registers. */
+ * host's registers. The stubs keep XMM0-7 over them, so that what they call may copy with SSE; x87 and MMX registers and floating-point
+ * arithmetic (the guest's MXCSR is in force) are for none of it. */
 #include "runtime/cpu_ops.h"
 #include "runtime/rt.h"
 
