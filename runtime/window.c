@@ -1,4 +1,4 @@
-/* Owns the windows' mappings.
+/* Owns the windows' mappings: which page is where, and until when. Who makes them is the window's backend.
  *
  *   I1  page[n] is 0 iff host page n of a window is PROT_NONE; else it says which physical page is mapped, and whether writably.
  *   I2  A mapped page was, at the last validation, what the page tables said: same physical page, at least these rights,
@@ -22,7 +22,6 @@
 #define MIN_RUN 16              /* pages: a shorter supervisor run is not worth a mapping */
 #define USER_RUN_MAX 64         /* pages mapped around a user fault, if contiguous */
 #define DELTAS 32               /* kernels have one linear map, perhaps two */
-#define WINDOW_BYTES (1ull << 32)
 #define PIECES_MAX 24000        /* each takes up to two VMAs of vm.max_map_count's default 65530, which the host process shares */
 
 enum { MAPPED = 1, WRITABLE = 2, PFN_SHIFT = 2 };
@@ -35,6 +34,7 @@ struct region {
 
 struct window {
     struct windows *ws;
+    struct window_backend be;
     u64 base;
     bool user;
     u32 cr3;        /* user window in use: its CR3 */
@@ -137,9 +137,26 @@ static void region_note(struct window *w, unsigned r)
     if (g->snapshot) region_snapshot(w, r, g->snapshot);
 }
 
-/* ---- mappings ---- */
+/* ---- the default backend: this process ---- */
 
 static u8 *host_page(const struct window *w, u32 n) { return (u8 *)w->base + ((u64)n << PAGE_SHIFT); }
+
+static int here_map(void *be, u32 page, u32 n, int prot, u64 file_off)
+{
+    const struct window *w = be;
+    void *p = mmap(host_page(w, page), (u64)n << PAGE_SHIFT, prot, MAP_SHARED | MAP_FIXED, bus_ram_fd(w->ws->c->bus), (off_t)file_off);
+    return p == MAP_FAILED ? -errno : 0;
+}
+
+static int here_unmap(void *be, u32 page, u32 n)
+{
+    void *p = mmap(host_page(be, page), (u64)n << PAGE_SHIFT, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    return p == MAP_FAILED ? -errno : 0;
+}
+
+static int here_protect(void *be, u32 page, u32 n, int prot) { return mprotect(host_page(be, page), (u64)n << PAGE_SHIFT, prot) ? -errno : 0; }
+
+/* ---- mappings ---- */
 
 static void window_reset(struct window *w)
 {
@@ -148,10 +165,8 @@ static void window_reset(struct window *w)
         free(w->region[r].snapshot);
         w->region[r].snapshot = NULL;
     }
-    void *base = (void *)w->base;
-    void *p = mmap(base, WINDOW_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-    /* Without a VMA to spare: this needs none. A stale mapping must not survive. */
-    BUG_ON(p == MAP_FAILED && mprotect(base, WINDOW_BYTES, PROT_NONE));
+    /* Without a VMA to spare: the second needs none. A stale mapping must not survive. */
+    BUG_ON(w->be.unmap(w->be.be, 0, TLB_PAGES) && w->be.protect(w->be.be, 0, TLB_PAGES, PROT_NONE));
     if (w->page) madvise(w->page, TLB_PAGES * sizeof *w->page, MADV_DONTNEED);
     memset(w->populated, 0, sizeof w->populated);
     w->ws->pieces -= w->pieces;
@@ -167,9 +182,8 @@ static void count_piece(struct window *w)
 
 static void unmap_pages(struct window *w, u32 first, u32 n)
 {
-    void *p = mmap(host_page(w, first), (u64)n << PAGE_SHIFT, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     w->ws->c->ctr.window_unmaps++;
-    if (p == MAP_FAILED) { /* out of VMAs */
+    if (w->be.unmap(w->be.be, first, n)) { /* out of VMAs */
         window_reset(w);
         return;
     }
@@ -198,8 +212,7 @@ static bool map_run(struct window *w, u32 first, u32 n, u32 rights)
     s64 off = bus_ram_offset(c->bus, (paddr)(rights >> PFN_SHIFT) << PAGE_SHIFT);
     int prot = PROT_READ | (rights & WRITABLE ? PROT_WRITE : 0);
     if (off < 0) return false;
-    void *p = mmap(host_page(w, first), (u64)n << PAGE_SHIFT, prot, MAP_SHARED | MAP_FIXED, bus_ram_fd(c->bus), off);
-    if (p == MAP_FAILED) return false; /* vm.max_map_count: the soft TLB will do */
+    if (w->be.map(w->be.be, first, n, prot, (u64)off)) return false; /* vm.max_map_count: the soft TLB will do */
     count_piece(w);
     c->ctr.window_maps++;
     for (u32 i = 0; i < n; i++) {
@@ -356,7 +369,7 @@ static void protect_page(struct window *w, u32 n, u32 pfn)
 {
     u32 *e = &w->page[n];
     if (*e >> PFN_SHIFT != pfn || !(*e & WRITABLE)) return;
-    if (mprotect(host_page(w, n), PAGE_SIZE, PROT_READ)) {
+    if (w->be.protect(w->be.be, n, 1, PROT_READ)) {
         unmap_pages(w, n, 1);
         return;
     }
@@ -382,6 +395,7 @@ void windows_protect(struct windows *ws, paddr page)
 static int window_init(struct windows *ws, struct window *w, bool user)
 {
     w->ws = ws;
+    w->be = (struct window_backend){ .map = here_map, .unmap = here_unmap, .protect = here_protect, .be = w };
     w->user = user;
     w->base = (u64)ws->reservation + (u64)(w - ws->w) * WINDOW_STRIDE;
     w->page = mmap(NULL, TLB_PAGES * sizeof *w->page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -10,6 +10,15 @@
 struct windows;
 struct window;
 
+/* Who makes a window's mappings. Pages are linear pages of the guest; prot is of mmap(2), file_off into the memfd of RAM. Each
+ * returns 0 or -errno with nothing changed. An unmapped page faults; protect() may be asked for PROT_NONE as well. */
+struct window_backend {
+    int (*map)(void *be, u32 page, u32 n, int prot, u64 file_off);
+    int (*unmap)(void *be, u32 page, u32 n);
+    int (*protect)(void *be, u32 page, u32 n, int prot);
+    void *be;
+};
+
 /* Reserves address space for all of them. Returns 0 or -errno of mmap. */
 MUST_CHECK int windows_new(struct windows **out, struct cpu *c);
 void windows_free(struct windows *ws);
