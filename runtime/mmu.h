@@ -50,7 +50,11 @@ void tlb_flush_page(struct cpu *c, laddr la); /* INVLPG */
 void tlb_protect_phys(struct cpu *c, paddr page);
 
 /* Physical memory (runtime/physmem.c): per-page flags and the RAM view. */
-enum page_flag { PG_CODE = 1, PG_DIRTY = 2 };
+enum page_flag {
+    PG_CODE = 1, PG_DIRTY = 2,
+    PG_DIRECT = 4,   /* scanned: may be executed directly; PG_CODE is set too, so that a write is noticed */
+    PG_INDIRECT = 8, /* scanned: may not; likewise */
+};
 u8 *bus_ram_ptr(struct bus *b, paddr pa); /* host pointer in the RAM view, NULL if pa is not RAM; pointers of one 4K page are contiguous */
 u8 *bus_page_flags(struct bus *b, paddr pa); /* flags byte of the RAM page, NULL if not RAM */
 /* Every write to a page with PG_CODE that does not come from generated code's fast path calls this hook first. */

@@ -66,6 +66,8 @@ unsigned xl_retire(struct xl *xl, paddr pa, unsigned len);
 void xl_retire_page(struct xl *xl, paddr pa);
 void xl_flush(struct xl *xl); /* forget everything */
 bool xl_page_has_live(const struct xl *xl, paddr pa);
+/* Offsets in pa's page at which blocks begin: instructions that are known to be ones. At most max of them; returns how many. */
+unsigned xl_page_starts(const struct xl *xl, paddr pa, u16 *off, unsigned max);
 
 /* Edges. An edge's target is in the same guest page as its block, so linking is safe for as long as both live. */
 laddr xl_edge_target(const struct edge *e);
