@@ -26,6 +26,7 @@
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #ifndef PTRACE_SYSEMU
 #define PTRACE_SYSEMU 31
@@ -54,6 +55,7 @@ struct dx {
     bool dead, reaped;                /* reaped: and its pid is no longer ours to signal */
     int cpu;                          /* where it is pinned; -1: nowhere yet */
     struct user_regs_struct base;     /* what never changes of its registers */
+    u64 round_trip;                   /* TSC cycles */
     struct dx_seg tls[2];             /* what the two descriptors hold */
 };
 
@@ -177,20 +179,27 @@ static int settle(struct dx *d)
 /* Whether this host runs 32-bit code: the first instruction at 0, where nothing is, must fault there and then. */
 static bool runs_32bit(struct dx *d)
 {
-    struct dx_regs r = { .null = { [S_FS] = true, [S_GS] = true }, .eflags = F_IF | F_FIXED };
-    struct dx_stop stop;
-    dx_run(d, &r, &stop);
-    return stop.why == DX_FAULT && !stop.addr && !r.eip && !r.changed;
+    d->round_trip = ~0ull;
+    for (unsigned i = 0; i < 4; i++) {
+        struct dx_regs r = { .null = { [S_FS] = true, [S_GS] = true }, .eflags = F_IF | F_FIXED };
+        struct dx_stop stop;
+        u64 begin = __rdtsc();
+        dx_run(d, &r, &stop);
+        u64 took = __rdtsc() - begin;
+        if (took < d->round_trip) d->round_trip = took;
+        if (stop.why != DX_FAULT || stop.addr || r.eip || r.changed) return false;
+    }
+    return true;
 }
 
 int dx_new(struct dx **out, int ram_fd, const char **why)
 {
     int pair[2] = { -1, -1 }, image = -1;
     struct dx *d = calloc(1, sizeof *d);
-    *why = "out of memory";
+    *why = "direct execution: out of memory";
     if (!d) return -ENOMEM;
     *d = (struct dx){ .ram_fd = ram_fd, .page_fd = -1, .socket = -1, .page = MAP_FAILED, .cpu = -1 };
-    *why = "the host lends no memory file or socket";
+    *why = "direct execution: the host lends no memory file or socket";
     int err = -EMFILE;
     if ((image = image_new()) < 0 || (d->page_fd = memfd_create("direct-page", MFD_CLOEXEC)) < 0) goto out;
     if (ftruncate(d->page_fd, PAGE_SIZE) || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) goto out;
@@ -199,11 +208,11 @@ int dx_new(struct dx **out, int ram_fd, const char **why)
     if (d->page == MAP_FAILED) goto out;
     memcpy(d->page, dx_stub_begin, (size_t)(dx_stub_end - dx_stub_begin));
     d->list = (struct list *)(d->page + DX_OPS);
-    *why = "the host starts or traces no process for it";
+    *why = "direct execution: the host starts or traces no process for it";
     if ((err = start(d, image, pair[1]))) goto out;
-    *why = "the process could not lock itself in (seccomp, close_range: Linux 5.9 or later)";
+    *why = "direct execution: the process could not lock itself in (seccomp, close_range: Linux 5.9 or later)";
     if ((err = settle(d))) goto out;
-    *why = "the host runs no 32-bit code";
+    *why = "direct execution: the host runs no 32-bit code";
     err = runs_32bit(d) ? 0 : -ENOTSUP;
 out:
     if (image >= 0) close(image);
@@ -260,7 +269,8 @@ int dx_commit(struct dx *d)
     return d->broken;
 }
 
-bool dx_clean(const struct dx *d) { return !d->list->n; }
+unsigned dx_waiting(const struct dx *d) { return d->list->n; }
+u64 dx_round_trip(const struct dx *d) { return d->round_trip; }
 
 static void note(struct dx *d, struct op op)
 {

@@ -23,7 +23,7 @@ void dx_map(struct dx *d, u32 page, u32 n, int prot, u64 offset);
 void dx_unmap(struct dx *d, u32 page, u32 n);
 void dx_protect(struct dx *d, u32 page, u32 n, int prot);
 MUST_CHECK int dx_commit(struct dx *d); /* 0, or -errno of a mapping or -ESRCH: the process is gone */
-bool dx_clean(const struct dx *d);      /* nothing is waiting for dx_commit() */
+unsigned dx_waiting(const struct dx *d); /* how many wait for dx_commit() */
 
 /* The part of a register file that 32-bit code has. base and limit matter for FS and GS only. */
 struct dx_seg { u16 sel; u32 base, limit; bool writable; };
@@ -55,6 +55,8 @@ int dx_signo(void);
 /* The x87/SSE state. 0, or -errno if the process is gone. */
 MUST_CHECK int dx_get_fx(struct dx *d, struct fxstate *fx);
 MUST_CHECK int dx_set_fx(struct dx *d, const struct fxstate *fx);
+/* TSC cycles of a run that stops at once, as measured when it was made. */
+u64 dx_round_trip(const struct dx *d);
 /* Moves it to a processor, where it stays. */
 void dx_pin(struct dx *d, int cpu);
 #endif

@@ -11,6 +11,7 @@ struct interp;
 struct alarm;
 struct windows;
 struct window;
+struct direct;
 
 /* How much an address space has used the CPU at CPL 3: what earns it a window, and what loses it. */
 #define SPACES 64
@@ -31,6 +32,8 @@ struct rt {
     u64 gs_base;                   /* what the thread in rt_run() has in GS base; 0: not ours yet */
     struct window *uwin;           /* of the present address space, or NULL */
     struct space space[SPACES];
+    struct direct *direct;         /* while in rt_run(); NULL: none */
+    const char *direct_status;     /* what came of it in the last run */
     const struct intc_ops *intc;
     void *intc_dev;
 
@@ -62,6 +65,10 @@ MUST_CHECK int dispatch_translated(struct rt *rt);
 /* Prepares R13 and GS for the present mode: cpu->jump_cache points at its jump cache, emptied if it was filled for another. */
 enum xl_jump_cache dispatch_prepare(struct rt *rt);
 void dispatch_heat(struct rt *rt); /* at every kick: promotes and demotes the present address space */
+/* For whoever else runs guest code: interprets the instruction at eip, delivering what it raises; delivers cpu->exc. 0 or EXC_SHUTDOWN. */
+MUST_CHECK int dispatch_emulate(struct rt *rt, laddr eip);
+MUST_CHECK int dispatch_deliver(struct rt *rt);
+void dispatch_mark_code(struct rt *rt, paddr page); /* page of RAM holds code from now on: writes to it are noticed */
 void dispatch_on_tlb_flush(struct cpu *c, enum tlb_flush_kind kind, laddr la);
 void dispatch_on_protect(struct cpu *c, paddr page);
 void dispatch_on_code_write(void *arg, paddr pa, u64 len);

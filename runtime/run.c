@@ -7,6 +7,7 @@
 #include "runtime/alarm.h"
 #include "runtime/cpu_layout.h"
 #include "runtime/cpu_ops.h"
+#include "runtime/direct.h"
 #include "runtime/hostsig.h"
 #include "runtime/interp.h"
 #include "runtime/rt.h"
@@ -56,6 +57,8 @@ static int make_engines(struct rt *rt, const char **what)
     if (!__builtin_cpu_supports("bmi2")) return -ENOTSUP;
     *what = "windows";
     if (!rt->cfg.no_windows && host_has_fsgsbase() && (err = windows_new(&rt->windows, rt->cpu))) return err;
+    /* Without windows there are no books of what is mapped. */
+    if (rt->cfg.direct == RT_DIRECT_ALWAYS && (err = direct_probe(bus_ram_fd(rt->bus), what))) return err;
     *what = "code cache";
     struct xl_config cfg = { .cache_bytes = rt->cfg.code_cache_size ? rt->cfg.code_cache_size : DEFAULT_CACHE_BYTES,
                              .disabled = rt->cfg.disabled_classes, .window = rt->windows != NULL, .perf_map = rt->cfg.perf_map, .features = rt->cpu->model->features,
@@ -351,6 +354,12 @@ enum rt_exit rt_run(struct rt *rt)
         hostsig_detach();
         return RT_ERROR;
     }
+    rt->direct_status = "off";
+    if (rt->windows && rt->cfg.direct != RT_DIRECT_OFF && direct_new(&rt->direct, rt, rt->cfg.direct)) {
+        alarm_free(rt->alarm);
+        hostsig_detach();
+        return RT_ERROR;
+    }
     rt->running = true;
     rt->gs_base = 0;
     clock_on_deadline(rt->clock, on_deadline, rt);
@@ -358,6 +367,9 @@ enum rt_exit rt_run(struct rt *rt)
     rt->run_began = rt->sampled_at = __rdtsc();
     enum rt_exit e = loop(rt);
     rt->running = false;
+    if (rt->direct) rt->direct_status = direct_status(rt->direct);
+    direct_free(rt->direct);
+    rt->direct = NULL;
     clock_on_deadline(rt->clock, NULL, NULL);
     alarm_free(rt->alarm);
     rt->alarm = NULL;

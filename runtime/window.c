@@ -532,3 +532,12 @@ unsigned window_direct_index(const struct window *w) { return (unsigned)(w - w->
 bool window_used(const struct window *w) { return w->used; }
 bool window_has(const struct window *w, laddr la) { return w->page[la >> PAGE_SHIFT] & MAPPED; }
 bool window_executes(const struct window *w, laddr la) { return w->page[la >> PAGE_SHIFT] & EXECUTABLE; }
+
+void window_map_like(struct window *w, const struct window *from)
+{
+    for (unsigned r = 0; r < REGIONS; r++)
+        for (u32 k = 0; from->region[r].mapped && k < REGION_PAGES; k++) {
+            u32 n = r * REGION_PAGES + k;
+            if (from->page[n] && !w->page[n]) (void)window_map(w, n << PAGE_SHIFT, false);
+        }
+}

@@ -50,6 +50,8 @@ void window_direct_start(struct window *w, u32 cr3, const struct window_backend 
 unsigned window_direct_index(const struct window *w);            /* 0 to WINDOWS_DIRECT-1 */
 void window_flush_page(struct window *w, laddr la);              /* INVLPG */
 bool window_used(const struct window *w);
+/* Maps in w what from has mapped, as far as the page tables allow. */
+void window_map_like(struct window *w, const struct window *from);
 bool window_has(const struct window *w, laddr la);               /* la's page is mapped, with whatever rights */
 bool window_executes(const struct window *w, laddr la);
 void windows_no_exec(struct windows *ws, paddr page);            /* executable nowhere from now on */
