@@ -1,12 +1,14 @@
 #!/bin/sh
 # Fetches the whole-guest tests' images: Debian 12's i386 kernels and static busybox, as Debian ships them.
+# busybox-host is the busybox that gives this host's own results, to be compared with a guest's: the same file where
+# the host runs i386 programs, else the same version's build for the host's architecture.
 #
 # Works in a private apt state, so that neither root nor a change of the system's architecture list is needed.
 # Everything lands in ${TRANSVISOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/transvisor}; a second run finds it there
 # and touches no network (--refresh asks the archive again). One index of the archive may fail to refresh, so the
 # update is best effort and the download is the check.
-# Prints, and writes to paths.env there: KERNEL_686, KERNEL_686_PAE, KERNEL_RT_686_PAE, BUSYBOX.
-# Usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox ...]      (default: all four)
+# Prints, and writes to paths.env there: KERNEL_686, KERNEL_686_PAE, KERNEL_RT_686_PAE, BUSYBOX, BUSYBOX_HOST.
+# Usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox|busybox-host ...]      (default: all five)
 set -eu
 
 cache=${TRANSVISOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/transvisor}
@@ -22,12 +24,13 @@ for arg in "$@"; do
     case $arg in
     --refresh) refresh=yes ;;
     686|686-pae|rt-686-pae|busybox) wanted="$wanted $arg" ;;
-    *) echo "usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox ...]" >&2; exit 2 ;;
+    busybox-host) wanted="$wanted busybox $arg" ;;       # whose version it must have
+    *) echo "usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox|busybox-host ...]" >&2; exit 2 ;;
     esac
 done
-[ -n "$wanted" ] || wanted="686 686-pae rt-686-pae busybox"
+[ -n "$wanted" ] || wanted="686 686-pae rt-686-pae busybox busybox-host"
 
-for tool in apt-get apt-cache dpkg-deb; do
+for tool in apt-get apt-cache dpkg dpkg-deb; do
     command -v $tool >/dev/null || die "needs $tool (a Debian or Ubuntu system)"
 done
 mkdir -p "$cache" || die "cannot create $cache"
@@ -36,56 +39,70 @@ new=$cache/new.$$
 trap 'rm -rf "$new"' EXIT
 trap 'exit 1' HUP INT TERM
 
+runs() { [ "$("$1" echo yes 2>/dev/null)" = yes ]; }
+# Without a rebuild's number (+b1), which is an architecture's own.
+busybox_version() { grep -aom1 'BusyBox v[0-9.]* (Debian [^)]*)' "$1" | sed 's/+b[0-9]*)$/)/'; }
+
 # The file that name $1 stands for, if it has been fetched: the newest version where there are several.
 found() {
     case $1 in
     busybox) ls "$cache"/busybox/bin/busybox 2>/dev/null || true ;;
+    busybox-host)
+        i386=$(found busybox)
+        host=$cache/busybox-host/bin/busybox
+        if [ -z "$i386" ]; then return 0; fi
+        if runs "$i386"; then echo "$i386"
+        elif [ -r "$host" ] && [ "$(busybox_version "$host")" = "$(busybox_version "$i386")" ]; then echo "$host"
+        fi
+        ;;
     *) ls "$cache/kernel-$1"/boot/vmlinuz-6.1.0-*-"$1" 2>/dev/null | sort -V | tail -n 1 ;;
     esac
 }
 
-apt_ready=no
+# apt_setup ARCHITECTURE: makes it the one that apt-get and apt-cache are about.
+apt_ready=
 apt_setup() {
-    [ $apt_ready = no ] || return 0
-    mkdir -p "$cache/apt/lists/partial" "$cache/apt/cache/archives/partial" "$cache/apt/etc/sources.d" \
-             "$cache/apt/etc/apt.conf.d" "$cache/apt/etc/preferences.d"
-    : > "$cache/apt/status"
+    apt=$cache/apt
+    [ "$1" = i386 ] || apt=$cache/apt-$1
+    APT_CONFIG=$apt/apt.conf
+    export APT_CONFIG
+    case " $apt_ready " in *" $1 "*) return 0 ;; esac
+    mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/etc/sources.d" "$apt/etc/apt.conf.d" "$apt/etc/preferences.d"
+    : > "$apt/status"
     signed=
     [ ! -r $keyring ] || signed="[signed-by=$keyring] "
     {
         echo "deb ${signed}$mirror bookworm main"
         echo "deb ${signed}$mirror bookworm-updates main"
         echo "deb ${signed}$security bookworm-security main"
-    } > "$cache/apt/etc/sources.list"
+    } > "$apt/etc/sources.list"
     # Only what leads to the network is taken from the system's settings: a proxy.
     {
-        echo "Dir::State \"$cache/apt\";"
-        echo "Dir::State::Lists \"$cache/apt/lists\";"
-        echo "Dir::State::status \"$cache/apt/status\";"
-        echo "Dir::Cache \"$cache/apt/cache\";"
-        echo "Dir::Etc::SourceList \"$cache/apt/etc/sources.list\";"
-        echo "Dir::Etc::SourceParts \"$cache/apt/etc/sources.d\";"
-        echo "Dir::Etc::PreferencesParts \"$cache/apt/etc/preferences.d\";"
-        echo 'APT::Architecture "i386";'
-        echo 'APT::Architectures { "i386"; };'
+        echo "Dir::State \"$apt\";"
+        echo "Dir::State::Lists \"$apt/lists\";"
+        echo "Dir::State::status \"$apt/status\";"
+        echo "Dir::Cache \"$apt/cache\";"
+        echo "Dir::Etc::SourceList \"$apt/etc/sources.list\";"
+        echo "Dir::Etc::SourceParts \"$apt/etc/sources.d\";"
+        echo "Dir::Etc::PreferencesParts \"$apt/etc/preferences.d\";"
+        echo "APT::Architecture \"$1\";"
+        echo "APT::Architectures { \"$1\"; };"
         echo 'APT::Get::List-Cleanup "false";'
         echo 'APT::Sandbox::User "";'
         echo 'Acquire::Languages "none";'
         echo 'Acquire::Retries "3";'
-    } > "$cache/apt/apt.conf"
-    APT_CONFIG=$cache/apt/apt.conf
-    export APT_CONFIG
-    apt-get -q update >"$cache/apt/update.log" 2>&1 ||
-        echo "fetch.sh: apt-get update was not wholly successful (see $cache/apt/update.log); going on" >&2
-    apt_ready=yes
+    } > "$apt/apt.conf"
+    apt-get -q update >"$apt/update.log" 2>&1 ||
+        echo "fetch.sh: apt-get update was not wholly successful (see $apt/update.log); going on" >&2
+    apt_ready="$apt_ready $1"
 }
 
-# Downloads package $1 and unpacks it into $cache/$2, which appears complete or not at all.
+# fetch_package PACKAGE DIRECTORY ARCHITECTURE: downloads and unpacks it into $cache/DIRECTORY, which appears complete or not at all.
 fetch_package() {
-    apt_setup
+    apt_setup "$3"
     rm -rf "$new" && mkdir "$new"
-    echo "fetch.sh: fetching $1" >&2
-    (cd "$new" && apt-get -q download "$1" >&2) || die "cannot download $1:i386 from $mirror"
+    echo "fetch.sh: fetching $1:$3" >&2
+    (cd "$new" && apt-get -q download "$1" >&2) || die "cannot download $1:$3 from $mirror"
     deb=$(ls "$new"/*.deb 2>/dev/null | head -n 1)
     [ -n "$deb" ] || die "the download of $1 left no package behind"
     mkdir "$new/root"
@@ -104,21 +121,22 @@ newest_kernel() {
 for name in $wanted; do
     if [ $refresh = no ] && [ -n "$(found "$name")" ]; then continue; fi
     case $name in
-    busybox) fetch_package busybox-static busybox ;;
+    busybox) fetch_package busybox-static busybox i386 ;;
+    busybox-host) runs "$(found busybox)" || fetch_package busybox-static busybox-host "$(dpkg --print-architecture)" ;;
     *)
-        apt_setup
+        apt_setup i386
         package=$(newest_kernel "$name")
         [ -n "$package" ] || die "the i386 archive lists no linux-image-6.1.0-*-$name"
-        fetch_package "$package" "kernel-$name"
+        fetch_package "$package" "kernel-$name" i386
         ;;
     esac
-    [ -n "$(found "$name")" ] || die "the package for $name does not hold the file it should"
+    [ -n "$(found "$name")" ] || die "the package for $name does not hold the file it should, or not in the version it should"
 done
 
 # Written anew each time, from what is there, and put in place in one step: several tests may run this at once.
 paths=$cache/paths.env.$$
 : > "$paths"
-for pair in KERNEL_686=686 KERNEL_686_PAE=686-pae KERNEL_RT_686_PAE=rt-686-pae BUSYBOX=busybox; do
+for pair in KERNEL_686=686 KERNEL_686_PAE=686-pae KERNEL_RT_686_PAE=rt-686-pae BUSYBOX=busybox BUSYBOX_HOST=busybox-host; do
     file=$(found "${pair#*=}")
     [ -z "$file" ] || echo "${pair%%=*}='$file'" >> "$paths"
 done
