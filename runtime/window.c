@@ -14,7 +14,8 @@
 #include <sys/mman.h>
 
 #define USER_WINDOWS 15
-#define WINDOW_STRIDE (8ull << 30) /* 4 GiB and a guard of as much */
+#define WINDOW_BYTES (1ull << 32)
+#define WINDOW_STRIDE (WINDOW_BYTES + WINDOW_GUARD) /* the guard behind one window is the one before the next */
 #define WINDOWS_HINT ((void *)0x100100000000ull) /* clear of the sanitizers' shadow */
 #define REGIONS 1024u
 #define REGION_SHIFT 22
@@ -397,7 +398,7 @@ static int window_init(struct windows *ws, struct window *w, bool user)
     w->ws = ws;
     w->be = (struct window_backend){ .map = here_map, .unmap = here_unmap, .protect = here_protect, .be = w };
     w->user = user;
-    w->base = (u64)ws->reservation + (u64)(w - ws->w) * WINDOW_STRIDE;
+    w->base = (u64)ws->reservation + WINDOW_GUARD + (u64)(w - ws->w) * WINDOW_STRIDE;
     w->page = mmap(NULL, TLB_PAGES * sizeof *w->page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (w->page != MAP_FAILED) return 0;
     w->page = NULL;
@@ -432,7 +433,7 @@ void windows_free(struct windows *ws)
 }
 
 u64 windows_base(const struct windows *ws) { return (u64)ws->reservation; }
-u64 windows_span(const struct windows *ws) { return ARRAY_LEN(ws->w) * WINDOW_STRIDE; }
+u64 windows_span(const struct windows *ws) { return WINDOW_GUARD + ARRAY_LEN(ws->w) * WINDOW_STRIDE; }
 struct window *windows_supervisor(struct windows *ws) { return &ws->w[0]; }
 u64 window_base(const struct window *w) { return w->base; }
 
