@@ -33,7 +33,9 @@ USER, UID = 'user', 1000
 TIMED_OUT, FAILED = 124, 125
 
 # The clock: TCG's TSC is the real one, but Linux takes it for unsound. Mitigations and address randomization only cost time.
-KERNEL_LINE = ('console=ttyS1 quiet panic=-1 mitigations=off nokaslr nopti tsc=reliable clocksource=tsc no_timer_check '
+# On one processor Linux turns LOCK prefixes into DS prefixes, and QEMU 7.2 adds a DS base in 64-bit code: noreplace-smp.
+# QEMU 7.2 also does the stack accesses of a user's RETF, IRET and far CALL as the kernel's: nosmap.
+KERNEL_LINE = ('console=ttyS1 quiet panic=-1 mitigations=off nokaslr nopti tsc=reliable clocksource=tsc no_timer_check noreplace-smp nosmap '
                'random.trust_cpu=on audit=0 rdinit=/init')
 
 
