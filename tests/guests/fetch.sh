@@ -1,13 +1,16 @@
 #!/bin/sh
 # Fetches the whole-guest tests' images: Debian 12's i386 kernels and static busybox, as Debian ships them; and, when
 # asked for by name, the amd64 kernel and busybox that the nested host (tests/nested/run.py) boots.
+# busybox-host is what gives this host's own results, to be compared with a guest's: busybox where the host runs i386
+# programs, else busybox-amd64, in the same version.
 #
 # Works in a private apt state for each architecture, so that neither root nor a change of the system's architecture list is needed.
 # Everything lands in ${TRANSVISOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/transvisor}; a second run finds it there
 # and touches no network (--refresh asks the archive again). One index of the archive may fail to refresh, so the
 # update is best effort and the download is the check.
-# Prints, and writes to paths.env there: KERNEL_686, KERNEL_686_PAE, KERNEL_RT_686_PAE, BUSYBOX, KERNEL_AMD64, BUSYBOX_AMD64.
-# Usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox|amd64|busybox-amd64 ...]      (default: the first four)
+# Prints, and writes to paths.env there: KERNEL_686, KERNEL_686_PAE, KERNEL_RT_686_PAE, BUSYBOX, BUSYBOX_HOST, KERNEL_AMD64,
+# BUSYBOX_AMD64.
+# Usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox|busybox-host|amd64|busybox-amd64 ...]  (default: the first five)
 set -eu
 
 cache=${TRANSVISOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/transvisor}
@@ -23,10 +26,11 @@ for arg in "$@"; do
     case $arg in
     --refresh) refresh=yes ;;
     686|686-pae|rt-686-pae|busybox|amd64|busybox-amd64) wanted="$wanted $arg" ;;
-    *) echo "usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox|amd64|busybox-amd64 ...]" >&2; exit 2 ;;
+    busybox-host) wanted="$wanted busybox $arg" ;; # whose version it must have
+    *) echo "usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox|busybox-host|amd64|busybox-amd64 ...]" >&2; exit 2 ;;
     esac
 done
-[ -n "$wanted" ] || wanted="686 686-pae rt-686-pae busybox"
+[ -n "$wanted" ] || wanted="686 686-pae rt-686-pae busybox busybox-host"
 
 for tool in apt-get apt-cache dpkg-deb; do
     command -v $tool >/dev/null || die "needs $tool (a Debian or Ubuntu system)"
@@ -37,9 +41,21 @@ new=$cache/new.$$
 trap 'rm -rf "$new"' EXIT
 trap 'exit 1' HUP INT TERM
 
+runs() { [ "$("$1" echo yes 2>/dev/null)" = yes ]; }
+# Without a rebuild's number (+b1), which each architecture has its own.
+busybox_version() { grep -aom1 'BusyBox v[0-9.]* (Debian [^)]*)' "$1" | sed 's/+b[0-9]*)$/)/'; }
+
 # The file that name $1 stands for, if it has been fetched: the newest version where there are several.
 found() {
     case $1 in
+    busybox-host)
+        i386=$(found busybox)
+        amd64=$(found busybox-amd64)
+        if [ -z "$i386" ]; then return 0; fi
+        if runs "$i386"; then echo "$i386"
+        elif [ -n "$amd64" ] && [ "$(busybox_version "$amd64")" = "$(busybox_version "$i386")" ]; then echo "$amd64"
+        fi
+        ;;
     busybox*) ls "$cache/$1"/bin/busybox 2>/dev/null || true ;;
     *) ls "$cache/kernel-$1"/boot/vmlinuz-6.1.0-*-"$1" 2>/dev/null | sort -V | tail -n 1 ;;
     esac
@@ -109,6 +125,7 @@ for name in $wanted; do
     arch=i386
     case $name in *amd64) arch=amd64 ;; esac
     case $name in
+    busybox-host) runs "$(found busybox)" || fetch_package busybox-static busybox-amd64 amd64 ;;
     busybox*) fetch_package busybox-static "$name" $arch ;;
     *)
         apt_setup $arch
@@ -117,14 +134,14 @@ for name in $wanted; do
         fetch_package "$package" "kernel-$name" $arch
         ;;
     esac
-    [ -n "$(found "$name")" ] || die "the package for $name does not hold the file it should"
+    [ -n "$(found "$name")" ] || die "the package for $name does not hold the file it should, in the version it should"
 done
 
 # Written anew each time, from what is there, and put in place in one step: several tests may run this at once.
 paths=$cache/paths.env.$$
 : > "$paths"
-for pair in KERNEL_686=686 KERNEL_686_PAE=686-pae KERNEL_RT_686_PAE=rt-686-pae BUSYBOX=busybox KERNEL_AMD64=amd64 \
-            BUSYBOX_AMD64=busybox-amd64; do
+for pair in KERNEL_686=686 KERNEL_686_PAE=686-pae KERNEL_RT_686_PAE=rt-686-pae BUSYBOX=busybox BUSYBOX_HOST=busybox-host \
+            KERNEL_AMD64=amd64 BUSYBOX_AMD64=busybox-amd64; do
     file=$(found "${pair#*=}")
     [ -z "$file" ] || echo "${pair%%=*}='$file'" >> "$paths"
 done
