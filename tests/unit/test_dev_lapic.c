@@ -293,6 +293,28 @@ START_TEST(a_masked_timer_counts_silently)
 }
 END_TEST
 
+START_TEST(a_host_that_is_slower_than_the_timer_loses_no_interrupt)
+{
+    put(0x3e0, 0xb);
+    put(0x320, 0x40);
+    fake_clock.passes_at_a_look = MS;
+    put(0x380, 1000);
+    fake_clock.passes_at_a_look = 0;
+    clock_run_due(&fake_clock);
+    ck_assert_int_eq(ack(), 0x40);
+    put(0xb0, 0);
+
+    put(0x380, 1000);
+    fake_clock.now += 2000; /* it has expired, but nobody has looked */
+    put(0x320, 0x41);
+    clock_run_due(&fake_clock);
+    ck_assert_int_eq(ack(), 0x40); /* as LVT was at that moment */
+    put(0xb0, 0);
+    pass(&fake_clock, SEC);
+    ck_assert(!intr.level);
+}
+END_TEST
+
 START_TEST(stopping_the_timer_stops_it)
 {
     put(0x320, 0x20040);
@@ -410,6 +432,6 @@ CHIP_SUITE("lapic", setup, teardown, it_says_what_it_is, the_higher_class_goes_f
            init_and_startup_do_not_disturb_the_only_cpu, the_one_shot_timer_counts_down_once, the_divider_has_eight_settings,
            changing_the_divider_keeps_the_count, the_periodic_timer_does_not_drift,
            a_late_periodic_timer_drops_ticks_and_keeps_its_phase, absurd_timer_rates_are_slowed_down, a_masked_timer_counts_silently,
-           stopping_the_timer_stops_it, lint0_brings_the_8259a_when_it_is_extint, lint0_can_be_fixed_and_lint1_is_nmi,
+           a_host_that_is_slower_than_the_timer_loses_no_interrupt, stopping_the_timer_stops_it, lint0_brings_the_8259a_when_it_is_extint, lint0_can_be_fixed_and_lint1_is_nmi,
            software_disable_masks_the_lvt_and_passes_the_8259a, ia32_apic_base_moves_and_switches_off,
            messages_of_other_kinds_do_what_they_say, random_programs_do_no_harm)
