@@ -245,6 +245,7 @@ static int service(struct rt *rt)
     sample_time(rt, begin);
     rt->cpu->ctr.kicks++;
     dispatch_heat(rt);
+    if (rt->direct) direct_kick(rt->direct);
     clock_run_due(rt->clock);
     on_deadline(rt, clock_next_deadline(rt->clock)); /* this kick may have been the alarm's */
     for (struct post *p = take_posts(rt); p;) {
