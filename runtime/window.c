@@ -15,7 +15,8 @@
 
 #define USER_WINDOWS 15
 #define LOCAL_WINDOWS (1 + USER_WINDOWS) /* in this process */
-#define WINDOW_STRIDE (8ull << 30) /* 4 GiB and a guard of as much */
+#define WINDOW_BYTES (1ull << 32)
+#define WINDOW_STRIDE (WINDOW_BYTES + WINDOW_GUARD) /* the guard behind one window is the one before the next */
 #define WINDOWS_HINT ((void *)0x100100000000ull) /* clear of the sanitizers' shadow */
 #define REGIONS 1024u
 #define REGION_SHIFT 22
@@ -421,7 +422,7 @@ static int window_init(struct windows *ws, struct window *w)
     w->direct = i >= LOCAL_WINDOWS;
     if (!w->direct) {
         w->be = (struct window_backend){ .map = here_map, .unmap = here_unmap, .protect = here_protect, .be = w };
-        w->base = (u64)ws->reservation + i * WINDOW_STRIDE;
+        w->base = (u64)ws->reservation + WINDOW_GUARD + i * WINDOW_STRIDE;
     }
     w->page = mmap(NULL, TLB_PAGES * sizeof *w->page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (w->page != MAP_FAILED) return 0;
@@ -460,7 +461,7 @@ u64 windows_base(const struct windows *ws) { return (u64)ws->reservation; }
 u64 windows_span(const struct windows *ws)
 {
     (void)ws;
-    return LOCAL_WINDOWS * WINDOW_STRIDE;
+    return WINDOW_GUARD + LOCAL_WINDOWS * WINDOW_STRIDE;
 }
 struct window *windows_supervisor(struct windows *ws) { return &ws->w[0]; }
 u64 window_base(const struct window *w) { return w->base; }

@@ -99,13 +99,13 @@ void xl_free(struct xl *xl)
         unmap(xl->jc_list[i], sizeof(u16) * JUMP_ENTRIES);
         unmap(xl->jc_pages[i], TLB_PAGES / 8);
     }
-    free(xl->soft.slot);
+    free(xl->sites.slot);
     free(xl);
 }
 
 struct xl_usage xl_usage(const struct xl *xl)
 {
-    return (struct xl_usage){ xl->cfg.cache_bytes, xl->used, xl->nblocks, (u64)xl->nblocks * sizeof(struct block) };
+    return (struct xl_usage){ xl->cfg.cache_bytes, xl->used, xl->nblocks, (u64)xl->nblocks * sizeof(struct block), xl->sites.soft };
 }
 
 /* ---- look-up ---- */
@@ -293,6 +293,15 @@ void xl_forget(struct xl *xl, struct block *b)
     page_list_remove(xl, b, b->pa);
     if (other_page(b)) page_list_remove(xl, b, b->pa2);
     b->state = BLOCK_DEAD;
+}
+
+void xl_forget_at(struct xl *xl, paddr pa)
+{
+    struct code_page *pg = xl_page(xl, pa);
+    for (struct block *b = pg ? pg->first : NULL, *next; b; b = next) {
+        next = b->page_next[list_of(b, pg)];
+        if (overlaps(b, pa, 1)) xl_forget(xl, b);
+    }
 }
 
 bool xl_revive(struct xl *xl, struct block *b, const struct xl_source *src)

@@ -49,7 +49,17 @@ struct code_page {
     struct code_page *next;
 };
 
-struct site_set { u64 *slot; unsigned cap, used; }; /* open addressing; 0 is empty, keys are pa + 1 */
+/* What the window accesses of one guest instruction have taught us. */
+enum site_state { SITE_FITS, SITE_WRAPS /* its address wraps around at 4 GiB */, SITE_SOFT /* it reaches for what no window holds */ };
+struct site {
+    u64 key;                   /* physical address + 1, or 0: empty */
+    u32 due;                   /* SOFT: when it goes back to the window, in ms */
+    u8 state, waits;           /* how often it has been SOFT */
+};
+struct site_set { struct site *slot; unsigned cap, used, soft, hand; u32 now; };
+#define SITE_FIRST_WAIT 2000u  /* ms */
+#define SITE_MAX_WAITS 16      /* a day and a half */
+#define SITE_LOOK 64           /* entries looked at for one that is due */
 
 #define XL_HASH_BITS 17
 #define XL_PAGE_BITS 14
@@ -63,7 +73,7 @@ struct xl {
     u32 nblocks, max_blocks;
     struct block **hash;
     struct code_page **pages;
-    struct site_set soft;
+    struct site_set sites;
     struct jump_entry *jc[XL_JC_COUNT];
     u16 *jc_list[2];
     u32 jc_count[2];
@@ -95,7 +105,6 @@ struct xl_ctx {
     struct island island[XL_MAX_ISLANDS];
     unsigned nislands;
     u8 seg_checked;            /* 1 << enum segreg: seg_complex has been looked at in this block */
-    bool soft_only;            /* the access being lowered may not use the window */
     bool fpu_checked, sse_checked;
     bool ended;                /* control does not fall out of what has been emitted */
     struct { u8 *patch, *thunk; laddr target; } edge[2];
@@ -134,13 +143,15 @@ void xl_goto_r8(struct xl_ctx *x);              /* indirect: target EIP in r8d *
 
 /* cache.c */
 void xl_commit(struct xl_ctx *x, struct block *b);
+void xl_forget_at(struct xl *xl, paddr pa);     /* the blocks that contain it */
 struct code_page *xl_page(const struct xl *xl, paddr pa);
 struct block *xl_block_at(struct xl *xl, u64 host_pc);
 /* chain.c */
 void xl_unlink_block(struct xl *xl, struct block *b);
 /* sites.c */
-bool site_has(const struct site_set *s, u64 key);
-void site_add(struct site_set *s, u64 key);
+enum site_state site_get(const struct site_set *s, paddr pa);
+enum site_state site_fault(struct site_set *s, paddr pa, bool guard); /* its new state */
+paddr site_next_due(struct site_set *s, unsigned look);               /* a site that has just gone back to the window, or XL_NO_PAGE */
 /* dump.c */
 int xl_perf_open(struct xl *xl);
 void xl_perf_block(struct xl *xl, const struct block *b);
