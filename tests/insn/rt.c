@@ -13,6 +13,7 @@ struct frame trap_frame;
 static bool (*handlers[256])(struct frame *f);
 static unsigned checks, failures;
 static const char *section_name = "";
+static const char *command_line = "";
 static bool in_caught_report;
 
 /* ---- Strings. gcc may make calls of these out of any loop, so they are written as loops it does not recognise. */
@@ -155,6 +156,20 @@ bool traps(void (*fn)(void *arg), void *arg, u32 vector, u32 error)
 {
     in_caught_report = caught(fn, arg);
     return in_caught_report && trap.vector == vector && trap.error == error;
+}
+
+bool told(const char *word)
+{
+    for (const char *at = command_line; *at;) {
+        const char *w = word;
+        while (*w && *at == *w)
+            at++, w++;
+        if (!*w && (!*at || *at == ' '))
+            return true;
+        while (*at && *at++ != ' ')
+            ;
+    }
+    return false;
 }
 
 void section(const char *name)
@@ -479,6 +494,8 @@ void rt_start(u32 magic, u32 info)
     descriptors_init();
     pic_init();
     next_page = ((u32)image_end + 0xfffff) & ~0xfffffu;
+    if (((u32 *)info)[0] & 4)
+        command_line = (const char *)((u32 *)info)[4];
     section("boot");
     CHECK_EQ(magic, 0x2BADB002);
     CHECK(((u32 *)info)[0] & 1);

@@ -37,6 +37,7 @@ trap_stubs:
     .set i, i + 1
     .endr
 
+    .globl trap_common
 trap_common:
     pushl %gs
     pushl %fs

@@ -71,6 +71,12 @@ void user_load(u32 linear, const u8 *from, const u8 *end)
         poke8(((u32)pte_get(linear) & ~0xfffu) | (linear & 0xfff), *from);
 }
 
+void user_program(u32 linear, const u8 *from, const u8 *end)
+{
+    user_page(linear & ~0xfffu, P_RW);
+    user_load(linear, from, end);
+}
+
 struct frame user_frame(u32 eip)
 {
     return (struct frame){ .eip = eip, .cs = SEL_UCODE, .ss = SEL_UDATA, .ds = SEL_UDATA, .es = SEL_UDATA, .fs = SEL_UDATA, .gs = SEL_UDATA,
@@ -86,7 +92,7 @@ u32 user_go(struct frame *f)
 
 u32 user_run_(const u8 *from, const u8 *end, u32 arg, struct frame *f)
 {
-    user_load(U_CODE, from, end);
+    user_program(U_CODE, from, end);
     *f = user_frame(U_CODE);
     f->eax = arg;
     return user_go(f);

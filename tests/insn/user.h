@@ -20,7 +20,8 @@ void user_stop(void);
 u32 user_space(void);                              /* another address space, with pages of U_CODE, U_DATA, U_STACK */
 u32 user_page(u32 linear, u32 flags);              /* maps a new page there; returns its physical (and the kernel's) address */
 void user_load(u32 linear, const u8 *from, const u8 *end); /* writes a program there, through the kernel's map */
-#define LOAD(linear, name) user_load(linear, name, name##_end)
+void user_program(u32 linear, const u8 *from, const u8 *end); /* the same, in a new page: one that has changed often may not run directly */
+#define PROGRAM(linear, name) user_program(linear, name, name##_end)
 
 /* Runs from *f until a trap that no handler resumes, and leaves the frame of that in *f. Returns its vector. */
 u32 user_go(struct frame *f);
