@@ -266,6 +266,7 @@ int dx_commit(struct dx *d)
     while (r < 0 && errno == EINTR);
     if (r != 1) mark_dead(d);
     else if (answer) d->broken = -ENOMEM;
+    memset(d->list->op, 0, d->list->n * sizeof d->list->op[0]); /* where things are in guest RAM is not for its programs to read */
     d->list->n = 0;
     return d->broken;
 }
