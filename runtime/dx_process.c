@@ -40,7 +40,7 @@
 #define SEL_FS (HOST_TLS_FIRST * 8 + 3)
 #define SEL_GS ((HOST_TLS_FIRST + 1) * 8 + 3)
 
-extern const u8 dx_stub_begin[], dx_stub_end[];
+extern const u8 dx_stub_begin[], dx_stub_end[], dx_stub_popf[], dx_stub_flags[];
 
 struct op { u64 nr, a, b, c, d, f; };
 _Static_assert(sizeof(struct op) == DX_OP_BYTES && DX_OPS + 8 + DX_OPS_MAX * DX_OP_BYTES <= PAGE_SIZE, "dx_layout.h");
@@ -57,6 +57,7 @@ struct dx {
     struct user_regs_struct base;     /* what never changes of its registers */
     u64 round_trip;                   /* TSC cycles */
     struct dx_seg tls[2];             /* what the two descriptors hold */
+    bool id;                          /* its EFLAGS.ID */
 };
 
 int dx_signo(void) { return SIGURG; } /* ignored by default, so a late one does no harm */
@@ -307,6 +308,21 @@ static void set_tls(struct dx *d, unsigned i, const struct dx_seg *want)
     *have = *want;
 }
 
+/* The one flag of user code's that ptrace does not set. False: the process is dead, or was stopped before it had done it. */
+static bool set_id(struct dx *d, bool id)
+{
+    struct user_regs_struct u = d->base;
+    int status;
+    u.rip = DX_PAGE + (u64)(dx_stub_popf - dx_stub_begin);
+    u.rsp = DX_PAGE + (u64)(dx_stub_flags - dx_stub_begin) + 8 * id;
+    if (ptrace(PTRACE_SETREGS, d->runner, NULL, &u) || !go(d, PTRACE_SYSEMU, &status) || ptrace(PTRACE_GETREGS, d->runner, NULL, &u)) {
+        mark_dead(d);
+        return false;
+    }
+    d->id = u.eflags & F_ID;
+    return d->id == id && WSTOPSIG(status) == SIGTRAP;
+}
+
 static bool put_regs(struct dx *d, const struct dx_regs *r, struct user_regs_struct *u)
 {
     *u = d->base;
@@ -387,10 +403,15 @@ void dx_run(struct dx *d, struct dx_regs *regs, struct dx_stop *stop)
     int status;
     *stop = (struct dx_stop){ .why = DX_DIED };
     regs->changed = 0;
+    if (!d->dead && d->id != !!(regs->eflags & F_ID) && !set_id(d, !d->id)) {
+        stop->why = d->dead ? DX_DIED : DX_KICKED;
+        return;
+    }
     if (!put_regs(d, regs, &in) || !go(d, PTRACE_SYSEMU, &status) || ptrace(PTRACE_GETREGS, d->runner, NULL, &out)) {
         mark_dead(d);
         return;
     }
+    d->id = out.eflags & F_ID;
     classify(d, WSTOPSIG(status), stop);
     get_regs(regs, &out);
     note_loads(regs, &in, &out);

@@ -35,7 +35,7 @@
 
         .intel_syntax noprefix
         .section .rodata
-        .globl  dx_stub_begin, dx_stub_end
+        .globl  dx_stub_begin, dx_stub_end, dx_stub_popf, dx_stub_flags
         .balign 16
 #define HERE(label) (DX_PAGE + label - dx_stub_begin)
 
@@ -123,6 +123,11 @@ alone:                                  /* in the shared page from here on */
         int3
         ud2                             /* never: the monitor has other plans for RIP */
 
+dx_stub_popf:                           /* ptrace cannot set EFLAGS.ID: the monitor runs this, RSP at one of two constants */
+        popfq
+        int3
+        ud2
+
 mapper:
         PRCTL   PR_SET_PDEATHSIG, SIGKILL
         mov     edi, DX_FD_PAGE
@@ -178,6 +183,9 @@ failed:
         syscall
         ud2
 
+        .balign 8
+dx_stub_flags:
+        .quad   0x202, 0x200202         /* without ID, with ID */
 said_done:
         .byte   0
 said_refused:

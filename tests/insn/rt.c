@@ -9,9 +9,11 @@ extern const u8 trap_stubs[256][16];
 u64 gdt[GDT_ENTRIES], ldt[16], idt[256];
 struct tss tss, dftss;
 volatile struct trap trap;
+struct frame trap_frame;
 static bool (*handlers[256])(struct frame *f);
 static unsigned checks, failures;
 static const char *section_name = "";
+static const char *command_line = "";
 static bool in_caught_report;
 
 /* ---- Strings. gcc may make calls of these out of any loop, so they are written as loops it does not recognise. */
@@ -156,6 +158,20 @@ bool traps(void (*fn)(void *arg), void *arg, u32 vector, u32 error)
     return in_caught_report && trap.vector == vector && trap.error == error;
 }
 
+bool told(const char *word)
+{
+    for (const char *at = command_line; *at;) {
+        const char *w = word;
+        while (*w && *at == *w)
+            at++, w++;
+        if (!*w && (!*at || *at == ' '))
+            return true;
+        while (*at && *at++ != ' ')
+            ;
+    }
+    return false;
+}
+
 void section(const char *name)
 {
     section_name = name;
@@ -207,6 +223,7 @@ void trap_dispatch(struct frame *f)
 
     if (handlers[f->vector] && handlers[f->vector](f))
         return;
+    memcpy(&trap_frame, f, sizeof(trap_frame) - (outer ? 0 : 8));
     trap.vector = f->vector, trap.error = f->error, trap.eip = f->eip, trap.cs = f->cs & 0xffff, trap.eflags = f->eflags;
     trap.esp = outer ? f->esp : (u32)&f->esp, trap.ss = outer ? f->ss & 0xffff : SEL_KDATA;
     trap.cr2 = read_cr2();
@@ -361,6 +378,9 @@ void *page_alloc(void)
     return pages_alloc(1, PAGE);
 }
 
+u32 pages_mark(void) { return next_page; }
+void pages_release(u32 mark) { next_page = mark; }
+
 static struct { bool pae; u32 root; u64 *pdpt; } paging;
 
 bool paging_is_pae(void)
@@ -444,12 +464,48 @@ void paging_stop(void)
     write_cr0(read_cr0() & ~CR0_PG);
 }
 
+/* Of a directory, what maps by large pages: the kernel's part. */
+static void copy_large(void *to, const void *from)
+{
+    if (paging.pae)
+        for (u32 i = 0; i < 512; i++)
+            ((u64 *)to)[i] = ((const u64 *)from)[i] & PTE_PS ? ((const u64 *)from)[i] : 0;
+    else
+        for (u32 i = 0; i < 1024; i++)
+            ((u32 *)to)[i] = ((const u32 *)from)[i] & PTE_PS ? ((const u32 *)from)[i] : 0;
+}
+
+u32 paging_new_space(void)
+{
+    u32 root = (u32)page_alloc();
+
+    if (!paging.pae) {
+        copy_large((void *)root, (void *)paging.root);
+        return root;
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        void *directory = page_alloc();
+        copy_large(directory, (void *)((u32)paging.pdpt[i] & ~0xfffu));
+        ((u64 *)root)[i] = (u32)directory | PTE_P;
+    }
+    return root;
+}
+
+void paging_use(u32 root)
+{
+    paging.root = root;
+    paging.pdpt = (u64 *)root;
+    write_cr3(root);
+}
+
 void rt_start(u32 magic, u32 info)
 {
     outb(COM1 + 1, 0), outb(COM1 + 3, 0x80), outb(COM1, 1), outb(COM1 + 1, 0), outb(COM1 + 3, 3), outb(COM1 + 2, 7);
     descriptors_init();
     pic_init();
     next_page = ((u32)image_end + 0xfffff) & ~0xfffffu;
+    if (((u32 *)info)[0] & 4)
+        command_line = (const char *)((u32 *)info)[4];
     section("boot");
     CHECK_EQ(magic, 0x2BADB002);
     CHECK(((u32 *)info)[0] & 1);
