@@ -287,35 +287,45 @@ void pit_oneshot(u32 ticks)
     outb(0x40, (u8)(ticks >> 8));
 }
 
+/* Channel 2's count, counting down from 65535 in mode 0, and the TSC when it was latched: between these two reads. */
+struct pit_read { u32 count; u64 before, after; };
+
+static struct pit_read pit_read2(void)
+{
+    struct pit_read r;
+
+    r.before = rdtsc();
+    outb(0x43, 0x80);
+    r.after = rdtsc();
+    r.count = inb(0x42);
+    r.count |= (u32)inb(0x42) << 8;
+    return r;
+}
+
+/* The host may look away at any moment, for long. So the count is read again and again until it ends (55 ms), and of all
+ * pairs of the first read and another the one with the least doubt, in relation to the time between, says how fast the TSC is. */
 u64 tsc_hz(void)
 {
     static u64 hz;
-    enum { TICKS = 59659, TRIES = 40 };              /* 50 ms */
-    u64 least_doubt = ~0ull;
+    enum { TRIES = 40, ENOUGH = 400 };               /* millionths */
+    u64 least = ~0ull;
 
     if (hz)
         return hz;
-    /* The host may be busy just when a port is written or read: the measurement with the least doubt is taken. */
-    for (int i = 0; i < TRIES && (i == 0 || least_doubt > hz / 50000); i++) {
-        u64 before, start, low_began, read_began, end;
-        bool out;
-
+    for (int i = 0; i < TRIES && least > ENOUGH; i++) {
         outb(0x61, (inb(0x61) & 0xfc) | 1);          /* gate on, speaker off */
         outb(0x43, 0xb0);                            /* channel 2, both bytes, mode 0 */
-        outb(0x42, TICKS & 0xff);
-        before = rdtsc();
-        outb(0x42, TICKS >> 8);
-        start = end = read_began = rdtsc();
-        do {                                         /* OUT rose after the last read of a low one had begun */
-            low_began = read_began;
-            read_began = end;
-            out = inb(0x61) & 0x20;
-            end = rdtsc();
-        } while (!out);
-        u64 doubt = start - before + (end - low_began);
-        if (doubt < least_doubt) {
-            least_doubt = doubt;
-            hz = ((low_began + end) / 2 - (before + start) / 2) * PIT_HZ / TICKS;
+        outb(0x42, 0xff), outb(0x42, 0xff);
+        struct pit_read from = pit_read2();
+        for (;;) {
+            struct pit_read to = pit_read2();
+            if (inb(0x61) & 0x20)                    /* OUT: it has ended, perhaps before it was read */
+                break;
+            u64 span = to.after - from.before, doubt = (from.after - from.before + to.after - to.before) * 1000000 / span;
+            if (doubt < least && from.count != to.count) {
+                least = doubt;
+                hz = ((to.before + to.after) / 2 - (from.before + from.after) / 2) * PIT_HZ / (from.count - to.count);
+            }
         }
     }
     return hz;
