@@ -99,9 +99,8 @@ static bool page_scan(struct direct *d, laddr la, paddr pa, const u8 *host)
     struct cpu *c = d->rt->cpu;
     u16 starts[STARTS_MAX], where;
     struct code_page_bytes bytes = { .bytes = host, .starts = starts };
-    paddr next;
-    u32 error;
-    if (!tlb_exec(c, la + PAGE_SIZE, true, &next, &bytes.next, &error)) bytes.next = NULL;
+    struct walk next; /* looked at without a trace: the guest has not fetched from there */
+    if (mmu_look(c, la + PAGE_SIZE, &next)) bytes.next = bus_ram_ptr(c->bus, next.pa);
     starts[0] = c->eip >> PAGE_SHIFT == la >> PAGE_SHIFT ? (u16)(c->eip & ~PAGE_MASK) : 0;
     bytes.nstarts = 1 + xl_page_starts(d->rt->xl, pa, starts + 1, STARTS_MAX - 1);
     bool clean = scan_page(d->rt->dec, &bytes, &where);
@@ -428,14 +427,14 @@ static int answer_fault(struct direct *d, laddr la)
     c->ctr.direct_faults++;
     if (!window_executes(s->w, c->eip)) return 0; /* a fetch: direct_here() decides anew */
     u32 before = c->exc_count;
+    bool straddles = !(la & ~PAGE_MASK) && la - c->eip - 1 < 14; /* its fetch faults at the first byte of the second page */
     int r = dispatch_emulate(d->rt, c->eip);
     if (r || d->here != s) return r;
     s->has_pending = c->exc_count != before;
     s->pending = la;
     if (s->has_pending) return 0;
     map_around(d, la);
-    /* A straddling instruction's second page: the fetch of it is at its first byte. */
-    if (!(la & ~PAGE_MASK) && c->cpl == 3) (void)page_grant(d, la);
+    if (straddles && c->cpl == 3) (void)page_grant(d, la);
     return 0;
 }
 
