@@ -32,7 +32,7 @@ def host_tests(build):
 
 def unit_tests(build):
     """Those that run translated code, or see what the host's kernel gives a process."""
-    names = ['test_dispatch', 'test_recover', 'test_far', 'test_seg', 'test_mmu', 'test_physmem', 'test_chardev', 'test_time']
+    names = ['test_dispatch', 'test_recover', 'test_far', 'test_seg', 'test_mmu', 'test_physmem', 'test_chardev', 'test_time', 'test_dx_process']
     return [Test(name, f'CK_TIMEOUT_MULTIPLIER=10 {name}', [f'{build}/tests/{name}']) for name in names]
 
 
