@@ -4,6 +4,8 @@
 static u32 mark, first_mark;
 volatile u32 ticks;
 static u32 period;
+static u32 ring_pages, ring_next;      /* where user_page() takes pages from */
+static u8 *ring;
 
 static void pages_of_a_program(void)
 {
@@ -27,6 +29,7 @@ void user_start(bool pae)
 {
     const u32 step = pae ? 2u << 20 : 4u << 20;
 
+    ring = NULL;
     if (first_mark)
         pages_release(first_mark);
     first_mark = mark = pages_mark();
@@ -58,11 +61,19 @@ u32 user_space(void)
 
 u32 user_page(u32 linear, u32 flags)
 {
-    u32 page = (u32)page_alloc();
+    u32 page = (u32)(ring ? ring + ring_next++ % ring_pages * PAGE : page_alloc());
 
+    memset((void *)page, 0, PAGE);
     pte_set(linear, page | flags);
     invlpg(linear);
     return page;
+}
+
+void user_recycle(u32 count)
+{
+    ring = pages_alloc(count, PAGE);
+    ring_pages = count;
+    ring_next = 0;
 }
 
 void user_load(u32 linear, const u8 *from, const u8 *end)
