@@ -235,7 +235,7 @@ static int service(struct rt *rt)
     hostsig_ack(rt->cpu);
     sample_time(rt, begin);
     rt->cpu->ctr.kicks++;
-    dispatch_heat(rt);
+    space_on_kick(rt);
     clock_run_due(rt->clock);
     for (struct post *p = take_posts(rt); p;) {
         struct post *next = p->next;

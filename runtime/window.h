@@ -37,6 +37,11 @@ bool window_map(struct window *w, laddr la, bool write);
  * the page tables as they are. NULL if there is none. */
 struct window *windows_user(struct windows *ws, u32 cr3, bool make);
 void window_drop(struct window *w);          /* forget a user window */
+/* The runs of pages, in the present address space, that a user window would hold if all that has been accessed were mapped (recent: only what
+ * the soft TLB has), and maps them in the one that has just been made. */
+u32 windows_runs(struct windows *ws, bool recent);
+void window_fill(struct window *w, bool recent);
+u64 windows_map_ns(const struct windows *ws); /* what mapping a run has cost lately */
 
 void windows_flush(struct windows *ws, struct window *user, enum tlb_flush_kind kind, laddr la); /* validates the supervisor's, and user */
 void windows_protect(struct windows *ws, paddr page); /* page holds code now: read-only everywhere */

@@ -1,11 +1,12 @@
 /* Differential tester: the same random cases on the real processor and in an engine, and everything compared.
  *
- *   diff_test --engine interp|bt [--kernel] [--no-windows] [--seed N] [--count N] [--only OP] [--native PATH]
+ *   diff_test --engine interp|bt [--kernel] [--no-windows | --eager-windows] [--seed N] [--count N] [--only OP] [--native PATH]
  *             [--keep-going N] [--verbose]
  *
  * --kernel: the engine runs the cases at CPL 0, which the translator does quite differently, and the processor as before;
  * instructions that privilege makes a difference to are left out. In an engine each case runs twice, the second time on what has
  * been translated and linked in the first. --no-windows: the translator uses the soft TLB for all memory.
+ * --eager-windows: it uses windows at CPL 3 from the first.
  *
  * A case that differs is run again (a wild write may have hit the native program), then shrunk: instructions are dropped as
  * long as it still differs. It is printed as bytes, disassembly, initial state and differences, and the seed and number that
@@ -369,7 +370,7 @@ static void on_alarm(int signo)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: diff_test --engine interp|bt [--kernel] [--no-windows] [--seed N] [--count N] [--only OP] [--native PATH] [--keep-going N] [--verbose]\n");
+    fprintf(stderr, "usage: diff_test --engine interp|bt [--kernel] [--no-windows | --eager-windows] [--seed N] [--count N] [--only OP] [--native PATH] [--keep-going N] [--verbose]\n");
     return 2;
 }
 
@@ -387,7 +388,8 @@ int main(int argc, char **argv)
     static const struct option options[] = {
         {"engine", required_argument, NULL, 'e'}, {"seed", required_argument, NULL, 's'}, {"count", required_argument, NULL, 'c'},
         {"only", required_argument, NULL, 'o'}, {"native", required_argument, NULL, 'n'}, {"keep-going", required_argument, NULL, 'k'},
-        {"verbose", no_argument, NULL, 'v'}, {"kernel", no_argument, NULL, 'r'}, {"no-windows", no_argument, NULL, 'w'}, {0},
+        {"verbose", no_argument, NULL, 'v'}, {"kernel", no_argument, NULL, 'r'}, {"no-windows", no_argument, NULL, 'w'},
+        {"eager-windows", no_argument, NULL, 'W'}, {0},
     };
     struct tester t = {.seed = 1, .count = 5000, .keep_going = 10};
     const char *native = NATIVE_CHILD, *what = "";
@@ -409,6 +411,7 @@ int main(int argc, char **argv)
         case 'v': t.verbose = true; break;
         case 'r': t.kernel = cfg.kernel = true; break;
         case 'w': cfg.no_windows = true; break;
+        case 'W': cfg.eager_windows = true; break;
         case 'o':
             if ((only = op_by_name(optarg)) == OP_INVALID) return usage();
             break;
