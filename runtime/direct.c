@@ -31,6 +31,7 @@
 #define SLOWDOWN_WINDOW 19
 #define AROUND 16           /* pages that a fault may map beside its own: a mapping costs a fraction of a stop */
 #define FUTILE_MAX 3        /* futile runs before the translator takes over until the next kick */
+#define FILL_MAX 4096       /* runs; of a larger address space only what the soft TLB has is mapped at once */
 #define STARTS_MAX 256
 #define THRASH_MAX 4        /* writes to a page's code that make it unfit */
 #define CANDIDATES 64
@@ -202,14 +203,11 @@ static int process_new(struct direct *d, struct dx **out)
     return 0;
 }
 
-/* Maps what the address space is known to use: data that translated code has reached, code that it has run. */
+/* Maps what the address space is known to use, and makes executable what translated code has run lately. */
 static void prefill(struct direct *d, struct window *w)
 {
     struct rt *rt = d->rt;
-    const struct tlb_list *l = &rt->cpu->tlb->list[1][0];
-    if (rt->uwin) window_map_like(w, rt->uwin);
-    for (u32 i = 0; i < l->n; i++)
-        if (cpu_tlb(rt->cpu, TLB_USER_R)[l->page[i]] && !window_has(w, l->page[i] << PAGE_SHIFT)) (void)window_map(w, l->page[i] << PAGE_SHIFT, false);
+    window_fill(w, windows_runs(rt->windows, false) > FILL_MAX);
     for (u32 n = 0; xl_jump_next_page(rt->xl, XL_JC_USER, &n); n++) (void)page_grant(d, n << PAGE_SHIFT);
 }
 

@@ -1,6 +1,6 @@
 /* Differential tester: the same random cases on the real processor and in an engine, and everything compared.
  *
- *   diff_test --engine interp|bt [--judge native|interp|auto] [--kernel] [--no-windows] [--seed N] [--count N] [--only OP]
+ *   diff_test --engine interp|bt [--judge native|interp|auto] [--kernel] [--no-windows | --eager-windows] [--seed N] [--count N] [--only OP]
  *             [--native PATH] [--keep-going N] [--verbose]
  *
  * --judge: what an engine is compared with. native: the processor; exit status 77 (skipped) on a host that runs no 32-bit
@@ -10,6 +10,7 @@
  * --kernel: the engine runs the cases at CPL 0, which the translator does quite differently, and the processor as before;
  * instructions that privilege makes a difference to are left out. In an engine each case runs twice, the second time on what has
  * been translated and linked in the first. --no-windows: the translator uses the soft TLB for all memory.
+ * --eager-windows: it uses windows at CPL 3 from the first.
  *
  * A processor that is QEMU's (TCG) judges integer instructions only, and not its own deviations (gen.c): RF is clear in its frames of
  * faults, and a read-modify-write faults as a read.
@@ -403,7 +404,7 @@ static void on_alarm(int signo)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: diff_test --engine interp|bt [--judge native|interp|auto] [--kernel] [--no-windows] [--seed N] [--count N] [--only OP] "
+    fprintf(stderr, "usage: diff_test --engine interp|bt [--judge native|interp|auto] [--kernel] [--no-windows | --eager-windows] [--seed N] [--count N] [--only OP] "
                     "[--native PATH] [--keep-going N] [--verbose]\n");
     return 2;
 }
@@ -434,7 +435,7 @@ static bool parse(int argc, char **argv, struct tester *t, struct settings *set)
         {"engine", required_argument, NULL, 'e'}, {"seed", required_argument, NULL, 's'}, {"count", required_argument, NULL, 'c'},
         {"only", required_argument, NULL, 'o'}, {"native", required_argument, NULL, 'n'}, {"keep-going", required_argument, NULL, 'k'},
         {"verbose", no_argument, NULL, 'v'}, {"kernel", no_argument, NULL, 'r'}, {"no-windows", no_argument, NULL, 'w'},
-        {"judge", required_argument, NULL, 'j'}, {0},
+        {"judge", required_argument, NULL, 'j'}, {"eager-windows", no_argument, NULL, 'W'}, {0},
     };
     bool have_engine = false;
     int opt;
@@ -458,6 +459,7 @@ static bool parse(int argc, char **argv, struct tester *t, struct settings *set)
         case 'v': t->verbose = true; break;
         case 'r': t->kernel = set->engine.kernel = true; break;
         case 'w': set->engine.no_windows = true; break;
+        case 'W': set->engine.eager_windows = true; break;
         case 'o':
             if ((set->only = op_by_name(optarg)) == OP_INVALID) return false;
             break;
