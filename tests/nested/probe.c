@@ -407,7 +407,8 @@ static void show_regset(struct child *c)
     struct user_regs_struct regs;
     struct iovec v = {&regs, sizeof(regs)};
     run_case(c, &as_test);
-    printf("PTRACE_GETREGSET in compatibility mode: %ld, %zu bytes of registers\n", ptrace(PTRACE_GETREGSET, c->pid, 1 /* NT_PRSTATUS */, &v), v.iov_len);
+    if (ptrace(PTRACE_GETREGSET, c->pid, 1 /* NT_PRSTATUS */, &v)) die("PTRACE_GETREGSET");
+    printf("PTRACE_GETREGSET in compatibility mode: %zu bytes of registers\n", v.iov_len);
 }
 
 static double now_us(void)
