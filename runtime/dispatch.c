@@ -120,42 +120,7 @@ enum xl_jump_cache dispatch_prepare(struct rt *rt)
     return which;
 }
 
-/* ---- which address spaces have a window ---- */
-
-#define HEAT_PROMOTE 2   /* kicks seen at CPL 3: a few milliseconds of CPU time with any guest's timer tick */
-#define FAULTS_DEMOTE 150 /* window faults between two kicks: mapping costs more than the soft TLB */
-#define PENALTY_MAX 1024
-
-static struct space *space_here(struct rt *rt)
-{
-    struct space *s = &rt->space[(rt->cpu->cr3 >> 5) * 0x9e3779b1u >> 26];
-    if (s->cr3 != rt->cpu->cr3) *s = (struct space){ .cr3 = rt->cpu->cr3 };
-    return s;
-}
-_Static_assert(SPACES == 64, "26 bits are shifted out above");
-
-void dispatch_heat(struct rt *rt)
-{
-    struct cpu *c = rt->cpu;
-    if (!rt->windows || !(c->cr0 & CR0_PG)) return;
-    struct space *s = space_here(rt);
-    if (rt->uwin) {
-        if (s->faults > FAULTS_DEMOTE) {
-            window_drop(rt->uwin);
-            rt->uwin = NULL;
-            s->penalty = s->penalty ? s->penalty * 4 : 16;
-            if (s->penalty > PENALTY_MAX) s->penalty = PENALTY_MAX;
-            s->heat = -(s32)s->penalty;
-        }
-        s->faults = 0;
-        return;
-    }
-    if (c->cpl == 3 && ++s->heat >= HEAT_PROMOTE) {
-        rt->uwin = windows_user(rt->windows, c->cr3, true);
-        s->heat = 0;
-        s->faults = 0;
-    }
-}
+/* ---- windows ---- */
 
 /* Whether an access that has faulted at offset off of its window will do so again. User pages that are not there yet will be. */
 static bool fault_is_lasting(struct rt *rt, struct window *w, u64 off, bool write)
@@ -179,8 +144,9 @@ static int window_fault(struct rt *rt)
     u64 off = hostsig_fault_addr(&write) - window_base(w);
     c->ctr.fault_window++;
     c->ctr.fault_guard += off >> 32 != 0;
-    if (c->cpl == 3) space_here(rt)->faults++;
+    u64 begin = space_fault_begins();
     if (fault_is_lasting(rt, w, off, write)) xl_site_fault(rt->xl, at.pa, off >> 32 != 0);
+    if (c->cpl == 3) space_fault_ends(rt, begin);
     return dispatch_emulate(rt, at.eip);
 }
 
@@ -189,7 +155,7 @@ void dispatch_on_tlb_flush(struct cpu *c, enum tlb_flush_kind kind, laddr la)
     struct rt *rt = c->rt;
     if (!rt->xl) return;
     if (rt->windows) {
-        if (kind != TLB_FLUSH_PAGE) rt->uwin = c->cr0 & CR0_PG ? windows_user(rt->windows, c->cr3, false) : NULL;
+        if (kind != TLB_FLUSH_PAGE) space_on_switch(rt);
         windows_flush(rt->windows, kind == TLB_FLUSH_PAGE ? rt->uwin : NULL, kind, la);
     }
     if (rt->direct) {

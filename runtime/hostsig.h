@@ -19,6 +19,8 @@ void hostsig_detach(void);
 void hostsig_forward(int tid, int signo);
 /* The kick has been seen by the dispatcher: jump caches work again. */
 void hostsig_ack(struct cpu *c);
+/* What a host fault costs, from the faulting instruction through the handler and back: measured once. */
+u64 hostsig_fault_ns(void);
 /* Host address that the last EXIT_FAULT was about, and whether it was a write. */
 u64 hostsig_fault_addr(bool *write);
 #endif

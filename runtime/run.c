@@ -30,7 +30,7 @@ _Static_assert(EXIT_JUMP == ASM_EXIT_JUMP && EXIT_CHAIN == ASM_EXIT_CHAIN && EXI
                    && EXIT_SIGNAL == ASM_EXIT_SIGNAL && EXIT_NEXT == ASM_EXIT_NEXT,
                "cpu_layout.h");
 
-#define DEFAULT_CACHE_BYTES (64u << 20)
+#define DEFAULT_CACHE_BYTES (256u << 20) /* address space, until it is used: building a C program went through 64 MiB five times */
 
 extern char rt_exit_jump[], rt_exit_chain[], rt_exit_emulate[], rt_stub_tlb[], rt_stub_fpu[], rt_stub_helper[];
 
@@ -244,7 +244,8 @@ static int service(struct rt *rt)
     hostsig_ack(rt->cpu);
     sample_time(rt, begin);
     rt->cpu->ctr.kicks++;
-    dispatch_heat(rt);
+    space_on_kick(rt);
+    if (rt->direct) direct_kick(rt->direct);
     clock_run_due(rt->clock);
     on_deadline(rt, clock_next_deadline(rt->clock)); /* this kick may have been the alarm's */
     for (struct post *p = take_posts(rt); p;) {

@@ -20,6 +20,7 @@ struct rt_config {
     u64 code_cache_size;      /* bytes, 0: the default */
     u32 disabled_classes;     /* bit mask over enum insn_class: these are always interpreted */
     bool no_windows;          /* translated code reaches guest memory through the soft TLB only: for tests and measurements */
+    bool eager_windows;       /* every user address space has a window from the first: for tests */
     bool perf_map;            /* keep /tmp/perf-PID.map */
     struct trace trace;
 };

@@ -21,7 +21,7 @@ bool scan_is_sensitive(const struct insn *in)
 {
     switch (in->op) {
     case OP_PUSHF: case OP_POPF: return false;
-    case OP_INT3: return false;
+    case OP_INT3: return false; /* a trap that is recognised by its byte */
     case OP_RDTSC: return false; /* admission sees to it that the guest's is the host's */
     case OP_INT: return (in->imm & 0xff) == 3 || (in->imm & 0xff) == 4;
     case OP_INTO: case OP_INT1: case OP_IRET: return true;

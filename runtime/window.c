@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #define USER_WINDOWS 15
 #define LOCAL_WINDOWS (1 + USER_WINDOWS) /* in this process */
@@ -68,6 +69,7 @@ struct windows {
     u32 *writer[2]; /* I5, by [user] and page of RAM */
     u8 churn[CHURN_SLOTS]; /* by linear page, hashed: supervisor mappings that have gone stale, lately */
     u32 pieces;     /* of all windows in this process */
+    u64 map_ns;     /* what mapping a run costs here: a running average */
     struct basis { u32 cr0, cr4, remaps; } basis; /* what rights depend on beside the page tables */
 };
 
@@ -262,13 +264,29 @@ static bool room_for_pieces(struct window *w)
     return ws->pieces < PIECES_MAX;
 }
 
+static u64 now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (u64)t.tv_sec * 1000000000u + (u64)t.tv_nsec;
+}
+
+/* A mapping during which the host ran something else says little about the price. */
+static void note_price(struct windows *ws, u64 ns)
+{
+    if (ns > 4 * ws->map_ns) ns = 4 * ws->map_ns;
+    ws->map_ns += ns / 16 - ws->map_ns / 16;
+}
+
 static bool map_run(struct window *w, u32 first, u32 n, u32 rights)
 {
     struct cpu *c = w->ws->c;
     s64 off = bus_ram_offset(c->bus, (paddr)(rights >> PFN_SHIFT) << PAGE_SHIFT);
     int prot = PROT_READ | (rights & WRITABLE ? PROT_WRITE : 0) | (rights & EXECUTABLE ? PROT_EXEC : 0);
     if (off < 0) return false;
+    u64 begin = now_ns();
     if (w->be.map(w->be.be, first, n, prot, (u64)off)) return false; /* vm.max_map_count: the soft TLB will do */
+    if (!w->direct) note_price(w->ws, now_ns() - begin);
     count_piece(w);
     c->ctr.window_maps++;
     for (u32 i = 0; i < n; i++) {
@@ -403,6 +421,60 @@ bool window_map(struct window *w, laddr la, bool write)
     return true;
 }
 
+/* ---- filling ---- */
+
+/* Whether the page tables have anything of interest for page k of a region: a cheap look before the careful one. */
+static bool maybe_used(const struct cpu *c, const u64 *pde, const u8 *const *table, u32 k)
+{
+    const u32 used = 0x25; /* P, U, A */
+    unsigned half = pae(c) ? k / 512 : 0;
+    if ((pde[half] & used) != used) return false;
+    if (!table[half]) return true; /* large */
+    return (table[half][pae(c) ? k % 512 * 8 : k * 4] & used) == used;
+}
+
+/* Calls for each run of accessed user pages in a region, within it: maps it if map. Returns their number. */
+static u32 region_runs(struct window *w, unsigned r, bool recent, bool map)
+{
+    struct cpu *c = w->ws->c;
+    u64 pde[2];
+    const u8 *table[2];
+    u32 runs = 0, first = 0, n = 0, rights = 0;
+    bool all_global = true, global;
+    region_tables(c, r, pde, table);
+    if (!(pde[0] & 1) && !(pde[1] & 1)) return 0;
+    if (map) regions_before(w, r * REGION_PAGES, 1);
+    for (u32 k = 0; k <= REGION_PAGES; k++) {
+        u32 page = r * REGION_PAGES + k;
+        bool use = k < REGION_PAGES && maybe_used(c, pde, table, k) && (!recent || cpu_tlb(c, TLB_USER_R)[page]);
+        u32 now = use ? rights_at(w, page, &global) : 0;
+        if (n && now == rights + (n << PFN_SHIFT)) {
+            n++;
+            continue;
+        }
+        if (n) runs++;
+        if (n && map && !map_run(w, first, n, rights)) break;
+        first = page, rights = now, n = now != 0;
+        if (n) all_global &= global;
+    }
+    if (map && w->region[r].mapped) regions_after(w, r * REGION_PAGES, 1, all_global);
+    return runs;
+}
+
+u32 windows_runs(struct windows *ws, bool recent)
+{
+    u32 runs = 0;
+    for (unsigned r = 0; r < REGIONS; r++) runs += region_runs(&ws->w[1], r, recent, false); /* any user window will do */
+    return runs;
+}
+
+void window_fill(struct window *w, bool recent)
+{
+    for (unsigned r = 0; r < REGIONS && room_for_pieces(w); r++) region_runs(w, r, recent, true);
+}
+
+u64 windows_map_ns(const struct windows *ws) { return ws->map_ns; }
+
 /* ---- keeping up with the guest ---- */
 
 /* CR0.WP and PG, CR4.PAE and PSE, and which pages of RAM a device covers: when they change, nothing that was mapped counts. */
@@ -504,6 +576,7 @@ int windows_new(struct windows **out, struct cpu *c)
     struct windows *ws = calloc(1, sizeof *ws);
     if (!ws) return -ENOMEM;
     ws->c = c;
+    ws->map_ns = 8000; /* until it is known */
     ws->reservation = mmap(WINDOWS_HINT, windows_span(ws), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     int err = ws->reservation == MAP_FAILED ? -errno : 0;
     for (unsigned i = 0; i < ARRAY_LEN(ws->w) && !err; i++) err = window_init(ws, &ws->w[i]);
@@ -605,12 +678,3 @@ unsigned window_direct_index(const struct window *w) { return (unsigned)(w - w->
 bool window_used(const struct window *w) { return w->used; }
 bool window_has(const struct window *w, laddr la) { return w->page[la >> PAGE_SHIFT] & MAPPED; }
 bool window_executes(const struct window *w, laddr la) { return w->page[la >> PAGE_SHIFT] & EXECUTABLE; }
-
-void window_map_like(struct window *w, const struct window *from)
-{
-    for (unsigned r = 0; r < REGIONS; r++)
-        for (u32 k = 0; from->region[r].mapped && k < REGION_PAGES; k++) {
-            u32 n = r * REGION_PAGES + k;
-            if (from->page[n] && !w->page[n]) (void)window_map(w, n << PAGE_SHIFT, false);
-        }
-}

@@ -38,6 +38,11 @@ bool window_map(struct window *w, laddr la, bool write);
  * the page tables as they are. NULL if there is none. */
 struct window *windows_user(struct windows *ws, u32 cr3, bool make);
 void window_drop(struct window *w);          /* forget a user window */
+/* The runs of pages, in the present address space, that a user window would hold if all that has been accessed were mapped (recent: only what
+ * the soft TLB has), and maps them in the one that has just been made. */
+u32 windows_runs(struct windows *ws, bool recent);
+void window_fill(struct window *w, bool recent);
+u64 windows_map_ns(const struct windows *ws); /* what mapping a run has cost lately */
 
 void windows_flush(struct windows *ws, struct window *user, enum tlb_flush_kind kind, laddr la); /* validates the supervisor's, and user */
 void windows_protect(struct windows *ws, paddr page); /* page holds code now: read-only everywhere */
@@ -52,8 +57,6 @@ void window_direct_start(struct window *w, u32 cr3, const struct window_backend 
 unsigned window_direct_index(const struct window *w);            /* 0 to WINDOWS_DIRECT-1 */
 void window_flush_page(struct window *w, laddr la);              /* INVLPG */
 bool window_used(const struct window *w);
-/* Maps in w what from has mapped, as far as the page tables allow. */
-void window_map_like(struct window *w, const struct window *from);
 bool window_has(const struct window *w, laddr la);               /* la's page is mapped, with whatever rights */
 bool window_executes(const struct window *w, laddr la);
 void windows_no_exec(struct windows *ws, paddr page);            /* executable nowhere from now on */

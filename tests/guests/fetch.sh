@@ -14,9 +14,6 @@
 set -eu
 
 cache=${TRANSVISOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/transvisor}
-mirror=${TRANSVISOR_MIRROR:-http://deb.debian.org/debian}
-security=${TRANSVISOR_SECURITY_MIRROR:-http://deb.debian.org/debian-security}
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 refresh=no
 
 die() { echo "fetch.sh: $*" >&2; exit 1; }
@@ -37,6 +34,7 @@ for tool in apt-get apt-cache dpkg-deb; do
 done
 mkdir -p "$cache" || die "cannot create $cache"
 cache=$(cd "$cache" && pwd)
+. "$(dirname "$0")/apt.sh"
 new=$cache/new.$$
 trap 'rm -rf "$new"' EXIT
 trap 'exit 1' HUP INT TERM
@@ -59,44 +57,6 @@ found() {
     busybox*) ls "$cache/$1"/bin/busybox 2>/dev/null || true ;;
     *) ls "$cache/kernel-$1"/boot/vmlinuz-6.1.0-*-"$1" 2>/dev/null | sort -V | tail -n 1 ;;
     esac
-}
-
-# Makes apt-get and apt-cache work on architecture $1 with a state of its own.
-apt_ready=
-apt_setup() {
-    [ "$apt_ready" != "$1" ] || return 0
-    apt=$cache/apt
-    [ "$1" = i386 ] || apt=$cache/apt-$1
-    mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/etc/sources.d" "$apt/etc/apt.conf.d" "$apt/etc/preferences.d"
-    : > "$apt/status"
-    signed=
-    [ ! -r $keyring ] || signed="[signed-by=$keyring] "
-    {
-        echo "deb ${signed}$mirror bookworm main"
-        echo "deb ${signed}$mirror bookworm-updates main"
-        echo "deb ${signed}$security bookworm-security main"
-    } > "$apt/etc/sources.list"
-    # Only what leads to the network is taken from the system's settings: a proxy.
-    {
-        echo "Dir::State \"$apt\";"
-        echo "Dir::State::Lists \"$apt/lists\";"
-        echo "Dir::State::status \"$apt/status\";"
-        echo "Dir::Cache \"$apt/cache\";"
-        echo "Dir::Etc::SourceList \"$apt/etc/sources.list\";"
-        echo "Dir::Etc::SourceParts \"$apt/etc/sources.d\";"
-        echo "Dir::Etc::PreferencesParts \"$apt/etc/preferences.d\";"
-        echo "APT::Architecture \"$1\";"
-        echo "APT::Architectures { \"$1\"; };"
-        echo 'APT::Get::List-Cleanup "false";'
-        echo 'APT::Sandbox::User "";'
-        echo 'Acquire::Languages "none";'
-        echo 'Acquire::Retries "3";'
-    } > "$apt/apt.conf"
-    APT_CONFIG=$apt/apt.conf
-    export APT_CONFIG
-    apt-get -q update >"$apt/update.log" 2>&1 ||
-        echo "fetch.sh: apt-get update was not wholly successful (see $apt/update.log); going on" >&2
-    apt_ready=$1
 }
 
 # Downloads package $1 of architecture $3 and unpacks it into $cache/$2, which appears complete or not at all.
