@@ -377,10 +377,9 @@ static void classify(struct dx *d, int signo, struct dx_stop *stop)
     *stop = (struct dx_stop){ .why = DX_OTHER };
     switch (signo) {
     case SIGTRAP | 0x80:
-    case SIGSYS: /* the filter: nothing was executed, as with the stop above */
         stop->why = DX_SYSCALL;
         return;
-    case SIGSEGV: case SIGTRAP: case SIGBUS: case SIGFPE: case SIGILL:
+    case SIGSEGV: case SIGTRAP: case SIGBUS: case SIGFPE: case SIGILL: case SIGSYS:
         break;
     default:
         stop->why = DX_KICKED;
@@ -388,9 +387,12 @@ static void classify(struct dx *d, int signo, struct dx_stop *stop)
     }
     if (ptrace(PTRACE_GETSIGINFO, d->runner, NULL, &si)) return;
     if (si.si_code <= 0) stop->why = DX_KICKED; /* sent by somebody, whatever it says */
+    else if (signo == SIGSYS) stop->why = DX_SYSCALL; /* the filter: nothing was executed, as with PTRACE_SYSEMU's stop */
     else if (signo == SIGSEGV && (si.si_code == SEGV_MAPERR || si.si_code == SEGV_ACCERR)) {
         stop->why = DX_FAULT;
         stop->addr = (u32)(u64)si.si_addr;
+    } else if (signo == SIGSEGV && si.si_code == SEGV_PKUERR) {
+        stop->why = DX_ESCAPED; /* by WRPKRU; what it has forbidden itself stays forbidden */
     } else if (signo == SIGTRAP) {
         stop->why = DX_TRAP;
         stop->step = si.si_code == TRAP_TRACE;

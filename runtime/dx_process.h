@@ -42,7 +42,8 @@ enum dx_why {
     DX_FAULT,   /* page fault: addr is the linear address */
     DX_TRAP,    /* #DB or #BP: EIP is as the processor pushes it. step: after a single step */
     DX_OTHER,   /* another exception of the instruction at EIP */
-    DX_ESCAPED, /* it has left 32-bit code: registers are truncated, and no exception of the guest's will do justice to it */
+    DX_ESCAPED, /* it has left 32-bit code, or what it may access: registers are truncated, and no exception of the guest's will do
+                 * justice to it */
     DX_DIED,    /* the process is gone, and with it what its registers were: regs are unchanged */
 };
 struct dx_stop { enum dx_why why; u32 addr; bool step; };

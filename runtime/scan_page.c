@@ -4,8 +4,9 @@
  * Linux's compatibility mode, those that matter are: readers of descriptor tables and selectors (SGDT, SIDT, SLDT, STR, SMSW,
  * LAR, LSL, VERR, VERW, ARPL, moves and pushes of segment registers), what loads selectors from the host's tables (moves and pops to
  * segment registers, LDS and its like, far transfers, IRET), CPUID, the system call instructions whose return address the host does not
- * report (SYSENTER), and software interrupts that the host takes for its own (INT3 and 4 as CD 03, CD 04, INTO, INT1: the
- * trap's kind or place is lost). PUSHF and POPF are none: an admitted guest has IF=1 and IOPL=0, as the host has.
+ * report (SYSENTER; SYSCALL, which is #UD on the guest's processor), and software interrupts that the host takes for its own (INT 3 and 4
+ * as CD 03, CD 04, INTO, INT1: the trap's kind or place is lost). PUSHF and POPF are none: an admitted guest has IF=1 and IOPL=0,
+ * as the host has. INT3 is none: compilers fill with it what is never reached, and should it be, the trap says where.
  *
  * A linear sweep is not a proof: code may jump into the middle of what was swept. What it finds there harms the guest's own process
  * alone: a selector it loaded is seen at the next exit (dx_process.h), and the host is behind a filter. */
@@ -37,6 +38,7 @@ struct sweep {
     u64 seen[PAGE_SIZE / 64]; /* instructions known to begin here: a sweep that meets one is a sweep done before */
 };
 
+/* The instruction at off, or false: there is none that the guest knows. */
 static bool decode_here(const struct sweep *s, unsigned off, struct insn *in)
 {
     u8 joined[32];
@@ -51,6 +53,13 @@ static bool decode_here(const struct sweep *s, unsigned off, struct insn *in)
     return decode(s->d, p, n, off, true, ~0u, in) == DECODE_OK;
 }
 
+/* SYSCALL, which the decoder does not know. */
+static bool is_syscall(const struct sweep *s, unsigned off)
+{
+    const u8 *p = s->page->bytes + off;
+    return off + 1 < PAGE_SIZE && p[0] == 0x0f && p[1] == 0x05;
+}
+
 /* From off to the end of the page. Findings before trust are not believed: data, or the middle of an instruction. */
 static bool sweep(struct sweep *s, unsigned off, unsigned trust, u16 *where)
 {
@@ -59,7 +68,7 @@ static bool sweep(struct sweep *s, unsigned off, unsigned trust, u16 *where)
         bool valid = decode_here(s, off, &in);
         if (off >= trust) {
             s->seen[off / 64] |= 1ull << off % 64;
-            if (valid && scan_is_sensitive(&in)) {
+            if (valid && (scan_is_sensitive(&in) || is_syscall(s, off))) {
                 *where = (u16)off;
                 return false;
             }

@@ -35,7 +35,7 @@ static const char *const sensitive[] = {
     "8c d8" /* mov eax, ds */, "8e e8" /* mov gs, eax */, "8e d8" /* mov ds */, "8e d0" /* mov ss */, "06" /* push es */, "07" /* pop es */, "1f" /* pop ds */,
     "17" /* pop ss */, "0f a9" /* pop gs */, "0f a0" /* push fs */, "c5 00" /* lds eax, [eax] */, "c4 00" /* les */, "0f b2 00" /* lss */, "cf" /* iret */,
     "cb" /* retf */, "ca 04 00", "ff 18" /* call far [eax] */, "ff 28" /* jmp far [eax] */, "9a 00 00 00 00 33 00", "ea 00 00 00 00 33 00", "ce" /* into */,
-    "cd 03", "cd 04", "f1" /* int1 */, "66 8c d8", "2e 0f a2" /* with a prefix */,
+    "0f 05" /* syscall */, "cd 03", "cd 04", "f1" /* int1 */, "66 8c d8", "2e 0f a2" /* with a prefix */,
 };
 /* What traps, or gives the guest's own result. */
 static const char *const harmless[] = {
