@@ -37,7 +37,7 @@ struct rt {
     struct windows *windows;       /* NULL: none (interpreter, or rt_config.no_windows) */
     struct window *uwin;           /* of the present address space, or NULL */
     struct space space[SPACES];
-    u64 kicked_cpu_ns;             /* the thread's CPU time at the last kick */
+    u64 kicked_cpu_ns;             /* the thread's CPU time at the last kick; 0: there was none */
     u64 sites_ns;                  /* CPU time that may go into sending sites back */
     const struct intc_ops *intc;
     void *intc_dev;
