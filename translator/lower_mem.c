@@ -77,13 +77,13 @@ static struct hmem soft_access(struct xl_ctx *x, enum xl_access acc, unsigned si
     return hmx(H_R9, H_R8, 1, 0);
 }
 
-/* Whether the sum in 64 bits is likely to be the guest's. A displacement from 16 MiB below zero up is an offset from a pointer
- * (position-independent code has large negative ones), or an address in the lower half; below that it is an address in the upper half,
- * which sign extension would turn into a negative number. Without a register nothing is left to likelihood. */
+/* Whether the sum in 64 bits is likely to be the guest's. A displacement from half a MiB below zero up is an offset from a pointer,
+ * or an address in the lower half; below that it is an address in the upper half, which sign extension would turn into a
+ * negative number. Without a register nothing is left to likelihood. */
 static bool sum_fits(struct hmem ea)
 {
     if (ea.index != H_NONE) return false;
-    return ea.disp >= (ea.base == H_NONE ? 0 : -0x1000000);
+    return ea.disp >= (ea.base == H_NONE ? 0 : -0x80000);
 }
 
 static struct hmem window_access(struct xl_ctx *x, struct hmem ea, enum site_state site)
