@@ -30,6 +30,7 @@ struct vthread {
     u64 window, window_span;
     timer_t rekick;
     bool rekick_armed;
+    volatile int forward_tid, forward_signo;
     u64 fault_addr;
     bool fault_write;
 };
@@ -53,7 +54,9 @@ static void on_kick(int sig, siginfo_t *si, void *ctx)
     int saved = errno;
     greg_t *r = ((ucontext_t *)ctx)->uc_mcontext.gregs;
     c->kick = 1;
-    if (self.xl) {
+    if (self.forward_tid) {
+        syscall(SYS_tgkill, self.forward_tid, self.forward_tid, self.forward_signo);
+    } else if (self.xl) {
         c->jump_cache = xl_jump_cache(self.xl, XL_JC_MISS);
         if (xl_break(self.xl, (u64)r[REG_RIP])) r[REG_R13] = (greg_t)(u64)c->jump_cache;
         else {
@@ -169,6 +172,14 @@ void hostsig_ack(struct cpu *c)
     if (!self.rekick_armed) return;
     self.rekick_armed = false;
     rearm(self.rekick, 0);
+}
+
+void hostsig_forward(int tid, int signo)
+{
+    self.forward_signo = signo;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    self.forward_tid = tid;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
 u64 hostsig_fault_addr(bool *write)

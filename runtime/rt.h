@@ -11,6 +11,7 @@ struct interp;
 struct alarm;
 struct windows;
 struct window;
+struct direct;
 
 /* What space.c knows of an address space. Times are CPU time in ns. */
 #define SPACES 64
@@ -37,6 +38,8 @@ struct rt {
     struct windows *windows;       /* NULL: none (interpreter, or rt_config.no_windows) */
     struct window *uwin;           /* of the present address space, or NULL */
     struct space space[SPACES];
+    struct direct *direct;         /* while in rt_run(); NULL: none */
+    const char *direct_status;     /* what came of it in the last run */
     u64 kicked_cpu_ns;             /* the thread's CPU time at the last kick; 0: there was none */
     u64 sites_ns;                  /* CPU time that may go into sending sites back */
     const struct intc_ops *intc;
@@ -69,6 +72,10 @@ static inline bool rt_interrupt_waits(const struct cpu *c) { return c->irq_pendi
 MUST_CHECK int dispatch_translated(struct rt *rt);
 /* Prepares R12 and R13 for the present mode: cpu->window, and cpu->jump_cache, which is emptied if it was filled for another. */
 enum xl_jump_cache dispatch_prepare(struct rt *rt);
+/* For whoever else runs guest code: interprets the instruction at eip, delivering what it raises; delivers cpu->exc. 0 or EXC_SHUTDOWN. */
+MUST_CHECK int dispatch_emulate(struct rt *rt, laddr eip);
+MUST_CHECK int dispatch_deliver(struct rt *rt);
+void dispatch_mark_code(struct rt *rt, paddr page); /* page of RAM holds code from now on: writes to it are noticed */
 void dispatch_on_tlb_flush(struct cpu *c, enum tlb_flush_kind kind, laddr la);
 void dispatch_on_protect(struct cpu *c, paddr page);
 void dispatch_on_code_write(void *arg, paddr pa, u64 len);

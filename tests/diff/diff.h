@@ -24,6 +24,8 @@
 #define USER_CS 0x23u /* Linux's flat selectors of a 32-bit process, which the engines' GDT has too */
 #define USER_DS 0x2bu
 
+#define PROBE_STATUS 42 /* of native_probe */
+
 /* vector of a result beyond the processor's own */
 #define VECTOR_TIMEOUT 0x100u
 #define VECTOR_CRASH 0x101u /* no result: the native program died, or the engine shut down */

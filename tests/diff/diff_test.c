@@ -1,12 +1,19 @@
 /* Differential tester: the same random cases on the real processor and in an engine, and everything compared.
  *
- *   diff_test --engine interp|bt [--kernel] [--no-windows | --eager-windows] [--seed N] [--count N] [--only OP] [--native PATH]
- *             [--keep-going N] [--verbose]
+ *   diff_test --engine interp|bt [--judge native|interp|auto] [--kernel] [--no-windows | --eager-windows] [--seed N] [--count N] [--only OP]
+ *             [--native PATH] [--keep-going N] [--verbose]
+ *
+ * --judge: what an engine is compared with. native: the processor; exit status 77 (skipped) on a host that runs no 32-bit
+ * processes. interp: the interpreter, set up like such a process; the translator alone can be compared with it. auto: the
+ * processor, or where there is none to be had, the interpreter.
  *
  * --kernel: the engine runs the cases at CPL 0, which the translator does quite differently, and the processor as before;
  * instructions that privilege makes a difference to are left out. In an engine each case runs twice, the second time on what has
  * been translated and linked in the first. --no-windows: the translator uses the soft TLB for all memory.
  * --eager-windows: it uses windows at CPL 3 from the first.
+ *
+ * A processor that is QEMU's (TCG) judges integer instructions only, and not its own deviations (gen.c): RF is clear in its frames of
+ * faults, and a read-modify-write faults as a read.
  *
  * A case that differs is run again (a wild write may have hit the native program), then shrunk: instructions are dropped as
  * long as it still differs. It is printed as bytes, disassembly, initial state and differences, and the seed and number that
@@ -16,6 +23,8 @@
  * image and in memory where FNSTENV, FNSAVE or FXSAVE put them (AMD and Intel keep them under different conditions); what
  * an instruction of several accesses (PUSHA, POPA, ENTER, FNSAVE ...) has done before a page fault, and which of them faulted; the I/D bit of page-fault errors on fetches (the engine's paging is without NX); MXCSR_MASK; the x87 state after #XM in a
  * conversion between XMM and MMX. */
+#include <cpuid.h>
+#include <errno.h>
 #include <getopt.h>
 #include <signal.h>
 #include <string.h>
@@ -26,8 +35,9 @@
 #include "tests/diff/native.h"
 
 struct tester {
-    struct native *native;
-    struct diff_shared *shared;
+    struct native *native;      /* the judge: the processor, */
+    struct engine *stand_in;    /* or the interpreter. The other is NULL */
+    struct diff_shared *shared; /* native's, or our own */
     struct engine *engine;
     struct decoder *decoder;
     struct gen *gen;
@@ -36,6 +46,7 @@ struct tester {
     u64 by_vector[32];
     unsigned keep_going;
     bool kernel, verbose;
+    bool qemu;                  /* the processor that judges is QEMU's */
 };
 
 /* ---- Comparison ---- */
@@ -50,7 +61,7 @@ static void differ(struct report *rep, const char *what, u32 native, u32 engine)
 {
     if (native == engine) return;
     rep->differs = true;
-    if (rep->out) fprintf(rep->out, "  %-8s processor %08x  engine %08x  (xor %08x)\n", what, native, engine, native ^ engine);
+    if (rep->out) fprintf(rep->out, "  %-8s judge %08x  engine %08x  (xor %08x)\n", what, native, engine, native ^ engine);
 }
 
 static void differ_bytes(struct report *rep, const char *what, u32 at, const u8 *native, const u8 *engine, unsigned n)
@@ -58,7 +69,7 @@ static void differ_bytes(struct report *rep, const char *what, u32 at, const u8 
     if (!memcmp(native, engine, n)) return;
     rep->differs = true;
     if (!rep->out) return;
-    fprintf(rep->out, "  %-8s %08x processor", what, at);
+    fprintf(rep->out, "  %-8s %08x judge    ", what, at);
     for (unsigned i = 0; i < n; i++) fprintf(rep->out, " %02x", native[i]);
     fprintf(rep->out, "\n  %-8s %8s engine   ", "", "");
     for (unsigned i = 0; i < n; i++) fprintf(rep->out, " %02x", engine[i]);
@@ -181,9 +192,10 @@ static bool compare(struct tester *t, const struct sequence *s, const struct dif
     static const char *const seg[6] = {"es", "cs", "ss", "ds", "fs", "gs"};
     struct report rep = {.out = out};
     const struct diff_state *n = &native->out, *e = &engine->out;
-    u32 flags = ~(case_undefined_flags(t->decoder, k, n->eip) | F_TF);
+    u32 flags = ~(case_undefined_flags(t->decoder, k, n->eip) | F_TF | (t->qemu ? F_RF : 0));
     bool halfway = faulted_halfway(t->decoder, k, n);
 
+    if (e->vector == VECTOR_CRASH) rep.differs = true; /* no case shuts the machine down, whatever the judge found */
     differ(&rep, "vector", n->vector, e->vector);
     differ(&rep, "eip", n->eip, e->eip);
     for (unsigned i = 0; i < 8; i++)
@@ -193,6 +205,7 @@ static bool compare(struct tester *t, const struct sequence *s, const struct dif
     if (n->vector == e->vector && has_error_code(n->vector)) {
         u32 mask = n->vector == V_PF && n->cr2 == n->eip ? ~(u32)PF_I : ~0u;
         if (n->vector == V_PF && t->kernel) mask &= ~(u32)PF_U;
+        if (n->vector == V_PF && t->qemu) mask &= ~(u32)(PF_W | PF_P);
         if (!halfway) differ(&rep, "error", n->error & mask, e->error & mask);
     }
     if (n->vector == V_PF && e->vector == V_PF && !halfway) differ(&rep, "cr2", n->cr2, e->cr2);
@@ -227,10 +240,25 @@ static bool unusable(struct tester *t, const struct diff_case *k, const struct d
     struct decoder *d = t->decoder;
     const struct diff_state *e = &engine->out;
     if (t->kernel && !room_for_frame(n->gpr[G_ESP])) return true;
-    if (n->vector == VECTOR_TIMEOUT || n->vector == VECTOR_CRASH) return true;
+    if (t->native && (n->vector == VECTOR_TIMEOUT || n->vector == VECTOR_CRASH)) return true;
     if (refused_misaligned_mode(t, k, engine)) return true;
+    if (t->qemu && n->vector == V_PF && e->vector == V_PF && n->cr2 != e->cr2) return true; /* across pages: the read or the write */
     if (either_is_right(d, k, n, e)) return true;
     return e->vector == V_PF && e->cr2 >= CHILD_LO && e->cr2 < CHILD_HI;
+}
+
+/* ---- The judge ---- */
+
+/* Runs shared->cases[0..count) into shared->results. Returns 0 or -errno. */
+static int judge_run(struct tester *t, unsigned count)
+{
+    struct diff_shared *s = t->shared;
+    if (t->native) return native_run(t->native, count);
+    for (unsigned i = 0; i < count; i++) {
+        alarm(20);
+        engine_run(t->stand_in, &s->cases[i], s->images[s->cases[i].image], false, &s->results[i]);
+    }
+    return 0;
 }
 
 /* ---- One sequence, alone ---- */
@@ -253,7 +281,7 @@ static int judge(struct tester *t, const struct sequence *s, const struct diff_c
 static bool differs_alone(struct tester *t, const struct sequence *s, FILE *out)
 {
     sequence_to_case(s, &t->shared->cases[0]);
-    if (native_run(t->native, 1)) return false;
+    if (judge_run(t, 1)) return false;
     return judge(t, s, &t->shared->cases[0], &t->shared->results[0], out) == 1;
 }
 
@@ -328,7 +356,7 @@ static int run(struct tester *t)
             gen_sequence(t->gen, &batch[i]);
             sequence_to_case(&batch[i], &t->shared->cases[i]);
         }
-        if ((err = native_run(t->native, n))) break;
+        if ((err = judge_run(t, n))) break;
         memcpy(results, t->shared->results, n * sizeof(*results));
         for (unsigned i = 0; i < n && t->failed < t->keep_going; i++) {
             struct diff_case k;
@@ -357,6 +385,12 @@ static unsigned op_by_name(const char *name)
     return OP_INVALID;
 }
 
+static int setup_error(const char *what, int err)
+{
+    fprintf(stderr, "diff_test: %s: %s\n", what, strerror(-err));
+    return 2;
+}
+
 /* An engine that does not come back: the case is found again by seed. */
 static u64 hung_seed;
 static void on_alarm(int signo)
@@ -370,7 +404,8 @@ static void on_alarm(int signo)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: diff_test --engine interp|bt [--kernel] [--no-windows | --eager-windows] [--seed N] [--count N] [--only OP] [--native PATH] [--keep-going N] [--verbose]\n");
+    fprintf(stderr, "usage: diff_test --engine interp|bt [--judge native|interp|auto] [--kernel] [--no-windows | --eager-windows] [--seed N] [--count N] [--only OP] "
+                    "[--native PATH] [--keep-going N] [--verbose]\n");
     return 2;
 }
 
@@ -383,66 +418,132 @@ static void summary(const struct tester *t)
     printf("\n");
 }
 
-int main(int argc, char **argv)
+enum judge_kind { JUDGE_NATIVE, JUDGE_INTERP, JUDGE_AUTO };
+#define SKIPPED 77 /* exit status: ctest's SKIP_RETURN_CODE */
+
+struct settings {
+    enum judge_kind judge;
+    struct engine_config engine;
+    const char *native;
+    unsigned only;
+};
+
+/* Returns whether the command line makes sense. */
+static bool parse(int argc, char **argv, struct tester *t, struct settings *set)
 {
     static const struct option options[] = {
         {"engine", required_argument, NULL, 'e'}, {"seed", required_argument, NULL, 's'}, {"count", required_argument, NULL, 'c'},
         {"only", required_argument, NULL, 'o'}, {"native", required_argument, NULL, 'n'}, {"keep-going", required_argument, NULL, 'k'},
         {"verbose", no_argument, NULL, 'v'}, {"kernel", no_argument, NULL, 'r'}, {"no-windows", no_argument, NULL, 'w'},
-        {"eager-windows", no_argument, NULL, 'W'}, {0},
+        {"judge", required_argument, NULL, 'j'}, {"eager-windows", no_argument, NULL, 'W'}, {0},
     };
-    struct tester t = {.seed = 1, .count = 5000, .keep_going = 10};
-    const char *native = NATIVE_CHILD, *what = "";
-    unsigned only = OP_INVALID;
-    struct engine_config cfg = {0};
     bool have_engine = false;
-    int opt, err;
+    int opt;
 
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) switch (opt) {
         case 'e':
-            if (strcmp(optarg, "interp") && strcmp(optarg, "bt")) return usage();
-            cfg.kind = !strcmp(optarg, "bt") ? RT_BT : RT_INTERP;
+            if (strcmp(optarg, "interp") && strcmp(optarg, "bt")) return false;
+            set->engine.kind = !strcmp(optarg, "bt") ? RT_BT : RT_INTERP;
             have_engine = true;
             break;
-        case 's': t.seed = strtoull(optarg, NULL, 0); break;
-        case 'c': t.count = strtoull(optarg, NULL, 0); break;
-        case 'n': native = optarg; break;
-        case 'k': t.keep_going = (unsigned)strtoul(optarg, NULL, 0); break;
-        case 'v': t.verbose = true; break;
-        case 'r': t.kernel = cfg.kernel = true; break;
-        case 'w': cfg.no_windows = true; break;
-        case 'W': cfg.eager_windows = true; break;
-        case 'o':
-            if ((only = op_by_name(optarg)) == OP_INVALID) return usage();
+        case 'j':
+            if (!strcmp(optarg, "native")) set->judge = JUDGE_NATIVE;
+            else if (!strcmp(optarg, "interp")) set->judge = JUDGE_INTERP;
+            else if (!strcmp(optarg, "auto")) set->judge = JUDGE_AUTO;
+            else return false;
             break;
-        default: return usage();
+        case 's': t->seed = strtoull(optarg, NULL, 0); break;
+        case 'c': t->count = strtoull(optarg, NULL, 0); break;
+        case 'n': set->native = optarg; break;
+        case 'k': t->keep_going = (unsigned)strtoul(optarg, NULL, 0); break;
+        case 'v': t->verbose = true; break;
+        case 'r': t->kernel = set->engine.kernel = true; break;
+        case 'w': set->engine.no_windows = true; break;
+        case 'W': set->engine.eager_windows = true; break;
+        case 'o':
+            if ((set->only = op_by_name(optarg)) == OP_INVALID) return false;
+            break;
+        default: return false;
         }
-    if (!have_engine) return usage();
-    printf("diff_test: seed %llu, %llu cases\n", (unsigned long long)t.seed, (unsigned long long)t.count);
-    hung_seed = t.seed;
-    signal(SIGALRM, on_alarm);
-    if ((err = native_new(&t.native, native))) {
-        fprintf(stderr, "diff_test: %s: %s\n", native, strerror(-err));
-        return 2;
+    /* The interpreter would agree with itself. */
+    return have_engine && !(set->judge == JUDGE_INTERP && set->engine.kind == RT_INTERP);
+}
+
+static bool processor_is_qemu(void)
+{
+    unsigned a, b = 0, c = 0, d = 0;
+    __cpuid(0x40000000, a, b, c, d);
+    return b == 0x54474354 && c == 0x43544743 && d == 0x47435447; /* "TCGTCGTCGTCG" */
+}
+
+/* Decides who judges, and makes the shared memory. Returns 0 or the exit status. */
+static int judge_new(struct tester *t, const struct settings *set)
+{
+    int err = set->judge == JUDGE_INTERP ? -ENOEXEC : native_probe(NATIVE_PROBE);
+    if (!err) {
+        if ((err = native_new(&t->native, set->native))) return setup_error(set->native, err);
+        t->shared = native_shared(t->native);
+        t->qemu = processor_is_qemu();
+        if (t->qemu) printf("judge: QEMU's processor, which is asked for integer instructions only\n");
+        return 0;
     }
-    t.shared = native_shared(t.native);
-    if (decoder_new(&t.decoder) || !(t.gen = gen_new(t.decoder, t.seed, only, t.kernel))) {
+    if (err != -ENOEXEC) return setup_error(NATIVE_PROBE, err);
+    if (set->judge == JUDGE_NATIVE || set->engine.kind == RT_INTERP) {
+        printf("skipped: only the processor can judge this, and this host runs no 32-bit code\n");
+        return SKIPPED;
+    }
+    printf("judge: interpreter%s\n", set->judge == JUDGE_AUTO ? ", this host runs no 32-bit code" : "");
+    t->shared = calloc(1, sizeof(*t->shared));
+    return t->shared ? 0 : setup_error("memory", -ENOMEM);
+}
+
+/* Engines come last: their read-only page is the generator's. Returns 0 or the exit status. */
+static int tester_new(struct tester *t, struct settings *set)
+{
+    struct engine_config stand_in = {.kind = RT_INTERP};
+    const char *what = "";
+    int err = judge_new(t, set);
+
+    if (err) return err;
+    if ((err = decoder_new(&t->decoder))) return setup_error("decoder", err);
+    if (!(t->gen = gen_new(t->decoder, t->seed, set->only, t->kernel, t->qemu))) {
         fprintf(stderr, "diff_test: nothing to generate\n");
         return 2;
     }
-    gen_memory(t.gen, t.shared);
-    cfg.ro = t.shared->ro;
-    if ((err = engine_new(&t.engine, &cfg, &what))) {
-        fprintf(stderr, "diff_test: %s: %s\n", what, strerror(-err));
-        return 2;
+    gen_memory(t->gen, t->shared);
+    set->engine.ro = stand_in.ro = t->shared->ro;
+    if (!t->native && (err = engine_new(&t->stand_in, &stand_in, &what))) return setup_error(what, err);
+    if ((err = engine_new(&t->engine, &set->engine, &what))) return setup_error(what, err);
+    return 0;
+}
+
+static void tester_free(struct tester *t)
+{
+    engine_free(t->engine);
+    engine_free(t->stand_in);
+    gen_free(t->gen);
+    decoder_free(t->decoder);
+    if (!t->native) free(t->shared);
+    native_free(t->native);
+}
+
+int main(int argc, char **argv)
+{
+    struct tester t = {.seed = 1, .count = 5000, .keep_going = 10};
+    struct settings set = {.native = NATIVE_CHILD, .only = OP_INVALID};
+    int err;
+
+    if (!parse(argc, argv, &t, &set)) return usage();
+    printf("diff_test: seed %llu, %llu cases\n", (unsigned long long)t.seed, (unsigned long long)t.count);
+    hung_seed = t.seed;
+    signal(SIGALRM, on_alarm);
+    if (!(err = tester_new(&t, &set))) {
+        err = run(&t);
+        if (t.verbose) rt_stats_json(engine_rt(t.engine), stderr);
+        if (err) setup_error(set.native, err);
+        summary(&t);
+        err = err || t.failed ? 1 : 0;
     }
-    err = run(&t);
-    if (t.verbose) rt_stats_json(engine_rt(t.engine), stderr);
-    if (err) fprintf(stderr, "diff_test: %s: %s\n", native, strerror(-err));
-    summary(&t);
-    engine_free(t.engine);
-    gen_free(t.gen);
-    decoder_free(t.decoder);
-    native_free(t.native);
-    return err || t.failed ? 1 : 0;
+    tester_free(&t);
+    return err;
 }

@@ -21,6 +21,33 @@ struct native {
     int request, answer; /* our ends of the pipes */
 };
 
+/* In the new process of native_probe(): only a failing execl() leaves something in the pipe. */
+static void become_probe(const char *program, int report)
+{
+    int err;
+    execl(program, program, (char *)NULL);
+    err = errno;
+    if (write(report, &err, sizeof(err)) != sizeof(err)) _exit(126);
+    _exit(127);
+}
+
+int native_probe(const char *program)
+{
+    int report[2], status = 0, err = 0;
+    pid_t pid;
+
+    if (pipe2(report, O_CLOEXEC)) return -errno;
+    pid = fork();
+    if (pid == 0) become_probe(program, report[1]);
+    if (pid < 0) err = errno;
+    close(report[1]);
+    if (pid > 0 && read(report[0], &err, sizeof(err)) < 0) err = errno;
+    close(report[0]);
+    if (pid > 0 && waitpid(pid, &status, 0) != pid) err = errno;
+    if (err) return -err;
+    return WIFEXITED(status) && WEXITSTATUS(status) == PROBE_STATUS ? 0 : -EPROTO;
+}
+
 static void stop(struct native *n)
 {
     if (n->pid <= 0) return;

@@ -3,6 +3,10 @@
 #define TESTS_DIFF_NATIVE_H
 #include "tests/diff/diff.h"
 
+/* Whether this host runs 32-bit processes at all, by starting one (program: path of native_probe). Returns 0 if so, -ENOEXEC if
+ * not, another -errno if it starts and does not do what it should. */
+int native_probe(const char *program);
+
 struct native;
 /* program: path of native_child. Returns 0 or -errno. The shared memory's images and ro page are the caller's to fill,
  * before the first run. */

@@ -32,18 +32,21 @@ def declared():
 
 
 def images(guest, work):
-    """The kernel's path, the initramfs's and busybox's. Several tests may come here at once, so one lock is held."""
+    """The kernel's path, the initramfs's, and that of a busybox that runs here, if the check needs one.
+
+    Several tests may come here at once, so one lock is held."""
     flavour = guest['kernel'][len('KERNEL_'):].lower().replace('_', '-')
     with open(os.path.join(work, 'images.lock'), 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        fetched = subprocess.run([os.path.join(HERE, 'fetch.sh'), flavour, 'busybox'], stdout=subprocess.PIPE, text=True)
+        busybox = 'busybox-host' if guest['check'] == 'selftest' else 'busybox'
+        fetched = subprocess.run([os.path.join(HERE, 'fetch.sh'), flavour, busybox], stdout=subprocess.PIPE, text=True)
         if fetched.returncode:
             raise Failure('fetch.sh failed')
         paths = dict(re.findall(r"(?m)^(\w+)='(.*)'$", fetched.stdout))
         initramfs = os.path.join(work, guest['init'] + '.cpio')
         subprocess.run([os.path.join(HERE, 'mkinitramfs.sh'), guest['init'], initramfs + '.new'], check=True)
         os.replace(initramfs + '.new', initramfs)
-    return paths[guest['kernel']], initramfs, paths['BUSYBOX']
+    return paths[guest['kernel']], initramfs, paths.get('BUSYBOX_HOST')
 
 
 def command(options, guest, kernel, initramfs):

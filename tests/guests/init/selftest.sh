@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# The workload of the script guest. Run by busybox in a guest and by the same busybox on the host: every SUM line must
+# The workload of the script guest. Run by busybox in a guest and by the same version on the host: every SUM line must
 # be the same, so nothing here may depend on time, pids, paths, memory or the number of processors.
 # Usage: busybox sh selftest.sh SCRATCHDIR     (needs /proc, and an empty directory it may fill). Status 0: all passed.
 cd "$1" || exit 1
