@@ -22,6 +22,7 @@
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #ifndef PTRACE_SYSEMU
@@ -153,6 +154,14 @@ struct child {
     siginfo_t info;
 };
 
+/* What ptrace does not give, vector, error code and CR2, is in the frame of a signal that is delivered: to a 64-bit handler of
+ * the child, on a stack that the tracer sees too. */
+struct frame_copy {
+    greg_t regs[NGREG];
+    uint8_t stack[16384];
+};
+static struct frame_copy *frame;
+
 static void die(const char *what)
 {
     fprintf(stderr, "probe: %s: %s\n", what, strerror(errno));
@@ -164,6 +173,8 @@ static void map_low(void)
     static const struct { long at; unsigned len; int prot; } areas[] = {
         {TEXT, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC}, {DATA, 0x10000, PROT_READ | PROT_WRITE}, {READONLY, PAGE, PROT_READ},
     };
+    frame = mmap(NULL, sizeof(*frame), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (frame == MAP_FAILED) die("mmap");
     for (unsigned i = 0; i < sizeof(areas) / sizeof(areas[0]); i++) {
         void *at = mmap((void *)areas[i].at, areas[i].len, areas[i].prot, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
         if (at != (void *)areas[i].at) die("mmap");
@@ -176,8 +187,33 @@ static int ldt_write(unsigned entry, unsigned base, unsigned limit, int bits32)
     return (int)syscall(SYS_modify_ldt, 0x11, &d, sizeof(d));
 }
 
+/* ---- Signal frames ---- */
+
+enum { AFTER = TEXT + 0x800 }; /* where the handler sends the 32-bit code: to an INT3 */
+
+static void handler(int sig, siginfo_t *info, void *context)
+{
+    ucontext_t *uc = context;
+    (void)sig;
+    (void)info;
+    memcpy(frame->regs, uc->uc_mcontext.gregs, sizeof(frame->regs));
+    uc->uc_mcontext.gregs[REG_RIP] = AFTER;
+    __asm__ volatile("int3");
+}
+
+static void catch_faults(void)
+{
+    static const int signals[] = {SIGSEGV, SIGFPE, SIGILL, SIGBUS};
+    stack_t stack = {.ss_sp = frame->stack, .ss_size = sizeof(frame->stack)};
+    struct sigaction sa = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+    if (sigaltstack(&stack, NULL)) die("sigaltstack");
+    for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+        if (sigaction(signals[i], &sa, NULL)) die("sigaction");
+}
+
 static void child_main(void)
 {
+    catch_faults();
     if (ldt_write(LDT0 >> 3, DATA, 0xfffff, 1)) printf("modify_ldt: %s\n", strerror(errno));
     if (ldt_write(LDT_SHORT >> 3, DATA, 0xfff, 1)) printf("modify_ldt: %s\n", strerror(errno));
     if (ldt_write(LDT_16 >> 3, DATA, 0xffff, 0)) printf("modify_ldt, 16 bits: %s\n", strerror(errno));
@@ -216,10 +252,10 @@ static void fresh_regs(struct user_regs_struct *r)
     r->eflags = 0x202;
 }
 
-/* Lets the child go on by request until it stops, with no signal delivered. */
-static int child_go(struct child *c, int request)
+/* Lets the child go on by request until it stops. deliver: a signal that it gets first, or 0. */
+static int child_go(struct child *c, int request, int deliver)
 {
-    if (ptrace((enum __ptrace_request)request, c->pid, 0, 0)) die("ptrace");
+    if (ptrace((enum __ptrace_request)request, c->pid, 0, deliver)) die("ptrace");
     if (waitpid(c->pid, &c->status, __WALL) != c->pid) die("waitpid");
     return WIFSTOPPED(c->status) ? WSTOPSIG(c->status) : -1;
 }
@@ -243,7 +279,7 @@ static int run_case(struct child *c, const struct test *t)
     data_reset();
     fresh_regs(&c->regs);
     if (ptrace(PTRACE_SETREGS, c->pid, 0, &c->regs)) die("PTRACE_SETREGS");
-    int sig = child_go(c, PTRACE_SYSEMU);
+    int sig = child_go(c, PTRACE_SYSEMU, 0);
     if (sig < 0) return sig;
     if (ptrace(PTRACE_GETREGS, c->pid, 0, &c->regs)) die("PTRACE_GETREGS");
     memset(&c->info, 0, sizeof(c->info));
@@ -324,6 +360,57 @@ static int run_cases(struct child *c, const char *only)
     return failed;
 }
 
+struct frame_test {
+    const char *name;
+    const uint8_t *code;
+    unsigned len;
+    unsigned trapno, err;
+    unsigned long cr2;
+    int flags;
+};
+static const struct frame_test frame_tests[] = {
+    {"int 0x21", BYTES(0xcd, 0x21), 13, 0x21 << 3 | 2, 0, HARDWARE_ONLY}, /* QEMU 7.2: 0x21 << 4 | 2 */
+    {"mov ds,0x10", BYTES(0xb8, 0x10, 0, 0, 0, 0x8e, 0xd8), 13, 0x10, 0, 0},
+    {"hlt", BYTES(0xf4), 13, 0, 0, 0},
+    {"read, unmapped", BYTES(0xa1, 4, 0, 0, 0x70), 14, 4, NOWHERE + 4, 0},
+    {"write, unmapped", BYTES(0xa3, 4, 0, 0, 0x70), 14, 6, NOWHERE + 4, 0},
+    {"write, read-only", BYTES(0xa3, 8, 0, 0, 0x30), 14, 7, READONLY + 8, 0},
+    {"execute, no-execute", BYTES(0xb9, 4, 0, 0, 0x30, 0xff, 0xe1), 14, 0x15, READONLY + 4, 0},
+    {"div by 0", BYTES(0x31, 0xc9, 0xf7, 0xf1), 0, 0, 0, 0},
+    {"ud2", BYTES(0x0f, 0x0b), 6, 0, 0, 0},
+};
+
+static int run_frame_test(struct child *c, const struct frame_test *t)
+{
+    const struct test as_test = {.name = t->name, .code = t->code, .len = t->len};
+    struct user_regs_struct in_handler, after;
+    const greg_t *g = frame->regs;
+    int sig = run_case(c, &as_test), good;
+
+    memset(frame->regs, 0, sizeof(frame->regs));
+    good = child_go(c, PTRACE_SYSEMU, sig) == SIGTRAP;
+    ptrace(PTRACE_GETREGS, c->pid, 0, &in_handler);
+    good &= child_go(c, PTRACE_CONT, 0) == SIGTRAP; /* rt_sigreturn is a system call that must be one */
+    ptrace(PTRACE_GETREGS, c->pid, 0, &after);
+    good &= in_handler.cs == CS64 && after.cs == CS32 && after.rip == AFTER + 1 && after.rbx == 0xb0b0b0b0;
+    good &= g[REG_TRAPNO] == t->trapno && (g[REG_ERR] == t->err || ((t->flags & HARDWARE_ONLY) && is_tcg())) && (t->trapno != 14 || (unsigned long)g[REG_CR2] == t->cr2);
+    printf("frame: %-35s trapno %lld err %llx cr2 %llx csgsfs %llx eip %+lld; handler's cs %llx; after it cs %llx rip %llx%s\n", t->name, g[REG_TRAPNO],
+           g[REG_ERR], g[REG_CR2], g[REG_CSGSFS], g[REG_RIP] - TEXT, in_handler.cs, after.cs, after.rip, good ? "" : "\n    NOT AS EXPECTED");
+    return !good;
+}
+
+/* In compatibility mode a 64-bit tracer's PTRACE_GETREGSET shows the registers of a 32-bit process. */
+static void show_regset(struct child *c)
+{
+    static const uint8_t int3[] = {0xcc};
+    const struct test as_test = {.name = "int3", .code = int3, .len = 1};
+    struct user_regs_struct regs;
+    struct iovec v = {&regs, sizeof(regs)};
+    run_case(c, &as_test);
+    if (ptrace(PTRACE_GETREGSET, c->pid, 1 /* NT_PRSTATUS */, &v)) die("PTRACE_GETREGSET");
+    printf("PTRACE_GETREGSET in compatibility mode: %zu bytes of registers\n", v.iov_len);
+}
+
 static double now_us(void)
 {
     struct timespec t;
@@ -340,15 +427,15 @@ static void costs(struct child *c)
     memcpy((void *)(long)TEXT, loop, sizeof(loop));
     fresh_regs(&c->regs);
     ptrace(PTRACE_SETREGS, c->pid, 0, &c->regs);
-    child_go(c, PTRACE_SYSEMU);
+    child_go(c, PTRACE_SYSEMU, 0);
     t = now_us();
-    for (int i = 0; i < N; i++) child_go(c, PTRACE_SYSEMU);
+    for (int i = 0; i < N; i++) child_go(c, PTRACE_SYSEMU, 0);
     printf("cost: int 0x80 stop and go %.2f us\n", (now_us() - t) / N);
     t = now_us();
     for (int i = 0; i < N; i++) {
         ptrace(PTRACE_GETREGS, c->pid, 0, &c->regs);
         ptrace(PTRACE_SETREGS, c->pid, 0, &c->regs);
-        child_go(c, PTRACE_SYSEMU);
+        child_go(c, PTRACE_SYSEMU, 0);
     }
     printf("cost: the same with GETREGS, SETREGS %.2f us\n", (now_us() - t) / N);
     t = now_us();
@@ -358,7 +445,7 @@ static void costs(struct child *c)
     fresh_regs(&c->regs);
     ptrace(PTRACE_SETREGS, c->pid, 0, &c->regs);
     t = now_us();
-    for (int i = 0; i < N; i++) child_go(c, PTRACE_SYSEMU);
+    for (int i = 0; i < N; i++) child_go(c, PTRACE_SYSEMU, 0);
     printf("cost: page fault stop and go %.2f us\n", (now_us() - t) / N);
 }
 
@@ -375,7 +462,9 @@ int main(int argc, char **argv)
     if (check) return run_case(&c, &tests[0]) != SYSTEM_CALL || !as_expected(&c, &tests[0], SYSTEM_CALL) || !(getauxval(AT_HWCAP2) & 2);
     printf("AT_HWCAP2 %lx, %s\n", getauxval(AT_HWCAP2), is_tcg() ? "TCG" : "not TCG");
     failed = run_cases(&c, argc > 1 ? argv[1] : NULL);
+    for (unsigned i = 0; i < sizeof(frame_tests) / sizeof(frame_tests[0]); i++) failed += run_frame_test(&c, &frame_tests[i]);
+    show_regset(&c);
     costs(&c);
-    printf("probe: %d cases, %d not as expected\n", (int)(sizeof(tests) / sizeof(tests[0])), failed);
+    printf("probe: %zu cases, %d not as expected\n", sizeof(tests) / sizeof(tests[0]) + sizeof(frame_tests) / sizeof(frame_tests[0]), failed);
     return failed != 0;
 }

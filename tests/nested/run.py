@@ -79,11 +79,11 @@ def read(path):
         return file.read()
 
 
-def fetched():
-    """KERNEL_AMD64 and BUSYBOX_AMD64, fetched if they are not there yet."""
-    done = subprocess.run(['sh', FETCH, 'amd64', 'busybox-amd64'], stdout=subprocess.PIPE, universal_newlines=True)
+def fetched(*names):
+    """fetch.sh's paths, with names fetched if they are not there yet."""
+    done = subprocess.run(['sh', FETCH, *names], stdout=subprocess.PIPE, universal_newlines=True)
     if done.returncode:
-        raise Failure('the nested host\'s kernel could not be fetched')
+        raise Failure(f'not all of {", ".join(names)} could be fetched')
     return dict(re.findall(r"^(\w+)='(.*)'$", done.stdout, re.M))
 
 
@@ -200,7 +200,10 @@ def explain(status, console, timed_out, timeout):
 
 def run_qemu(command, output, timeout):
     """Runs QEMU until the marker, its own end or the time-out; tells which (its status or None, timed out or not)."""
-    qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    try:
+        qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    except FileNotFoundError:
+        raise Failure(f'needs {QEMU} (Debian: qemu-system-x86)') from None
     late = threading.Event()
 
     def stop():
@@ -226,7 +229,7 @@ def run_qemu(command, output, timeout):
 
 def run(options, files, command, out=None):
     """Boots, runs, returns the command's status. options as from the command line; files as for initramfs()."""
-    paths = fetched()
+    paths = fetched('amd64', 'busybox-amd64')
     marker = 'nested-' + secrets.token_hex(8)
     output = Output(marker, out or sys.stdout.buffer, options.verbose)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The tests whose way depends on the host, on a host that has everything: one boot of the nested host (run.py) runs a suite.
 
-  suite.py --build DIRECTORY SUITE...        SUITE: host, unit, diff, insn
+  suite.py --build DIRECTORY SUITE...        SUITE: host, unit, diff, insn, boot
 
 Each test of a suite gets a line with its verdict, and if it failed, its output. The exit status is 0 if all passed, 1 if one
 did not, and 77 (skipped) where this host has compatibility mode itself: there ctest's other tests have run the same natively.
@@ -27,7 +27,8 @@ class Test:
 
 
 def host_tests(build):
-    return [Test('probe', 'probe', [f'{build}/tests/nested/probe'], says=', 0 not as expected')]
+    files = [f'{build}/tests/nested/probe']
+    return [Test('probe', 'probe', files, says=', 0 not as expected'), Test('check', 'probe --check', files)]
 
 
 def unit_tests(build):
@@ -60,7 +61,17 @@ def insn_tests(build):
     return tests
 
 
-SUITES = {'host': host_tests, 'unit': unit_tests, 'diff': diff_tests, 'insn': insn_tests}
+def boot_tests(build):
+    """A whole guest: Debian's kernel up to init and down again."""
+    guests = os.path.join(run.HERE, '..', 'guests')
+    archive = os.path.join(build, 'tests', 'nested', 'boot.cpio')
+    kernel = run.fetched('686', 'busybox', 'busybox-host')['KERNEL_686']
+    subprocess.run(['sh', os.path.join(guests, 'mkinitramfs.sh'), 'boot', archive], check=True)
+    command = 'transvisor run --kernel vmlinuz --initrd boot.cpio --append "console=ttyS0 panic=-1 quiet" --memory 256M --engine bt'
+    return [Test('686-boot-bt', command, [f'{build}/transvisor', f'{kernel}:/test/vmlinuz', archive], says='GUEST-INIT-REACHED', timeout=800)]
+
+
+SUITES = {'host': host_tests, 'unit': unit_tests, 'diff': diff_tests, 'insn': insn_tests, 'boot': boot_tests}
 
 SCRIPT_HEAD = '''
 failed=0
@@ -99,13 +110,13 @@ def main():
     if subprocess.run([f'{build}/tests/nested/probe', '--check'], stdout=subprocess.DEVNULL).returncode == 0:
         print('skipped: this host has compatibility mode, PTRACE_SYSEMU and FSGSBASE itself')
         return SKIPPED
-    tests = [test for suite in options.suite for test in SUITES[suite](build)]
     nested = run.parser().parse_args(['--timeout', '900'] + (['--icount'] if 'insn' in options.suite else []) +
                                      (['--verbose'] if options.verbose else []))
-    files = sorted({word for test in tests for word in test.files})
     try:
+        tests = [test for suite in options.suite for test in SUITES[suite](build)]
+        files = sorted({word for test in tests for word in test.files})
         return run.run(nested, [run.placed(word) for word in files], ['sh', '-c', script(tests)])
-    except (run.Failure, OSError) as why:
+    except (run.Failure, OSError, subprocess.CalledProcessError) as why:
         print(f'suite.py: {why}', file=sys.stderr)
         return 1
 
