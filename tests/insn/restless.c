@@ -50,7 +50,9 @@ static struct program {
     u8 fx[512] __attribute__((aligned(16)));
 } program[PROGRAMS];
 static u32 current, deaths, calls, switches;
-static u64 end;
+static u64 end, armed;
+enum { SAMPLES = 512 };
+static u32 late_us[SAMPLES];                                   /* what the timer's interrupt came too late by */
 
 static void start(u32 i)
 {
@@ -72,13 +74,22 @@ static void resume(struct frame *f, u32 i)
     *f = program[i].f;
 }
 
+static void arm(void)
+{
+    armed = rdtsc();
+    pit_oneshot(PIT_HZ / (1000000 / TICK_US));
+}
+
 static bool tick(struct frame *f)
 {
+    u64 us = (rdtsc() - armed) * 1000 / (tsc_hz() / 1000);
+
+    late_us[switches % SAMPLES] = us > TICK_US ? (u32)us - TICK_US : 0;
     pic_eoi(0);
-    pit_oneshot(PIT_HZ / (1000000 / TICK_US));
     if (rdtsc() >= end && calls > 10)
         return false;
     switches++;
+    arm();
     program[current].f = *f;
     __asm__ volatile("fxsave %0" : "=m"(program[current].fx));
     resume(f, (current + 1) % PROGRAMS);
@@ -100,6 +111,18 @@ static bool died(struct frame *f)
     start(current);
     resume(f, current);
     return true;
+}
+
+static void report_lateness(void)
+{
+    u32 n = switches < SAMPLES ? switches : SAMPLES;
+
+    for (u32 i = 1; i < n; i++)
+        for (u32 k = i; k > 0 && late_us[k - 1] > late_us[k]; k--) {
+            u32 t = late_us[k];
+            late_us[k] = late_us[k - 1], late_us[k - 1] = t;
+        }
+    print("restless: timer late by us: least %u median %u most %u\n", late_us[0], late_us[n / 2], late_us[n - 1]);
 }
 
 static u32 milliseconds(void)
@@ -124,11 +147,12 @@ void guest_main(void)
     end = rdtsc() + tsc_hz() / 1000 * milliseconds();
     print("restless: begins\n");
     resume(&f, 0);
-    pit_oneshot(PIT_HZ / (1000000 / TICK_US));
+    arm();
     pic_unmask(0);
     CHECK_EQ(user_go(&f), IRQ_BASE);                           /* its time is over: nothing else ends it */
     pic_mask(0);
     CHECK(switches > 0);
     print("restless: %u calls, %u switches, %u programs died\n", calls, switches, deaths);
+    report_lateness();
     user_stop();
 }
