@@ -11,12 +11,14 @@ says `clock-warning`.
 
   bench/run.py                               everything but the long ones, 3 rounds, transvisor as it is by default
   bench/run.py --only sha256,young,boot      some of it: workloads or groups       (--list prints both)
-  bench/run.py --variant 'bt=--engine bt' --variant 'small=--cache-size 8M'        transvisor with options, side by side
+  bench/run.py --variant 'bt=--engine bt' --variant 'small=--cache-size 8M'        options, side by side
+  bench/run.py --variant now= --variant 'before@../old/build/transvisor='         another build beside this one
   bench/run.py --no-transvisor               the peers' baseline
 """
 import argparse
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -37,8 +39,8 @@ def die(text):
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--transvisor', help='the program (default: the newest build*/transvisor beside the sources)')
-    parser.add_argument('--variant', action='append', metavar='NAME=ARGUMENTS',
-                        help="transvisor with further arguments of `run`; may be repeated (default: 'bt=--engine bt')")
+    parser.add_argument('--variant', action='append', metavar='NAME[@PROGRAM]=ARGUMENTS',
+                        help="transvisor, or another build of it, with further arguments of `run`; may be repeated (default: 'bt=--engine bt')")
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--only', help='comma separated workloads and groups')
     parser.add_argument('--scale', type=int, default=100, help='percent of the full user-compute work')
@@ -59,8 +61,8 @@ def parse_arguments():
         die('--rounds must be at least 1, --scale 1 to 10000')
     options.variant = [] if options.no_transvisor else options.variant or ['bt=--engine bt']
     for variant in options.variant:
-        if not variant.partition('=')[0].isidentifier():
-            die(f"--variant needs NAME=ARGUMENTS, not '{variant}'")
+        if not re.match(r'\w+(@[^=]+)?=', variant):
+            die(f"--variant needs NAME=ARGUMENTS or NAME@PROGRAM=ARGUMENTS, not '{variant}'")
     return options
 
 
@@ -88,9 +90,12 @@ class Bench:
             self.hosts += [sides.Host('native', options.timeout)] if i386_runs else []
             self.hosts += [sides.Host('native64', options.timeout)] if options.native64 or not i386_runs else []
         self.machines = [] if options.no_qemu else [sides.Qemu(kernel, options.qemu_cpu, options.timeout)]
-        self.variants = [sides.Transvisor(name, arguments, options.transvisor or newest_build(), kernel,
-                                          os.path.join(scratch, 'stats.json'), options.timeout)
-                         for name, _, arguments in (v.partition('=') for v in options.variant)]
+        self.variants = []
+        for variant in options.variant:
+            label, _, arguments = variant.partition('=')
+            name, _, program = label.partition('@')
+            self.variants.append(sides.Transvisor(name, arguments, program or options.transvisor or newest_build(), kernel,
+                                                  os.path.join(scratch, 'stats.json'), options.timeout))
         self.machines += self.variants
         self.prepare()
 
@@ -129,9 +134,10 @@ class Bench:
             print(f'run.py: {side.name}: {problem}', file=sys.stderr, flush=True)
         for name, (value, unit) in run.values.items():
             self.report.add(side.name, name, value * self.share(run, name))
-            # Those that time fixed work; a kernel's own time leaves out what it prepares and checks.
-            if unit == 'ms' and BY_NAME[name].group != 'young' and not 0.75 * run.wall.get(name, 0) - 100 <= value <= 1.05 * run.wall.get(name, 0) + 20:
-                print(f'clock-warning {name} {side.name}: says {value:.0f} ms, host {run.wall.get(name, 0):.0f} ms', flush=True)
+            wall = run.wall.get(name, 0)
+            # Of those that time fixed work; a kernel's own time leaves out what it prepares and checks.
+            if unit == 'ms' and BY_NAME[name].group != 'young' and not 0.75 * wall - 100 <= value <= 1.05 * wall + 20:
+                print(f'clock-warning {name} {side.name}: says {value:.0f} ms, host {wall:.0f} ms', flush=True)
 
     def share(self, run, name):
         return run.share.get(name, 1) if self.options.processor_time else 1

@@ -40,7 +40,7 @@ struct rt {
     struct space space[SPACES];
     struct direct *direct;         /* while in rt_run(); NULL: none */
     const char *direct_status;     /* what came of it in the last run */
-    u64 kicked_cpu_ns;             /* the thread's CPU time at the last kick */
+    u64 kicked_cpu_ns;             /* the thread's CPU time at the last kick; 0: there was none */
     u64 sites_ns;                  /* CPU time that may go into sending sites back */
     const struct intc_ops *intc;
     void *intc_dev;

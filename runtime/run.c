@@ -357,6 +357,7 @@ enum rt_exit rt_run(struct rt *rt)
     }
     rt->running = true;
     clock_on_deadline(rt->clock, on_deadline, rt);
+    rt->kicked_cpu_ns = 0; /* another thread's, perhaps */
     rt->cpu->kick = 1; /* whatever was asked for before is looked at first */
     rt->run_began = rt->sampled_at = __rdtsc();
     enum rt_exit e = loop(rt);

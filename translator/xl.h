@@ -27,9 +27,11 @@ struct record { u16 host; u16 guest; };
 
 enum block_state { BLOCK_LIVE, BLOCK_RETIRED, BLOCK_DEAD };
 struct block {
-    laddr eip;
+    laddr eip;                 /* what a look-up goes through is together: xl_find() is paid for in cache misses */
     u32 mode;
-    paddr pa, pa2;
+    paddr pa;
+    struct block *hash_next;
+    paddr pa2;
     u64 hash;                  /* xxh3 of the guest bytes */
     u32 host_off, host_len;    /* in the code cache */
     u32 rec_off;               /* records, in the code cache */
@@ -38,7 +40,6 @@ struct block {
     bool partial;              /* its one instruction runs into a page that was not there */
     struct edge edge[2];
     struct edge *in;
-    struct block *hash_next;
     struct block *page_next[2]; /* on the lists of pa's and pa2's pages */
 };
 

@@ -30,6 +30,7 @@ void bench_signal(unsigned units);
 void bench_ctxsw(unsigned units);
 
 /* Other programs, as processes (process.c). Each reports ms of wall time; a child's failure is a failure. */
-void run_young(const char *label, unsigned count, const char *name, const char *units);     /* `name` of this program, `count` times: ms of one */
+/* `name` of this program, `count` times over: ms of one */
+void run_young(const char *label, unsigned count, const char *name, const char *units);
 void run_timed(const char *name, char **command);
 #endif

@@ -1,5 +1,5 @@
 /* What the kernel's services cost, seen from a process. Each measurement is repeated with doubled counts until it has
- * taken a tenth of a second, and reports the time of one operation. All processes of one measurement share a processor:
+ * taken three tenths of a second, and reports the time of one operation. All processes of one measurement share a processor:
  * the guests have only one, and a wake-up across processors is another thing. */
 #define _GNU_SOURCE
 #include "bench.h"
@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, LONG_ENOUGH_NS = 100000000 };
+enum { PAGE = 4096, LONG_ENOUGH_NS = 300000000 };
 
 /* Calls body(n), which does n operations and returns the ns they took, until that is long enough. */
 static void measure(const char *name, unsigned first, uint64_t (*body)(unsigned n))

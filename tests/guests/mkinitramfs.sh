@@ -19,7 +19,8 @@ busybox=
 
 die() { echo "mkinitramfs.sh: $*" >&2; exit 1; }
 usage() {
-    echo "usage: mkinitramfs.sh [--compress none|gzip] [--busybox FILE] [--tree DIRECTORY] [--add FILE]... shell|boot|script|bench OUTPUT" >&2
+    echo "usage: mkinitramfs.sh [--compress none|gzip] [--busybox FILE] [--tree DIRECTORY] [--add FILE]..." \
+         "shell|boot|script|bench OUTPUT" >&2
     exit 2
 }
 

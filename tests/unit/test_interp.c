@@ -665,28 +665,33 @@ static void random_state(u32 *s, const struct cpu *clean, unsigned how)
     }
 }
 
-START_TEST(every_row_runs_in_any_state_and_never_harms_us)
+static void run_row(unsigned id, const struct cpu *clean)
 {
-    const struct insn_row *row = &insn_rows[_i];
-    u32 s = (u32)_i * 77 + 1;
-    if (!_i) return; /* INSN_INVALID */
-    cpu->cr4 = CR4_OSFXSR | CR4_OSXMMEXCPT;
-    struct cpu clean = *cpu;
+    const struct insn_row *row = &insn_rows[id];
+    u32 s = id * 77 + 1;
     for (unsigned n = 0; n < 60; n++) {
         u8 code[32];
         struct encoding e = { .offset = (u8)(row->count > 1 ? rnd(&s) % row->count : 0), .modrm = (u8)rnd(&s), .sib = (u8)rnd(&s),
                               .disp = rnd(&s), .imm = rnd(&s), .imm2 = rnd(&s), .code32 = n % 4 != 2 };
         if (n % 5 == 0) e.prefix[e.nprefix++] = (u8[]){ 0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x64 }[rnd(&s) % 6];
         unsigned len = insn_encode(row, &e, code);
-        random_state(&s, &clean, n % 4);
+        random_state(&s, clean, n % 4);
         bus_dma_write(bus, CODE, code, len < 32 ? len : 32);
         int r = interp_one(ip);
-        if (r) {
-            ck_assert(cpu->exc.valid);
-            ck_assert_uint_le(cpu->exc.vector, V_XM);
-        }
-        ck_assert_uint_eq(cpu->fx.mxcsr_mask & ~0xffffu, 0);
+        ck_assert_msg(!r || (cpu->exc.valid && cpu->exc.vector <= V_XM), "%s, state %u: exception %u, valid %u", row->name, n,
+                      cpu->exc.vector, cpu->exc.valid);
+        ck_assert_msg(!(cpu->fx.mxcsr_mask & ~0xffffu), "%s, state %u: MXCSR_MASK %x", row->name, n, cpu->fx.mxcsr_mask);
     }
+}
+
+/* Some rows a case: a process and a machine of its own for each would be most of the cost. */
+#define ROWS 16u
+START_TEST(every_row_runs_in_any_state_and_never_harms_us)
+{
+    cpu->cr4 = CR4_OSFXSR | CR4_OSXMMEXCPT;
+    struct cpu clean = *cpu;
+    for (unsigned id = (unsigned)_i * ROWS; id < (unsigned)(_i + 1) * ROWS && id < INSN_COUNT; id++)
+        if (id != INSN_INVALID) run_row(id, &clean);
 }
 END_TEST
 
@@ -753,7 +758,7 @@ int main(void)
     tcase_add_test(t, real_mode_runs_sixteen_bit_code);
     tcase_add_test(t, real_mode_interrupts_use_the_vector_table);
     tcase_add_test(t, virtual_8086_mode_checks_iopl);
-    tcase_add_loop_test(t, every_row_runs_in_any_state_and_never_harms_us, 0, INSN_COUNT);
+    tcase_add_loop_test(t, every_row_runs_in_any_state_and_never_harms_us, 0, (INSN_COUNT + ROWS - 1) / ROWS);
     tcase_add_loop_test(t, code_at_random_runs_in_any_state_and_never_harms_us, 0, 10);
     tcase_set_timeout(t, 60);
     suite_add_tcase(s, t);
