@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The tests whose way depends on the host, on a host that has everything: one boot of the nested host (run.py) runs a suite.
 
-  suite.py --build DIRECTORY SUITE...        SUITE: host, unit, diff, insn, boot
+  suite.py --build DIRECTORY SUITE...        SUITE: host, unit, diff, insn, direct, boot
 
 Each test of a suite gets a line with its verdict, and if it failed, its output. The exit status is 0 if all passed, 1 if one
 did not, and 77 (skipped) where this host has compatibility mode itself: there ctest's other tests have run the same natively.
@@ -52,7 +52,7 @@ def insn_tests(build):
     folder = os.path.join(build, 'tests', 'insn')
     tests = []
     for name in sorted(name[:-4] for name in os.listdir(folder) if name.endswith('.elf')):
-        command = (f'transvisor run --kernel {name}.elf --memory 64M --engine bt --serial stdio --debug-exit 0xf4'
+        command = (f'transvisor run --kernel {name}.elf --append tcg --memory 64M --engine bt --serial stdio --debug-exit 0xf4'
                    + (' --cache-size 1M' if name == 'evict' else ''))
         test = Test(name, command, [f'{build}/transvisor', f'{folder}/{name}.elf'], status=33, says=f'{name}: PASS, ')
         if name == 'exceptions':
@@ -71,7 +71,31 @@ def boot_tests(build):
     return [Test('686-boot-bt', command, [f'{build}/transvisor', f'{kernel}:/test/vmlinuz', archive], says='GUEST-INIT-REACHED', timeout=800)]
 
 
-SUITES = {'host': host_tests, 'unit': unit_tests, 'diff': diff_tests, 'insn': insn_tests, 'boot': boot_tests}
+# What each guest must have counted at least: else it tests something else.
+DIRECT = {'direct': {'runs': 3000}, 'directmem': {'runs': 3000, 'faults': 2000}, 'directfpu': {'runs': 800},
+          'hostile': {'runs': 3000, 'escapes': 500}, 'restless': {'runs': 10}}
+
+
+def direct_tests(build):
+    """User code of the guests on the processor itself (QEMU's, which the guests are told), and what the host sees of it:
+    as an ordinary user and as root."""
+    folder = os.path.join(build, 'tests', 'insn')
+    tests = []
+    for name, least in DIRECT.items():
+        counted = ' && '.join(f"[ $(sed -n 's/.*\"direct_{key}\": //p' stats | tr -d ,) -ge {n} ]" for key, n in least.items())
+        command = (f'cd /tmp; transvisor run --kernel /test/{name}.elf --append tcg --memory 64M --direct always --debug-exit 0xf4 --stats stats; '
+                   f'status=$?; {counted} || {{ grep direct stats; status=99; }}; exit $status')
+        tests.append(Test(name, command, [f'{build}/transvisor', f'{folder}/{name}.elf'], status=33, says=f'{name}: PASS, ', timeout=600))
+    host_test = 'host_test --transvisor /test/transvisor --guests /test --guest-words tcg --late-us 20000'
+    files = [f'{build}/tests/direct/host_test']
+    for names in ('proc', 'signals', 'ends'):
+        tests.append(Test(f'{names}, as user', f'su -s /bin/sh {run.USER} -c "PATH=/test:/bin {host_test} {names}"', files, timeout=300))
+    for name in ('proc', 'signals', 'ends', 'lateness', 'trace'):
+        tests.append(Test(f'{name}, as root', f'{host_test} {name}', files, timeout=600))
+    return tests
+
+
+SUITES = {'host': host_tests, 'unit': unit_tests, 'diff': diff_tests, 'insn': insn_tests, 'direct': direct_tests, 'boot': boot_tests}
 
 SCRIPT_HEAD = '''
 failed=0
@@ -111,7 +135,7 @@ def main():
         print('skipped: this host has compatibility mode, PTRACE_SYSEMU and FSGSBASE itself')
         return SKIPPED
     nested = run.parser().parse_args(['--timeout', '900'] + (['--icount'] if 'insn' in options.suite else []) +
-                                     (['--verbose'] if options.verbose else []))
+                                     (['--root'] if 'direct' in options.suite else []) + (['--verbose'] if options.verbose else []))
     try:
         tests = [test for suite in options.suite for test in SUITES[suite](build)]
         files = sorted({word for test in tests for word in test.files})
