@@ -481,9 +481,9 @@ static bool ready(struct direct *d, struct slot *s)
     if (s->has_pending) map_around(d, s->pending);
     s->has_pending = false;
     unsigned n = dx_waiting(s->dx);
-    if (!n) return true;
     u64 begin = __rdtsc();
-    if (dx_commit(s->dx)) return false;
+    if (dx_commit(s->dx)) return false; /* or one has failed before, and nothing waits any more */
+    if (!n) return true;
     u64 took = __rdtsc() - begin;
     s->loss += took;
     d->map_cycles = (d->map_cycles * 7 + took / n) / 8;

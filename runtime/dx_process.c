@@ -3,7 +3,8 @@
  *   I1  The runner is stopped whenever a function here returns, or dead.
  *   I2  Its system calls never reach the host's kernel: it is resumed by PTRACE_SYSEMU only, and its filter refuses the rest.
  *   I3  It is killed with its tracer (PTRACE_O_EXITKILL, PR_SET_PDEATHSIG), and so is the mapper (PR_SET_PDEATHSIG, and its socket).
- *   I4  Operations are written to the shared page, and the mapper runs, only while the runner is stopped.    [dx_commit]
+ *   I4  A runner whose mappings are not what they should be does not run.    [dx_run]
+ *   I5  Operations are written to the shared page, and the mapper runs, only while the runner is stopped.    [dx_commit]
  *
  * The other half is dx_stub_x64.S. */
 #define _GNU_SOURCE
@@ -25,6 +26,7 @@
 #include <sys/syscall.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <x86intrin.h>
 
@@ -51,7 +53,7 @@ struct dx {
     int ram_fd, page_fd, socket;      /* socket: our end */
     u8 *page;                         /* our view of the shared page */
     struct list *list;
-    int broken;                       /* -errno of the first mapping that failed */
+    int broken;                       /* -errno of the first mapping that failed; -ESRCH also: the mapper is gone */
     bool dead, reaped;                /* reaped: and its pid is no longer ours to signal */
     int cpu;                          /* where it is pinned; -1: nowhere yet */
     struct user_regs_struct base;     /* what never changes of its registers */
@@ -59,6 +61,16 @@ struct dx {
     struct dx_seg tls[2];             /* what the two descriptors hold */
     bool id;                          /* its EFLAGS.ID */
 };
+
+/* A list of mappings takes some ten microseconds; a host may be busy, however. */
+#define PATIENCE_MS 1000
+
+static u64 now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (u64)t.tv_sec * 1000 + (u64)t.tv_nsec / 1000000;
+}
 
 int dx_signo(void) { return SIGURG; } /* ignored by default, so a late one does no harm */
 pid_t dx_tid(const struct dx *d) { return d->runner; }
@@ -205,6 +217,8 @@ int dx_new(struct dx **out, int ram_fd, const char **why)
     if ((image = image_new()) < 0 || (d->page_fd = memfd_create("direct-page", MFD_CLOEXEC)) < 0) goto out;
     if (ftruncate(d->page_fd, PAGE_SIZE) || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) goto out;
     d->socket = pair[0];
+    const struct timeval patience = { PATIENCE_MS / 1000, PATIENCE_MS % 1000 * 1000 };
+    if (setsockopt(d->socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience)) goto out;
     d->page = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, d->page_fd, 0);
     if (d->page == MAP_FAILED) goto out;
     memcpy(d->page, dx_stub_begin, (size_t)(dx_stub_end - dx_stub_begin));
@@ -255,16 +269,30 @@ void dx_pin(struct dx *d, int cpu)
 
 /* ---- mappings ---- */
 
+static bool ask(struct dx *d)
+{
+    ssize_t r;
+    do r = send(d->socket, "", 1, MSG_NOSIGNAL);
+    while (r < 0 && errno == EINTR);
+    return r == 1;
+}
+
+/* The mapper's answer. It may be gone, or stopped by somebody: then there is none for SO_RCVTIMEO, which each signal of ours begins anew. */
+static bool answered(struct dx *d, u8 *answer)
+{
+    for (u64 first = 0;;) {
+        ssize_t r = recv(d->socket, answer, 1, 0);
+        if (r >= 0 || errno != EINTR) return r == 1;
+        if (!first) first = now_ms();
+        if (now_ms() - first > PATIENCE_MS) return false;
+    }
+}
+
 int dx_commit(struct dx *d)
 {
-    u8 answer = 1;
+    u8 answer;
     if (d->broken || !d->list->n) return d->broken;
-    ssize_t r;
-    do r = send(d->socket, &answer, 1, MSG_NOSIGNAL);
-    while (r < 0 && errno == EINTR);
-    if (r == 1) do r = recv(d->socket, &answer, 1, 0);
-    while (r < 0 && errno == EINTR);
-    if (r != 1) mark_dead(d);
+    if (!ask(d) || !answered(d, &answer)) d->broken = -ESRCH;
     else if (answer) d->broken = -ENOMEM;
     memset(d->list->op, 0, d->list->n * sizeof d->list->op[0]); /* where things are in guest RAM is not for its programs to read */
     d->list->n = 0;
@@ -405,6 +433,7 @@ void dx_run(struct dx *d, struct dx_regs *regs, struct dx_stop *stop)
     int status;
     *stop = (struct dx_stop){ .why = DX_DIED };
     regs->changed = 0;
+    if (d->broken) return;
     if (!d->dead && d->id != !!(regs->eflags & F_ID) && !set_id(d, !d->id)) {
         stop->why = d->dead ? DX_DIED : DX_KICKED;
         return;

@@ -48,7 +48,7 @@ enum dx_why {
 };
 struct dx_stop { enum dx_why why; u32 addr; bool step; };
 
-/* Runs until a stop. */
+/* Runs until a stop; DX_DIED at once if a mapping has failed. */
 void dx_run(struct dx *d, struct dx_regs *regs, struct dx_stop *stop);
 /* Another thread's or a signal handler's way to stop it: send dx_signo() to this task. */
 pid_t dx_tid(const struct dx *d);
