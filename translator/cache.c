@@ -4,6 +4,7 @@
  *   I2  arena[0..nblocks) is in order of host_off, so a host pc finds its block by bisection. [xl_commit]
  *   I3  A block on the hash is LIVE or RETIRED; only a LIVE one has links or a jump-cache entry. [xl_retire_block]
  *   I4  page->live counts the LIVE blocks on the page's list.
+ *   I5  A block record that is not in use is all zeroes.                                    [xl_flush]
  *
  * Eviction is total: the cache is used as a bump allocator and dropped as a whole when it is full. A finer scheme would
  * have to unlink what it drops block by block; a full cache is rare enough that the simple rule wins. */
@@ -21,10 +22,20 @@ _Static_assert(XL_CACHE_MIN >= 2 * XL_MAX_HOST, "room for a block at least");
 /* A block takes at least this much of the cache, so this bounds the number of block records. */
 #define MIN_BLOCK_BYTES 96
 
-static void *map_lazily(u64 bytes)
+static void tables_init(struct xl *xl)
 {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return p == MAP_FAILED ? NULL : p;
+    struct xl_tables *t = xl->tables;
+    xl->hash = t->hash;
+    xl->pages = t->pages;
+    for (unsigned i = 0; i < XL_JC_COUNT; i++) {
+        xl->jc[i] = t->jc[i];
+        xl->jc[i][0].neg_eip = 1; /* an empty entry matches no EIP of its index; 0 would match EIP 0 */
+    }
+    for (unsigned i = 0; i < JUMP_ENTRIES; i++) xl->jc[XL_JC_MISS][i].code = xl->cfg.miss;
+    for (unsigned i = 0; i < 2; i++) {
+        xl->jc_list[i] = t->jc_list[i];
+        xl->jc_pages[i] = t->jc_pages[i];
+    }
 }
 
 int xl_new(struct xl **out, const struct xl_config *cfg)
@@ -43,22 +54,12 @@ int xl_new(struct xl **out, const struct xl_config *cfg)
     if (xl->rw == MAP_FAILED) goto fail_errno;
     xl->rx = mmap(NULL, xl->cfg.cache_bytes, PROT_READ | PROT_EXEC, MAP_SHARED, xl->fd, 0);
     if (xl->rx == MAP_FAILED) goto fail_errno;
+    err = -ENOMEM;
     xl->max_blocks = (u32)(xl->cfg.cache_bytes / MIN_BLOCK_BYTES);
-    xl->arena = map_lazily((u64)xl->max_blocks * sizeof *xl->arena);
-    xl->hash = map_lazily(sizeof *xl->hash << XL_HASH_BITS);
-    xl->pages = map_lazily(sizeof *xl->pages << XL_PAGE_BITS);
-    if (!xl->arena || !xl->hash || !xl->pages) goto fail;
-    for (unsigned i = 0; i < XL_JC_COUNT; i++) {
-        xl->jc[i] = map_lazily(sizeof(struct jump_entry) * JUMP_ENTRIES);
-        if (!xl->jc[i]) goto fail;
-        xl->jc[i][0].neg_eip = 1; /* an empty entry matches no EIP of its index; 0 would match EIP 0 */
-    }
-    for (unsigned i = 0; i < JUMP_ENTRIES; i++) xl->jc[XL_JC_MISS][i].code = cfg->miss;
-    for (unsigned i = 0; i < 2; i++) {
-        xl->jc_list[i] = map_lazily(sizeof(u16) * JUMP_ENTRIES);
-        xl->jc_pages[i] = map_lazily(TLB_PAGES / 8);
-        if (!xl->jc_list[i] || !xl->jc_pages[i]) goto fail;
-    }
+    xl->arena = (struct block *)hostmem_map((u64)xl->max_blocks * sizeof *xl->arena);
+    xl->tables = (struct xl_tables *)hostmem_map(sizeof *xl->tables);
+    if (!xl->arena || !xl->tables) goto fail;
+    tables_init(xl);
     *out = xl;
     return 0;
 fail_errno:
@@ -91,16 +92,18 @@ void xl_free(struct xl *xl)
     unmap(xl->rx, xl->cfg.cache_bytes);
     if (xl->perf) fclose(xl->perf);
     if (xl->fd >= 0) close(xl->fd);
-    unmap(xl->arena, (u64)xl->max_blocks * sizeof *xl->arena);
-    unmap(xl->hash, sizeof *xl->hash << XL_HASH_BITS);
-    unmap(xl->pages, sizeof *xl->pages << XL_PAGE_BITS);
-    for (unsigned i = 0; i < XL_JC_COUNT; i++) unmap(xl->jc[i], sizeof(struct jump_entry) * JUMP_ENTRIES);
-    for (unsigned i = 0; i < 2; i++) {
-        unmap(xl->jc_list[i], sizeof(u16) * JUMP_ENTRIES);
-        unmap(xl->jc_pages[i], TLB_PAGES / 8);
-    }
+    hostmem_unmap(xl->arena, (u64)xl->max_blocks * sizeof *xl->arena);
+    hostmem_unmap(xl->tables, sizeof *xl->tables);
     free(xl->soft.slot);
     free(xl);
+}
+
+void xl_prefault(struct xl *xl)
+{
+    u64 size = xl->cfg.cache_bytes, want = xl->used + XL_MAX_HOST;
+    hostmem_prefault(xl->rw, size, &xl->ready.rw, want, HOSTMEM_WRITE);
+    hostmem_prefault(xl->rx, size, &xl->ready.rx, want, HOSTMEM_READ);
+    hostmem_prefault(xl->arena, (u64)xl->max_blocks * sizeof *xl->arena, &xl->ready.arena, (xl->nblocks + 1ull) * sizeof *xl->arena, HOSTMEM_WRITE);
 }
 
 struct xl_usage xl_usage(const struct xl *xl)

@@ -6,7 +6,6 @@
  *   commit  (cache.c)   the code gets its records, its key and its place in the graph */
 #include "translator/xl.h"
 
-#include <string.h>
 #include <x86intrin.h>
 
 static bool has_room(const struct xl *xl) { return xl->used + XL_MAX_HOST <= xl->cfg.cache_bytes && xl->nblocks < xl->max_blocks; }
@@ -17,9 +16,13 @@ struct block *xl_translate(struct xl *xl, const struct xl_source *src, bool *evi
     *evicted = !has_room(xl);
     if (*evicted) xl_flush(xl);
 
-    struct xl_ctx x = { .xl = xl, .src = src };
+    xl_prefault(xl);
+
+    struct xl_ctx x; /* not initialised, for it is large: each pass begins by setting what it fills */
     struct block *b = &xl->arena[xl->nblocks];
-    memset(b, 0, sizeof *b);
+    x.xl = xl;
+    x.src = src;
+    x.soft_only = false;
     x.e = (struct emit){ .start = xl->rw + xl->used, .p = xl->rw + xl->used, .end = xl->rw + xl->used + XL_MAX_CODE };
     xl_scan(&x);
     xl_live(&x);

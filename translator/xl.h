@@ -2,6 +2,7 @@
 #ifndef TRANSLATOR_XL_H
 #define TRANSLATOR_XL_H
 #include "translator/emit_x64.h"
+#include "translator/hostmem.h"
 #include "translator/insn.h"
 #include "translator/translator.h"
 
@@ -53,21 +54,32 @@ struct site_set { u64 *slot; unsigned cap, used; }; /* open addressing; 0 is emp
 
 #define XL_HASH_BITS 17
 #define XL_PAGE_BITS 14
+/* What is reached at random, together: few host pages, if they are huge. */
+struct xl_tables {
+    struct jump_entry jc[XL_JC_COUNT][JUMP_ENTRIES];
+    struct block *hash[1u << XL_HASH_BITS];
+    struct code_page *pages[1u << XL_PAGE_BITS];
+    u16 jc_list[2][JUMP_ENTRIES];
+    u8 jc_pages[2][TLB_PAGES / 8]; /* bitmap of linear pages that have entries */
+};
+
 struct xl {
     struct xl_config cfg;
     FILE *perf;                /* the perf map, or NULL */
     int fd;
     u8 *rw, *rx;               /* the two views of the code cache */
     u64 used;
+    struct { u64 rw, rx, arena; } ready; /* how much of each is there already (hostmem.h) */
     struct block *arena;       /* block records, in order of host_off: xl_recover searches it */
     u32 nblocks, max_blocks;
+    struct xl_tables *tables;  /* which these point into: */
     struct block **hash;
     struct code_page **pages;
-    struct site_set soft;
     struct jump_entry *jc[XL_JC_COUNT];
     u16 *jc_list[2];
-    u32 jc_count[2];
-    u8 *jc_pages[2];           /* bitmap of linear pages that have entries */
+    u8 *jc_pages[2];
+    u32 jc_count[2];           /* entries on jc_list */
+    struct site_set soft;
 };
 
 /* One deferred piece of code, placed where control does not fall into it. */
@@ -133,6 +145,7 @@ void xl_goto_checked(struct xl_ctx *x, laddr target); /* the same, always throug
 void xl_goto_r8(struct xl_ctx *x);              /* indirect: target EIP in r8d */
 
 /* cache.c */
+void xl_prefault(struct xl *xl); /* the host's pages that the next block will be written to */
 void xl_commit(struct xl_ctx *x, struct block *b);
 struct code_page *xl_page(const struct xl *xl, paddr pa);
 struct block *xl_block_at(struct xl *xl, u64 host_pc);
