@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+struct edge *xl_edge(struct xl *xl, u64 number) { return &xl->arena[number / 2].edge[number % 2]; }
 laddr xl_edge_target(const struct edge *e) { return e->target; }
 struct block *xl_edge_block(const struct edge *e) { return e->from; }
 

@@ -30,9 +30,11 @@ static inline struct hmem hmx(int base, int index, unsigned scale, s32 disp)
 }
 #define CPU_FIELD(f) hm(H_CPU, (s32)offsetof(struct cpu, f))
 
+struct reloc_list;
 struct emit {
     u8 *start, *p, *end; /* the writable view */
     bool overflow;
+    struct reloc_list *relocs; /* what depends on the block's place (reloc.h) */
 };
 
 void emit_bytes(struct emit *e, const void *b, unsigned n);

@@ -63,12 +63,12 @@ void xl_check_fpu(struct xl_ctx *x, const struct insn *in)
     emit_mov_rr64(&x->e, H_CX, H_R10);
 }
 
-static void emit_thunks(struct xl_ctx *x, struct block *b)
+static void emit_thunks(struct xl_ctx *x)
 {
     for (unsigned i = 0; i < x->nedges; i++) {
         x->edge[i].thunk = x->e.p;
         emit_patch32(x->edge[i].patch, x->e.p);
-        emit_mov_ri64(&x->e, H_R8, (u64)&b->edge[i]);
+        emit_mov_edge(&x->e, H_R8, x->xl->nblocks, i);
         emit_jmp_m(&x->e, hm(H_CPU, (s32)(offsetof(struct cpu, callouts) + 8 * CALLOUT_CHAIN)));
     }
 }
@@ -90,5 +90,5 @@ void xl_lower(struct xl_ctx *x)
     if (!x->ended && x->before_straddling) xl_goto_checked(x, x->insn[x->cur].next);
     else if (!x->ended) xl_goto(x, x->insn[x->cur].next);
     xl_flush_islands(x, false);
-    emit_thunks(x, &x->xl->arena[x->xl->nblocks]);
+    emit_thunks(x);
 }

@@ -62,10 +62,10 @@ static void add_edge(struct xl_ctx *x, u8 *patch, laddr target)
     x->edge[x->nedges++].target = target;
 }
 
-/* On entry r8d = target, r10 = guest ECX, ecx = entry.neg_eip + target; code is where the jump cache has the host address.
- * A kick may exchange R13 between the comparison and the jump: r8d is set by then, so that what the all-miss cache holds,
- * the way out, finds its target. */
-static void jump_cache_tail(struct xl_ctx *x, struct hmem code)
+/* On entry r8d = target, r10 = guest ECX, ecx = entry.neg_eip + target. What follows is the jump to where the entry has the host
+ * address. A kick may exchange R13 between the comparison and that jump: r8d is set by then, so that what the all-miss cache
+ * holds, the way out, finds its target. */
+static void jump_cache_test(struct xl_ctx *x)
 {
     struct emit *e = &x->e;
     u8 *hit = emit_jrcxz(e);
@@ -73,19 +73,18 @@ static void jump_cache_tail(struct xl_ctx *x, struct hmem code)
     emit_jmp_m(e, hm(H_CPU, (s32)(offsetof(struct cpu, callouts) + 8 * CALLOUT_JUMP)));
     emit_patch8(e, hit, e->p);
     emit_mov_rr64(e, H_CX, H_R10);
-    emit_jmp_m(e, code);
 }
 
 void xl_goto_checked(struct xl_ctx *x, laddr target)
 {
     struct emit *e = &x->e;
-    s32 slot = (s32)((target & (JUMP_ENTRIES - 1)) * sizeof(struct jump_entry));
     xl_room(x);
-    emit_mov_ri32(e, H_R8, target);
+    emit_mov_eip(e, H_R8, target);
     emit_mov_rr64(e, H_R10, H_CX);
-    emit_load32(e, H_CX, hm(H_JC, slot));
-    emit_op_rm(e, 0, 0x8d, 0, H_CX, hm(H_CX, (s32)target));
-    jump_cache_tail(x, hm(H_JC, slot + (s32)offsetof(struct jump_entry, code)));
+    emit_load_slot(e, H_CX, target);
+    emit_add_eip(e, H_CX, target);
+    jump_cache_test(x);
+    emit_jmp_slot(e, target);
     x->ended = true;
 }
 
@@ -108,7 +107,8 @@ void xl_goto_r8(struct xl_ctx *x)
     emit_mov_rr64(e, H_R10, H_CX);
     emit_load32(e, H_CX, hmx(H_JC, H_R9, 8, 0));
     emit_op_rm(e, 0, 0x8d, 0, H_CX, hmx(H_CX, H_R8, 1, 0));
-    jump_cache_tail(x, hmx(H_JC, H_R9, 8, (s32)offsetof(struct jump_entry, code)));
+    jump_cache_test(x);
+    emit_jmp_m(e, hmx(H_JC, H_R9, 8, (s32)offsetof(struct jump_entry, code)));
     x->ended = true;
 }
 
@@ -129,7 +129,7 @@ void lower_call(struct xl_ctx *x, const struct insn *in)
     const struct operand *o = &in->opnd[0];
     if (o->kind == OPK_REG) emit_mov_rr32(&x->e, H_R11, xl_gpr(o->reg));
     else if (o->kind == OPK_MEM) emit_load32(&x->e, H_R11, xl_mem(x, in, XL_R, 4));
-    emit_store_imm(&x->e, stack_mem(x, -4, XL_W), in->next, 4);
+    emit_store_eip(&x->e, stack_mem(x, -4, XL_W), in->next);
     esp_add(x, -4);
     if (o->kind == OPK_REL) {
         xl_goto(x, in->target);

@@ -22,8 +22,9 @@ struct block *xl_translate(struct xl *xl, const struct xl_source *src, bool *evi
     struct block *b = &xl->arena[xl->nblocks];
     x.xl = xl;
     x.src = src;
+    x.relocs.n = 0;
     x.soft_only = false;
-    x.e = (struct emit){ .start = xl->rw + xl->used, .p = xl->rw + xl->used, .end = xl->rw + xl->used + XL_MAX_CODE };
+    x.e = (struct emit){ .start = xl->rw + xl->used, .p = xl->rw + xl->used, .end = xl->rw + xl->used + XL_MAX_CODE, .relocs = &x.relocs };
     xl_scan(&x);
     xl_live(&x);
     xl_lower(&x);

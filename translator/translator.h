@@ -25,7 +25,6 @@ struct xl_config {
     u32 features;              /* of the CPU model: 1 << enum insn_feature */
     bool window;               /* data accesses at CPL 0, and at CPL 3 with MK_UWINDOW, start out through a window */
     bool perf_map;             /* name blocks in /tmp/perf-PID.map, the file that perf(1) looks for */
-    void *helper[HELPER_COUNT]; /* core/helpers.def */
     void *miss;                /* where the all-miss jump cache sends control, with the target in r8d */
     const struct trace *trace; /* borrowed */
     struct counters *ctr;      /* borrowed */
@@ -68,6 +67,7 @@ void xl_flush(struct xl *xl); /* forget everything */
 bool xl_page_has_live(const struct xl *xl, paddr pa);
 
 /* Edges. An edge's target is in the same guest page as its block, so linking is safe for as long as both live. */
+struct edge *xl_edge(struct xl *xl, u64 number); /* what EXIT_CHAIN tells */
 laddr xl_edge_target(const struct edge *e);
 struct block *xl_edge_block(const struct edge *e);
 void xl_link(struct xl *xl, struct edge *e, struct block *to);

@@ -4,6 +4,7 @@
 #include "translator/emit_x64.h"
 #include "translator/hostmem.h"
 #include "translator/insn.h"
+#include "translator/reloc.h"
 #include "translator/translator.h"
 
 #define XL_MAX_INSNS 48   /* per block */
@@ -101,6 +102,7 @@ struct xl_ctx {
     bool straddles, partial;
     bool before_straddling;    /* what follows straddles: such a block is found through the jump cache only */
     struct emit e;
+    struct reloc_list relocs;
     unsigned cur;              /* index of the instruction being lowered */
     struct record rec[XL_MAX_RECORDS];
     unsigned nrec;
