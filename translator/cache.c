@@ -4,7 +4,7 @@
  *   I2  arena[0..nblocks) is in order of host_off, so a host pc finds its block by bisection. [xl_commit]
  *   I3  A block on the hash is LIVE or RETIRED; only a LIVE one has links or a jump-cache entry. [xl_retire_block]
  *   I4  page->live counts the LIVE blocks on the page's list.
- *   I5  A block record that is not in use is all zeroes.                                    [xl_flush]
+ *   I5  A record that is BLOCK_NONE is all zeroes, but for the host_off of those that wait with their code.  [xl_flush]
  *
  * Eviction is total: the cache is used as a bump allocator and dropped as a whole when it is full. A finer scheme would
  * have to unlink what it drops block by block; a full cache is rare enough that the simple rule wins. */
@@ -58,7 +58,7 @@ int xl_new(struct xl **out, const struct xl_config *cfg)
     xl->max_blocks = (u32)(xl->cfg.cache_bytes / MIN_BLOCK_BYTES);
     xl->arena = (struct block *)hostmem_map((u64)xl->max_blocks * sizeof *xl->arena);
     xl->tables = (struct xl_tables *)hostmem_map(sizeof *xl->tables);
-    if (!xl->arena || !xl->tables) goto fail;
+    if (!xl->arena || !xl->tables || template_store_init(xl)) goto fail;
     tables_init(xl);
     *out = xl;
     return 0;
@@ -94,6 +94,7 @@ void xl_free(struct xl *xl)
     if (xl->fd >= 0) close(xl->fd);
     hostmem_unmap(xl->arena, (u64)xl->max_blocks * sizeof *xl->arena);
     hostmem_unmap(xl->tables, sizeof *xl->tables);
+    template_store_free(xl);
     free(xl->soft.slot);
     free(xl);
 }
@@ -104,11 +105,14 @@ void xl_prefault(struct xl *xl)
     hostmem_prefault(xl->rw, size, &xl->ready.rw, want, HOSTMEM_WRITE);
     hostmem_prefault(xl->rx, size, &xl->ready.rx, want, HOSTMEM_READ);
     hostmem_prefault(xl->arena, (u64)xl->max_blocks * sizeof *xl->arena, &xl->ready.arena, (xl->nblocks + 1ull) * sizeof *xl->arena, HOSTMEM_WRITE);
+    struct template_store *s = &xl->templates;
+    hostmem_prefault(s->t, (u64)s->max * sizeof *s->t, &xl->ready.templates, (s->n + 1ull) * sizeof *s->t, HOSTMEM_WRITE);
+    hostmem_prefault(s->rests, s->rest_max, &xl->ready.rests, s->rest_used + TEMPLATE_REST_MAX, HOSTMEM_WRITE);
 }
 
 struct xl_usage xl_usage(const struct xl *xl)
 {
-    return (struct xl_usage){ xl->cfg.cache_bytes, xl->used, xl->nblocks, (u64)xl->nblocks * sizeof(struct block) };
+    return (struct xl_usage){ xl->cfg.cache_bytes, xl->used, xl->nblocks, (u64)xl->nblocks * sizeof(struct block) + (u64)xl->templates.n * sizeof(struct template) + xl->templates.rest_used };
 }
 
 /* ---- look-up ---- */
@@ -128,6 +132,7 @@ struct block *xl_find(struct xl *xl, laddr eip, paddr pa, u32 mode)
     return NULL;
 }
 
+unsigned xl_block_bytes(const struct block *b) { return b->guest_len; }
 bool xl_block_live(const struct block *b) { return b->state == BLOCK_LIVE; }
 bool xl_block_partial(const struct block *b) { return b->partial; }
 paddr xl_block_pa2(const struct block *b) { return b->pa2; }
@@ -199,6 +204,8 @@ static u64 hash_source(const struct xl_source *src, unsigned len)
     return XXH3_64bits(joined, len);
 }
 
+u64 xl_align(u64 cache_offset) { return (cache_offset + 15) & ~(u64)15; }
+
 /* Takes a lowered context into the cache: code is in place already (x->e writes there), records and links follow. */
 void xl_commit(struct xl_ctx *x, struct block *b)
 {
@@ -217,17 +224,22 @@ void xl_commit(struct xl_ctx *x, struct block *b)
     b->nrec = (u16)x->nrec;
     b->partial = x->partial;
     memcpy(xl->rw + b->rec_off, x->rec, x->nrec * sizeof x->rec[0]);
-    xl->used = (b->rec_off + x->nrec * sizeof x->rec[0] + 15) & ~(u64)15;
+    xl->used = xl_align(b->rec_off + x->nrec * sizeof x->rec[0]);
     for (unsigned i = 0; i < x->nedges; i++)
         b->edge[i] = (struct edge){ .from = b, .patch = (u32)(x->edge[i].patch - xl->rw), .thunk = (u32)(x->edge[i].thunk - xl->rw),
                                     .target = x->edge[i].target, .used = true };
+    xl->nblocks++;
+    xl_block_place(xl, b);
+}
+
+void xl_block_place(struct xl *xl, struct block *b)
+{
     b->state = BLOCK_LIVE;
     struct block **slot = &xl->hash[block_slot(b->eip, b->pa, b->mode)];
     b->hash_next = *slot;
     *slot = b;
     page_list_add(xl, b, 0, b->pa);
     if (other_page(b)) page_list_add(xl, b, 1, b->pa2);
-    xl->nblocks++;
 }
 
 static void page_count(struct xl *xl, const struct block *b, int by)
@@ -301,14 +313,24 @@ bool xl_revive(struct xl *xl, struct block *b, const struct xl_source *src)
     return true;
 }
 
+/* The record of a template that was loaded, as it was before a block took it. */
+static void wait_again(struct xl *xl, struct block *b)
+{
+    xl_reset_edges(xl, b);
+    *b = (struct block){ .host_off = b->host_off };
+}
+
 void xl_flush(struct xl *xl)
 {
     xl_jump_flush(xl, XL_JC_SUPERVISOR);
     xl_jump_flush(xl, XL_JC_USER);
+    template_drop_made(xl);
     free_pages(xl);
     memset(xl->hash, 0, sizeof *xl->hash << XL_HASH_BITS);
-    memset(xl->arena, 0, (u64)xl->nblocks * sizeof *xl->arena);
-    xl->nblocks = 0;
-    xl->used = 0;
+    const struct template_store *s = &xl->templates;
+    for (u32 i = 0; i < s->nloaded; i++) wait_again(xl, &xl->arena[i]);
+    memset(xl->arena + s->nloaded, 0, (u64)(xl->nblocks - s->nloaded) * sizeof *xl->arena);
+    xl->nblocks = s->nloaded;
+    xl->used = s->loaded_code;
     xl->cfg.ctr->evictions++;
 }

@@ -47,6 +47,12 @@ void xl_unlink_block(struct xl *xl, struct block *b)
     if (j->code == xl_entry(xl, b)) j->neg_eip = (u32)-b->eip + 1; /* stays on the list, matches nothing that maps here */
 }
 
+void xl_reset_edges(struct xl *xl, struct block *b)
+{
+    for (unsigned i = 0; i < 2; i++)
+        if (b->edge[i].to) point(xl, &b->edge[i], b->edge[i].thunk);
+}
+
 bool xl_break(struct xl *xl, u64 host_pc)
 {
     struct block *b = xl_block_at(xl, host_pc);

@@ -5,6 +5,10 @@
 
 static unsigned site_slot(const struct site_set *s, u64 key) { return (unsigned)((key * 0x9e3779b97f4a7c15ull) >> 32) & (s->cap - 1); }
 
+static unsigned page_bit(paddr pa) { return (unsigned)(((pa >> PAGE_SHIFT) * 0x9e3779b97f4a7c15ull) >> 52); }
+
+bool site_page(const struct site_set *s, paddr pa) { return s->pages[page_bit(pa) / 64] >> (page_bit(pa) % 64) & 1; }
+
 bool site_has(const struct site_set *s, u64 key)
 {
     if (!s->cap) return false;
@@ -35,6 +39,7 @@ void site_add(struct site_set *s, u64 key)
         free(old.slot);
     }
     site_put(s, key + 1);
+    s->pages[page_bit(key) / 64] |= (u64)1 << page_bit(key) % 64;
 }
 
 void xl_site_soft(struct xl *xl, paddr pa)

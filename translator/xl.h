@@ -11,6 +11,9 @@
 #define XL_MAX_HOST_INSN 288 /* host bytes that one guest instruction may become, its islands included */
 #define XL_MAX_RECORDS (XL_MAX_INSNS * 4 + XL_MAX_ISLANDS * 4)
 #define XL_MAX_CODE (XL_MAX_INSNS * XL_MAX_HOST_INSN + 512) /* 512: the ways out */
+#define XL_MAX_GUEST (XL_MAX_INSNS * 15)
+#define XL_LOOKAHEAD 16   /* bytes behind a block that may have been looked at to cut it there */
+#define TEMPLATE_REST_MAX (XL_MAX_RELOCS * sizeof(struct reloc) + XL_MAX_GUEST + XL_LOOKAHEAD)
 #define XL_MAX_HOST (XL_MAX_CODE + XL_MAX_RECORDS * sizeof(struct record) + 32) /* per block: the room translate.c insists on */
 #define XL_MAX_ISLANDS 16
 #define XL_ROOM 66        /* bytes between two calls of xl_room(): a memory access takes up to 44, what follows it up to 21 */
@@ -27,7 +30,7 @@ struct edge {
 /* From host offset `host` of a block on, the code belongs to guest instruction `insn`, `guest` bytes into the block. */
 struct record { u16 host; u16 guest; };
 
-enum block_state { BLOCK_LIVE, BLOCK_RETIRED, BLOCK_DEAD };
+enum block_state { BLOCK_NONE /* a record that is free, or waits with its code for a block (template.c) */, BLOCK_LIVE, BLOCK_RETIRED, BLOCK_DEAD };
 struct block {
     laddr eip;
     u32 mode;
@@ -51,10 +54,46 @@ struct code_page {
     struct code_page *next;
 };
 
-struct site_set { u64 *slot; unsigned cap, used; }; /* open addressing; 0 is empty, keys are pa + 1 */
+struct site_set {              /* open addressing; 0 is empty, keys are pa + 1 */
+    u64 *slot;
+    unsigned cap, used;
+    u64 pages[64];             /* a bit for each page that has a site, by hash: most have none */
+};
+
+/* A block that can be had again: see template.c. The same in memory and in a file. */
+struct template {
+    u64 hash;                  /* the block's */
+    u32 key;                   /* hash of how its bytes begin, its mode and its offset in the page */
+    u32 next;                  /* index + 1 of the next one in the chain; 0: none */
+    u32 code;                  /* its code and its records, in the code cache */
+    u32 rest;                  /* its relocations and guest bytes, in the store's rests */
+    laddr eip;                 /* what the code is right for at present */
+    u32 mode;
+    u32 sites;                 /* the state of the sites in it, hashed; 0: all as they begin */
+    u16 host_len, nrec, nrel, guest_len, ninsns;
+    u16 depends;               /* guest bytes that it depends on: guest_len, or more (looked_ahead) */
+    u16 patch[2], thunk[2];    /* edges, by host offset in the block */
+    u16 target[2];             /* and their targets, by offset in the page */
+    u8 nedges;
+    u8 used;                   /* made or used since it was loaded */
+    u8 zero[2];
+};
+_Static_assert(sizeof(struct template) == 64, "a cache line, and the format of a file");
+
+struct template_store {
+    struct template *t;
+    u32 n, max;
+    u32 nloaded;               /* the first so many were loaded, the others have been made since */
+    u32 made;                  /* since the program has started */
+    u32 *head;                 /* of chains, by key: index + 1 */
+    u8 *rests;
+    u64 rest_used, rest_max;
+    u64 loaded_code, loaded_rest; /* bytes at the beginning of the code cache and of rests that are theirs */
+};
 
 #define XL_HASH_BITS 17
 #define XL_PAGE_BITS 14
+#define XL_TEMPLATE_BITS 17
 /* What is reached at random, together: few host pages, if they are huge. */
 struct xl_tables {
     struct jump_entry jc[XL_JC_COUNT][JUMP_ENTRIES];
@@ -62,6 +101,7 @@ struct xl_tables {
     struct code_page *pages[1u << XL_PAGE_BITS];
     u16 jc_list[2][JUMP_ENTRIES];
     u8 jc_pages[2][TLB_PAGES / 8]; /* bitmap of linear pages that have entries */
+    u32 template_head[1u << XL_TEMPLATE_BITS];
 };
 
 struct xl {
@@ -70,7 +110,7 @@ struct xl {
     int fd;
     u8 *rw, *rx;               /* the two views of the code cache */
     u64 used;
-    struct { u64 rw, rx, arena; } ready; /* how much of each is there already (hostmem.h) */
+    struct { u64 rw, rx, arena, templates, rests; } ready; /* how much of each is there already (hostmem.h) */
     struct block *arena;       /* block records, in order of host_off: xl_recover searches it */
     u32 nblocks, max_blocks;
     struct xl_tables *tables;  /* which these point into: */
@@ -81,6 +121,7 @@ struct xl {
     u8 *jc_pages[2];
     u32 jc_count[2];           /* entries on jc_list */
     struct site_set soft;
+    struct template_store templates;
 };
 
 /* One deferred piece of code, placed where control does not fall into it. */
@@ -101,6 +142,8 @@ struct xl_ctx {
     unsigned n;
     bool straddles, partial;
     bool before_straddling;    /* what follows straddles: such a block is found through the jump cache only */
+    bool looked_ahead;         /* up to XL_LOOKAHEAD bytes behind it had a part in where it ends */
+    bool bound;                /* to this place, by more than the bytes in its page: no template */
     struct emit e;
     struct reloc_list relocs;
     unsigned cur;              /* index of the instruction being lowered */
@@ -148,12 +191,27 @@ void xl_goto_r8(struct xl_ctx *x);              /* indirect: target EIP in r8d *
 
 /* cache.c */
 void xl_prefault(struct xl *xl); /* the host's pages that the next block will be written to */
+u64 xl_align(u64 cache_offset);   /* where the next block begins, behind what ends there */
 void xl_commit(struct xl_ctx *x, struct block *b);
+void xl_block_place(struct xl *xl, struct block *b); /* makes a complete record LIVE, in its place in the graph */
 struct code_page *xl_page(const struct xl *xl, paddr pa);
 struct block *xl_block_at(struct xl *xl, u64 host_pc);
 /* chain.c */
 void xl_unlink_block(struct xl *xl, struct block *b);
+void xl_reset_edges(struct xl *xl, struct block *b); /* all its code as it was made: for when the whole graph goes */
+/* template.c */
+MUST_CHECK int template_store_init(struct xl *xl);
+void template_store_free(struct xl *xl);
+struct block *template_block(struct xl *xl, const struct xl_source *src); /* NULL: none serves */
+void template_add(struct xl_ctx *x, const struct block *b);
+void template_drop_made(struct xl *xl); /* all but the loaded: the code cache is about to be emptied */
+void template_chain(struct template_store *s, u32 i);
+u32 template_code_len(const struct template *t); /* with records */
+u32 template_rest_len(const struct template *t); /* a multiple of 4 */
+/* template_file.c */
+void xl_evict(struct xl *xl); /* empties the code cache, but for templates */
 /* sites.c */
+bool site_page(const struct site_set *s, paddr pa); /* false: no site in the page of pa is known */
 bool site_has(const struct site_set *s, u64 key);
 void site_add(struct site_set *s, u64 key);
 /* dump.c */
