@@ -11,6 +11,7 @@
 #define CPU_EXIT_ARG 144
 #define CPU_HOST_RSP 152
 #define CPU_SCRATCH 160
+#define CPU_WINDOW 184
 #define CPU_FX 192
 
 #define ASM_EXIT_JUMP 0

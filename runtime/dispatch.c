@@ -114,11 +114,8 @@ enum xl_jump_cache dispatch_prepare(struct rt *rt)
         xl_jump_flush(rt->xl, which);
     }
     c->jump_cache = xl_jump_cache(rt->xl, which);
-    if (rt->windows) {
-        u64 base = window_base(mode & MK_UWINDOW ? rt->uwin : windows_supervisor(rt->windows));
-        if (base != rt->gs_base) __asm__ volatile("wrgsbase %0" : : "r"(base));
-        rt->gs_base = base;
-    }
+    if (!rt->windows || !xl_mode_has_window(mode)) c->window = XL_NO_WINDOW;
+    else c->window = window_base(mode & MK_UWINDOW ? rt->uwin : windows_supervisor(rt->windows));
     return which;
 }
 
@@ -161,7 +158,18 @@ void dispatch_heat(struct rt *rt)
     }
 }
 
-/* A host fault in a window: mapped now, or the site goes soft, or it was the guest's own fault. The instruction is interpreted in any case. */
+/* Whether an access that has faulted at offset off of its window will do so again. User pages that are not there yet will be. */
+static bool fault_is_lasting(struct rt *rt, struct window *w, u64 off, bool write)
+{
+    struct cpu *c = rt->cpu;
+    paddr pa;
+    if (off >> 32) return true; /* in a guard */
+    if (window_map(w, (laddr)off, write)) return false;
+    return c->cpl != 3 || mmu_try(c, (laddr)off, write ? ACC_W : ACC_R, true, &pa);
+}
+
+/* A host fault in a window or its guards: mapped now, or the site changes its way, or it was the guest's own fault. The instruction
+ * is interpreted in any case. */
 static int window_fault(struct rt *rt)
 {
     struct cpu *c = rt->cpu;
@@ -171,15 +179,9 @@ static int window_fault(struct rt *rt)
     struct window *w = c->cpl == 3 ? rt->uwin : windows_supervisor(rt->windows);
     u64 off = hostsig_fault_addr(&write) - window_base(w);
     c->ctr.fault_window++;
+    c->ctr.fault_guard += off >> 32 != 0;
     if (c->cpl == 3) space_here(rt)->faults++;
-    if (off >> 32 == 0 && !window_map(w, (laddr)off, write)) {
-        /* User pages that are not there yet are ordinary; everything else will happen again. */
-        paddr pa;
-        if (c->cpl != 3 || mmu_try(c, (laddr)off, write ? ACC_W : ACC_R, true, &pa)) {
-            xl_site_soft(rt->xl, at.pa);
-            xl_forget(rt->xl, at.block);
-        }
-    }
+    if (fault_is_lasting(rt, w, off, write)) xl_site_fault(rt->xl, at.pa, off >> 32 != 0);
     return emulate(rt, at.eip);
 }
 

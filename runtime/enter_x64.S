@@ -1,7 +1,7 @@
 /* In and out of translated code, and the stubs it calls.
  *
  * In translated code: guest EAX ECX EDX EBX EBP ESI EDI in their namesakes, ESP in r14d, flags in RFLAGS;
- * r15 struct cpu, r13 jump cache, r12 = 10; r8-r11 scratch; rsp as rt_enter left it:
+ * r15 struct cpu, r13 jump cache, r12 window base or 10; r8-r11 scratch; rsp as rt_enter left it:
  *
  *     rsp+56  return address of rt_enter
  *     rsp+8   rbx rbp r12 r13 r14 r15 (pushed in the order rbx .. r15)
@@ -72,7 +72,7 @@ rt_enter:
         mov     r11, rsi
         mov     [r15 + CPU_HOST_RSP], rsp
         mov     r13, [r15 + CPU_JUMP_CACHE]
-        mov     r12d, 10
+        mov     r12, [r15 + CPU_WINDOW]
         LOAD_GPRS_FLAGS
         jmp     r11
         .size   rt_enter, . - rt_enter
@@ -249,6 +249,7 @@ rt_stub_helper:
 4:      pop     r8
         cmp     eax, 3                  /* HELPER_JUMP: as lower_ctl.c does for an indirect jump */
         jne     5f
+        mov     r12, [r15 + CPU_WINDOW] /* dispatch_prepare() has seen the new mode */
         LOAD_GPRS_FLAGS
         mov     r8d, [r15 + CPU_EIP]
         movzx   r9d, r8w

@@ -81,8 +81,9 @@ void rt_stats_json(struct rt *rt, FILE *out)
 #undef COUNTER
     if (rt->xl) {
         struct xl_usage u = xl_usage(rt->xl);
-        fprintf(out, "  \"cache_bytes\": %llu,\n  \"cache_used\": %llu,\n  \"cache_blocks\": %llu,\n  \"block_records_bytes\": %llu,\n",
-                (unsigned long long)u.cache_bytes, (unsigned long long)u.cache_used, (unsigned long long)u.blocks, (unsigned long long)u.meta_bytes);
+        fprintf(out, "  \"cache_bytes\": %llu,\n  \"cache_used\": %llu,\n  \"cache_blocks\": %llu,\n  \"block_records_bytes\": %llu,\n  \"sites_soft_now\": %llu,\n",
+                (unsigned long long)u.cache_bytes, (unsigned long long)u.cache_used, (unsigned long long)u.blocks, (unsigned long long)u.meta_bytes,
+                (unsigned long long)u.soft_sites);
     }
     print_emulated(rt, out);
     u64 cycles = __rdtsc() - rt->run_began;

@@ -27,8 +27,7 @@ struct rt {
     struct decoder *dec;
     struct interp *interp;
     struct xl *xl;                 /* NULL with RT_INTERP */
-    struct windows *windows;       /* NULL: none (interpreter, or a host without FSGSBASE) */
-    u64 gs_base;                   /* what the thread in rt_run() has in GS base; 0: not ours yet */
+    struct windows *windows;       /* NULL: none (interpreter, or rt_config.no_windows) */
     struct window *uwin;           /* of the present address space, or NULL */
     struct space space[SPACES];
     const struct intc_ops *intc;
@@ -59,7 +58,7 @@ static inline bool rt_interrupt_waits(const struct cpu *c) { return c->irq_pendi
 
 /* dispatch.c: one step of an engine; returns 0, or EXC_SHUTDOWN. */
 MUST_CHECK int dispatch_translated(struct rt *rt);
-/* Prepares R13 and GS for the present mode: cpu->jump_cache points at its jump cache, emptied if it was filled for another. */
+/* Prepares R12 and R13 for the present mode: cpu->window, and cpu->jump_cache, which is emptied if it was filled for another. */
 enum xl_jump_cache dispatch_prepare(struct rt *rt);
 void dispatch_heat(struct rt *rt); /* at every kick: promotes and demotes the present address space */
 void dispatch_on_tlb_flush(struct cpu *c, enum tlb_flush_kind kind, laddr la);

@@ -16,7 +16,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <x86intrin.h>
@@ -25,7 +24,7 @@ _Static_assert(offsetof(struct cpu, gpr) == CPU_GPR && offsetof(struct cpu, eip)
                    && offsetof(struct cpu, fpu_hot) == CPU_FPU_HOT && offsetof(struct cpu, sse_hot) == CPU_SSE_HOT
                    && offsetof(struct cpu, jump_cache) == CPU_JUMP_CACHE && offsetof(struct cpu, exit_arg) == CPU_EXIT_ARG
                    && offsetof(struct cpu, host_rsp) == CPU_HOST_RSP && offsetof(struct cpu, scratch) == CPU_SCRATCH
-                   && offsetof(struct cpu, fx) == CPU_FX,
+                   && offsetof(struct cpu, window) == CPU_WINDOW && offsetof(struct cpu, fx) == CPU_FX,
                "cpu_layout.h");
 _Static_assert(EXIT_JUMP == ASM_EXIT_JUMP && EXIT_CHAIN == ASM_EXIT_CHAIN && EXIT_EMULATE == ASM_EXIT_EMULATE && EXIT_FAULT == ASM_EXIT_FAULT
                    && EXIT_SIGNAL == ASM_EXIT_SIGNAL && EXIT_NEXT == ASM_EXIT_NEXT,
@@ -41,9 +40,6 @@ extern char rt_exit_jump[], rt_exit_chain[], rt_exit_emulate[], rt_stub_tlb[], r
 
 /* ---- lifetime ---- */
 
-/* Whether user code may execute WRGSBASE: CPU and kernel both (since Linux 5.9). */
-static bool host_has_fsgsbase(void) { return (getauxval(AT_HWCAP2) & 2) != 0; }
-
 static int make_engines(struct rt *rt, const char **what)
 {
     int err;
@@ -55,7 +51,7 @@ static int make_engines(struct rt *rt, const char **what)
     *what = "host processor without BMI2 (--engine interp does without)";
     if (!__builtin_cpu_supports("bmi2")) return -ENOTSUP;
     *what = "windows";
-    if (!rt->cfg.no_windows && host_has_fsgsbase() && (err = windows_new(&rt->windows, rt->cpu))) return err;
+    if (!rt->cfg.no_windows && (err = windows_new(&rt->windows, rt->cpu))) return err;
     *what = "code cache";
     struct xl_config cfg = { .cache_bytes = rt->cfg.code_cache_size ? rt->cfg.code_cache_size : DEFAULT_CACHE_BYTES,
                              .disabled = rt->cfg.disabled_classes, .window = rt->windows != NULL, .perf_map = rt->cfg.perf_map, .features = rt->cpu->model->features,
@@ -352,7 +348,6 @@ enum rt_exit rt_run(struct rt *rt)
         return RT_ERROR;
     }
     rt->running = true;
-    rt->gs_base = 0;
     clock_on_deadline(rt->clock, on_deadline, rt);
     rt->cpu->kick = 1; /* whatever was asked for before is looked at first */
     rt->run_began = rt->sampled_at = __rdtsc();

@@ -213,6 +213,7 @@ u8 *tlb_fill(struct cpu *c, laddr la, enum access acc, bool user, bool *fault)
     u8 *flags = bus_page_flags(c->bus, w.pa);
     u32 page = la >> PAGE_SHIFT;
     u64 entry = (u64)host - la;
+    if (unlikely(!(*flags & PG_NEAR))) bus_touch(c->bus, w.pa);
     bool code = *flags & PG_CODE;
     list_add(c, user, w.global, page); /* first: it may empty the list */
     cpu_tlb(c, read_kind(user))[page] = entry;

@@ -1,12 +1,15 @@
-/* Owns the windows' mappings.
+/* Owns the windows' mappings: which page is where, and until when. Who makes them is the window's backend.
  *
  *   I1  page[n] is 0 iff host page n of a window is PROT_NONE; else it says which physical page is mapped, and whether writably.
  *   I2  A mapped page was, at the last validation, what the page tables said: same physical page, at least these rights,
  *       A set, and D set if mapped writably.                                            [leaf_rights, region_validate]
  *   I3  A page with PG_CODE is writable in no window.                                   [leaf_rights, windows_protect]
- *   I4  region[r].mapped counts the mapped pages of 4 MiB region r; its snapshot is of the page-table entries they came from. */
+ *   I4  region[r].mapped counts the mapped pages of 4 MiB region r; its snapshot is of the page-table entries they came from.
+ *   I5  A page of RAM that is writable in a window is so where writer[] says (1 + window and page there; WRITERS: in several
+ *       places), or in the supervisor window at one of the deltas.                      [note_writers] */
 #define _GNU_SOURCE
 #include "runtime/window.h"
+#include "core/bus.h"
 #include "runtime/mmu_walk.h"
 
 #include <errno.h>
@@ -14,18 +17,25 @@
 #include <sys/mman.h>
 
 #define USER_WINDOWS 15
-#define WINDOW_STRIDE (8ull << 30) /* 4 GiB and a guard of as much */
+#define WINDOW_BYTES (1ull << 32)
+#define WINDOW_STRIDE (WINDOW_BYTES + WINDOW_GUARD) /* the guard behind one window is the one before the next */
 #define WINDOWS_HINT ((void *)0x100100000000ull) /* clear of the sanitizers' shadow */
 #define REGIONS 1024u
 #define REGION_SHIFT 22
 #define REGION_PAGES 1024u
-#define MIN_RUN 16              /* pages: a shorter supervisor run is not worth a mapping */
+#define MIN_RUN 16              /* pages: a shorter supervisor run is worth a mapping only if it stays */
+#define CHURN_MAX 4             /* changes after which a page is not worth one, if it is not part of a long run */
+#define CHURN_SLOTS 4096u
 #define USER_RUN_MAX 64         /* pages mapped around a user fault, if contiguous */
+#define SUP_CHUNK 64            /* likewise around a supervisor fault, aligned: 256 KiB. The host's mappings of neighbouring chunks merge */
 #define DELTAS 32               /* kernels have one linear map, perhaps two */
-#define WINDOW_BYTES (1ull << 32)
 #define PIECES_MAX 24000        /* each takes up to two VMAs of vm.max_map_count's default 65530, which the host process shares */
 
+/* Translated code reaches [window + 32-bit register + signed 32-bit displacement], with operands of 512 bytes at most. */
+_Static_assert(WINDOW_GUARD >= (1ull << 31) + 512, "no guest address may lead past a guard");
+
 enum { MAPPED = 1, WRITABLE = 2, PFN_SHIFT = 2 };
+#define WRITERS UINT32_MAX
 
 struct region {
     u16 mapped;
@@ -35,6 +45,7 @@ struct region {
 
 struct window {
     struct windows *ws;
+    struct window_backend be;
     u64 base;
     bool user;
     u32 cr3;        /* user window in use: its CR3 */
@@ -44,7 +55,7 @@ struct window {
     struct region region[REGIONS];
     u64 populated[REGIONS / 64]; /* regions that may have mapped pages */
     bool local;     /* some region is not global */
-    u32 delta[DELTAS], ndeltas; /* supervisor: linear page minus physical page, of each run there has been */
+    u32 delta[DELTAS], ndeltas; /* supervisor: linear page minus physical page, of the long runs there have been */
     u32 pieces;     /* mapped, unmapped or protected since the last reset: bounds the VMAs it can have */
 };
 
@@ -53,6 +64,8 @@ struct windows {
     u8 *reservation;
     struct window w[1 + USER_WINDOWS];
     u64 tick;
+    u32 *writer[2]; /* I5, by [user] and page of RAM */
+    u8 churn[CHURN_SLOTS]; /* by linear page, hashed: supervisor mappings that have gone stale, lately */
     u32 pieces;     /* of all windows */
     struct basis { u32 cr0, cr4, remaps; } basis; /* what rights depend on beside the page tables */
 };
@@ -137,9 +150,62 @@ static void region_note(struct window *w, unsigned r)
     if (g->snapshot) region_snapshot(w, r, g->snapshot);
 }
 
-/* ---- mappings ---- */
+/* ---- the default backend: this process ---- */
 
 static u8 *host_page(const struct window *w, u32 n) { return (u8 *)w->base + ((u64)n << PAGE_SHIFT); }
+
+static int here_map(void *be, u32 page, u32 n, int prot, u64 file_off)
+{
+    const struct window *w = be;
+    void *at = host_page(w, page);
+    void *p = mmap(at, (u64)n << PAGE_SHIFT, prot, MAP_SHARED | MAP_FIXED | MAP_POPULATE, bus_ram_fd(w->ws->c->bus), (off_t)file_off);
+    return p == MAP_FAILED ? -errno : 0;
+}
+
+static int here_unmap(void *be, u32 page, u32 n)
+{
+    void *p = mmap(host_page(be, page), (u64)n << PAGE_SHIFT, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    return p == MAP_FAILED ? -errno : 0;
+}
+
+static int here_protect(void *be, u32 page, u32 n, int prot) { return mprotect(host_page(be, page), (u64)n << PAGE_SHIFT, prot) ? -errno : 0; }
+
+/* ---- who maps a physical page writably ---- */
+
+static u32 *writer_of(const struct windows *ws, bool user, u32 pfn)
+{
+    return &ws->writer[user][bus_ram_offset(ws->c->bus, (paddr)pfn << PAGE_SHIFT) >> PAGE_SHIFT];
+}
+
+static bool is_writer(const struct window *w, u32 n, u32 pfn) { return w->page[n] >> PFN_SHIFT == pfn && w->page[n] & WRITABLE; }
+
+static void note_writer(struct window *w, u32 n, u32 pfn)
+{
+    struct windows *ws = w->ws;
+    u32 *e = writer_of(ws, w->user, pfn), me = ((u32)(w - ws->w) << (32 - PAGE_SHIFT) | n) + 1;
+    if (*e == WRITERS || *e == me) return;
+    bool other = *e && is_writer(&ws->w[(*e - 1) >> (32 - PAGE_SHIFT)], (*e - 1) & (TLB_PAGES - 1), pfn);
+    *e = other ? WRITERS : me;
+}
+
+/* Whether a supervisor run relates linear to physical in a way that windows_protect() tries; a long one's is added to these. */
+static bool has_delta(struct window *w, u32 first, u32 rights, u32 n)
+{
+    u32 delta = (first - (rights >> PFN_SHIFT)) & (TLB_PAGES - 1);
+    for (u32 i = 0; i < w->ndeltas; i++)
+        if (w->delta[i] == delta) return true;
+    if (w->ndeltas == DELTAS || n < MIN_RUN) return false;
+    w->delta[w->ndeltas++] = delta;
+    return true;
+}
+
+static void note_writers(struct window *w, u32 first, u32 n, u32 rights)
+{
+    if (!(rights & WRITABLE) || (!w->user && has_delta(w, first, rights, n))) return;
+    for (u32 i = 0; i < n; i++) note_writer(w, first + i, (rights >> PFN_SHIFT) + i);
+}
+
+/* ---- mappings ---- */
 
 static void window_reset(struct window *w)
 {
@@ -148,10 +214,8 @@ static void window_reset(struct window *w)
         free(w->region[r].snapshot);
         w->region[r].snapshot = NULL;
     }
-    void *base = (void *)w->base;
-    void *p = mmap(base, WINDOW_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-    /* Without a VMA to spare: this needs none. A stale mapping must not survive. */
-    BUG_ON(p == MAP_FAILED && mprotect(base, WINDOW_BYTES, PROT_NONE));
+    /* Without a VMA to spare: the second needs none. A stale mapping must not survive. */
+    BUG_ON(w->be.unmap(w->be.be, 0, TLB_PAGES) && w->be.protect(w->be.be, 0, TLB_PAGES, PROT_NONE));
     if (w->page) madvise(w->page, TLB_PAGES * sizeof *w->page, MADV_DONTNEED);
     memset(w->populated, 0, sizeof w->populated);
     w->ws->pieces -= w->pieces;
@@ -167,9 +231,8 @@ static void count_piece(struct window *w)
 
 static void unmap_pages(struct window *w, u32 first, u32 n)
 {
-    void *p = mmap(host_page(w, first), (u64)n << PAGE_SHIFT, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     w->ws->c->ctr.window_unmaps++;
-    if (p == MAP_FAILED) { /* out of VMAs */
+    if (w->be.unmap(w->be.be, first, n)) { /* out of VMAs */
         window_reset(w);
         return;
     }
@@ -198,8 +261,7 @@ static bool map_run(struct window *w, u32 first, u32 n, u32 rights)
     s64 off = bus_ram_offset(c->bus, (paddr)(rights >> PFN_SHIFT) << PAGE_SHIFT);
     int prot = PROT_READ | (rights & WRITABLE ? PROT_WRITE : 0);
     if (off < 0) return false;
-    void *p = mmap(host_page(w, first), (u64)n << PAGE_SHIFT, prot, MAP_SHARED | MAP_FIXED, bus_ram_fd(c->bus), off);
-    if (p == MAP_FAILED) return false; /* vm.max_map_count: the soft TLB will do */
+    if (w->be.map(w->be.be, first, n, prot, (u64)off)) return false; /* vm.max_map_count: the soft TLB will do */
     count_piece(w);
     c->ctr.window_maps++;
     for (u32 i = 0; i < n; i++) {
@@ -207,6 +269,7 @@ static bool map_run(struct window *w, u32 first, u32 n, u32 rights)
         if (!*e) w->region[(first + i) >> (REGION_SHIFT - PAGE_SHIFT)].mapped++;
         *e = rights + (i << PFN_SHIFT);
     }
+    note_writers(w, first, n, rights);
     return true;
 }
 
@@ -228,17 +291,6 @@ static u32 extent(const struct window *w, u32 n, u32 rights, int step, u32 max, 
     return count;
 }
 
-/* Remembers how a supervisor run relates linear to physical, so that windows_protect() need not search. */
-static bool note_delta(struct window *w, u32 first, u32 rights)
-{
-    u32 delta = (first - (rights >> PFN_SHIFT)) & (TLB_PAGES - 1);
-    for (u32 i = 0; i < w->ndeltas; i++)
-        if (w->delta[i] == delta) return true;
-    if (w->ndeltas == DELTAS) return false;
-    w->delta[w->ndeltas++] = delta;
-    return true;
-}
-
 /* ---- validation ---- */
 
 static bool page_valid(const struct window *w, u32 n)
@@ -250,16 +302,29 @@ static bool page_valid(const struct window *w, u32 n)
     return (rights | WRITABLE) == (w->page[n] | WRITABLE) && (rights & WRITABLE || !(w->page[n] & WRITABLE));
 }
 
+static u8 *churn_of(struct windows *ws, u32 n) { return &ws->churn[n % CHURN_SLOTS]; }
+
+static void count_stale(struct window *w, u32 n)
+{
+    u8 *churn = churn_of(w->ws, n);
+    if (!w->user && *churn < CHURN_MAX) ++*churn;
+}
+
 static void page_validate(struct window *w, u32 n)
 {
-    if (!page_valid(w, n)) unmap_pages(w, n, 1);
+    if (page_valid(w, n)) return;
+    count_stale(w, n);
+    unmap_pages(w, n, 1);
 }
 
 static void region_validate(struct window *w, unsigned r)
 {
     if (!w->region[r].mapped || region_unchanged(w, r)) return;
     u32 stale = 0;
-    for (u32 i = 0; i < REGION_PAGES; i++) stale += !page_valid(w, r * REGION_PAGES + i);
+    for (u32 i = 0; i < REGION_PAGES; i++) {
+        if (page_valid(w, r * REGION_PAGES + i)) continue;
+        if (++stale > 8) count_stale(w, r * REGION_PAGES + i); /* the others are counted below */
+    }
     if (stale > 8) unmap_pages(w, r * REGION_PAGES, REGION_PAGES); /* one call instead of many; what was good comes back */
     else if (stale) for (u32 i = 0; i < REGION_PAGES; i++) page_validate(w, r * REGION_PAGES + i);
     region_note(w, r);
@@ -298,6 +363,18 @@ static void regions_after(struct window *w, u32 first, u32 n, bool global)
     }
 }
 
+/* A short supervisor run whose page keeps changing costs a fault and two mappings each time. A refusal costs as much, once for each
+ * instruction that meets it: they take turns, so that neither costs more than twice what the other would have. */
+static bool worth_mapping(struct window *w, u32 n, u32 rights, bool global)
+{
+    u8 *churn = churn_of(w->ws, n);
+    if (*churn < CHURN_MAX) return true;
+    u32 run = 1 + extent(w, n, rights, 1, MIN_RUN, false, global) + extent(w, n, rights, -1, MIN_RUN, false, global);
+    if (run >= MIN_RUN) return true;
+    --*churn;
+    return false;
+}
+
 bool window_map(struct window *w, laddr la, bool write)
 {
     struct cpu *c = w->ws->c;
@@ -306,16 +383,13 @@ bool window_map(struct window *w, laddr la, bool write)
     if (!mmu_try(c, la, write ? ACC_W : ACC_R, w->user, &pa)) return false; /* sets A and D as the access will */
     u32 n = la >> PAGE_SHIFT, rights = rights_at(w, n, &global);
     if (!rights || (write && !(rights & WRITABLE))) return false;
-    if (!w->user) {
-        u32 run = 1 + extent(w, n, rights, 1, MIN_RUN, false, global) + extent(w, n, rights, -1, MIN_RUN, false, global);
-        if (run < MIN_RUN) return false;
-    }
+    if (!w->user && !worth_mapping(w, n, rights, global)) return false;
     if (!room_for_pieces(w)) return false;
-    u32 max = w->user ? USER_RUN_MAX : TLB_PAGES;
-    u32 after = extent(w, n, rights, 1, max, true, global), before = extent(w, n, rights, -1, max, true, global);
+    u32 in_chunk = n % SUP_CHUNK;
+    u32 after = extent(w, n, rights, 1, w->user ? USER_RUN_MAX : SUP_CHUNK - 1 - in_chunk, true, global);
+    u32 before = extent(w, n, rights, -1, w->user ? USER_RUN_MAX : in_chunk, true, global);
     u32 first = n - before, count = before + 1 + after;
     regions_before(w, first, count);
-    if (!w->user && !note_delta(w, n, rights)) return false;
     if (!map_run(w, first, count, rights - (before << PFN_SHIFT))) return false;
     regions_after(w, first, count, global);
     return true;
@@ -356,7 +430,7 @@ static void protect_page(struct window *w, u32 n, u32 pfn)
 {
     u32 *e = &w->page[n];
     if (*e >> PFN_SHIFT != pfn || !(*e & WRITABLE)) return;
-    if (mprotect(host_page(w, n), PAGE_SIZE, PROT_READ)) {
+    if (w->be.protect(w->be.be, n, 1, PROT_READ)) {
         unmap_pages(w, n, 1);
         return;
     }
@@ -364,16 +438,25 @@ static void protect_page(struct window *w, u32 n, u32 pfn)
     count_piece(w);
 }
 
+static void protect_everywhere(struct windows *ws, bool user, u32 pfn)
+{
+    for (unsigned i = user; i < (user ? ARRAY_LEN(ws->w) : 1); i++) {
+        struct window *w = &ws->w[i];
+        for (unsigned r = 0; r < REGIONS; r++)
+            for (u32 k = 0; w->region[r].mapped && k < REGION_PAGES; k++) protect_page(w, r * REGION_PAGES + k, pfn);
+    }
+}
+
 void windows_protect(struct windows *ws, paddr page)
 {
     u32 pfn = (u32)(page >> PAGE_SHIFT);
     struct window *sup = &ws->w[0];
     for (u32 i = 0; i < sup->ndeltas; i++) protect_page(sup, (pfn + sup->delta[i]) & (TLB_PAGES - 1), pfn);
-    for (unsigned i = 1; i < ARRAY_LEN(ws->w); i++) {
-        struct window *w = &ws->w[i];
-        if (!w->used) continue;
-        for (unsigned r = 0; r < REGIONS; r++)
-            for (u32 k = 0; w->region[r].mapped && k < REGION_PAGES; k++) protect_page(w, r * REGION_PAGES + k, pfn);
+    for (unsigned user = 0; user < 2; user++) {
+        u32 *e = writer_of(ws, user, pfn);
+        if (*e == WRITERS) protect_everywhere(ws, user, pfn);
+        else if (*e) protect_page(&ws->w[(*e - 1) >> (32 - PAGE_SHIFT)], (*e - 1) & (TLB_PAGES - 1), pfn);
+        *e = 0;
     }
 }
 
@@ -382,8 +465,9 @@ void windows_protect(struct windows *ws, paddr page)
 static int window_init(struct windows *ws, struct window *w, bool user)
 {
     w->ws = ws;
+    w->be = (struct window_backend){ .map = here_map, .unmap = here_unmap, .protect = here_protect, .be = w };
     w->user = user;
-    w->base = (u64)ws->reservation + (u64)(w - ws->w) * WINDOW_STRIDE;
+    w->base = (u64)ws->reservation + WINDOW_GUARD + (u64)(w - ws->w) * WINDOW_STRIDE;
     w->page = mmap(NULL, TLB_PAGES * sizeof *w->page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (w->page != MAP_FAILED) return 0;
     w->page = NULL;
@@ -398,6 +482,8 @@ int windows_new(struct windows **out, struct cpu *c)
     ws->reservation = mmap(WINDOWS_HINT, windows_span(ws), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     int err = ws->reservation == MAP_FAILED ? -errno : 0;
     for (unsigned i = 0; i < ARRAY_LEN(ws->w) && !err; i++) err = window_init(ws, &ws->w[i], i > 0);
+    for (unsigned i = 0; i < 2 && !err; i++)
+        if (!(ws->writer[i] = calloc(bus_ram_size(c->bus) >> PAGE_SHIFT, sizeof(u32)))) err = -ENOMEM;
     if (err) {
         windows_free(ws);
         return err;
@@ -413,12 +499,13 @@ void windows_free(struct windows *ws)
         for (unsigned r = 0; r < REGIONS; r++) free(ws->w[i].region[r].snapshot);
         if (ws->w[i].page) munmap(ws->w[i].page, TLB_PAGES * sizeof *ws->w[i].page);
     }
+    for (unsigned i = 0; i < 2; i++) free(ws->writer[i]);
     if (ws->reservation != MAP_FAILED) munmap(ws->reservation, windows_span(ws));
     free(ws);
 }
 
 u64 windows_base(const struct windows *ws) { return (u64)ws->reservation; }
-u64 windows_span(const struct windows *ws) { return ARRAY_LEN(ws->w) * WINDOW_STRIDE; }
+u64 windows_span(const struct windows *ws) { return WINDOW_GUARD + ARRAY_LEN(ws->w) * WINDOW_STRIDE; }
 struct window *windows_supervisor(struct windows *ws) { return &ws->w[0]; }
 u64 window_base(const struct window *w) { return w->base; }
 

@@ -1,5 +1,5 @@
-/* Windows: 4 GiB views of guest linear memory that translated code reaches through GS base with 32-bit addressing, so that no
- * guest address can leave one. The supervisor window holds long runs of supervisor pages (a kernel's linear map);
+/* Windows: 4 GiB views of guest linear memory that translated code reaches as [R12 + 32-bit register + displacement]
+ * (translator/lower_mem.c), with guards around them that no guest address can leave. The supervisor window holds long runs of supervisor pages (a kernel's linear map);
  * a user window holds the pages of one hot user address space. What a window does not map faults, and the dispatcher decides.
  *
  * A window is a cache of page-table entries with the same contract as the TLB: it is validated where the TLB is flushed. */
@@ -10,10 +10,21 @@
 struct windows;
 struct window;
 
+/* Who makes a window's mappings. Pages are linear pages of the guest; prot is of mmap(2), file_off into the memfd of RAM. Each
+ * returns 0 or -errno with nothing changed. An unmapped page faults; protect() may be asked for PROT_NONE as well. */
+struct window_backend {
+    int (*map)(void *be, u32 page, u32 n, int prot, u64 file_off);
+    int (*unmap)(void *be, u32 page, u32 n);
+    int (*protect)(void *be, u32 page, u32 n, int prot);
+    void *be;
+};
+
 /* Reserves address space for all of them. Returns 0 or -errno of mmap. */
 MUST_CHECK int windows_new(struct windows **out, struct cpu *c);
 void windows_free(struct windows *ws);
-u64 windows_base(const struct windows *ws);  /* host address of the reservation */
+/* Nothing is ever mapped in WINDOW_GUARD bytes below and above a window. */
+#define WINDOW_GUARD (4ull << 30)
+u64 windows_base(const struct windows *ws);  /* host address of the reservation: windows and guards */
 u64 windows_span(const struct windows *ws);  /* bytes */
 struct window *windows_supervisor(struct windows *ws);
 

@@ -95,7 +95,7 @@ void xl_free(struct xl *xl)
     hostmem_unmap(xl->arena, (u64)xl->max_blocks * sizeof *xl->arena);
     hostmem_unmap(xl->tables, sizeof *xl->tables);
     template_store_free(xl);
-    free(xl->soft.slot);
+    free(xl->sites.slot);
     free(xl);
 }
 
@@ -112,7 +112,9 @@ void xl_prefault(struct xl *xl)
 
 struct xl_usage xl_usage(const struct xl *xl)
 {
-    return (struct xl_usage){ xl->cfg.cache_bytes, xl->used, xl->nblocks, (u64)xl->nblocks * sizeof(struct block) + (u64)xl->templates.n * sizeof(struct template) + xl->templates.rest_used };
+    const struct template_store *s = &xl->templates;
+    u64 meta = (u64)xl->nblocks * sizeof(struct block) + (u64)s->n * sizeof(struct template) + s->rest_used;
+    return (struct xl_usage){ xl->cfg.cache_bytes, xl->used, xl->nblocks, meta, xl->sites.soft };
 }
 
 /* ---- look-up ---- */
@@ -296,6 +298,15 @@ void xl_forget(struct xl *xl, struct block *b)
     page_list_remove(xl, b, b->pa);
     if (other_page(b)) page_list_remove(xl, b, b->pa2);
     b->state = BLOCK_DEAD;
+}
+
+void xl_forget_at(struct xl *xl, paddr pa)
+{
+    struct code_page *pg = xl_page(xl, pa);
+    for (struct block *b = pg ? pg->first : NULL, *next; b; b = next) {
+        next = b->page_next[list_of(b, pg)];
+        if (overlaps(b, pa, 1)) xl_forget(xl, b);
+    }
 }
 
 bool xl_revive(struct xl *xl, struct block *b, const struct xl_source *src)

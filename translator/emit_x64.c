@@ -57,7 +57,6 @@ static void emit_modrm_mem(struct emit *e, int reg, struct hmem m)
 
 void emit_op_rm(struct emit *e, u32 pfx, u32 opc, unsigned flags, int reg, struct hmem m)
 {
-    if (m.window) emit_prefixes(e, 0x6765); /* gs, addr32 */
     emit_prefixes(e, pfx);
     unsigned rex = (flags & OF_W ? 8 : 0) | (reg & 8 ? 4 : 0) | (m.index != H_NONE && (m.index & 8) ? 2 : 0)
                  | (m.base != H_NONE && (m.base & 8) ? 1 : 0);
@@ -77,7 +76,6 @@ void emit_op_rr(struct emit *e, u32 pfx, u32 opc, unsigned flags, int reg, int r
 
 void emit_lea32(struct emit *e, int dst, struct hmem m)
 {
-    m.window = false;
     if (m.base == H_NONE && m.index == H_NONE) emit_mov_ri32(e, dst, (u32)m.disp);
     else if (m.index == H_NONE && m.disp == 0) emit_mov_rr32(e, dst, m.base);
     else emit_op_rm(e, 0, 0x8d, 0, dst, m);

@@ -3,7 +3,7 @@
  * Register convention of translated code (docs/architecture.md, "Translated code"):
  *   guest EAX ECX EDX EBX EBP ESI EDI   the same-numbered host register, upper half zero
  *   guest ESP                           R14d
- *   R15 struct cpu   R13 jump cache   R12 the constant 10   R8-R11 scratch   RSP the host's stack
+ *   R15 struct cpu   R13 jump cache   R12 window base or 10   R8-R11 scratch   RSP the host's stack
  * Emission past the end of the buffer is dropped and remembered in overflow: the caller looks once, at the end. */
 #ifndef TRANSLATOR_EMIT_X64_H
 #define TRANSLATOR_EMIT_X64_H
@@ -13,14 +13,14 @@ enum hreg { H_AX, H_CX, H_DX, H_BX, H_SP, H_BP, H_SI, H_DI, H_R8, H_R9, H_R10, H
 #define H_NONE (-1)
 #define H_CPU H_R15
 #define H_JC H_R13
-#define H_TEN H_R12
+#define H_WINDOW H_R12 /* in modes that have a window: where guest linear 0 is in it */
+#define H_TEN H_R12    /* in the others: XL_NO_WINDOW, a shift count */
 #define H_ESP H_R14
 
 /* A host memory operand. */
 struct hmem {
     s8 base, index; /* enum hreg or H_NONE */
     u8 scale;       /* 1, 2, 4, 8 */
-    bool window;    /* GS base + 32-bit address size: the kernel window */
     s32 disp;
 };
 static inline struct hmem hm(int base, s32 disp) { return (struct hmem){ .base = base, .index = H_NONE, .scale = 1, .disp = disp }; }

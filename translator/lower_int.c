@@ -71,18 +71,25 @@ bool xl_writes_mem(const struct insn *in)
     return mem == &in->opnd[0] ? (in->row->attr & A_WR) != 0 : mem == &in->opnd[1] && in->row->attr & A_WR1;
 }
 
+/* Faults if a byte at m cannot be read, or written. With one vCPU nobody sees the byte being written back. */
+static void touch(struct xl_ctx *x, struct hmem m, bool write)
+{
+    emit_loadz(&x->e, H_R10, m, 1); /* m may be made of R8 and R9 */
+    if (write) emit_store(&x->e, m, H_R10, 1);
+}
+
 static void ident_mem(struct xl_ctx *x, const struct insn *in, int reg)
 {
-    /* A window address that needs a REX prefix cannot be beside AH..BH, nor go through RSI: the access may fault. */
-    x->soft_only = has_high_byte(in) && (in->base == G_ESP || !xl_seg_flat(x, (enum segreg)in->seg));
-    struct hmem m = xl_mem(x, in, xl_writes_mem(in) ? XL_W : XL_R, insn_mem(in)->size);
-    x->soft_only = false;
-    if (m.window || !has_high_byte(in)) {
+    bool write = xl_writes_mem(in);
+    struct hmem m = xl_mem(x, in, write ? XL_W : XL_R, insn_mem(in)->size);
+    if (!has_high_byte(in)) {
         emit_op_rm(&x->e, mandatory_prefix(in), opcode_of(in), 0, reg, m);
         copy_imm(x, in);
         return;
     }
-    /* AH..BH: no REX, so the host address goes through ESI, which no such instruction uses otherwise. It cannot fault. */
+    /* AH..BH: no REX, so the host address goes through ESI, which no such instruction uses otherwise. While that is in place nothing may
+     * fault: what a window might refuse is tried before. */
+    if (m.base == H_WINDOW) touch(x, m, write);
     emit_mov_rr64(&x->e, H_R11, H_SI);
     emit_lea64(&x->e, H_SI, m);
     emit_op_rm(&x->e, mandatory_prefix(in), opcode_of(in), 0, reg, hm(H_SI, 0));

@@ -1,11 +1,21 @@
-/* Pass 3, guest memory operands: through the kernel window, or through the soft TLB in line.
+/* Pass 3, guest memory operands: through a window, or through the soft TLB in line.
  *
  * All of it is free of flag effects, so that the guest's flags stay in RFLAGS and are exact at every fault.
  *
- * The soft-TLB sequence (size 4; R12 holds 10):
+ * Through the window whose base R12 holds, in one of two forms:
+ *     op    [r12+reg+disp]        reg: a register that holds 32 bits, zero-extended
+ *     op    [r12+r8]              behind lea r8d, [ea], which wraps around at 4 GiB as the guest's address does
+ * No value in a register gets the first further than 2 GiB below the window's beginning or 2 GiB and the operand's size (512 bytes at
+ * most) above its end, nor the second further than the operand's size above its end; there are 4 GiB of guard on
+ * either side (WINDOW_GUARD), and all else faults. Where the sum in 64 bits is not what the guest's in 32 bits is, it differs by 4 GiB: it lies
+ * in a guard, and the instruction is done again as the second form (SITE_WRAPS). So is one whose displacement looks like an address
+ * in the upper half.
+ *
+ * The soft-TLB sequence (size 4; in modes without a window R12 holds the 10 and its MOV is not there):
  *     lea   r8d, [ea]             linear address
+ *     mov   r10d, 10
  *     rorx  r9d, r8d, 2           the low two bits go to the top,
- *     shrx  r9d, r9d, r12d        the page number to the bottom: a misaligned address indexes empty space
+ *     shrx  r9d, r9d, r10d        the page number to the bottom: a misaligned address indexes empty space
  *     mov   r10, rcx
  *     mov   rcx, [r15+r9*8+table]
  *     jrcxz miss                  miss: r9d = TLB_DESC; call [TLB]; back, with rcx = the entry
@@ -45,20 +55,18 @@ static void check_segment(struct xl_ctx *x, enum segreg seg)
 
 static unsigned log2_size(unsigned size) { return size <= 1 ? 0 : size <= 2 ? 1 : size <= 4 ? 2 : size <= 8 ? 3 : 4; }
 
+static bool mode_has_window(const struct xl_ctx *x) { return x->xl->cfg.window && xl_mode_has_window(x->src->mode); }
+
 static struct hmem soft_access(struct xl_ctx *x, enum xl_access acc, unsigned size)
 {
     struct emit *e = &x->e;
     bool user = (x->src->mode & MK_CPL) == 3;
     enum tlb_kind kind = user ? acc == XL_W ? TLB_USER_W : TLB_USER_R : acc == XL_W ? TLB_SUP_W : TLB_SUP_R;
     unsigned k = log2_size(size);
-    if (k == 2) {
-        emit_rorx32(e, H_R9, H_R8, 2);
-        emit_shrx32(e, H_R9, H_R9, H_TEN);
-    } else {
-        emit_mov_ri32(e, H_R10, 12 - k);
-        if (k) emit_rorx32(e, H_R9, H_R8, k);
-        emit_shrx32(e, H_R9, k ? H_R9 : H_R8, H_R10);
-    }
+    int count = 12 - k == XL_NO_WINDOW && !mode_has_window(x) ? H_TEN : H_R10;
+    if (count == H_R10) emit_mov_ri32(e, H_R10, 12 - k);
+    if (k) emit_rorx32(e, H_R9, H_R8, k);
+    emit_shrx32(e, H_R9, k ? H_R9 : H_R8, count);
     emit_mov_rr64(e, H_R10, H_CX);
     emit_load64(e, H_CX, hmx(H_CPU, H_R9, 8, (s32)(sizeof(struct cpu_area) + kind * TLB_TABLE_BYTES)));
     u8 *miss = emit_jrcxz(e);
@@ -69,24 +77,46 @@ static struct hmem soft_access(struct xl_ctx *x, enum xl_access acc, unsigned si
     return hmx(H_R9, H_R8, 1, 0);
 }
 
+/* Whether the sum in 64 bits is likely to be the guest's. A displacement from half a MiB below zero up is an offset from a pointer,
+ * or an address in the lower half; below that it is an address in the upper half, which sign extension would turn into a
+ * negative number. Without a register nothing is left to likelihood. */
+static bool sum_fits(struct hmem ea)
+{
+    if (ea.index != H_NONE) return false;
+    return ea.disp >= (ea.base == H_NONE ? 0 : -0x80000);
+}
+
+static struct hmem window_access(struct xl_ctx *x, struct hmem ea, enum site_state site)
+{
+    if (sum_fits(ea) && site != SITE_WRAPS) return hmx(H_WINDOW, ea.base, 1, ea.disp);
+    emit_lea32(&x->e, H_R8, ea);
+    return hmx(H_WINDOW, H_R8, 1, 0);
+}
+
+/* Adds the segment's base, which R9 gets. */
+static struct hmem add_base(struct xl_ctx *x, struct hmem ea, enum segreg seg)
+{
+    check_segment(x, seg);
+    xl_room(x);
+    if (ea.index != H_NONE) {
+        emit_lea32(&x->e, H_R8, ea);
+        ea = hm(H_R8, 0);
+    }
+    emit_load32(&x->e, H_R9, hm(H_CPU, (s32)(offsetof(struct cpu, seg) + seg * sizeof(struct seg) + offsetof(struct seg, base))));
+    if (ea.base == H_NONE) ea.base = H_R9;
+    else ea.index = H_R9;
+    xl_room(x);
+    return ea;
+}
+
 struct hmem xl_mem_at(struct xl_ctx *x, struct hmem ea, enum segreg seg, enum xl_access acc, unsigned size)
 {
     xl_room(x);
-    bool flat = xl_seg_flat(x, seg);
-    if (!flat) {
-        check_segment(x, seg);
-        xl_room(x);
-        emit_lea32(&x->e, H_R8, ea);
-        emit_load32(&x->e, H_R9, hm(H_CPU, (s32)(offsetof(struct cpu, seg) + seg * sizeof(struct seg) + offsetof(struct seg, base))));
-        ea = hmx(H_R8, H_R9, 1, 0);
-        xl_room(x);
-    }
-    const struct insn *in = &x->insn[x->cur];
-    bool reachable = (x->src->mode & MK_CPL) == 0 || x->src->mode & MK_UWINDOW;
-    bool window = x->xl->cfg.window && !x->soft_only && reachable && !site_has(&x->xl->soft, x->src->pa + (in->eip - x->src->eip));
-    if (window) {
-        ea.window = true;
-        return ea;
+    if (!xl_seg_flat(x, seg)) ea = add_base(x, ea, seg);
+    if (mode_has_window(x)) {
+        const struct insn *in = &x->insn[x->cur];
+        enum site_state site = site_get(&x->xl->sites, x->src->pa + (in->eip - x->src->eip));
+        if (site != SITE_SOFT) return window_access(x, ea, site);
     }
     emit_lea32(&x->e, H_R8, ea);
     return soft_access(x, acc, size);

@@ -8,6 +8,8 @@ bool xl_can_translate(u32 mode)
     return (mode & need) == need && !(mode & (MK_VM | MK_SLOW));
 }
 
+bool xl_mode_has_window(u32 mode) { return (mode & MK_CPL) == 0 || (mode & MK_UWINDOW) != 0; }
+
 static bool supervisor(const struct xl_ctx *x) { return (x->src->mode & MK_CPL) == 0; }
 
 static bool gpr_is_esp(const struct operand *o) { return o->kind == OPK_REG && o->reg == G_ESP && o->size > 1; }

@@ -1,6 +1,12 @@
-/* What one guest instruction has taught us: the set of sites (by physical address) whose memory accesses have turned out
- * not to suit the kernel window. A set of 64-bit keys, open addressing, grown at half full; never shrinks: a site that was
- * guilty once is cheap to keep as it is. */
+/* What guest instructions have taught us about their window accesses, by physical address: a table with open addressing,
+ * grown at half full, whose entries are never taken out.
+ *
+ *     FITS --guard--> WRAPS --guard, or not to be mapped--> SOFT --its time has come--> FITS
+ *       `-------------not to be mapped------------------------^
+ *
+ * A soft site goes back because reasons pass: a page held code once, a kernel's early page tables were not worth a mapping, one
+ * caller of memcpy() passed a device's memory. Where they do not, it costs a host fault and a translation or two, so each
+ * return is followed by a wait twice as long as the one before, and the caller says how many it can afford. */
 #include "translator/xl.h"
 
 static unsigned site_slot(const struct site_set *s, u64 key) { return (unsigned)((key * 0x9e3779b97f4a7c15ull) >> 32) & (s->cap - 1); }
@@ -9,42 +15,72 @@ static unsigned page_bit(paddr pa) { return (unsigned)(((pa >> PAGE_SHIFT) * 0x9
 
 bool site_page(const struct site_set *s, paddr pa) { return s->pages[page_bit(pa) / 64] >> (page_bit(pa) % 64) & 1; }
 
-bool site_has(const struct site_set *s, u64 key)
+/* The entry of a key, or the empty one where it would go. */
+static struct site *site_find(const struct site_set *s, u64 key)
 {
-    if (!s->cap) return false;
-    for (unsigned i = site_slot(s, key + 1); s->slot[i]; i = (i + 1) & (s->cap - 1))
-        if (s->slot[i] == key + 1) return true;
-    return false;
+    unsigned i = site_slot(s, key);
+    while (s->slot[i].key && s->slot[i].key != key) i = (i + 1) & (s->cap - 1);
+    return &s->slot[i];
 }
 
-static void site_put(struct site_set *s, u64 stored)
+enum site_state site_get(const struct site_set *s, paddr pa) { return s->cap ? (enum site_state)site_find(s, pa + 1)->state : SITE_FITS; }
+
+static void site_grow(struct site_set *s)
 {
-    unsigned i = site_slot(s, stored);
-    while (s->slot[i]) i = (i + 1) & (s->cap - 1);
-    s->slot[i] = stored;
-    s->used++;
+    struct site_set old = *s;
+    s->cap = old.cap ? old.cap * 2 : 1024;
+    s->slot = calloc(s->cap, sizeof *s->slot);
+    BUG_ON(!s->slot);
+    for (unsigned i = 0; i < old.cap; i++)
+        if (old.slot[i].key) *site_find(s, old.slot[i].key) = old.slot[i];
+    free(old.slot);
 }
 
-void site_add(struct site_set *s, u64 key)
+enum site_state site_fault(struct site_set *s, paddr pa, bool guard)
 {
-    if (site_has(s, key)) return;
-    if (s->used * 2 >= s->cap) {
-        struct site_set old = *s;
-        s->cap = old.cap ? old.cap * 2 : 1024;
-        s->used = 0;
-        s->slot = calloc(s->cap, sizeof *s->slot);
-        BUG_ON(!s->slot);
-        for (unsigned i = 0; i < old.cap; i++)
-            if (old.slot[i]) site_put(s, old.slot[i]);
-        free(old.slot);
+    if (s->used * 2 >= s->cap) site_grow(s);
+    struct site *t = site_find(s, pa + 1);
+    if (!t->key) s->used++;
+    t->key = pa + 1;
+    s->pages[page_bit(pa) / 64] |= (u64)1 << page_bit(pa) % 64;
+    if (guard && t->state == SITE_FITS) return t->state = SITE_WRAPS;
+    if (t->state != SITE_SOFT) s->soft++;
+    t->state = SITE_SOFT;
+    t->due = s->now + (SITE_FIRST_WAIT << t->waits);
+    if (t->waits < SITE_MAX_WAITS) t->waits++;
+    return SITE_SOFT;
+}
+
+/* A hand that goes round, a few entries at a time. */
+paddr site_next_due(struct site_set *s, unsigned look)
+{
+    for (; s->soft && look; look--) {
+        struct site *t = &s->slot[s->hand++ & (s->cap - 1)];
+        if (t->state != SITE_SOFT || (s32)(s->now - t->due) < 0) continue;
+        t->state = SITE_FITS;
+        s->soft--;
+        return t->key - 1;
     }
-    site_put(s, key + 1);
-    s->pages[page_bit(key) / 64] |= (u64)1 << page_bit(key) % 64;
+    return XL_NO_PAGE;
 }
 
-void xl_site_soft(struct xl *xl, paddr pa)
+void xl_site_fault(struct xl *xl, paddr pa, bool guard)
 {
-    site_add(&xl->soft, pa);
-    xl->cfg.ctr->site_soft++;
-    TRACE(xl->cfg.trace, sites, 0, "site: pa %llx soft\n", (unsigned long long)pa);
+    bool soft = site_fault(&xl->sites, pa, guard) == SITE_SOFT;
+    xl_forget_at(xl, pa);
+    if (soft) xl->cfg.ctr->site_soft++;
+    else xl->cfg.ctr->site_wrap++;
+    TRACE(xl->cfg.trace, sites, 0, "site: pa %llx %s\n", (unsigned long long)pa, soft ? "soft" : "wraps");
+}
+
+void xl_sites_age(struct xl *xl, u32 now_ms, unsigned most)
+{
+    xl->sites.now = now_ms;
+    for (; most; most--) {
+        paddr pa = site_next_due(&xl->sites, SITE_LOOK);
+        if (pa == XL_NO_PAGE) return;
+        xl_forget_at(xl, pa);
+        xl->cfg.ctr->site_back++;
+        TRACE(xl->cfg.trace, sites, 0, "site: pa %llx back\n", (unsigned long long)pa);
+    }
 }

@@ -81,11 +81,12 @@ static u32 sites_at(const struct xl *xl, const struct record *rec, unsigned nrec
 {
     u32 h = 0;
     int last = -1;
-    if (!site_page(&xl->soft, pa)) return 0;
+    if (!site_page(&xl->sites, pa)) return 0;
     for (unsigned i = 0; i < nrec; i++) {
         if (rec[i].guest <= last) continue; /* an island of an earlier instruction */
         last = rec[i].guest;
-        if (site_has(&xl->soft, pa + rec[i].guest)) h = (h + rec[i].guest + 1) * 0x9e3779b1u;
+        u32 state = site_get(&xl->sites, pa + rec[i].guest);
+        if (state) h = (h + (rec[i].guest << 2 | state)) * 0x9e3779b1u;
     }
     return h;
 }

@@ -18,7 +18,6 @@ static struct block *translate_anew(struct xl *xl, const struct xl_source *src)
     x.xl = xl;
     x.src = src;
     x.relocs.n = 0;
-    x.soft_only = false;
     x.e = (struct emit){ .start = xl->rw + xl->used, .p = xl->rw + xl->used, .end = xl->rw + xl->used + XL_MAX_CODE, .relocs = &x.relocs };
     xl_scan(&x);
     xl_live(&x);

@@ -23,7 +23,7 @@ struct xl_config {
     u64 cache_bytes;           /* size of the code cache, which also holds the recovery records */
     u32 disabled;              /* classes (1 << enum insn_class) to be interpreted instead */
     u32 features;              /* of the CPU model: 1 << enum insn_feature */
-    bool window;               /* data accesses at CPL 0, and at CPL 3 with MK_UWINDOW, start out through a window */
+    bool window;               /* data accesses in modes that can have a window start out through it */
     bool no_templates;         /* translate everything that is asked for: for tests and measurements */
     bool perf_map;             /* name blocks in /tmp/perf-PID.map, the file that perf(1) looks for */
     void *miss;                /* where the all-miss jump cache sends control, with the target in r8d */
@@ -49,6 +49,10 @@ struct xl_source {
 };
 /* Whether code in this mode can be translated at all; otherwise it is the interpreter's. */
 bool xl_can_translate(u32 mode);
+/* Whether code in this mode reaches memory through a window, if there are windows: then R12 must be its base, and the window
+ * must have the guards of runtime/window.h around it. Otherwise R12 must be XL_NO_WINDOW. */
+bool xl_mode_has_window(u32 mode);
+#define XL_NO_WINDOW 10u
 /* Makes a block. Never fails: when the cache is full everything is evicted first (*evicted is set: all block and edge
  * pointers held elsewhere are dead). */
 struct block *xl_translate(struct xl *xl, const struct xl_source *src, bool *evicted);
@@ -91,8 +95,12 @@ struct xl_point {
     paddr pa;     /* its physical address: the key of its site */
 };
 bool xl_recover(struct xl *xl, u64 host_pc, struct xl_point *out);
-/* The memory accesses of the instruction at pa go through the soft TLB from the next translation on. */
-void xl_site_soft(struct xl *xl, paddr pa);
+/* A window access of the instruction at pa has faulted, in a guard or on a page that the window cannot hold, and will again. From
+ * now on the instruction does it another way: with an address that wraps around, or through the soft TLB. Forgets its blocks. */
+void xl_site_fault(struct xl *xl, paddr pa, bool guard);
+/* Sends up to `most` instructions back from the soft TLB to the window, whose time has come; their blocks are forgotten. To be called
+ * now and then, with a time that goes on. */
+void xl_sites_age(struct xl *xl, u32 now_ms, unsigned most);
 /* Removes one block for good, so that it will be translated again (a site has changed). */
 void xl_forget(struct xl *xl, struct block *b);
 
@@ -106,7 +114,7 @@ u8 *xl_templates_buffer(u64 len); /* to load from; NULL: out of memory */
 void xl_templates_discard(u8 *image, u64 len); /* what that or saving gave */
 u64 xl_templates_key(const struct xl *xl); /* names what they are good for: translator version, CPU model's features, options */
 
-struct xl_usage { u64 cache_bytes, cache_used, blocks, meta_bytes; };
+struct xl_usage { u64 cache_bytes, cache_used, blocks, meta_bytes, soft_sites; };
 struct xl_usage xl_usage(const struct xl *xl);
 
 /* Prints guest and host code of src side by side, for the `translate` verb. */

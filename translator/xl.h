@@ -54,11 +54,22 @@ struct code_page {
     struct code_page *next;
 };
 
-struct site_set {              /* open addressing; 0 is empty, keys are pa + 1 */
-    u64 *slot;
-    unsigned cap, used;
+/* What the window accesses of one guest instruction have taught us. */
+enum site_state { SITE_FITS, SITE_WRAPS /* its address wraps around at 4 GiB */, SITE_SOFT /* it reaches for what no window holds */ };
+struct site {
+    u64 key;                   /* physical address + 1, or 0: empty */
+    u32 due;                   /* SOFT: when it goes back to the window, in ms */
+    u8 state, waits;           /* how often it has been SOFT */
+};
+struct site_set {
+    struct site *slot;
+    unsigned cap, used, soft, hand;
+    u32 now;
     u64 pages[64];             /* a bit for each page that has a site, by hash: most have none */
 };
+#define SITE_FIRST_WAIT 2000u  /* ms */
+#define SITE_MAX_WAITS 16      /* a day and a half */
+#define SITE_LOOK 64           /* entries looked at for one that is due */
 
 /* A block that can be had again: see template.c. The same in memory and in a file. */
 struct template {
@@ -120,7 +131,7 @@ struct xl {
     u16 *jc_list[2];
     u8 *jc_pages[2];
     u32 jc_count[2];           /* entries on jc_list */
-    struct site_set soft;
+    struct site_set sites;
     struct template_store templates;
 };
 
@@ -152,7 +163,6 @@ struct xl_ctx {
     struct island island[XL_MAX_ISLANDS];
     unsigned nislands;
     u8 seg_checked;            /* 1 << enum segreg: seg_complex has been looked at in this block */
-    bool soft_only;            /* the access being lowered may not use the window */
     bool fpu_checked, sse_checked;
     bool ended;                /* control does not fall out of what has been emitted */
     struct { u8 *patch, *thunk; laddr target; } edge[2];
@@ -194,6 +204,7 @@ void xl_prefault(struct xl *xl); /* the host's pages that the next block will be
 u64 xl_align(u64 cache_offset);   /* where the next block begins, behind what ends there */
 void xl_commit(struct xl_ctx *x, struct block *b);
 void xl_block_place(struct xl *xl, struct block *b); /* makes a complete record LIVE, in its place in the graph */
+void xl_forget_at(struct xl *xl, paddr pa);     /* the blocks that contain it */
 struct code_page *xl_page(const struct xl *xl, paddr pa);
 struct block *xl_block_at(struct xl *xl, u64 host_pc);
 /* chain.c */
@@ -211,9 +222,10 @@ u32 template_rest_len(const struct template *t); /* a multiple of 4 */
 /* template_file.c */
 void xl_evict(struct xl *xl); /* empties the code cache, but for templates */
 /* sites.c */
-bool site_page(const struct site_set *s, paddr pa); /* false: no site in the page of pa is known */
-bool site_has(const struct site_set *s, u64 key);
-void site_add(struct site_set *s, u64 key);
+bool site_page(const struct site_set *s, paddr pa);                   /* false: no site in the page of pa is known */
+enum site_state site_get(const struct site_set *s, paddr pa);
+enum site_state site_fault(struct site_set *s, paddr pa, bool guard); /* its new state */
+paddr site_next_due(struct site_set *s, unsigned look);               /* a site that has just gone back to the window, or XL_NO_PAGE */
 /* dump.c */
 int xl_perf_open(struct xl *xl);
 void xl_perf_block(struct xl *xl, const struct block *b);

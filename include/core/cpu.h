@@ -186,7 +186,9 @@ struct cpu {
     void *callouts[CALLOUTS_MAX]; /* by enum callout */
     u64 exit_arg;        /* see exits.def */
     u64 host_rsp;        /* rt_enter()'s frame */
-    u64 scratch[4];      /* for enter_x64.S */
+    u64 scratch[3];      /* for enter_x64.S */
+    u64 window;          /* what R12 must be: host address of guest linear 0 in the window of the present mode, or 10 where
+                          * that has none (emit_x64.h) */
     struct fxstate fx;   /* the guest's x87/MMX/SSE state while fpu_hot is 0 */
     /* ---- up to here the layout is known to runtime/enter_x64.S (runtime/cpu_layout.h): add new fields below ---- */
 

@@ -3,9 +3,13 @@
  *   H1  every byte decodes; no instruction is one that would leave the process or change what the host runs on.
  *   H2  direct branches go to instruction starts of the same block; indirect ones go through struct cpu's callouts or R13.
  *   H3  R12, R13 and R15 are never written, RSP only by a balanced PUSHFQ and POP.
- *   H4  memory is reached through R15 (struct cpu, the soft TLB; only the former is written), R13 (read only), R9+R8 or RSI as
- *       an address that the soft TLB has vouched for, or GS with 32-bit addressing.
- *   H5  records ascend in host offset, the first is at 0, and each names the start of a guest instruction of the block. */
+ *   H4  memory is reached through R15 (struct cpu, the soft TLB; only the former is written), R13 (read only), R9+R8 as
+ *       an address that the soft TLB has vouched for, R12 with or without one register that is not scaled (in modes with a window: that
+ *       register holds 32 bits, so the sum lies in the window or its guards, see runtime/window.h), or RSI right behind
+ *       a LEA of one of the last two. In modes with a window R12 is nothing else.
+ *   H5  records ascend in host offset, the first is at 0, and each names the start of a guest instruction of the block.
+ *   H6  the guest's registers hold 32 bits: of the registers that 64-bit code has, only R8-R11, RCX (from the soft TLB or a copy of itself)
+ *       and RSI (see H4) are ever written with 64, and none of these is added to R12 while it holds them. */
 #ifndef TESTS_EMIT_HOST_CHECK_H
 #define TESTS_EMIT_HOST_CHECK_H
 #include "tests/emit/xl_fixture.h"
@@ -15,6 +19,9 @@
 struct host_check {
     csh cs;
     cs_insn *ci;
+    bool window;            /* the block's mode has one */
+    bool rsi_is_host;       /* H4: the instruction before was the LEA */
+    u32 wide;               /* H6: 1 << enum hreg */
     char text[128], where[400];
 };
 
@@ -37,13 +44,42 @@ static inline bool host_is_scratch_address(const cs_x86_op *op, x86_reg base, x8
     return op->mem.base == base && op->mem.index == index && op->mem.disp == 0;
 }
 
+/* The 64-bit register that reg is all of, or -1. */
+static inline int host_wide_reg(unsigned reg)
+{
+    static const u16 wide[16] = { X86_REG_RAX, X86_REG_RCX, X86_REG_RDX, X86_REG_RBX, X86_REG_RSP, X86_REG_RBP, X86_REG_RSI, X86_REG_RDI,
+                                  X86_REG_R8, X86_REG_R9, X86_REG_R10, X86_REG_R11, X86_REG_R12, X86_REG_R13, X86_REG_R14, X86_REG_R15 };
+    for (int i = 0; i < 16; i++)
+        if (wide[i] == reg) return i;
+    return -1;
+}
+
+/* The 64-bit register that reg is the lower half of, or -1. */
+static inline int host_half_reg(unsigned reg)
+{
+    static const u16 half[16] = { X86_REG_EAX, X86_REG_ECX, X86_REG_EDX, X86_REG_EBX, X86_REG_ESP, X86_REG_EBP, X86_REG_ESI, X86_REG_EDI,
+                                  X86_REG_R8D, X86_REG_R9D, X86_REG_R10D, X86_REG_R11D, X86_REG_R12D, X86_REG_R13D, X86_REG_R14D, X86_REG_R15D };
+    for (int i = 0; i < 16; i++)
+        if (half[i] == reg) return i;
+    return -1;
+}
+
+static inline const char *host_check_window(struct host_check *h, const cs_x86_op *op)
+{
+    if (!h->window) return HOST_FAIL(h, "a window in a mode without");
+    if (op->mem.index == X86_REG_INVALID) return NULL;
+    int r = host_wide_reg(op->mem.index);
+    if (op->mem.scale != 1 || r < 0 || r == H_R12 || r == H_R13 || r == H_R15) return HOST_FAIL(h, "not a window's address");
+    return h->wide & 1u << r ? HOST_FAIL(h, "an address of 64 bits in a window") : NULL;
+}
+
 /* H4. base RSI: only right behind the LEA that made it. */
-static inline const char *host_check_mem(struct host_check *h, const cs_x86 *x, const cs_x86_op *op, bool rsi_is_host)
+static inline const char *host_check_mem(struct host_check *h, const cs_x86 *x, const cs_x86_op *op)
 {
     bool write = (op->access & CS_AC_WRITE) != 0;
-    if (op->mem.segment == X86_REG_GS) return x->addr_size == 4 ? NULL : HOST_FAIL(h, "GS without a 32-bit address");
     if (op->mem.segment != X86_REG_INVALID) return HOST_FAIL(h, "segment override");
-    if (x->addr_size != 8) return HOST_FAIL(h, "32-bit address outside of a window");
+    if (x->addr_size != 8) return HOST_FAIL(h, "32-bit address");
+    if (op->mem.base == X86_REG_R12) return host_check_window(h, op);
     if (op->mem.base == X86_REG_R15 && op->mem.index == X86_REG_INVALID)
         return op->mem.disp >= 0 && op->mem.disp + op->size <= (s64)sizeof(struct cpu) ? NULL : HOST_FAIL(h, "outside of struct cpu");
     if (op->mem.base == X86_REG_R15 && op->mem.index == X86_REG_R9) {
@@ -56,7 +92,7 @@ static inline const char *host_check_mem(struct host_check *h, const cs_x86 *x, 
         return !write && op->mem.disp >= 0 && op->mem.disp + op->size <= room ? NULL : HOST_FAIL(h, "outside of the jump cache");
     }
     if (host_is_scratch_address(op, X86_REG_R9, X86_REG_R8)) return NULL;
-    if (rsi_is_host && host_is_scratch_address(op, X86_REG_RSI, X86_REG_INVALID)) return NULL;
+    if (h->rsi_is_host && host_is_scratch_address(op, X86_REG_RSI, X86_REG_INVALID)) return NULL;
     return HOST_FAIL(h, "memory reached through neither cpu, TLB, jump cache nor window");
 }
 
@@ -71,6 +107,25 @@ static inline const char *host_check_forbidden(struct host_check *h, unsigned id
         return HOST_FAIL(h, "forbidden instruction");
     default: return NULL;
     }
+}
+
+/* H6 */
+static inline const char *host_check_wide(struct host_check *h, const cs_insn *ci, const uint16_t *write, unsigned n)
+{
+    const cs_x86_op *op = ci->detail->x86.operands;
+    if (ci->id == X86_INS_RDTSC) return NULL; /* EDX:EAX; capstone has it write RAX and RDX */
+    for (unsigned i = 0; i < n; i++) {
+        int w = host_wide_reg(write[i]), half = host_half_reg(write[i]);
+        if (half >= 0) h->wide &= ~(1u << half);
+        if (w < 0 || w == H_SP) continue;
+        bool mov = ci->id == X86_INS_MOV || ci->id == X86_INS_MOVABS, copy = mov && op[1].type == X86_OP_REG;
+        bool back = copy && ((w == H_CX && op[1].reg == X86_REG_R10) || (w == H_SI && op[1].reg == X86_REG_R11));
+        bool host = (w >= H_R8 && w <= H_R11) || (w == H_CX && mov && op[1].mem.base == X86_REG_R15) || (w == H_SI && ci->id == X86_INS_LEA);
+        if (!back && !host) return HOST_FAIL(h, "writes 64 bits to %s", cs_reg_name(h->cs, write[i]));
+        if (back) h->wide &= ~(1u << w);
+        else h->wide |= 1u << w;
+    }
+    return NULL;
 }
 
 /* H3 */
@@ -91,7 +146,7 @@ static inline const char *host_check_writes(struct host_check *h, const cs_insn 
             return HOST_FAIL(h, "writes a segment register");
         default: break;
         }
-    return NULL;
+    return host_check_wide(h, ci, write, nw);
 }
 
 /* Byte registers that a REX prefix turns into the low bytes of RSP..RDI are never meant. */
@@ -121,14 +176,26 @@ static inline bool host_is_branch(const struct host_check *h, const cs_insn *ci)
     return cs_insn_group(h->cs, ci, X86_GRP_JUMP) || cs_insn_group(h->cs, ci, X86_GRP_CALL) || ci->id == X86_INS_JMP || ci->id == X86_INS_CALL;
 }
 
-static inline const char *host_check_insn(struct host_check *h, const cs_insn *ci, bool rsi_is_host)
+/* What a LEA may make of RSI: an address that would do as an operand. */
+static inline bool host_makes_rsi(const struct host_check *h, const cs_insn *ci)
+{
+    const cs_x86_op *op = ci->detail->x86.operands;
+    if (ci->id != X86_INS_LEA || op[0].reg != X86_REG_RSI) return false;
+    return host_is_scratch_address(&op[1], X86_REG_R9, X86_REG_R8) || (h->window && op[1].mem.base == X86_REG_R12);
+}
+
+static inline const char *host_check_insn(struct host_check *h, const cs_insn *ci)
 {
     const cs_x86 *x = &ci->detail->x86;
     const char *err = host_check_forbidden(h, ci->id);
+    for (unsigned i = 0; i < x->op_count && !err; i++) {
+        const cs_x86_op *op = &x->operands[i];
+        bool makes_rsi = ci->id == X86_INS_LEA && x->operands[0].reg == X86_REG_RSI;
+        if (op->type == X86_OP_MEM && (ci->id != X86_INS_LEA || makes_rsi)) err = host_check_mem(h, x, op);
+        if (op->type == X86_OP_REG && op->reg == X86_REG_R12D && h->window) err = HOST_FAIL(h, "R12 as a number where it is a window");
+    }
     if (!err) err = host_check_writes(h, ci);
     if (!err) err = host_check_bytes(h, x);
-    for (unsigned i = 0; i < x->op_count && !err; i++)
-        if (x->operands[i].type == X86_OP_MEM && ci->id != X86_INS_LEA) err = host_check_mem(h, x, &x->operands[i], rsi_is_host);
     return err;
 }
 
@@ -162,7 +229,9 @@ static inline const char *host_check_block(struct host_check *h, const struct xl
     size_t left = b->host_len;
     u64 addr = 0;
     const char *err = NULL;
-    bool rsi_is_host = false;
+    h->window = f->xl->cfg.window && xl_mode_has_window(b->mode);
+    h->rsi_is_host = false;
+    h->wide = 0;
     if (b->host_len >= sizeof starts) return HOST_FAIL(h, "%u bytes of host code", b->host_len);
     memset(starts, 0, b->host_len + 1u);
     while (left && !err) { /* first pass: instruction starts, and all but branches */
@@ -174,13 +243,12 @@ static inline const char *host_check_block(struct host_check *h, const struct xl
             code = base + at + n, left = b->host_len - at - n, addr = at + n;
             continue;
         }
-        err = host_check_insn(h, h->ci, rsi_is_host);
+        err = host_check_insn(h, h->ci);
         if (err) {
             snprintf(h->where, sizeof h->where, "+%llx: %s %s: %s", (long long)at, h->ci->mnemonic, h->ci->op_str, h->text);
             return h->where;
         }
-        const cs_x86 *x = &h->ci->detail->x86;
-        rsi_is_host = h->ci->id == X86_INS_LEA && x->operands[0].reg == X86_REG_RSI && host_is_scratch_address(&x->operands[1], X86_REG_R9, X86_REG_R8);
+        h->rsi_is_host = host_makes_rsi(h, h->ci);
     }
     for (code = base, left = b->host_len, addr = 0; left && !err;) { /* second pass: where branches go */
         u64 at = addr;

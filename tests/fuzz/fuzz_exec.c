@@ -5,12 +5,14 @@
  *   E2  When the nth miss leaves for the interpreter instead, nothing of the instruction is committed: a block that starts at
  *       the recovered EIP ends in the same state. The same goes for faults in a window, and for a cold FPU.
  *   E3  Kicks, which come all the time, change nothing: not even the way out, since a block leaves at its end in any case.
+ *   E4  A block that reaches memory through a window gives what it gives through the soft TLB, if it leaves in the same way.
  *
  * What the instructions do is tests/diff's business. Guest memory is eight pages, seen repeated through all 4 GiB.
  *
  *   fuzz_exec [--seed N] [--count N] [--from N] [--verbose] */
 #define _GNU_SOURCE
 #include "runtime/hostsig.h"
+#include "runtime/window.h"
 #include "tests/emit/xl_fixture.h"
 #include "tests/fuzz/gen_guest.h"
 
@@ -29,7 +31,7 @@ int callout_fpu(struct cpu *c, u32 sse);
 #define RAM_PAGES 8u
 #define RAM_BYTES (RAM_PAGES * PAGE_SIZE)
 #define MAX_FILLED 4096
-#define WINDOW_BYTES (8ull << 30)
+#define RESERVED_BYTES (2 * WINDOW_GUARD + (1ull << 32))
 
 struct state {
     u32 gpr[8], aflags;
@@ -50,7 +52,7 @@ struct run {
 struct fuzz {
     struct xlf f[2];
     struct cpu *cpu;
-    u8 *ram, *window;
+    u8 *ram, *window, *reservation; /* the window has its guards in the reservation */
     int ram_fd;
     u64 *filled[MAX_FILLED];
     unsigned nfilled;
@@ -58,7 +60,7 @@ struct fuzz {
     unsigned nmapped;
     struct run run;
     struct rng rng;
-    u64 seed, number, exits[8];
+    u64 seed, number, exits[8], compared;
     bool helper_done;
     struct { laddr eip; u32 mode; bool window; u8 code[GUEST_MAX]; unsigned n; struct state in; } c;
 };
@@ -172,13 +174,33 @@ static void forget_tlb(struct fuzz *z)
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED);
 }
 
+static void forget_code(struct fuzz *z)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        struct xl *xl = z->f[i].xl;
+        xl_flush(xl);
+        memset(xl->sites.slot, 0, xl->sites.cap * sizeof *xl->sites.slot);
+        xl->sites.used = xl->sites.soft = 0;
+    }
+}
+
 /* ---- running ---- */
 
-static bool window_map(struct fuzz *z)
+/* In a guard: the block is made anew, with an address that wraps around, the first time. */
+static bool site_fault_again(struct fuzz *z, const struct xl_point *p)
+{
+    struct xl *xl = z->f[1].xl;
+    if (site_get(&xl->sites, p->pa) != SITE_FITS) return false;
+    xl_site_fault(xl, p->pa, true);
+    return true;
+}
+
+static bool map_faulted(struct fuzz *z, const struct xl_point *point)
 {
     bool write;
     u64 page = (hostsig_fault_addr(&write) - (u64)z->window) >> PAGE_SHIFT;
-    if (page >= TLB_PAGES || z->nmapped == MAX_FILLED) return false;
+    if (page >= TLB_PAGES) return site_fault_again(z, point);
+    if (z->nmapped == MAX_FILLED) return false;
     z->mapped[z->nmapped++] = (u32)page;
     void *p = mmap(z->window + (page << PAGE_SHIFT), PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, z->ram_fd, (off_t)(page % RAM_PAGES * PAGE_SIZE));
     return p != MAP_FAILED;
@@ -201,6 +223,7 @@ static void enter(struct fuzz *z, laddr eip)
         struct block *b = block_at(z, eip);
         struct xl_point p;
         c->jump_cache = xl_jump_cache(f->xl, XL_JC_SUPERVISOR);
+        c->window = z->c.window ? (u64)z->window : XL_NO_WINDOW;
         hostsig_ack(c);
         z->run.why = (enum exit_reason)rt_enter(c, xl_entry(f->xl, b));
         z->exits[z->run.why]++;
@@ -210,7 +233,7 @@ static void enter(struct fuzz *z, laddr eip)
         case EXIT_FAULT:
             BUG_ON(!xl_recover(f->xl, c->exit_arg, &p));
             z->run.eip = eip = p.eip;
-            if (!window_map(z)) return;
+            if (!map_faulted(z, &p)) return;
             break;
         default:
             BUG_ON(!xl_recover(f->xl, c->exit_arg, &p));
@@ -224,6 +247,26 @@ static const char *compare(const struct run *a, const struct state *sa, const st
 {
     if (a->eip != b->eip || a->why != b->why) return "the way out";
     return differ(sa, sb);
+}
+
+/* E4. The soft TLB leaves where an access crosses pages; there is nothing to be compared then. */
+static const char *compare_with_soft(struct fuzz *z, const struct run *window, const struct state *state)
+{
+    static struct state soft_state;
+    forget_tlb(z);
+    hostsig_detach();
+    BUG_ON(hostsig_attach(z->cpu, z->f[0].xl, 0, 0));
+    z->c.window = false;
+    load(z, &z->c.in);
+    z->run = (struct run){ .refuse = -1 };
+    enter(z, z->c.eip);
+    z->c.window = true;
+    if (z->run.eip != window->eip || z->run.why != window->why) return NULL;
+    z->compared++;
+    save(z, &soft_state);
+    const char *what = differ(&soft_state, state);
+    if (what) printf("FAIL E4: window and soft TLB differ in %s\n", what);
+    return what;
 }
 
 /* The runs of one case: cold, hot, and one refusal after another. */
@@ -262,7 +305,7 @@ static const char *run_case(struct fuzz *z)
                other.eip, other.why, cold.eip, cold.why);
         return what;
     }
-    return NULL;
+    return z->c.window ? compare_with_soft(z, &cold, &cold_state) : NULL;
 }
 
 /* ---- cases ---- */
@@ -350,9 +393,9 @@ static void set_up(struct fuzz *z)
     z->ram_fd = memfd_create("ram", MFD_CLOEXEC);
     BUG_ON(z->cpu == MAP_FAILED || z->ram_fd < 0 || ftruncate(z->ram_fd, RAM_BYTES));
     z->ram = mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, z->ram_fd, 0);
-    z->window = mmap((void *)0x100100000000ull, WINDOW_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    BUG_ON(z->ram == MAP_FAILED || z->window == MAP_FAILED);
-    __asm__ volatile("wrgsbase %0" : : "r"(z->window));
+    z->reservation = mmap((void *)0x100100000000ull, RESERVED_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    BUG_ON(z->ram == MAP_FAILED || z->reservation == MAP_FAILED);
+    z->window = z->reservation + WINDOW_GUARD;
     struct cpu *c = z->cpu;
     c->rt = (struct rt *)z;
     for (unsigned h = 0; h < HELPER_COUNT; h++) c->helpers[h] = helper_of((enum helper)h);
@@ -398,17 +441,17 @@ int main(int argc, char **argv)
     for (z->number = from; z->number < from + count && failed < 10; z->number++) {
         make_case(z);
         if (verbose) describe(z, stderr);
-        BUG_ON(hostsig_attach(z->cpu, z->f[z->c.window].xl, (u64)z->window, WINDOW_BYTES));
+        BUG_ON(hostsig_attach(z->cpu, z->f[z->c.window].xl, (u64)z->reservation, RESERVED_BYTES));
         const char *err = run_case(z);
         hostsig_detach();
         forget_tlb(z);
-        for (unsigned i = 0; i < 2; i++) xl_flush(z->f[i].xl);
+        forget_code(z);
         if (!err) continue;
         describe(z, stdout);
         failed++;
     }
     printf("%llu cases, exits:", (unsigned long long)(z->number - from));
     for (unsigned i = 0; i < 6; i++) printf(" %llu", (unsigned long long)z->exits[i]);
-    printf(", %d failures\n", failed);
+    printf(", %llu compared with soft, %d failures\n", (unsigned long long)z->compared, failed);
     return failed != 0;
 }

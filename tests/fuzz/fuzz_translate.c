@@ -102,7 +102,7 @@ static const char *run_case(struct fuzz *z)
     struct xl_source src = xlf_source2(z->c.eip, z->c.pa, z->c.pa2, z->c.mode, z->c.code, z->c.n);
     struct block *old = xl_find(f->xl, src.eip, src.pa, src.mode);
     if (old) xl_forget(f->xl, old);
-    if (rng_percent(&z->rng, 10)) xl_site_soft(f->xl, src.pa + rng_below(&z->rng, 8));
+    if (rng_percent(&z->rng, 20)) xl_site_fault(f->xl, src.pa + rng_below(&z->rng, 8), rng_percent(&z->rng, 50));
     bool evicted;
     struct block *b = xl_translate(f->xl, &src, &evicted);
     z->insns += b->ninsns;

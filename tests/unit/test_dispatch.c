@@ -249,6 +249,40 @@ START_TEST(code_that_writes_into_itself_is_obeyed)
 }
 END_TEST
 
+/* Sums that leave 32 bits on either side, a table in the upper half, and an operand across the end of linear memory; each often
+ * enough that translated code has changed its way. */
+START_TEST(addresses_wrap_around_at_4_GiB)
+{
+    start(_i);
+    page();
+    for (u32 i = 0; i < 1024; i++) put32(PT + 4 * i, i << 12 | 0x63);
+    put32(PD + 4 * 0x3ff, PT | 3); /* the last 4 MiB are the first 4 MiB once more */
+    put32(DATA, 0x11111111);
+    put32(DATA + 4, 0x22222222);
+    put32(0x3ffffc, 0x44000000);
+    put32(0, 0x00ccbbaa);
+    CODE_AT(CODE, "\xbf\x64\x00\x00\x00\x31\xd2"         /* mov edi, 100; xor edx, edx     */
+                  "\xbb\x01\x00\x03\x80"                 /* loop: mov ebx, 0x80030001      */
+                  "\x03\x93\xff\xff\xff\x7f"             /* add edx, [ebx + 0x7fffffff]    */
+                  "\xb9\x03\x00\x00\x00"                 /* mov ecx, 3                     */
+                  "\x03\x91\x01\x00\xc3\xff"             /* add edx, [ecx + 0xffc30001]    */
+                  "\x31\xc9\xbe\x00\x80\x00\x40"         /* xor ecx, ecx; mov esi, 0x40008000 */
+                  "\x03\x14\xb5\x00\x00\x01\x00"         /* add edx, [esi*4 + 0x10000]     */
+                  "\x33\x51\xff"                         /* xor edx, [ecx - 1]             */
+                  "\x01\x51\xff\x29\x51\xff"             /* add [ecx - 1], edx; sub        */
+                  "\x4f\x75\xd0"                         /* dec edi; jnz loop              */
+                  "\x89\xd0\xe7\xf4\xeb\xfe");          /* mov eax, edx; out 0xf4, eax    */
+    u32 expect = 0;
+    for (unsigned i = 0; i < 100; i++) expect = (expect + 0x11111111 + 0x22222222 + 0x11111111) ^ 0xccbbaa44;
+    ck_assert_uint_eq(run(), expect);
+    ck_assert_uint_eq(get32(0), 0x00ccbbaa);
+    bool windows = engine[_i].cfg.engine == RT_BT && !engine[_i].cfg.no_windows;
+    ck_assert_int_eq(c->ctr.fault_guard > 0, windows);
+    ck_assert_uint_lt(c->ctr.fault_guard, 20);
+    end();
+}
+END_TEST
+
 static volatile bool kicking;
 static void *kicker(void *arg)
 {
@@ -310,6 +344,7 @@ int main(void)
     EACH(a_shadow_does_not_outlive_an_instruction);
     EACH(reserved_MXCSR_bits_from_outside_do_no_harm);
     EACH(code_that_writes_into_itself_is_obeyed);
+    EACH(addresses_wrap_around_at_4_GiB);
     EACH(kicks_change_nothing);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

@@ -52,31 +52,29 @@ static const x86_reg reg32[16] = { X86_REG_EAX, X86_REG_ECX, X86_REG_EDX, X86_RE
 
 static bool is_mem(const cs_x86_op *op, struct hmem m)
 {
-    const x86_reg *reg = m.window ? reg32 : reg64;
-    x86_reg base = m.base == H_NONE ? X86_REG_INVALID : reg[m.base], index = m.index == H_NONE ? X86_REG_INVALID : reg[m.index];
+    x86_reg base = m.base == H_NONE ? X86_REG_INVALID : reg64[m.base], index = m.index == H_NONE ? X86_REG_INVALID : reg64[m.index];
     bool none = op->mem.index == X86_REG_INVALID || op->mem.index == X86_REG_RIZ || op->mem.index == X86_REG_EIZ;
     return op->type == X86_OP_MEM && op->mem.base == base && (index == X86_REG_INVALID ? none : op->mem.index == index && op->mem.scale == m.scale)
-           && op->mem.disp == m.disp && op->mem.segment == (m.window ? X86_REG_GS : X86_REG_INVALID);
+           && op->mem.disp == m.disp && op->mem.segment == X86_REG_INVALID;
 }
 
 START_TEST(every_address_form_reads_back)
 {
     static const s32 disp[] = { 0, 1, -1, 127, -128, 128, -129, 0x12345678, INT32_MIN, INT32_MAX };
-    for (int window = 0; window < 2; window++)
-        for (int dst = 0; dst < 16; dst++)
-            for (int base = H_NONE; base < 16; base++)
-                for (int index = H_NONE; index < 16; index++) {
-                    if (index == H_SP) continue;
-                    for (unsigned s = 0; s < 4; s++)
-                        for (unsigned d = 0; d < ARRAY_LEN(disp); d++) {
-                            struct hmem m = { .base = (s8)base, .index = (s8)index, .scale = (u8)(1u << s), .window = window, .disp = disp[d] };
-                            start();
-                            emit_load32(&e, dst, m);
-                            const cs_x86 *x = one();
-                            if (ci->id != X86_INS_MOV || x->operands[0].reg != reg32[dst] || !is_mem(&x->operands[1], m))
-                                ck_abort_msg("load32 %d, base %d index %d scale %u disp %d window %d: %s %s", dst, base, index, m.scale, m.disp, window, ci->mnemonic, ci->op_str);
-                        }
-                }
+    for (int dst = 0; dst < 16; dst++)
+        for (int base = H_NONE; base < 16; base++)
+            for (int index = H_NONE; index < 16; index++) {
+                if (index == H_SP) continue;
+                for (unsigned s = 0; s < 4; s++)
+                    for (unsigned d = 0; d < ARRAY_LEN(disp); d++) {
+                        struct hmem m = { .base = (s8)base, .index = (s8)index, .scale = (u8)(1u << s), .disp = disp[d] };
+                        start();
+                        emit_load32(&e, dst, m);
+                        const cs_x86 *x = one();
+                        if (ci->id != X86_INS_MOV || x->operands[0].reg != reg32[dst] || !is_mem(&x->operands[1], m))
+                            ck_abort_msg("load32 %d, base %d index %d scale %u disp %d: %s %s", dst, base, index, m.scale, m.disp, ci->mnemonic, ci->op_str);
+                    }
+            }
 }
 END_TEST
 
@@ -160,16 +158,16 @@ START_TEST(named_forms_are_what_they_say)
     EMITS(emit_lea64(&e, H_R9, hmx(H_R9, H_R9, 1, 0)), "lea r9, [r9 + r9]");
     EMITS(emit_jmp_m(&e, hmx(H_JC, H_R9, 8, 8)), "jmp qword ptr [r13 + r9*8 + 8]");
     EMITS(emit_call_m(&e, hm(H_CPU, 0x68)), "call qword ptr [r15 + 0x68]");
-    EMITS(emit_op_rm(&e, 0x66, 0x0f6f, 0, 3, (struct hmem){ .base = H_R8, .index = H_NONE, .scale = 1, .window = true }), "movdqa xmm3, xmmword ptr gs:[r8d]");
+    EMITS(emit_op_rm(&e, 0x66, 0x0f6f, 0, 3, hmx(H_WINDOW, H_R8, 1, 0)), "movdqa xmm3, xmmword ptr [r12 + r8]");
 }
 END_TEST
 
 START_TEST(prefixes_come_before_REX)
 {
     start();
-    emit_op_rm(&e, 0x66, 0x0f38f0, 0, H_AX, (struct hmem){ .base = H_R14, .index = H_NONE, .scale = 1, .window = true });
-    ck_assert_str_eq(text(), "movbe ax, word ptr gs:[r14d]");
-    const u8 expected[] = { 0x65, 0x67, 0x66, 0x41, 0x0f, 0x38, 0xf0, 0x06 };
+    emit_op_rm(&e, 0x66, 0x0f38f0, 0, H_AX, hmx(H_WINDOW, H_R14, 1, 0));
+    ck_assert_str_eq(text(), "movbe ax, word ptr [r12 + r14]");
+    const u8 expected[] = { 0x66, 0x43, 0x0f, 0x38, 0xf0, 0x04, 0x34 };
     ck_assert_mem_eq(buf, expected, sizeof expected);
 }
 END_TEST

@@ -60,12 +60,12 @@ END_TEST
 
 START_TEST(high_byte_registers_never_meet_a_rex_prefix)
 {
-    /* mov ah, fs:[eax] and mov ah, [esp]: a window address would need R9 or R14d, so these go through the soft TLB and RSI.
-     * host_check looks for SPL. */
+    /* mov ah, fs:[eax] and mov ah, [esp]: any host address of guest memory needs a REX prefix, so it goes through RSI. host_check
+     * looks for SPL. */
     ck_assert(CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x64\x8a\x20"), "\x8a\x26"));
     ck_assert(CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x8a\x24\x24"), "\x8a\x26"));
     ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x0f\xb6\xe4"))); /* movzx esp, ah */
-    ck_assert(!interpreted(&on, MAKE(&on, MODE_FLAT, "\x8a\x20")));      /* mov ah, [eax] */
+    ck_assert(CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x8a\x20"), "\x8a\x26")); /* mov ah, [eax] */
     ck_assert(!interpreted(&off, MAKE(&off, MODE_FLAT, "\x64\x8a\x20")));
 }
 END_TEST
@@ -112,24 +112,63 @@ START_TEST(privileged_instructions_are_inline_at_CPL_0_only)
 }
 END_TEST
 
+#define LOAD_EAX_EBX "\x41\x8b\x04\x1c" /* mov eax, [r12 + rbx] */
+#define LOAD_ECX_EBX "\x41\x8b\x0c\x1c"
+#define LOAD_EAX_R8 "\x43\x8b\x04\x04"
+
 START_TEST(a_window_serves_CPL_0_and_users_that_have_one)
 {
     const u32 mode[] = { MODE_FLAT, MODE_FLAT | 1, MODE_USER, MODE_USER | MK_UWINDOW };
     const bool expect[] = { true, false, false, true };
     for (unsigned i = 0; i < ARRAY_LEN(mode); i++) {
         struct block *b = MAKE(&on, mode[i], "\x8b\x03"); /* mov eax, [ebx] */
-        ck_assert_int_eq(CONTAINS(&on, b, "\x65\x67\x8b\x03"), expect[i]);
+        ck_assert_int_eq(CONTAINS(&on, b, LOAD_EAX_EBX), expect[i]);
     }
 }
 END_TEST
 
 START_TEST(a_soft_site_leaves_the_window_from_the_next_translation_on)
 {
-    xl_site_soft(on.xl, EIP);
-    ck_assert(!CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x8b\x03"), "\x65\x67\x8b\x03"));
+    xl_site_fault(on.xl, EIP, false);
+    ck_assert(!CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x8b\x03"), LOAD_EAX_EBX));
     struct block *b = MAKE(&on, MODE_FLAT, "\x8b\x0b\x8b\x03"); /* the site is the first of two */
-    ck_assert(!CONTAINS(&on, b, "\x65\x67\x8b\x0b"));
-    ck_assert(CONTAINS(&on, b, "\x65\x67\x8b\x03"));
+    ck_assert(!CONTAINS(&on, b, LOAD_ECX_EBX));
+    ck_assert(CONTAINS(&on, b, LOAD_EAX_EBX));
+}
+END_TEST
+
+START_TEST(a_soft_site_goes_back_when_its_time_has_come_and_waits_twice_as_long_the_next_time)
+{
+    u32 now = 0, wait = SITE_FIRST_WAIT;
+    for (unsigned round = 0; round < 4; round++, wait *= 2) {
+        xl_site_fault(on.xl, EIP, false);
+        struct block *b = MAKE(&on, MODE_FLAT, "\x8b\x03");
+        for (unsigned i = 0; i < 64; i++) xl_sites_age(on.xl, now + wait - 1, 8);
+        ck_assert(xl_block_live(b));
+        ck_assert_uint_eq(xl_usage(on.xl).soft_sites, 1);
+        now += wait;
+        for (unsigned i = 0; i < 64; i++) xl_sites_age(on.xl, now, 8);
+        ck_assert(!xl_block_live(b));
+        ck_assert_uint_eq(xl_usage(on.xl).soft_sites, 0);
+        ck_assert_uint_eq(on.ctr.site_back, round + 1);
+        ck_assert(CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x8b\x03"), LOAD_EAX_EBX));
+    }
+}
+END_TEST
+
+START_TEST(an_address_that_wraps_is_computed_in_32_bits_and_one_that_may_from_the_first_fault_on)
+{
+    ck_assert(CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x8b\x43\xf8"), "\x41\x8b\x44\x1c\xf8"));             /* [ebx - 8] */
+    ck_assert(CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x8b\x83\x78\x56\x34\x12"), "\x41\x8b\x84\x1c\x78\x56\x34\x12")); /* [ebx + 0x12345678] */
+    ck_assert(CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x8b\x83\x78\x56\x34\xc2"), LOAD_EAX_R8)); /* [ebx + 0xc2345678]: a kernel's table */
+    ck_assert(CONTAINS(&on, MAKE(&on, MODE_FLAT, "\xa1\x78\x56\x34\xc2"), "\x41\xb8\x78\x56\x34\xc2" LOAD_EAX_R8));
+    ck_assert(CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x8b\x04\x8b"), LOAD_EAX_R8));                    /* [ebx + ecx*4] */
+    xl_site_fault(on.xl, EIP, true);
+    ck_assert(CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x8b\x43\xf8"), LOAD_EAX_R8));
+    xl_site_fault(on.xl, EIP, true); /* the sum in 32 bits leads out of the window: across its end */
+    ck_assert(!CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x8b\x43\xf8"), LOAD_EAX_R8));
+    ck_assert_uint_eq(on.ctr.site_wrap, 1);
+    ck_assert_uint_eq(on.ctr.site_soft, 1);
 }
 END_TEST
 
@@ -241,6 +280,8 @@ int main(void)
     tcase_add_test(t, privileged_instructions_are_inline_at_CPL_0_only);
     tcase_add_test(t, a_window_serves_CPL_0_and_users_that_have_one);
     tcase_add_test(t, a_soft_site_leaves_the_window_from_the_next_translation_on);
+    tcase_add_test(t, a_soft_site_goes_back_when_its_time_has_come_and_waits_twice_as_long_the_next_time);
+    tcase_add_test(t, an_address_that_wraps_is_computed_in_32_bits_and_one_that_may_from_the_first_fault_on);
     tcase_add_test(t, every_disabled_class_is_interpreted);
     tcase_add_test(t, a_block_of_the_largest_instructions_has_room);
     tcase_add_test(t, control_goes_on_behind_INVLPG_through_the_jump_cache);

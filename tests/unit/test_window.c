@@ -58,14 +58,22 @@ static void map_linear(unsigned n, u32 flags, u32 upper)
     windows_flush(ws, NULL, TLB_FLUSH_ALL, 0);
 }
 
-START_TEST(a_linear_run_is_mapped_in_one_piece_from_wherever_it_is_touched)
+#define CHUNK 64 /* pages of a linear run that are mapped at once */
+
+START_TEST(a_linear_run_is_mapped_in_aligned_pieces_from_wherever_it_is_touched)
 {
     map_linear(2048, P | W | A | D, P | W | A);
     *ram32(PA + 5 * PAGE_SIZE) = 0xabcd;
     ck_assert_int_eq(state(sup, LA), NONE);
     ck_assert(window_map(sup, LA + 1500 * PAGE_SIZE + 12, true));
     ck_assert_uint_eq(cpu->ctr.window_maps, 1);
-    ck_assert_int_eq(state(sup, LA), WRITE);
+    const u32 piece = 1500 / CHUNK * CHUNK;
+    ck_assert_int_eq(state(sup, LA + (piece - 1) * PAGE_SIZE), NONE);
+    ck_assert_int_eq(state(sup, LA + piece * PAGE_SIZE), WRITE);
+    ck_assert_int_eq(state(sup, LA + (piece + CHUNK - 1) * PAGE_SIZE), WRITE);
+    ck_assert_int_eq(state(sup, LA + (piece + CHUNK) * PAGE_SIZE), NONE);
+    ck_assert(window_map(sup, LA + 5 * PAGE_SIZE, true));
+    ck_assert(window_map(sup, LA + 2047 * PAGE_SIZE, true));
     ck_assert_int_eq(state(sup, LA + 2047 * PAGE_SIZE), WRITE);
     ck_assert_int_eq(state(sup, LA + 2048 * PAGE_SIZE), NONE);
     ck_assert_int_eq(state(sup, LA - PAGE_SIZE), NONE);
@@ -85,12 +93,15 @@ START_TEST(large_pages_of_both_kinds_are_mapped_and_stay_read_only_until_dirty)
         else *pde32(LA) = PA | P | W | PS;
         ck_assert(window_map(sup, LA + 0x3000, false));
         ck_assert_int_eq(state(sup, LA), READ);
-        ck_assert_int_eq(state(sup, LA + (pages - 1) * PAGE_SIZE), READ);
+        ck_assert_int_eq(state(sup, LA + (CHUNK - 1) * PAGE_SIZE), READ);
+        ck_assert(window_map(sup, LA + (pages - 1) * PAGE_SIZE, false));
         ck_assert_int_eq(state(sup, LA + pages * PAGE_SIZE), NONE);
         ck_assert_uint_eq((pae ? *pde_pae(LA) : *pde32(LA)) & (A | D), A);
         ck_assert(window_map(sup, LA + 0x3000, true));
         ck_assert_uint_eq((pae ? *pde_pae(LA) : *pde32(LA)) & (A | D), A | D);
         ck_assert_int_eq(state(sup, LA), WRITE);
+        ck_assert_int_eq(state(sup, LA + (pages - 1) * PAGE_SIZE), READ);
+        ck_assert(window_map(sup, LA + (pages - 1) * PAGE_SIZE, true));
         ck_assert_int_eq(state(sup, LA + (pages - 1) * PAGE_SIZE), WRITE);
         cpu->pdpte[2] = 0;
         *pde32(LA) = 0;
@@ -126,16 +137,57 @@ START_TEST(pages_not_accessed_yet_are_left_out_so_that_their_a_bit_gets_set)
     map_linear(2048, P | W | A, P | W | A);
     *pde32(LA + 1024 * PAGE_SIZE) &= ~A;
     tlb_flush_all(cpu);
-    ck_assert(window_map(sup, LA + 64 * PAGE_SIZE, false));
+    ck_assert(window_map(sup, LA + 1022 * PAGE_SIZE, false));
     ck_assert_int_eq(state(sup, LA + 1023 * PAGE_SIZE), READ);
     ck_assert_int_eq(state(sup, LA + 1024 * PAGE_SIZE), NONE);
 }
 END_TEST
 
-START_TEST(what_is_not_a_long_run_of_supervisor_ram_is_refused)
+START_TEST(a_short_run_that_keeps_changing_is_refused_every_other_time)
 {
-    map_linear(15, P | W | A | D, P | W | U | A);
-    ck_assert(!window_map(sup, LA, false));
+    map_linear(15, P | W | A | D, P | W | A);
+    unsigned mapped = 0;
+    for (unsigned i = 0; i < 100; i++) {
+        *pte32(LA) = (PA + (i & 1) * 0x100000) | P | W | A | D;
+        tlb_flush_page(cpu, LA);
+        bool done = window_map(sup, LA, true);
+        ck_assert_int_eq(state(sup, LA), done ? WRITE : NONE);
+        ck_assert(done || i >= 4);
+        mapped += done;
+    }
+    ck_assert_uint_ge(mapped, 40);
+    ck_assert_uint_le(mapped, 60);
+    ck_assert(window_map(sup, LA + 5 * PAGE_SIZE, true)); /* another page is none the worse for it */
+    map_linear(64, P | W | A | D, P | W | A);             /* nor is a long run */
+    ck_assert(window_map(sup, LA, true));
+}
+END_TEST
+
+/* Nothing that protection relies on to find a mapping may run out. */
+START_TEST(short_runs_are_protected_wherever_they_are)
+{
+    fix_paging(false);
+    for (unsigned i = 0; i < 200; i++) {
+        map32(LA + i * PAGE_SIZE, (PA + i * 2 * PAGE_SIZE) | P | W | A | D, P | W | A);
+        map32(0x90000000 + i * PAGE_SIZE, (PA + (199 - i) * 2 * PAGE_SIZE) | P | W | A | D, P | W | A);
+    }
+    windows_flush(ws, NULL, TLB_FLUSH_ALL, 0);
+    for (unsigned i = 0; i < 200; i++) {
+        ck_assert(window_map(sup, LA + i * PAGE_SIZE, true));
+        if (i & 1) ck_assert(window_map(sup, 0x90000000 + i * PAGE_SIZE, true));
+    }
+    for (unsigned i = 0; i < 200; i++) {
+        *bus_page_flags(bus, PA + i * 2 * PAGE_SIZE) |= PG_CODE;
+        tlb_protect_phys(cpu, PA + i * 2 * PAGE_SIZE);
+        ck_assert_int_eq(state(sup, LA + i * PAGE_SIZE), READ);
+        ck_assert_int_eq(state(sup, 0x90000000 + (199 - i) * PAGE_SIZE), (199 - i) & 1 ? READ : NONE);
+        if (i < 199) ck_assert_int_eq(state(sup, LA + (i + 1) * PAGE_SIZE), WRITE);
+    }
+}
+END_TEST
+
+START_TEST(what_is_not_supervisor_ram_is_refused)
+{
     map_linear(64, P | W | U | A | D, P | W | U | A); /* user pages */
     ck_assert(!window_map(sup, LA, false));
     ck_assert(!window_map(sup, LA + 64 * PAGE_SIZE, false)); /* not present */
@@ -313,6 +365,7 @@ START_TEST(without_paging_the_window_is_ram)
     *ram32(0x123000) = 0x55aa;
     ck_assert(window_map(sup, 0x123000, true));
     ck_assert_uint_eq(seen(sup, 0x123000), 0x55aa);
+    ck_assert(window_map(sup, FIX_RAM - PAGE_SIZE, true));
     ck_assert_int_eq(state(sup, FIX_RAM - PAGE_SIZE), WRITE);
     ck_assert_int_eq(state(sup, FIX_RAM), NONE);
     fix_paging(false);
@@ -355,6 +408,38 @@ START_TEST(the_least_recently_used_address_space_makes_room)
 }
 END_TEST
 
+/* The largest and smallest sum that [r12+reg+disp] can be, with the largest operand there is, and what lies between them. */
+START_TEST(nothing_is_mapped_in_the_guards_of_any_window)
+{
+    const s64 least = INT32_MIN, most = (s64)UINT32_MAX + INT32_MAX + 511;
+    map_linear(64, P | W | A | D, P | W | A);
+    for (u32 la = 0; la < 4 * PAGE_SIZE; la += PAGE_SIZE) { /* both ends of the window are in use */
+        map32(la, (PA + la) | P | W | U | A | D, P | W | U | A);
+        map32((u32)-PAGE_SIZE - la, (PA + la) | P | W | U | A | D, P | W | U | A);
+    }
+    windows_flush(ws, NULL, TLB_FLUSH_ALL, 0);
+    for (unsigned i = 0; i < 15; i++) {
+        struct window *w = windows_user(ws, cpu->cr3 + (i ? 1u << 31 | i << PAGE_SHIFT : 0), true);
+        const u64 base = window_base(w);
+        ck_assert(base + (u64)least >= windows_base(ws) && base + (u64)most < windows_base(ws) + windows_span(ws));
+        ck_assert(i || (window_map(w, 0, true) && window_map(w, (u32)-PAGE_SIZE, true)));
+        ck_assert_int_eq(state(w, 0), i ? NONE : WRITE);
+        for (s64 off = least; off <= most; off += 64 << 20) {
+            u8 byte;
+            if (off >= 0 && off < 1ll << 32) continue;
+            struct iovec here = { &byte, 1 }, there = { (void *)(base + (u64)off), 1 };
+            ck_assert_int_lt(process_vm_readv(getpid(), &here, 1, &there, 1, 0), 0);
+        }
+        for (unsigned k = 0; k < 4; k++) {
+            const s64 edge[] = { least, -1, 1ll << 32, most };
+            u8 byte;
+            struct iovec here = { &byte, 1 }, there = { (void *)(base + (u64)edge[k]), 1 };
+            ck_assert_int_lt(process_vm_readv(getpid(), &here, 1, &there, 1, 0), 0);
+        }
+    }
+}
+END_TEST
+
 START_TEST(endless_remapping_neither_fails_nor_runs_out_of_host_mappings)
 {
     map_linear(1024, P | W | A | D, P | W | A);
@@ -378,11 +463,14 @@ int main(void)
     TCase *t = tcase_create("window");
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);
-    tcase_add_test(t, a_linear_run_is_mapped_in_one_piece_from_wherever_it_is_touched);
+    tcase_add_test(t, a_linear_run_is_mapped_in_aligned_pieces_from_wherever_it_is_touched);
     tcase_add_test(t, large_pages_of_both_kinds_are_mapped_and_stay_read_only_until_dirty);
     tcase_add_test(t, a_page_is_writable_only_when_its_own_entry_is_dirty);
     tcase_add_test(t, pages_not_accessed_yet_are_left_out_so_that_their_a_bit_gets_set);
-    tcase_add_test(t, what_is_not_a_long_run_of_supervisor_ram_is_refused);
+    tcase_add_test(t, a_short_run_that_keeps_changing_is_refused_every_other_time);
+    tcase_add_test(t, short_runs_are_protected_wherever_they_are);
+    tcase_add_test(t, what_is_not_supervisor_ram_is_refused);
+    tcase_add_test(t, nothing_is_mapped_in_the_guards_of_any_window);
     tcase_add_test(t, reserved_bits_end_a_run);
     tcase_add_test(t, code_pages_are_read_only_from_the_moment_they_are_code);
     tcase_add_test(t, protection_reaches_every_alias_in_every_window);
