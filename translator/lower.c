@@ -80,6 +80,7 @@ void xl_lower(struct xl_ctx *x)
     x->fpu_checked = x->sse_checked = x->ended = false;
     for (x->cur = 0; x->cur < x->n; x->cur++) {
         const struct insn *in = &x->insn[x->cur];
+        x->relocs.insn = in->eip - x->src->eip;
         xl_room(x);
         record(x, x->cur);
         lower_fn *how = xl_policy(x, in);
@@ -87,8 +88,8 @@ void xl_lower(struct xl_ctx *x)
         how(x, in);
     }
     x->cur = x->n - 1;
-    if (!x->ended && x->before_straddling) xl_goto_checked(x, x->insn[x->cur].next);
-    else if (!x->ended) xl_goto(x, x->insn[x->cur].next);
+    if (!x->ended && x->before_straddling) xl_goto_checked(x, x->insn[x->cur].next, 0);
+    else if (!x->ended) xl_goto(x, x->insn[x->cur].next, 0);
     xl_flush_islands(x, false);
     emit_thunks(x);
 }

@@ -105,7 +105,7 @@ static void call_helper_arg(struct xl_ctx *x, enum helper h, u32 arg)
 static void call_helper_eip(struct xl_ctx *x, enum helper h, laddr eip)
 {
     xl_room(x);
-    emit_mov_eip(&x->e, H_R8, eip);
+    emit_mov_eip(&x->e, H_R8, eip, 0);
     call_helper(x, h);
 }
 
@@ -167,5 +167,5 @@ void lower_invlpg(struct xl_ctx *x, const struct insn *in)
     xl_room(x);
     emit_lea32(&x->e, H_R8, xl_ea(in));
     call_helper(x, HELPER_INVLPG);
-    xl_goto_checked(x, in->next);
+    xl_goto_checked(x, in->next, 0);
 }

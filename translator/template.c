@@ -1,17 +1,20 @@
 /* Owns templates: blocks that can be had again, in this place or another, without being translated.
  *
  * The same bytes turn up again when a library is mapped at another address, when a page is another physical copy of one known, after
- * the code cache has been emptied, and in the next run (template_file.c).
+ * the code cache has been emptied, and in the next run (template_file.c). So do bytes that differ in constants only, when code is
+ * relocated: a kernel that chooses its place anew at each boot, a module, a library that is not position-independent.
  *
  *   I1  A template serves a block iff mode, offset in the page, state of the sites and all bytes that the translation depended on
- *       are equal. Bytes are compared, not only hashed: guests know the hash, and could make one process run another's code.
+ *       are equal, save for fields that reloc.h names, if the code has the same shape with their new values. Bytes are compared, not only
+ *       hashed: guests know the hash, and could make one process run another's code.
  *   I2  What comes of it is byte for byte what would have been translated.                        [tests/emit/clone_check.h]
  *   I3  The code of a template is in the code cache, and right for its eip. That of number i < nloaded belongs to block record i,
  *       which is BLOCK_NONE until a first block takes it; the others' belongs to the block that was translated, whether that still
  *       lives or not. All further blocks are copies.                                               [template_block]
- *   I4  Chains go from the last index to the first.                                                [template_chain]
+ *   I4  A template is in the chain of its key; if it was loaded, also in the chain of the place that it had then.
  *
- * Of a block's code, only what reloc.h names changes, and the displacements of its edges, which a copy sets anew. */
+ * Equal bytes are found by hash. Others are found by place: code is moved in large pieces, so that a block is as far from where
+ * its template was as the last one that was found thereabouts. */
 #include "translator/xl.h"
 
 #include <errno.h>
@@ -39,7 +42,8 @@ int template_store_init(struct xl *xl)
     s->t = (struct template *)hostmem_map((u64)s->max * sizeof *s->t);
     s->rest_max = xl->cfg.cache_bytes / 2;
     s->rests = hostmem_map(s->rest_max);
-    s->head = xl->tables->template_head;
+    s->head = xl->tables->template_head[0];
+    s->head_place = xl->tables->template_head[1];
     return s->t && s->rests ? 0 : -ENOMEM;
 }
 
@@ -59,10 +63,29 @@ void template_chain(struct template_store *s, u32 i)
     *head = i + 1;
 }
 
+static void unchain(struct template_store *s, u32 i)
+{
+    u32 *at = chain_of(s, s->t[i].key);
+    while (*at != i + 1) at = &s->t[*at - 1].next;
+    *at = s->t[i].next;
+}
+
+static u32 *place_of(const struct template_store *s, laddr eip, u32 mode)
+{
+    return &s->head_place[((eip ^ mode << 19) * 0x9e3779b1u) >> (32 - XL_TEMPLATE_BITS)];
+}
+
+void template_chain_place(struct template_store *s, u32 i)
+{
+    u32 *head = place_of(s, s->t[i].eip, s->t[i].mode);
+    s->t[i].next_place = *head;
+    *head = i + 1;
+}
+
 void template_drop_made(struct xl *xl)
 {
     struct template_store *s = &xl->templates;
-    for (; s->n > s->nloaded; s->n--) *chain_of(s, s->t[s->n - 1].key) = s->t[s->n - 1].next; /* I4 */
+    for (; s->n > s->nloaded; s->n--) unchain(s, s->n - 1);
     s->rest_used = s->loaded_rest;
 }
 
@@ -91,24 +114,64 @@ static u32 sites_at(const struct xl *xl, const struct record *rec, unsigned nrec
     return h;
 }
 
-static bool serves(const struct xl *xl, u32 i, const struct xl_source *src)
+static u32 get32(const u8 *at)
+{
+    u32 v;
+    memcpy(&v, at, 4);
+    return v;
+}
+
+/* Whether the code has the same shape with another value of this field: a target stays outside of the page (lower_ctl.c), a
+ * displacement on its side of the borders that lower_mem.c knows. */
+static bool same_shape(const struct reloc *r, const struct xl_source *src, u32 was)
+{
+    u32 is = get32(src->bytes + r->field);
+    if (r->kind != RELOC_PLAIN) return ((src->eip + r->field + 4 + is) ^ src->eip) & PAGE_MASK;
+    return xl_disp_class((s32)is) == xl_disp_class((s32)was);
+}
+
+/* I1, where bytes are not equal: puts the template's values into a copy of the fields, and compares then. */
+static bool differs_in_fields(const struct xl *xl, const struct template *t, const struct xl_source *src)
+{
+    u8 with[XL_MAX_GUEST + XL_LOOKAHEAD];
+    const u8 *bytes = bytes_of(xl, t);
+    const struct reloc *r = relocs_of(xl, t);
+    memcpy(with, src->bytes, t->depends);
+    for (unsigned i = 0; i < t->nrel; i++) {
+        if (!r[i].field) continue;
+        if (!same_shape(&r[i], src, get32(bytes + r[i].field))) return false;
+        memcpy(with + r[i].field, bytes + r[i].field, 4);
+    }
+    return !memcmp(with, bytes, t->depends);
+}
+
+enum match { EQUAL, EQUAL_BUT_FIELDS };
+
+static bool serves(const struct xl *xl, u32 i, const struct xl_source *src, enum match match)
 {
     const struct template *t = &xl->templates.t[i];
-    return t->mode == src->mode && ((t->eip ^ src->eip) & ~PAGE_MASK) == 0 && t->depends <= src->nbytes
-           && !memcmp(bytes_of(xl, t), src->bytes, t->depends) && t->sites == sites_at(xl, records_of(xl, t), t->nrec, src->pa);
+    if (t->mode != src->mode || (t->eip ^ src->eip) & ~PAGE_MASK || t->depends > src->nbytes) return false;
+    bool bytes = match == EQUAL ? !memcmp(bytes_of(xl, t), src->bytes, t->depends) : differs_in_fields(xl, t, src);
+    return bytes && t->sites == sites_at(xl, records_of(xl, t), t->nrec, src->pa);
 }
 
 /* A translation that is to be shown has to be made. */
 static bool traced(const struct xl *xl, laddr eip) { return trace_on(xl->cfg.trace, TR_guest, eip) || trace_on(xl->cfg.trace, TR_host, eip); }
 
 /* Index + 1, or 0. */
-static u32 find(const struct xl *xl, const struct xl_source *src)
+static u32 find(const struct xl *xl, const struct xl_source *src, enum match *match)
 {
     const struct template_store *s = &xl->templates;
     if (xl->cfg.no_templates || !whole(src) || traced(xl, src->eip)) return 0;
     u32 key = key_of(src), i = *chain_of(s, key);
+    *match = EQUAL;
     for (unsigned tries = CHAIN_MAX; i && tries--; i = s->t[i - 1].next)
-        if (s->t[i - 1].key == key && serves(xl, i - 1, src)) return i;
+        if (s->t[i - 1].key == key && serves(xl, i - 1, src, EQUAL)) return i;
+    if (!s->nloaded) return 0;
+    *match = EQUAL_BUT_FIELDS;
+    i = *place_of(s, src->eip - s->moved[src->eip >> 24], src->mode);
+    for (unsigned tries = CHAIN_MAX; i && tries--; i = s->t[i - 1].next_place)
+        if (serves(xl, i - 1, src, EQUAL_BUT_FIELDS)) return i;
     return 0;
 }
 
@@ -129,7 +192,7 @@ void template_add(struct xl_ctx *x, const struct block *b)
     u32 depends = xl->cfg.no_templates ? 0 : depends_on(x, b->guest_len);
     if (!depends || s->n == s->max || s->rest_used + TEMPLATE_REST_MAX > s->rest_max) return;
     struct template *t = &s->t[s->n];
-    *t = (struct template){ .hash = b->hash, .key = key_of(x->src), .code = b->host_off, .rest = (u32)s->rest_used, .eip = b->eip, .mode = b->mode,
+    *t = (struct template){ .hash = b->hash, .key = key_of(x->src), .code = b->host_off, .rest = (u32)s->rest_used, .eip = b->eip, .mode = (u16)b->mode,
                             .sites = sites_at(xl, x->rec, x->nrec, b->pa), .host_len = (u16)b->host_len, .nrec = b->nrec, .nrel = (u16)x->relocs.n,
                             .guest_len = b->guest_len, .ninsns = b->ninsns, .depends = (u16)depends, .nedges = (u8)x->nedges, .used = true };
     for (unsigned i = 0; i < x->nedges; i++) {
@@ -158,7 +221,7 @@ static void expect_next(const struct xl *xl, u32 i)
     __builtin_prefetch(rest + 64);
 }
 
-/* Fills in a new record, all zeroes but for host_off, for the block at src out of template i, whose code is at host_off.
+/* Fills in a new record, all zeroes but for host_off and hash, for the block at src out of template i, whose code is at host_off.
  * Edges never leave the page (lower_ctl.c), so that the offset of a target in it is enough. */
 static void fill_block(const struct template *t, const struct xl_source *src, struct block *b)
 {
@@ -166,7 +229,6 @@ static void fill_block(const struct template *t, const struct xl_source *src, st
     b->mode = src->mode;
     b->pa = src->pa;
     b->pa2 = XL_NO_PAGE;
-    b->hash = t->hash;
     b->host_len = t->host_len;
     b->rec_off = b->host_off + (((u32)t->host_len + 3) & ~3u);
     b->nrec = t->nrec;
@@ -177,27 +239,49 @@ static void fill_block(const struct template *t, const struct xl_source *src, st
                                     .target = (src->eip & PAGE_MASK) | t->target[i] };
 }
 
-/* The code that lies there already becomes the block's. */
-static struct block *take_over(struct xl *xl, u32 i, const struct xl_source *src)
+/* Makes the code of t right for src. */
+static void move(struct xl *xl, u32 i, const struct xl_source *src, enum match match)
 {
-    struct template *t = &xl->templates.t[i];
-    struct block *b = &xl->arena[i];
-    fill_block(t, src, b);
-    if (t->eip != src->eip) reloc_apply(xl->rw + t->code, relocs_of(xl, t), t->nrel, src->eip - t->eip, i);
+    struct template_store *s = &xl->templates;
+    struct template *t = &s->t[i];
+    u8 *bytes = s->rests + t->rest + t->nrel * sizeof(struct reloc);
+    bool other = match == EQUAL_BUT_FIELDS;
+    if (other || t->eip != src->eip)
+        reloc_apply(xl->rw + t->code, relocs_of(xl, t), t->nrel, src->eip - t->eip, i, other ? bytes : NULL, src->bytes);
     t->eip = src->eip;
+    if (!other) return;
+    memcpy(bytes, src->bytes, t->depends);
+    t->hash = XXH3_64bits(bytes, t->guest_len);
+    unchain(s, i);
+    t->key = key_of(src);
+    template_chain(s, i);
+}
+
+/* The code that lies there already becomes the block's. */
+static struct block *take_over(struct xl *xl, u32 i, const struct xl_source *src, enum match match)
+{
+    struct template_store *s = &xl->templates;
+    struct block *b = &xl->arena[i];
+    bool sure = match == EQUAL_BUT_FIELDS || s->t[i].depends >= KEY_BYTES; /* a RET is found anywhere */
+    if (sure) s->moved[src->eip >> 24] = src->eip - s->t[i].eip;
+    move(xl, i, src, match);
+    b->hash = s->t[i].hash;
+    fill_block(&s->t[i], src, b);
     return b;
 }
 
-static struct block *copy(struct xl *xl, u32 i, const struct xl_source *src)
+static struct block *copy(struct xl *xl, u32 i, const struct xl_source *src, enum match match)
 {
     const struct template *t = &xl->templates.t[i];
     struct block *b = &xl->arena[xl->nblocks];
     u8 *code = xl->rw + xl->used;
+    bool other = match == EQUAL_BUT_FIELDS;
     b->host_off = (u32)xl->used;
+    b->hash = other ? XXH3_64bits(src->bytes, t->guest_len) : t->hash;
     fill_block(t, src, b);
     memcpy(code, xl->rw + t->code, template_code_len(t));
     for (unsigned k = 0; k < t->nedges; k++) emit_patch32(code + t->patch[k], code + t->thunk[k]); /* the other's may be linked */
-    reloc_apply(code, relocs_of(xl, t), t->nrel, src->eip - t->eip, xl->nblocks);
+    reloc_apply(code, relocs_of(xl, t), t->nrel, src->eip - t->eip, xl->nblocks, other ? bytes_of(xl, t) : NULL, src->bytes);
     xl->used = xl_align(xl->used + template_code_len(t));
     xl->nblocks++;
     return b;
@@ -205,12 +289,13 @@ static struct block *copy(struct xl *xl, u32 i, const struct xl_source *src)
 
 struct block *template_block(struct xl *xl, const struct xl_source *src)
 {
-    u32 i = find(xl, src);
+    enum match match;
+    u32 i = find(xl, src, &match);
     if (!i--) return NULL;
     struct template_store *s = &xl->templates;
     expect_next(xl, i);
     s->t[i].used = true;
-    struct block *b = i < s->nloaded && xl->arena[i].state == BLOCK_NONE ? take_over(xl, i, src) : copy(xl, i, src);
+    struct block *b = i < s->nloaded && xl->arena[i].state == BLOCK_NONE ? take_over(xl, i, src, match) : copy(xl, i, src, match);
     xl_block_place(xl, b);
     return b;
 }

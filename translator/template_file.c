@@ -74,7 +74,7 @@ static void put_code(const struct template *t, const struct reloc *r, const u8 *
 {
     memcpy(to, from, template_code_len(t));
     for (unsigned k = 0; k < t->nedges; k++) emit_patch32(to + t->patch[k], to + t->thunk[k]);
-    reloc_apply(to, r, t->nrel, 0, i);
+    reloc_apply(to, r, t->nrel, 0, i, NULL, NULL);
 }
 
 static void put_templates(const struct xl *xl, const struct head *h, const u32 *order, const u8 *cache, u8 *image)
@@ -86,7 +86,7 @@ static void put_templates(const struct xl *xl, const struct head *h, const u32 *
         const struct template *from = &xl->templates.t[order[i]];
         const u8 *from_rest = xl->templates.rests + from->rest;
         t[i] = *from;
-        t[i].next = t[i].used = 0;
+        t[i].next = t[i].next_place = t[i].used = 0;
         t[i].rest = rest;
         t[i].code = at;
         memcpy(rests + rest, from_rest, template_rest_len(from));
@@ -147,7 +147,7 @@ static bool records_valid(const struct template *t, const struct record *r)
 static bool relocs_valid(const struct template *t, const struct reloc *r)
 {
     for (unsigned i = 0; i < t->nrel; i++)
-        if (r[i].kind >= RELOC_KINDS || r[i].at + 4u > t->host_len) return false;
+        if (r[i].at + 4u > t->host_len || (r[i].field && r[i].field + 4u > t->guest_len)) return false;
     return true;
 }
 
@@ -217,6 +217,8 @@ static int take(struct xl *xl, const u8 *image)
     const u8 *rests = (const u8 *)(t + h->n);
     u32 n = room_for(xl, t, h->n);
     BUG_ON(xl->nblocks || xl->used || s->n);
+    memset(s->head_place, 0, sizeof *s->head_place << XL_TEMPLATE_BITS);
+    memset(s->moved, 0, sizeof s->moved);
     u64 code_bytes = n ? t[n - 1].code + code_room(&t[n - 1]) : 0;
     if (write_cache(xl, rests + h->rest_bytes, code_bytes)) return -EIO;
     s->nloaded = s->n = n;
@@ -226,6 +228,7 @@ static int take(struct xl *xl, const u8 *image)
     memcpy(s->rests, rests, s->rest_used);
     for (u32 i = 0; i < n; i++) {
         template_chain(s, i);
+        template_chain_place(s, i);
         xl->arena[i].host_off = t[i].code;
     }
     xl->nblocks = n;

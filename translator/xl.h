@@ -75,19 +75,18 @@ struct site_set {
 struct template {
     u64 hash;                  /* the block's */
     u32 key;                   /* hash of how its bytes begin, its mode and its offset in the page */
-    u32 next;                  /* index + 1 of the next one in the chain; 0: none */
+    u32 next;                  /* index + 1 of the next one in the chain of that; 0: none */
+    u32 next_place;            /* the same, in the chain of where it was when it was loaded */
     u32 code;                  /* its code and its records, in the code cache */
     u32 rest;                  /* its relocations and guest bytes, in the store's rests */
     laddr eip;                 /* what the code is right for at present */
-    u32 mode;
     u32 sites;                 /* the state of the sites in it, hashed; 0: all as they begin */
-    u16 host_len, nrec, nrel, guest_len, ninsns;
+    u16 mode, host_len, nrec, nrel, guest_len, ninsns;
     u16 depends;               /* guest bytes that it depends on: guest_len, or more (looked_ahead) */
     u16 patch[2], thunk[2];    /* edges, by host offset in the block */
     u16 target[2];             /* and their targets, by offset in the page */
     u8 nedges;
     u8 used;                   /* made or used since it was loaded */
-    u8 zero[2];
 };
 _Static_assert(sizeof(struct template) == 64, "a cache line, and the format of a file");
 
@@ -96,7 +95,8 @@ struct template_store {
     u32 n, max;
     u32 nloaded;               /* the first so many were loaded, the others have been made since */
     u32 made;                  /* since the program has started */
-    u32 *head;                 /* of chains, by key: index + 1 */
+    u32 *head, *head_place;    /* of chains: index + 1 */
+    u32 moved[256];            /* by the upper byte of an address: how far what lies there was from there when it was loaded */
     u8 *rests;
     u64 rest_used, rest_max;
     u64 loaded_code, loaded_rest; /* bytes at the beginning of the code cache and of rests that are theirs */
@@ -112,7 +112,7 @@ struct xl_tables {
     struct code_page *pages[1u << XL_PAGE_BITS];
     u16 jc_list[2][JUMP_ENTRIES];
     u8 jc_pages[2][TLB_PAGES / 8]; /* bitmap of linear pages that have entries */
-    u32 template_head[1u << XL_TEMPLATE_BITS];
+    u32 template_head[2][1u << XL_TEMPLATE_BITS];
 };
 
 struct xl {
@@ -181,6 +181,9 @@ lower_fn xl_lower_emulate;
 /* lower_mem.c: guest memory operands. kind: what the access needs (a write access may be read too). */
 enum xl_access { XL_R, XL_W };
 struct hmem xl_ea(const struct insn *in);
+/* All that lowering asks of the value of a displacement of 32 bits. */
+enum xl_disp_class { DISP_UP, DISP_DOWN /* up to half a MiB */, DISP_FAR_DOWN };
+enum xl_disp_class xl_disp_class(s32 disp);
 int xl_gpr(unsigned guest_reg);
 bool xl_seg_flat(const struct xl_ctx *x, enum segreg seg); /* base 0, limit 4 GiB in this block's mode */
 bool xl_writes_mem(const struct insn *in); /* its explicit memory operand */
@@ -195,8 +198,9 @@ lower_fn lower_string;
 lower_fn lower_rep_string, lower_mov_sreg, lower_pop_sreg, lower_push_sreg, lower_popf, lower_iret, lower_int, lower_sysenter, lower_sysexit, lower_invlpg;
 lower_fn lower_pushf, lower_cli, lower_sti, lower_cldstd, lower_mov_from_sreg, lower_mov_from_cr, lower_rdtsc, lower_xlat;
 void xl_check_fpu(struct xl_ctx *x, const struct insn *in);
-void xl_goto(struct xl_ctx *x, laddr target);   /* direct transfer: an edge, or through the jump cache */
-void xl_goto_checked(struct xl_ctx *x, laddr target); /* the same, always through the jump cache */
+/* at: where in the instruction the target is, relative, as 32 bits; 0: it is not. */
+void xl_goto(struct xl_ctx *x, laddr target, unsigned at);   /* direct transfer: an edge, or through the jump cache */
+void xl_goto_checked(struct xl_ctx *x, laddr target, unsigned at); /* the same, always through the jump cache */
 void xl_goto_r8(struct xl_ctx *x);              /* indirect: target EIP in r8d */
 
 /* cache.c */
@@ -217,6 +221,7 @@ struct block *template_block(struct xl *xl, const struct xl_source *src); /* NUL
 void template_add(struct xl_ctx *x, const struct block *b);
 void template_drop_made(struct xl *xl); /* all but the loaded: the code cache is about to be emptied */
 void template_chain(struct template_store *s, u32 i);
+void template_chain_place(struct template_store *s, u32 i);
 u32 template_code_len(const struct template *t); /* with records */
 u32 template_rest_len(const struct template *t); /* a multiple of 4 */
 /* template_file.c */
