@@ -274,7 +274,7 @@ int dispatch_translated(struct rt *rt)
             c->ctr.jc_misses++;
             break;
         case EXIT_CHAIN:
-            edge = (struct edge *)c->exit_arg;
+            edge = xl_edge(rt->xl, c->exit_arg);
             c->eip = xl_edge_target(edge);
             break;
         case EXIT_EMULATE:

@@ -84,7 +84,7 @@ rt_exit_jump:                           /* r8d: target EIP */
         mov     [r15 + CPU_EIP], r8d
         mov     r9d, ASM_EXIT_JUMP
         jmp     exit_save
-rt_exit_chain:                          /* r8: edge */
+rt_exit_chain:                          /* r8: the edge's number */
         mov     [r15 + CPU_EXIT_ARG], r8
         mov     r9d, ASM_EXIT_CHAIN
         jmp     exit_save

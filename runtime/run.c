@@ -58,7 +58,7 @@ static int make_engines(struct rt *rt, const char **what)
     struct xl_config cfg = { .cache_bytes = rt->cfg.code_cache_size ? rt->cfg.code_cache_size : DEFAULT_CACHE_BYTES,
                              .disabled = rt->cfg.disabled_classes, .window = rt->windows != NULL, .perf_map = rt->cfg.perf_map, .features = rt->cpu->model->features,
                              .miss = rt_exit_jump, .trace = &rt->trace, .ctr = &rt->cpu->ctr, .dec = rt->dec };
-#define HELPER(name, fn, text) cfg.helper[HELPER_##name] = fn;
+#define HELPER(name, fn, text) rt->cpu->helpers[HELPER_##name] = fn;
 #include "core/helpers.def"
 #undef HELPER
     if ((err = xl_new(&rt->xl, &cfg))) return err;

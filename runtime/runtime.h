@@ -51,6 +51,13 @@ MUST_CHECK int rt_post(struct rt *rt, void (*fn)(void *), void *arg);
 /* Forces a look at timers, posts and interrupts at the next block boundary. Thread-safe, async-signal-safe. */
 void rt_kick(struct rt *rt);
 
+/* Translated code for later runs. false: there is none (RT_INTERP), and nothing of this may be called. key names what it is good for. */
+bool rt_templates_key(const struct rt *rt, u64 *key);
+/* From len bytes of a file, before the guest runs. Returns NULL, or what is wrong with it. They become code that runs here. */
+MUST_CHECK const char *rt_templates_load(struct rt *rt, int fd, u64 len);
+bool rt_templates_changed(const struct rt *rt); /* there is more than was loaded, and enough to be worth a file */
+MUST_CHECK int rt_templates_save(const struct rt *rt, int fd, u64 max); /* at most max bytes; 0 or -errno */
+
 /* Registers, CR0-4, the current instruction and the chain of exceptions: what a dead guest leaves behind. */
 void rt_diagnose(struct rt *rt, FILE *out);
 /* All counters as one JSON object. */

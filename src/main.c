@@ -72,6 +72,8 @@ static void stopper_end(struct stopper *s)
 
 /* ---- run ---- */
 
+static void print_warning(void *arg UNUSED, const char *text) { fprintf(stderr, "transvisor: warning: %s\n", text); }
+
 struct run_args {
     struct vm_config cfg;
     struct opt_port debug_exit;
@@ -106,6 +108,8 @@ static const char *const direct_names[] = { "on", "off", "always", NULL }; /* in
           .help = "trace to standard error, see below; only for EIP in FROM..TO" },                                          \
         { .name = "disable", .type = OPT_STRING, .dest = &(a)->cfg.disable, .arg = "CLASS[,CLASS..]",                        \
           .help = "interpret these instructions instead of translating them" },                                              \
+        { .name = "cache", .type = OPT_STRING, .dest = &(a)->cfg.cache_dir, .arg = "DIR",                                    \
+          .help = "keep translated code there between runs" },                                                               \
         { .name = "cache-size", .type = OPT_SIZE, .dest = &(a)->cfg.code_cache, .arg = "SIZE", .help = "room for translated code" }, \
         { 0 },                                                                                                               \
     }
@@ -164,7 +168,7 @@ static int run_machine(struct vm *vm, struct stopper *s, const char *stats_path)
 
 static int verb_run(int argc, char **argv)
 {
-    struct run_args a = { .cfg.serial = "stdio", .cfg.memory = VM_MEMORY_DEFAULT };
+    struct run_args a = { .cfg.serial = "stdio", .cfg.memory = VM_MEMORY_DEFAULT, .cfg.warn = print_warning };
     const struct opt table[] = RUN_OPTIONS(&a);
     struct vm_error err;
     if (options_parse(table, argc, argv, &err)) return fail(STATUS_USAGE, err.text);

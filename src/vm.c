@@ -7,6 +7,7 @@
 #include "core/trace.h"
 #include "runtime/cpu_ops.h"
 #include "runtime/runtime.h"
+#include "src/cache_dir.h"
 #include "src/chardev.h"
 #include "src/error.h"
 #include "src/loader.h"
@@ -30,6 +31,7 @@ struct vm {
     struct trace trace;
     u32 disabled_classes;
     struct chardev *serial;
+    struct cache_dir *cache; /* NULL: none */
     struct pc *pc;
 
     pthread_mutex_t lock;
@@ -137,7 +139,7 @@ static int config_check(struct vm *vm, struct vm_error *err)
 
 static const char **config_strings(struct vm_config *c, unsigned i)
 {
-    const char **all[] = { &c->kernel, &c->initrd, &c->cmdline, &c->cpu, &c->serial, &c->trace, &c->disable };
+    const char **all[] = { &c->kernel, &c->initrd, &c->cmdline, &c->cpu, &c->serial, &c->trace, &c->disable, &c->cache_dir };
     return i < ARRAY_LEN(all) ? all[i] : NULL;
 }
 
@@ -213,8 +215,15 @@ void vm_stop(struct vm *vm)
 
 /* ---- life ---- */
 
+static void warn(struct vm *vm, const struct vm_error *why)
+{
+    if (vm->cfg.warn) vm->cfg.warn(vm->cfg.warn_arg, why->text);
+}
+
 static void machine_free(struct vm *vm)
 {
+    struct vm_error why;
+    if (vm->cache && vm->rt && cache_dir_save(vm->cache, vm->rt, &why)) warn(vm, &why);
     pthread_mutex_lock(&vm->lock);
     struct rt *rt = vm->rt;
     vm->rt = NULL;
@@ -251,6 +260,8 @@ static int machine_new(struct vm *vm, struct vm_error *err)
     pthread_mutex_lock(&vm->lock);
     vm->rt = rt;
     pthread_mutex_unlock(&vm->lock);
+    struct vm_error why;
+    if (vm->cache && cache_dir_load(vm->cache, rt, &why)) warn(vm, &why);
     if (!vm->serial) {
         const struct chardev_host host = { on_serial_wake, on_serial_quit, vm };
         struct chardev *serial = NULL;
@@ -282,6 +293,7 @@ int vm_create(struct vm **out, const struct vm_config *cfg, struct vm_error *err
     int rc = config_copy(&vm->cfg, cfg);
     if (rc) vm_fail(err, rc, "machine: out of memory");
     if (!rc) rc = config_check(vm, err);
+    if (!rc && vm->cfg.cache_dir) rc = cache_dir_open(&vm->cache, vm->cfg.cache_dir, err);
     if (!rc) rc = machine_new(vm, err);
     if (rc) {
         vm_free(vm);
@@ -296,6 +308,7 @@ void vm_free(struct vm *vm)
     if (!vm) return;
     machine_free(vm);
     chardev_close(vm->serial);
+    cache_dir_close(vm->cache);
     config_free(&vm->cfg);
     pthread_mutex_destroy(&vm->lock);
     free(vm);

@@ -4,6 +4,7 @@
  *   I2  arena[0..nblocks) is in order of host_off, so a host pc finds its block by bisection. [xl_commit]
  *   I3  A block on the hash is LIVE or RETIRED; only a LIVE one has links or a jump-cache entry. [xl_retire_block]
  *   I4  page->live counts the LIVE blocks on the page's list.
+ *   I5  A record that is BLOCK_NONE is all zeroes, but for the host_off of those that wait with their code.  [xl_flush]
  *
  * Eviction is total: the cache is used as a bump allocator and dropped as a whole when it is full. A finer scheme would
  * have to unlink what it drops block by block; a full cache is rare enough that the simple rule wins. */
@@ -21,10 +22,20 @@ _Static_assert(XL_CACHE_MIN >= 2 * XL_MAX_HOST, "room for a block at least");
 /* A block takes at least this much of the cache, so this bounds the number of block records. */
 #define MIN_BLOCK_BYTES 96
 
-static void *map_lazily(u64 bytes)
+static void tables_init(struct xl *xl)
 {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return p == MAP_FAILED ? NULL : p;
+    struct xl_tables *t = xl->tables;
+    xl->hash = t->hash;
+    xl->pages = t->pages;
+    for (unsigned i = 0; i < XL_JC_COUNT; i++) {
+        xl->jc[i] = t->jc[i];
+        xl->jc[i][0].neg_eip = 1; /* an empty entry matches no EIP of its index; 0 would match EIP 0 */
+    }
+    for (unsigned i = 0; i < JUMP_ENTRIES; i++) xl->jc[XL_JC_MISS][i].code = xl->cfg.miss;
+    for (unsigned i = 0; i < 2; i++) {
+        xl->jc_list[i] = t->jc_list[i];
+        xl->jc_pages[i] = t->jc_pages[i];
+    }
 }
 
 int xl_new(struct xl **out, const struct xl_config *cfg)
@@ -43,22 +54,12 @@ int xl_new(struct xl **out, const struct xl_config *cfg)
     if (xl->rw == MAP_FAILED) goto fail_errno;
     xl->rx = mmap(NULL, xl->cfg.cache_bytes, PROT_READ | PROT_EXEC, MAP_SHARED, xl->fd, 0);
     if (xl->rx == MAP_FAILED) goto fail_errno;
+    err = -ENOMEM;
     xl->max_blocks = (u32)(xl->cfg.cache_bytes / MIN_BLOCK_BYTES);
-    xl->arena = map_lazily((u64)xl->max_blocks * sizeof *xl->arena);
-    xl->hash = map_lazily(sizeof *xl->hash << XL_HASH_BITS);
-    xl->pages = map_lazily(sizeof *xl->pages << XL_PAGE_BITS);
-    if (!xl->arena || !xl->hash || !xl->pages) goto fail;
-    for (unsigned i = 0; i < XL_JC_COUNT; i++) {
-        xl->jc[i] = map_lazily(sizeof(struct jump_entry) * JUMP_ENTRIES);
-        if (!xl->jc[i]) goto fail;
-        xl->jc[i][0].neg_eip = 1; /* an empty entry matches no EIP of its index; 0 would match EIP 0 */
-    }
-    for (unsigned i = 0; i < JUMP_ENTRIES; i++) xl->jc[XL_JC_MISS][i].code = cfg->miss;
-    for (unsigned i = 0; i < 2; i++) {
-        xl->jc_list[i] = map_lazily(sizeof(u16) * JUMP_ENTRIES);
-        xl->jc_pages[i] = map_lazily(TLB_PAGES / 8);
-        if (!xl->jc_list[i] || !xl->jc_pages[i]) goto fail;
-    }
+    xl->arena = (struct block *)hostmem_map((u64)xl->max_blocks * sizeof *xl->arena);
+    xl->tables = (struct xl_tables *)hostmem_map(sizeof *xl->tables);
+    if (!xl->arena || !xl->tables || template_store_init(xl)) goto fail;
+    tables_init(xl);
     *out = xl;
     return 0;
 fail_errno:
@@ -91,21 +92,29 @@ void xl_free(struct xl *xl)
     unmap(xl->rx, xl->cfg.cache_bytes);
     if (xl->perf) fclose(xl->perf);
     if (xl->fd >= 0) close(xl->fd);
-    unmap(xl->arena, (u64)xl->max_blocks * sizeof *xl->arena);
-    unmap(xl->hash, sizeof *xl->hash << XL_HASH_BITS);
-    unmap(xl->pages, sizeof *xl->pages << XL_PAGE_BITS);
-    for (unsigned i = 0; i < XL_JC_COUNT; i++) unmap(xl->jc[i], sizeof(struct jump_entry) * JUMP_ENTRIES);
-    for (unsigned i = 0; i < 2; i++) {
-        unmap(xl->jc_list[i], sizeof(u16) * JUMP_ENTRIES);
-        unmap(xl->jc_pages[i], TLB_PAGES / 8);
-    }
+    hostmem_unmap(xl->arena, (u64)xl->max_blocks * sizeof *xl->arena);
+    hostmem_unmap(xl->tables, sizeof *xl->tables);
+    template_store_free(xl);
     free(xl->sites.slot);
     free(xl);
 }
 
+void xl_prefault(struct xl *xl)
+{
+    u64 size = xl->cfg.cache_bytes, want = xl->used + XL_MAX_HOST;
+    hostmem_prefault(xl->rw, size, &xl->ready.rw, want, HOSTMEM_WRITE);
+    hostmem_prefault(xl->rx, size, &xl->ready.rx, want, HOSTMEM_READ);
+    hostmem_prefault(xl->arena, (u64)xl->max_blocks * sizeof *xl->arena, &xl->ready.arena, (xl->nblocks + 1ull) * sizeof *xl->arena, HOSTMEM_WRITE);
+    struct template_store *s = &xl->templates;
+    hostmem_prefault(s->t, (u64)s->max * sizeof *s->t, &xl->ready.templates, (s->n + 1ull) * sizeof *s->t, HOSTMEM_WRITE);
+    hostmem_prefault(s->rests, s->rest_max, &xl->ready.rests, s->rest_used + TEMPLATE_REST_MAX, HOSTMEM_WRITE);
+}
+
 struct xl_usage xl_usage(const struct xl *xl)
 {
-    return (struct xl_usage){ xl->cfg.cache_bytes, xl->used, xl->nblocks, (u64)xl->nblocks * sizeof(struct block), xl->sites.soft };
+    const struct template_store *s = &xl->templates;
+    u64 meta = (u64)xl->nblocks * sizeof(struct block) + (u64)s->n * sizeof(struct template) + s->rest_used;
+    return (struct xl_usage){ xl->cfg.cache_bytes, xl->used, xl->nblocks, meta, xl->sites.soft };
 }
 
 /* ---- look-up ---- */
@@ -125,6 +134,7 @@ struct block *xl_find(struct xl *xl, laddr eip, paddr pa, u32 mode)
     return NULL;
 }
 
+unsigned xl_block_bytes(const struct block *b) { return b->guest_len; }
 bool xl_block_live(const struct block *b) { return b->state == BLOCK_LIVE; }
 bool xl_block_partial(const struct block *b) { return b->partial; }
 paddr xl_block_pa2(const struct block *b) { return b->pa2; }
@@ -208,6 +218,8 @@ static u64 hash_source(const struct xl_source *src, unsigned len)
     return XXH3_64bits(joined, len);
 }
 
+u64 xl_align(u64 cache_offset) { return (cache_offset + 15) & ~(u64)15; }
+
 /* Takes a lowered context into the cache: code is in place already (x->e writes there), records and links follow. */
 void xl_commit(struct xl_ctx *x, struct block *b)
 {
@@ -226,17 +238,22 @@ void xl_commit(struct xl_ctx *x, struct block *b)
     b->nrec = (u16)x->nrec;
     b->partial = x->partial;
     memcpy(xl->rw + b->rec_off, x->rec, x->nrec * sizeof x->rec[0]);
-    xl->used = (b->rec_off + x->nrec * sizeof x->rec[0] + 15) & ~(u64)15;
+    xl->used = xl_align(b->rec_off + x->nrec * sizeof x->rec[0]);
     for (unsigned i = 0; i < x->nedges; i++)
         b->edge[i] = (struct edge){ .from = b, .patch = (u32)(x->edge[i].patch - xl->rw), .thunk = (u32)(x->edge[i].thunk - xl->rw),
                                     .target = x->edge[i].target, .used = true };
+    xl->nblocks++;
+    xl_block_place(xl, b);
+}
+
+void xl_block_place(struct xl *xl, struct block *b)
+{
     b->state = BLOCK_LIVE;
     struct block **slot = &xl->hash[block_slot(b->eip, b->pa, b->mode)];
     b->hash_next = *slot;
     *slot = b;
     page_list_add(xl, b, 0, b->pa);
     if (other_page(b)) page_list_add(xl, b, 1, b->pa2);
-    xl->nblocks++;
 }
 
 static void page_count(struct xl *xl, const struct block *b, int by)
@@ -319,14 +336,24 @@ bool xl_revive(struct xl *xl, struct block *b, const struct xl_source *src)
     return true;
 }
 
+/* The record of a template that was loaded, as it was before a block took it. */
+static void wait_again(struct xl *xl, struct block *b)
+{
+    xl_reset_edges(xl, b);
+    *b = (struct block){ .host_off = b->host_off };
+}
+
 void xl_flush(struct xl *xl)
 {
     xl_jump_flush(xl, XL_JC_SUPERVISOR);
     xl_jump_flush(xl, XL_JC_USER);
+    template_drop_made(xl);
     free_pages(xl);
     memset(xl->hash, 0, sizeof *xl->hash << XL_HASH_BITS);
-    memset(xl->arena, 0, (u64)xl->nblocks * sizeof *xl->arena);
-    xl->nblocks = 0;
-    xl->used = 0;
+    const struct template_store *s = &xl->templates;
+    for (u32 i = 0; i < s->nloaded; i++) wait_again(xl, &xl->arena[i]);
+    memset(xl->arena + s->nloaded, 0, (u64)(xl->nblocks - s->nloaded) * sizeof *xl->arena);
+    xl->nblocks = s->nloaded;
+    xl->used = s->loaded_code;
     xl->cfg.ctr->evictions++;
 }

@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+struct edge *xl_edge(struct xl *xl, u64 number) { return &xl->arena[number / 2].edge[number % 2]; }
 laddr xl_edge_target(const struct edge *e) { return e->target; }
 struct block *xl_edge_block(const struct edge *e) { return e->from; }
 
@@ -44,6 +45,12 @@ void xl_unlink_block(struct xl *xl, struct block *b)
     unsigned which = (b->mode & MK_CPL) == 3 ? XL_JC_USER : XL_JC_SUPERVISOR;
     struct jump_entry *j = &xl->jc[which][b->eip & (JUMP_ENTRIES - 1)];
     if (j->code == xl_entry(xl, b)) j->neg_eip = (u32)-b->eip + 1; /* stays on the list, matches nothing that maps here */
+}
+
+void xl_reset_edges(struct xl *xl, struct block *b)
+{
+    for (unsigned i = 0; i < 2; i++)
+        if (b->edge[i].to) point(xl, &b->edge[i], b->edge[i].thunk);
 }
 
 bool xl_break(struct xl *xl, u64 host_pc)

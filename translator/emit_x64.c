@@ -1,5 +1,6 @@
 /* Owns the encoding of host instructions (SDM vol. 2, chapter 2). See emit_x64.h for the forms. */
 #include "translator/emit_x64.h"
+#include "translator/reloc.h"
 
 void emit_u8(struct emit *e, u8 v)
 {
@@ -39,10 +40,11 @@ static void emit_modrm_mem(struct emit *e, int reg, struct hmem m)
         emit_u8(e, (u8)(r | 4));
         emit_u8(e, (u8)(ss << 6 | ix << 3 | 5));
         emit_u32(e, (u32)m.disp);
+        emit_note(e, RELOC_PLAIN, m.at);
         return;
     }
     unsigned b = (unsigned)(m.base & 7);
-    unsigned mod = m.disp == 0 && b != 5 ? 0 : m.disp >= -128 && m.disp <= 127 ? 1 : 2;
+    unsigned mod = m.at ? 2 : m.disp == 0 && b != 5 ? 0 : m.disp >= -128 && m.disp <= 127 ? 1 : 2;
     if (m.index != H_NONE || b == 4) {
         unsigned ss = m.index == H_NONE ? 0 : (unsigned)__builtin_ctz(m.scale);
         unsigned ix = m.index == H_NONE ? 4 : (unsigned)(m.index & 7);
@@ -53,6 +55,7 @@ static void emit_modrm_mem(struct emit *e, int reg, struct hmem m)
     }
     if (mod == 1) emit_u8(e, (u8)m.disp);
     if (mod == 2) emit_u32(e, (u32)m.disp);
+    emit_note(e, RELOC_PLAIN, m.at);
 }
 
 void emit_op_rm(struct emit *e, u32 pfx, u32 opc, unsigned flags, int reg, struct hmem m)
@@ -76,9 +79,14 @@ void emit_op_rr(struct emit *e, u32 pfx, u32 opc, unsigned flags, int reg, int r
 
 void emit_lea32(struct emit *e, int dst, struct hmem m)
 {
-    if (m.base == H_NONE && m.index == H_NONE) emit_mov_ri32(e, dst, (u32)m.disp);
-    else if (m.index == H_NONE && m.disp == 0) emit_mov_rr32(e, dst, m.base);
-    else emit_op_rm(e, 0, 0x8d, 0, dst, m);
+    if (m.base == H_NONE && m.index == H_NONE) {
+        emit_mov_ri32(e, dst, (u32)m.disp);
+        emit_note(e, RELOC_PLAIN, m.at);
+    } else if (m.index == H_NONE && m.disp == 0 && !m.at) {
+        emit_mov_rr32(e, dst, m.base);
+    } else {
+        emit_op_rm(e, 0, 0x8d, 0, dst, m);
+    }
 }
 void emit_lea64(struct emit *e, int dst, struct hmem m) { emit_op_rm(e, 0, 0x8d, OF_W, dst, m); }
 void emit_mov_rr32(struct emit *e, int dst, int src) { emit_op_rr(e, 0, 0x8b, 0, dst, src); }

@@ -21,6 +21,7 @@ enum hreg { H_AX, H_CX, H_DX, H_BX, H_SP, H_BP, H_SI, H_DI, H_R8, H_R9, H_R10, H
 struct hmem {
     s8 base, index; /* enum hreg or H_NONE */
     u8 scale;       /* 1, 2, 4, 8 */
+    u8 at;          /* disp is the displacement of the instruction that is being lowered, which has it there; 0: it is not (reloc.h) */
     s32 disp;
 };
 static inline struct hmem hm(int base, s32 disp) { return (struct hmem){ .base = base, .index = H_NONE, .scale = 1, .disp = disp }; }
@@ -30,9 +31,11 @@ static inline struct hmem hmx(int base, int index, unsigned scale, s32 disp)
 }
 #define CPU_FIELD(f) hm(H_CPU, (s32)offsetof(struct cpu, f))
 
+struct reloc_list;
 struct emit {
     u8 *start, *p, *end; /* the writable view */
     bool overflow;
+    struct reloc_list *relocs; /* what differs in another place (reloc.h) */
 };
 
 void emit_bytes(struct emit *e, const void *b, unsigned n);

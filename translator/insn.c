@@ -105,3 +105,40 @@ u32 insn_flags_undef(const struct insn *in)
     if (row->attr & A_FLAGS0) return row->undef | undef_by_count(in);
     return row->undef;
 }
+
+/* ---- where it has constants ---- */
+
+static unsigned imm_size(const struct insn *in, u8 enc)
+{
+    switch (enc) {
+    case ENC_Ib: case ENC_Ibs: case ENC_Jb: return 1;
+    case ENC_Iw: return 2;
+    case ENC_Iz: case ENC_Jz: return in->opsize;
+    case ENC_Ap: return in->opsize + 2u;
+    default: return 0;
+    }
+}
+
+unsigned insn_imm_bytes(const struct insn *in)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < 4; i++) n += imm_size(in, in->row->enc[i]);
+    return n;
+}
+
+unsigned insn_imm32_at(const struct insn *in)
+{
+    for (unsigned i = 0; i < 4; i++)
+        if ((in->row->enc[i] == ENC_Iz || in->row->enc[i] == ENC_Jz) && in->opsize == 4) return in->len - 4u;
+    return 0;
+}
+
+unsigned insn_disp32_at(const struct insn *in)
+{
+    if (in->addrsize != 4) return 0;
+    bool moffs = false;
+    for (unsigned i = 0; i < 4; i++) moffs |= in->row->enc[i] == ENC_Ob || in->row->enc[i] == ENC_Ov;
+    unsigned mod = in->row->form == MR_NONE ? 3 : in->modrm >> 6;
+    bool disp32 = moffs || mod == 2 || (mod == 0 && in->base < 0);
+    return disp32 ? in->len - insn_imm_bytes(in) - 4 : 0;
+}

@@ -162,4 +162,9 @@ u32 insn_flags_read(const struct insn *in);   /* row->reads refined by condition
 u32 insn_flags_written(const struct insn *in); /* written for sure: row->writes less what an immediate zero count leaves alone */
 u32 insn_flags_undef(const struct insn *in);   /* left undefined by the manual, for this instance (shift counts etc.) */
 
+unsigned insn_imm_bytes(const struct insn *in); /* of immediates and targets, at the end of the encoding */
+/* Where in its bytes the instruction has a displacement, or at its end an immediate or relative target, of 32 bits; 0: nowhere. */
+unsigned insn_disp32_at(const struct insn *in);
+unsigned insn_imm32_at(const struct insn *in);
+
 #endif

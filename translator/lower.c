@@ -63,12 +63,12 @@ void xl_check_fpu(struct xl_ctx *x, const struct insn *in)
     emit_mov_rr64(&x->e, H_CX, H_R10);
 }
 
-static void emit_thunks(struct xl_ctx *x, struct block *b)
+static void emit_thunks(struct xl_ctx *x)
 {
     for (unsigned i = 0; i < x->nedges; i++) {
         x->edge[i].thunk = x->e.p;
         emit_patch32(x->edge[i].patch, x->e.p);
-        emit_mov_ri64(&x->e, H_R8, (u64)&b->edge[i]);
+        emit_mov_edge(&x->e, H_R8, x->xl->nblocks, i);
         emit_jmp_m(&x->e, hm(H_CPU, (s32)(offsetof(struct cpu, callouts) + 8 * CALLOUT_CHAIN)));
     }
 }
@@ -80,6 +80,7 @@ void xl_lower(struct xl_ctx *x)
     x->fpu_checked = x->sse_checked = x->ended = false;
     for (x->cur = 0; x->cur < x->n; x->cur++) {
         const struct insn *in = &x->insn[x->cur];
+        x->relocs.insn = in->eip - x->src->eip;
         xl_room(x);
         record(x, x->cur);
         lower_fn *how = xl_policy(x, in);
@@ -87,8 +88,8 @@ void xl_lower(struct xl_ctx *x)
         how(x, in);
     }
     x->cur = x->n - 1;
-    if (!x->ended && x->before_straddling) xl_goto_checked(x, x->insn[x->cur].next);
-    else if (!x->ended) xl_goto(x, x->insn[x->cur].next);
+    if (!x->ended && x->before_straddling) xl_goto_checked(x, x->insn[x->cur].next, 0);
+    else if (!x->ended) xl_goto(x, x->insn[x->cur].next, 0);
     xl_flush_islands(x, false);
-    emit_thunks(x, &x->xl->arena[x->xl->nblocks]);
+    emit_thunks(x);
 }

@@ -13,6 +13,7 @@ void lower_push(struct xl_ctx *x, const struct insn *in)
     const struct operand *o = &in->opnd[0];
     if (o->kind == OPK_IMM) {
         emit_store_imm(&x->e, stack_mem(x, -4, XL_W), in->imm, 4);
+        emit_note(&x->e, RELOC_PLAIN, insn_imm32_at(in));
     } else if (o->kind == OPK_REG) {
         emit_store(&x->e, stack_mem(x, -4, XL_W), xl_gpr(o->reg), 4);
     } else {
@@ -34,7 +35,10 @@ void lower_pop(struct xl_ctx *x, const struct insn *in)
     }
     emit_load32(&x->e, H_R11, stack_mem(x, 0, XL_R));
     struct hmem to = xl_ea(in); /* with ESP as it will be */
-    if (in->base == G_ESP) to.disp = (s32)((u32)to.disp + 4);
+    if (in->base == G_ESP) {
+        to.disp = (s32)((u32)to.disp + 4);
+        to.at = 0; /* it is another one now */
+    }
     emit_store(&x->e, xl_mem_at(x, to, (enum segreg)in->seg, XL_W, 4), H_R11, 4);
     esp_add(x, 4);
 }
@@ -62,10 +66,10 @@ static void add_edge(struct xl_ctx *x, u8 *patch, laddr target)
     x->edge[x->nedges++].target = target;
 }
 
-/* On entry r8d = target, r10 = guest ECX, ecx = entry.neg_eip + target; code is where the jump cache has the host address.
- * A kick may exchange R13 between the comparison and the jump: r8d is set by then, so that what the all-miss cache holds,
- * the way out, finds its target. */
-static void jump_cache_tail(struct xl_ctx *x, struct hmem code)
+/* On entry r8d = target, r10 = guest ECX, ecx = entry.neg_eip + target. What follows is the jump to where the entry has the host
+ * address. A kick may exchange R13 between the comparison and that jump: r8d is set by then, so that what the all-miss cache
+ * holds, the way out, finds its target. */
+static void jump_cache_test(struct xl_ctx *x)
 {
     struct emit *e = &x->e;
     u8 *hit = emit_jrcxz(e);
@@ -73,26 +77,25 @@ static void jump_cache_tail(struct xl_ctx *x, struct hmem code)
     emit_jmp_m(e, hm(H_CPU, (s32)(offsetof(struct cpu, callouts) + 8 * CALLOUT_JUMP)));
     emit_patch8(e, hit, e->p);
     emit_mov_rr64(e, H_CX, H_R10);
-    emit_jmp_m(e, code);
 }
 
-void xl_goto_checked(struct xl_ctx *x, laddr target)
+void xl_goto_checked(struct xl_ctx *x, laddr target, unsigned at)
 {
     struct emit *e = &x->e;
-    s32 slot = (s32)((target & (JUMP_ENTRIES - 1)) * sizeof(struct jump_entry));
     xl_room(x);
-    emit_mov_ri32(e, H_R8, target);
+    emit_mov_eip(e, H_R8, target, at);
     emit_mov_rr64(e, H_R10, H_CX);
-    emit_load32(e, H_CX, hm(H_JC, slot));
-    emit_op_rm(e, 0, 0x8d, 0, H_CX, hm(H_CX, (s32)target));
-    jump_cache_tail(x, hm(H_JC, slot + (s32)offsetof(struct jump_entry, code)));
+    emit_load_slot(e, H_CX, target, at);
+    emit_add_eip(e, H_CX, target, at);
+    jump_cache_test(x);
+    emit_jmp_slot(e, target, at);
     x->ended = true;
 }
 
-void xl_goto(struct xl_ctx *x, laddr target)
+void xl_goto(struct xl_ctx *x, laddr target, unsigned at)
 {
     if (!same_page(x, target)) {
-        xl_goto_checked(x, target);
+        xl_goto_checked(x, target, at);
         return;
     }
     add_edge(x, emit_jmp32(&x->e), target);
@@ -108,7 +111,8 @@ void xl_goto_r8(struct xl_ctx *x)
     emit_mov_rr64(e, H_R10, H_CX);
     emit_load32(e, H_CX, hmx(H_JC, H_R9, 8, 0));
     emit_op_rm(e, 0, 0x8d, 0, H_CX, hmx(H_CX, H_R8, 1, 0));
-    jump_cache_tail(x, hmx(H_JC, H_R9, 8, (s32)offsetof(struct jump_entry, code)));
+    jump_cache_test(x);
+    emit_jmp_m(e, hmx(H_JC, H_R9, 8, (s32)offsetof(struct jump_entry, code)));
     x->ended = true;
 }
 
@@ -116,7 +120,7 @@ void lower_jmp(struct xl_ctx *x, const struct insn *in)
 {
     const struct operand *o = &in->opnd[0];
     if (o->kind == OPK_REL) {
-        xl_goto(x, in->target);
+        xl_goto(x, in->target, insn_imm32_at(in));
         return;
     }
     if (o->kind == OPK_REG) emit_mov_rr32(&x->e, H_R8, xl_gpr(o->reg));
@@ -129,10 +133,10 @@ void lower_call(struct xl_ctx *x, const struct insn *in)
     const struct operand *o = &in->opnd[0];
     if (o->kind == OPK_REG) emit_mov_rr32(&x->e, H_R11, xl_gpr(o->reg));
     else if (o->kind == OPK_MEM) emit_load32(&x->e, H_R11, xl_mem(x, in, XL_R, 4));
-    emit_store_imm(&x->e, stack_mem(x, -4, XL_W), in->next, 4);
+    emit_store_eip(&x->e, stack_mem(x, -4, XL_W), in->next);
     esp_add(x, -4);
     if (o->kind == OPK_REL) {
-        xl_goto(x, in->target);
+        xl_goto(x, in->target, insn_imm32_at(in));
         return;
     }
     emit_mov_rr32(&x->e, H_R8, H_R11);
@@ -155,10 +159,10 @@ void lower_jcc(struct xl_ctx *x, const struct insn *in)
     } else {
         xl_room(x);
         u8 *not_taken = emit_jcc8(&x->e, in->cc ^ 1);
-        xl_goto(x, in->target);
+        xl_goto(x, in->target, insn_imm32_at(in));
         emit_patch8(&x->e, not_taken, x->e.p);
     }
-    xl_goto(x, in->next);
+    xl_goto(x, in->next, 0);
 }
 
 /* LOOP, LOOPE, LOOPNE, JECXZ: none of them touches flags; nor do JECXZ and Jcc, of which they are made. */
@@ -170,9 +174,9 @@ void lower_loop(struct xl_ctx *x, const struct insn *in)
         u8 *zero = emit_jecxz(e);
         u8 *over = emit_jmp32(e);
         emit_patch8(e, zero, e->p);
-        xl_goto(x, in->target);
+        xl_goto(x, in->target, insn_imm32_at(in));
         emit_patch32(over, e->p);
-        xl_goto(x, in->next);
+        xl_goto(x, in->next, 0);
         return;
     }
     emit_lea32(e, H_CX, hm(H_CX, -1));
@@ -181,7 +185,7 @@ void lower_loop(struct xl_ctx *x, const struct insn *in)
     u8 *taken = emit_jmp32(e);
     emit_patch8(e, zero, e->p);
     if (cond) emit_patch8(e, cond, e->p);
-    xl_goto(x, in->next);
+    xl_goto(x, in->next, 0);
     emit_patch32(taken, e->p);
-    xl_goto(x, in->target);
+    xl_goto(x, in->target, insn_imm32_at(in));
 }

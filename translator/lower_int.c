@@ -1,19 +1,6 @@
 /* Pass 3: instructions that are copied. Only what 64-bit mode encodes differently, or cannot encode, is more than that. */
 #include "translator/xl.h"
 
-/* Immediate bytes at the end of the encoding. */
-static unsigned imm_bytes(const struct insn *in)
-{
-    unsigned n = 0;
-    for (unsigned i = 0; i < 4; i++) switch (in->row->enc[i]) {
-        case ENC_Ib: case ENC_Ibs: n += 1; break;
-        case ENC_Iw: n += 2; break;
-        case ENC_Iz: n += in->opsize; break;
-        default: break;
-        }
-    return n;
-}
-
 static u32 mandatory_prefix(const struct insn *in)
 {
     switch (in->row->pfx) {
@@ -60,8 +47,9 @@ static bool has_high_byte(const struct insn *in)
 
 static void copy_imm(struct xl_ctx *x, const struct insn *in)
 {
-    unsigned n = imm_bytes(in);
+    unsigned n = insn_imm_bytes(in);
     emit_bytes(&x->e, in->bytes + in->len - n, n);
+    emit_note(&x->e, RELOC_PLAIN, insn_imm32_at(in));
 }
 
 bool xl_writes_mem(const struct insn *in)
@@ -103,6 +91,7 @@ void lower_ident(struct xl_ctx *x, const struct insn *in)
     if (row->form == MR_NONE) {
         emit_bytes(&x->e, in->prefixes & IP_OPSIZE ? "\x66" : "", in->prefixes & IP_OPSIZE ? 1 : 0);
         emit_bytes(&x->e, in->bytes + in->npfx, in->len - in->npfx);
+        emit_note(&x->e, RELOC_PLAIN, insn_imm32_at(in));
         return;
     }
     int reg = in->modrm >> 3 & 7, rm = in->modrm & 7;
@@ -136,6 +125,7 @@ void lower_mov_zv(struct xl_ctx *x, const struct insn *in)
     const struct operand *dst = &in->opnd[0];
     if (dst->size == 4) {
         emit_mov_ri32(&x->e, xl_gpr(dst->reg), in->imm);
+        emit_note(&x->e, RELOC_PLAIN, insn_imm32_at(in));
     } else if (dst->size == 2) {
         emit_op_rr(&x->e, 0x66, 0xc7, 0, 0, xl_gpr(dst->reg));
         emit_bytes(&x->e, in->bytes + in->len - 2, 2);

@@ -30,7 +30,7 @@ int xl_gpr(unsigned guest_reg) { return guest_reg == G_ESP ? H_ESP : (int)guest_
 struct hmem xl_ea(const struct insn *in)
 {
     return (struct hmem){ .base = in->base < 0 ? H_NONE : (s8)xl_gpr((unsigned)in->base), .index = in->index < 0 ? H_NONE : (s8)xl_gpr((unsigned)in->index),
-                          .scale = in->scale ? in->scale : 1, .disp = (s32)in->disp };
+                          .scale = in->scale ? in->scale : 1, .at = (u8)insn_disp32_at(in), .disp = (s32)in->disp };
 }
 
 bool xl_seg_flat(const struct xl_ctx *x, enum segreg seg)
@@ -77,18 +77,20 @@ static struct hmem soft_access(struct xl_ctx *x, enum xl_access acc, unsigned si
     return hmx(H_R9, H_R8, 1, 0);
 }
 
+enum xl_disp_class xl_disp_class(s32 disp) { return disp >= 0 ? DISP_UP : disp >= -0x80000 ? DISP_DOWN : DISP_FAR_DOWN; }
+
 /* Whether the sum in 64 bits is likely to be the guest's. A displacement from half a MiB below zero up is an offset from a pointer,
  * or an address in the lower half; below that it is an address in the upper half, which sign extension would turn into a
  * negative number. Without a register nothing is left to likelihood. */
 static bool sum_fits(struct hmem ea)
 {
     if (ea.index != H_NONE) return false;
-    return ea.disp >= (ea.base == H_NONE ? 0 : -0x80000);
+    return xl_disp_class(ea.disp) <= (ea.base == H_NONE ? DISP_UP : DISP_DOWN);
 }
 
 static struct hmem window_access(struct xl_ctx *x, struct hmem ea, enum site_state site)
 {
-    if (sum_fits(ea) && site != SITE_WRAPS) return hmx(H_WINDOW, ea.base, 1, ea.disp);
+    if (sum_fits(ea) && site != SITE_WRAPS) return (struct hmem){ .base = H_WINDOW, .index = ea.base, .scale = 1, .at = ea.at, .disp = ea.disp };
     emit_lea32(&x->e, H_R8, ea);
     return hmx(H_WINDOW, H_R8, 1, 0);
 }

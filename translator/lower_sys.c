@@ -91,7 +91,7 @@ void lower_rdtsc(struct xl_ctx *x, const struct insn *in)
 static void call_helper(struct xl_ctx *x, enum helper h)
 {
     xl_room(x);
-    emit_mov_ri64(&x->e, H_R9, (u64)x->xl->cfg.helper[h]);
+    emit_load64(&x->e, H_R9, hm(H_CPU, (s32)(offsetof(struct cpu, helpers) + 8 * h)));
     emit_call_m(&x->e, hm(H_CPU, (s32)(offsetof(struct cpu, callouts) + 8 * CALLOUT_HELPER)));
 }
 
@@ -102,10 +102,17 @@ static void call_helper_arg(struct xl_ctx *x, enum helper h, u32 arg)
     call_helper(x, h);
 }
 
-/* The helper always leaves: HELPER_NEXT, HELPER_JUMP or HELPER_EMULATE. */
-static void end_in_helper(struct xl_ctx *x, enum helper h, u32 arg)
+static void call_helper_eip(struct xl_ctx *x, enum helper h, laddr eip)
 {
-    call_helper_arg(x, h, arg);
+    xl_room(x);
+    emit_mov_eip(&x->e, H_R8, eip, 0);
+    call_helper(x, h);
+}
+
+/* The helper always leaves: HELPER_NEXT, HELPER_JUMP or HELPER_EMULATE. */
+static void end_in_helper(struct xl_ctx *x, enum helper h, laddr eip)
+{
+    call_helper_eip(x, h, eip);
     x->ended = true;
 }
 
@@ -143,12 +150,13 @@ void lower_push_sreg(struct xl_ctx *x, const struct insn *in)
     emit_lea32(&x->e, H_ESP, hm(H_ESP, -4));
 }
 
-void lower_popf(struct xl_ctx *x, const struct insn *in) { call_helper_arg(x, HELPER_POPF, in->next); }
+void lower_popf(struct xl_ctx *x, const struct insn *in) { call_helper_eip(x, HELPER_POPF, in->next); }
 void lower_iret(struct xl_ctx *x, const struct insn *in) { end_in_helper(x, HELPER_IRET, in->eip); }
 void lower_int(struct xl_ctx *x, const struct insn *in)
 {
-    emit_store_imm(&x->e, CPU_FIELD(eip), in->eip, 4);
-    end_in_helper(x, HELPER_INT, in->imm & 0xff);
+    emit_store_eip(&x->e, CPU_FIELD(eip), in->eip);
+    call_helper_arg(x, HELPER_INT, in->imm & 0xff);
+    x->ended = true;
 }
 void lower_sysenter(struct xl_ctx *x, const struct insn *in) { end_in_helper(x, HELPER_SYSENTER, in->eip); }
 void lower_sysexit(struct xl_ctx *x, const struct insn *in) { end_in_helper(x, HELPER_SYSEXIT, in->eip); }
@@ -159,5 +167,5 @@ void lower_invlpg(struct xl_ctx *x, const struct insn *in)
     xl_room(x);
     emit_lea32(&x->e, H_R8, xl_ea(in));
     call_helper(x, HELPER_INVLPG);
-    xl_goto_checked(x, in->next);
+    xl_goto_checked(x, in->next, 0);
 }

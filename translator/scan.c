@@ -36,21 +36,25 @@ void xl_scan(struct xl_ctx *x)
 {
     unsigned off = 0;
     x->n = 0;
-    x->straddles = x->partial = x->before_straddling = false;
+    x->straddles = x->partial = x->before_straddling = x->looked_ahead = x->bound = false;
     while (x->n < XL_MAX_INSNS && off < x->src->nbytes) {
         struct insn *in = &x->insn[x->n];
         enum decode_status st = decode_at(x, off, in);
         if (st == DECODE_TRUNCATED) {
-            x->before_straddling = x->n > 0;
+            x->before_straddling = x->looked_ahead = x->n > 0;
             if (x->n) break;
+            x->bound = true;
             st = x->src->nbytes < 16 ? decode_straddling(x, in) : DECODE_TOO_LONG;
             x->straddles = st == DECODE_OK && in->len > x->src->nbytes;
             x->partial = st == DECODE_TRUNCATED;
         }
         if (st != DECODE_OK) {
+            x->looked_ahead = x->n > 0;
             if (x->n) break;
+            x->bound = true;
             make_undecodable(x->src, in);
         }
+        x->looked_ahead = in->row == &insn_rows[INSN_INVALID]; /* its length may be a guess, from what lies behind */
         x->n++;
         off += in->len;
         if (x->straddles || in->row->attr & A_END || xl_policy(x, in) == xl_lower_emulate) break;

@@ -11,6 +11,10 @@
 
 static unsigned site_slot(const struct site_set *s, u64 key) { return (unsigned)((key * 0x9e3779b97f4a7c15ull) >> 32) & (s->cap - 1); }
 
+static unsigned page_bit(paddr pa) { return (unsigned)(((pa >> PAGE_SHIFT) * 0x9e3779b97f4a7c15ull) >> 52); }
+
+bool site_page(const struct site_set *s, paddr pa) { return s->pages[page_bit(pa) / 64] >> (page_bit(pa) % 64) & 1; }
+
 /* The entry of a key, or the empty one where it would go. */
 static struct site *site_find(const struct site_set *s, u64 key)
 {
@@ -38,6 +42,7 @@ enum site_state site_fault(struct site_set *s, paddr pa, bool guard)
     struct site *t = site_find(s, pa + 1);
     if (!t->key) s->used++;
     t->key = pa + 1;
+    s->pages[page_bit(pa) / 64] |= (u64)1 << page_bit(pa) % 64;
     if (guard && t->state == SITE_FITS) return t->state = SITE_WRAPS;
     if (t->state != SITE_SOFT) s->soft++;
     t->state = SITE_SOFT;

@@ -24,8 +24,8 @@ struct xl_config {
     u32 disabled;              /* classes (1 << enum insn_class) to be interpreted instead */
     u32 features;              /* of the CPU model: 1 << enum insn_feature */
     bool window;               /* data accesses in modes that can have a window start out through it */
+    bool no_templates;         /* translate everything that is asked for: for tests and measurements */
     bool perf_map;             /* name blocks in /tmp/perf-PID.map, the file that perf(1) looks for */
-    void *helper[HELPER_COUNT]; /* core/helpers.def */
     void *miss;                /* where the all-miss jump cache sends control, with the target in r8d */
     const struct trace *trace; /* borrowed */
     struct counters *ctr;      /* borrowed */
@@ -58,6 +58,7 @@ bool xl_mode_has_window(u32 mode);
 struct block *xl_translate(struct xl *xl, const struct xl_source *src, bool *evicted);
 struct block *xl_find(struct xl *xl, laddr eip, paddr pa, u32 mode); /* LIVE or RETIRED, or NULL */
 bool xl_block_live(const struct block *b);
+unsigned xl_block_bytes(const struct block *b);              /* of guest code */
 paddr xl_block_pa2(const struct block *b);                   /* XL_NO_PAGE unless its last instruction straddles */
 bool xl_block_partial(const struct block *b);                /* its one instruction runs into a page that was not there: linked from
                                                               * nowhere, and to be made anew once that page is */
@@ -68,12 +69,13 @@ const void *xl_entry(const struct xl *xl, const struct block *b);  /* where to j
  * the page still has. xl_retire_page takes all of them. */
 unsigned xl_retire(struct xl *xl, paddr pa, unsigned len);
 void xl_retire_page(struct xl *xl, paddr pa);
-void xl_flush(struct xl *xl); /* forget everything */
+void xl_flush(struct xl *xl); /* forget everything, but for templates that were loaded */
 bool xl_page_has_live(const struct xl *xl, paddr pa);
 /* Offsets in pa's page at which blocks begin: instructions that are known to be ones. At most max of them; returns how many. */
 unsigned xl_page_starts(const struct xl *xl, paddr pa, u16 *off, unsigned max);
 
 /* Edges. An edge's target is in the same guest page as its block, so linking is safe for as long as both live. */
+struct edge *xl_edge(struct xl *xl, u64 number); /* what EXIT_CHAIN tells */
 laddr xl_edge_target(const struct edge *e);
 struct block *xl_edge_block(const struct edge *e);
 void xl_link(struct xl *xl, struct edge *e, struct block *to);
@@ -105,6 +107,16 @@ void xl_site_fault(struct xl *xl, paddr pa, bool guard);
 void xl_sites_age(struct xl *xl, u32 now_ms, unsigned most);
 /* Removes one block for good, so that it will be translated again (a site has changed). */
 void xl_forget(struct xl *xl, struct block *b);
+
+/* Templates: what has been translated, for use wherever the same bytes turn up again in the same mode and at the same place in a page.
+ * xl_translate() makes and uses them. All of them, or those used last, as one piece of memory: */
+MUST_CHECK int xl_templates_save(const struct xl *xl, u64 max, u8 **out, u64 *len); /* at most max bytes; 0 or -ENOMEM */
+bool xl_templates_changed(const struct xl *xl); /* whether that is worth it: there are many that were not loaded */
+/* Loads what that has made, before anything is translated. Returns NULL, or what is wrong with it. */
+MUST_CHECK const char *xl_templates_load(struct xl *xl, const u8 *image, u64 len);
+u8 *xl_templates_buffer(u64 len); /* to load from; NULL: out of memory */
+void xl_templates_discard(u8 *image, u64 len); /* what that or saving gave */
+u64 xl_templates_key(const struct xl *xl); /* names what they are good for: translator version, CPU model's features, options */
 
 struct xl_usage { u64 cache_bytes, cache_used, blocks, meta_bytes, soft_sites; };
 struct xl_usage xl_usage(const struct xl *xl);

@@ -2,13 +2,18 @@
 #ifndef TRANSLATOR_XL_H
 #define TRANSLATOR_XL_H
 #include "translator/emit_x64.h"
+#include "translator/hostmem.h"
 #include "translator/insn.h"
+#include "translator/reloc.h"
 #include "translator/translator.h"
 
 #define XL_MAX_INSNS 48   /* per block */
 #define XL_MAX_HOST_INSN 288 /* host bytes that one guest instruction may become, its islands included */
 #define XL_MAX_RECORDS (XL_MAX_INSNS * 4 + XL_MAX_ISLANDS * 4)
 #define XL_MAX_CODE (XL_MAX_INSNS * XL_MAX_HOST_INSN + 512) /* 512: the ways out */
+#define XL_MAX_GUEST (XL_MAX_INSNS * 15)
+#define XL_LOOKAHEAD 16   /* bytes behind a block that may have been looked at to cut it there */
+#define TEMPLATE_REST_MAX (XL_MAX_RELOCS * sizeof(struct reloc) + XL_MAX_GUEST + XL_LOOKAHEAD)
 #define XL_MAX_HOST (XL_MAX_CODE + XL_MAX_RECORDS * sizeof(struct record) + 32) /* per block: the room translate.c insists on */
 #define XL_MAX_ISLANDS 16
 #define XL_ROOM 66        /* bytes between two calls of xl_room(): a memory access takes up to 44, what follows it up to 21 */
@@ -25,7 +30,7 @@ struct edge {
 /* From host offset `host` of a block on, the code belongs to guest instruction `insn`, `guest` bytes into the block. */
 struct record { u16 host; u16 guest; };
 
-enum block_state { BLOCK_LIVE, BLOCK_RETIRED, BLOCK_DEAD };
+enum block_state { BLOCK_NONE /* a record that is free, or waits with its code for a block (template.c) */, BLOCK_LIVE, BLOCK_RETIRED, BLOCK_DEAD };
 struct block {
     laddr eip;                 /* what a look-up goes through is together: xl_find() is paid for in cache misses */
     u32 mode;
@@ -57,28 +62,78 @@ struct site {
     u32 due;                   /* SOFT: when it goes back to the window, in ms */
     u8 state, waits;           /* how often it has been SOFT */
 };
-struct site_set { struct site *slot; unsigned cap, used, soft, hand; u32 now; };
+struct site_set {
+    struct site *slot;
+    unsigned cap, used, soft, hand;
+    u32 now;
+    u64 pages[64];             /* a bit for each page that has a site, by hash: most have none */
+};
 #define SITE_FIRST_WAIT 2000u  /* ms */
 #define SITE_MAX_WAITS 16      /* a day and a half */
 #define SITE_LOOK 64           /* entries looked at for one that is due */
 
+/* A block that can be had again: see template.c. The same in memory and in a file. */
+struct template {
+    u64 hash;                  /* the block's */
+    u32 key;                   /* hash of how its bytes begin, its mode and its offset in the page */
+    u32 next;                  /* index + 1 of the next one in the chain of that; 0: none */
+    u32 next_place;            /* the same, in the chain of where it was when it was loaded */
+    u32 code;                  /* its code and its records, in the code cache */
+    u32 rest;                  /* its relocations and guest bytes, in the store's rests */
+    laddr eip;                 /* what the code is right for at present */
+    u32 sites;                 /* the state of the sites in it, hashed; 0: all as they begin */
+    u16 mode, host_len, nrec, nrel, guest_len, ninsns;
+    u16 depends;               /* guest bytes that it depends on: guest_len, or more (looked_ahead) */
+    u16 patch[2], thunk[2];    /* edges, by host offset in the block */
+    u16 target[2];             /* and their targets, by offset in the page */
+    u8 nedges;
+    u8 used;                   /* made or used since it was loaded */
+};
+_Static_assert(sizeof(struct template) == 64, "a cache line, and the format of a file");
+
+struct template_store {
+    struct template *t;
+    u32 n, max;
+    u32 nloaded;               /* the first so many were loaded, the others have been made since */
+    u32 made;                  /* since the program has started */
+    u32 *head, *head_place;    /* of chains: index + 1 */
+    u32 moved[256];            /* by the upper byte of an address: how far what lies there was from there when it was loaded */
+    u8 *rests;
+    u64 rest_used, rest_max;
+    u64 loaded_code, loaded_rest; /* bytes at the beginning of the code cache and of rests that are theirs */
+};
+
 #define XL_HASH_BITS 17
 #define XL_PAGE_BITS 14
+#define XL_TEMPLATE_BITS 17
+/* What is reached at random, together: few host pages, if they are huge. */
+struct xl_tables {
+    struct jump_entry jc[XL_JC_COUNT][JUMP_ENTRIES];
+    struct block *hash[1u << XL_HASH_BITS];
+    struct code_page *pages[1u << XL_PAGE_BITS];
+    u16 jc_list[2][JUMP_ENTRIES];
+    u8 jc_pages[2][TLB_PAGES / 8]; /* bitmap of linear pages that have entries */
+    u32 template_head[2][1u << XL_TEMPLATE_BITS];
+};
+
 struct xl {
     struct xl_config cfg;
     FILE *perf;                /* the perf map, or NULL */
     int fd;
     u8 *rw, *rx;               /* the two views of the code cache */
     u64 used;
+    struct { u64 rw, rx, arena, templates, rests; } ready; /* how much of each is there already (hostmem.h) */
     struct block *arena;       /* block records, in order of host_off: xl_recover searches it */
     u32 nblocks, max_blocks;
+    struct xl_tables *tables;  /* which these point into: */
     struct block **hash;
     struct code_page **pages;
-    struct site_set sites;
     struct jump_entry *jc[XL_JC_COUNT];
     u16 *jc_list[2];
-    u32 jc_count[2];
-    u8 *jc_pages[2];           /* bitmap of linear pages that have entries */
+    u8 *jc_pages[2];
+    u32 jc_count[2];           /* entries on jc_list */
+    struct site_set sites;
+    struct template_store templates;
 };
 
 /* One deferred piece of code, placed where control does not fall into it. */
@@ -99,7 +154,10 @@ struct xl_ctx {
     unsigned n;
     bool straddles, partial;
     bool before_straddling;    /* what follows straddles: such a block is found through the jump cache only */
+    bool looked_ahead;         /* up to XL_LOOKAHEAD bytes behind it had a part in where it ends */
+    bool bound;                /* to this place, by more than the bytes in its page: no template */
     struct emit e;
+    struct reloc_list relocs;
     unsigned cur;              /* index of the instruction being lowered */
     struct record rec[XL_MAX_RECORDS];
     unsigned nrec;
@@ -124,6 +182,9 @@ lower_fn xl_lower_emulate;
 /* lower_mem.c: guest memory operands. kind: what the access needs (a write access may be read too). */
 enum xl_access { XL_R, XL_W };
 struct hmem xl_ea(const struct insn *in);
+/* All that lowering asks of the value of a displacement of 32 bits. */
+enum xl_disp_class { DISP_UP, DISP_DOWN /* up to half a MiB */, DISP_FAR_DOWN };
+enum xl_disp_class xl_disp_class(s32 disp);
 int xl_gpr(unsigned guest_reg);
 bool xl_seg_flat(const struct xl_ctx *x, enum segreg seg); /* base 0, limit 4 GiB in this block's mode */
 bool xl_writes_mem(const struct insn *in); /* its explicit memory operand */
@@ -138,18 +199,36 @@ lower_fn lower_string;
 lower_fn lower_rep_string, lower_mov_sreg, lower_pop_sreg, lower_push_sreg, lower_popf, lower_iret, lower_int, lower_sysenter, lower_sysexit, lower_invlpg;
 lower_fn lower_pushf, lower_cli, lower_sti, lower_cldstd, lower_mov_from_sreg, lower_mov_from_cr, lower_rdtsc, lower_xlat;
 void xl_check_fpu(struct xl_ctx *x, const struct insn *in);
-void xl_goto(struct xl_ctx *x, laddr target);   /* direct transfer: an edge, or through the jump cache */
-void xl_goto_checked(struct xl_ctx *x, laddr target); /* the same, always through the jump cache */
+/* at: where in the instruction the target is, relative, as 32 bits; 0: it is not. */
+void xl_goto(struct xl_ctx *x, laddr target, unsigned at);   /* direct transfer: an edge, or through the jump cache */
+void xl_goto_checked(struct xl_ctx *x, laddr target, unsigned at); /* the same, always through the jump cache */
 void xl_goto_r8(struct xl_ctx *x);              /* indirect: target EIP in r8d */
 
 /* cache.c */
+void xl_prefault(struct xl *xl); /* the host's pages that the next block will be written to */
+u64 xl_align(u64 cache_offset);   /* where the next block begins, behind what ends there */
 void xl_commit(struct xl_ctx *x, struct block *b);
+void xl_block_place(struct xl *xl, struct block *b); /* makes a complete record LIVE, in its place in the graph */
 void xl_forget_at(struct xl *xl, paddr pa);     /* the blocks that contain it */
 struct code_page *xl_page(const struct xl *xl, paddr pa);
 struct block *xl_block_at(struct xl *xl, u64 host_pc);
 /* chain.c */
 void xl_unlink_block(struct xl *xl, struct block *b);
+void xl_reset_edges(struct xl *xl, struct block *b); /* all its code as it was made: for when the whole graph goes */
+/* template.c */
+MUST_CHECK int template_store_init(struct xl *xl);
+void template_store_free(struct xl *xl);
+struct block *template_block(struct xl *xl, const struct xl_source *src); /* NULL: none serves */
+void template_add(struct xl_ctx *x, const struct block *b);
+void template_drop_made(struct xl *xl); /* all but the loaded: the code cache is about to be emptied */
+void template_chain(struct template_store *s, u32 i);
+void template_chain_place(struct template_store *s, u32 i);
+u32 template_code_len(const struct template *t); /* with records */
+u32 template_rest_len(const struct template *t); /* a multiple of 4 */
+/* template_file.c */
+void xl_evict(struct xl *xl); /* empties the code cache, but for templates */
 /* sites.c */
+bool site_page(const struct site_set *s, paddr pa);                   /* false: no site in the page of pa is known */
 enum site_state site_get(const struct site_set *s, paddr pa);
 enum site_state site_fault(struct site_set *s, paddr pa, bool guard); /* its new state */
 paddr site_next_due(struct site_set *s, unsigned look);               /* a site that has just gone back to the window, or XL_NO_PAGE */

@@ -196,6 +196,7 @@ struct cpu {
     u32 mode;            /* enum mode_key, kept up to date by cpu_update_mode() */
     u32 seg_complex[S_COUNT]; /* nonzero: translated code may not access through this segment without a check it does not have:
                                * null, limit below 4 GiB, expand-down, or execute-only/read-only (bit 0: reads, bit 1: writes) */
+    void *helpers[HELPER_COUNT]; /* by enum helper: int (*)(struct cpu *, u32) */
     struct seg seg[S_COUNT];
     struct seg ldtr, tr;
     struct table_reg gdtr, idtr;

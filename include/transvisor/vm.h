@@ -33,6 +33,7 @@ struct vm_config {
     const char *serial;      /* first serial port: null, stdio, file:PATH, unix:PATH, pty; NULL: null */
     const char *trace;       /* LIST[@FROM..TO], names of vm_trace_name(); to standard error; NULL: none */
     const char *disable;     /* instruction classes not to translate, names of vm_class_name(), comma-separated; NULL: none */
+    const char *cache_dir;   /* keep translated code there between runs; NULL: not at all */
     uint64_t memory;         /* bytes of RAM; 0: VM_MEMORY_DEFAULT */
     uint64_t code_cache;     /* bytes for translated code; 0: the default */
     enum vm_engine engine;
@@ -40,6 +41,8 @@ struct vm_config {
     bool has_debug_exit;
     uint16_t debug_exit;     /* a write to this port ends the machine (VM_EXIT_DEBUG) */
     bool perf_map;           /* write /tmp/perf-PID.map, so that perf(1) can name translated code by guest address */
+    void (*warn)(void *arg, const char *text); /* told, in one line, of what goes wrong without stopping the machine; NULL: nobody */
+    void *warn_arg;
     bool no_reboot;          /* a guest's reset ends the machine instead of restarting it */
 };
 #define VM_MEMORY_DEFAULT ((uint64_t)512 << 20)

@@ -37,11 +37,12 @@ static const char *const tlb_name[TLB_KINDS] = { "sup_r", "sup_w", "user_r", "us
 
 static void name_cpu_field(u64 disp, char *out, size_t n)
 {
-    u64 slot = disp - offsetof(struct cpu, callouts), complex = disp - offsetof(struct cpu, seg_complex), seg = disp - offsetof(struct cpu, seg);
+    u64 slot = disp - offsetof(struct cpu, callouts), helper = disp - offsetof(struct cpu, helpers), complex = disp - offsetof(struct cpu, seg_complex), seg = disp - offsetof(struct cpu, seg);
     snprintf(out, n, "0x%llx", (unsigned long long)disp);
     for (unsigned i = 0; i < ARRAY_LEN(fields); i++)
         if (fields[i].offset == disp) snprintf(out, n, "%s", fields[i].name);
     if (slot % 8 == 0 && slot / 8 < CALLOUT_COUNT) snprintf(out, n, "callout.%s", callout_name[slot / 8]);
+    if (helper % 8 == 0 && helper / 8 < HELPER_COUNT) snprintf(out, n, "helper.%s", helper_name[helper / 8]);
     if (complex % 4 == 0 && complex / 4 < S_COUNT) snprintf(out, n, "complex.%s", seg_name[complex / 4]);
     if (seg / sizeof(struct seg) < S_COUNT)
         snprintf(out, n, "%s.%s", seg_name[seg / sizeof(struct seg)], seg % sizeof(struct seg) == offsetof(struct seg, base) ? "base" : "sel");
@@ -89,18 +90,13 @@ static void find_labels(struct host_check *h, const u8 *code, u32 len, struct la
         if (l->number[i]) l->number[i] = (u16)++l->n;
 }
 
-static void print_insn(struct host_check *h, const struct block *b, const struct labels *l, FILE *out)
+static void print_insn(struct host_check *h, const struct labels *l, FILE *out)
 {
     const cs_insn *ci = h->ci;
     const cs_x86 *x = &ci->detail->x86;
     fprintf(out, "    %s", ci->mnemonic);
     if (host_is_branch(h, ci) && x->operands[0].type == X86_OP_IMM) {
         fprintf(out, " L%u", l->number[x->operands[0].imm]);
-    } else if (ci->id == X86_INS_MOVABS) {
-        u64 imm = (u64)x->operands[1].imm;
-        const char *reg = cs_reg_name(h->cs, x->operands[0].reg);
-        if (imm >= XLF_HELPER(0) && imm < XLF_HELPER(HELPER_COUNT)) fprintf(out, " %s, helper.%s", reg, helper_name[(imm - XLF_HELPER(0)) >> 8]);
-        else fprintf(out, " %s, edge%u", reg, imm == (u64)&b->edge[1]);
     } else if (*ci->op_str) {
         fputc(' ', out);
         print_mem(ci->op_str, mem_disp(ci), out);
@@ -119,7 +115,7 @@ static void print_host(struct host_check *h, const struct xlf *f, const struct b
     for (u64 addr = 0, at = 0; at = addr, cs_disasm_iter(h->cs, &code, &left, &addr, h->ci);) {
         for (; next < b->nrec && rec[next].host <= at; next++) fprintf(out, "  +%u\n", rec[next].guest);
         if (l.number[at]) fprintf(out, "  L%u:\n", l.number[at]);
-        print_insn(h, b, &l, out);
+        print_insn(h, &l, out);
     }
     if (left) fprintf(out, "    (%zu bytes that do not decode)\n", left);
 }

@@ -1,4 +1,4 @@
-/* A translator without a machine, for the tests that look at what it makes: made-up helper addresses, code from byte arrays.
+/* A translator without a machine, for the tests that look at what it makes: code from byte arrays.
  * One test program, one translation unit: so the definitions are right here. */
 #ifndef TESTS_EMIT_XL_FIXTURE_H
 #define TESTS_EMIT_XL_FIXTURE_H
@@ -7,8 +7,7 @@
 
 #include <string.h>
 
-/* Addresses above 4 GiB, like real ones, so that the code that loads them has its real length. Nothing is there. */
-#define XLF_HELPER(h) (0x7e0000000000ull + 0x100ull * (unsigned)(h))
+/* Nothing is there. */
 #define XLF_MISS 0x7e00000f0000ull
 
 #define MODE_BARE (MK_PE | MK_CS32 | MK_SS32 | MK_CSFLAT | MK_PG)
@@ -29,7 +28,6 @@ static inline void xlf_init(struct xlf *f, u64 cache_bytes, bool window, u32 dis
     BUG_ON(decoder_new(&f->dec));
     struct xl_config cfg = { .cache_bytes = cache_bytes, .disabled = disabled, .features = ~0u, .window = window,
                              .miss = (void *)XLF_MISS, .trace = &f->trace, .ctr = &f->ctr, .dec = f->dec };
-    for (unsigned i = 0; i < HELPER_COUNT; i++) cfg.helper[i] = (void *)XLF_HELPER(i);
     BUG_ON(xl_new(&f->xl, &cfg));
 }
 

@@ -229,7 +229,7 @@ static void enter(struct fuzz *z, laddr eip)
         z->exits[z->run.why]++;
         switch (z->run.why) {
         case EXIT_JUMP: z->run.eip = c->eip; return;
-        case EXIT_CHAIN: z->run.eip = xl_edge_target((struct edge *)c->exit_arg); return;
+        case EXIT_CHAIN: z->run.eip = xl_edge_target(xl_edge(f->xl, c->exit_arg)); return;
         case EXIT_FAULT:
             BUG_ON(!xl_recover(f->xl, c->exit_arg, &p));
             z->run.eip = eip = p.eip;
@@ -387,7 +387,6 @@ static void set_up(struct fuzz *z)
 {
     for (unsigned i = 0; i < 2; i++) {
         xlf_init(&z->f[i], 8 << 20, i, 0);
-        for (unsigned h = 0; h < HELPER_COUNT; h++) z->f[i].xl->cfg.helper[h] = helper_of((enum helper)h);
         for (unsigned k = 0; k < JUMP_ENTRIES; k++) z->f[i].xl->jc[XL_JC_MISS][k].code = rt_exit_jump;
     }
     z->cpu = mmap(NULL, sizeof(struct cpu_area) + TLB_KINDS * TLB_TABLE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -399,6 +398,7 @@ static void set_up(struct fuzz *z)
     z->window = z->reservation + WINDOW_GUARD;
     struct cpu *c = z->cpu;
     c->rt = (struct rt *)z;
+    for (unsigned h = 0; h < HELPER_COUNT; h++) c->helpers[h] = helper_of((enum helper)h);
     c->callouts[CALLOUT_JUMP] = rt_exit_jump;
     c->callouts[CALLOUT_CHAIN] = rt_exit_chain;
     c->callouts[CALLOUT_EMULATE] = rt_exit_emulate;

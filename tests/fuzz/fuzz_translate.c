@@ -1,9 +1,11 @@
 /* Feeds the translator whatever a hostile guest could, and looks at what comes out (tests/emit/host_check.h): no BUG, no host
- * instruction outside of what is allowed, records that lead back to guest instructions, a graph that survives writes to code.
+ * instruction outside of what is allowed, records that lead back to guest instructions, a graph that survives writes to code. And
+ * templates: what one gives elsewhere, for other constants, after an eviction, is what translation gives.
  *
  *   fuzz_translate [--seed N] [--count N] [--verbose]
  *
  * Nothing is executed here: fuzz_exec.c does that. A failure prints the seed and number that make it again, and the bytes. */
+#include "tests/emit/clone_check.h"
 #include "tests/emit/host_check.h"
 #include "tests/fuzz/gen_guest.h"
 
@@ -11,10 +13,12 @@
 
 struct fuzz {
     struct xlf f[2]; /* window off, on */
+    struct xlf t[2]; /* the same, for templates: emptied before each case */
+    struct clone_page page, moved_page;
     struct host_check h;
     struct rng rng;
     u64 seed, number;
-    u64 insns, host_bytes;
+    u64 insns, host_bytes, equal, relocated, refused;
     u32 largest;
     struct { laddr eip; paddr pa, pa2; u32 mode; bool window; u8 code[GUEST_MAX]; unsigned n; } c;
 };
@@ -96,6 +100,73 @@ static const char *check_life(struct fuzz *z, struct xlf *f, struct block *b, co
     return NULL;
 }
 
+/* ---- templates ---- */
+
+/* Other values in the fields that the one template there is knows of, now and then ones that change the shape of the code. */
+static bool change_fields(struct fuzz *z, const struct xl *xl, u8 *code)
+{
+    const struct template *t = &xl->templates.t[0];
+    const struct reloc *r = (const struct reloc *)(xl->templates.rests + t->rest);
+    u32 all = rng_percent(&z->rng, 50) ? rng_below(&z->rng, 0x10000) : rng_u32(&z->rng) & PAGE_MASK;
+    bool any = false, together = rng_percent(&z->rng, 70); /* as relocation changes them */
+    for (unsigned i = 0; i < t->nrel; i++) {
+        u32 v;
+        if (!r[i].field) continue;
+        memcpy(&v, code + r[i].field, 4);
+        v = together ? v + all : rng_percent(&z->rng, 50) ? guest_value(&z->rng) : v ^ rng_below(&z->rng, PAGE_SIZE);
+        memcpy(code + r[i].field, &v, 4);
+        any = true;
+    }
+    return any;
+}
+
+static void empty(struct xl *xl)
+{
+    xl->templates.nloaded = 0;
+    xl->templates.loaded_code = xl->templates.loaded_rest = 0;
+    xl_flush(xl);
+}
+
+/* Other code behind what the one template depends on. */
+static bool change_behind(struct fuzz *z, const struct xl *xl, u8 *code, unsigned n)
+{
+    unsigned from = xl->templates.t[0].depends;
+    for (unsigned i = from; i < n; i++) code[i] = (u8)rng_u32(&z->rng);
+    return from < 16; /* then it may not be found */
+}
+
+/* The same code at another place, now and then with other constants or other code behind it, and out of what an eviction has left. */
+static const char *check_templates(struct fuzz *z)
+{
+    struct xlf *f = &z->t[z->c.window];
+    struct rng *r = &z->rng;
+    unsigned off = z->c.eip & ~PAGE_MASK, n = PAGE_SIZE + 16 - off < z->c.n ? PAGE_SIZE + 16 - off : z->c.n;
+    bool evicted, changed = false;
+    memcpy(z->page.bytes + off, z->c.code, n);
+    empty(f->xl);
+    struct xl_source at = clone_source(&z->page, z->c.eip, z->c.pa, z->c.mode);
+    struct block *b = xl_translate(f->xl, &at, &evicted);
+    if (!f->xl->templates.n) {
+        z->refused++;
+        return at.nbytes >= 16 && b->guest_len <= at.nbytes && !b->partial && b->ninsns > 1 ? "a block without a template" : NULL;
+    }
+    laddr eip = rng_percent(r, 20) ? at.eip : (rng_u32(r) & PAGE_MASK) | off;
+    memcpy(z->moved_page.bytes + off, z->page.bytes + off, PAGE_SIZE + 16 - off);
+    if (rng_percent(r, 50)) {
+        xl_evict(f->xl);
+        if (rng_percent(r, 60)) changed = change_fields(z, f->xl, z->moved_page.bytes + off);
+        f->xl->templates.moved[eip >> 24] = eip - at.eip;
+    }
+    if (rng_percent(r, 50)) changed |= change_behind(z, f->xl, z->moved_page.bytes + off, PAGE_SIZE + 16 - off);
+    struct xl_source to = clone_source(&z->moved_page, eip, rng_u32(r) & 0xfff000, z->c.mode);
+    u64 before = f->ctr.cloned;
+    b = xl_translate(f->xl, &to, &evicted);
+    if (f->ctr.cloned == before) return changed ? NULL : "the same bytes are translated once more";
+    *(changed ? &z->relocated : &z->equal) += 1;
+    const char *err = host_check_block(&z->h, f, b);
+    return err ? err : clone_check(f, b, &to);
+}
+
 static const char *run_case(struct fuzz *z)
 {
     struct xlf *f = &z->f[z->c.window];
@@ -111,7 +182,7 @@ static const char *run_case(struct fuzz *z)
     const char *err = host_check_block(&z->h, f, b);
     if (!err) err = check_recovery(z, f, b);
     if (!err) err = check_life(z, f, b, &src);
-    return err;
+    return err ? err : check_templates(z);
 }
 
 int main(int argc, char **argv)
@@ -131,6 +202,8 @@ int main(int argc, char **argv)
         default: return 2;
         }
     for (unsigned i = 0; i < 2; i++) xlf_init(&z->f[i], 4 << 20, i, 0);
+    for (unsigned i = 0; i < 2; i++) xlf_init(&z->t[i], 256 << 10, i, 0);
+    memset(z->page.bytes, 0x90, sizeof z->page.bytes);
     host_check_init(&z->h);
     for (z->number = from; z->number < from + count && failed < 10; z->number++) {
         make_case(z);
@@ -144,7 +217,10 @@ int main(int argc, char **argv)
     printf("%llu blocks, %llu instructions, %llu host bytes (at most %u for one block), %d failures\n", (unsigned long long)(z->number - from), (unsigned long long)z->insns,
            (unsigned long long)z->host_bytes, z->largest, failed);
     host_check_free(&z->h);
+    printf("templates: %llu blocks had with the same bytes, %llu with other constants, %llu blocks without one\n", (unsigned long long)z->equal,
+           (unsigned long long)z->relocated, (unsigned long long)z->refused);
     for (unsigned i = 0; i < 2; i++) xlf_free(&z->f[i]);
+    for (unsigned i = 0; i < 2; i++) xlf_free(&z->t[i]);
     free(z);
     return failed != 0;
 }

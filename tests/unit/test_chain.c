@@ -61,9 +61,9 @@ START_TEST(a_thunk_names_its_own_edge)
 {
     struct block *from = make_branch(0);
     for (unsigned i = 0; i < 2; i++) {
-        u64 imm;
-        memcpy(&imm, f.xl->rw + from->edge[i].thunk + 2, 8); /* mov r8, imm64 */
-        ck_assert_ptr_eq((struct edge *)imm, &from->edge[i]);
+        u32 number;
+        memcpy(&number, f.xl->rw + from->edge[i].thunk + 2, 4); /* mov r8d, imm32 */
+        ck_assert_ptr_eq(xl_edge(f.xl, number), &from->edge[i]);
     }
 }
 END_TEST

@@ -1,0 +1,301 @@
+/* Owns templates: blocks that can be had again, in this place or another, without being translated.
+ *
+ * The same bytes turn up again when a library is mapped at another address, when a page is another physical copy of one known, after
+ * the code cache has been emptied, and in the next run (template_file.c). So do bytes that differ in constants only, when code is
+ * relocated: a kernel that chooses its place anew at each boot, a module, a library that is not position-independent.
+ *
+ *   I1  A template serves a block iff mode, offset in the page, state of the sites and all bytes that the translation depended on
+ *       are equal, save for fields that reloc.h names, if the code has the same shape with their new values. Bytes are compared, not only
+ *       hashed: guests know the hash, and could make one process run another's code.
+ *   I2  What comes of it is byte for byte what would have been translated.                        [tests/emit/clone_check.h]
+ *   I3  The code of a template is in the code cache, and right for its eip. That of number i < nloaded belongs to block record i,
+ *       which is BLOCK_NONE until a first block takes it; the others' belongs to the block that was translated, whether that still
+ *       lives or not. All further blocks are copies.                                               [template_block]
+ *   I4  A template is in the chain of its key; if it was loaded, also in the chain of the place that it had then.
+ *
+ * Equal bytes are found by hash. Others are found by place: code is moved in large pieces, so that a block is as far from where
+ * its template was as the last one that was found thereabouts. */
+#include "translator/xl.h"
+
+#include <errno.h>
+#include <string.h>
+#include <xxhash.h>
+
+#define KEY_BYTES 16   /* of the code go into the key; the page may end before */
+#define CHAIN_MAX 16   /* templates looked at: a guest can make many with one key */
+
+u32 template_code_len(const struct template *t) { return (((u32)t->host_len + 3) & ~3u) + t->nrec * (u32)sizeof(struct record); }
+u32 template_rest_len(const struct template *t) { return (t->nrel * (u32)sizeof(struct reloc) + t->depends + 3) & ~3u; }
+
+static const struct reloc *relocs_of(const struct xl *xl, const struct template *t) { return (const struct reloc *)(xl->templates.rests + t->rest); }
+static const u8 *bytes_of(const struct xl *xl, const struct template *t) { return (const u8 *)(relocs_of(xl, t) + t->nrel); }
+
+static const struct record *records_of(const struct xl *xl, const struct template *t)
+{
+    return (const struct record *)(xl->rw + t->code + (((u32)t->host_len + 3) & ~3u));
+}
+
+int template_store_init(struct xl *xl)
+{
+    struct template_store *s = &xl->templates;
+    s->max = xl->max_blocks;
+    s->t = (struct template *)hostmem_map((u64)s->max * sizeof *s->t);
+    s->rest_max = xl->cfg.cache_bytes / 2;
+    s->rests = hostmem_map(s->rest_max);
+    s->head = xl->tables->template_head[0];
+    s->head_place = xl->tables->template_head[1];
+    return s->t && s->rests ? 0 : -ENOMEM;
+}
+
+void template_store_free(struct xl *xl)
+{
+    struct template_store *s = &xl->templates;
+    hostmem_unmap(s->t, (u64)s->max * sizeof *s->t);
+    hostmem_unmap(s->rests, s->rest_max);
+}
+
+static u32 *chain_of(const struct template_store *s, u32 key) { return &s->head[key >> (32 - XL_TEMPLATE_BITS)]; }
+
+void template_chain(struct template_store *s, u32 i)
+{
+    u32 *head = chain_of(s, s->t[i].key);
+    s->t[i].next = *head;
+    *head = i + 1;
+}
+
+static void unchain(struct template_store *s, u32 i)
+{
+    u32 *at = chain_of(s, s->t[i].key);
+    while (*at != i + 1) at = &s->t[*at - 1].next;
+    *at = s->t[i].next;
+}
+
+static u32 *place_of(const struct template_store *s, laddr eip, u32 mode)
+{
+    return &s->head_place[((eip ^ mode << 19) * 0x9e3779b1u) >> (32 - XL_TEMPLATE_BITS)];
+}
+
+void template_chain_place(struct template_store *s, u32 i)
+{
+    u32 *head = place_of(s, s->t[i].eip, s->t[i].mode);
+    s->t[i].next_place = *head;
+    *head = i + 1;
+}
+
+void template_drop_made(struct xl *xl)
+{
+    struct template_store *s = &xl->templates;
+    for (; s->n > s->nloaded; s->n--) unchain(s, s->n - 1);
+    s->rest_used = s->loaded_rest;
+}
+
+/* ---- what a template is known by ---- */
+
+/* A source that ends before its page does would let the end of the block depend on more than is compared. */
+static bool whole(const struct xl_source *src) { return ((src->eip + src->nbytes) & ~PAGE_MASK) == 0; }
+
+static u32 key_of(const struct xl_source *src)
+{
+    return (u32)XXH3_64bits_withSeed(src->bytes, src->nbytes < KEY_BYTES ? src->nbytes : KEY_BYTES, (u64)src->mode << PAGE_SHIFT | (src->eip & ~PAGE_MASK));
+}
+
+/* The state of the sites of the instructions that rec knows of, at pa; 0 if there are none. A collision would cost time, no more. */
+static u32 sites_at(const struct xl *xl, const struct record *rec, unsigned nrec, paddr pa)
+{
+    u32 h = 0;
+    int last = -1;
+    if (!site_page(&xl->sites, pa)) return 0;
+    for (unsigned i = 0; i < nrec; i++) {
+        if (rec[i].guest <= last) continue; /* an island of an earlier instruction */
+        last = rec[i].guest;
+        u32 state = site_get(&xl->sites, pa + rec[i].guest);
+        if (state) h = (h + (rec[i].guest << 2 | state)) * 0x9e3779b1u;
+    }
+    return h;
+}
+
+static u32 get32(const u8 *at)
+{
+    u32 v;
+    memcpy(&v, at, 4);
+    return v;
+}
+
+/* Whether the code has the same shape with another value of this field: a target stays outside of the page (lower_ctl.c), a
+ * displacement on its side of the borders that lower_mem.c knows. */
+static bool same_shape(const struct reloc *r, const struct xl_source *src, u32 was)
+{
+    u32 is = get32(src->bytes + r->field);
+    if (r->kind != RELOC_PLAIN) return ((src->eip + r->field + 4 + is) ^ src->eip) & PAGE_MASK;
+    return xl_disp_class((s32)is) == xl_disp_class((s32)was);
+}
+
+/* I1, where bytes are not equal: puts the template's values into a copy of the fields, and compares then. */
+static bool differs_in_fields(const struct xl *xl, const struct template *t, const struct xl_source *src)
+{
+    u8 with[XL_MAX_GUEST + XL_LOOKAHEAD];
+    const u8 *bytes = bytes_of(xl, t);
+    const struct reloc *r = relocs_of(xl, t);
+    memcpy(with, src->bytes, t->depends);
+    for (unsigned i = 0; i < t->nrel; i++) {
+        if (!r[i].field) continue;
+        if (!same_shape(&r[i], src, get32(bytes + r[i].field))) return false;
+        memcpy(with + r[i].field, bytes + r[i].field, 4);
+    }
+    return !memcmp(with, bytes, t->depends);
+}
+
+enum match { EQUAL, EQUAL_BUT_FIELDS };
+
+static bool serves(const struct xl *xl, u32 i, const struct xl_source *src, enum match match)
+{
+    const struct template *t = &xl->templates.t[i];
+    if (t->mode != src->mode || (t->eip ^ src->eip) & ~PAGE_MASK || t->depends > src->nbytes) return false;
+    bool bytes = match == EQUAL ? !memcmp(bytes_of(xl, t), src->bytes, t->depends) : differs_in_fields(xl, t, src);
+    return bytes && t->sites == sites_at(xl, records_of(xl, t), t->nrec, src->pa);
+}
+
+/* A translation that is to be shown has to be made. */
+static bool traced(const struct xl *xl, laddr eip) { return trace_on(xl->cfg.trace, TR_guest, eip) || trace_on(xl->cfg.trace, TR_host, eip); }
+
+/* Index + 1, or 0. */
+static u32 find(const struct xl *xl, const struct xl_source *src, enum match *match)
+{
+    const struct template_store *s = &xl->templates;
+    if (xl->cfg.no_templates || !whole(src) || traced(xl, src->eip)) return 0;
+    u32 key = key_of(src), i = *chain_of(s, key);
+    *match = EQUAL;
+    for (unsigned tries = CHAIN_MAX; i && tries--; i = s->t[i - 1].next)
+        if (s->t[i - 1].key == key && serves(xl, i - 1, src, EQUAL)) return i;
+    if (!s->nloaded) return 0;
+    *match = EQUAL_BUT_FIELDS;
+    i = *place_of(s, src->eip - s->moved[src->eip >> 24], src->mode);
+    for (unsigned tries = CHAIN_MAX; i && tries--; i = s->t[i - 1].next_place)
+        if (serves(xl, i - 1, src, EQUAL_BUT_FIELDS)) return i;
+    return 0;
+}
+
+/* ---- making ---- */
+
+/* Guest bytes that the scanned block depends on; 0: there is more to it, and it can have no template. */
+static u32 depends_on(const struct xl_ctx *x, u32 guest_len)
+{
+    u32 rest = x->src->nbytes - guest_len;
+    if (x->bound || x->straddles || !whole(x->src)) return 0;
+    return !x->looked_ahead ? guest_len : guest_len + (rest < XL_LOOKAHEAD ? rest : XL_LOOKAHEAD);
+}
+
+void template_add(struct xl_ctx *x, const struct block *b)
+{
+    struct xl *xl = x->xl;
+    struct template_store *s = &xl->templates;
+    u32 depends = xl->cfg.no_templates ? 0 : depends_on(x, b->guest_len);
+    if (!depends || s->n == s->max || s->rest_used + TEMPLATE_REST_MAX > s->rest_max) return;
+    struct template *t = &s->t[s->n];
+    *t = (struct template){ .hash = b->hash, .key = key_of(x->src), .code = b->host_off, .rest = (u32)s->rest_used, .eip = b->eip, .mode = (u16)b->mode,
+                            .sites = sites_at(xl, x->rec, x->nrec, b->pa), .host_len = (u16)b->host_len, .nrec = b->nrec, .nrel = (u16)x->relocs.n,
+                            .guest_len = b->guest_len, .ninsns = b->ninsns, .depends = (u16)depends, .nedges = (u8)x->nedges, .used = true };
+    for (unsigned i = 0; i < x->nedges; i++) {
+        t->patch[i] = (u16)(b->edge[i].patch - b->host_off);
+        t->thunk[i] = (u16)(b->edge[i].thunk - b->host_off);
+        t->target[i] = (u16)(b->edge[i].target & ~PAGE_MASK);
+    }
+    u8 *rest = s->rests + t->rest;
+    memcpy(rest, x->relocs.r, t->nrel * sizeof(struct reloc));
+    memcpy(rest + t->nrel * sizeof(struct reloc), x->src->bytes, depends);
+    s->rest_used += template_rest_len(t);
+    template_chain(s, s->n++);
+    s->made++;
+    xl->cfg.ctr->templates++;
+}
+
+/* ---- using ---- */
+
+/* Code that came in one order often comes in the same order again. */
+static void expect_next(const struct xl *xl, u32 i)
+{
+    const struct template *t = &xl->templates.t[i];
+    const u8 *rest = xl->templates.rests + t->rest + template_rest_len(t);
+    __builtin_prefetch(t + 1);
+    __builtin_prefetch(rest);
+    __builtin_prefetch(rest + 64);
+}
+
+/* Fills in a new record, all zeroes but for host_off and hash, for the block at src out of template i, whose code is at host_off.
+ * Edges never leave the page (lower_ctl.c), so that the offset of a target in it is enough. */
+static void fill_block(const struct template *t, const struct xl_source *src, struct block *b)
+{
+    b->eip = src->eip;
+    b->mode = src->mode;
+    b->pa = src->pa;
+    b->pa2 = XL_NO_PAGE;
+    b->host_len = t->host_len;
+    b->rec_off = b->host_off + (((u32)t->host_len + 3) & ~3u);
+    b->nrec = t->nrec;
+    b->guest_len = t->guest_len;
+    b->ninsns = t->ninsns;
+    for (unsigned i = 0; i < t->nedges; i++)
+        b->edge[i] = (struct edge){ .from = b, .patch = b->host_off + t->patch[i], .thunk = b->host_off + t->thunk[i], .used = true,
+                                    .target = (src->eip & PAGE_MASK) | t->target[i] };
+}
+
+/* Makes the code of t right for src. */
+static void move(struct xl *xl, u32 i, const struct xl_source *src, enum match match)
+{
+    struct template_store *s = &xl->templates;
+    struct template *t = &s->t[i];
+    u8 *bytes = s->rests + t->rest + t->nrel * sizeof(struct reloc);
+    bool other = match == EQUAL_BUT_FIELDS;
+    if (other || t->eip != src->eip)
+        reloc_apply(xl->rw + t->code, relocs_of(xl, t), t->nrel, src->eip - t->eip, i, other ? bytes : NULL, src->bytes);
+    t->eip = src->eip;
+    if (!other) return;
+    memcpy(bytes, src->bytes, t->depends);
+    t->hash = XXH3_64bits(bytes, t->guest_len);
+    unchain(s, i);
+    t->key = key_of(src);
+    template_chain(s, i);
+}
+
+/* The code that lies there already becomes the block's. */
+static struct block *take_over(struct xl *xl, u32 i, const struct xl_source *src, enum match match)
+{
+    struct template_store *s = &xl->templates;
+    struct block *b = &xl->arena[i];
+    bool sure = match == EQUAL_BUT_FIELDS || s->t[i].depends >= KEY_BYTES; /* a RET is found anywhere */
+    if (sure) s->moved[src->eip >> 24] = src->eip - s->t[i].eip;
+    move(xl, i, src, match);
+    b->hash = s->t[i].hash;
+    fill_block(&s->t[i], src, b);
+    return b;
+}
+
+static struct block *copy(struct xl *xl, u32 i, const struct xl_source *src, enum match match)
+{
+    const struct template *t = &xl->templates.t[i];
+    struct block *b = &xl->arena[xl->nblocks];
+    u8 *code = xl->rw + xl->used;
+    bool other = match == EQUAL_BUT_FIELDS;
+    b->host_off = (u32)xl->used;
+    b->hash = other ? XXH3_64bits(src->bytes, t->guest_len) : t->hash;
+    fill_block(t, src, b);
+    memcpy(code, xl->rw + t->code, template_code_len(t));
+    for (unsigned k = 0; k < t->nedges; k++) emit_patch32(code + t->patch[k], code + t->thunk[k]); /* the other's may be linked */
+    reloc_apply(code, relocs_of(xl, t), t->nrel, src->eip - t->eip, xl->nblocks, other ? bytes_of(xl, t) : NULL, src->bytes);
+    xl->used = xl_align(xl->used + template_code_len(t));
+    xl->nblocks++;
+    return b;
+}
+
+struct block *template_block(struct xl *xl, const struct xl_source *src)
+{
+    enum match match;
+    u32 i = find(xl, src, &match);
+    if (!i--) return NULL;
+    struct template_store *s = &xl->templates;
+    expect_next(xl, i);
+    s->t[i].used = true;
+    struct block *b = i < s->nloaded && xl->arena[i].state == BLOCK_NONE ? take_over(xl, i, src, match) : copy(xl, i, src, match);
+    xl_block_place(xl, b);
+    return b;
+}

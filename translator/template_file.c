@@ -1,0 +1,260 @@
+/* Owns templates outside of the code cache: as one piece of memory, which the embedder may keep in a file, and over evictions.
+ *
+ *   head, templates, rests (relocations and guest bytes of each), code (of each, with its records, as it will lie in the cache)
+ *
+ * What is loaded is code that will be run. The hash tells damage from sense, and so do the checks of all that the translator relies
+ * on; neither tells friend from foe, and nothing could: whoever can write such a file decides what this process runs. So whoever
+ * keeps one must make sure that only its own user can (src/cache_dir.c). There are no host addresses in it. */
+#define _GNU_SOURCE
+#include "translator/xl.h"
+
+#include <translator_version.h> /* made by CMake */
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#define MAGIC 0x31706d7472736e78ull /* "xnsrtmp1" */
+
+struct head {
+    u64 magic;
+    u64 check[2];      /* xxh3-128 of all that follows */
+    u64 key;           /* xl_templates_key() */
+    u64 n;
+    u64 rest_bytes, code_bytes;
+    u64 reserved;
+};
+#define CHECKED offsetof(struct head, key)
+_Static_assert(sizeof(struct head) % 16 == 0 && sizeof(struct template) % 16 == 0, "what follows is aligned");
+
+/* Everything besides mode and bytes that decides what a block is translated to. A field of struct xl_config that does belongs here;
+ * the version, which is made from the sources when they are compiled (CMakeLists.txt), stands for the rest. */
+u64 xl_templates_key(const struct xl *xl)
+{
+    const struct xl_config *c = &xl->cfg;
+    const u64 of[] = { c->disabled, c->features, c->window };
+    return XXH3_64bits_withSeed(TRANSLATOR_VERSION, sizeof TRANSLATOR_VERSION, XXH3_64bits(of, sizeof of));
+}
+
+/* ---- saving ---- */
+
+static u64 code_room(const struct template *t) { return xl_align(template_code_len(t)); }
+
+/* The order in which templates are kept: what this run has used, then the others. So a limit drops what has not been used for longest. */
+static void keep_order(const struct template_store *s, u32 *order)
+{
+    u32 n = 0;
+    for (unsigned used = 1; used < 2; used--)
+        for (u32 i = 0; i < s->n; i++)
+            if (s->t[i].used == used) order[n++] = i;
+}
+
+/* As many of the first as fit into max bytes. */
+static struct head plan(const struct xl *xl, const u32 *order, u64 max)
+{
+    const struct template_store *s = &xl->templates;
+    struct head h = { .magic = MAGIC, .key = xl_templates_key(xl) };
+    u64 bytes = sizeof h + 16;
+    for (; h.n < s->n; h.n++) {
+        const struct template *t = &s->t[order[h.n]];
+        bytes += sizeof *t + template_rest_len(t) + code_room(t);
+        if (bytes > max) break;
+        h.rest_bytes += template_rest_len(t);
+        h.code_bytes += code_room(t);
+    }
+    h.rest_bytes = xl_align(h.rest_bytes);
+    return h;
+}
+
+static u64 image_bytes(const struct head *h) { return sizeof *h + h->n * sizeof(struct template) + h->rest_bytes + h->code_bytes; }
+
+/* Code as it is when nothing is linked and its block has index i. */
+static void put_code(const struct template *t, const struct reloc *r, const u8 *from, u8 *to, u32 i)
+{
+    memcpy(to, from, template_code_len(t));
+    for (unsigned k = 0; k < t->nedges; k++) emit_patch32(to + t->patch[k], to + t->thunk[k]);
+    reloc_apply(to, r, t->nrel, 0, i, NULL, NULL);
+}
+
+static void put_templates(const struct xl *xl, const struct head *h, const u32 *order, const u8 *cache, u8 *image)
+{
+    struct template *t = (struct template *)(image + sizeof *h);
+    u8 *rests = (u8 *)(t + h->n), *code = rests + h->rest_bytes;
+    u32 rest = 0, at = 0;
+    for (u32 i = 0; i < h->n; i++) {
+        const struct template *from = &xl->templates.t[order[i]];
+        const u8 *from_rest = xl->templates.rests + from->rest;
+        t[i] = *from;
+        t[i].next = t[i].next_place = t[i].used = 0;
+        t[i].rest = rest;
+        t[i].code = at;
+        memcpy(rests + rest, from_rest, template_rest_len(from));
+        put_code(from, (const struct reloc *)from_rest, cache + from->code, code + at, i);
+        rest += template_rest_len(from);
+        at += (u32)code_room(from);
+    }
+    memcpy(image, h, sizeof *h);
+    XXH128_hash_t check = XXH3_128bits(image + CHECKED, image_bytes(h) - CHECKED);
+    memcpy(image + offsetof(struct head, check), &(u64[]){ check.low64, check.high64 }, sizeof h->check);
+}
+
+/* All of the code cache that is in use, read at once: much of what was loaded has never been touched through the writable view. */
+static u8 *read_cache(const struct xl *xl)
+{
+    u8 *copy = hostmem_map(xl->used + 1);
+    for (u64 at = 0; copy && at < xl->used;) {
+        ssize_t n = pread(xl->fd, copy + at, xl->used - at, (off_t)at);
+        BUG_ON(n <= 0);
+        at += (u64)n;
+    }
+    return copy;
+}
+
+int xl_templates_save(const struct xl *xl, u64 max, u8 **out, u64 *len)
+{
+    u32 *order = malloc((xl->templates.n + 1) * sizeof *order);
+    u8 *cache = read_cache(xl), *image = NULL;
+    if (order && cache) {
+        keep_order(&xl->templates, order);
+        struct head h = plan(xl, order, max);
+        *len = image_bytes(&h);
+        image = hostmem_map(*len);
+        if (image) put_templates(xl, &h, order, cache, image);
+    }
+    hostmem_unmap(cache, xl->used + 1);
+    free(order);
+    *out = image;
+    return image ? 0 : -ENOMEM;
+}
+
+/* One in a hundred is not worth a file: no run is quite like the last. */
+bool xl_templates_changed(const struct xl *xl) { return xl->templates.made > xl->templates.nloaded / 100; }
+
+/* ---- loading ---- */
+
+u8 *xl_templates_buffer(u64 len) { return hostmem_map(len); }
+void xl_templates_discard(u8 *image, u64 len) { hostmem_unmap(image, len); }
+
+static bool records_valid(const struct template *t, const struct record *r)
+{
+    if (!t->nrec || r[0].host) return false;
+    for (unsigned i = 0; i < t->nrec; i++)
+        if (r[i].host > t->host_len || r[i].guest >= t->guest_len || (i && r[i].host < r[i - 1].host)) return false;
+    return true;
+}
+
+static bool relocs_valid(const struct template *t, const struct reloc *r)
+{
+    for (unsigned i = 0; i < t->nrel; i++)
+        if (r[i].at + 4u > t->host_len || (r[i].field && r[i].field + 4u > t->guest_len)) return false;
+    return true;
+}
+
+static bool fields_valid(const struct template *t)
+{
+    if (!t->host_len || t->host_len > XL_MAX_CODE || t->nrec > XL_MAX_RECORDS || t->nrel > XL_MAX_RELOCS) return false;
+    if (!t->ninsns || t->ninsns > XL_MAX_INSNS || !t->guest_len || t->guest_len > XL_MAX_GUEST) return false;
+    if (t->depends < t->guest_len || t->depends > t->guest_len + XL_LOOKAHEAD || (t->eip & ~PAGE_MASK) + t->depends > PAGE_SIZE) return false;
+    if (!xl_can_translate(t->mode) || t->nedges > 2) return false;
+    for (unsigned i = 0; i < t->nedges; i++)
+        if (t->patch[i] + 4u > t->host_len || t->thunk[i] >= t->host_len || t->target[i] >= PAGE_SIZE) return false;
+    return true;
+}
+
+/* rest, at: where its parts have to be, and those of the next one. */
+static bool template_valid(const struct template *t, const struct head *h, const u8 *rests, u64 *rest, u64 *at)
+{
+    if (!fields_valid(t) || t->rest != *rest || t->code != *at) return false;
+    *rest += template_rest_len(t);
+    *at += code_room(t);
+    if (*rest > h->rest_bytes || *at > h->code_bytes) return false;
+    const u8 *code = rests + h->rest_bytes + t->code;
+    return relocs_valid(t, (const struct reloc *)(rests + t->rest)) && records_valid(t, (const struct record *)(code + (((u32)t->host_len + 3) & ~3u)));
+}
+
+static const char *image_wrong(const struct xl *xl, const u8 *image, u64 len)
+{
+    const struct head *h = (const struct head *)image;
+    const struct template *t = (const struct template *)(h + 1);
+    if (len < sizeof *h || h->magic != MAGIC) return "is no file of templates";
+    if (h->key != xl_templates_key(xl)) return "is of another version, processor or set of options";
+    if (h->n > len / sizeof *t || h->rest_bytes > len || h->code_bytes > len || image_bytes(h) != len) return "is truncated";
+    XXH128_hash_t check = XXH3_128bits(image + CHECKED, len - CHECKED);
+    if (check.low64 != h->check[0] || check.high64 != h->check[1]) return "is damaged";
+    u64 rest = 0, at = 0;
+    if (h->rest_bytes % 16) return "is malformed";
+    for (u64 i = 0; i < h->n; i++)
+        if (!template_valid(&t[i], h, (const u8 *)(t + h->n), &rest, &at)) return "is malformed";
+    return NULL;
+}
+
+static int write_cache(struct xl *xl, const u8 *code, u64 len)
+{
+    for (u64 at = 0; at < len;) {
+        ssize_t n = pwrite(xl->fd, code + at, len - at, (off_t)at);
+        if (n <= 0) return -EIO;
+        at += (u64)n;
+    }
+    return 0;
+}
+
+/* How many of the templates fill half of a code cache. */
+static u32 room_for(const struct xl *xl, const struct template *t, u64 have)
+{
+    u32 n = 0;
+    while (n < have && n < xl->max_blocks / 2 && t[n].code + code_room(&t[n]) <= xl->cfg.cache_bytes / 2
+           && t[n].rest + template_rest_len(&t[n]) <= xl->templates.rest_max / 2) n++;
+    return n;
+}
+
+/* Makes an image that is known to be right the only templates there are, or as much of it as an empty code cache has room for. */
+static int take(struct xl *xl, const u8 *image)
+{
+    struct template_store *s = &xl->templates;
+    const struct head *h = (const struct head *)image;
+    const struct template *t = (const struct template *)(h + 1);
+    const u8 *rests = (const u8 *)(t + h->n);
+    u32 n = room_for(xl, t, h->n);
+    BUG_ON(xl->nblocks || xl->used || s->n);
+    memset(s->head_place, 0, sizeof *s->head_place << XL_TEMPLATE_BITS);
+    memset(s->moved, 0, sizeof s->moved);
+    u64 code_bytes = n ? t[n - 1].code + code_room(&t[n - 1]) : 0;
+    if (write_cache(xl, rests + h->rest_bytes, code_bytes)) return -EIO;
+    s->nloaded = s->n = n;
+    s->loaded_code = code_bytes;
+    s->loaded_rest = s->rest_used = n ? t[n - 1].rest + template_rest_len(&t[n - 1]) : 0;
+    memcpy(s->t, t, n * sizeof *t);
+    memcpy(s->rests, rests, s->rest_used);
+    for (u32 i = 0; i < n; i++) {
+        template_chain(s, i);
+        template_chain_place(s, i);
+        xl->arena[i].host_off = t[i].code;
+    }
+    xl->nblocks = n;
+    xl->used = code_bytes;
+    xl_prefault(xl);
+    return 0;
+}
+
+const char *xl_templates_load(struct xl *xl, const u8 *image, u64 len)
+{
+    const char *wrong = xl->nblocks ? "comes too late" : image_wrong(xl, image, len);
+    if (!wrong && take(xl, image)) wrong = "cannot be loaded: no room for code";
+    if (!wrong) xl->cfg.ctr->templates_loaded += xl->templates.n;
+    return wrong;
+}
+
+/* The code goes, what it was worth stays: half a cache full of templates, those used last. */
+void xl_evict(struct xl *xl)
+{
+    u8 *image;
+    u64 len;
+    bool kept = !xl->cfg.no_templates && !xl_templates_save(xl, xl->cfg.cache_bytes / 2, &image, &len);
+    xl->templates.nloaded = 0; /* their code has been copied, and is in the way */
+    xl->templates.loaded_code = xl->templates.loaded_rest = 0;
+    xl_flush(xl);
+    if (!kept) return;
+    (void)take(xl, image); /* or do without */
+    hostmem_unmap(image, len);
+}
