@@ -102,7 +102,7 @@ static void put_templates(const struct xl *xl, const struct head *h, const u32 *
 /* All of the code cache that is in use, read at once: much of what was loaded has never been touched through the writable view. */
 static u8 *read_cache(const struct xl *xl)
 {
-    u8 *copy = hostmem_map(xl->used + 1);
+    u8 *copy = hostmem_map(xl->used);
     for (u64 at = 0; copy && at < xl->used;) {
         ssize_t n = pread(xl->fd, copy + at, xl->used - at, (off_t)at);
         BUG_ON(n <= 0);
@@ -122,7 +122,7 @@ int xl_templates_save(const struct xl *xl, u64 max, u8 **out, u64 *len)
         image = hostmem_map(*len);
         if (image) put_templates(xl, &h, order, cache, image);
     }
-    hostmem_unmap(cache, xl->used + 1);
+    hostmem_unmap(cache, xl->used);
     free(order);
     *out = image;
     return image ? 0 : -ENOMEM;
@@ -217,8 +217,6 @@ static int take(struct xl *xl, const u8 *image)
     const u8 *rests = (const u8 *)(t + h->n);
     u32 n = room_for(xl, t, h->n);
     BUG_ON(xl->nblocks || xl->used || s->n);
-    memset(s->head_place, 0, sizeof *s->head_place << XL_TEMPLATE_BITS);
-    memset(s->moved, 0, sizeof s->moved);
     u64 code_bytes = n ? t[n - 1].code + code_room(&t[n - 1]) : 0;
     if (write_cache(xl, rests + h->rest_bytes, code_bytes)) return -EIO;
     s->nloaded = s->n = n;
@@ -251,8 +249,7 @@ void xl_evict(struct xl *xl)
     u8 *image;
     u64 len;
     bool kept = !xl->cfg.no_templates && !xl_templates_save(xl, xl->cfg.cache_bytes / 2, &image, &len);
-    xl->templates.nloaded = 0; /* their code has been copied, and is in the way */
-    xl->templates.loaded_code = xl->templates.loaded_rest = 0;
+    template_drop_all(xl); /* what was loaded has been copied, and is in the way */
     xl_flush(xl);
     if (!kept) return;
     (void)take(xl, image); /* or do without */

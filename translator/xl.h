@@ -97,6 +97,7 @@ struct template_store {
     u32 nloaded;               /* the first so many were loaded, the others have been made since */
     u32 made;                  /* since the program has started */
     u32 *head, *head_place;    /* of chains: index + 1 */
+    u32 expected;              /* index of the one that is likely to be wanted next, or n */
     u32 moved[256];            /* by the upper byte of an address: how far what lies there was from there when it was loaded */
     u8 *rests;
     u64 rest_used, rest_max;
@@ -221,6 +222,7 @@ void template_store_free(struct xl *xl);
 struct block *template_block(struct xl *xl, const struct xl_source *src); /* NULL: none serves */
 void template_add(struct xl_ctx *x, const struct block *b);
 void template_drop_made(struct xl *xl); /* all but the loaded: the code cache is about to be emptied */
+void template_drop_all(struct xl *xl);
 void template_chain(struct template_store *s, u32 i);
 void template_chain_place(struct template_store *s, u32 i);
 u32 template_code_len(const struct template *t); /* with records */
