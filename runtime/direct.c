@@ -35,12 +35,14 @@
 #define STARTS_MAX 256
 #define THRASH_MAX 4        /* writes to a page's code that make it unfit */
 #define CANDIDATES 64
+#define FAILURES_MAX 8      /* to make a process: the host may be short of something, or somebody has killed one at its birth */
 
 struct candidate { u32 cr3; u32 penalty; u64 paid; }; /* paid: overhead of translation so far, cycles; penalty: times it must pay the price */
 
 struct slot {
     struct dx *dx;
     struct window *w;
+    u32 cr3;
     u32 fx_version;         /* of cpu->fx, when the process's state was the same */
     bool fx_known;
     laddr pending;          /* a guest page fault was raised for it: mapped as soon as it is there */
@@ -55,9 +57,12 @@ struct direct {
     struct rt *rt;
     enum rt_direct mode;
     const char *off;        /* why the host cannot; NULL: it can, or was not asked yet */
+    unsigned failures;      /* to make a process, in a row */
     struct slot slot[WINDOWS_DIRECT];
     struct slot *here;      /* of the present address space, or NULL */
     struct slot *fx_in;
+    u32 bereft[8];          /* CR3 of programs whose x87/SSE state was lost with their process, and that do not know yet */
+    unsigned nbereft;
     u32 first_page;         /* vm.mmap_min_addr */
     struct candidate candidate[CANDIDATES];
     u8 thrash[4096];        /* by physical page, hashed: writes to its code */
@@ -149,6 +154,26 @@ bool direct_owns(struct direct *d, laddr la) { return runs_here(d) && window_exe
 
 /* ---- x87 and SSE state ---- */
 
+static bool bereft_is(const struct direct *d, u32 cr3)
+{
+    for (unsigned i = 0; i < d->nbereft; i++)
+        if (d->bereft[i] == cr3) return true;
+    return false;
+}
+
+static void bereft_add(struct direct *d, u32 cr3)
+{
+    if (bereft_is(d, cr3)) return;
+    if (d->nbereft == ARRAY_LEN(d->bereft)) d->nbereft--; /* the latest: those before it are as likely to be gone by themselves */
+    d->bereft[d->nbereft++] = cr3;
+}
+
+static void bereft_told(struct direct *d, u32 cr3)
+{
+    for (unsigned i = 0; i < d->nbereft; i++)
+        if (d->bereft[i] == cr3) d->bereft[i] = d->bereft[--d->nbereft];
+}
+
 static void fpu_home(struct cpu *c)
 {
     struct direct *d = c->rt->direct;
@@ -156,7 +181,10 @@ static void fpu_home(struct cpu *c)
     c->fpu_away = false;
     d->fx_in = NULL;
     c->fx_version++;
-    if (dx_get_fx(s->dx, &c->fx)) return; /* it died: what was there before is as good as anything */
+    if (dx_get_fx(s->dx, &c->fx)) { /* it died */
+        bereft_add(d, s->cr3);
+        return;
+    }
     s->fx_version = c->fx_version;
     s->fx_known = true;
 }
@@ -194,10 +222,11 @@ static int process_new(struct direct *d, struct dx **out)
     const char *why;
     int err = dx_new(out, bus_ram_fd(d->rt->bus), &why);
     if (err) {
-        d->off = why;
+        if (err == -ENOTSUP || ++d->failures >= FAILURES_MAX) d->off = why;
         TRACE(&d->rt->trace, direct, 0, "direct: none on this host: %s\n", why);
         return err;
     }
+    d->failures = 0;
     d->create_cycles = __rdtsc() - begin;
     d->round_trip = dx_round_trip(*out);
     return 0;
@@ -222,7 +251,7 @@ static void promote(struct direct *d)
     if (process_new(d, &dx)) return;
     const struct window_backend be = { be_map, be_unmap, be_protect, dx, d->first_page };
     window_direct_start(w, cr3, &be);
-    *s = (struct slot){ .dx = dx, .w = w };
+    *s = (struct slot){ .dx = dx, .w = w, .cr3 = cr3 };
     d->here = s;
     prefill(d, w);
     xl_jump_flush(rt->xl, XL_JC_USER); /* what it knows is direct_owns()'s from now on */
@@ -333,6 +362,7 @@ void direct_kick(struct direct *d)
 
 bool direct_here(struct direct *d)
 {
+    if (unlikely(d->nbereft) && bereft_is(d, d->rt->cpu->cr3)) return true;
     if (!d->here && d->mode == RT_DIRECT_ALWAYS && !d->off && admissible(d->rt->cpu)) promote(d);
     return runs_here(d) && page_grant(d, d->rt->cpu->eip);
 }
@@ -370,6 +400,13 @@ static int raise(struct direct *d, enum vector v)
 {
     (void)exc_raise(d->rt->cpu, v);
     return dispatch_deliver(d->rt);
+}
+
+/* A process died with registers that were the guest's: there is nothing better than to tell the guest that this program failed. */
+static int bereft_tell(struct direct *d)
+{
+    bereft_told(d, d->rt->cpu->cr3);
+    return raise(d, V_GP);
 }
 
 static bool byte_is(struct cpu *c, laddr la, u8 want)
@@ -455,7 +492,7 @@ static int answer(struct direct *d, const struct dx_regs *r, const struct dx_sto
     struct cpu *c = d->rt->cpu;
     if (stop->why == DX_DIED) {
         lost(d);
-        return raise(d, V_GP); /* its registers are lost with it: nothing better than to tell the guest that this program failed */
+        return bereft_tell(d);
     }
     regs_in(c, r);
     if (stop->why == DX_ESCAPED) {
@@ -497,6 +534,7 @@ int direct_run(struct direct *d)
     struct slot *s = d->here;
     struct dx_regs r;
     struct dx_stop stop = { .why = DX_KICKED };
+    if (unlikely(d->nbereft) && bereft_is(d, c->cr3)) return bereft_tell(d);
     if (!ready(d, s) || !fpu_enter(d, s)) {
         lost(d); /* before it ran: nothing of the guest's is lost */
         return 0;

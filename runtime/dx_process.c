@@ -178,31 +178,36 @@ static int start(struct dx *d, int image, int theirs)
     return ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)(PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD)) ? -errno : 0;
 }
 
-/* Lets the stub do its work, up to its INT3. */
+/* Lets the stub do its work, up to its INT3, whatever signals somebody sends meanwhile. */
 static int settle(struct dx *d)
 {
     int status;
-    if (!go(d, PTRACE_CONT, &status) || WSTOPSIG(status) != SIGTRAP) return -EPERM;
-    if (ptrace(PTRACE_GETREGS, d->runner, NULL, &d->base)) return -errno;
+    do {
+        if (!go(d, PTRACE_CONT, &status)) return -EPERM;
+        if (ptrace(PTRACE_GETREGS, d->runner, NULL, &d->base)) return -errno;
+    } while (WSTOPSIG(status) != SIGTRAP || d->base.rip - DX_PAGE >= PAGE_SIZE);
     d->mapper = (pid_t)d->base.rbx;
     d->base.orig_rax = ~0ull; /* no system call to restart */
     return 0;
 }
 
-/* Whether this host runs 32-bit code: the first instruction at 0, where nothing is, must fault there and then. */
-static bool runs_32bit(struct dx *d)
+/* Whether this host runs 32-bit code: the first instruction at 0, where nothing is, must fault there and then. 0, -ENOTSUP, or -ESRCH. */
+static int try_32bit(struct dx *d)
 {
     d->round_trip = ~0ull;
-    for (unsigned i = 0; i < 4; i++) {
+    for (unsigned i = 0; i < 4;) {
         struct dx_regs r = { .null = { [S_FS] = true, [S_GS] = true }, .eflags = F_IF | F_FIXED };
         struct dx_stop stop;
         u64 begin = __rdtsc();
         dx_run(d, &r, &stop);
         u64 took = __rdtsc() - begin;
+        if (stop.why == DX_DIED) return -ESRCH;
+        if (stop.why == DX_KICKED) continue;
+        if (stop.why != DX_FAULT || stop.addr || r.eip || r.changed) return -ENOTSUP;
         if (took < d->round_trip) d->round_trip = took;
-        if (stop.why != DX_FAULT || stop.addr || r.eip || r.changed) return false;
+        i++;
     }
-    return true;
+    return 0;
 }
 
 int dx_new(struct dx **out, int ram_fd, const char **why)
@@ -227,8 +232,8 @@ int dx_new(struct dx **out, int ram_fd, const char **why)
     if ((err = start(d, image, pair[1]))) goto out;
     *why = "direct execution: the process could not lock itself in (seccomp, close_range: Linux 5.9 or later)";
     if ((err = settle(d))) goto out;
-    *why = "direct execution: the host runs no 32-bit code";
-    err = runs_32bit(d) ? 0 : -ENOTSUP;
+    err = try_32bit(d);
+    *why = err == -ENOTSUP ? "direct execution: the host runs no 32-bit code" : "direct execution: somebody has killed its process";
 out:
     if (image >= 0) close(image);
     if (pair[1] >= 0) close(pair[1]);

@@ -7,7 +7,8 @@ const char guest_name[] = "restless";
 
 enum { TICK_US = 2000, PROGRAMS = 2, TLS = TEST_SEL(0) | 3 };
 
-/* EBX its page: two counters that are equal but for a moment, their sum in x87 and XMM registers, a word that only the kernel changes. */
+/* EBX its page: two counters that are equal but for a moment, their sum in x87 and XMM registers, a word that only the kernel changes.
+ * The page behind is a new one after each call. */
 USER(work,
     fninit;
     fldz;
@@ -34,6 +35,9 @@ USER(work,
     cmpl %gs:0, %ebp;
     jne 4f;
     int $0x80;
+    cmpl $0, 0x1000(%ebx);
+    jne 4f;
+    incl 0x1000(%ebx);
     cmpl $4000000, (%ebx);                                     /* a float counts no further than 2^24 */
     jb 1b;
     movl $0, (%ebx);
@@ -100,6 +104,16 @@ static bool call(struct frame *f)
 {
     (void)f;
     calls++;
+    pte_set(U_DATA + PAGE, 0);
+    invlpg(U_DATA + PAGE);
+    return true;
+}
+
+static bool demand(struct frame *f)
+{
+    if ((f->cs & 3) != 3 || f->error & 1 || read_cr2() != U_DATA + PAGE)
+        return false;
+    user_page(U_DATA + PAGE, P_RW);
     return true;
 }
 
@@ -127,7 +141,7 @@ static void report_lateness(void)
 
 static u32 milliseconds(void)
 {
-    return told("60s") ? 60000 : told("10s") ? 10000 : told("3s") ? 3000 : 300;
+    return told("60s") ? 60000 : told("6s") ? 6000 : told("3s") ? 3000 : 300;
 }
 
 void guest_main(void)
@@ -144,6 +158,7 @@ void guest_main(void)
     on_trap(IRQ_BASE, tick);
     on_trap(0x80, call);
     on_trap(V_GP, died);
+    on_trap(V_PF, demand);
     end = rdtsc() + tsc_hz() / 1000 * milliseconds();
     print("restless: begins\n");
     resume(&f, 0);
