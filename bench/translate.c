@@ -1,4 +1,5 @@
 /* What a block costs: translated, translated and remembered, cloned from what this run has made, cloned from what an earlier one left.
+ * The latter at the same address, and at another.
  * No guest runs; the code of a file is cut into blocks one behind the other.
  *
  *   xl_bench FILE [ROUNDS [warm]]    FILE: raw 32-bit code, such as objcopy -O binary -j .text makes of a program
@@ -12,8 +13,8 @@
 #include <string.h>
 #include <time.h>
 
-enum kind { PLAIN, MAKING, CLONED, LOADING, LOADED, KINDS };
-static const char *const kind_name[KINDS] = { "translated", "translated_and_kept", "cloned", "loading", "cloned_from_file" };
+enum kind { PLAIN, MAKING, CLONED, LOADING, LOADED, MOVED, KINDS };
+static const char *const kind_name[KINDS] = { "translated", "translated_and_kept", "cloned", "loading", "from_file", "from_file_moved" };
 
 #define A 0x08048000u
 #define B 0xb7a00000u
@@ -85,6 +86,11 @@ static void one_round(struct bench *b, unsigned round)
     b->insns = b->ctr.guest_insns;
     BUG_ON(xl_templates_save(xl, 1u << 30, &image, &len));
     b->sample[CLONED][round] = pass(b, xl, B);
+    xl_free(xl);
+
+    xl = fresh(b, true);
+    BUG_ON(xl_templates_load(xl, image, len) != NULL);
+    b->sample[MOVED][round] = pass(b, xl, B);
     xl_free(xl);
 
     xl = fresh(b, true);

@@ -134,6 +134,55 @@ expect 1 '(guest memory|CPU|code cache|interpreter|decoder|machine).*: Cannot al
     sh -c 'ulimit -v 300000; exec "$0" run --kernel "$1" --memory 256M' "$program" "$good"
 expect 1 ': Too many open files' sh -c 'ulimit -n 5; exec "$0" run --kernel "$1"' "$program" "$good"
 
+# --- Translated code that is kept between runs: a bad directory is an error, a bad file is named, ignored, and made anew.
+run 2 'cache needs an argument' --kernel "$good" --cache
+run 1 "cache $good: Not a directory" --kernel "$good" --cache "$good"
+run 1 "cache /nonexistent/cache: No such file" --kernel "$good" --cache /nonexistent/cache
+run 1 'cache : No such file' --kernel "$good" --cache ''
+mkdir "$dir/readonly" && chmod 555 "$dir/readonly"
+if [ ! -w "$dir/readonly" ]; then run 1 "cache $dir/readonly: Permission denied" --kernel "$good" --cache "$dir/readonly"; fi
+
+cached() { "$program" run --kernel "$good" --debug-exit 0xf4 --memory 16M --cache "$dir/cache" >"$dir/out" 2>"$dir/err" </dev/null; }
+# ignored WORDS: the run is as good as ever, but for one line; the next one finds a file that it likes, in place of $kept.
+ignored() {
+    run 33 "$1; ignored" --kernel "$good" --debug-exit 0xf4 --memory 16M --cache "$dir/cache"
+    cases=$((cases + 1))
+    cached
+    if [ $? -eq 33 ] && [ ! -s "$dir/err" ] && [ -f "$kept" ] && [ ! -L "$kept" ] && [ "$(stat -c %a "$kept")" = 600 ]; then return; fi
+    failures=$((failures + 1))
+    echo "FAIL: after '$1' the cache is not as it should be: $(ls -l "$kept") $(cat "$dir/err")"
+}
+cached
+kept=$(echo "$dir"/cache/templates-*)
+poke "$kept" 100 377 377
+ignored 'is damaged'
+head -c 100 "$kept" >"$dir/cut" && cat "$dir/cut" >"$kept"
+ignored 'is truncated'
+: >"$kept"
+ignored 'is no file of templates'
+head -c 5000 /dev/urandom >"$kept"
+ignored 'is no file of templates'
+poke "$kept" 24 000 000 000 000
+ignored 'is of another version, processor or set of options'
+chmod 620 "$kept"
+ignored 'may be written to by others'
+chmod 602 "$kept"
+ignored 'may be written to by others'
+truncate -s 100M "$kept"
+ignored 'is larger than any of ours'
+mv "$kept" "$dir/elsewhere" && ln -s "$dir/elsewhere" "$kept"
+ignored 'is a symbolic link'
+rm "$kept" && mkfifo "$kept"
+ignored 'is not a regular file'
+if [ "$(id -u)" = 0 ]; then
+    chown 65534 "$kept"
+    ignored 'belongs to another user'
+fi
+if ls "$dir/cache" | grep -qv '^templates-[0-9a-f]*$'; then
+    failures=$((failures + 1))
+    echo "FAIL: in the cache there is: $(ls "$dir/cache")"
+fi
+
 # --- And the good one is good: what was refused above was refused for its fault alone.
 cases=$((cases + 1))
 "$program" run --kernel "$good" --debug-exit 0xf4 --memory 16M >"$dir/out" 2>"$dir/err" </dev/null

@@ -246,6 +246,75 @@ def a_halted_machine_takes_no_time(b):
     check(used <= 0.02, f'{used} s of processor time in a second')
 
 
+def files(folder):
+    return {name: os.stat(os.path.join(folder, name)) for name in os.listdir(folder)}
+
+
+def stats_of(b, code, *words):
+    path = os.path.join(b.dir, 'stats.json')
+    status, out, err = b.start(code, '--stats', path, *words).end()
+    check((status, err) == (0, ''), f'status {status}, {err!r}')
+    with open(path) as f:
+        return json.load(f)
+
+
+def work(end):
+    # mov esp,200000h; mov ecx,1000; L: inc eax; call F; dec ecx; jnz L; end; F: xor ebx,eax; ret
+    return b'\xbc\x00\x00\x20\x00\xb9\xe8\x03\x00\x00\x40\xe8' + struct.pack('<I', 3 + len(end)) + b'\x49\x75\xf7' + end + b'\x31\xc3\xc3'
+
+
+def a_second_run_with_a_cache_translates_nothing(b):
+    cache = os.path.join(b.dir, 'cache')
+    old = os.umask(0)
+    try:
+        first = stats_of(b, work(POWEROFF), '--cache', cache)
+    finally:
+        os.umask(old)
+    check(os.stat(cache).st_mode & 0o777 == 0o700, 'the directory is open to others')
+    if b.engine == 'interp':
+        check(not files(cache), f'the interpreter kept {list(files(cache))}')
+        return
+    kept = files(cache)
+    check(len(kept) == 1 and first['blocks'] > 2 and not first['cloned'], f'{list(kept)}, {first}')
+    check(list(kept.values())[0].st_mode & 0o777 == 0o600, 'the file is open to others')
+    second = stats_of(b, work(POWEROFF), '--cache', cache)
+    check(second['templates_loaded'] == first['templates'] > 2, f'{first} {second}')
+    check(second['blocks'] == 0 and second['cloned'] >= first['blocks'], f'{first} {second}')
+    check(files(cache) == {name: st for name, st in files(cache).items() if st.st_ino == kept[name].st_ino}, 'it was written again for nothing')
+    third = stats_of(b, work(POWEROFF), '--cache', cache, '--disable', 'ctl')
+    check(third['templates_loaded'] == 0 and len(files(cache)) == 2, 'other options took the same file')
+
+
+def a_cache_outlives_a_reset(b):
+    cache = os.path.join(b.dir, 'cache')
+    m = b.start(work(out8(0x3f8, 0x41) + RESET), '--cache', cache)
+    check(m.read(3) == b'AAA', 'it did not start anew')
+    m.process.send_signal(signal.SIGTERM)
+    status, _, err = m.end()
+    check((status, err) == (128 + signal.SIGTERM, ''), f'status {status}, {err!r}')
+    check(len(files(cache)) == (b.engine == 'bt'), f'{list(files(cache))}')
+
+
+def a_cache_directory_keeps_few_files(b):
+    cache = os.path.join(b.dir, 'cache')
+    os.mkdir(cache)
+    for i in range(20):
+        path = os.path.join(cache, f'templates-{i:016x}')
+        with open(path, 'w') as f:
+            f.write('old')
+        os.utime(path, (1000 + i, 1000 + i))
+    for name in ('notes', 'templates-0000000000000000.new', 'templates-000000000000000g'):
+        with open(os.path.join(cache, name), 'w') as f:
+            f.write('not ours to judge')
+    stats_of(b, work(POWEROFF), '--cache', cache)
+    left = sorted(name for name in files(cache) if len(name) == 26 and name[-1] != 'g')
+    if b.engine == 'bt':
+        check(len(left) == 8 and [f'templates-{i:016x}' in left for i in range(12, 20)] == [False] + [True] * 7, f'{left}')
+    else:
+        check(len(left) == 20, f'{left}')
+    check(len(files(cache)) == len(left) + 3, f'{list(files(cache))}')
+
+
 def a_full_output_pipe_does_not_keep_it_from_stopping(b):
     # out dx,al without end; nobody reads
     m = b.start(b'\xba\xf8\x03\x00\x00\xee\xeb\xfd')

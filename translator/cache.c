@@ -225,6 +225,7 @@ void xl_commit(struct xl_ctx *x, struct block *b)
     b->rec_off = (b->host_off + b->host_len + 3) & ~3u;
     b->nrec = (u16)x->nrec;
     b->partial = x->partial;
+    memset(x->e.p, 0, b->rec_off - (b->host_off + b->host_len));
     memcpy(xl->rw + b->rec_off, x->rec, x->nrec * sizeof x->rec[0]);
     xl->used = xl_align(b->rec_off + x->nrec * sizeof x->rec[0]);
     for (unsigned i = 0; i < x->nedges; i++)

@@ -12,7 +12,7 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-static u64 whole_pages(u64 bytes) { return (bytes + PAGE_SIZE - 1) & ~(u64)(PAGE_SIZE - 1); }
+static u64 whole_pages(u64 bytes) { return bytes ? (bytes + PAGE_SIZE - 1) & ~(u64)(PAGE_SIZE - 1) : PAGE_SIZE; }
 
 u8 *hostmem_map(u64 bytes)
 {

@@ -11,7 +11,8 @@
  *   I3  The code of a template is in the code cache, and right for its eip. That of number i < nloaded belongs to block record i,
  *       which is BLOCK_NONE until a first block takes it; the others' belongs to the block that was translated, whether that still
  *       lives or not. All further blocks are copies.                                               [template_block]
- *   I4  A template is in the chain of its key; if it was loaded, also in the chain of the place that it had then.
+ *   I4  A template is in the chain of the key that it had when it was made or loaded; if it was loaded, also in the chain of the
+ *       place that it had then. What is moved stays there: it will be found by place.
  *
  * Equal bytes are found by hash. Others are found by place: code is moved in large pieces, so that a block is as far from where
  * its template was as the last one that was found thereabouts. */
@@ -22,7 +23,8 @@
 #include <xxhash.h>
 
 #define KEY_BYTES 16   /* of the code go into the key; the page may end before */
-#define CHAIN_MAX 16   /* templates looked at: a guest can make many with one key */
+#define CHAIN_MAX 8    /* templates looked at: a guest can make many with one key, */
+#define PLACES_MAX 4   /* or for one place */
 
 u32 template_code_len(const struct template *t) { return (((u32)t->host_len + 3) & ~3u) + t->nrec * (u32)sizeof(struct record); }
 u32 template_rest_len(const struct template *t) { return (t->nrel * (u32)sizeof(struct reloc) + t->depends + 3) & ~3u; }
@@ -87,6 +89,17 @@ void template_drop_made(struct xl *xl)
     struct template_store *s = &xl->templates;
     for (; s->n > s->nloaded; s->n--) unchain(s, s->n - 1);
     s->rest_used = s->loaded_rest;
+    s->expected = 0;
+}
+
+void template_drop_all(struct xl *xl)
+{
+    struct template_store *s = &xl->templates;
+    memset(s->head, 0, sizeof *s->head << XL_TEMPLATE_BITS);
+    memset(s->head_place, 0, sizeof *s->head_place << XL_TEMPLATE_BITS);
+    memset(s->moved, 0, sizeof s->moved);
+    s->n = s->nloaded = s->expected = 0;
+    s->rest_used = s->loaded_rest = s->loaded_code = 0;
 }
 
 /* ---- what a template is known by ---- */
@@ -158,19 +171,32 @@ static bool serves(const struct xl *xl, u32 i, const struct xl_source *src, enum
 /* A translation that is to be shown has to be made. */
 static bool traced(const struct xl *xl, laddr eip) { return trace_on(xl->cfg.trace, TR_guest, eip) || trace_on(xl->cfg.trace, TR_host, eip); }
 
+/* As good as found by hash or place, without looking there. */
+static bool expected_serves(const struct xl *xl, u32 i, const struct xl_source *src, enum match *match)
+{
+    const struct template_store *s = &xl->templates;
+    *match = EQUAL;
+    if (serves(xl, i, src, EQUAL)) return true;
+    *match = EQUAL_BUT_FIELDS;
+    return i < s->nloaded && src->eip - s->t[i].eip == s->moved[src->eip >> 24] && serves(xl, i, src, EQUAL_BUT_FIELDS);
+}
+
 /* Index + 1, or 0. */
 static u32 find(const struct xl *xl, const struct xl_source *src, enum match *match)
 {
     const struct template_store *s = &xl->templates;
     if (xl->cfg.no_templates || !whole(src) || traced(xl, src->eip)) return 0;
-    u32 key = key_of(src), i = *chain_of(s, key);
+    u32 i = s->expected;
+    if (i < s->n && expected_serves(xl, i, src, match)) return i + 1;
+    u32 key = key_of(src);
+    i = *chain_of(s, key);
     *match = EQUAL;
     for (unsigned tries = CHAIN_MAX; i && tries--; i = s->t[i - 1].next)
         if (s->t[i - 1].key == key && serves(xl, i - 1, src, EQUAL)) return i;
     if (!s->nloaded) return 0;
     *match = EQUAL_BUT_FIELDS;
     i = *place_of(s, src->eip - s->moved[src->eip >> 24], src->mode);
-    for (unsigned tries = CHAIN_MAX; i && tries--; i = s->t[i - 1].next_place)
+    for (unsigned tries = PLACES_MAX; i && tries--; i = s->t[i - 1].next_place)
         if (serves(xl, i - 1, src, EQUAL_BUT_FIELDS)) return i;
     return 0;
 }
@@ -203,6 +229,7 @@ void template_add(struct xl_ctx *x, const struct block *b)
     u8 *rest = s->rests + t->rest;
     memcpy(rest, x->relocs.r, t->nrel * sizeof(struct reloc));
     memcpy(rest + t->nrel * sizeof(struct reloc), x->src->bytes, depends);
+    memset(rest + t->nrel * sizeof(struct reloc) + depends, 0, -depends & 3);
     s->rest_used += template_rest_len(t);
     template_chain(s, s->n++);
     s->made++;
@@ -211,14 +238,23 @@ void template_add(struct xl_ctx *x, const struct block *b)
 
 /* ---- using ---- */
 
-/* Code that came in one order often comes in the same order again. */
-static void expect_next(const struct xl *xl, u32 i)
+static void prefetch(const void *p, u32 bytes)
 {
-    const struct template *t = &xl->templates.t[i];
-    const u8 *rest = xl->templates.rests + t->rest + template_rest_len(t);
-    __builtin_prefetch(t + 1);
-    __builtin_prefetch(rest);
-    __builtin_prefetch(rest + 64);
+    for (u32 i = 0; i < bytes; i += 64) __builtin_prefetch((const u8 *)p + i);
+}
+
+/* Code that came in one order often comes in the same order again. By then its templates are in no cache any more: all that the
+ * next one consists of is asked for, and what says where the one behind that is. */
+static void expect_next(struct xl *xl, u32 i)
+{
+    struct template_store *s = &xl->templates;
+    s->expected = i + 1;
+    if (i + 2 >= s->n) return;
+    const struct template *t = &s->t[i + 1];
+    prefetch(t + 1, sizeof *t);
+    prefetch(s->rests + t->rest, 128);
+    prefetch(xl->rw + t->code, 256);
+    prefetch(&xl->arena[i + 1], sizeof(struct block));
 }
 
 /* Fills in a new record, all zeroes but for host_off and hash, for the block at src out of template i, whose code is at host_off.
@@ -252,9 +288,7 @@ static void move(struct xl *xl, u32 i, const struct xl_source *src, enum match m
     if (!other) return;
     memcpy(bytes, src->bytes, t->depends);
     t->hash = XXH3_64bits(bytes, t->guest_len);
-    unchain(s, i);
     t->key = key_of(src);
-    template_chain(s, i);
 }
 
 /* The code that lies there already becomes the block's. */

@@ -96,13 +96,14 @@ struct template_store {
     u32 nloaded;               /* the first so many were loaded, the others have been made since */
     u32 made;                  /* since the program has started */
     u32 *head, *head_place;    /* of chains: index + 1 */
+    u32 expected;              /* index of the one that is likely to be wanted next, or n */
     u32 moved[256];            /* by the upper byte of an address: how far what lies there was from there when it was loaded */
     u8 *rests;
     u64 rest_used, rest_max;
     u64 loaded_code, loaded_rest; /* bytes at the beginning of the code cache and of rests that are theirs */
 };
 
-#define XL_HASH_BITS 17
+#define XL_HASH_BITS 18
 #define XL_PAGE_BITS 14
 #define XL_TEMPLATE_BITS 17
 /* What is reached at random, together: few host pages, if they are huge. */
@@ -220,6 +221,7 @@ void template_store_free(struct xl *xl);
 struct block *template_block(struct xl *xl, const struct xl_source *src); /* NULL: none serves */
 void template_add(struct xl_ctx *x, const struct block *b);
 void template_drop_made(struct xl *xl); /* all but the loaded: the code cache is about to be emptied */
+void template_drop_all(struct xl *xl);
 void template_chain(struct template_store *s, u32 i);
 void template_chain_place(struct template_store *s, u32 i);
 u32 template_code_len(const struct template *t); /* with records */

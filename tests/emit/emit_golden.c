@@ -5,7 +5,9 @@
  *
  * A case is a line "name | mode | window or soft | code", mode being flat, user, based (no flat data segment) or uwin, and code
  * hex bytes with spaces, or @N for "at offset N of the page". A line without | is a heading.
+ * Each case is also had from a template, at another place and after an eviction, in every mode, and must be what translation gives.
  * Addresses are labels, fields of struct cpu have their names, edges and helpers are named: the text changes only when the code does. */
+#include "tests/emit/clone_check.h"
 #include "tests/emit/host_check.h"
 
 #include <ctype.h>
@@ -90,6 +92,17 @@ static void find_labels(struct host_check *h, const u8 *code, u32 len, struct la
         if (l->number[i]) l->number[i] = (u16)++l->n;
 }
 
+/* The thunk of an edge begins with its number, which depends on the block's. */
+static bool print_edge(struct host_check *h, const struct xlf *f, const struct block *b, u64 at, FILE *out)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        if (!b->edge[i].used || b->edge[i].thunk - b->host_off != at) continue;
+        fprintf(out, "    %s r8d, edge%u%s\n", h->ci->mnemonic, i, xl_edge(f->xl, (u64)h->ci->detail->x86.operands[1].imm) == &b->edge[i] ? "" : " (wrong number)");
+        return true;
+    }
+    return false;
+}
+
 static void print_insn(struct host_check *h, const struct labels *l, FILE *out)
 {
     const cs_insn *ci = h->ci;
@@ -115,7 +128,7 @@ static void print_host(struct host_check *h, const struct xlf *f, const struct b
     for (u64 addr = 0, at = 0; at = addr, cs_disasm_iter(h->cs, &code, &left, &addr, h->ci);) {
         for (; next < b->nrec && rec[next].host <= at; next++) fprintf(out, "  +%u\n", rec[next].guest);
         if (l.number[at]) fprintf(out, "  L%u:\n", l.number[at]);
-        print_insn(h, &l, out);
+        if (!print_edge(h, f, b, at, out)) print_insn(h, &l, out);
     }
     if (left) fprintf(out, "    (%zu bytes that do not decode)\n", left);
 }
@@ -132,6 +145,48 @@ static void print_guest(struct xlf *f, const struct block *b, const u8 *code, FI
     }
     for (unsigned i = 0; i < 2; i++)
         if (b->edge[i].used) fprintf(out, "; edge%u to %08x\n", i, b->edge[i].target);
+}
+
+/* ---- the same from templates ---- */
+
+static const u32 all_modes[] = { MODE_FLAT, MODE_USER, MODE_BARE, MODE_BARE | 3, MODE_USER | MK_UWINDOW, MODE_FLAT & ~(u32)MK_PG, MODE_FLAT | 1 };
+
+static const char *clone_at(struct xlf *f, const struct clone_page *p, laddr eip, u32 mode)
+{
+    struct xl_source to = clone_source(p, eip, eip ^ 0x5000, mode);
+    u64 before = f->ctr.cloned;
+    bool evicted;
+    struct block *b = xl_translate(f->xl, &to, &evicted);
+    return f->ctr.cloned == before ? "translated once more" : clone_check(f, b, &to);
+}
+
+static const char *clone_mode(struct xlf *f, const struct clone_page *p, laddr eip, u32 mode)
+{
+    bool evicted;
+    template_drop_all(f->xl);
+    xl_flush(f->xl);
+    struct xl_source at = clone_source(p, eip, eip, mode);
+    xl_translate(f->xl, &at, &evicted);
+    if (!f->xl->templates.n) return (eip & ~PAGE_MASK) < PAGE_SIZE - 16 ? "no template" : NULL; /* it straddles */
+    const char *err = clone_at(f, p, eip ^ 0x8fff7000, mode);
+    xl_evict(f->xl);
+    if (!err) err = clone_at(f, p, eip ^ 0x00013000, mode); /* the code that lies there, */
+    if (!err) err = clone_at(f, p, eip ^ 0x7f000000, mode); /* and a copy of it */
+    return err;
+}
+
+static const char *clone_case(struct xlf *f, laddr eip, const u8 *code, unsigned n)
+{
+    static struct clone_page page;
+    unsigned off = eip & ~PAGE_MASK;
+    memset(page.bytes, 0xc3, sizeof page.bytes);
+    memcpy(page.bytes + off, code, n);
+    for (unsigned i = 0; i < ARRAY_LEN(all_modes); i++)
+        for (unsigned w = 0; w < 2; w++) {
+            const char *err = clone_mode(&f[w], &page, eip, all_modes[i]);
+            if (err) return fprintf(stderr, "emit_golden: mode %04x %s: from a template: %s\n", all_modes[i], w ? "window" : "soft", err), err;
+        }
+    return NULL;
 }
 
 /* ---- cases ---- */
@@ -188,6 +243,7 @@ static int one_case(struct golden *g, char *line, FILE *out)
     print_guest(f, b, code, out);
     print_host(&g->h, f, b, out);
     const char *err = host_check_block(&g->h, f, b);
+    if (!err) err = clone_case(g->f, eip, code, n);
     if (err) fprintf(stderr, "emit_golden: %s: %s\n", part[0], err);
     return err != NULL;
 }

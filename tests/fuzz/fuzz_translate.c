@@ -122,8 +122,7 @@ static bool change_fields(struct fuzz *z, const struct xl *xl, u8 *code)
 
 static void empty(struct xl *xl)
 {
-    xl->templates.nloaded = 0;
-    xl->templates.loaded_code = xl->templates.loaded_rest = 0;
+    template_drop_all(xl);
     xl_flush(xl);
 }
 

@@ -1,0 +1,536 @@
+/* template.c and template_file.c: which blocks a template serves, that what it gives is what translation gives, and what is not loaded.
+ * Whether that holds for all code is for tests/emit and tests/fuzz. */
+#include "tests/emit/clone_check.h"
+
+#include <check.h>
+#include <xxhash.h>
+
+static struct xlf f, g;
+static struct clone_page page;
+
+static void setup(void)
+{
+    xlf_init(&f, 1 << 20, true, 0);
+    xlf_init(&g, 1 << 20, true, 0);
+    memset(page.bytes, 0x90, sizeof page.bytes);
+}
+static void teardown(void)
+{
+    xlf_free(&f);
+    xlf_free(&g);
+}
+
+#define A 0x00401100u
+#define B 0xb7d3c100u /* the same offset in the page */
+#define PA 0x5000u
+#define CODE(eip, code) memcpy(page.bytes + ((eip) & ~PAGE_MASK), code, sizeof(code) - 1)
+
+static struct block *have(struct xlf *x, laddr eip, paddr pa, u32 mode)
+{
+    struct xl_source src = clone_source(&page, eip, pa, mode);
+    bool evicted;
+    return xl_translate(x->xl, &src, &evicted);
+}
+
+/* What became of the last one: it was translated, or a template served and gave the right thing. */
+static bool cloned_at(struct xlf *x, laddr eip, paddr pa, u32 mode)
+{
+    u64 before = x->ctr.cloned;
+    struct block *b = have(x, eip, pa, mode);
+    if (x->ctr.cloned == before) return false;
+    struct xl_source src = clone_source(&page, eip, pa, mode);
+    const char *err = clone_check(x, b, &src);
+    if (err) ck_abort_msg("%s", err);
+    return true;
+}
+
+/* call far away; the other one: a load, a store of a constant, a jump in the page */
+#define CALL_AWAY "\xe8\x00\x20\x00\x00\xc3\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90"
+#define LOADS "\x8b\x83\x00\x00\x34\xc1\xc7\x03\x00\x10\x40\xc1\xeb\x10\x90\x90"
+
+/* ---- which blocks a template serves ---- */
+
+START_TEST(the_same_bytes_elsewhere_are_not_translated_again)
+{
+    CODE(A, CALL_AWAY);
+    have(&f, A, PA, MODE_FLAT);
+    ck_assert(cloned_at(&f, B, 0x9000, MODE_FLAT));
+    ck_assert(cloned_at(&f, A, 0x9000, MODE_FLAT)); /* another copy of the page */
+    ck_assert(cloned_at(&f, A, PA, MODE_FLAT));
+    ck_assert(cloned_at(&f, 0xfffff100u, PA, MODE_FLAT)); /* its call wraps around */
+}
+END_TEST
+
+START_TEST(another_mode_offset_or_byte_is_translated)
+{
+    CODE(A, CALL_AWAY);
+    CODE(A + 0x20, CALL_AWAY);
+    have(&f, A, PA, MODE_FLAT);
+    ck_assert(!cloned_at(&f, A, PA, MODE_USER));
+    ck_assert(!cloned_at(&f, A, PA, MODE_FLAT & ~(u32)MK_DSFLAT));
+    ck_assert(!cloned_at(&f, A + 0x20, PA, MODE_FLAT));
+    for (unsigned i = 0; i < 5; i++) {
+        page.bytes[(A & ~PAGE_MASK) + i] ^= 1;
+        ck_assert_msg(!cloned_at(&f, B, PA, MODE_FLAT), "byte %u", i);
+        page.bytes[(A & ~PAGE_MASK) + i] ^= 1;
+    }
+    ck_assert(cloned_at(&f, B, PA, MODE_FLAT));
+}
+END_TEST
+
+START_TEST(a_site_that_is_soft_or_wraps_is_part_of_what_is_compared)
+{
+    CODE(A, LOADS);
+    have(&f, A, PA, MODE_FLAT);
+    xl_site_fault(f.xl, 0x9106, false);             /* the store, at 9000h: soft */
+    ck_assert(!cloned_at(&f, A, 0x9000, MODE_FLAT));
+    ck_assert(cloned_at(&f, A, 0x9000, MODE_FLAT)); /* the template of just now */
+    ck_assert(cloned_at(&f, A, 0xa000, MODE_FLAT)); /* that of before */
+    xl_site_fault(f.xl, 0xb106, true);              /* wraps */
+    ck_assert(!cloned_at(&f, A, 0xb000, MODE_FLAT));
+    xl_site_fault(f.xl, 0xc100, false);             /* the load */
+    ck_assert(!cloned_at(&f, A, 0xc000, MODE_FLAT));
+}
+END_TEST
+
+START_TEST(what_lies_behind_a_block_counts_where_it_was_looked_at)
+{
+    laddr eip = 0x00401ff0;
+    memset(page.bytes + 0xff0, 0x40, 16); /* inc eax */
+    page.bytes[0xfff] = 0xb8;             /* mov eax, imm32: straddles, so that the block ends before it */
+    struct block *b = have(&f, eip, PA, MODE_FLAT);
+    ck_assert_uint_eq(b->guest_len, 15);
+    ck_assert(cloned_at(&f, eip, 0x9000, MODE_FLAT));
+    page.bytes[0xfff] = 0x40;             /* it goes on to the page's end now */
+    ck_assert(!cloned_at(&f, eip, 0xa000, MODE_FLAT));
+}
+END_TEST
+
+START_TEST(what_depends_on_another_page_has_no_template)
+{
+    laddr eip = 0x00401ffe;
+    memcpy(page.bytes + 0xffe, "\xb8\x78\x56\x34\x12", 5);
+    have(&f, eip, PA, MODE_FLAT);
+    ck_assert_uint_eq(f.ctr.templates, 0);
+    struct xl_source src = clone_source(&page, eip, PA, MODE_FLAT);
+    src.bytes2 = NULL, src.nbytes2 = 0, src.pa2 = XL_NO_PAGE;
+    bool evicted;
+    ck_assert(xl_block_partial(xl_translate(f.xl, &src, &evicted)));
+    memset(page.bytes + 0xf00, 0x66, 32); /* prefixes without end */
+    have(&f, 0x00401f00, PA, MODE_FLAT);
+    ck_assert_uint_eq(f.ctr.templates, 0);
+    src = clone_source(&page, A, PA, MODE_FLAT);
+    src.nbytes = 20; /* a source that does not go to the end of its page */
+    xl_translate(f.xl, &src, &evicted);
+    ck_assert_uint_eq(f.ctr.templates, 0);
+}
+END_TEST
+
+START_TEST(a_template_whose_block_is_linked_gives_one_that_is_not)
+{
+    CODE(A, "\x74\x1e\xeb\x0e");           /* jz +20h; jmp +12h */
+    CODE(A + 0x20, "\xc3");
+    struct block *from = have(&f, A, PA, MODE_FLAT), *to = have(&f, A + 0x20, PA, MODE_FLAT);
+    xl_link(f.xl, &from->edge[0], to);
+    ck_assert(cloned_at(&f, B, 0x9000, MODE_FLAT));
+    struct block *b = have(&f, B, 0x9000, MODE_FLAT), *there = have(&f, B + 0x20, 0x9000, MODE_FLAT);
+    ck_assert_uint_eq(xl_edge_target(&b->edge[0]), B + 0x20);
+    xl_link(f.xl, &b->edge[0], there);     /* and can be linked */
+    ck_assert_ptr_eq(b->edge[0].to, there);
+    xl_retire(f.xl, PA, PAGE_SIZE);
+    ck_assert_ptr_eq(b->edge[0].to, there);
+    ck_assert(cloned_at(&f, A, 0xa000, MODE_FLAT)); /* the template's block is dead, its code is not */
+}
+END_TEST
+
+START_TEST(a_revived_clone_has_the_right_hash)
+{
+    CODE(A, CALL_AWAY);
+    have(&f, A, PA, MODE_FLAT);
+    struct block *b = have(&f, B, 0x9000, MODE_FLAT);
+    struct xl_source src = clone_source(&page, B, 0x9000, MODE_FLAT);
+    ck_assert_uint_eq(f.ctr.cloned, 1);
+    xl_retire(f.xl, 0x9100, 1);
+    ck_assert(xl_revive(f.xl, b, &src));
+}
+END_TEST
+
+START_TEST(what_is_traced_is_translated)
+{
+    CODE(A, CALL_AWAY);
+    have(&f, A, PA, MODE_FLAT);
+    f.trace = (struct trace){ .mask = 1u << TR_host, .from = B, .to = B, .out = fopen("/dev/null", "w") };
+    ck_assert(!cloned_at(&f, B, PA, MODE_FLAT));
+    ck_assert(cloned_at(&f, 0x7000100, PA, MODE_FLAT));
+    fclose(f.trace.out);
+}
+END_TEST
+
+/* ---- over an eviction, and from one translator to another ---- */
+
+START_TEST(an_eviction_leaves_templates_whose_code_is_taken_over_once_and_copied_then)
+{
+    CODE(A, CALL_AWAY);
+    CODE(A + 0x40, LOADS);
+    have(&f, A, PA, MODE_FLAT);
+    have(&f, A + 0x40, PA, MODE_FLAT);
+    xl_evict(f.xl);
+    ck_assert_ptr_null(xl_find(f.xl, A, PA, MODE_FLAT));
+    struct block *b = have(&f, A, PA, MODE_FLAT), *c = have(&f, B, PA, MODE_FLAT);
+    ck_assert_uint_eq(f.ctr.cloned, 2);
+    ck_assert_uint_eq(b->host_off, 0);
+    ck_assert_uint_gt(c->host_off, 0);
+    ck_assert(cloned_at(&f, A + 0x40, 0x9000, MODE_FLAT));
+    ck_assert(cloned_at(&f, A + 0x40, 0xa000, MODE_FLAT));
+    for (u32 at = 0; at < b->host_len; at++) ck_assert_ptr_eq(xl_block_at(f.xl, (u64)f.xl->rx + at), b);
+    for (u32 at = 0; at < c->host_len; at++) ck_assert_ptr_eq(xl_block_at(f.xl, (u64)f.xl->rx + c->host_off + at), c);
+}
+END_TEST
+
+START_TEST(code_that_waits_belongs_to_no_block)
+{
+    CODE(A, CALL_AWAY);
+    struct block *b = have(&f, A, PA, MODE_FLAT);
+    u32 len = b->host_len;
+    xl_evict(f.xl);
+    for (u32 at = 0; at < len; at++) ck_assert_ptr_null(xl_block_at(f.xl, (u64)f.xl->rx + at));
+    ck_assert(!xl_page_has_live(f.xl, PA));
+}
+END_TEST
+
+START_TEST(a_flush_keeps_what_was_loaded_as_if_it_had_never_been_used)
+{
+    CODE(A, "\x74\x1e\xeb\x0e\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90");
+    CODE(A + 0x20, "\xc3");
+    have(&f, A, PA, MODE_FLAT);
+    have(&f, A + 0x20, PA, MODE_FLAT);
+    xl_evict(f.xl);
+    xl_link(f.xl, &have(&f, A, PA, MODE_FLAT)->edge[0], have(&f, A + 0x20, PA, MODE_FLAT));
+    CODE(A + 0x60, LOADS);
+    have(&f, A + 0x60, PA, MODE_FLAT);
+    xl_flush(f.xl);
+    ck_assert_uint_eq(f.xl->templates.n, 2);
+    ck_assert(cloned_at(&f, A, PA, MODE_FLAT)); /* unlinked: it is what translation gives */
+    ck_assert(cloned_at(&f, A + 0x20, PA, MODE_FLAT));
+    ck_assert(!cloned_at(&f, A + 0x60, PA, MODE_FLAT));
+}
+END_TEST
+
+static u8 *image;
+static u64 image_len;
+
+static void save(struct xlf *from, u64 max) { ck_assert_int_eq(xl_templates_save(from->xl, max, &image, &image_len), 0); }
+static const char *load(struct xlf *to) { return xl_templates_load(to->xl, image, image_len); }
+static void discard(void) { xl_templates_discard(image, image_len); }
+
+START_TEST(another_translator_serves_itself_from_what_one_has_saved)
+{
+    CODE(A, CALL_AWAY);
+    CODE(A + 0x40, LOADS);
+    have(&f, A, PA, MODE_FLAT);
+    have(&f, A + 0x40, PA, MODE_FLAT);
+    ck_assert(xl_templates_changed(f.xl));
+    save(&f, 1 << 20);
+    ck_assert_ptr_null(load(&g));
+    discard();
+    ck_assert_uint_eq(g.ctr.templates_loaded, 2);
+    ck_assert(!xl_templates_changed(g.xl));
+    ck_assert(cloned_at(&g, A, PA, MODE_FLAT));
+    ck_assert(cloned_at(&g, B, PA, MODE_FLAT));
+    ck_assert(cloned_at(&g, B + 0x40, PA, MODE_FLAT)); /* in place, but moved */
+    ck_assert_uint_eq(g.ctr.templates, 0);
+}
+END_TEST
+
+START_TEST(what_is_saved_has_no_trace_of_the_host)
+{
+    CODE(A, "\x74\x1e\xeb\x0e");
+    CODE(A + 0x20, "\x9d\xcf"); /* popf, iret: helpers */
+    have(&g, A + 0x800, PA, MODE_FLAT); /* so that indices and places differ */
+    template_drop_all(g.xl);
+    for (unsigned i = 0; i < 2; i++) {
+        struct xlf *x = i ? &g : &f;
+        struct block *from = have(x, A, PA, MODE_FLAT), *to = have(x, A + 0x20, PA, MODE_FLAT);
+        xl_link(x->xl, &from->edge[0], to);
+    }
+    save(&f, 1 << 20);
+    u8 *first = image;
+    u64 first_len = image_len;
+    save(&g, 1 << 20);
+    ck_assert_uint_eq(image_len, first_len);
+    ck_assert(!memcmp(image, first, first_len));
+    discard();
+    xl_templates_discard(first, first_len);
+}
+END_TEST
+
+START_TEST(a_limit_keeps_what_was_used_last)
+{
+    CODE(A, CALL_AWAY);
+    CODE(A + 0x40, LOADS);
+    have(&f, A, PA, MODE_FLAT);
+    have(&f, A + 0x40, PA, MODE_FLAT);
+    save(&f, 1 << 20);
+    u64 both = image_len;
+    ck_assert_ptr_null(load(&g));
+    discard();
+    have(&g, A + 0x40, PA, MODE_FLAT);
+    save(&g, both - 1);
+    ck_assert_uint_lt(image_len, both);
+    xl_flush(f.xl);
+    ck_assert_ptr_null(load(&f));
+    discard();
+    ck_assert_uint_eq(f.xl->templates.n, 1);
+    ck_assert(cloned_at(&f, A + 0x40, PA, MODE_FLAT));
+    ck_assert(!cloned_at(&f, A, PA, MODE_FLAT));
+    save(&f, 0);
+    ck_assert_uint_lt(image_len, 100);
+    discard();
+}
+END_TEST
+
+/* ---- constants ---- */
+
+static void load_moved(const char *code, unsigned n)
+{
+    memcpy(page.bytes + (A & ~PAGE_MASK), code, n);
+    have(&f, A, PA, MODE_FLAT);
+    xl_evict(f.xl);
+}
+#define LOAD_MOVED(code) load_moved(code, sizeof(code) - 1)
+
+static void constant(unsigned at, u32 v) { memcpy(page.bytes + (A & ~PAGE_MASK) + at, &v, 4); }
+
+START_TEST(code_whose_constants_have_moved_is_not_translated_again)
+{
+    LOAD_MOVED(LOADS); /* mov eax, [ebx-3ecc0000h]; mov dword [ebx], c1401000h; jmp */
+    constant(2, 0xc7340000);
+    constant(8, 0xc7401000);
+    ck_assert(cloned_at(&f, A, PA, MODE_FLAT)); /* in place */
+    constant(2, 0xd0000000);
+    ck_assert(cloned_at(&f, A, 0x9000, MODE_FLAT)); /* a copy of what has other constants by now */
+}
+END_TEST
+
+START_TEST(moved_code_is_found_where_its_neighbours_are)
+{
+    CODE(A, "\x40\x41\x42\x43\x45\x46\x47\x48\x49\x4a\x4b" CALL_AWAY); /* long enough to be no accident */
+    CODE(A + 0x40, LOADS);
+    have(&f, A, PA, MODE_FLAT);
+    have(&f, A + 0x40, PA, MODE_FLAT);
+    CODE(A + 0x80, LOADS "\x40");
+    have(&f, A + 0x80, PA, MODE_FLAT);
+    xl_evict(f.xl);
+    constant(0x82, 0xc2340000);
+    ck_assert(!cloned_at(&f, B + 0x80, PA, MODE_FLAT)); /* nothing is known of B yet */
+    ck_assert(cloned_at(&f, B, PA, MODE_FLAT));         /* by its bytes */
+    f.xl->templates.expected = f.xl->templates.n;       /* not by luck */
+    constant(0x42, 0xc2340000);
+    ck_assert(cloned_at(&f, B + 0x40, PA, MODE_FLAT));
+}
+END_TEST
+
+START_TEST(a_constant_that_gives_the_code_another_shape_is_translated)
+{
+    LOAD_MOVED(LOADS);
+    constant(2, 0x00340000); /* no longer an address in the upper half */
+    ck_assert(!cloned_at(&f, A, PA, MODE_FLAT));
+    constant(2, 0xfffffff0);
+    ck_assert(!cloned_at(&f, A, PA, MODE_FLAT));
+    constant(2, 0xc1340000);
+    template_drop_all(f.xl);
+    xl_flush(f.xl);
+    LOAD_MOVED(CALL_AWAY);
+    constant(1, 0x100);      /* into the page: an edge */
+    ck_assert(!cloned_at(&f, A, PA, MODE_FLAT));
+    constant(1, 0x3000);
+    ck_assert(cloned_at(&f, A, PA, MODE_FLAT));
+}
+END_TEST
+
+START_TEST(bytes_that_are_no_such_constant_are_part_of_what_is_compared)
+{
+    LOAD_MOVED("\x83\x83\x00\x00\x34\xc1\x10\x8f\x84\x24\x00\x01\x00\x00\xc3"); /* add dword [ebx+disp32], 10h; pop [esp+100h]; ret */
+    page.bytes[(A & ~PAGE_MASK) + 6] = 0x11;
+    ck_assert(!cloned_at(&f, A, PA, MODE_FLAT));
+    page.bytes[(A & ~PAGE_MASK) + 6] = 0x10;
+    constant(10, 0x200); /* POP's displacement is used plus four */
+    ck_assert(!cloned_at(&f, A, PA, MODE_FLAT));
+}
+END_TEST
+
+/* ---- what is not loaded ---- */
+
+/* As template_file.c has it. */
+#define AT_CHECK 8
+#define AT_CHECKED 24
+#define AT_N 32
+#define AT_TEMPLATES 64
+
+static void saved_two(void)
+{
+    CODE(A, CALL_AWAY);
+    CODE(A + 0x40, "\x74\x1e\xeb\x0e");
+    have(&f, A, PA, MODE_FLAT);
+    have(&f, A + 0x40, PA, MODE_FLAT);
+    save(&f, 1 << 20);
+}
+
+static void ck_refused(const char *why)
+{
+    const char *wrong = load(&g);
+    if (!wrong) ck_abort_msg("it is loaded");
+    if (why) ck_assert_str_eq(wrong, why);
+    ck_assert_uint_eq(g.xl->templates.n, 0);
+    ck_assert_uint_eq(g.xl->nblocks, 0);
+}
+
+START_TEST(no_bit_of_it_may_be_wrong)
+{
+    saved_two();
+    for (u64 i = 0; i < image_len; i++) {
+        image[i] ^= (u8)(1u << i % 8);
+        ck_refused(NULL);
+        image[i] ^= (u8)(1u << i % 8);
+    }
+    ck_assert_ptr_null(load(&g));
+    discard();
+}
+END_TEST
+
+START_TEST(no_byte_of_it_may_be_missing_or_too_much)
+{
+    saved_two();
+    u64 whole = image_len;
+    for (image_len = 0; image_len < whole; image_len++) ck_refused(image_len < AT_TEMPLATES ? "is no file of templates" : "is truncated");
+    u8 *longer = calloc(1, whole + 1);
+    memcpy(longer, image, whole);
+    ck_assert_str_eq(xl_templates_load(g.xl, longer, whole + 1), "is truncated");
+    free(longer);
+    discard();
+}
+END_TEST
+
+START_TEST(other_options_or_processors_have_other_templates)
+{
+    saved_two();
+    u64 key = xl_templates_key(f.xl);
+    ck_assert_uint_eq(key, xl_templates_key(g.xl));
+    g.xl->cfg.window = false;
+    ck_assert_uint_ne(key, xl_templates_key(g.xl));
+    ck_refused("is of another version, processor or set of options");
+    g.xl->cfg.window = true;
+    g.xl->cfg.disabled = 1;
+    ck_refused("is of another version, processor or set of options");
+    g.xl->cfg.disabled = 0;
+    g.xl->cfg.features = 1;
+    ck_refused("is of another version, processor or set of options");
+    discard();
+}
+END_TEST
+
+START_TEST(it_comes_before_anything_is_translated)
+{
+    saved_two();
+    have(&g, A, PA, MODE_FLAT);
+    ck_assert_str_eq(load(&g), "comes too late");
+    discard();
+}
+END_TEST
+
+static void rehash(void)
+{
+    XXH128_hash_t check = XXH3_128bits(image + AT_CHECKED, image_len - AT_CHECKED);
+    memcpy(image + AT_CHECK, &check.low64, 8);
+    memcpy(image + AT_CHECK + 8, &check.high64, 8);
+}
+
+/* With a hash that fits, as only a friend could make it, there is still nothing that the translator would stumble over. */
+START_TEST(fields_out_of_bounds_are_refused_whatever_the_hash)
+{
+    saved_two();
+    u8 *good = malloc(image_len);
+    memcpy(good, image, image_len);
+    struct template *t = (struct template *)(image + AT_TEMPLATES) + 1;
+#define WRONG(what)                     \
+    do {                                \
+        what;                           \
+        rehash();                       \
+        ck_refused("is malformed");     \
+        memcpy(image, good, image_len); \
+    } while (0)
+    WRONG(t->code += 16);
+    WRONG(t->code = 0xfffffff0);
+    WRONG(t->rest += 4);
+    WRONG(t->rest = 0xfffffffc);
+    WRONG(t->host_len = 0);
+    WRONG(t->host_len = 0xffff);
+    WRONG(t->host_len += 64);
+    WRONG(t->nrec = 0);
+    WRONG(t->nrec = 0xffff);
+    WRONG(t->nrel = 0xffff);
+    WRONG(t->nrel += 16);
+    WRONG(t->guest_len = 0);
+    WRONG(t->guest_len = 0xffff);
+    WRONG(t->depends = (u16)(t->guest_len - 1));
+    WRONG(t->depends = (u16)(t->guest_len + 100));
+    WRONG(t->ninsns = 0);
+    WRONG(t->ninsns = 200);
+    WRONG(t->mode = 0);
+    WRONG(t->mode |= MK_VM);
+    WRONG(t->nedges = 3);
+    WRONG(t->patch[0] = t->host_len);
+    WRONG(t->patch[1] = (u16)(t->host_len - 3));
+    WRONG(t->thunk[0] = t->host_len);
+    WRONG(t->target[1] = PAGE_SIZE);
+    WRONG(t->eip |= 0xfff);
+    struct reloc *r = (struct reloc *)(image + AT_TEMPLATES + 2 * sizeof *t + t->rest);
+    WRONG(r->at = (u16)(t->host_len - 3));
+    WRONG(r->field = t->guest_len);
+    (*(u64 *)(void *)(image + AT_N))++;
+    rehash();
+    ck_refused("is truncated");
+    memcpy(image, good, image_len);
+    rehash();
+    ck_assert_ptr_null(load(&g));
+    free(good);
+    discard();
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("template");
+    TCase *t = tcase_create("template");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, the_same_bytes_elsewhere_are_not_translated_again);
+    tcase_add_test(t, another_mode_offset_or_byte_is_translated);
+    tcase_add_test(t, a_site_that_is_soft_or_wraps_is_part_of_what_is_compared);
+    tcase_add_test(t, what_lies_behind_a_block_counts_where_it_was_looked_at);
+    tcase_add_test(t, what_depends_on_another_page_has_no_template);
+    tcase_add_test(t, a_template_whose_block_is_linked_gives_one_that_is_not);
+    tcase_add_test(t, a_revived_clone_has_the_right_hash);
+    tcase_add_test(t, what_is_traced_is_translated);
+    tcase_add_test(t, an_eviction_leaves_templates_whose_code_is_taken_over_once_and_copied_then);
+    tcase_add_test(t, code_that_waits_belongs_to_no_block);
+    tcase_add_test(t, a_flush_keeps_what_was_loaded_as_if_it_had_never_been_used);
+    tcase_add_test(t, another_translator_serves_itself_from_what_one_has_saved);
+    tcase_add_test(t, what_is_saved_has_no_trace_of_the_host);
+    tcase_add_test(t, a_limit_keeps_what_was_used_last);
+    tcase_add_test(t, code_whose_constants_have_moved_is_not_translated_again);
+    tcase_add_test(t, moved_code_is_found_where_its_neighbours_are);
+    tcase_add_test(t, a_constant_that_gives_the_code_another_shape_is_translated);
+    tcase_add_test(t, bytes_that_are_no_such_constant_are_part_of_what_is_compared);
+    tcase_add_test(t, no_bit_of_it_may_be_wrong);
+    tcase_add_test(t, no_byte_of_it_may_be_missing_or_too_much);
+    tcase_add_test(t, other_options_or_processors_have_other_templates);
+    tcase_add_test(t, it_comes_before_anything_is_translated);
+    tcase_add_test(t, fields_out_of_bounds_are_refused_whatever_the_hash);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
