@@ -28,6 +28,8 @@ int callout_fpu(struct cpu *c, u32 sse)
 {
     if (c->cr0 & (CR0_TS | CR0_EM)) return 0;
     if (sse && !(c->cr4 & CR4_OSFXSR)) return 0;
+    cpu_fpu_home(c);
+    c->fx_version++;
     c->fx.mxcsr &= 0xffff; /* reserved bits, wherever they come from: the host's FXRSTOR would fault */
     if (!c->fpu_hot) c->fpu_hot = 2;
     c->sse_hot = (c->cr4 & CR4_OSFXSR) != 0;

@@ -67,6 +67,8 @@ static void reset_fpu(struct cpu *c)
     c->fx.mxcsr = 0x1f80;
     c->fx.mxcsr_mask = 0xffff;
     c->fpu_hot = c->sse_hot = 0;
+    c->fpu_away = false;
+    c->fx_version++;
 }
 
 static void reset_msrs(struct cpu *c)

@@ -5,6 +5,7 @@
  *   I2  A page with translated or decoded code has PG_CODE, and no soft-TLB write entry.  [source_at]
  *   I3  jump_mode says which mode key a jump cache's entries were made for; a change of it flushes that cache. */
 #include "runtime/cpu_ops.h"
+#include "runtime/direct.h"
 #include "runtime/hostsig.h"
 #include "runtime/interp.h"
 #include "runtime/mmu_walk.h"
@@ -27,7 +28,7 @@ static int fetch_page(struct rt *rt, laddr la, bool ahead, paddr *pa, const u8 *
     return ahead ? GUEST_FAULT : mmu_page_fault(rt->cpu, la, error);
 }
 
-static void mark_code(struct rt *rt, paddr page)
+void dispatch_mark_code(struct rt *rt, paddr page)
 {
     u8 *flags = bus_page_flags(rt->bus, page);
     if (*flags & PG_CODE) return;
@@ -73,8 +74,8 @@ static bool block_current(struct rt *rt, const struct block *b, struct xl_source
 static struct block *make_block(struct rt *rt, struct xl_source *src, bool *evicted)
 {
     if (src->nbytes < 16 && src->pa2 == XL_NO_PAGE) source_next_page(rt, src);
-    mark_code(rt, src->pa & ~(paddr)(PAGE_SIZE - 1));
-    if (src->pa2 != XL_NO_PAGE) mark_code(rt, src->pa2);
+    dispatch_mark_code(rt, src->pa & ~(paddr)(PAGE_SIZE - 1));
+    if (src->pa2 != XL_NO_PAGE) dispatch_mark_code(rt, src->pa2);
     return xl_translate(rt->xl, src, evicted);
 }
 
@@ -97,8 +98,8 @@ static struct block *block_here(struct rt *rt, int *fault, bool *evicted)
         b = NULL;
     }
     if (b && !xl_block_live(b)) {
-        mark_code(rt, src.pa & ~(paddr)(PAGE_SIZE - 1));
-        if (src.pa2 != XL_NO_PAGE) mark_code(rt, src.pa2);
+        dispatch_mark_code(rt, src.pa & ~(paddr)(PAGE_SIZE - 1));
+        if (src.pa2 != XL_NO_PAGE) dispatch_mark_code(rt, src.pa2);
         if (!xl_revive(rt->xl, b, &src)) b = NULL;
     }
     return b ? b : make_block(rt, &src, evicted);
@@ -119,44 +120,7 @@ enum xl_jump_cache dispatch_prepare(struct rt *rt)
     return which;
 }
 
-static int emulate(struct rt *rt, laddr eip);
-
-/* ---- which address spaces have a window ---- */
-
-#define HEAT_PROMOTE 2   /* kicks seen at CPL 3: a few milliseconds of CPU time with any guest's timer tick */
-#define FAULTS_DEMOTE 150 /* window faults between two kicks: mapping costs more than the soft TLB */
-#define PENALTY_MAX 1024
-
-static struct space *space_here(struct rt *rt)
-{
-    struct space *s = &rt->space[(rt->cpu->cr3 >> 5) * 0x9e3779b1u >> 26];
-    if (s->cr3 != rt->cpu->cr3) *s = (struct space){ .cr3 = rt->cpu->cr3 };
-    return s;
-}
-_Static_assert(SPACES == 64, "26 bits are shifted out above");
-
-void dispatch_heat(struct rt *rt)
-{
-    struct cpu *c = rt->cpu;
-    if (!rt->windows || !(c->cr0 & CR0_PG)) return;
-    struct space *s = space_here(rt);
-    if (rt->uwin) {
-        if (s->faults > FAULTS_DEMOTE) {
-            window_drop(rt->uwin);
-            rt->uwin = NULL;
-            s->penalty = s->penalty ? s->penalty * 4 : 16;
-            if (s->penalty > PENALTY_MAX) s->penalty = PENALTY_MAX;
-            s->heat = -(s32)s->penalty;
-        }
-        s->faults = 0;
-        return;
-    }
-    if (c->cpl == 3 && ++s->heat >= HEAT_PROMOTE) {
-        rt->uwin = windows_user(rt->windows, c->cr3, true);
-        s->heat = 0;
-        s->faults = 0;
-    }
-}
+/* ---- windows ---- */
 
 /* Whether an access that has faulted at offset off of its window will do so again. User pages that are not there yet will be. */
 static bool fault_is_lasting(struct rt *rt, struct window *w, u64 off, bool write)
@@ -180,9 +144,10 @@ static int window_fault(struct rt *rt)
     u64 off = hostsig_fault_addr(&write) - window_base(w);
     c->ctr.fault_window++;
     c->ctr.fault_guard += off >> 32 != 0;
-    if (c->cpl == 3) space_here(rt)->faults++;
+    u64 begin = space_fault_begins();
     if (fault_is_lasting(rt, w, off, write)) xl_site_fault(rt->xl, at.pa, off >> 32 != 0);
-    return emulate(rt, at.eip);
+    if (c->cpl == 3) space_fault_ends(rt, begin);
+    return dispatch_emulate(rt, at.eip);
 }
 
 void dispatch_on_tlb_flush(struct cpu *c, enum tlb_flush_kind kind, laddr la)
@@ -190,8 +155,12 @@ void dispatch_on_tlb_flush(struct cpu *c, enum tlb_flush_kind kind, laddr la)
     struct rt *rt = c->rt;
     if (!rt->xl) return;
     if (rt->windows) {
-        if (kind != TLB_FLUSH_PAGE) rt->uwin = c->cr0 & CR0_PG ? windows_user(rt->windows, c->cr3, false) : NULL;
+        if (kind != TLB_FLUSH_PAGE) space_on_switch(rt);
         windows_flush(rt->windows, kind == TLB_FLUSH_PAGE ? rt->uwin : NULL, kind, la);
+    }
+    if (rt->direct) {
+        if (kind == TLB_FLUSH_PAGE) direct_flush_page(rt->direct, la);
+        else direct_flush(rt->direct);
     }
     if (kind == TLB_FLUSH_PAGE) {
         xl_jump_drop_page(rt->xl, XL_JC_SUPERVISOR, la);
@@ -219,6 +188,7 @@ void dispatch_on_code_write(void *arg, paddr pa, u64 len)
         paddr at = pa + done, page = at & ~(paddr)(PAGE_SIZE - 1);
         u64 n = page + PAGE_SIZE - at < len - done ? page + PAGE_SIZE - at : len - done;
         u8 *writes = &rt->code_writes[(page >> PAGE_SHIFT) % sizeof rt->code_writes];
+        if (rt->direct && *bus_page_flags(rt->bus, page) & (PG_DIRECT | PG_INDIRECT)) direct_code_written(rt->direct, page);
         bool all = ++*writes >= CODE_WRITES_MAX || n == PAGE_SIZE;
         unsigned live = rt->xl ? xl_retire(rt->xl, all ? page : at, all ? PAGE_SIZE : (unsigned)n) : 0;
         interp_invalidate(rt->interp, page, PAGE_SIZE);
@@ -233,20 +203,20 @@ void dispatch_on_code_write(void *arg, paddr pa, u64 len)
 /* ---- exits ---- */
 
 /* Raises what is in cpu->exc. */
-static int deliver(struct rt *rt)
+int dispatch_deliver(struct rt *rt)
 {
     rt->cpu->ctr.exceptions++;
     return exc_deliver(rt->cpu);
 }
 
 /* Interprets the instruction at eip; a shadow that it opens is only worth keeping if something is pending. */
-static int emulate(struct rt *rt, laddr eip)
+int dispatch_emulate(struct rt *rt, laddr eip)
 {
     struct cpu *c = rt->cpu;
     c->eip = eip;
     c->ctr.emulated++;
     TRACE(&rt->trace, exits, eip, "emulate %08x cpl %u\n", eip, c->cpl);
-    int r = interp_one(rt->interp) ? deliver(rt) : 0;
+    int r = interp_one(rt->interp) ? dispatch_deliver(rt) : 0;
     rt->emulated_op[interp_last_op(rt->interp)]++;
     if (!c->irq_pending) c->intr_shadow = 0;
     return r;
@@ -256,7 +226,7 @@ static int emulate_at_host(struct rt *rt)
 {
     struct xl_point at;
     BUG_ON(!xl_recover(rt->xl, rt->cpu->exit_arg, &at));
-    return emulate(rt, at.eip);
+    return dispatch_emulate(rt, at.eip);
 }
 
 static bool code_is_global(struct rt *rt, laddr la)
@@ -269,6 +239,7 @@ static bool code_is_global(struct rt *rt, laddr la)
 static void fill_jump_cache(struct rt *rt, enum xl_jump_cache jc, struct block *b)
 {
     laddr eip = rt->cpu->eip;
+    if (jc == XL_JC_USER && rt->direct && direct_owns(rt->direct, eip)) return;
     xl_jump_fill(rt->xl, jc, b);
     if (jc != XL_JC_SUPERVISOR || rt->jump_local) return;
     rt->jump_local = !code_is_global(rt, eip) || (xl_block_pa2(b) != XL_NO_PAGE && !code_is_global(rt, eip + 15));
@@ -282,8 +253,14 @@ int dispatch_translated(struct rt *rt)
         int fault;
         bool evicted;
         if (!xl_can_translate(c->mode)) return 0;
+        if (c->cpl == 3 && rt->direct && direct_here(rt->direct)) {
+            int r = direct_run(rt->direct);
+            if (r) return r;
+            edge = NULL;
+            continue;
+        }
         struct block *b = block_here(rt, &fault, &evicted);
-        if (!b) return fault ? deliver(rt) : emulate(rt, c->eip);
+        if (!b) return fault ? dispatch_deliver(rt) : dispatch_emulate(rt, c->eip);
         enum xl_jump_cache jc = dispatch_prepare(rt);
         if (edge && !evicted) xl_link(rt->xl, edge, b);
         else fill_jump_cache(rt, jc, b);

@@ -270,6 +270,14 @@ rt_stub_helper:
         mov     r9d, ASM_EXIT_EMULATE
         jmp     exit_saved
 
+/* void rt_probe(const void *where): reads a byte. Where there is none, the handler sends control on to rt_probe_after. */
+        .globl  rt_probe, rt_probe_load, rt_probe_after
+rt_probe:
+rt_probe_load:
+        mov     al, [rdi]
+rt_probe_after:
+        ret
+
         .section .rodata
         .align 4
 host_mxcsr:

@@ -14,8 +14,13 @@ MUST_CHECK int hostsig_install(void);
  * Returns 0 or -errno (of timer_create). */
 MUST_CHECK int hostsig_attach(struct cpu *c, struct xl *xl, u64 window, u64 span);
 void hostsig_detach(void);
+/* From now on a kick of this thread is sent on to task tid as signal signo, as often as it comes; tid 0: no longer. For a thread that
+ * waits for that task. A kick before the call is to be looked for in cpu->kick after it. */
+void hostsig_forward(int tid, int signo);
 /* The kick has been seen by the dispatcher: jump caches work again. */
 void hostsig_ack(struct cpu *c);
+/* What a host fault costs, from the faulting instruction through the handler and back: measured once. */
+u64 hostsig_fault_ns(void);
 /* Host address that the last EXIT_FAULT was about, and whether it was a write. */
 u64 hostsig_fault_addr(bool *write);
 #endif

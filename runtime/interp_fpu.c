@@ -37,8 +37,16 @@ static void fsw_summarize(struct fxstate *fx)
     fx->fsw = (u16)(x87_pending(fx) ? fx->fsw | FSW_SUMMARY : fx->fsw & ~FSW_SUMMARY);
 }
 
+/* Brings the state to cpu->fx, to be changed there. */
+static void fx_claim(struct cpu *c)
+{
+    cpu_fpu_home(c);
+    c->fx_version++;
+}
+
 static int check_x87(struct cpu *c, const struct insn *in)
 {
+    fx_claim(c);
     if (c->cr0 & (CR0_EM | CR0_TS)) return exc_raise(c, V_NM);
     if (!(in->row->attr & A_NOWAIT) && x87_pending(&c->fx) && (c->cr0 & CR0_NE)) return exc_raise(c, V_MF);
     return 0;
@@ -46,6 +54,7 @@ static int check_x87(struct cpu *c, const struct insn *in)
 
 static int check_mmx(struct cpu *c)
 {
+    fx_claim(c);
     if (c->cr0 & CR0_EM) return exc_raise(c, V_UD);
     if (c->cr0 & CR0_TS) return exc_raise(c, V_NM);
     if (x87_pending(&c->fx) && (c->cr0 & CR0_NE)) return exc_raise(c, V_MF);
@@ -61,6 +70,7 @@ static bool uses_mmx(const struct insn *in)
 
 static int check_sse(struct cpu *c, const struct insn *in)
 {
+    fx_claim(c);
     if ((c->cr0 & CR0_EM) || !(c->cr4 & CR4_OSFXSR)) return exc_raise(c, V_UD);
     if (c->cr0 & CR0_TS) return exc_raise(c, V_NM);
     if (uses_mmx(in) && x87_pending(&c->fx) && (c->cr0 & CR0_NE)) return exc_raise(c, V_MF);
@@ -226,6 +236,7 @@ static void fpu_init(struct fxstate *fx)
 
 HANDLER(do_fwait)
 {
+    cpu_fpu_home(c);
     if ((c->cr0 & (CR0_MP | CR0_TS)) == (CR0_MP | CR0_TS)) return exc_raise(c, V_NM);
     if (x87_pending(&c->fx) && (c->cr0 & CR0_NE)) return exc_raise(c, V_MF);
     return ST_NEXT;
@@ -361,6 +372,7 @@ HANDLER(do_fxsave)
     u32 ea = insn_ea(c, in);
     if (c->cr0 & (CR0_EM | CR0_TS)) return exc_raise(c, V_NM);
     if (check_align16(c, in->seg, ea) || interp_probe_write(ip, in->seg, ea, sizeof image)) return ST_FAULT;
+    cpu_fpu_home(c);
     memcpy(&image, &c->fx, FX_BYTES_USED);
     image.rsvd1 = 0;
     image.mxcsr_mask = MXCSR_DEFINED;
@@ -377,6 +389,7 @@ HANDLER(do_fxrstor)
     image.fcw = (u16)((image.fcw & FCW_DEFINED) | FCW_ONE);
     for (unsigned i = 0; i < 8; i++) memset(image.st[i] + 10, 0, 6); /* reserved: not kept, so that the next FXSAVE stores zeros */
     image.mxcsr_mask = MXCSR_DEFINED;
+    fx_claim(c);
     memcpy(&c->fx, &image, FX_BYTES_USED);
     fsw_summarize(&c->fx);
     return ST_NEXT;

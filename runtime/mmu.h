@@ -50,7 +50,12 @@ void tlb_flush_page(struct cpu *c, laddr la); /* INVLPG */
 void tlb_protect_phys(struct cpu *c, paddr page);
 
 /* Physical memory (runtime/physmem.c): per-page flags and the RAM view. */
-enum page_flag { PG_CODE = 1, PG_DIRTY = 2, PG_NEAR = 4 /* it or a neighbour has been touched: the host has it mapped, if it could */ };
+enum page_flag {
+    PG_CODE = 1, PG_DIRTY = 2,
+    PG_DIRECT = 4,   /* scanned: may be executed directly; PG_CODE is set too, so that a write is noticed */
+    PG_INDIRECT = 8, /* scanned: may not; likewise */
+    PG_NEAR = 16,    /* it or a neighbour has been touched: the host has it mapped, if it could */
+};
 u8 *bus_ram_ptr(struct bus *b, paddr pa); /* host pointer in the RAM view, NULL if pa is not RAM; pointers of one 4K page are contiguous */
 u8 *bus_page_flags(struct bus *b, paddr pa); /* flags byte of the RAM page, NULL if not RAM */
 /* pa, RAM without PG_NEAR, is about to be touched through the RAM view: has the host map it and its neighbours at once. A fault for each

@@ -86,6 +86,7 @@ void rt_stats_json(struct rt *rt, FILE *out)
                 (unsigned long long)u.soft_sites);
     }
     print_emulated(rt, out);
+    fprintf(out, "  \"direct\": \"%s\",\n", rt->direct_status ? rt->direct_status : "off");
     u64 cycles = __rdtsc() - rt->run_began;
     fprintf(out, "  \"run_cycles\": %llu,\n  \"guest_ns\": %llu\n}\n", (unsigned long long)cycles, (unsigned long long)clock_now(rt->clock));
 }

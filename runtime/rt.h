@@ -11,10 +11,18 @@ struct interp;
 struct alarm;
 struct windows;
 struct window;
+struct direct;
 
-/* How much an address space has used the CPU at CPL 3: what earns it a window, and what loses it. */
+/* What space.c knows of an address space. Times are CPU time in ns. */
 #define SPACES 64
-struct space { u32 cr3; s32 heat; u32 faults; u32 penalty; };
+struct space {
+    u32 cr3;
+    bool windowed;           /* it has a window, or had one when it was last seen */
+    u8 caution;              /* doublings of what it must have lost to get one */
+    u64 soft_ns, look_at_ns; /* without: at CPL 3; loss at which its working set will be looked at again */
+    u64 window_ns, cost_ns;  /* with: at CPL 3; what the window has cost */
+    u64 faults_ns;           /* of that, since the last kick */
+};
 
 struct post { void (*fn)(void *); void *arg; struct post *next; };
 
@@ -30,6 +38,10 @@ struct rt {
     struct windows *windows;       /* NULL: none (interpreter, or rt_config.no_windows) */
     struct window *uwin;           /* of the present address space, or NULL */
     struct space space[SPACES];
+    struct direct *direct;         /* while in rt_run(); NULL: none */
+    const char *direct_status;     /* what came of it in the last run */
+    u64 kicked_cpu_ns;             /* the thread's CPU time at the last kick; 0: there was none */
+    u64 sites_ns;                  /* CPU time that may go into sending sites back */
     const struct intc_ops *intc;
     void *intc_dev;
 
@@ -60,8 +72,16 @@ static inline bool rt_interrupt_waits(const struct cpu *c) { return c->irq_pendi
 MUST_CHECK int dispatch_translated(struct rt *rt);
 /* Prepares R12 and R13 for the present mode: cpu->window, and cpu->jump_cache, which is emptied if it was filled for another. */
 enum xl_jump_cache dispatch_prepare(struct rt *rt);
-void dispatch_heat(struct rt *rt); /* at every kick: promotes and demotes the present address space */
+/* For whoever else runs guest code: interprets the instruction at eip, delivering what it raises; delivers cpu->exc. 0 or EXC_SHUTDOWN. */
+MUST_CHECK int dispatch_emulate(struct rt *rt, laddr eip);
+MUST_CHECK int dispatch_deliver(struct rt *rt);
+void dispatch_mark_code(struct rt *rt, paddr page); /* page of RAM holds code from now on: writes to it are noticed */
 void dispatch_on_tlb_flush(struct cpu *c, enum tlb_flush_kind kind, laddr la);
 void dispatch_on_protect(struct cpu *c, paddr page);
 void dispatch_on_code_write(void *arg, paddr pa, u64 len);
+/* space.c: which address spaces have windows. */
+void space_on_kick(struct rt *rt);
+void space_on_switch(struct rt *rt);            /* CR3 has been written, or the like: finds its window */
+u64 space_fault_begins(void);                   /* around the answer to a fault in a user window */
+void space_fault_ends(struct rt *rt, u64 begin);
 #endif

@@ -7,6 +7,7 @@
 #include "runtime/alarm.h"
 #include "runtime/cpu_layout.h"
 #include "runtime/cpu_ops.h"
+#include "runtime/direct.h"
 #include "runtime/hostsig.h"
 #include "runtime/interp.h"
 #include "runtime/rt.h"
@@ -14,7 +15,6 @@
 #include "translator/decode.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -30,7 +30,7 @@ _Static_assert(EXIT_JUMP == ASM_EXIT_JUMP && EXIT_CHAIN == ASM_EXIT_CHAIN && EXI
                    && EXIT_SIGNAL == ASM_EXIT_SIGNAL && EXIT_NEXT == ASM_EXIT_NEXT,
                "cpu_layout.h");
 
-#define DEFAULT_CACHE_BYTES (64u << 20)
+#define DEFAULT_CACHE_BYTES (256u << 20) /* address space, until it is used: building a C program went through 64 MiB five times */
 
 extern char rt_exit_jump[], rt_exit_chain[], rt_exit_emulate[], rt_stub_tlb[], rt_stub_fpu[], rt_stub_helper[];
 
@@ -52,6 +52,8 @@ static int make_engines(struct rt *rt, const char **what)
     if (!__builtin_cpu_supports("bmi2")) return -ENOTSUP;
     *what = "windows";
     if (!rt->cfg.no_windows && (err = windows_new(&rt->windows, rt->cpu))) return err;
+    /* Without windows there are no books of what is mapped. */
+    if (rt->cfg.direct == RT_DIRECT_ALWAYS && (err = direct_probe(bus_ram_fd(rt->bus), what))) return err;
     *what = "code cache";
     struct xl_config cfg = { .cache_bytes = rt->cfg.code_cache_size ? rt->cfg.code_cache_size : DEFAULT_CACHE_BYTES,
                              .disabled = rt->cfg.disabled_classes, .window = rt->windows != NULL, .perf_map = rt->cfg.perf_map, .features = rt->cpu->model->features,
@@ -217,6 +219,13 @@ static struct post *take_posts(struct rt *rt)
     return p;
 }
 
+/* The kick signal comes when the next timer is due. */
+static void on_deadline(void *arg, u64 deadline_ns)
+{
+    struct rt *rt = arg;
+    alarm_set(rt->alarm, deadline_ns, rt->clock);
+}
+
 /* Time in guest kernel and user code, by sampling: what has passed since the last kick goes to the privilege found now. */
 static void sample_time(struct rt *rt, u64 now)
 {
@@ -235,8 +244,10 @@ static int service(struct rt *rt)
     hostsig_ack(rt->cpu);
     sample_time(rt, begin);
     rt->cpu->ctr.kicks++;
-    dispatch_heat(rt);
+    space_on_kick(rt);
+    if (rt->direct) direct_kick(rt->direct);
     clock_run_due(rt->clock);
+    on_deadline(rt, clock_next_deadline(rt->clock)); /* this kick may have been the alarm's */
     for (struct post *p = take_posts(rt); p;) {
         struct post *next = p->next;
         p->fn(p->arg);
@@ -273,19 +284,16 @@ static int deliver_interrupt(struct rt *rt)
     return exc_interrupt(c, (u8)vector);
 }
 
-/* HLT: sleeps until a kick. The kick signal is blocked except inside ppoll, so none slips in between. */
+/* HLT: sleeps until a kick. The signal is blocked, so that none slips in between, and taken without its handler, which would
+ * cost two changes of the repeating timer and a signal frame: most of what an idle guest costs. */
 static void idle(struct rt *rt)
 {
-    sigset_t block, before;
-    sigemptyset(&block);
-    sigaddset(&block, hostsig_kick_signo());
-    pthread_sigmask(SIG_BLOCK, &block, &before);
+    sigset_t kick, before;
+    sigemptyset(&kick);
+    sigaddset(&kick, hostsig_kick_signo());
+    pthread_sigmask(SIG_BLOCK, &kick, &before);
     u64 begin = __rdtsc();
-    if (!rt->cpu->kick) {
-        sigset_t wait = before;
-        sigdelset(&wait, hostsig_kick_signo());
-        ppoll(NULL, 0, NULL, &wait);
-    }
+    if (!rt->cpu->kick && sigwaitinfo(&kick, NULL) > 0) rt->cpu->kick = 1;
     rt->cpu->ctr.idle_cycles += __rdtsc() - begin;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
@@ -330,12 +338,6 @@ static enum rt_exit loop(struct rt *rt)
     }
 }
 
-static void on_deadline(void *arg, u64 deadline_ns)
-{
-    struct rt *rt = arg;
-    alarm_set(rt->alarm, deadline_ns, rt->clock);
-}
-
 enum rt_exit rt_run(struct rt *rt)
 {
     if (hostsig_install()) return RT_ERROR;
@@ -347,12 +349,22 @@ enum rt_exit rt_run(struct rt *rt)
         hostsig_detach();
         return RT_ERROR;
     }
+    rt->direct_status = "off";
+    if (rt->windows && rt->cfg.direct != RT_DIRECT_OFF && direct_new(&rt->direct, rt, rt->cfg.direct)) {
+        alarm_free(rt->alarm);
+        hostsig_detach();
+        return RT_ERROR;
+    }
     rt->running = true;
     clock_on_deadline(rt->clock, on_deadline, rt);
+    rt->kicked_cpu_ns = 0; /* another thread's, perhaps */
     rt->cpu->kick = 1; /* whatever was asked for before is looked at first */
     rt->run_began = rt->sampled_at = __rdtsc();
     enum rt_exit e = loop(rt);
     rt->running = false;
+    if (rt->direct) rt->direct_status = direct_status(rt->direct);
+    direct_free(rt->direct);
+    rt->direct = NULL;
     clock_on_deadline(rt->clock, NULL, NULL);
     alarm_free(rt->alarm);
     rt->alarm = NULL;

@@ -10,13 +10,17 @@ struct rt;
 struct decoder;
 
 enum rt_engine { RT_BT, RT_INTERP };
+/* Direct execution of user code: where it pays; never; always (for tests: a host that cannot is an error). */
+enum rt_direct { RT_DIRECT_ON, RT_DIRECT_OFF, RT_DIRECT_ALWAYS };
 struct rt_config {
     u64 ram_size;             /* bytes */
     const char *cpu_model;    /* NULL: the default */
     enum rt_engine engine;
+    enum rt_direct direct;
     u64 code_cache_size;      /* bytes, 0: the default */
     u32 disabled_classes;     /* bit mask over enum insn_class: these are always interpreted */
     bool no_windows;          /* translated code reaches guest memory through the soft TLB only: for tests and measurements */
+    bool eager_windows;       /* every user address space has a window from the first: for tests */
     bool perf_map;            /* keep /tmp/perf-PID.map */
     struct trace trace;
 };

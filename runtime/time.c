@@ -124,15 +124,12 @@ void clock_run_due(struct clock *c)
     if (c->firing) return;
     c->firing = true;
     u64 now = clock_now(c);
-    bool fired = false;
     for (unsigned n = 0; n < FIRE_MAX && c->first && c->first->deadline <= now; n++) {
         struct timer *t = c->first;
         unlink_timer(t);
-        fired = true;
         t->fn(t->arg);
     }
     c->firing = false;
-    if (fired) c->told = NO_DEADLINE; /* the alarm went off for what was told: say it again, even if the next is no later */
     tell_owner(c);
 }
 
@@ -140,11 +137,12 @@ void clock_run_due(struct clock *c)
 
 struct alarm {
     timer_t timer;
+    u64 due; /* host ns; in the past: the host's timer is not armed */
 };
 
 int alarm_new(struct alarm **out, int signo, pid_t tid)
 {
-    struct alarm *a = malloc(sizeof *a);
+    struct alarm *a = calloc(1, sizeof *a);
     if (!a) return -ENOMEM;
     struct sigevent ev = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = signo };
     ev._sigev_un._tid = tid;
@@ -166,12 +164,11 @@ void alarm_free(struct alarm *a)
 
 void alarm_set(struct alarm *a, u64 guest_deadline_ns, const struct clock *clk)
 {
-    struct itimerspec it = { { 0, 0 }, { 0, 0 } }; /* disarms */
     u64 host = clk->base + guest_deadline_ns;
-    if (!clk->manual && guest_deadline_ns != NO_DEADLINE && host >= clk->base && host / NS_PER_S <= INT32_MAX) {
-        it.it_value.tv_sec = (time_t)(host / NS_PER_S);
-        it.it_value.tv_nsec = (long)(host % NS_PER_S);
-        if (!host) it.it_value.tv_nsec = 1;
-    }
+    if (clk->manual || host < clk->base || host / NS_PER_S > INT32_MAX) return; /* never, or beyond what the host's timer holds */
+    if (a->due <= host && a->due > host_ns(CLOCK_MONOTONIC)) return;
+    struct itimerspec it = { .it_value = { (time_t)(host / NS_PER_S), (long)(host % NS_PER_S) } };
+    if (!host) it.it_value.tv_nsec = 1; /* 0 would disarm */
     timer_settime(a->timer, TIMER_ABSTIME, &it, NULL);
+    a->due = host;
 }

@@ -15,8 +15,10 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #define USER_WINDOWS 15
+#define LOCAL_WINDOWS (1 + USER_WINDOWS) /* in this process */
 #define WINDOW_BYTES (1ull << 32)
 #define WINDOW_STRIDE (WINDOW_BYTES + WINDOW_GUARD) /* the guard behind one window is the one before the next */
 #define WINDOWS_HINT ((void *)0x100100000000ull) /* clear of the sanitizers' shadow */
@@ -34,7 +36,7 @@
 /* Translated code reaches [window + 32-bit register + signed 32-bit displacement], with operands of 512 bytes at most. */
 _Static_assert(WINDOW_GUARD >= (1ull << 31) + 512, "no guest address may lead past a guard");
 
-enum { MAPPED = 1, WRITABLE = 2, PFN_SHIFT = 2 };
+enum { MAPPED = 1, WRITABLE = 2, EXECUTABLE = 4 /* direct execution only */, PFN_SHIFT = 3 };
 #define WRITERS UINT32_MAX
 
 struct region {
@@ -47,7 +49,7 @@ struct window {
     struct windows *ws;
     struct window_backend be;
     u64 base;
-    bool user;
+    bool user, direct;
     u32 cr3;        /* user window in use: its CR3 */
     bool used;
     u64 last_use;
@@ -62,11 +64,12 @@ struct window {
 struct windows {
     struct cpu *c;
     u8 *reservation;
-    struct window w[1 + USER_WINDOWS];
+    struct window w[LOCAL_WINDOWS + WINDOWS_DIRECT];
     u64 tick;
     u32 *writer[2]; /* I5, by [user] and page of RAM */
     u8 churn[CHURN_SLOTS]; /* by linear page, hashed: supervisor mappings that have gone stale, lately */
-    u32 pieces;     /* of all windows */
+    u32 pieces;     /* of all windows in this process */
+    u64 map_ns;     /* what mapping a run costs here: a running average */
     struct basis { u32 cr0, cr4, remaps; } basis; /* what rights depend on beside the page tables */
 };
 
@@ -93,8 +96,10 @@ static u32 rights_at(const struct window *w, u32 n, bool *global)
     const u8 *flags = bus_page_flags(c->bus, l.pa);
     if (!flags) return 0;
     *global = l.global;
+    if (n < w->be.first_page) return 0;
     bool write = l.dirty && !(*flags & PG_CODE) && (l.write || (!w->user && !(c->cr0 & CR0_WP)));
-    return (u32)(l.pa >> PAGE_SHIFT) << PFN_SHIFT | (write ? WRITABLE : 0) | MAPPED;
+    bool exec = w->direct && *flags & PG_DIRECT && !l.nx;
+    return (u32)(l.pa >> PAGE_SHIFT) << PFN_SHIFT | (write ? WRITABLE : 0) | (exec ? EXECUTABLE : 0) | MAPPED;
 }
 
 /* ---- snapshots: has anything in a region's page tables changed? ---- */
@@ -218,7 +223,7 @@ static void window_reset(struct window *w)
     BUG_ON(w->be.unmap(w->be.be, 0, TLB_PAGES) && w->be.protect(w->be.be, 0, TLB_PAGES, PROT_NONE));
     if (w->page) madvise(w->page, TLB_PAGES * sizeof *w->page, MADV_DONTNEED);
     memset(w->populated, 0, sizeof w->populated);
-    w->ws->pieces -= w->pieces;
+    if (!w->direct) w->ws->pieces -= w->pieces;
     w->pieces = w->ndeltas = 0;
     w->local = false;
 }
@@ -226,7 +231,7 @@ static void window_reset(struct window *w)
 static void count_piece(struct window *w)
 {
     w->pieces++;
-    w->ws->pieces++;
+    if (!w->direct) w->ws->pieces++;
 }
 
 static void unmap_pages(struct window *w, u32 first, u32 n)
@@ -247,21 +252,41 @@ static void unmap_pages(struct window *w, u32 first, u32 n)
 static bool room_for_pieces(struct window *w)
 {
     struct windows *ws = w->ws;
+    if (w->direct) { /* has a process of its own, and its VMAs */
+        if (w->pieces >= PIECES_MAX) window_reset(w);
+        return true;
+    }
     if (ws->pieces < PIECES_MAX) return true;
     struct window *most = w;
-    for (unsigned i = 0; i < ARRAY_LEN(ws->w); i++)
+    for (unsigned i = 0; i < LOCAL_WINDOWS; i++)
         if (ws->w[i].pieces > most->pieces) most = &ws->w[i];
     window_reset(most);
     return ws->pieces < PIECES_MAX;
+}
+
+static u64 now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (u64)t.tv_sec * 1000000000u + (u64)t.tv_nsec;
+}
+
+/* A mapping during which the host ran something else says little about the price. */
+static void note_price(struct windows *ws, u64 ns)
+{
+    if (ns > 4 * ws->map_ns) ns = 4 * ws->map_ns;
+    ws->map_ns += ns / 16 - ws->map_ns / 16;
 }
 
 static bool map_run(struct window *w, u32 first, u32 n, u32 rights)
 {
     struct cpu *c = w->ws->c;
     s64 off = bus_ram_offset(c->bus, (paddr)(rights >> PFN_SHIFT) << PAGE_SHIFT);
-    int prot = PROT_READ | (rights & WRITABLE ? PROT_WRITE : 0);
+    int prot = PROT_READ | (rights & WRITABLE ? PROT_WRITE : 0) | (rights & EXECUTABLE ? PROT_EXEC : 0);
     if (off < 0) return false;
+    u64 begin = now_ns();
     if (w->be.map(w->be.be, first, n, prot, (u64)off)) return false; /* vm.max_map_count: the soft TLB will do */
+    if (!w->direct) note_price(w->ws, now_ns() - begin);
     count_piece(w);
     c->ctr.window_maps++;
     for (u32 i = 0; i < n; i++) {
@@ -279,7 +304,7 @@ static bool map_run(struct window *w, u32 first, u32 n, u32 rights)
 static u32 extent(const struct window *w, u32 n, u32 rights, int step, u32 max, bool alike, bool global)
 {
     u32 count = 0;
-    const u32 mask = alike ? ~0u : ~(u32)WRITABLE;
+    const u32 mask = alike ? ~0u : ~(u32)(WRITABLE | EXECUTABLE);
     while (count < max) {
         u32 next = n + (u32)(step * (int)(count + 1));
         if (next >= TLB_PAGES) break;
@@ -299,7 +324,8 @@ static bool page_valid(const struct window *w, u32 n)
     if (!w->page[n]) return true;
     u32 rights = rights_at(w, n, &global);
     /* Fewer rights than the tables allow is fine: more are given at the next fault. */
-    return (rights | WRITABLE) == (w->page[n] | WRITABLE) && (rights & WRITABLE || !(w->page[n] & WRITABLE));
+    const u32 extra = WRITABLE | EXECUTABLE;
+    return (rights | extra) == (w->page[n] | extra) && !(w->page[n] & ~rights & extra);
 }
 
 static u8 *churn_of(struct windows *ws, u32 n) { return &ws->churn[n % CHURN_SLOTS]; }
@@ -395,6 +421,60 @@ bool window_map(struct window *w, laddr la, bool write)
     return true;
 }
 
+/* ---- filling ---- */
+
+/* Whether the page tables have anything of interest for page k of a region: a cheap look before the careful one. */
+static bool maybe_used(const struct cpu *c, const u64 *pde, const u8 *const *table, u32 k)
+{
+    const u32 used = 0x25; /* P, U, A */
+    unsigned half = pae(c) ? k / 512 : 0;
+    if ((pde[half] & used) != used) return false;
+    if (!table[half]) return true; /* large */
+    return (table[half][pae(c) ? k % 512 * 8 : k * 4] & used) == used;
+}
+
+/* Calls for each run of accessed user pages in a region, within it: maps it if map. Returns their number. */
+static u32 region_runs(struct window *w, unsigned r, bool recent, bool map)
+{
+    struct cpu *c = w->ws->c;
+    u64 pde[2];
+    const u8 *table[2];
+    u32 runs = 0, first = 0, n = 0, rights = 0;
+    bool all_global = true, global;
+    region_tables(c, r, pde, table);
+    if (!(pde[0] & 1) && !(pde[1] & 1)) return 0;
+    if (map) regions_before(w, r * REGION_PAGES, 1);
+    for (u32 k = 0; k <= REGION_PAGES; k++) {
+        u32 page = r * REGION_PAGES + k;
+        bool use = k < REGION_PAGES && maybe_used(c, pde, table, k) && (!recent || cpu_tlb(c, TLB_USER_R)[page]);
+        u32 now = use ? rights_at(w, page, &global) : 0;
+        if (n && now == rights + (n << PFN_SHIFT)) {
+            n++;
+            continue;
+        }
+        if (n) runs++;
+        if (n && map && !map_run(w, first, n, rights)) break;
+        first = page, rights = now, n = now != 0;
+        if (n) all_global &= global;
+    }
+    if (map && w->region[r].mapped) regions_after(w, r * REGION_PAGES, 1, all_global);
+    return runs;
+}
+
+u32 windows_runs(struct windows *ws, bool recent)
+{
+    u32 runs = 0;
+    for (unsigned r = 0; r < REGIONS; r++) runs += region_runs(&ws->w[1], r, recent, false); /* any user window will do */
+    return runs;
+}
+
+void window_fill(struct window *w, bool recent)
+{
+    for (unsigned r = 0; r < REGIONS && room_for_pieces(w); r++) region_runs(w, r, recent, true);
+}
+
+u64 windows_map_ns(const struct windows *ws) { return ws->map_ns; }
+
 /* ---- keeping up with the guest ---- */
 
 /* CR0.WP and PG, CR4.PAE and PSE, and which pages of RAM a device covers: when they change, nothing that was mapped counts. */
@@ -424,50 +504,67 @@ void windows_flush(struct windows *ws, struct window *user, enum tlb_flush_kind 
     if (sup->region[la >> REGION_SHIFT].mapped) region_validate(sup, la >> REGION_SHIFT);
 }
 
+void window_flush_page(struct window *w, laddr la) { page_validate(w, la >> PAGE_SHIFT); }
+
 /* ---- code pages ---- */
 
-static void protect_page(struct window *w, u32 n, u32 pfn)
+/* Takes a right away from page n, if that is where pfn is mapped. */
+static void page_deny(struct window *w, u32 n, u32 pfn, u32 right)
 {
     u32 *e = &w->page[n];
-    if (*e >> PFN_SHIFT != pfn || !(*e & WRITABLE)) return;
-    if (w->be.protect(w->be.be, n, 1, PROT_READ)) {
+    if (*e >> PFN_SHIFT != pfn || !(*e & right)) return;
+    if (w->be.protect(w->be.be, n, 1, PROT_READ)) { /* nothing is both writable and executable */
         unmap_pages(w, n, 1);
         return;
     }
-    *e &= ~(u32)WRITABLE;
+    *e &= ~right;
     count_piece(w);
+}
+
+static void window_deny(struct window *w, u32 pfn, u32 right)
+{
+    for (unsigned i = 0; i < REGIONS / 64; i++)
+        for (u64 bits = w->populated[i]; bits; bits &= bits - 1) {
+            unsigned r = i * 64 + (unsigned)__builtin_ctzll(bits);
+            for (u32 k = 0; w->region[r].mapped && k < REGION_PAGES; k++) page_deny(w, r * REGION_PAGES + k, pfn, right);
+        }
 }
 
 static void protect_everywhere(struct windows *ws, bool user, u32 pfn)
 {
-    for (unsigned i = user; i < (user ? ARRAY_LEN(ws->w) : 1); i++) {
-        struct window *w = &ws->w[i];
-        for (unsigned r = 0; r < REGIONS; r++)
-            for (u32 k = 0; w->region[r].mapped && k < REGION_PAGES; k++) protect_page(w, r * REGION_PAGES + k, pfn);
-    }
+    for (unsigned i = user; i < (user ? ARRAY_LEN(ws->w) : 1); i++) window_deny(&ws->w[i], pfn, WRITABLE);
 }
 
 void windows_protect(struct windows *ws, paddr page)
 {
     u32 pfn = (u32)(page >> PAGE_SHIFT);
     struct window *sup = &ws->w[0];
-    for (u32 i = 0; i < sup->ndeltas; i++) protect_page(sup, (pfn + sup->delta[i]) & (TLB_PAGES - 1), pfn);
+    for (u32 i = 0; i < sup->ndeltas; i++) page_deny(sup, (pfn + sup->delta[i]) & (TLB_PAGES - 1), pfn, WRITABLE);
     for (unsigned user = 0; user < 2; user++) {
         u32 *e = writer_of(ws, user, pfn);
         if (*e == WRITERS) protect_everywhere(ws, user, pfn);
-        else if (*e) protect_page(&ws->w[(*e - 1) >> (32 - PAGE_SHIFT)], (*e - 1) & (TLB_PAGES - 1), pfn);
+        else if (*e) page_deny(&ws->w[(*e - 1) >> (32 - PAGE_SHIFT)], (*e - 1) & (TLB_PAGES - 1), pfn, WRITABLE);
         *e = 0;
     }
 }
 
+void windows_no_exec(struct windows *ws, paddr page)
+{
+    for (unsigned i = LOCAL_WINDOWS; i < ARRAY_LEN(ws->w); i++) window_deny(&ws->w[i], (u32)(page >> PAGE_SHIFT), EXECUTABLE);
+}
+
 /* ---- lifetime ---- */
 
-static int window_init(struct windows *ws, struct window *w, bool user)
+static int window_init(struct windows *ws, struct window *w)
 {
+    unsigned i = (unsigned)(w - ws->w);
     w->ws = ws;
-    w->be = (struct window_backend){ .map = here_map, .unmap = here_unmap, .protect = here_protect, .be = w };
-    w->user = user;
-    w->base = (u64)ws->reservation + WINDOW_GUARD + (u64)(w - ws->w) * WINDOW_STRIDE;
+    w->user = i > 0;
+    w->direct = i >= LOCAL_WINDOWS;
+    if (!w->direct) {
+        w->be = (struct window_backend){ .map = here_map, .unmap = here_unmap, .protect = here_protect, .be = w };
+        w->base = (u64)ws->reservation + WINDOW_GUARD + i * WINDOW_STRIDE;
+    }
     w->page = mmap(NULL, TLB_PAGES * sizeof *w->page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (w->page != MAP_FAILED) return 0;
     w->page = NULL;
@@ -479,9 +576,10 @@ int windows_new(struct windows **out, struct cpu *c)
     struct windows *ws = calloc(1, sizeof *ws);
     if (!ws) return -ENOMEM;
     ws->c = c;
+    ws->map_ns = 8000; /* until it is known */
     ws->reservation = mmap(WINDOWS_HINT, windows_span(ws), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     int err = ws->reservation == MAP_FAILED ? -errno : 0;
-    for (unsigned i = 0; i < ARRAY_LEN(ws->w) && !err; i++) err = window_init(ws, &ws->w[i], i > 0);
+    for (unsigned i = 0; i < ARRAY_LEN(ws->w) && !err; i++) err = window_init(ws, &ws->w[i]);
     for (unsigned i = 0; i < 2 && !err; i++)
         if (!(ws->writer[i] = calloc(bus_ram_size(c->bus) >> PAGE_SHIFT, sizeof(u32)))) err = -ENOMEM;
     if (err) {
@@ -505,7 +603,11 @@ void windows_free(struct windows *ws)
 }
 
 u64 windows_base(const struct windows *ws) { return (u64)ws->reservation; }
-u64 windows_span(const struct windows *ws) { return WINDOW_GUARD + ARRAY_LEN(ws->w) * WINDOW_STRIDE; }
+u64 windows_span(const struct windows *ws)
+{
+    (void)ws;
+    return WINDOW_GUARD + LOCAL_WINDOWS * WINDOW_STRIDE;
+}
 struct window *windows_supervisor(struct windows *ws) { return &ws->w[0]; }
 u64 window_base(const struct window *w) { return w->base; }
 
@@ -522,11 +624,12 @@ static bool window_empty(const struct window *w)
     return !any;
 }
 
-struct window *windows_user(struct windows *ws, u32 cr3, bool make)
+/* The one of w[from..to) that serves cr3, validated; or, if make, the one to be made it: unused, or least recently used. */
+static struct window *window_find(struct windows *ws, unsigned from, unsigned to, u32 cr3, bool make)
 {
     struct window *oldest = NULL;
     basis_check(ws);
-    for (unsigned i = 1; i < ARRAY_LEN(ws->w); i++) {
+    for (unsigned i = from; i < to; i++) {
         struct window *w = &ws->w[i];
         if (w->used && w->cr3 == cr3) {
             w->last_use = ++ws->tick;
@@ -537,10 +640,41 @@ struct window *windows_user(struct windows *ws, u32 cr3, bool make)
         }
         if (!oldest || !w->used || (oldest->used && w->last_use < oldest->last_use)) oldest = w;
     }
-    if (!make) return NULL;
-    if (oldest->used) window_drop(oldest);
-    oldest->used = true;
-    oldest->cr3 = cr3;
-    oldest->last_use = ++ws->tick;
-    return oldest;
+    return make ? oldest : NULL;
 }
+
+static struct window *window_assign(struct window *w, u32 cr3)
+{
+    if (w->used && w->cr3 != cr3) window_drop(w);
+    w->used = true;
+    w->cr3 = cr3;
+    w->last_use = ++w->ws->tick;
+    return w;
+}
+
+struct window *windows_user(struct windows *ws, u32 cr3, bool make)
+{
+    struct window *w = window_find(ws, 1, LOCAL_WINDOWS, cr3, make);
+    return w ? window_assign(w, cr3) : NULL;
+}
+
+struct window *windows_direct(struct windows *ws, u32 cr3) { return window_find(ws, LOCAL_WINDOWS, ARRAY_LEN(ws->w), cr3, false); }
+
+struct window *windows_direct_make(struct windows *ws, u32 cr3)
+{
+    struct window *w = window_find(ws, LOCAL_WINDOWS, ARRAY_LEN(ws->w), cr3, true);
+    if (w->used) window_drop(w);
+    return w;
+}
+
+void window_direct_start(struct window *w, u32 cr3, const struct window_backend *be)
+{
+    BUG_ON(!w->direct || w->used);
+    w->be = *be;
+    window_assign(w, cr3);
+}
+
+unsigned window_direct_index(const struct window *w) { return (unsigned)(w - w->ws->w) - LOCAL_WINDOWS; }
+bool window_used(const struct window *w) { return w->used; }
+bool window_has(const struct window *w, laddr la) { return w->page[la >> PAGE_SHIFT] & MAPPED; }
+bool window_executes(const struct window *w, laddr la) { return w->page[la >> PAGE_SHIFT] & EXECUTABLE; }

@@ -17,6 +17,7 @@ struct window_backend {
     int (*unmap)(void *be, u32 page, u32 n);
     int (*protect)(void *be, u32 page, u32 n, int prot);
     void *be;
+    u32 first_page; /* pages below cannot be mapped */
 };
 
 /* Reserves address space for all of them. Returns 0 or -errno of mmap. */
@@ -37,7 +38,26 @@ bool window_map(struct window *w, laddr la, bool write);
  * the page tables as they are. NULL if there is none. */
 struct window *windows_user(struct windows *ws, u32 cr3, bool make);
 void window_drop(struct window *w);          /* forget a user window */
+/* The runs of pages, in the present address space, that a user window would hold if all that has been accessed were mapped (recent: only what
+ * the soft TLB has), and maps them in the one that has just been made. */
+u32 windows_runs(struct windows *ws, bool recent);
+void window_fill(struct window *w, bool recent);
+u64 windows_map_ns(const struct windows *ws); /* what mapping a run has cost lately */
 
 void windows_flush(struct windows *ws, struct window *user, enum tlb_flush_kind kind, laddr la); /* validates the supervisor's, and user */
 void windows_protect(struct windows *ws, paddr page); /* page holds code now: read-only everywhere */
+
+/* Windows for direct execution: like user windows, in other processes. Of their own they map pages with PG_DIRECT executable.
+ * There are WINDOWS_DIRECT of them; whose turn it is to be given up is decided here, by least recent use. */
+#define WINDOWS_DIRECT 6
+struct window *windows_direct(struct windows *ws, u32 cr3);      /* the one for CR3, validated; NULL: there is none */
+/* One for CR3: out of use now, mappings forgotten by way of its backend. The caller starts it with a backend, empty. */
+struct window *windows_direct_make(struct windows *ws, u32 cr3);
+void window_direct_start(struct window *w, u32 cr3, const struct window_backend *be);
+unsigned window_direct_index(const struct window *w);            /* 0 to WINDOWS_DIRECT-1 */
+void window_flush_page(struct window *w, laddr la);              /* INVLPG */
+bool window_used(const struct window *w);
+bool window_has(const struct window *w, laddr la);               /* la's page is mapped, with whatever rights */
+bool window_executes(const struct window *w, laddr la);
+void windows_no_exec(struct windows *ws, paddr page);            /* executable nowhere from now on */
 #endif

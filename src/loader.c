@@ -49,6 +49,8 @@ static u64 align_down(u64 v, u64 a) { return v & ~(a - 1); }
 
 /* ---- files ---- */
 
+#define TOO_LARGE "%s %s: larger than the largest machine's memory"
+
 static int image_read(struct image *im, const char *path, const char *role, struct vm_error *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -58,7 +60,8 @@ static int image_read(struct image *im, const char *path, const char *role, stru
     u64 room = 0;
     if (fstat(fd, &st)) { rc = vm_fail(err, -errno, "%s %s: %s", role, path, strerror(errno)); goto out; }
     if (S_ISDIR(st.st_mode)) { rc = vm_fail(err, -EISDIR, "%s %s: is a directory", role, path); goto out; }
-    /* A pipe or device has no size, so read until the end; what is larger than any guest's RAM is refused. */
+    if (st.st_size > 0 && (u64)st.st_size > VM_MEMORY_MAX) { rc = vm_fail(err, -EFBIG, TOO_LARGE, role, path); goto out; }
+    /* A pipe or device has no size, so read until the end. */
     for (;;) {
         if (im->len == room) {
             u64 want = room ? room * 2 : st.st_size > 0 && (u64)st.st_size < VM_MEMORY_MAX ? (u64)st.st_size + 1 : 1 * MIB;
@@ -72,7 +75,7 @@ static int image_read(struct image *im, const char *path, const char *role, stru
         if (n < 0) { rc = vm_fail(err, -errno, "%s %s: %s", role, path, strerror(errno)); goto out; }
         if (n == 0) break;
         im->len += (u64)n;
-        if (im->len > VM_MEMORY_MAX) { rc = vm_fail(err, -EFBIG, "%s %s: larger than the largest machine's memory", role, path); goto out; }
+        if (im->len > VM_MEMORY_MAX) { rc = vm_fail(err, -EFBIG, TOO_LARGE, role, path); goto out; }
     }
     if (!im->len) rc = vm_fail(err, -ENOEXEC, "%s %s: the file is empty", role, path);
 out:

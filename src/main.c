@@ -77,11 +77,12 @@ static void print_warning(void *arg UNUSED, const char *text) { fprintf(stderr, 
 struct run_args {
     struct vm_config cfg;
     struct opt_port debug_exit;
-    int engine;
+    int engine, direct;
     const char *stats;
 };
 
 static const char *const engine_names[] = { "bt", "interp", NULL }; /* in the order of enum vm_engine */
+static const char *const direct_names[] = { "on", "off", "always", NULL }; /* in the order of enum vm_direct */
 
 #define RUN_OPTIONS(a)                                                                                                       \
     {                                                                                                                        \
@@ -94,6 +95,8 @@ static const char *const engine_names[] = { "bt", "interp", NULL }; /* in the or
         { .name = "cpu", .type = OPT_STRING, .dest = &(a)->cfg.cpu, .arg = "MODEL", .help = "processor, see below" },        \
         { .name = "engine", .type = OPT_CHOICE, .dest = &(a)->engine, .arg = "bt|interp", .choices = engine_names,           \
           .help = "binary translator, or reference interpreter [bt]" },                                                      \
+        { .name = "direct", .type = OPT_CHOICE, .dest = &(a)->direct, .arg = "on|off|always", .choices = direct_names,       \
+          .help = "run user code on the processor itself: where it pays, never, or wherever it can [on]" },                  \
         { .name = "serial", .type = OPT_STRING, .dest = &(a)->cfg.serial, .arg = "BACKEND",                                  \
           .help = "stdio, null, file:PATH, unix:PATH or pty [stdio]" },                                                      \
         { .name = "debug-exit", .type = OPT_PORT, .dest = &(a)->debug_exit, .arg = "PORT",                                   \
@@ -171,6 +174,7 @@ static int verb_run(int argc, char **argv)
     if (options_parse(table, argc, argv, &err)) return fail(STATUS_USAGE, err.text);
     if (!a.cfg.memory) return fail(STATUS_USAGE, "--memory: a machine without memory"); /* to the API, 0 is the default */
     a.cfg.engine = a.engine ? VM_ENGINE_INTERP : VM_ENGINE_BT;
+    a.cfg.direct = (enum vm_direct)a.direct;
     a.cfg.has_debug_exit = a.debug_exit.given;
     a.cfg.debug_exit = a.debug_exit.port;
 

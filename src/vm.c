@@ -240,6 +240,7 @@ static int machine_new(struct vm *vm, struct vm_error *err)
         .ram_size = vm->cfg.memory,
         .cpu_model = vm->cfg.cpu,
         .engine = vm->cfg.engine == VM_ENGINE_INTERP ? RT_INTERP : RT_BT,
+        .direct = vm->cfg.direct == VM_DIRECT_OFF ? RT_DIRECT_OFF : vm->cfg.direct == VM_DIRECT_ALWAYS ? RT_DIRECT_ALWAYS : RT_DIRECT_ON,
         .code_cache_size = vm->cfg.code_cache,
         .perf_map = vm->cfg.perf_map,
         .disabled_classes = vm->disabled_classes,

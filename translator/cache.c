@@ -154,6 +154,18 @@ bool xl_page_has_live(const struct xl *xl, paddr pa)
     return pg && pg->live;
 }
 
+unsigned xl_page_starts(const struct xl *xl, paddr pa, u16 *off, unsigned max)
+{
+    const struct code_page *pg = xl_page(xl, pa);
+    unsigned n = 0;
+    for (const struct block *b = pg ? pg->first : NULL; b && n < max;) {
+        bool here = b->pa >> PAGE_SHIFT == pa >> PAGE_SHIFT; /* else it straddles into this page */
+        if (here) off[n++] = (u16)(b->pa & (PAGE_SIZE - 1));
+        b = b->page_next[!here];
+    }
+    return n;
+}
+
 static struct code_page *page_make(struct xl *xl, paddr pa)
 {
     struct code_page *pg = xl_page(xl, pa);

@@ -65,6 +65,19 @@ void *xl_jump_cache(struct xl *xl, enum xl_jump_cache which) { return xl->jc[whi
 
 static void note_page(struct xl *xl, unsigned which, laddr la) { xl->jc_pages[which][la >> 15] |= (u8)(1u << (la >> 12 & 7)); }
 
+bool xl_jump_next_page(const struct xl *xl, enum xl_jump_cache which, u32 *page)
+{
+    const u8 *bits = xl->jc_pages[which];
+    for (u32 n = *page; n < TLB_PAGES; n++) {
+        if (!bits[n / 8] && !(n % 8)) n += 7;
+        else if (bits[n / 8] & 1u << n % 8) {
+            *page = n;
+            return true;
+        }
+    }
+    return false;
+}
+
 void xl_jump_fill(struct xl *xl, enum xl_jump_cache which, struct block *b)
 {
     u32 index = b->eip & (JUMP_ENTRIES - 1);

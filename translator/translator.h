@@ -71,6 +71,8 @@ unsigned xl_retire(struct xl *xl, paddr pa, unsigned len);
 void xl_retire_page(struct xl *xl, paddr pa);
 void xl_flush(struct xl *xl); /* forget everything, but for templates that were loaded */
 bool xl_page_has_live(const struct xl *xl, paddr pa);
+/* Offsets in pa's page at which blocks begin: instructions that are known to be ones. At most max of them; returns how many. */
+unsigned xl_page_starts(const struct xl *xl, paddr pa, u16 *off, unsigned max);
 
 /* Edges. An edge's target is in the same guest page as its block, so linking is safe for as long as both live. */
 struct edge *xl_edge(struct xl *xl, u64 number); /* what EXIT_CHAIN tells */
@@ -84,6 +86,8 @@ bool xl_break(struct xl *xl, u64 host_pc);
 enum xl_jump_cache { XL_JC_SUPERVISOR, XL_JC_USER, XL_JC_MISS, XL_JC_COUNT };
 void *xl_jump_cache(struct xl *xl, enum xl_jump_cache which);
 void xl_jump_fill(struct xl *xl, enum xl_jump_cache which, struct block *b);
+/* The next linear page from number *page on that has entries: true, and its number. */
+bool xl_jump_next_page(const struct xl *xl, enum xl_jump_cache which, u32 *page);
 void xl_jump_flush(struct xl *xl, enum xl_jump_cache which);
 /* Drops the entries whose block has code in linear page la. */
 void xl_jump_drop_page(struct xl *xl, enum xl_jump_cache which, laddr la);

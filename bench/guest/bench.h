@@ -8,24 +8,28 @@ uint64_t now_ns(void);                                   /* CLOCK_MONOTONIC */
 void report(const char *name, double value, const char *unit);
 void die(const char *what) __attribute__((noreturn));    /* a wrong result is not a measurement: BENCH-FAILED, status 1 */
 
-/* User compute: fixed work, 0.3 to 0.5 s on the reference host at scale 100. Each checks its result and reports ms. */
-void bench_sha256(unsigned scale);
-void bench_matmul(unsigned scale);
-void bench_qsort(unsigned scale);
-void bench_fib(unsigned scale);
-void bench_tree(unsigned scale);
-void bench_indirect(unsigned scale);
-void bench_memcpy(unsigned scale);
-void bench_bytecode(unsigned scale);
+/* User compute: so many units of fixed work, 0.5 to 8 ms each on the reference host. Each checks its result and reports ms. */
+void bench_sha256(unsigned units);
+void bench_matmul(unsigned units);
+void bench_qsort(unsigned units);
+void bench_fib(unsigned units);
+void bench_tree(unsigned units);
+void bench_indirect(unsigned units);
+void bench_memcpy(unsigned units);
+void bench_bytecode(unsigned units);
 
-/* Operating system: repeated until it has taken long enough to tell, whatever the scale. Each reports ns. */
-void bench_getppid_sysenter(unsigned scale);
-void bench_getppid_int80(unsigned scale);
-void bench_pagefault(unsigned scale);
-void bench_mprotect(unsigned scale);
-void bench_fork(unsigned scale);
-void bench_exec(unsigned scale);
-void bench_pipe(unsigned scale);
-void bench_signal(unsigned scale);
-void bench_ctxsw(unsigned scale);
+/* Operating system: repeated until it has taken long enough to tell, whatever the units. Each reports ns. i386 only. */
+void bench_getppid_sysenter(unsigned units);
+void bench_getppid_int80(unsigned units);
+void bench_pagefault(unsigned units);
+void bench_mprotect(unsigned units);
+void bench_fork(unsigned units);
+void bench_exec(unsigned units);
+void bench_pipe(unsigned units);
+void bench_signal(unsigned units);
+void bench_ctxsw(unsigned units);
+
+/* Other programs, as processes (process.c). Each reports ms of wall time; a child's failure is a failure. */
+void run_young(const char *label, unsigned count, const char *name, const char *units);     /* `name` of this program, `count` times: ms of one */
+void run_timed(const char *name, char **command);
 #endif

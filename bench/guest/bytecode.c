@@ -43,11 +43,11 @@ static int32_t __attribute__((noinline)) execute(const int16_t *code)
     }
 }
 
-void bench_bytecode(unsigned scale)
+void bench_bytecode(unsigned units)
 {
     uint64_t start = now_ns();
 
-    for (unsigned round = 0; round < scale * 4; round++)
+    for (unsigned round = 0; round < units; round++)
         if (execute(program) != PRIMES_BELOW_LIMIT)
             die("wrong count of primes");
     report("bytecode", (double)(now_ns() - start) / 1e6, "ms");

@@ -29,11 +29,11 @@ static uint32_t step(uint32_t x, unsigned which)
     }
 }
 
-void bench_indirect(unsigned scale)
+void bench_indirect(unsigned units)
 {
     uint32_t (*table[8])(uint32_t);
     uint32_t x = 1, check = 1;
-    unsigned rounds = 2000000 * scale;
+    unsigned rounds = 500000 * units;
     uint64_t start;
 
     for (int i = 0; i < 8; i++)

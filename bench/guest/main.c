@@ -1,5 +1,8 @@
-/* bench [--scale PERCENT] NAME...: runs the named measurements; each prints `BENCH name value unit`.
- * bench --list: their names. bench --exit: does nothing (what the exec measurement executes). */
+/* bench [--units N] NAME...            runs the named measurements; each prints `BENCH name value unit`
+ * bench --units N --young COUNT NAME   runs one of them in COUNT processes one after another: `BENCH young_NAME`, ms of each
+ * bench --time NAME COMMAND...         runs another program: `BENCH NAME`, ms
+ * bench --list                         the measurements' names
+ * bench --exit                         does nothing (what the exec measurement executes) */
 #include "bench.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +13,7 @@
 
 static const struct {
     const char *name;
-    void (*run)(unsigned scale);
+    void (*run)(unsigned units);
 } table[] = {
     {"sha256", bench_sha256},
     {"matmul", bench_matmul},
@@ -20,6 +23,7 @@ static const struct {
     {"indirect", bench_indirect},
     {"memcpy", bench_memcpy},
     {"bytecode", bench_bytecode},
+#ifdef __i386__
     {"getppid_sysenter", bench_getppid_sysenter},
     {"getppid_int80", bench_getppid_int80},
     {"pagefault", bench_pagefault},
@@ -29,6 +33,7 @@ static const struct {
     {"pipe", bench_pipe},
     {"signal", bench_signal},
     {"ctxsw", bench_ctxsw},
+#endif
 };
 
 static const char *running = "none";
@@ -54,14 +59,19 @@ void die(const char *what)
     _exit(1);
 }
 
-static void run(const char *name, unsigned scale)
+static void begin(const char *name)
+{
+    running = name;
+    printf("BENCH-START %s\n", name);
+    fflush(stdout);
+}
+
+static void run(const char *name, unsigned units)
 {
     for (unsigned i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         if (strcmp(table[i].name, name) == 0) {
-            running = table[i].name;
-            printf("BENCH-START %s\n", running);
-            fflush(stdout);
-            table[i].run(scale);
+            begin(table[i].name);
+            table[i].run(units);
             return;
         }
     }
@@ -69,29 +79,49 @@ static void run(const char *name, unsigned scale)
     exit(2);
 }
 
+static int usage(void)
+{
+    fprintf(stderr, "usage: bench [--units 1..1000000] NAME... | --units N --young COUNT NAME | --time NAME COMMAND... | --list\n");
+    return 2;
+}
+
 int main(int argc, char **argv)
 {
-    unsigned scale = 100;
-    int i = 1;
+    const char *units_text = "100", *verb = argc > 1 ? argv[1] : "";
+    char label[64];
+    int units, i = 1;
 
-    if (argc > 1 && strcmp(argv[1], "--exit") == 0)
+    if (strcmp(verb, "--exit") == 0)
         return 0;
-    if (argc > 1 && strcmp(argv[1], "--list") == 0) {
+    if (strcmp(verb, "--list") == 0) {
         for (unsigned n = 0; n < sizeof(table) / sizeof(table[0]); n++)
             puts(table[n].name);
         return 0;
     }
-    if (argc > 2 && strcmp(argv[1], "--scale") == 0) {
-        scale = (unsigned)atoi(argv[2]);
+    if (strcmp(verb, "--time") == 0 && argc > 3) {
+        begin(argv[2]);
+        run_timed(argv[2], argv + 3);
+        return 0;
+    }
+    if (strcmp(verb, "--units") == 0 && argc > 2) {
+        units_text = argv[2];
         i = 3;
     }
-    if (scale < 1 || scale > 10000 || i >= argc) {
-        fprintf(stderr, "usage: bench [--scale 1..10000] NAME... | --list\n");
-        return 2;
-    }
+    units = atoi(units_text);
+    if (units < 1 || units > 1000000 || i >= argc)
+        return usage();
     /* A huge page would turn the page-fault measurement into one of memset. */
     prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+    if (strcmp(argv[i], "--young") == 0) {
+        int count = i + 3 == argc ? atoi(argv[i + 1]) : 0;
+        if (count < 1)
+            return usage();
+        snprintf(label, sizeof(label), "young_%s", argv[i + 2]);
+        begin(label);
+        run_young(label, (unsigned)count, argv[i + 2], units_text);
+        return 0;
+    }
     for (; i < argc; i++)
-        run(argv[i], scale);
+        run(argv[i], (unsigned)units);
     return 0;
 }

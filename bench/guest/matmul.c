@@ -5,7 +5,7 @@ enum { N = 128 };
 
 static double a[N][N], b[N][N], c[N][N];
 
-void bench_matmul(unsigned scale)
+void bench_matmul(unsigned units)
 {
     uint64_t start;
 
@@ -14,7 +14,7 @@ void bench_matmul(unsigned scale)
         for (int k = 0; k < N; k++)
             a[i][k] = i + k, b[i][k] = i - k;
     start = now_ns();
-    for (unsigned round = 0; round < 2 * scale; round++)
+    for (unsigned round = 0; round < units; round++)
         for (int i = 0; i < N; i++)
             for (int j = 0; j < N; j++) {
                 double sum = 0;

@@ -27,14 +27,14 @@ static void check(uint32_t words)
     }
 }
 
-void bench_memcpy(unsigned scale)
+void bench_memcpy(unsigned units)
 {
     static const uint32_t sizes[] = {16, 1024, WORDS};       /* 64 bytes, 4 KiB, 64 KiB */
     uint64_t start = now_ns();
 
     for (uint32_t i = 0; i < WORDS; i++)
         from[i] = i * 2654435761u;
-    for (unsigned round = 0; round < scale * 7; round++) {
+    for (unsigned round = 0; round < units; round++) {
         for (unsigned k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++) {
             unsigned repeats = 40 * WORDS / sizes[k];
             if (repeats > 12000)

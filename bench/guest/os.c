@@ -229,9 +229,9 @@ static uint64_t signal_self(unsigned n)
 }
 
 #define BENCH(fn, first, body)                 \
-    void bench_##fn(unsigned scale)            \
+    void bench_##fn(unsigned units)            \
     {                                          \
-        (void)scale;                           \
+        (void)units;                           \
         measure(#fn, first, body);             \
     }
 BENCH(getppid_sysenter, 10000, getppid_sysenter)

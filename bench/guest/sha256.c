@@ -50,7 +50,7 @@ static void sha256_init(uint32_t h[8])
 /* The standard's example: a million times 'a' (15625 whole blocks, then one of padding). */
 static const uint32_t million_a[8] = {0xcdc76e5c, 0x9914fb92, 0x81a1c7e2, 0x84d73e67, 0xf1809a48, 0xa497200e, 0x046d39cc, 0xc7112cd0};
 
-void bench_sha256(unsigned scale)
+void bench_sha256(unsigned units)
 {
     static uint8_t block[64], padding[64] = {0x80};
     uint32_t h[8];
@@ -59,7 +59,7 @@ void bench_sha256(unsigned scale)
     memset(block, 'a', sizeof(block));
     for (int i = 0; i < 8; i++)
         padding[63 - i] = (uint8_t)(8000000ull >> (8 * i));
-    for (unsigned round = 0; round < scale; round++) {
+    for (unsigned round = 0; round < units; round++) {
         sha256_init(h);
         for (int i = 0; i < 15625; i++)
             compress(h, block);

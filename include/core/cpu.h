@@ -228,6 +228,12 @@ struct cpu {
     struct tlb_book *tlb;        /* runtime/tlb.c: what is in the soft TLB, so that a flush costs what was filled */
     struct rt *rt;
     struct bus *bus;
+
+    /* The guest's x87/SSE state may be somewhere else altogether (a direct-execution process): then neither fx nor the host's
+     * registers have it until fpu_fetch() has put it in fx. Whoever looks at fx calls cpu_fpu_home() first. */
+    bool fpu_away;
+    void (*fpu_fetch)(struct cpu *c);
+    u32 fx_version;              /* changes whenever fx may have */
     u8 *ram;                     /* the RAM view: guest physical 0..ram_size, host pointer */
     u64 ram_size;                /* bytes */
     struct counters ctr;
@@ -244,6 +250,10 @@ static inline void cpu_set_eflags(struct cpu *c, u32 f)
     c->iflag = (f & F_IF) != 0;
     c->df = (f & F_DF) ? -1 : 1;
     c->eflags_sys = f & F_SYS;
+}
+static inline void cpu_fpu_home(struct cpu *c)
+{
+    if (unlikely(c->fpu_away)) c->fpu_fetch(c);
 }
 static inline unsigned cpu_iopl(const struct cpu *c) { return (c->eflags_sys & F_IOPL) >> 12; }
 static inline bool cpu_protected(const struct cpu *c) { return (c->cr0 & CR0_PE) && !(c->eflags_sys & F_VM); }

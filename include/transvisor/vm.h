@@ -19,6 +19,9 @@ struct vm;
 /* The reason of a failure: one line, without the program's name and without a newline. */
 struct vm_error { char text[512]; };
 
+/* Direct execution of guest user code on the processor, where the host runs 32-bit code: where it pays; never; wherever it can. */
+enum vm_direct { VM_DIRECT_ON, VM_DIRECT_OFF, VM_DIRECT_ALWAYS /* an error where the host cannot */ };
+
 enum vm_engine { VM_ENGINE_BT /* binary translator */, VM_ENGINE_INTERP /* reference interpreter */ };
 
 /* What a machine is made of. Strings are copied. All zeroes, but for kernel, is a working description. */
@@ -34,6 +37,7 @@ struct vm_config {
     uint64_t memory;         /* bytes of RAM; 0: VM_MEMORY_DEFAULT */
     uint64_t code_cache;     /* bytes for translated code; 0: the default */
     enum vm_engine engine;
+    enum vm_direct direct;
     bool has_debug_exit;
     uint16_t debug_exit;     /* a write to this port ends the machine (VM_EXIT_DEBUG) */
     bool perf_map;           /* write /tmp/perf-PID.map, so that perf(1) can name translated code by guest address */

@@ -254,19 +254,21 @@ static unsigned timer_shift(const struct lapic *l)
     return (((l->tdcr & 3) | (l->tdcr >> 1 & 4)) + 1) & 7;
 }
 
-static u32 lapic_timer_count(const struct lapic *l)
+static u32 lapic_timer_count(const struct lapic *l, u64 now)
 {
     u64 elapsed;
 
     if (!l->timer_running || !l->ticr) return 0;
-    elapsed = (clock_now(l->clk) - l->timer_start) >> timer_shift(l);
+    elapsed = (now - l->timer_start) >> timer_shift(l);
     if (l->lvt[LVT_TIMER] & LVT_PERIODIC) return l->ticr - elapsed % l->ticr;
     return elapsed < l->ticr ? l->ticr - elapsed : 0;
 }
 
-static void lapic_timer_schedule(struct lapic *l)
+/* All of one register access is of one moment, now: the host may take the processor away for longer than a period between
+ * two looks at its clock, and a timer that was started before it and judged after it would never fire. */
+static void lapic_timer_schedule(struct lapic *l, u64 now)
 {
-    u64 now = clock_now(l->clk), period = (u64)l->ticr << timer_shift(l), due = l->timer_start + period;
+    u64 period = (u64)l->ticr << timer_shift(l), due = l->timer_start + period;
 
     timer_cancel(&l->timer);
     if (!l->timer_running || !period || (l->lvt[LVT_TIMER] & LVT_MASKED)) return;
@@ -284,16 +286,28 @@ static void lapic_timer_expired(void *arg)
     struct lapic *l = arg;
 
     lapic_local(l, LVT_TIMER, false);
-    if (l->lvt[LVT_TIMER] & LVT_PERIODIC) lapic_timer_schedule(l);
+    if (l->lvt[LVT_TIMER] & LVT_PERIODIC) lapic_timer_schedule(l, clock_now(l->clk));
     lapic_update(l);
 }
 
+/* Before the timer's registers change: an expiry that is past counts, though its timer has not yet been served. */
+static u64 lapic_timer_catch_up(struct lapic *l)
+{
+    u64 now = clock_now(l->clk);
+
+    if (l->timer.armed && l->timer.deadline <= now) {
+        timer_cancel(&l->timer);
+        lapic_timer_expired(l);
+    }
+    return now;
+}
+
 /* Divider or mode change under a running counter: it goes on from its present count. */
-static void lapic_timer_rebase(struct lapic *l, u32 count)
+static void lapic_timer_rebase(struct lapic *l, u32 count, u64 now)
 {
     if (!count) l->timer_running = false;
-    l->timer_start = clock_now(l->clk) - ((u64)(l->ticr - count) << timer_shift(l));
-    lapic_timer_schedule(l);
+    l->timer_start = now - ((u64)(l->ticr - count) << timer_shift(l));
+    lapic_timer_schedule(l, now);
 }
 
 /* ---- inputs ---- */
@@ -337,24 +351,28 @@ static void lapic_write_lvt(struct lapic *l, unsigned n, u32 val)
         [LVT_LINT1] = 0x7ff | LVT_POLARITY | LVT_LEVEL | LVT_MASKED,
         [LVT_ERROR] = 0xff | LVT_MASKED,
     };
-    u32 count = lapic_timer_count(l);
+    u64 now = lapic_timer_catch_up(l);
+    u32 count = lapic_timer_count(l, now);
 
     if (!(l->svr & SVR_ENABLE)) val |= LVT_MASKED; /* software-disabled: mask bits cannot be cleared */
     l->lvt[n] = val & writable[n];
-    if (n == LVT_TIMER) lapic_timer_rebase(l, count);
+    if (n == LVT_TIMER) lapic_timer_rebase(l, count, now);
 }
 
 static void lapic_write_svr(struct lapic *l, u32 val)
 {
+    u64 now = lapic_timer_catch_up(l);
+
     l->svr = val & SVR_WRITABLE;
     if (l->svr & SVR_ENABLE) return;
     for (unsigned n = 0; n < LVT_COUNT; n++)
         l->lvt[n] |= LVT_MASKED;
-    lapic_timer_schedule(l);
+    lapic_timer_schedule(l, now);
 }
 
 static void lapic_write_reg(struct lapic *l, unsigned reg, u32 val)
 {
+    u64 now;
     u32 count;
 
     switch (reg) {
@@ -391,15 +409,17 @@ static void lapic_write_reg(struct lapic *l, unsigned reg, u32 val)
         lapic_write_lvt(l, reg - REG_LVT, val);
         break;
     case REG_TICR:
+        now = lapic_timer_catch_up(l);
         l->ticr = val;
         l->timer_running = val != 0;
-        l->timer_start = clock_now(l->clk);
-        lapic_timer_schedule(l);
+        l->timer_start = now;
+        lapic_timer_schedule(l, now);
         break;
     case REG_TDCR:
-        count = lapic_timer_count(l);
+        now = lapic_timer_catch_up(l);
+        count = lapic_timer_count(l, now);
         l->tdcr = val & 0xb;
-        lapic_timer_rebase(l, count);
+        lapic_timer_rebase(l, count, now);
         break;
     case REG_VERSION:
     case REG_APR:
@@ -434,7 +454,7 @@ static u32 lapic_read_reg(struct lapic *l, unsigned reg)
     case REG_ICR_HI: return l->icr_hi;
     case REG_LVT ... REG_LVT_LAST: return l->lvt[reg - REG_LVT];
     case REG_TICR: return l->ticr;
-    case REG_TCCR: return lapic_timer_count(l);
+    case REG_TCCR: return lapic_timer_count(l, clock_now(l->clk));
     case REG_TDCR: return l->tdcr;
     default:
         lapic_error(l, ESR_REGISTER);

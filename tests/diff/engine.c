@@ -115,7 +115,8 @@ static void make_cpu(struct engine *e)
 
 int engine_new(struct engine **out, const struct engine_config *config, const char **what)
 {
-    struct rt_config cfg = {.ram_size = RAM_BYTES, .engine = config->kind, .no_windows = config->no_windows};
+    struct rt_config cfg = {.ram_size = RAM_BYTES, .engine = config->kind, .no_windows = config->no_windows,
+                            .eager_windows = config->eager_windows};
     struct engine *e = calloc(1, sizeof(*e));
     int err;
 

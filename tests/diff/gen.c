@@ -18,7 +18,7 @@ struct gen {
     u16 rows[INSN_COUNT]; /* what may be generated, integer instructions first */
     unsigned nrows, ninteger;
     unsigned choice;      /* how many of them the present sequence draws from */
-    bool kernel;
+    bool kernel, qemu;
     /* While a sequence is made: */
     u32 value[8];
     u8 known;        /* bit per register: value[] holds at this point */
@@ -64,17 +64,34 @@ static bool row_is_integer(const struct insn_row *row)
     return row->cls == CLS_int || row->cls == CLS_bcd || row->cls == CLS_ctl || row->cls == CLS_stack || row->cls == CLS_flag;
 }
 
-struct gen *gen_new(struct decoder *d, u64 seed, unsigned only, bool kernel)
+/* What a processor that is QEMU 7.2's can judge. It has no x87 and SSE exceptions; it takes some encodings for others; it lets IRET load
+ * IOPL at CPL 3, CMPXCHG8B load EFLAGS with anything, and does not keep ID; SETcc, RCL and RCR have changed flags when they fault, ARPL, CLFLUSH and ENTER
+ * fault at the wrong address or not at all. Of prefixes (random_prefixes) it lets LOCK pass or aborts over it, and a segment override
+ * reaches what the segment does not allow. */
+static bool row_allowed_for_qemu(unsigned id)
+{
+    switch (id) {
+    case INSN_NOP_18_0: case INSN_NOP_18_1: case INSN_NOP_18_2: case INSN_NOP_18_3: case INSN_TEST_Eb_Ib_1: case INSN_TEST_Ev_Iz_1: return false;
+    default: break;
+    }
+    switch (insn_rows[id].op) {
+    case OP_SETCC: case OP_ENTER: case OP_IRET: case OP_CMPXCHG8B: case OP_PUSHF: case OP_RCL: case OP_RCR: case OP_ARPL: case OP_CLFLUSH: return false;
+    default: return row_is_integer(&insn_rows[id]);
+    }
+}
+
+struct gen *gen_new(struct decoder *d, u64 seed, unsigned only, bool kernel, bool qemu)
 {
     struct gen *g = calloc(1, sizeof(*g));
     if (!g) return NULL;
     rng_seed(&g->rng, seed);
     g->d = d;
     g->kernel = kernel;
+    g->qemu = qemu;
     for (int integer = 1; integer >= 0; integer--) {
         for (unsigned id = INSN_INVALID + 1; id < INSN_COUNT; id++) {
             const struct insn_row *row = &insn_rows[id];
-            bool allowed = row_allowed(row) && (!kernel || row_allowed_in_kernel(row)) && (only == OP_INVALID || row->op == only);
+            bool allowed = row_allowed(row) && (!kernel || row_allowed_in_kernel(row)) && (!qemu || row_allowed_for_qemu(id)) && (only == OP_INVALID || row->op == only);
             if (allowed && row_is_integer(row) == integer) g->rows[g->nrows++] = (u16)id;
         }
         if (integer) g->ninteger = g->nrows;
@@ -495,9 +512,9 @@ static void random_prefixes(struct gen *g, const struct insn_row *row, struct en
     if (row->op == OP_MASKMOVQ || row->op == OP_MASKMOVDQU) return;
     if (row->pfx == PFX_ANY || row->pfx == PFX_66)
         if (rng_percent(r, 20)) e->prefix[e->nprefix++] = 0x66;
-    if (rng_percent(r, 4)) e->prefix[e->nprefix++] = segs[rng_below(r, ARRAY_LEN(segs))];
+    if (rng_percent(r, 4) && !g->qemu) e->prefix[e->nprefix++] = segs[rng_below(r, ARRAY_LEN(segs) - (g->qemu ? 2 : 0))];
     if (rng_percent(r, row->op == OP_LEA || row->op == OP_JCXZ || row->op == OP_LOOP ? 20 : 1)) e->prefix[e->nprefix++] = 0x67;
-    if (row->attr & A_LOCK ? rng_percent(r, 15) : rng_percent(r, 1) && row->map == MAP_1B) e->prefix[e->nprefix++] = 0xf0;
+    if ((row->attr & A_LOCK ? rng_percent(r, 15) : rng_percent(r, 1) && row->map == MAP_1B) && !g->qemu) e->prefix[e->nprefix++] = 0xf0;
     if (rep) e->prefix[e->nprefix++] = (row->attr & A_REPCC) && rng_percent(r, 50) ? 0xf2 : rng_percent(r, 95) ? 0xf3 : 0xf2;
 }
 

@@ -179,7 +179,7 @@ static void forget_code(struct fuzz *z)
     for (unsigned i = 0; i < 2; i++) {
         struct xl *xl = z->f[i].xl;
         xl_flush(xl);
-        memset(xl->sites.slot, 0, xl->sites.cap * sizeof *xl->sites.slot);
+        for (unsigned k = 0; k < xl->sites.cap; k++) xl->sites.slot[k] = (struct site){ 0 };
         xl->sites.used = xl->sites.soft = 0;
     }
 }

@@ -1,20 +1,19 @@
 #!/bin/sh
-# Fetches the whole-guest tests' images: Debian 12's i386 kernels and static busybox, as Debian ships them.
-# busybox-host is the busybox that gives this host's own results, to be compared with a guest's: the same file where
-# the host runs i386 programs, else the same version's build for the host's architecture.
+# Fetches the whole-guest tests' images: Debian 12's i386 kernels and static busybox, as Debian ships them; and, when
+# asked for by name, the amd64 kernel and busybox that the nested host (tests/nested/run.py) boots.
+# busybox-host is what gives this host's own results, to be compared with a guest's: busybox where the host runs i386
+# programs, else busybox-amd64, in the same version.
 #
-# Works in a private apt state, so that neither root nor a change of the system's architecture list is needed.
+# Works in a private apt state for each architecture, so that neither root nor a change of the system's architecture list is needed.
 # Everything lands in ${TRANSVISOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/transvisor}; a second run finds it there
 # and touches no network (--refresh asks the archive again). One index of the archive may fail to refresh, so the
 # update is best effort and the download is the check.
-# Prints, and writes to paths.env there: KERNEL_686, KERNEL_686_PAE, KERNEL_RT_686_PAE, BUSYBOX, BUSYBOX_HOST.
-# Usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox|busybox-host ...]      (default: all five)
+# Prints, and writes to paths.env there: KERNEL_686, KERNEL_686_PAE, KERNEL_RT_686_PAE, BUSYBOX, BUSYBOX_HOST, KERNEL_AMD64,
+# BUSYBOX_AMD64.
+# Usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox|busybox-host|amd64|busybox-amd64 ...]  (default: the first five)
 set -eu
 
 cache=${TRANSVISOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/transvisor}
-mirror=${TRANSVISOR_MIRROR:-http://deb.debian.org/debian}
-security=${TRANSVISOR_SECURITY_MIRROR:-http://deb.debian.org/debian-security}
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 refresh=no
 
 die() { echo "fetch.sh: $*" >&2; exit 1; }
@@ -23,85 +22,48 @@ wanted=
 for arg in "$@"; do
     case $arg in
     --refresh) refresh=yes ;;
-    686|686-pae|rt-686-pae|busybox) wanted="$wanted $arg" ;;
-    busybox-host) wanted="$wanted busybox $arg" ;;       # whose version it must have
-    *) echo "usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox|busybox-host ...]" >&2; exit 2 ;;
+    686|686-pae|rt-686-pae|busybox|amd64|busybox-amd64) wanted="$wanted $arg" ;;
+    busybox-host) wanted="$wanted busybox $arg" ;; # whose version it must have
+    *) echo "usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox|busybox-host|amd64|busybox-amd64 ...]" >&2; exit 2 ;;
     esac
 done
 [ -n "$wanted" ] || wanted="686 686-pae rt-686-pae busybox busybox-host"
 
-for tool in apt-get apt-cache dpkg dpkg-deb; do
+for tool in apt-get apt-cache dpkg-deb; do
     command -v $tool >/dev/null || die "needs $tool (a Debian or Ubuntu system)"
 done
 mkdir -p "$cache" || die "cannot create $cache"
 cache=$(cd "$cache" && pwd)
+. "$(dirname "$0")/apt.sh"
 new=$cache/new.$$
 trap 'rm -rf "$new"' EXIT
 trap 'exit 1' HUP INT TERM
 
 runs() { [ "$("$1" echo yes 2>/dev/null)" = yes ]; }
-# Without a rebuild's number (+b1), which is an architecture's own.
+# Without a rebuild's number (+b1), which each architecture has its own.
 busybox_version() { grep -aom1 'BusyBox v[0-9.]* (Debian [^)]*)' "$1" | sed 's/+b[0-9]*)$/)/'; }
 
 # The file that name $1 stands for, if it has been fetched: the newest version where there are several.
 found() {
     case $1 in
-    busybox) ls "$cache"/busybox/bin/busybox 2>/dev/null || true ;;
     busybox-host)
         i386=$(found busybox)
-        host=$cache/busybox-host/bin/busybox
+        amd64=$(found busybox-amd64)
         if [ -z "$i386" ]; then return 0; fi
         if runs "$i386"; then echo "$i386"
-        elif [ -r "$host" ] && [ "$(busybox_version "$host")" = "$(busybox_version "$i386")" ]; then echo "$host"
+        elif [ -n "$amd64" ] && [ "$(busybox_version "$amd64")" = "$(busybox_version "$i386")" ]; then echo "$amd64"
         fi
         ;;
+    busybox*) ls "$cache/$1"/bin/busybox 2>/dev/null || true ;;
     *) ls "$cache/kernel-$1"/boot/vmlinuz-6.1.0-*-"$1" 2>/dev/null | sort -V | tail -n 1 ;;
     esac
 }
 
-# apt_setup ARCHITECTURE: makes it the one that apt-get and apt-cache are about.
-apt_ready=
-apt_setup() {
-    apt=$cache/apt
-    [ "$1" = i386 ] || apt=$cache/apt-$1
-    APT_CONFIG=$apt/apt.conf
-    export APT_CONFIG
-    case " $apt_ready " in *" $1 "*) return 0 ;; esac
-    mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/etc/sources.d" "$apt/etc/apt.conf.d" "$apt/etc/preferences.d"
-    : > "$apt/status"
-    signed=
-    [ ! -r $keyring ] || signed="[signed-by=$keyring] "
-    {
-        echo "deb ${signed}$mirror bookworm main"
-        echo "deb ${signed}$mirror bookworm-updates main"
-        echo "deb ${signed}$security bookworm-security main"
-    } > "$apt/etc/sources.list"
-    # Only what leads to the network is taken from the system's settings: a proxy.
-    {
-        echo "Dir::State \"$apt\";"
-        echo "Dir::State::Lists \"$apt/lists\";"
-        echo "Dir::State::status \"$apt/status\";"
-        echo "Dir::Cache \"$apt/cache\";"
-        echo "Dir::Etc::SourceList \"$apt/etc/sources.list\";"
-        echo "Dir::Etc::SourceParts \"$apt/etc/sources.d\";"
-        echo "Dir::Etc::PreferencesParts \"$apt/etc/preferences.d\";"
-        echo "APT::Architecture \"$1\";"
-        echo "APT::Architectures { \"$1\"; };"
-        echo 'APT::Get::List-Cleanup "false";'
-        echo 'APT::Sandbox::User "";'
-        echo 'Acquire::Languages "none";'
-        echo 'Acquire::Retries "3";'
-    } > "$apt/apt.conf"
-    apt-get -q update >"$apt/update.log" 2>&1 ||
-        echo "fetch.sh: apt-get update was not wholly successful (see $apt/update.log); going on" >&2
-    apt_ready="$apt_ready $1"
-}
-
-# fetch_package PACKAGE DIRECTORY ARCHITECTURE: downloads and unpacks it into $cache/DIRECTORY, which appears complete or not at all.
+# Downloads package $1 of architecture $3 and unpacks it into $cache/$2, which appears complete or not at all.
 fetch_package() {
     apt_setup "$3"
     rm -rf "$new" && mkdir "$new"
-    echo "fetch.sh: fetching $1:$3" >&2
+    echo "fetch.sh: fetching $1" >&2
     (cd "$new" && apt-get -q download "$1" >&2) || die "cannot download $1:$3 from $mirror"
     deb=$(ls "$new"/*.deb 2>/dev/null | head -n 1)
     [ -n "$deb" ] || die "the download of $1 left no package behind"
@@ -113,30 +75,33 @@ fetch_package() {
     rm -rf "$new"
 }
 
-# The newest kernel package of flavour $1. Signed and unsigned builds hold the same kernel; plain i386 names are signed.
+# The newest kernel package of flavour $1. Signed and unsigned builds hold the same kernel; plain names are signed.
 newest_kernel() {
     apt-cache pkgnames linux-image-6.1.0- | grep -E "^linux-image-6\.1\.0-[0-9]+-$1\$" | sort -V | tail -n 1
 }
 
 for name in $wanted; do
     if [ $refresh = no ] && [ -n "$(found "$name")" ]; then continue; fi
+    arch=i386
+    case $name in *amd64) arch=amd64 ;; esac
     case $name in
-    busybox) fetch_package busybox-static busybox i386 ;;
-    busybox-host) runs "$(found busybox)" || fetch_package busybox-static busybox-host "$(dpkg --print-architecture)" ;;
+    busybox-host) runs "$(found busybox)" || fetch_package busybox-static busybox-amd64 amd64 ;;
+    busybox*) fetch_package busybox-static "$name" $arch ;;
     *)
-        apt_setup i386
+        apt_setup $arch
         package=$(newest_kernel "$name")
-        [ -n "$package" ] || die "the i386 archive lists no linux-image-6.1.0-*-$name"
-        fetch_package "$package" "kernel-$name" i386
+        [ -n "$package" ] || die "the $arch archive lists no linux-image-6.1.0-*-$name"
+        fetch_package "$package" "kernel-$name" $arch
         ;;
     esac
-    [ -n "$(found "$name")" ] || die "the package for $name does not hold the file it should, or not in the version it should"
+    [ -n "$(found "$name")" ] || die "the package for $name does not hold the file it should, in the version it should"
 done
 
 # Written anew each time, from what is there, and put in place in one step: several tests may run this at once.
 paths=$cache/paths.env.$$
 : > "$paths"
-for pair in KERNEL_686=686 KERNEL_686_PAE=686-pae KERNEL_RT_686_PAE=rt-686-pae BUSYBOX=busybox BUSYBOX_HOST=busybox-host; do
+for pair in KERNEL_686=686 KERNEL_686_PAE=686-pae KERNEL_RT_686_PAE=rt-686-pae BUSYBOX=busybox BUSYBOX_HOST=busybox-host \
+            KERNEL_AMD64=amd64 BUSYBOX_AMD64=busybox-amd64; do
     file=$(found "${pair#*=}")
     [ -z "$file" ] || echo "${pair%%=*}='$file'" >> "$paths"
 done

@@ -4,11 +4,12 @@
 #   shell   busybox init, a root shell on ttyS0; `poweroff` works
 #   boot    prints a marker and powers off: how long a boot takes
 #   script  runs tests/guests/init/selftest.sh and reports dmesg: compared with the same run on the host
-#   bench   runs the measurements of bench/guest that its command line names; give the program with --add
+#   bench   runs the measurements that /bin/plan names (bench/run.py): give it and its programs with --add
 #
 # Nothing of it is run, for not every host runs i386 programs: the guest links the applets itself (busybox --install).
 # Needs no root: /dev/console comes from the initramfs that every kernel has built in.
-# Usage: mkinitramfs.sh [--compress none|gzip] [--busybox FILE] [--add FILE]... VARIANT OUTPUT
+# --tree is a directory to start from, with programs of its own; --add puts an executable file into /bin.
+# Usage: mkinitramfs.sh [--compress none|gzip] [--busybox FILE] [--tree DIRECTORY] [--add FILE]... VARIANT OUTPUT
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -18,7 +19,7 @@ busybox=
 
 die() { echo "mkinitramfs.sh: $*" >&2; exit 1; }
 usage() {
-    echo "usage: mkinitramfs.sh [--compress none|gzip] [--busybox FILE] [--add FILE]... shell|boot|script|bench OUTPUT" >&2
+    echo "usage: mkinitramfs.sh [--compress none|gzip] [--busybox FILE] [--tree DIRECTORY] [--add FILE]... shell|boot|script|bench OUTPUT" >&2
     exit 2
 }
 
@@ -32,6 +33,7 @@ while [ $# -gt 2 ]; do
     case $1 in
     --compress) compress=$2 ;;
     --busybox) busybox=$2 ;;
+    --tree) cp -a "$2/." "$root/" || die "cannot copy $2" ;;
     --add) install -m 755 "$2" "$root/bin/" || die "cannot add $2" ;;
     *) usage ;;
     esac
@@ -52,7 +54,7 @@ fi
 command -v cpio >/dev/null || die "needs cpio (scripts/deps.sh installs it)"
 
 install -m 755 "$busybox" "$root/bin/busybox"
-ln -s bin "$root/sbin"
+[ -e "$root/sbin" ] || ln -s bin "$root/sbin"
 echo 'root:x:0:0:root:/root:/bin/sh' > "$root/etc/passwd"
 echo 'root:x:0:' > "$root/etc/group"
 

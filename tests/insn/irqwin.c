@@ -96,8 +96,8 @@ static void __attribute__((noinline, noclone)) halts(void)
         AT(hlt_pending, "sti\n\thlt\nhlt_pending: nop");       /* STI; HLT: asleep first, then woken */
         extern u8 hlt_waits[];
         ticks = 0;
-        pit_oneshot(12000);                                    /* 10 ms */
         u64 start = rdtsc();
+        pit_oneshot(12000);                                    /* 10 ms */
         __asm__ volatile("sti\n\thlt\nhlt_waits: cli\n.globl hlt_waits" : : : "memory");
         u64 took = (rdtsc() - start) * 1000 / tsc_hz();
         CHECK_EQ(ticks, 1);
@@ -105,9 +105,9 @@ static void __attribute__((noinline, noclone)) halts(void)
         CHECK(took >= 9);
     }
     section("HLT, many");
+    u64 start = rdtsc();
     outb(0x43, 0x34), outb(0x40, 0xa9), outb(0x40, 0x04);      /* channel 0, mode 2, 1193: 1 kHz */
     ticks = 0;
-    u64 start = rdtsc();
     while (ticks < 200)
         __asm__ volatile("sti; hlt; cli" : : : "memory");
     u64 ms = (rdtsc() - start) * 1000 / tsc_hz();
@@ -136,11 +136,14 @@ static void regions(void)
     CHECK_EQ(ticks, 1);
 }
 
-/* Code with no way out but the interrupt. */
+/* Code with no way out but the interrupt. Every loop here runs while ECX is 1. An interrupt may be as early as to come before
+ * the loop on a busy host, so there is always another. */
 static bool leave_loop(struct frame *f)
 {
     on_tick(f);
-    f->ecx = 0;                                                /* every loop here runs while ECX is not zero */
+    if (f->ecx == 1)
+        f->ecx = 0;
+    pit_oneshot(3000);
     return true;
 }
 
@@ -189,18 +192,19 @@ static void loops(void)
             ticks = 0;
             pit_oneshot(3000);
             CHECK_EQ(caught(kernel_spin, (void *)spins[i]), 0);
-            CHECK_EQ(ticks, 1);
+            CHECK(ticks >= 1);
             CHECK_EQ(seen.cs & 0xffff, SEL_KCODE);
             ticks = 0;
             ring3_eflags = 2 | F_IF;
             pit_oneshot(3000);
             CHECK_EQ(ring3(spins[i], 0), 0);
-            CHECK_EQ(ticks, 1);
+            CHECK(ticks >= 1);
             CHECK_EQ(seen.cs & 0xffff, SEL_UCODE);
             CHECK_EQ(seen.eflags & F_IF, F_IF);
             ring3_eflags = 2;
         }
     on_trap(IRQ_BASE, on_tick);
+    stop_timer();
 }
 
 /* A jump to itself: the handler moves EIP past it. */

@@ -9,9 +9,11 @@ extern const u8 trap_stubs[256][16];
 u64 gdt[GDT_ENTRIES], ldt[16], idt[256];
 struct tss tss, dftss;
 volatile struct trap trap;
+struct frame trap_frame;
 static bool (*handlers[256])(struct frame *f);
 static unsigned checks, failures;
 static const char *section_name = "";
+static const char *command_line = "";
 static bool in_caught_report;
 
 /* ---- Strings. gcc may make calls of these out of any loop, so they are written as loops it does not recognise. */
@@ -156,6 +158,20 @@ bool traps(void (*fn)(void *arg), void *arg, u32 vector, u32 error)
     return in_caught_report && trap.vector == vector && trap.error == error;
 }
 
+bool told(const char *word)
+{
+    for (const char *at = command_line; *at;) {
+        const char *w = word;
+        while (*w && *at == *w)
+            at++, w++;
+        if (!*w && (!*at || *at == ' '))
+            return true;
+        while (*at && *at++ != ' ')
+            ;
+    }
+    return false;
+}
+
 void section(const char *name)
 {
     section_name = name;
@@ -207,6 +223,7 @@ void trap_dispatch(struct frame *f)
 
     if (handlers[f->vector] && handlers[f->vector](f))
         return;
+    memcpy(&trap_frame, f, sizeof(trap_frame) - (outer ? 0 : 8));
     trap.vector = f->vector, trap.error = f->error, trap.eip = f->eip, trap.cs = f->cs & 0xffff, trap.eflags = f->eflags;
     trap.esp = outer ? f->esp : (u32)&f->esp, trap.ss = outer ? f->ss & 0xffff : SEL_KDATA;
     trap.cr2 = read_cr2();
@@ -287,35 +304,45 @@ void pit_oneshot(u32 ticks)
     outb(0x40, (u8)(ticks >> 8));
 }
 
+/* Channel 2's count, counting down from 65535 in mode 0, and the TSC when it was latched: between these two reads. */
+struct pit_read { u32 count; u64 before, after; };
+
+static struct pit_read pit_read2(void)
+{
+    struct pit_read r;
+
+    r.before = rdtsc();
+    outb(0x43, 0x80);
+    r.after = rdtsc();
+    r.count = inb(0x42);
+    r.count |= (u32)inb(0x42) << 8;
+    return r;
+}
+
+/* The host may look away at any moment, for long. So the count is read again and again until it ends (55 ms), and of all
+ * pairs of the first read and another the one with the least doubt, in relation to the time between, says how fast the TSC is. */
 u64 tsc_hz(void)
 {
     static u64 hz;
-    enum { TICKS = 59659, TRIES = 40 };              /* 50 ms */
-    u64 least_doubt = ~0ull;
+    enum { TRIES = 40, ENOUGH = 400 };               /* millionths */
+    u64 least = ~0ull;
 
     if (hz)
         return hz;
-    /* The host may be busy just when a port is written or read: the measurement with the least doubt is taken. */
-    for (int i = 0; i < TRIES && (i == 0 || least_doubt > hz / 50000); i++) {
-        u64 before, start, low_began, read_began, end;
-        bool out;
-
+    for (int i = 0; i < TRIES && least > ENOUGH; i++) {
         outb(0x61, (inb(0x61) & 0xfc) | 1);          /* gate on, speaker off */
         outb(0x43, 0xb0);                            /* channel 2, both bytes, mode 0 */
-        outb(0x42, TICKS & 0xff);
-        before = rdtsc();
-        outb(0x42, TICKS >> 8);
-        start = end = read_began = rdtsc();
-        do {                                         /* OUT rose after the last read of a low one had begun */
-            low_began = read_began;
-            read_began = end;
-            out = inb(0x61) & 0x20;
-            end = rdtsc();
-        } while (!out);
-        u64 doubt = start - before + (end - low_began);
-        if (doubt < least_doubt) {
-            least_doubt = doubt;
-            hz = ((low_began + end) / 2 - (before + start) / 2) * PIT_HZ / TICKS;
+        outb(0x42, 0xff), outb(0x42, 0xff);
+        struct pit_read from = pit_read2();
+        for (;;) {
+            struct pit_read to = pit_read2();
+            if (inb(0x61) & 0x20)                    /* OUT: it has ended, perhaps before it was read */
+                break;
+            u64 span = to.after - from.before, doubt = (from.after - from.before + to.after - to.before) * 1000000 / span;
+            if (doubt < least && from.count != to.count) {
+                least = doubt;
+                hz = ((to.before + to.after) / 2 - (from.before + from.after) / 2) * PIT_HZ / (from.count - to.count);
+            }
         }
     }
     return hz;
@@ -350,6 +377,9 @@ void *page_alloc(void)
 {
     return pages_alloc(1, PAGE);
 }
+
+u32 pages_mark(void) { return next_page; }
+void pages_release(u32 mark) { next_page = mark; }
 
 static struct { bool pae; u32 root; u64 *pdpt; } paging;
 
@@ -434,12 +464,48 @@ void paging_stop(void)
     write_cr0(read_cr0() & ~CR0_PG);
 }
 
+/* Of a directory, what maps by large pages: the kernel's part. */
+static void copy_large(void *to, const void *from)
+{
+    if (paging.pae)
+        for (u32 i = 0; i < 512; i++)
+            ((u64 *)to)[i] = ((const u64 *)from)[i] & PTE_PS ? ((const u64 *)from)[i] : 0;
+    else
+        for (u32 i = 0; i < 1024; i++)
+            ((u32 *)to)[i] = ((const u32 *)from)[i] & PTE_PS ? ((const u32 *)from)[i] : 0;
+}
+
+u32 paging_new_space(void)
+{
+    u32 root = (u32)page_alloc();
+
+    if (!paging.pae) {
+        copy_large((void *)root, (void *)paging.root);
+        return root;
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        void *directory = page_alloc();
+        copy_large(directory, (void *)((u32)paging.pdpt[i] & ~0xfffu));
+        ((u64 *)root)[i] = (u32)directory | PTE_P;
+    }
+    return root;
+}
+
+void paging_use(u32 root)
+{
+    paging.root = root;
+    paging.pdpt = (u64 *)root;
+    write_cr3(root);
+}
+
 void rt_start(u32 magic, u32 info)
 {
     outb(COM1 + 1, 0), outb(COM1 + 3, 0x80), outb(COM1, 1), outb(COM1 + 1, 0), outb(COM1 + 3, 3), outb(COM1 + 2, 7);
     descriptors_init();
     pic_init();
     next_page = ((u32)image_end + 0xfffff) & ~0xfffffu;
+    if (((u32 *)info)[0] & 4)
+        command_line = (const char *)((u32 *)info)[4];
     section("boot");
     CHECK_EQ(magic, 0x2BADB002);
     CHECK(((u32 *)info)[0] & 1);

@@ -25,6 +25,10 @@ void finish(void) __attribute__((noreturn));
 #define CHECK_EQ(got, want) check_equal(__FILE__, __LINE__, #got, (u32)(got), (u32)(want))
 #define CHECK(holds) check_true(__FILE__, __LINE__, #holds, (holds))
 void section(const char *name);                         /* names what follows in messages */
+/* Whether the command line has that word. "tcg": user code is executed by QEMU's TCG, sooner or later, and what that is known not
+ * to do is left out: segment limits and null segments, #AC, #XM, #MF before another instruction than WAIT, INT1, the
+ * exponent that MMX instructions leave. */
+bool told(const char *word);
 
 /* ---- Selectors. TEST_SEL(n), n < 32, are free for the tests. */
 enum {
@@ -62,8 +66,10 @@ struct trap {   /* the last one that was caught */
     u32 vector, error, eip, cs, eflags, esp, ss, cr2, eax, ecx, edx, ebx, ebp, esi, edi;
 };
 extern volatile struct trap trap;
-enum { V_DE, V_DB, V_NMI, V_BP, V_OF, V_BR, V_UD, V_NM, V_DF, V_TS = 10, V_NP, V_SS, V_GP, V_PF, V_MF = 16, V_AC };
+extern struct frame trap_frame;                                  /* the same, whole; without esp and ss if there was no change of ring */
+enum { V_DE, V_DB, V_NMI, V_BP, V_OF, V_BR, V_UD, V_NM, V_DF, V_TS = 10, V_NP, V_SS, V_GP, V_PF, V_MF = 16, V_AC, V_MC, V_XM };
 
+int user_enter(const struct frame *f);                           /* as caught(), from that frame on */
 int caught(void (*fn)(void *arg), void *arg);
 int ring3(u32 (*fn)(u32 arg), u32 arg);                          /* as caught(), at CPL 3; the result is in trap.eax */
 extern u32 ring3_eflags;
@@ -80,6 +86,8 @@ void check_traps(const char *file, int line, const char *what, void (*fn)(void *
 enum { PAGE = 4096, RAM_SIZE = 64 << 20 };
 void *page_alloc(void);                                          /* zeroed */
 void *pages_alloc(u32 count, u32 alignment);                     /* contiguous */
+u32 pages_mark(void);                                            /* pages_release(mark) frees all that was allocated since */
+void pages_release(u32 mark);
 enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_PCD = 0x10, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80, PTE_G = 0x100 };
 #define PTE_NX (1ull << 63)
 /* Turns paging on: RAM identity-mapped by large pages, writable from ring 3, and the APICs' page mapped. */
@@ -91,6 +99,9 @@ u64 pte_get(u32 linear);
 void pde_set(u32 linear, u64 entry);
 u64 pde_get(u32 linear);
 u32 paging_root(void);
+/* Another address space with the large pages of the present one; the one that the functions above are about, and CR3. */
+u32 paging_new_space(void);
+void paging_use(u32 root);
 bool paging_is_pae(void);
 static inline void invlpg(u32 linear) { __asm__ volatile("invlpg (%0)" : : "r"(linear) : "memory"); }
 
@@ -104,9 +115,9 @@ DEFINE_CR(3)
 DEFINE_CR(4)
 enum { CR0_WP = 1 << 16, CR0_AM = 1 << 18, CR0_TS = 8, CR0_EM = 4, CR0_MP = 2, CR0_NE = 32 };
 #define CR0_PG 0x80000000u
-enum { CR4_TSD = 4, CR4_DE = 8, CR4_PSE = 0x10, CR4_PAE = 0x20, CR4_PGE = 0x80, CR4_OSFXSR = 0x200 };
+enum { CR4_TSD = 4, CR4_DE = 8, CR4_PSE = 0x10, CR4_PAE = 0x20, CR4_PGE = 0x80, CR4_OSFXSR = 0x200, CR4_OSXMMEXCPT = 0x400 };
 enum { F_CF = 1, F_PF = 4, F_AF = 16, F_ZF = 64, F_SF = 128, F_TF = 256, F_IF = 512, F_DF = 1024, F_OF = 2048, F_IOPL = 0x3000,
-       F_NT = 0x4000, F_RF = 0x10000, F_AC = 0x40000 };
+       F_NT = 0x4000, F_RF = 0x10000, F_AC = 0x40000, F_ID = 0x200000 };
 static inline u32 read_eflags(void) { u32 v; __asm__ volatile("pushfl; popl %0" : "=r"(v)); return v; }
 static inline void write_eflags(u32 v) { __asm__ volatile("pushl %0; popfl" : : "r"(v) : "cc", "memory"); }
 static inline u64 rdtsc(void) { u64 v; __asm__ volatile("rdtsc" : "=A"(v)); return v; }

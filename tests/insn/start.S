@@ -37,6 +37,7 @@ trap_stubs:
     .set i, i + 1
     .endr
 
+    .globl trap_common
 trap_common:
     pushl %gs
     pushl %fs
@@ -104,7 +105,28 @@ ring3:
 ring3_return:
     int $0x81                           /* trap_dispatch takes it for the end of ring3() */
 
-/* void unwind_trap(int result): leaves the innermost caught() or ring3() with that result. */
+/* int user_enter(const struct frame *f): continues from that frame; returns as ring3() does. Nothing may interrupt meanwhile:
+ * the frame is popped from where it is. */
+    .globl user_enter
+user_enter:
+    movl 4(%esp), %eax
+    pushl %ebp
+    pushl %ebx
+    pushl %esi
+    pushl %edi
+    pushfl
+    pushl unwind_esp
+    movl %esp, unwind_esp
+    movl %eax, %esp
+    popal
+    popl %ds
+    popl %es
+    popl %fs
+    popl %gs
+    addl $8, %esp
+    iretl
+
+/* void unwind_trap(int result): leaves the innermost caught(), ring3() or user_enter() with that result. */
     .globl unwind_trap
 unwind_trap:
     movl 4(%esp), %eax

@@ -28,7 +28,7 @@ static struct cpu *cpu;
 static struct bus *bus;
 static const u64 fix_area = sizeof(struct cpu_area) + TLB_KINDS * TLB_TABLE_BYTES;
 
-static void fix_setup(void)
+static UNUSED void fix_setup(void)
 {
     ck_assert_int_eq(bus_new(&bus, FIX_RAM), 0);
     cpu = mmap(NULL, fix_area, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -37,7 +37,7 @@ static void fix_setup(void)
     ck_assert_int_eq(tlb_init(cpu), 0);
 }
 
-static void fix_teardown(void)
+static UNUSED void fix_teardown(void)
 {
     tlb_fini(cpu);
     munmap(cpu, fix_area);

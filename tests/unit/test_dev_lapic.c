@@ -201,6 +201,45 @@ START_TEST(the_one_shot_timer_counts_down_once)
 }
 END_TEST
 
+START_TEST(a_count_shorter_than_the_host_is_slow_expires_all_the_same)
+{
+    put(0x3e0, 0xb);
+    put(0x320, 0x40);
+    fake_clock.passes_at_a_look = 1000; /* for whoever reads the clock more than once on the way */
+    put(0x380, 15);
+    pass(&fake_clock, SEC);
+    ck_assert_int_eq(ack(), 0x40);
+    put(0xb0, 0);
+    for (u32 count = 100; count < 4000; count += 300) {
+        put(0x380, count);
+        put(0x3e0, 0xa); /* goes on from what is left */
+        pass(&fake_clock, SEC);
+        ck_assert_int_eq(ack(), 0x40);
+        put(0xb0, 0);
+        put(0x3e0, 0xb);
+    }
+}
+END_TEST
+
+START_TEST(an_expiry_that_the_host_is_late_with_is_not_lost_when_the_guest_changes_the_mode)
+{
+    put(0x3e0, 0xb);
+    put(0x320, 0x40);
+    put(0x380, 1000);
+    fake_clock.now += 2000; /* and no timer has been looked at */
+    put(0x320, 0x41);
+    ck_assert_int_eq(ack(), 0x40);
+    put(0xb0, 0);
+    put(0x380, 1000);
+    fake_clock.now += 2000;
+    put(0x3e0, 0xa);
+    ck_assert_int_eq(ack(), 0x41);
+    put(0xb0, 0);
+    pass(&fake_clock, SEC);
+    ck_assert(!intr.level);
+}
+END_TEST
+
 START_TEST(the_divider_has_eight_settings)
 {
     static const struct { u8 tdcr; unsigned by; } d[] = { { 0, 2 }, { 1, 4 }, { 2, 8 }, { 3, 16 }, { 8, 32 }, { 9, 64 }, { 10, 128 }, { 11, 1 } };
@@ -290,6 +329,28 @@ START_TEST(a_masked_timer_counts_silently)
     put(0x320, 0x40);
     pass(&fake_clock, 1000);
     ck_assert(intr.level);
+}
+END_TEST
+
+START_TEST(a_host_that_is_slower_than_the_timer_loses_no_interrupt)
+{
+    put(0x3e0, 0xb);
+    put(0x320, 0x40);
+    fake_clock.passes_at_a_look = MS;
+    put(0x380, 1000);
+    fake_clock.passes_at_a_look = 0;
+    clock_run_due(&fake_clock);
+    ck_assert_int_eq(ack(), 0x40);
+    put(0xb0, 0);
+
+    put(0x380, 1000);
+    fake_clock.now += 2000; /* it has expired, but nobody has looked */
+    put(0x320, 0x41);
+    clock_run_due(&fake_clock);
+    ck_assert_int_eq(ack(), 0x40); /* as LVT was at that moment */
+    put(0xb0, 0);
+    pass(&fake_clock, SEC);
+    ck_assert(!intr.level);
 }
 END_TEST
 
@@ -407,9 +468,11 @@ END_TEST
 CHIP_SUITE("lapic", setup, teardown, it_says_what_it_is, the_higher_class_goes_first_and_nests, tpr_holds_back_its_class_and_below,
            irr_isr_and_tmr_show_each_vector_at_its_place, destinations_are_matched_in_all_three_models,
            a_self_ipi_arrives_and_illegal_vectors_are_errors, an_illegal_error_vector_does_not_recurse,
-           init_and_startup_do_not_disturb_the_only_cpu, the_one_shot_timer_counts_down_once, the_divider_has_eight_settings,
+           init_and_startup_do_not_disturb_the_only_cpu, the_one_shot_timer_counts_down_once,
+           a_count_shorter_than_the_host_is_slow_expires_all_the_same,
+           an_expiry_that_the_host_is_late_with_is_not_lost_when_the_guest_changes_the_mode, the_divider_has_eight_settings,
            changing_the_divider_keeps_the_count, the_periodic_timer_does_not_drift,
            a_late_periodic_timer_drops_ticks_and_keeps_its_phase, absurd_timer_rates_are_slowed_down, a_masked_timer_counts_silently,
-           stopping_the_timer_stops_it, lint0_brings_the_8259a_when_it_is_extint, lint0_can_be_fixed_and_lint1_is_nmi,
+           a_host_that_is_slower_than_the_timer_loses_no_interrupt, stopping_the_timer_stops_it, lint0_brings_the_8259a_when_it_is_extint, lint0_can_be_fixed_and_lint1_is_nmi,
            software_disable_masks_the_lvt_and_passes_the_8259a, ia32_apic_base_moves_and_switches_off,
            messages_of_other_kinds_do_what_they_say, random_programs_do_no_harm)

@@ -397,6 +397,53 @@ START_TEST(user_windows_hold_user_pages_of_their_own_address_space)
 }
 END_TEST
 
+START_TEST(filling_maps_accessed_user_pages_of_all_kinds_with_the_rights_they_have)
+{
+    for (unsigned pae = 0; pae < 2; pae++) {
+        fix_paging(pae);
+        tlb_flush_all(cpu);
+        const unsigned large = pae ? 512 : 1024;
+        for (unsigned i = 0; i < 8; i++) {
+            const u32 f[8] = { P | W | U | A | D, P | W | U | A | D, P | W | U | A, P | U | A | D, P | W | U, P | W | A | D, U | A | D, P | W | U | A | D };
+            if (pae) map_pae(0x10000000 + i * PAGE_SIZE, (PA + i * PAGE_SIZE) | f[i], P | W | U | A);
+            else map32(0x10000000 + i * PAGE_SIZE, (PA + i * PAGE_SIZE) | f[i], P | W | U | A);
+        }
+        if (pae) *pde_pae(0x20000000) = 0xc00000 | P | W | U | A | D | PS;
+        else *pde32(0x20000000) = 0xc00000 | P | W | U | A | D | PS;
+        usr = windows_user(ws, cpu->cr3, true);
+        ck_assert_uint_eq(windows_runs(ws, false), 4);
+        window_fill(usr, false);
+        const int expect[8] = { WRITE, WRITE, READ, READ, NONE, NONE, NONE, WRITE };
+        for (unsigned i = 0; i < 8; i++) ck_assert_msg(state(usr, 0x10000000 + i * PAGE_SIZE) == expect[i], "page %u, pae %u", i, pae);
+        ck_assert_int_eq(state(usr, 0x20000000), WRITE);
+        ck_assert_int_eq(state(usr, 0x20000000 + (large - 1) * PAGE_SIZE), WRITE);
+        ck_assert_int_eq(state(usr, 0x20000000 + large * PAGE_SIZE), NONE);
+        if (pae) *pte_pae(0x10001000) = 0;
+        else *pte32(0x10001000) = 0;
+        tlb_flush_nonglobal(cpu);
+        ck_assert_int_eq(state(usr, 0x10001000), NONE);
+        ck_assert_int_eq(state(usr, 0x10000000), WRITE);
+        window_drop(usr);
+        usr = NULL;
+        memset(ram32(FIX_PD32), 0, PAGE_SIZE);
+    }
+}
+END_TEST
+
+START_TEST(filling_what_was_used_lately_takes_what_the_soft_TLB_has)
+{
+    map_linear(1, P | W | A | D, P | W | A);
+    for (unsigned i = 0; i < 8; i++) map32(0x10000000 + i * PAGE_SIZE, (PA + i * 2 * PAGE_SIZE) | P | W | U | A | D, P | W | U | A);
+    rd(0x10002000, 4, true);
+    rd(0x10005000, 4, true);
+    ck_assert_uint_eq(windows_runs(ws, false), 8);
+    ck_assert_uint_eq(windows_runs(ws, true), 2);
+    usr = windows_user(ws, cpu->cr3, true);
+    window_fill(usr, true);
+    for (unsigned i = 0; i < 8; i++) ck_assert_int_eq(state(usr, 0x10000000 + i * PAGE_SIZE), i == 2 || i == 5 ? WRITE : NONE);
+}
+END_TEST
+
 START_TEST(the_least_recently_used_address_space_makes_room)
 {
     fix_paging(false);
@@ -483,6 +530,8 @@ int main(void)
     tcase_add_test(t, write_protection_and_devices_over_ram_end_mappings_that_the_page_tables_still_allow);
     tcase_add_test(t, without_paging_the_window_is_ram);
     tcase_add_test(t, user_windows_hold_user_pages_of_their_own_address_space);
+    tcase_add_test(t, filling_maps_accessed_user_pages_of_all_kinds_with_the_rights_they_have);
+    tcase_add_test(t, filling_what_was_used_lately_takes_what_the_soft_TLB_has);
     tcase_add_test(t, the_least_recently_used_address_space_makes_room);
     tcase_add_test(t, endless_remapping_neither_fails_nor_runs_out_of_host_mappings);
     suite_add_tcase(s, t);

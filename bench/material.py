@@ -1,0 +1,80 @@
+"""What a measurement needs, made once: the benchmark program, the amount of work, Debian's programs, images for guests."""
+import os
+import re
+import shutil
+import subprocess
+
+from workloads import COMPUTE
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+GUEST = os.path.join(HERE, 'guest')
+GUESTS = os.path.join(HERE, '..', 'tests', 'guests')
+CACHE = os.environ.get('TRANSVISOR_CACHE') or os.path.join(
+    os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'), 'transvisor')
+SCRIPTS = [os.path.join(GUEST, f) for f in ('packages.sh', 'shell_loop.sh', 'sqlite.sql')]
+
+
+def build_program(bits):
+    """Compiles bench/guest into the cache, static as a guest's own programs are: -O2 for i686 or x86-64. os.c is i386 only."""
+    sources = sorted(os.path.join(GUEST, f) for f in os.listdir(GUEST) if f.endswith(('.c', '.h')))
+    directory = os.path.join(CACHE, 'bench', str(bits))
+    os.makedirs(directory, exist_ok=True)
+    program = os.path.join(directory, 'bench')
+    if not os.path.exists(program) or any(os.path.getmtime(f) > os.path.getmtime(program) for f in sources):
+        c_files = [f for f in sources if f.endswith('.c') and (bits == 32 or os.path.basename(f) != 'os.c')]
+        subprocess.run(['gcc', f'-m{bits}', '-O2', '-static', '-Wall', '-Wextra', '-o', program + '.new'] + c_files, check=True)
+        os.rename(program + '.new', program)
+    return program
+
+
+def runs_here(program):
+    """Not every x86-64 host starts i386 programs."""
+    try:
+        return subprocess.run([program, '--list'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+    except OSError:
+        return False
+
+
+def calibrate(program, percent):
+    """How many units of each kernel make 1.2 s on this host, and 20 ms: the same numbers go to every side."""
+    units, young = {}, {}
+    for name in COMPUTE:
+        count, ms = 8, 0
+        while ms < 150:
+            count *= 2
+            output = subprocess.run([program, '--units', str(count), name], stdout=subprocess.PIPE, text=True).stdout
+            ms = float(re.search(rf'^BENCH {name} ([0-9.]+) ms$', output, re.M).group(1))
+        units[name] = max(1, round(1200 * percent / 100 * count / ms))
+        young[name] = max(1, round(20 * count / ms))
+    return {'units': units, 'young': young}
+
+
+def fetch(script, *arguments):
+    text = subprocess.run([script, *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return dict(re.findall(r"^(\w+)='(.*)'$", text, re.M))
+
+
+def kernel_path(flavour):
+    return fetch(os.path.join(GUESTS, 'fetch.sh'), flavour, 'busybox')['KERNEL_' + flavour.upper().replace('-', '_')]
+
+
+def packages_root(arch):
+    return fetch(os.path.join(HERE, 'fetch.sh'), arch)['PACKAGES_' + arch.upper()]
+
+
+def plan_directory(directory, program, script):
+    """What a plan and its programs need beside the root's own: files for one directory of PATH."""
+    os.makedirs(directory)
+    with open(os.path.join(directory, 'plan'), 'w') as plan:
+        plan.write(script)
+    for file in [program, *SCRIPTS]:
+        shutil.copy(file, directory)
+    return directory
+
+
+def pack(variant, output, directory=None, tree=None):
+    """An initramfs: one of tests/guests/init, a plan_directory() in /bin, and a root to start from."""
+    arguments = ['--tree', tree] if tree else []
+    for file in sorted(os.listdir(directory)) if directory else []:
+        arguments += ['--add', os.path.join(directory, file)]
+    subprocess.run([os.path.join(GUESTS, 'mkinitramfs.sh'), *arguments, variant, output], check=True)

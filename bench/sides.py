@@ -1,0 +1,161 @@
+"""The sides that are compared: the host itself, QEMU, and transvisor with whatever options. Each runs a plan and returns a Run."""
+import json
+import os
+import re
+import shlex
+import subprocess
+import threading
+import time
+
+
+class Run:
+    """One execution of a plan: what it printed, when, and what the process weighed at the end of its work."""
+
+    def __init__(self, command, last_marker, timeout, environment=None):
+        self.values = {}          # name -> (value, unit), as the side itself saw it
+        self.wall = {}            # name -> ms, as the host saw it
+        self.share = {}           # name -> how much of a processor it had meanwhile
+        self.failed = []
+        self.boot_ms = None
+        self.rss_anon_mib = None
+        self.output = []
+        self.error = None
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment,
+                                   start_new_session=True)
+        began = time.monotonic()
+        started = {'boot': (began, 0)}
+        killer = threading.Timer(timeout, process.kill)
+        killer.start()
+        finished = False
+        try:
+            for raw in process.stdout:
+                now = time.monotonic()
+                line = raw.decode('latin-1').strip()
+                self.output.append(line)
+                if 'GUEST-INIT-REACHED' in line and self.boot_ms is None:
+                    self.boot_ms = (now - began) * 1e3
+                    self.ended('boot', started, process.pid)
+                elif line.startswith('BENCH-START '):
+                    started[line.split()[1]] = now, processor_seconds(process.pid)
+                elif line.startswith('BENCH-FAILED'):
+                    self.failed.append(line)
+                elif match := re.match(r'BENCH (\S+) ([0-9.]+) (\S+)$', line):
+                    name, value, unit = match.groups()
+                    self.values[name] = (float(value), unit)
+                    self.ended(name, started, process.pid)
+                if last_marker in line:
+                    finished = True
+                    self.rss_anon_mib = rss_anon_mib(process.pid)
+                    killer.cancel()
+                    killer = threading.Timer(20, process.kill)       # from here on only a power-off is awaited
+                    killer.start()
+            status = process.wait()
+        finally:
+            killer.cancel()
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        if not finished:
+            self.error = f'ended with status {status} or timed out before "{last_marker}"; last lines: ' + \
+                ' | '.join(self.output[-4:])
+        elif status != 0:
+            self.error = f'power-off ended with status {status}'
+
+    def ended(self, name, started, session):
+        if name in started:
+            begin, had = started[name]
+            wall = time.monotonic() - begin
+            self.wall[name] = wall * 1e3
+            self.share[name] = (processor_seconds(session) - had) / wall
+
+
+def processor_seconds(session):
+    """What the processes of a session have used so far, with those that have ended and been waited for. One that is waited
+    for between the looks at its parent and at itself is missed, so the greater of two tries counts."""
+    return max(one_count(session), one_count(session))
+
+
+def one_count(session):
+    ticks = 0
+    for pid in filter(str.isdigit, os.listdir('/proc')):
+        try:
+            with open(f'/proc/{pid}/stat') as stat:
+                fields = stat.read().rpartition(')')[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session:
+            ticks += sum(map(int, fields[11:15]))            # utime, stime, and the children's
+    return ticks / os.sysconf('SC_CLK_TCK')
+
+
+def rss_anon_mib(pid):
+    """Anonymous memory: guest RAM and code cache are shared mappings and not in it."""
+    try:
+        with open(f'/proc/{pid}/status') as status:
+            return int(re.search(r'RssAnon:\s+(\d+)', status.read()).group(1)) / 1024
+    except (OSError, AttributeError):
+        return None
+
+
+def flat_stats(path):
+    """A --stats file's counters by name, whatever they are nested in; empty where there is none."""
+    try:
+        with open(path) as stats:
+            tree = json.load(stats)
+    except (OSError, ValueError):
+        return {}
+    flat = {}
+
+    def walk(node):
+        for key, value in node.items() if isinstance(node, dict) else ():
+            flat.setdefault(key, value)
+            walk(value)
+    walk(tree)
+    return flat
+
+
+class Host:
+    """The host's own processor and kernel. A plan for Debian's programs runs in their root, with a tmpfs on /tmp as in a guest:
+    that takes a mount namespace, which an ordinary user gets with a user namespace where the host allows one."""
+    ENTER = '''set -e; root=$1; files=$2; PATH=$PATH:/usr/sbin:/sbin
+        mount -t tmpfs tmpfs "$root/tmp"; mount --rbind /proc "$root/proc"; mount --rbind /dev "$root/dev"
+        mkdir "$root/tmp/bin"; cp "$files"/* "$root/tmp/bin/"
+        exec chroot "$root" /bin/busybox env PATH=/tmp/bin:/usr/bin:/bin sh -c ". /tmp/bin/plan; echo BENCH-DONE"'''
+
+    def __init__(self, name, timeout):
+        self.name, self.timeout = name, timeout
+
+    def run(self, directory, root):
+        if root:
+            command = ['unshare', '-m' if os.geteuid() == 0 else '-rm', 'sh', '-c', self.ENTER, 'sh', root, directory]
+            return Run(command, 'BENCH-DONE', self.timeout)
+        environment = {**os.environ, 'PATH': f'{directory}:{os.environ["PATH"]}'}
+        return Run(['sh', '-c', '. "$0/plan"; echo BENCH-DONE', directory], 'BENCH-DONE', self.timeout, environment)
+
+
+class Qemu:
+    def __init__(self, kernel, cpu, timeout):
+        self.name, self.kernel, self.cpu, self.timeout = 'qemu', kernel, cpu, timeout
+
+    def run(self, image, memory, marker):
+        return Run(['qemu-system-i386', '-accel', 'tcg', '-m', memory, '-nographic', '-no-reboot', '-kernel', self.kernel,
+                    '-initrd', image, '-append', 'console=ttyS0 quiet', '-cpu', self.cpu], marker, self.timeout)
+
+
+class Transvisor:
+    """A variant: the program with these further arguments. `stats` of the last run are kept."""
+
+    def __init__(self, name, arguments, program, kernel, stats_file, timeout):
+        self.name, self.arguments, self.program = name, shlex.split(arguments), program
+        self.kernel, self.stats_file, self.timeout = kernel, stats_file, timeout
+        self.stats = {}
+
+    def run(self, image, memory, marker, *more):
+        run = Run([self.program, 'run', '--kernel', self.kernel, '--initrd', image, '--append', 'console=ttyS0 quiet',
+                   '--memory', memory, '--serial', 'stdio', '--stats', self.stats_file, *self.arguments, *more], marker, self.timeout)
+        self.stats = flat_stats(self.stats_file)
+        return run
+
+    def has_option(self, option):
+        text = subprocess.run([self.program, '--help'], stdout=subprocess.PIPE, text=True).stdout
+        return re.search(rf'^\s+{option}\s', text, re.M) is not None

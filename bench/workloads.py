@@ -1,0 +1,66 @@
+"""What is measured: a table of workloads, and the aim of each.
+
+A workload is one line of shell, run by the guest's /init or by the host, that prints `BENCH name value unit`; or it is
+something done to a machine as a whole ("machine"), which run.py does itself. Values are times, so less is better, or
+costs. A ratio is ours divided by another side's, so `at least 0.97 of native speed` is a ratio of at most 1 / 0.97.
+"""
+import collections
+
+YOUNG_COUNT = 25           # processes of 20 ms each, one after another
+
+# image: bare (busybox and the benchmark program), packages (Debian's programs too), machine.
+# aims: (what is compared, the most it may be): a ratio's name, or `value`.
+Workload = collections.namedtuple('Workload', 'name group unit image command aims')
+
+COMPUTE = ['sha256', 'matmul', 'qsort', 'fib', 'tree', 'indirect', 'memcpy', 'bytecode']
+
+# The aims of the first end, without direct execution, where the second end has none of its own.
+SYSTEM = {'getppid_sysenter': 150, 'getppid_int80': 150, 'pagefault': 3000, 'mprotect': None, 'fork': 400000, 'exec': 700000,
+          'pipe': 12000, 'signal': None, 'ctxsw': None}
+
+PROGRAMS = {'openssl_sha256': 'ns', 'openssl_aes128': 'ns', 'openssl_rsa2048': 'us', 'sevenzip': 'ns', 'sysbench_cpu': 'ms', 'sqlite': 'ms'}
+
+
+def packages(name, group, unit, *aims):
+    return Workload(name, group, unit, 'packages', f'packages.sh {name}', aims)
+
+
+TABLE = [
+    *[Workload(n, 'compute', 'ms', 'bare', f'bench --units {{units[{n}]}} {n}', (('ratio_native', 1 / 0.97),)) for n in COMPUTE],
+    *[Workload(f'young_{n}', 'young', 'ms', 'bare', f'bench --units {{young[{n}]}} --young {YOUNG_COUNT} {n}', (('ratio_native', 1 / 0.6),))
+      for n in COMPUTE],
+    *[Workload(n, 'system', 'ns', 'bare', f'bench {n}', (('value', most),) if most else ()) for n, most in SYSTEM.items()],
+    *[packages(n, 'programs', unit, ('ratio_native', 1 / 0.95)) for n, unit in PROGRAMS.items()],
+    packages('shell_loop', 'shell', 'ms', ('ratio_qemu', 1 / 4)),
+    packages('shell_loop_static', 'shell', 'ms', ('ratio_qemu', 1 / 4)),
+    packages('gcc_build', 'build', 'ms', ('ratio_native', 1 / 0.6)),
+    packages('lua_build', 'long', 'ms', ('ratio_native', 1 / 0.6)),
+    Workload('boot', 'machine', 'ms', 'machine', None, (('ratio_qemu', 0.3),)),
+    Workload('cached_boot', 'machine', 'x', 'machine', None, (('value', 0.25),)),
+]
+BY_NAME = {w.name: w for w in TABLE}
+
+# Figures that come with others: of a boot, and over a group.
+ALONGSIDE = {
+    'xl_cycles_per_insn': ('cycles', (('value', 2300),)), 'vmm_overhead': ('MiB', (('value', 32),)),
+    'compute_geomean': ('x', (('ratio_native', 1 / 0.99),)), 'young_geomean': ('x', ()),
+}
+
+
+def chosen(only):
+    """The workloads that a list of names and groups stands for; all but the long ones if there is none."""
+    if not only:
+        return [w for w in TABLE if w.group != 'long']
+    picked = []
+    for word in only.split(','):
+        found = [w for w in TABLE if word in (w.name, w.group)]
+        if not found:
+            raise LookupError(word)
+        picked += [w for w in found if w not in picked]
+    return picked
+
+
+def plan(workloads, image, scale):
+    """The shell script that runs those of one image. scale: what to put for {units[...]} and {young[...]}."""
+    lines = [w.command.format(**scale) for w in workloads if w.image == image]
+    return ''.join(f'{line} || echo "BENCH-FAILED {line}"\n' for line in lines)

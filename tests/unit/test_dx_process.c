@@ -1,0 +1,298 @@
+/* The direct-execution process by itself: what is mapped is there, registers go in and come out, every stop is told apart, and
+ * nothing is left behind. On a host that runs no 32-bit code: that it says so, and leaves nothing behind. */
+#define _GNU_SOURCE
+#include "runtime/dx_process.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define CODE 0x08048000u
+#define DATA 0x09000000u
+#define PAGE(la) ((la) >> PAGE_SHIFT)
+
+static int ram;
+static u8 *view; /* page 0: code; pages 1 to 15: data */
+static struct dx *dx;
+static bool able;
+
+static void ram_new(void)
+{
+    ram = memfd_create("ram", MFD_CLOEXEC);
+    ck_assert_int_ge(ram, 0);
+    ck_assert_int_eq(ftruncate(ram, 16 * PAGE_SIZE), 0);
+    view = mmap(NULL, 16 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, ram, 0);
+    ck_assert_ptr_ne(view, MAP_FAILED);
+}
+
+static void setup(void)
+{
+    const char *why;
+    ram_new();
+    int err = dx_new(&dx, ram, &why);
+    ck_assert_msg(!err, "%s", why);
+    dx_map(dx, PAGE(CODE), 1, PROT_READ | PROT_EXEC, 0);
+    dx_map(dx, PAGE(DATA), 2, PROT_READ | PROT_WRITE, PAGE_SIZE);
+    ck_assert_uint_eq(dx_waiting(dx), 2);
+    ck_assert_int_eq(dx_commit(dx), 0);
+    ck_assert_uint_eq(dx_waiting(dx), 0);
+}
+static void teardown(void)
+{
+    dx_free(dx);
+    munmap(view, 16 * PAGE_SIZE);
+    close(ram);
+}
+
+static struct dx_regs fresh(void)
+{
+    struct dx_regs r = { .gpr = { 1, 2, 3, 4, DATA + 0x1800, 6, 7, 8 }, .eip = CODE, .eflags = F_IF | F_FIXED };
+    r.null[S_FS] = r.null[S_GS] = true;
+    return r;
+}
+static void code(const char *hex)
+{
+    unsigned v, at = 0;
+    memset(view, 0xf4, PAGE_SIZE);
+    for (int n; sscanf(hex, "%x%n", &v, &n) == 1; hex += n) view[at++] = (u8)v;
+}
+static struct dx_stop run(const char *hex, struct dx_regs *r)
+{
+    struct dx_stop stop;
+    code(hex);
+    dx_run(dx, r, &stop);
+    return stop;
+}
+
+static unsigned children(void)
+{
+    unsigned n = 0;
+    char path[64];
+    DIR *d = opendir("/proc");
+    for (struct dirent *e; d && (e = readdir(d));) {
+        int parent = 0;
+        snprintf(path, sizeof path, "/proc/%.20s/stat", e->d_name);
+        FILE *f = e->d_name[0] > '0' && e->d_name[0] <= '9' ? fopen(path, "r") : NULL;
+        if (f && fscanf(f, "%*d (%*[^)]) %*c %d", &parent) == 1) n += parent == getpid();
+        if (f) fclose(f);
+    }
+    if (d) closedir(d);
+    return n;
+}
+
+START_TEST(a_host_that_cannot_says_so_and_keeps_nothing)
+{
+    const char *why = NULL;
+    struct dx *d = NULL;
+    ram_new();
+    unsigned before = children();
+    int err = dx_new(&d, ram, &why);
+    if (able) {
+        ck_assert_int_eq(err, 0);
+        ck_assert_uint_eq(children(), before + 2);
+        ck_assert_uint_gt(dx_round_trip(d), 0);
+        dx_free(d);
+    } else {
+        ck_assert_int_eq(err, -ENOTSUP);
+        ck_assert_str_eq(why, "direct execution: the host runs no 32-bit code");
+    }
+    ck_assert_uint_eq(children(), before);
+}
+END_TEST
+
+START_TEST(registers_go_in_and_come_out)
+{
+    struct dx_regs r = fresh();
+    r.eflags |= F_DF | F_CF;
+    struct dx_stop s = run("05 10 00 00 00 41 87 d3 a3 00 00 00 09 cd 80", &r); /* add eax,16; inc ecx; xchg edx,ebx; mov [DATA],eax; int 80h */
+    ck_assert_int_eq(s.why, DX_SYSCALL);
+    ck_assert_uint_eq(r.gpr[G_EAX], 17);
+    ck_assert_uint_eq(r.gpr[G_ECX], 3);
+    ck_assert_uint_eq(r.gpr[G_EDX], 4);
+    ck_assert_uint_eq(r.gpr[G_EBX], 3);
+    ck_assert_uint_eq(r.gpr[G_ESP], DATA + 0x1800);
+    ck_assert_uint_eq(r.eip, CODE + 15);
+    ck_assert_uint_eq(r.eflags & (F_DF | F_CF | F_IF), F_DF | F_IF);
+    ck_assert_uint_eq(r.changed, 0);
+    ck_assert_uint_eq(*(u32 *)(view + PAGE_SIZE), 17);
+}
+END_TEST
+
+/* One kind of stop for each way out. off: where EIP is then. */
+static const struct { const char *hex; enum dx_why why; u32 addr, off; bool step; } stops[] = {
+    { "cd 80", DX_SYSCALL, 0, 2, false },
+    { "a1 00 00 00 70", DX_FAULT, 0x70000000, 0, false },        /* mov eax, [70000000h] */
+    { "a3 00 80 04 08", DX_FAULT, CODE, 0, false },              /* a write to the code */
+    { "ff 25 00 00 00 09", DX_FAULT, 0, 0, false },              /* jmp [DATA], which is 0; EIP is checked below */
+    { "f4", DX_OTHER, 0, 0, false }, { "cd 21", DX_OTHER, 0, 0, false }, { "0f 0b", DX_OTHER, 0, 0, false }, { "ec", DX_OTHER, 0, 0, false },
+    { "31 c9 f7 f1", DX_OTHER, 0, 2, false },                    /* div by zero */
+    { "62 05 00 00 00 09", DX_OTHER, 0, 0, false },              /* bound eax, [DATA]: 1 is not in 0..0 */
+    { "cc", DX_TRAP, 0, 1, false },
+    { "9c 81 0c 24 00 01 00 00 9d 90 90", DX_TRAP, 0, 10, true }, /* pushf; or [esp], TF; popf; nop */
+    { "ea 00 00 00 00 33 00", DX_ESCAPED, 0, 0, false },         /* jmp 33h:0: 64-bit code, at once in a page fault */
+};
+
+START_TEST(every_stop_is_told_apart)
+{
+    struct dx_regs r = fresh();
+    memset(view + PAGE_SIZE, 0, 8);
+    struct dx_stop s = run(stops[_i].hex, &r);
+    ck_assert_msg(s.why == stops[_i].why, "%s: %d", stops[_i].hex, s.why);
+    if (s.why == DX_FAULT) ck_assert_msg(s.addr == stops[_i].addr, "%s: %08x", stops[_i].hex, s.addr);
+    ck_assert_int_eq(s.step, stops[_i].step);
+    u32 eip = stops[_i].hex[0] == 'f' && stops[_i].hex[1] == 'f' ? 0 : CODE + stops[_i].off;
+    if (s.why != DX_ESCAPED) ck_assert_msg(r.eip == eip, "%s: eip %08x", stops[_i].hex, r.eip);
+}
+END_TEST
+
+START_TEST(gs_addresses_what_its_descriptor_says)
+{
+    struct dx_regs r = fresh();
+    *(u32 *)(view + PAGE_SIZE + 0x114) = 0xcafe;
+    r.null[S_GS] = false;
+    r.gs = (struct dx_seg){ 0x33, DATA + 0x100, 0x1ff, true };
+    ck_assert_int_eq(run("65 a1 14 00 00 00 cd 80", &r).why, DX_SYSCALL);
+    ck_assert_uint_eq(r.gpr[G_EAX], 0xcafe);
+    r.eip = CODE;
+    r.gs.base = DATA + 0x110; /* changes take effect */
+    ck_assert_int_eq(run("65 a1 04 00 00 00 cd 80", &r).why, DX_SYSCALL);
+    ck_assert_uint_eq(r.gpr[G_EAX], 0xcafe);
+    r.eip = CODE;
+    r.null[S_GS] = true;
+    ck_assert_int_ne(run("65 a1 04 00 00 00 cd 80", &r).why, DX_SYSCALL); /* #GP; QEMU knows no null selectors: page fault */
+    ck_assert_uint_eq(r.eip, CODE);
+}
+END_TEST
+
+START_TEST(a_selector_that_code_loads_is_noticed)
+{
+    struct dx_regs r = fresh();
+    ck_assert_int_eq(run("66 b8 00 00 8e d8 cd 80", &r).why, DX_SYSCALL); /* mov ds, 0 */
+    ck_assert_uint_eq(r.changed, 1 << S_DS);
+    ck_assert_uint_eq(r.loaded[S_DS], 0);
+}
+END_TEST
+
+START_TEST(x87_and_sse_state_go_in_and_come_out)
+{
+    struct dx_regs r = fresh();
+    struct fxstate fx = { .fcw = 0x27f, .mxcsr = 0x1fa0, .mxcsr_mask = 0xffff };
+    for (unsigned i = 0; i < 8; i++) memset(fx.xmm[i], (int)(0x10 + i), 16);
+    ck_assert_int_eq(dx_set_fx(dx, &fx), 0);
+    ck_assert_int_eq(run("0f 28 c1 d9 e8 cd 80", &r).why, DX_SYSCALL); /* movaps xmm0, xmm1; fld1; int 80h */
+    ck_assert_int_eq(dx_get_fx(dx, &fx), 0);
+    ck_assert_uint_eq(fx.fcw, 0x27f);
+    ck_assert_uint_eq(fx.mxcsr, 0x1fa0);
+    ck_assert_uint_eq(fx.xmm[0][5], 0x11);
+    ck_assert_uint_eq(fx.xmm[7][15], 0x17);
+    ck_assert_uint_eq(fx.ftw, 0x80);
+    ck_assert_uint_eq(fx.st[0][9], 0x3f); /* 1.0 */
+    ck_assert_uint_eq(fx.fip, 0);
+}
+END_TEST
+
+START_TEST(more_mappings_than_a_list_holds_are_made_in_several)
+{
+    struct dx_regs r = fresh();
+    for (u32 i = 0; i < 200; i++) dx_map(dx, PAGE(0x20000000) + 2 * i, 1, PROT_READ, (1 + i % 15) * PAGE_SIZE);
+    ck_assert_int_eq(dx_commit(dx), 0);
+    view[15 * PAGE_SIZE] = 0x5a;
+    ck_assert_int_eq(run("0f b6 05 00 c0 01 20 cd 80", &r).why, DX_SYSCALL); /* page 14 of them */
+    ck_assert_uint_eq(r.gpr[G_EAX], 0x5a);
+    dx_unmap(dx, PAGE(0x20000000), 400);
+    dx_protect(dx, PAGE(DATA), 1, PROT_READ);
+    ck_assert_int_eq(dx_commit(dx), 0);
+    r.eip = CODE;
+    ck_assert_int_eq(run("a1 00 c0 01 20", &r).why, DX_FAULT);
+    r.eip = CODE;
+    ck_assert_int_eq(run("a3 00 00 00 09", &r).why, DX_FAULT);
+}
+END_TEST
+
+START_TEST(a_mapping_that_the_host_refuses_ends_it)
+{
+    dx_map(dx, PAGE(DATA), 1, PROT_READ, 0x123); /* not a page's offset */
+    ck_assert_int_lt(dx_commit(dx), 0);
+    ck_assert_int_lt(dx_commit(dx), 0);
+}
+END_TEST
+
+START_TEST(one_that_is_killed_is_reported_and_can_be_freed)
+{
+    struct dx_regs r = fresh(), before = r;
+    struct dx_stop s;
+    struct fxstate fx = { .mxcsr = 0x1f80 };
+    kill(dx_tid(dx), SIGKILL);
+    usleep(20000);
+    dx_run(dx, &r, &s);
+    ck_assert_int_eq(s.why, DX_DIED);
+    ck_assert_mem_eq(&r, &before, sizeof r);
+    ck_assert_int_lt(dx_set_fx(dx, &fx), 0);
+    ck_assert_int_lt(dx_get_fx(dx, &fx), 0);
+}
+END_TEST
+
+static void *kicker(void *arg)
+{
+    usleep(50000);
+    kill(*(pid_t *)arg, dx_signo());
+    return NULL;
+}
+
+START_TEST(code_that_never_ends_is_stopped_by_a_signal)
+{
+    struct dx_regs r = fresh();
+    pid_t tid = dx_tid(dx);
+    pthread_t t;
+    ck_assert_int_eq(pthread_create(&t, NULL, kicker, &tid), 0);
+    ck_assert_int_eq(run("eb fe", &r).why, DX_KICKED);
+    ck_assert_uint_eq(r.eip, CODE);
+    pthread_join(t, NULL);
+    kill(tid, SIGTERM); /* and whatever else somebody sends */
+    ck_assert_int_eq(run("eb fe", &r).why, DX_KICKED);
+}
+END_TEST
+
+START_TEST(a_64_bit_system_call_does_not_reach_the_host)
+{
+    struct dx_regs r = fresh();
+    /* jmp 33h:next; next, 64-bit: mov eax, 39 (getpid); syscall */
+    ck_assert_int_eq(run("ea 07 80 04 08 33 00 b8 27 00 00 00 0f 05", &r).why, DX_ESCAPED);
+    ck_assert_uint_eq(r.eip, CODE + 14);
+}
+END_TEST
+
+int main(void)
+{
+    const char *why;
+    int fd = memfd_create("ram", MFD_CLOEXEC);
+    able = !dx_new(&dx, fd, &why);
+    if (able) dx_free(dx);
+    close(fd);
+    Suite *s = suite_create("dx_process");
+    TCase *plain = tcase_create("any host"), *t = tcase_create("capable host");
+    tcase_add_test(plain, a_host_that_cannot_says_so_and_keeps_nothing);
+    suite_add_tcase(s, plain);
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, registers_go_in_and_come_out);
+    tcase_add_loop_test(t, every_stop_is_told_apart, 0, ARRAY_LEN(stops));
+    tcase_add_test(t, gs_addresses_what_its_descriptor_says);
+    tcase_add_test(t, a_selector_that_code_loads_is_noticed);
+    tcase_add_test(t, x87_and_sse_state_go_in_and_come_out);
+    tcase_add_test(t, more_mappings_than_a_list_holds_are_made_in_several);
+    tcase_add_test(t, a_mapping_that_the_host_refuses_ends_it);
+    tcase_add_test(t, one_that_is_killed_is_reported_and_can_be_freed);
+    tcase_add_test(t, code_that_never_ends_is_stopped_by_a_signal);
+    tcase_add_test(t, a_64_bit_system_call_does_not_reach_the_host);
+    if (able) suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}

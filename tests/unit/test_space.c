@@ -1,0 +1,179 @@
+/* space.c: who gets a window, when, and who loses it. Times are real CPU time, so only orders of magnitude are checked. */
+#define _GNU_SOURCE
+#include "mem_fixture.h"
+#include "runtime/hostsig.h"
+#include "runtime/rt.h"
+#include "runtime/window.h"
+
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LA 0x08000000u
+#define PA 0x800000u
+
+static struct rt *rt;
+
+static u64 cpu_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (u64)t.tv_sec * 1000000000u + (u64)t.tv_nsec;
+}
+static void burn(u64 ns)
+{
+    for (u64 end = cpu_ns() + ns; cpu_ns() < end;) ;
+}
+
+/* n user pages from LA on, none beside its neighbour in physical memory. */
+static void map_scattered(unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) map32(LA + i * PAGE_SIZE, (PA + (i * 7 + i % 2) % 0x1000 * PAGE_SIZE) | P | W | U | A | D, P | W | U | A);
+}
+
+static void setup(void)
+{
+    const struct rt_config cfg = { .ram_size = FIX_RAM, .engine = RT_BT };
+    const char *what;
+    ck_assert_int_eq(rt_new(&rt, &cfg, &what), 0);
+    cpu = rt->cpu;
+    bus = rt->bus;
+    ck_assert_int_eq(hostsig_install(), 0); /* measures what a fault costs */
+    fix_paging(false);
+    cpu->cpl = 3;
+    tlb_flush_all(cpu);
+    space_on_kick(rt); /* time begins */
+}
+static void teardown(void) { rt_free(rt); }
+
+static bool is_mapped(laddr la)
+{
+    u8 byte;
+    struct iovec here = { &byte, 1 }, there = { (void *)(window_base(rt->uwin) + la), 1 };
+    return process_vm_readv(getpid(), &here, 1, &there, 1, 0) == 1;
+}
+
+/* CPU time until it has a window, in kicks' steps. */
+static u64 time_to_window(u64 step)
+{
+    u64 begin = cpu_ns();
+    for (unsigned i = 0; !rt->uwin; i++) {
+        ck_assert_uint_lt(i, 2000);
+        burn(step);
+        space_on_kick(rt);
+    }
+    return cpu_ns() - begin;
+}
+
+/* The page directory serves another process from now on. */
+static void die(void)
+{
+    memset(pde32(LA), 0, 4);
+    tlb_flush_nonglobal(cpu);
+    ck_assert_ptr_null(rt->uwin);
+}
+
+static u8 caution(void)
+{
+    u8 most = 0;
+    for (unsigned i = 0; i < SPACES; i++)
+        if (rt->space[i].caution > most) most = rt->space[i].caution;
+    return most;
+}
+
+START_TEST(a_window_is_filled_when_it_is_made)
+{
+    map_scattered(100);
+    *pte32(LA + 50 * PAGE_SIZE) &= ~A;
+    ck_assert_uint_eq(windows_runs(rt->windows, false), 99);
+    time_to_window(1000000);
+    ck_assert_uint_eq(cpu->ctr.window_made, 1);
+    ck_assert_uint_eq(cpu->ctr.window_maps, 99);
+    for (unsigned i = 0; i < 100; i++) ck_assert_int_eq(is_mapped(LA + i * PAGE_SIZE), i != 50);
+    ck_assert_uint_eq(*pte32(LA + 50 * PAGE_SIZE) & A, 0);
+}
+END_TEST
+
+START_TEST(who_has_more_to_map_must_have_lost_more)
+{
+    map_scattered(2);
+    u64 small = time_to_window(100000);
+    die();
+    cpu->cr3 = 0x5000; /* no space is like another */
+    *(ram32(0x5000) + (LA >> 22)) = (FIX_TABLES + (LA >> 22) * PAGE_SIZE) | P | W | U | A;
+    *(ram32(0x5000) + (LA >> 22) + 1) = (FIX_TABLES + ((LA >> 22) + 1) * PAGE_SIZE) | P | W | U | A;
+    map_scattered(1500);
+    tlb_flush_nonglobal(cpu);
+    u64 large = time_to_window(100000), price = windows_map_ns(rt->windows);
+    ck_assert_msg(large > small, "%llu ns for 1500 pages, %llu for 2", (unsigned long long)large, (unsigned long long)small);
+    ck_assert_msg(large > 1500 * price, "%llu ns for 1500 pages at %llu", (unsigned long long)large, (unsigned long long)price);
+}
+END_TEST
+
+START_TEST(time_in_the_kernel_earns_nothing)
+{
+    map_scattered(2);
+    cpu->cpl = 0;
+    for (unsigned i = 0; i < 20; i++) {
+        burn(1000000);
+        space_on_kick(rt);
+    }
+    ck_assert_ptr_null(rt->uwin);
+}
+END_TEST
+
+START_TEST(a_window_that_faults_more_than_it_gains_is_given_up)
+{
+    map_scattered(10);
+    time_to_window(1000000);
+    const u64 a_tenth = 1000000 / hostsig_fault_ns();
+    ck_assert_uint_gt(a_tenth, 0);
+    for (unsigned i = 0; i < 5; i++) {
+        for (u64 k = 0; k < a_tenth; k++) space_fault_ends(rt, space_fault_begins());
+        burn(10000000);
+        space_on_kick(rt);
+        ck_assert_ptr_nonnull(rt->uwin);
+    }
+    for (u64 k = 0; k < 10 * a_tenth; k++) space_fault_ends(rt, space_fault_begins());
+    burn(10000000);
+    space_on_kick(rt);
+    ck_assert_ptr_null(rt->uwin);
+    ck_assert_uint_eq(cpu->ctr.window_given_up, 1);
+    ck_assert_uint_ge(caution(), 1);
+}
+END_TEST
+
+START_TEST(windows_that_die_young_have_to_be_waited_for_and_one_that_pays_makes_up_for_it)
+{
+    map_scattered(300);
+    for (unsigned i = 1; i <= 3; i++) {
+        time_to_window(500000);
+        die();
+        ck_assert_uint_eq(caution(), i);
+        map_scattered(300);
+        tlb_flush_nonglobal(cpu);
+    }
+    time_to_window(500000);
+    for (unsigned i = 0; i < 20; i++) {
+        burn(10000000);
+        space_on_kick(rt);
+    }
+    die();
+    ck_assert_uint_eq(caution(), 2);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("space");
+    TCase *t = tcase_create("space");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, a_window_is_filled_when_it_is_made);
+    tcase_add_test(t, who_has_more_to_map_must_have_lost_more);
+    tcase_add_test(t, time_in_the_kernel_earns_nothing);
+    tcase_add_test(t, a_window_that_faults_more_than_it_gains_is_given_up);
+    tcase_add_test(t, windows_that_die_young_have_to_be_waited_for_and_one_that_pays_makes_up_for_it);
+    suite_add_tcase(s, t);
+    return fix_run(s);
+}
