@@ -77,7 +77,7 @@ static void put_code(const struct template *t, const struct reloc *r, const u8 *
     reloc_apply(to, r, t->nrel, 0, i, NULL, NULL);
 }
 
-static void put_templates(const struct xl *xl, const struct head *h, const u32 *order, const u8 *cache, u8 *image)
+static void put_templates(const struct xl *xl, const struct head *h, const u32 *order, u8 *image)
 {
     struct template *t = (struct template *)(image + sizeof *h);
     u8 *rests = (u8 *)(t + h->n), *code = rests + h->rest_bytes;
@@ -90,42 +90,35 @@ static void put_templates(const struct xl *xl, const struct head *h, const u32 *
         t[i].rest = rest;
         t[i].code = at;
         memcpy(rests + rest, from_rest, template_rest_len(from));
-        put_code(from, (const struct reloc *)from_rest, cache + from->code, code + at, i);
+        put_code(from, (const struct reloc *)from_rest, xl->rw + from->code, code + at, i);
         rest += template_rest_len(from);
         at += (u32)code_room(from);
     }
     memcpy(image, h, sizeof *h);
-    XXH128_hash_t check = XXH3_128bits(image + CHECKED, image_bytes(h) - CHECKED);
-    memcpy(image + offsetof(struct head, check), &(u64[]){ check.low64, check.high64 }, sizeof h->check);
 }
 
-/* All of the code cache that is in use, read at once: much of what was loaded has never been touched through the writable view. */
-static u8 *read_cache(const struct xl *xl)
+/* NULL: out of memory. */
+static u8 *collect(const struct xl *xl, u64 max, u64 *len)
 {
-    u8 *copy = hostmem_map(xl->used);
-    for (u64 at = 0; copy && at < xl->used;) {
-        ssize_t n = pread(xl->fd, copy + at, xl->used - at, (off_t)at);
-        BUG_ON(n <= 0);
-        at += (u64)n;
-    }
-    return copy;
+    u32 *order = malloc((xl->templates.n + 1) * sizeof *order);
+    if (!order) return NULL;
+    keep_order(&xl->templates, order);
+    struct head h = plan(xl, order, max);
+    *len = image_bytes(&h);
+    u8 *image = hostmem_map(*len);
+    if (image) put_templates(xl, &h, order, image);
+    free(order);
+    return image;
 }
 
 int xl_templates_save(const struct xl *xl, u64 max, u8 **out, u64 *len)
 {
-    u32 *order = malloc((xl->templates.n + 1) * sizeof *order);
-    u8 *cache = read_cache(xl), *image = NULL;
-    if (order && cache) {
-        keep_order(&xl->templates, order);
-        struct head h = plan(xl, order, max);
-        *len = image_bytes(&h);
-        image = hostmem_map(*len);
-        if (image) put_templates(xl, &h, order, cache, image);
-    }
-    hostmem_unmap(cache, xl->used);
-    free(order);
+    u8 *image = collect(xl, max, len);
+    if (!image) return -ENOMEM;
+    XXH128_hash_t check = XXH3_128bits(image + CHECKED, *len - CHECKED);
+    memcpy(image + offsetof(struct head, check), &(u64[]){ check.low64, check.high64 }, 16);
     *out = image;
-    return image ? 0 : -ENOMEM;
+    return 0;
 }
 
 /* One in a hundred is not worth a file: no run is quite like the last. */
@@ -246,12 +239,11 @@ const char *xl_templates_load(struct xl *xl, const u8 *image, u64 len)
 /* The code goes, what it was worth stays: half a cache full of templates, those used last. */
 void xl_evict(struct xl *xl)
 {
-    u8 *image;
     u64 len;
-    bool kept = !xl->cfg.no_templates && !xl_templates_save(xl, xl->cfg.cache_bytes / 2, &image, &len);
+    u8 *image = xl->cfg.no_templates ? NULL : collect(xl, xl->cfg.cache_bytes / 2, &len);
     template_drop_all(xl); /* what was loaded has been copied, and is in the way */
     xl_flush(xl);
-    if (!kept) return;
+    if (!image) return;
     (void)take(xl, image); /* or do without */
     hostmem_unmap(image, len);
 }

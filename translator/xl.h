@@ -104,7 +104,7 @@ struct template_store {
     u64 loaded_code, loaded_rest; /* bytes at the beginning of the code cache and of rests that are theirs */
 };
 
-#define XL_HASH_BITS 17
+#define XL_HASH_BITS 18
 #define XL_PAGE_BITS 14
 #define XL_TEMPLATE_BITS 17
 /* What is reached at random, together: few host pages, if they are huge. */
