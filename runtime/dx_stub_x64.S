@@ -15,6 +15,7 @@
 #define SYS_mmap 9
 #define SYS_mprotect 10
 #define SYS_munmap 11
+#define SYS_rt_sigprocmask 14
 #define SYS_sendto 44
 #define SYS_recvfrom 45
 #define SYS_clone 56
@@ -129,6 +130,15 @@ dx_stub_popf:                           /* ptrace cannot set EFLAGS.ID: the moni
         ud2
 
 mapper:
+        mov     eax, SYS_rt_sigprocmask /* what a terminal sends to all of us is the monitor's to answer */
+        mov     edi, 2                  /* SIG_SETMASK */
+        lea     rsi, [rip + all_signals]
+        xor     edx, edx
+        mov     r10d, 8
+        inc     ebp
+        syscall
+        test    rax, rax
+        jnz     failed
         PRCTL   PR_SET_PDEATHSIG, SIGKILL
         mov     edi, DX_FD_PAGE
         mov     eax, SYS_close
@@ -186,6 +196,8 @@ failed:
         .balign 8
 dx_stub_flags:
         .quad   0x202, 0x200202         /* without ID, with ID */
+all_signals:
+        .quad   -1
 said_done:
         .byte   0
 said_refused:

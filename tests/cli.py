@@ -208,11 +208,14 @@ def a_unix_socket_is_a_serial_line(b):
     path = os.path.join(b.dir, 'serial')
     m = b.start(ECHO, '--serial', f'unix:{path}', '--debug-exit', '0xf4')
     deadline = time.monotonic() + LIMIT
-    while not os.path.exists(path):
-        check(time.monotonic() < deadline, 'there is no socket')
-        time.sleep(0.01)
     line = socket.socket(socket.AF_UNIX)
-    line.connect(path)
+    while True:
+        try:
+            line.connect(path)
+            break
+        except (FileNotFoundError, ConnectionRefusedError):                                  # not bound yet, or not listening
+            check(time.monotonic() < deadline, 'nobody listens on the socket')
+            time.sleep(0.01)
     line.sendall(b'over a socket')
     got = read(line.fileno(), 13)
     check(got == b'over a socket', f'{got!r} came back')

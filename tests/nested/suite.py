@@ -106,7 +106,7 @@ judge() {
     timeout -s KILL "$5" sh -c "$6" >/tmp/output 2>&1
     status=$?
     took="$(now) $begin"
-    if [ $status -eq "$2" ] && grep -qF -e "$3" /tmp/output && ! grep '^FAIL' /tmp/output | grep -qvF -e "${4:-FAIL-none}"; then
+    if [ $status -eq "$2" ] && { [ -z "$3" ] || grep -qF -e "$3" /tmp/output; } && ! grep '^FAIL' /tmp/output | grep -qvF -e "${4:-FAIL-none}"; then
         echo "$took" | awk -v name="$1" '{ printf "ok      %-20s %.1f s\\n", name, $1 - $2 }'
     else
         failed=$((failed + 1))

@@ -237,6 +237,19 @@ START_TEST(one_that_is_killed_is_reported_and_can_be_freed)
 }
 END_TEST
 
+START_TEST(what_a_terminal_sends_to_all_changes_nothing)
+{
+    struct dx_regs r = fresh();
+    signal(SIGINT, SIG_IGN);
+    kill(0, SIGINT); /* the test's process group: Check gives each test one */
+    usleep(20000);
+    dx_map(dx, PAGE(DATA) + 4, 1, PROT_READ, 0);
+    ck_assert_int_eq(dx_commit(dx), 0);
+    struct dx_stop s = run("eb fe", &r);
+    ck_assert_int_eq(s.why, DX_KICKED); /* by that signal */
+}
+END_TEST
+
 static void *kicker(void *arg)
 {
     usleep(50000);
@@ -287,6 +300,7 @@ int main(void)
     tcase_add_test(t, more_mappings_than_a_list_holds_are_made_in_several);
     tcase_add_test(t, a_mapping_that_the_host_refuses_ends_it);
     tcase_add_test(t, one_that_is_killed_is_reported_and_can_be_freed);
+    tcase_add_test(t, what_a_terminal_sends_to_all_changes_nothing);
     tcase_add_test(t, code_that_never_ends_is_stopped_by_a_signal);
     tcase_add_test(t, a_64_bit_system_call_does_not_reach_the_host);
     if (able) suite_add_tcase(s, t);
