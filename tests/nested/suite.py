@@ -77,8 +77,7 @@ DIRECT = {'direct': {'runs': 3000}, 'directmem': {'runs': 3000, 'faults': 2000},
 
 
 def direct_tests(build):
-    """User code of the guests on the processor itself (QEMU's, which the guests are told), and what the host sees of it:
-    as an ordinary user and as root."""
+    """User code of the guests on the processor itself (QEMU's, which the guests are told)."""
     folder = os.path.join(build, 'tests', 'insn')
     tests = []
     for name, least in DIRECT.items():
@@ -86,8 +85,15 @@ def direct_tests(build):
         command = (f'cd /tmp; transvisor run --kernel /test/{name}.elf --append tcg --memory 64M --direct always --debug-exit 0xf4 --stats stats; '
                    f'status=$?; {counted} || {{ grep direct stats; status=99; }}; exit $status')
         tests.append(Test(name, command, [f'{build}/transvisor', f'{folder}/{name}.elf'], status=33, says=f'{name}: PASS, ', timeout=600))
+    return tests
+
+
+def direct_host_tests(build):
+    """What the host sees of direct execution, as an ordinary user and as root."""
+    tests = []
     host_test = 'host_test --transvisor /test/transvisor --guests /test --guest-words tcg --late-us 20000'
-    files = [f'{build}/tests/direct/host_test']
+    files = [f'{build}/tests/direct/host_test', f'{build}/transvisor']
+    files += [os.path.join(build, 'tests', 'insn', f'{name}.elf') for name in DIRECT]
     for names in ('proc', 'signals', 'ends'):
         tests.append(Test(f'{names}, as user', f'su -s /bin/sh {run.USER} -c "PATH=/test:/bin {host_test} {names}"', files, timeout=300))
     for name in ('proc', 'signals', 'ends', 'lateness', 'trace'):
@@ -95,7 +101,7 @@ def direct_tests(build):
     return tests
 
 
-SUITES = {'host': host_tests, 'unit': unit_tests, 'diff': diff_tests, 'insn': insn_tests, 'direct': direct_tests, 'boot': boot_tests}
+SUITES = {'host': host_tests, 'unit': unit_tests, 'diff': diff_tests, 'insn': insn_tests, 'direct': direct_tests, 'direct-host': direct_host_tests, 'boot': boot_tests}
 
 SCRIPT_HEAD = '''
 failed=0
@@ -134,7 +140,7 @@ def main():
     if subprocess.run([f'{build}/tests/nested/probe', '--check'], stdout=subprocess.DEVNULL).returncode == 0:
         print('skipped: this host has compatibility mode, PTRACE_SYSEMU and FSGSBASE itself')
         return SKIPPED
-    nested = run.parser().parse_args(['--timeout', '900'] + (['--icount'] if 'insn' in options.suite else []) +
+    nested = run.parser().parse_args(['--timeout', '1800'] + (['--icount'] if 'insn' in options.suite else []) +
                                      (['--root'] if 'direct' in options.suite else []) + (['--verbose'] if options.verbose else []))
     try:
         tests = [test for suite in options.suite for test in SUITES[suite](build)]
