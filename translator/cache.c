@@ -25,7 +25,6 @@ _Static_assert(XL_CACHE_MIN >= 2 * XL_MAX_HOST, "room for a block at least");
 static void tables_init(struct xl *xl)
 {
     struct xl_tables *t = xl->tables;
-    xl->hash = t->hash;
     xl->pages = t->pages;
     for (unsigned i = 0; i < XL_JC_COUNT; i++) {
         xl->jc[i] = t->jc[i];
@@ -58,7 +57,9 @@ int xl_new(struct xl **out, const struct xl_config *cfg)
     xl->max_blocks = (u32)(xl->cfg.cache_bytes / MIN_BLOCK_BYTES);
     xl->arena = (struct block *)hostmem_map((u64)xl->max_blocks * sizeof *xl->arena);
     xl->tables = (struct xl_tables *)hostmem_map(sizeof *xl->tables);
-    if (!xl->arena || !xl->tables || template_store_init(xl)) goto fail;
+    xl->hash_bits = XL_HASH_BITS;
+    xl->hash = (struct block **)hostmem_map(sizeof *xl->hash << xl->hash_bits);
+    if (!xl->arena || !xl->tables || !xl->hash || template_store_init(xl)) goto fail;
     tables_init(xl);
     *out = xl;
     return 0;
@@ -94,6 +95,7 @@ void xl_free(struct xl *xl)
     if (xl->fd >= 0) close(xl->fd);
     hostmem_unmap(xl->arena, (u64)xl->max_blocks * sizeof *xl->arena);
     hostmem_unmap(xl->tables, sizeof *xl->tables);
+    hostmem_unmap(xl->hash, sizeof *xl->hash << xl->hash_bits);
     template_store_free(xl);
     free(xl->sites.slot);
     free(xl);
@@ -119,17 +121,17 @@ struct xl_usage xl_usage(const struct xl *xl)
 
 /* ---- look-up ---- */
 
-static unsigned block_slot(laddr eip, paddr pa, u32 mode)
+static unsigned block_slot(const struct xl *xl, laddr eip, paddr pa, u32 mode)
 {
     u64 h = (pa ^ ((u64)eip << 20) ^ ((u64)mode << 44)) * 0x9e3779b97f4a7c15ull;
-    return (unsigned)(h >> (64 - XL_HASH_BITS));
+    return (unsigned)(h >> (64 - xl->hash_bits));
 }
 
 static unsigned page_slot(u64 pfn) { return (unsigned)((pfn * 0x9e3779b97f4a7c15ull) >> (64 - XL_PAGE_BITS)); }
 
 struct block *xl_find(struct xl *xl, laddr eip, paddr pa, u32 mode)
 {
-    for (struct block *b = xl->hash[block_slot(eip, pa, mode)]; b; b = b->hash_next)
+    for (struct block *b = xl->hash[block_slot(xl, eip, pa, mode)]; b; b = b->hash_next)
         if (b->eip == eip && b->pa == pa && b->mode == mode) return b;
     return NULL;
 }
@@ -247,12 +249,32 @@ void xl_commit(struct xl_ctx *x, struct block *b)
     xl_block_place(xl, b);
 }
 
-void xl_block_place(struct xl *xl, struct block *b)
+static void hash_add(struct xl *xl, struct block *b)
 {
-    b->state = BLOCK_LIVE;
-    struct block **slot = &xl->hash[block_slot(b->eip, b->pa, b->mode)];
+    struct block **slot = &xl->hash[block_slot(xl, b->eip, b->pa, b->mode)];
     b->hash_next = *slot;
     *slot = b;
+}
+
+/* Each process that maps a library has blocks of its own, so there may be many; each step along a chain misses the host's caches. */
+static void hash_grow(struct xl *xl)
+{
+    struct block **bigger = (struct block **)hostmem_map(sizeof *xl->hash << (xl->hash_bits + 2));
+    if (!bigger) return;
+    hostmem_unmap(xl->hash, sizeof *xl->hash << xl->hash_bits);
+    xl->hash = bigger;
+    xl->hash_bits += 2;
+    for (u32 i = 0; i < xl->nblocks; i++) {
+        struct block *b = &xl->arena[i];
+        if (b->state == BLOCK_LIVE || b->state == BLOCK_RETIRED) hash_add(xl, b);
+    }
+}
+
+void xl_block_place(struct xl *xl, struct block *b)
+{
+    if (xl->nblocks >> xl->hash_bits >= 2) hash_grow(xl);
+    b->state = BLOCK_LIVE;
+    hash_add(xl, b);
     page_list_add(xl, b, 0, b->pa);
     if (other_page(b)) page_list_add(xl, b, 1, b->pa2);
 }
@@ -305,7 +327,7 @@ void xl_forget(struct xl *xl, struct block *b)
 {
     if (b->state == BLOCK_DEAD) return;
     if (b->state == BLOCK_LIVE) retire_block(xl, b);
-    struct block **at = &xl->hash[block_slot(b->eip, b->pa, b->mode)];
+    struct block **at = &xl->hash[block_slot(xl, b->eip, b->pa, b->mode)];
     while (*at != b) at = &(*at)->hash_next;
     *at = b->hash_next;
     page_list_remove(xl, b, b->pa);
@@ -350,7 +372,7 @@ void xl_flush(struct xl *xl)
     xl_jump_flush(xl, XL_JC_USER);
     template_drop_made(xl);
     free_pages(xl);
-    memset(xl->hash, 0, sizeof *xl->hash << XL_HASH_BITS);
+    memset(xl->hash, 0, sizeof *xl->hash << xl->hash_bits);
     const struct template_store *s = &xl->templates;
     for (u32 i = 0; i < s->nloaded; i++) wait_again(xl, &xl->arena[i]);
     memset(xl->arena + s->nloaded, 0, (u64)(xl->nblocks - s->nloaded) * sizeof *xl->arena);

@@ -103,13 +103,12 @@ struct template_store {
     u64 loaded_code, loaded_rest; /* bytes at the beginning of the code cache and of rests that are theirs */
 };
 
-#define XL_HASH_BITS 18
+#define XL_HASH_BITS 17    /* to begin with */
 #define XL_PAGE_BITS 14
 #define XL_TEMPLATE_BITS 17
 /* What is reached at random, together: few host pages, if they are huge. */
 struct xl_tables {
     struct jump_entry jc[XL_JC_COUNT][JUMP_ENTRIES];
-    struct block *hash[1u << XL_HASH_BITS];
     struct code_page *pages[1u << XL_PAGE_BITS];
     u16 jc_list[2][JUMP_ENTRIES];
     u8 jc_pages[2][TLB_PAGES / 8]; /* bitmap of linear pages that have entries */
@@ -125,8 +124,9 @@ struct xl {
     struct { u64 rw, rx, arena, templates, rests; } ready; /* how much of each is there already (hostmem.h) */
     struct block *arena;       /* block records, in order of host_off: xl_recover searches it */
     u32 nblocks, max_blocks;
+    struct block **hash;       /* grows with the number of blocks */
+    unsigned hash_bits;
     struct xl_tables *tables;  /* which these point into: */
-    struct block **hash;
     struct code_page **pages;
     struct jump_entry *jc[XL_JC_COUNT];
     u16 *jc_list[2];
