@@ -56,10 +56,12 @@ int xl_new(struct xl **out, const struct xl_config *cfg)
     err = -ENOMEM;
     xl->max_blocks = (u32)(xl->cfg.cache_bytes / MIN_BLOCK_BYTES);
     xl->arena = (struct block *)hostmem_map((u64)xl->max_blocks * sizeof *xl->arena);
+    xl->side_max = xl->cfg.cache_bytes;
+    xl->side = hostmem_map(xl->side_max);
     xl->tables = (struct xl_tables *)hostmem_map(sizeof *xl->tables);
     xl->hash_bits = XL_HASH_BITS;
     xl->hash = (struct block **)hostmem_map(sizeof *xl->hash << xl->hash_bits);
-    if (!xl->arena || !xl->tables || !xl->hash || template_store_init(xl)) goto fail;
+    if (!xl->arena || !xl->side || !xl->tables || !xl->hash || template_store_init(xl)) goto fail;
     tables_init(xl);
     *out = xl;
     return 0;
@@ -94,6 +96,7 @@ void xl_free(struct xl *xl)
     if (xl->perf) fclose(xl->perf);
     if (xl->fd >= 0) close(xl->fd);
     hostmem_unmap(xl->arena, (u64)xl->max_blocks * sizeof *xl->arena);
+    hostmem_unmap(xl->side, xl->side_max);
     hostmem_unmap(xl->tables, sizeof *xl->tables);
     hostmem_unmap(xl->hash, sizeof *xl->hash << xl->hash_bits);
     template_store_free(xl);
@@ -109,13 +112,13 @@ void xl_prefault(struct xl *xl)
     hostmem_prefault(xl->arena, (u64)xl->max_blocks * sizeof *xl->arena, &xl->ready.arena, (xl->nblocks + 1ull) * sizeof *xl->arena, HOSTMEM_WRITE);
     struct template_store *s = &xl->templates;
     hostmem_prefault(s->t, (u64)s->max * sizeof *s->t, &xl->ready.templates, (s->n + 1ull) * sizeof *s->t, HOSTMEM_WRITE);
-    hostmem_prefault(s->rests, s->rest_max, &xl->ready.rests, s->rest_used + TEMPLATE_REST_MAX, HOSTMEM_WRITE);
+    hostmem_prefault(xl->side, xl->side_max, &xl->ready.side, xl->side_used + XL_MAX_SIDE, HOSTMEM_WRITE);
 }
 
 struct xl_usage xl_usage(const struct xl *xl)
 {
     const struct template_store *s = &xl->templates;
-    u64 meta = (u64)xl->nblocks * sizeof(struct block) + (u64)s->n * sizeof(struct template) + s->rest_used;
+    u64 meta = (u64)xl->nblocks * sizeof(struct block) + (u64)s->n * sizeof(struct template) + xl->side_used;
     return (struct xl_usage){ xl->cfg.cache_bytes, xl->used, xl->nblocks, meta, xl->sites.soft };
 }
 
@@ -236,12 +239,12 @@ void xl_commit(struct xl_ctx *x, struct block *b)
     b->hash = hash_source(x->src, b->guest_len);
     b->host_off = (u32)xl->used;
     b->host_len = (u32)(x->e.p - x->e.start);
-    b->rec_off = (b->host_off + b->host_len + 3) & ~3u;
+    b->rec_off = (u32)xl->side_used;
     b->nrec = (u16)x->nrec;
     b->partial = x->partial;
-    memset(x->e.p, 0, b->rec_off - (b->host_off + b->host_len));
-    memcpy(xl->rw + b->rec_off, x->rec, x->nrec * sizeof x->rec[0]);
-    xl->used = xl_align(b->rec_off + x->nrec * sizeof x->rec[0]);
+    memcpy(xl->side + b->rec_off, x->rec, x->nrec * sizeof x->rec[0]);
+    xl->used = xl_align(b->host_off + b->host_len);
+    xl->side_used += x->nrec * sizeof x->rec[0];
     for (unsigned i = 0; i < x->nedges; i++)
         b->edge[i] = (struct edge){ .from = b, .patch = (u32)(x->edge[i].patch - xl->rw), .thunk = (u32)(x->edge[i].thunk - xl->rw),
                                     .target = x->edge[i].target, .used = true };
@@ -378,5 +381,6 @@ void xl_flush(struct xl *xl)
     memset(xl->arena + s->nloaded, 0, (u64)(xl->nblocks - s->nloaded) * sizeof *xl->arena);
     xl->nblocks = s->nloaded;
     xl->used = s->loaded_code;
+    xl->side_used = s->loaded_side;
     xl->cfg.ctr->evictions++;
 }
