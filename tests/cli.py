@@ -250,9 +250,9 @@ def files(folder):
     return {name: os.stat(os.path.join(folder, name)) for name in os.listdir(folder)}
 
 
-def stats_of(b, code, *words):
-    path = os.path.join(b.dir, 'stats.json')
-    status, out, err = b.start(code, '--stats', path, *words).end()
+def stats_of(bench, code, *words):
+    path = os.path.join(bench.dir, 'stats.json')
+    status, _, err = bench.start(code, '--stats', path, *words).end()
     check((status, err) == (0, ''), f'status {status}, {err!r}')
     with open(path) as f:
         return json.load(f)

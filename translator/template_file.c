@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 #define MAGIC 0x31706d7472736e78ull /* "xnsrtmp1" */
@@ -175,16 +174,6 @@ static const char *image_wrong(const struct xl *xl, const u8 *image, u64 len)
     return NULL;
 }
 
-static int write_cache(struct xl *xl, const u8 *code, u64 len)
-{
-    for (u64 at = 0; at < len;) {
-        ssize_t n = pwrite(xl->fd, code + at, len - at, (off_t)at);
-        if (n <= 0) return -EIO;
-        at += (u64)n;
-    }
-    return 0;
-}
-
 /* How many of the templates fill half of a code cache. */
 static u32 room_for(const struct xl *xl, const struct template *t, u64 have)
 {
@@ -195,7 +184,7 @@ static u32 room_for(const struct xl *xl, const struct template *t, u64 have)
 }
 
 /* Makes an image that is known to be right the only templates there are, or as much of it as an empty code cache has room for. */
-static int take(struct xl *xl, const u8 *image)
+static void take(struct xl *xl, const u8 *image)
 {
     struct template_store *s = &xl->templates;
     const struct head *h = (const struct head *)image;
@@ -203,31 +192,29 @@ static int take(struct xl *xl, const u8 *image)
     const u8 *sides = (const u8 *)(t + h->n);
     u32 n = room_for(xl, t, h->n);
     BUG_ON(xl->nblocks || xl->used || s->n);
-    u64 code_bytes = n ? t[n - 1].code + code_room(&t[n - 1]) : 0;
-    if (write_cache(xl, sides + h->side_bytes, code_bytes)) return -EIO;
-    s->nloaded = s->n = n;
-    s->loaded_code = code_bytes;
-    s->loaded_side = xl->side_used = n ? t[n - 1].side + template_side_len(&t[n - 1]) : 0;
-    memcpy(s->t, t, n * sizeof *t);
+    if (!n) return;
+    s->nloaded = s->n = xl->nblocks = n;
+    s->loaded_code = xl->used = t[n - 1].code + code_room(&t[n - 1]);
+    s->loaded_side = xl->side_used = t[n - 1].side + template_side_len(&t[n - 1]);
+    xl_prefault(xl);
+    memcpy(xl->rw, sides + h->side_bytes, xl->used);
     memcpy(xl->side, sides, xl->side_used);
+    memcpy(s->t, t, n * sizeof *t);
     for (u32 i = 0; i < n; i++) {
         template_prefetch(xl, i + 16 < n ? i + 16 : i);
         template_chain(s, i);
         template_chain_place(s, i);
         xl->arena[i].host_off = t[i].code;
     }
-    xl->nblocks = n;
-    xl->used = code_bytes;
-    xl_prefault(xl);
-    return 0;
 }
 
 const char *xl_templates_load(struct xl *xl, const u8 *image, u64 len)
 {
     const char *wrong = xl->nblocks ? "comes too late" : image_wrong(xl, image, len);
-    if (!wrong && take(xl, image)) wrong = "cannot be loaded: no room for code";
-    if (!wrong) xl->cfg.ctr->templates_loaded += xl->templates.n;
-    return wrong;
+    if (wrong) return wrong;
+    take(xl, image);
+    xl->cfg.ctr->templates_loaded += xl->templates.n;
+    return NULL;
 }
 
 /* The code goes, what it was worth stays: half a cache full of templates, those used last. */
@@ -238,6 +225,6 @@ void xl_evict(struct xl *xl)
     template_drop_all(xl); /* what was loaded has been copied, and is in the way */
     xl_flush(xl);
     if (!image) return;
-    (void)take(xl, image); /* or do without */
+    take(xl, image);
     hostmem_unmap(image, len);
 }
