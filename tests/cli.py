@@ -255,7 +255,7 @@ def files(folder):
 
 def stats_of(bench, code, *words):
     path = os.path.join(bench.dir, 'stats.json')
-    status, out, err = bench.start(code, '--stats', path, *words).end()
+    status, _, err = bench.start(code, '--stats', path, *words).end()
     check((status, err) == (0, ''), f'status {status}, {err!r}')
     with open(path) as f:
         return json.load(f)

@@ -25,7 +25,6 @@ _Static_assert(XL_CACHE_MIN >= 2 * XL_MAX_HOST, "room for a block at least");
 static void tables_init(struct xl *xl)
 {
     struct xl_tables *t = xl->tables;
-    xl->hash = t->hash;
     xl->pages = t->pages;
     for (unsigned i = 0; i < XL_JC_COUNT; i++) {
         xl->jc[i] = t->jc[i];
@@ -57,8 +56,12 @@ int xl_new(struct xl **out, const struct xl_config *cfg)
     err = -ENOMEM;
     xl->max_blocks = (u32)(xl->cfg.cache_bytes / MIN_BLOCK_BYTES);
     xl->arena = (struct block *)hostmem_map((u64)xl->max_blocks * sizeof *xl->arena);
+    xl->side_max = xl->cfg.cache_bytes;
+    xl->side = hostmem_map(xl->side_max);
     xl->tables = (struct xl_tables *)hostmem_map(sizeof *xl->tables);
-    if (!xl->arena || !xl->tables || template_store_init(xl)) goto fail;
+    xl->hash_bits = XL_HASH_BITS;
+    xl->hash = (struct block **)hostmem_map(sizeof *xl->hash << xl->hash_bits);
+    if (!xl->arena || !xl->side || !xl->tables || !xl->hash || template_store_init(xl)) goto fail;
     tables_init(xl);
     *out = xl;
     return 0;
@@ -93,7 +96,9 @@ void xl_free(struct xl *xl)
     if (xl->perf) fclose(xl->perf);
     if (xl->fd >= 0) close(xl->fd);
     hostmem_unmap(xl->arena, (u64)xl->max_blocks * sizeof *xl->arena);
+    hostmem_unmap(xl->side, xl->side_max);
     hostmem_unmap(xl->tables, sizeof *xl->tables);
+    hostmem_unmap(xl->hash, sizeof *xl->hash << xl->hash_bits);
     template_store_free(xl);
     free(xl->sites.slot);
     free(xl);
@@ -107,29 +112,29 @@ void xl_prefault(struct xl *xl)
     hostmem_prefault(xl->arena, (u64)xl->max_blocks * sizeof *xl->arena, &xl->ready.arena, (xl->nblocks + 1ull) * sizeof *xl->arena, HOSTMEM_WRITE);
     struct template_store *s = &xl->templates;
     hostmem_prefault(s->t, (u64)s->max * sizeof *s->t, &xl->ready.templates, (s->n + 1ull) * sizeof *s->t, HOSTMEM_WRITE);
-    hostmem_prefault(s->rests, s->rest_max, &xl->ready.rests, s->rest_used + TEMPLATE_REST_MAX, HOSTMEM_WRITE);
+    hostmem_prefault(xl->side, xl->side_max, &xl->ready.side, xl->side_used + XL_MAX_SIDE, HOSTMEM_WRITE);
 }
 
 struct xl_usage xl_usage(const struct xl *xl)
 {
     const struct template_store *s = &xl->templates;
-    u64 meta = (u64)xl->nblocks * sizeof(struct block) + (u64)s->n * sizeof(struct template) + s->rest_used;
+    u64 meta = (u64)xl->nblocks * sizeof(struct block) + (u64)s->n * sizeof(struct template) + xl->side_used;
     return (struct xl_usage){ xl->cfg.cache_bytes, xl->used, xl->nblocks, meta, xl->sites.soft };
 }
 
 /* ---- look-up ---- */
 
-static unsigned block_slot(laddr eip, paddr pa, u32 mode)
+static unsigned block_slot(const struct xl *xl, laddr eip, paddr pa, u32 mode)
 {
     u64 h = (pa ^ ((u64)eip << 20) ^ ((u64)mode << 44)) * 0x9e3779b97f4a7c15ull;
-    return (unsigned)(h >> (64 - XL_HASH_BITS));
+    return (unsigned)(h >> (64 - xl->hash_bits));
 }
 
 static unsigned page_slot(u64 pfn) { return (unsigned)((pfn * 0x9e3779b97f4a7c15ull) >> (64 - XL_PAGE_BITS)); }
 
 struct block *xl_find(struct xl *xl, laddr eip, paddr pa, u32 mode)
 {
-    for (struct block *b = xl->hash[block_slot(eip, pa, mode)]; b; b = b->hash_next)
+    for (struct block *b = xl->hash[block_slot(xl, eip, pa, mode)]; b; b = b->hash_next)
         if (b->eip == eip && b->pa == pa && b->mode == mode) return b;
     return NULL;
 }
@@ -234,12 +239,12 @@ void xl_commit(struct xl_ctx *x, struct block *b)
     b->hash = hash_source(x->src, b->guest_len);
     b->host_off = (u32)xl->used;
     b->host_len = (u32)(x->e.p - x->e.start);
-    b->rec_off = (b->host_off + b->host_len + 3) & ~3u;
+    b->rec_off = (u32)xl->side_used;
     b->nrec = (u16)x->nrec;
     b->partial = x->partial;
-    memset(x->e.p, 0, b->rec_off - (b->host_off + b->host_len));
-    memcpy(xl->rw + b->rec_off, x->rec, x->nrec * sizeof x->rec[0]);
-    xl->used = xl_align(b->rec_off + x->nrec * sizeof x->rec[0]);
+    memcpy(xl->side + b->rec_off, x->rec, x->nrec * sizeof x->rec[0]);
+    xl->used = xl_align(b->host_off + b->host_len);
+    xl->side_used += x->nrec * sizeof x->rec[0];
     for (unsigned i = 0; i < x->nedges; i++)
         b->edge[i] = (struct edge){ .from = b, .patch = (u32)(x->edge[i].patch - xl->rw), .thunk = (u32)(x->edge[i].thunk - xl->rw),
                                     .target = x->edge[i].target, .used = true };
@@ -247,12 +252,32 @@ void xl_commit(struct xl_ctx *x, struct block *b)
     xl_block_place(xl, b);
 }
 
-void xl_block_place(struct xl *xl, struct block *b)
+static void hash_add(struct xl *xl, struct block *b)
 {
-    b->state = BLOCK_LIVE;
-    struct block **slot = &xl->hash[block_slot(b->eip, b->pa, b->mode)];
+    struct block **slot = &xl->hash[block_slot(xl, b->eip, b->pa, b->mode)];
     b->hash_next = *slot;
     *slot = b;
+}
+
+/* Each process that maps a library has blocks of its own, so there may be many; each step along a chain misses the host's caches. */
+static void hash_grow(struct xl *xl)
+{
+    struct block **bigger = (struct block **)hostmem_map(sizeof *xl->hash << (xl->hash_bits + 2));
+    if (!bigger) return;
+    hostmem_unmap(xl->hash, sizeof *xl->hash << xl->hash_bits);
+    xl->hash = bigger;
+    xl->hash_bits += 2;
+    for (u32 i = 0; i < xl->nblocks; i++) {
+        struct block *b = &xl->arena[i];
+        if (b->state == BLOCK_LIVE || b->state == BLOCK_RETIRED) hash_add(xl, b);
+    }
+}
+
+void xl_block_place(struct xl *xl, struct block *b)
+{
+    if (xl->nblocks >> xl->hash_bits >= 2) hash_grow(xl);
+    b->state = BLOCK_LIVE;
+    hash_add(xl, b);
     page_list_add(xl, b, 0, b->pa);
     if (other_page(b)) page_list_add(xl, b, 1, b->pa2);
 }
@@ -305,7 +330,7 @@ void xl_forget(struct xl *xl, struct block *b)
 {
     if (b->state == BLOCK_DEAD) return;
     if (b->state == BLOCK_LIVE) retire_block(xl, b);
-    struct block **at = &xl->hash[block_slot(b->eip, b->pa, b->mode)];
+    struct block **at = &xl->hash[block_slot(xl, b->eip, b->pa, b->mode)];
     while (*at != b) at = &(*at)->hash_next;
     *at = b->hash_next;
     page_list_remove(xl, b, b->pa);
@@ -350,11 +375,12 @@ void xl_flush(struct xl *xl)
     xl_jump_flush(xl, XL_JC_USER);
     template_drop_made(xl);
     free_pages(xl);
-    memset(xl->hash, 0, sizeof *xl->hash << XL_HASH_BITS);
+    memset(xl->hash, 0, sizeof *xl->hash << xl->hash_bits);
     const struct template_store *s = &xl->templates;
     for (u32 i = 0; i < s->nloaded; i++) wait_again(xl, &xl->arena[i]);
     memset(xl->arena + s->nloaded, 0, (u64)(xl->nblocks - s->nloaded) * sizeof *xl->arena);
     xl->nblocks = s->nloaded;
     xl->used = s->loaded_code;
+    xl->side_used = s->loaded_side;
     xl->cfg.ctr->evictions++;
 }

@@ -68,7 +68,7 @@ static void emit_thunks(struct xl_ctx *x)
     for (unsigned i = 0; i < x->nedges; i++) {
         x->edge[i].thunk = x->e.p;
         emit_patch32(x->edge[i].patch, x->e.p);
-        emit_mov_edge(&x->e, H_R8, x->xl->nblocks, i);
+        emit_edge(&x->e, x->xl->nblocks, i);
         emit_jmp_m(&x->e, hm(H_CPU, (s32)(offsetof(struct cpu, callouts) + 8 * CALLOUT_CHAIN)));
     }
 }

@@ -77,8 +77,6 @@ static struct hmem soft_access(struct xl_ctx *x, enum xl_access acc, unsigned si
     return hmx(H_R9, H_R8, 1, 0);
 }
 
-enum xl_disp_class xl_disp_class(s32 disp) { return disp >= 0 ? DISP_UP : disp >= -0x80000 ? DISP_DOWN : DISP_FAR_DOWN; }
-
 /* Whether the sum in 64 bits is likely to be the guest's. A displacement from half a MiB below zero up is an offset from a pointer,
  * or an address in the lower half; below that it is an address in the upper half, which sign extension would turn into a
  * negative number. Without a register nothing is left to likelihood. */

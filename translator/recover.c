@@ -5,7 +5,7 @@ bool xl_recover(struct xl *xl, u64 host_pc, struct xl_point *out)
 {
     struct block *b = xl_block_at(xl, host_pc);
     if (!b || !b->nrec) return false;
-    const struct record *rec = (const struct record *)(xl->rw + b->rec_off);
+    const struct record *rec = (const struct record *)(xl->side + b->rec_off);
     u32 off = (u32)(host_pc - (u64)xl->rx) - b->host_off;
     unsigned i = 0;
     while (i + 1 < b->nrec && rec[i + 1].host <= off) i++;

@@ -56,12 +56,6 @@ void emit_jmp_slot(struct emit *e, laddr la, unsigned at)
     emit_note(e, RELOC_SLOT, at);
 }
 
-void emit_mov_edge(struct emit *e, int dst, u32 block, unsigned i)
-{
-    emit_mov_ri32(e, dst, block * 2 + i);
-    emit_note(e, RELOC_EDGE, 0);
-}
-
 _Static_assert((sizeof(struct jump_entry) & (sizeof(struct jump_entry) - 1)) == 0, "a sum of slots wraps around as the addresses do");
 #define SLOT_MASK (u32)(JUMP_ENTRIES * sizeof(struct jump_entry) - 1)
 
@@ -72,16 +66,22 @@ static u32 get32(const u8 *at)
     return v;
 }
 
-void reloc_apply(u8 *code, const struct reloc *r, unsigned n, u32 delta, u32 block, const u8 *was, const u8 *is)
+void reloc_apply(u8 *code, const struct reloc *r, unsigned n, u32 delta, const u8 *was, const u8 *is)
 {
+    const u32 moves[RELOC_KINDS] = { [RELOC_EIP] = delta, [RELOC_SLOT] = delta };
+    static const u32 unit[RELOC_KINDS] = { [RELOC_EIP] = 1, [RELOC_SLOT] = sizeof(struct jump_entry), [RELOC_PLAIN] = 1 };
+    static const u32 mask[RELOC_KINDS] = { [RELOC_EIP] = ~0u, [RELOC_SLOT] = SLOT_MASK, [RELOC_PLAIN] = ~0u };
     for (; n--; r++) {
-        u32 v = get32(code + r->at), change = was && r->field ? get32(is + r->field) - get32(was + r->field) : 0;
-        switch ((enum reloc_kind)r->kind) {
-        case RELOC_EIP: v += delta + change; break;
-        case RELOC_SLOT: v = (v + slot_of(delta + change)) & SLOT_MASK; break;
-        case RELOC_EDGE: v = block * 2 + v % 2; break;
-        case RELOC_PLAIN: v += change; break;
-        }
+        u32 change = was && r->field ? get32(is + r->field) - get32(was + r->field) : 0;
+        u32 v = (get32(code + r->at) + (moves[r->kind] + change) * unit[r->kind]) & mask[r->kind];
         memcpy(code + r->at, &v, 4);
     }
+}
+
+void emit_edge(struct emit *e, u32 block, unsigned i) { emit_mov_ri32(e, H_R8, block * 2 + i); }
+
+void emit_patch_edge(u8 *thunk, u32 block, unsigned i)
+{
+    u32 v = block * 2 + i;
+    memcpy(thunk + 2, &v, 4);
 }

@@ -12,8 +12,8 @@
 enum reloc_kind { /* of 32 bits, all of them, and linear in what they depend on */
     RELOC_EIP,    /* a guest linear address that lies where the block lies */
     RELOC_SLOT,   /* the displacement in a jump cache of the entry for such an address, or of a field of it */
-    RELOC_EDGE,   /* the number of the block's edge 0 or 1 (xl_edge) */
     RELOC_PLAIN,  /* a constant of the guest's */
+    RELOC_KINDS
 };
 struct reloc {
     u16 at;                     /* host offset in the block */
@@ -40,10 +40,13 @@ void emit_store_eip(struct emit *e, struct hmem m, laddr la);               /* m
 void emit_add_eip(struct emit *e, int dst, laddr la, unsigned at);          /* lea r32, [dst + la]              */
 void emit_load_slot(struct emit *e, int dst, laddr la, unsigned at);        /* mov r32, [jump entry of la]      */
 void emit_jmp_slot(struct emit *e, laddr la, unsigned at);                  /* jmp [jump entry of la, its code] */
-void emit_mov_edge(struct emit *e, int dst, u32 block, unsigned i);         /* mov r32, number of edge i of the block of that index */
 
-/* Corrects code that was made for another place. delta: how far the new one lies behind that in guest linear memory; block: the
- * block's index; was, is: guest bytes of the one and the other, or NULL if they are the same. */
-void reloc_apply(u8 *code, const struct reloc *r, unsigned n, u32 delta, u32 block, const u8 *was, const u8 *is);
+/* Corrects code that was made for another place. delta: how far the new one lies behind that in guest linear memory; was, is: guest
+ * bytes of the one and the other, or NULL if they are the same. */
+void reloc_apply(u8 *code, const struct reloc *r, unsigned n, u32 delta, const u8 *was, const u8 *is);
+
+/* How a thunk begins: mov r8d, number of edge i of the block of that index (xl_edge). Each block has its own, wherever it is. */
+void emit_edge(struct emit *e, u32 block, unsigned i);
+void emit_patch_edge(u8 *thunk, u32 block, unsigned i);
 
 #endif

@@ -26,15 +26,18 @@
 #define CHAIN_MAX 8    /* templates looked at: a guest can make many with one key, */
 #define PLACES_MAX 4   /* or for one place */
 
-u32 template_code_len(const struct template *t) { return (((u32)t->host_len + 3) & ~3u) + t->nrec * (u32)sizeof(struct record); }
-u32 template_rest_len(const struct template *t) { return (t->nrel * (u32)sizeof(struct reloc) + t->depends + 3) & ~3u; }
+u32 template_side_len(const struct template *t)
+{
+    return (t->nrec * (u32)sizeof(struct record) + t->nrel * (u32)sizeof(struct reloc) + t->depends + 3) & ~3u;
+}
+const struct reloc *template_relocs(const struct template *t, const u8 *side) { return (const struct reloc *)(side + t->nrec * sizeof(struct record)); }
 
-static const struct reloc *relocs_of(const struct xl *xl, const struct template *t) { return (const struct reloc *)(xl->templates.rests + t->rest); }
+static const struct reloc *relocs_of(const struct xl *xl, const struct template *t) { return template_relocs(t, xl->side + t->side); }
 static const u8 *bytes_of(const struct xl *xl, const struct template *t) { return (const u8 *)(relocs_of(xl, t) + t->nrel); }
 
 static const struct record *records_of(const struct xl *xl, const struct template *t)
 {
-    return (const struct record *)(xl->rw + t->code + (((u32)t->host_len + 3) & ~3u));
+    return (const struct record *)(xl->side + t->side);
 }
 
 int template_store_init(struct xl *xl)
@@ -42,18 +45,15 @@ int template_store_init(struct xl *xl)
     struct template_store *s = &xl->templates;
     s->max = xl->max_blocks;
     s->t = (struct template *)hostmem_map((u64)s->max * sizeof *s->t);
-    s->rest_max = xl->cfg.cache_bytes / 2;
-    s->rests = hostmem_map(s->rest_max);
     s->head = xl->tables->template_head[0];
     s->head_place = xl->tables->template_head[1];
-    return s->t && s->rests ? 0 : -ENOMEM;
+    return s->t ? 0 : -ENOMEM;
 }
 
 void template_store_free(struct xl *xl)
 {
     struct template_store *s = &xl->templates;
     hostmem_unmap(s->t, (u64)s->max * sizeof *s->t);
-    hostmem_unmap(s->rests, s->rest_max);
 }
 
 static u32 *chain_of(const struct template_store *s, u32 key) { return &s->head[key >> (32 - XL_TEMPLATE_BITS)]; }
@@ -84,11 +84,18 @@ void template_chain_place(struct template_store *s, u32 i)
     *head = i + 1;
 }
 
+void template_prefetch(const struct xl *xl, u32 i)
+{
+    const struct template_store *s = &xl->templates;
+    __builtin_prefetch(chain_of(s, s->t[i].key), 1);
+    __builtin_prefetch(place_of(s, s->t[i].eip, s->t[i].mode), 1);
+    __builtin_prefetch(&xl->arena[i], 1);
+}
+
 void template_drop_made(struct xl *xl)
 {
     struct template_store *s = &xl->templates;
     for (; s->n > s->nloaded; s->n--) unchain(s, s->n - 1);
-    s->rest_used = s->loaded_rest;
     s->expected = 0;
 }
 
@@ -99,7 +106,7 @@ void template_drop_all(struct xl *xl)
     memset(s->head_place, 0, sizeof *s->head_place << XL_TEMPLATE_BITS);
     memset(s->moved, 0, sizeof s->moved);
     s->n = s->nloaded = s->expected = 0;
-    s->rest_used = s->loaded_rest = s->loaded_code = 0;
+    s->loaded_code = s->loaded_side = 0;
 }
 
 /* ---- what a template is known by ---- */
@@ -216,9 +223,9 @@ void template_add(struct xl_ctx *x, const struct block *b)
     struct xl *xl = x->xl;
     struct template_store *s = &xl->templates;
     u32 depends = xl->cfg.no_templates ? 0 : depends_on(x, b->guest_len);
-    if (!depends || s->n == s->max || s->rest_used + TEMPLATE_REST_MAX > s->rest_max) return;
+    if (!depends || s->n == s->max) return;
     struct template *t = &s->t[s->n];
-    *t = (struct template){ .hash = b->hash, .key = key_of(x->src), .code = b->host_off, .rest = (u32)s->rest_used, .eip = b->eip, .mode = (u16)b->mode,
+    *t = (struct template){ .hash = b->hash, .key = key_of(x->src), .code = b->host_off, .side = b->rec_off, .eip = b->eip, .mode = (u16)b->mode,
                             .sites = sites_at(xl, x->rec, x->nrec, b->pa), .host_len = (u16)b->host_len, .nrec = b->nrec, .nrel = (u16)x->relocs.n,
                             .guest_len = b->guest_len, .ninsns = b->ninsns, .depends = (u16)depends, .nedges = (u8)x->nedges, .used = true };
     for (unsigned i = 0; i < x->nedges; i++) {
@@ -226,17 +233,26 @@ void template_add(struct xl_ctx *x, const struct block *b)
         t->thunk[i] = (u16)(b->edge[i].thunk - b->host_off);
         t->target[i] = (u16)(b->edge[i].target & ~PAGE_MASK);
     }
-    u8 *rest = s->rests + t->rest;
-    memcpy(rest, x->relocs.r, t->nrel * sizeof(struct reloc));
-    memcpy(rest + t->nrel * sizeof(struct reloc), x->src->bytes, depends);
-    memset(rest + t->nrel * sizeof(struct reloc) + depends, 0, -depends & 3);
-    s->rest_used += template_rest_len(t);
+    u8 *to = xl->side + xl->side_used; /* behind the records */
+    memcpy(to, x->relocs.r, t->nrel * sizeof(struct reloc));
+    memcpy(to + t->nrel * sizeof(struct reloc), x->src->bytes, depends);
+    memset(to + t->nrel * sizeof(struct reloc) + depends, 0, -depends & 3);
+    xl->side_used = t->side + template_side_len(t);
     template_chain(s, s->n++);
     s->made++;
     xl->cfg.ctr->templates++;
 }
 
 /* ---- using ---- */
+
+/* The edges of a copy, in the block of that index: not linked, whatever those of the original are. */
+void template_edges(const struct template *t, u8 *code, u32 block)
+{
+    for (unsigned k = 0; k < t->nedges; k++) {
+        emit_patch32(code + t->patch[k], code + t->thunk[k]);
+        emit_patch_edge(code + t->thunk[k], block, k);
+    }
+}
 
 static void prefetch(const void *p, u32 bytes)
 {
@@ -252,13 +268,13 @@ static void expect_next(struct xl *xl, u32 i)
     if (i + 2 >= s->n) return;
     const struct template *t = &s->t[i + 1];
     prefetch(t + 1, sizeof *t);
-    prefetch(s->rests + t->rest, 128);
+    prefetch(xl->side + t->side, 192);
     prefetch(xl->rw + t->code, 256);
     prefetch(&xl->arena[i + 1], sizeof(struct block));
 }
 
 /* Fills in a new record, all zeroes but for host_off and hash, for the block at src out of template i, whose code is at host_off.
- * Edges never leave the page (lower_ctl.c), so that the offset of a target in it is enough. */
+ * Records are the template's own. Edges never leave the page (lower_ctl.c), so that the offset of a target in it is enough. */
 static void fill_block(const struct template *t, const struct xl_source *src, struct block *b)
 {
     b->eip = src->eip;
@@ -266,7 +282,7 @@ static void fill_block(const struct template *t, const struct xl_source *src, st
     b->pa = src->pa;
     b->pa2 = XL_NO_PAGE;
     b->host_len = t->host_len;
-    b->rec_off = b->host_off + (((u32)t->host_len + 3) & ~3u);
+    b->rec_off = t->side;
     b->nrec = t->nrec;
     b->guest_len = t->guest_len;
     b->ninsns = t->ninsns;
@@ -280,10 +296,10 @@ static void move(struct xl *xl, u32 i, const struct xl_source *src, enum match m
 {
     struct template_store *s = &xl->templates;
     struct template *t = &s->t[i];
-    u8 *bytes = s->rests + t->rest + t->nrel * sizeof(struct reloc);
+    u8 *bytes = xl->side + t->side + t->nrec * sizeof(struct record) + t->nrel * sizeof(struct reloc);
     bool other = match == EQUAL_BUT_FIELDS;
     if (other || t->eip != src->eip)
-        reloc_apply(xl->rw + t->code, relocs_of(xl, t), t->nrel, src->eip - t->eip, i, other ? bytes : NULL, src->bytes);
+        reloc_apply(xl->rw + t->code, relocs_of(xl, t), t->nrel, src->eip - t->eip, other ? bytes : NULL, src->bytes);
     t->eip = src->eip;
     if (!other) return;
     memcpy(bytes, src->bytes, t->depends);
@@ -313,10 +329,10 @@ static struct block *copy(struct xl *xl, u32 i, const struct xl_source *src, enu
     b->host_off = (u32)xl->used;
     b->hash = other ? XXH3_64bits(src->bytes, t->guest_len) : t->hash;
     fill_block(t, src, b);
-    memcpy(code, xl->rw + t->code, template_code_len(t));
-    for (unsigned k = 0; k < t->nedges; k++) emit_patch32(code + t->patch[k], code + t->thunk[k]); /* the other's may be linked */
-    reloc_apply(code, relocs_of(xl, t), t->nrel, src->eip - t->eip, xl->nblocks, other ? bytes_of(xl, t) : NULL, src->bytes);
-    xl->used = xl_align(xl->used + template_code_len(t));
+    memcpy(code, xl->rw + t->code, t->host_len);
+    template_edges(t, code, xl->nblocks);
+    reloc_apply(code, relocs_of(xl, t), t->nrel, src->eip - t->eip, other ? bytes_of(xl, t) : NULL, src->bytes);
+    xl->used = xl_align(xl->used + t->host_len);
     xl->nblocks++;
     return b;
 }

@@ -9,7 +9,10 @@
 
 #include <x86intrin.h>
 
-static bool has_room(const struct xl *xl) { return xl->used + XL_MAX_HOST <= xl->cfg.cache_bytes && xl->nblocks < xl->max_blocks; }
+static bool has_room(const struct xl *xl)
+{
+    return xl->used + XL_MAX_HOST <= xl->cfg.cache_bytes && xl->side_used + XL_MAX_SIDE <= xl->side_max && xl->nblocks < xl->max_blocks;
+}
 
 static struct block *translate_anew(struct xl *xl, const struct xl_source *src)
 {

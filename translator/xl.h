@@ -13,8 +13,9 @@
 #define XL_MAX_CODE (XL_MAX_INSNS * XL_MAX_HOST_INSN + 512) /* 512: the ways out */
 #define XL_MAX_GUEST (XL_MAX_INSNS * 15)
 #define XL_LOOKAHEAD 16   /* bytes behind a block that may have been looked at to cut it there */
-#define TEMPLATE_REST_MAX (XL_MAX_RELOCS * sizeof(struct reloc) + XL_MAX_GUEST + XL_LOOKAHEAD)
-#define XL_MAX_HOST (XL_MAX_CODE + XL_MAX_RECORDS * sizeof(struct record) + 32) /* per block: the room translate.c insists on */
+/* Per block, the room translate.c insists on: in the code cache, and beside it. */
+#define XL_MAX_HOST (XL_MAX_CODE + 32)
+#define XL_MAX_SIDE (XL_MAX_RECORDS * sizeof(struct record) + XL_MAX_RELOCS * sizeof(struct reloc) + XL_MAX_GUEST + XL_LOOKAHEAD)
 #define XL_MAX_ISLANDS 16
 #define XL_ROOM 66        /* bytes between two calls of xl_room(): a memory access takes up to 44, what follows it up to 21 */
 
@@ -39,7 +40,7 @@ struct block {
     paddr pa2;
     u64 hash;                  /* xxh3 of the guest bytes */
     u32 host_off, host_len;    /* in the code cache */
-    u32 rec_off;               /* records, in the code cache */
+    u32 rec_off;               /* records, in side; of a clone, its template's */
     u16 nrec, guest_len, ninsns;
     u8 state;
     bool partial;              /* its one instruction runs into a page that was not there */
@@ -78,8 +79,8 @@ struct template {
     u32 key;                   /* hash of how its bytes begin, its mode and its offset in the page */
     u32 next;                  /* index + 1 of the next one in the chain of that; 0: none */
     u32 next_place;            /* the same, in the chain of where it was when it was loaded */
-    u32 code;                  /* its code and its records, in the code cache */
-    u32 rest;                  /* its relocations and guest bytes, in the store's rests */
+    u32 code;                  /* where it is in the code cache */
+    u32 side;                  /* its records, relocations and guest bytes, in side */
     laddr eip;                 /* what the code is right for at present */
     u32 sites;                 /* the state of the sites in it, hashed; 0: all as they begin */
     u16 mode, host_len, nrec, nrel, guest_len, ninsns;
@@ -99,18 +100,15 @@ struct template_store {
     u32 *head, *head_place;    /* of chains: index + 1 */
     u32 expected;              /* index of the one that is likely to be wanted next, or n */
     u32 moved[256];            /* by the upper byte of an address: how far what lies there was from there when it was loaded */
-    u8 *rests;
-    u64 rest_used, rest_max;
-    u64 loaded_code, loaded_rest; /* bytes at the beginning of the code cache and of rests that are theirs */
+    u64 loaded_code, loaded_side; /* bytes at the beginning of the code cache and of side that are theirs */
 };
 
-#define XL_HASH_BITS 18
+#define XL_HASH_BITS 17    /* to begin with */
 #define XL_PAGE_BITS 14
 #define XL_TEMPLATE_BITS 17
 /* What is reached at random, together: few host pages, if they are huge. */
 struct xl_tables {
     struct jump_entry jc[XL_JC_COUNT][JUMP_ENTRIES];
-    struct block *hash[1u << XL_HASH_BITS];
     struct code_page *pages[1u << XL_PAGE_BITS];
     u16 jc_list[2][JUMP_ENTRIES];
     u8 jc_pages[2][TLB_PAGES / 8]; /* bitmap of linear pages that have entries */
@@ -123,11 +121,14 @@ struct xl {
     int fd;
     u8 *rw, *rx;               /* the two views of the code cache */
     u64 used;
-    struct { u64 rw, rx, arena, templates, rests; } ready; /* how much of each is there already (hostmem.h) */
+    u8 *side;                  /* what goes with code, but is not run: records, and what templates have */
+    u64 side_used, side_max;
+    struct { u64 rw, rx, side, arena, templates; } ready; /* how much of each is there already (hostmem.h) */
     struct block *arena;       /* block records, in order of host_off: xl_recover searches it */
     u32 nblocks, max_blocks;
+    struct block **hash;       /* grows with the number of blocks */
+    unsigned hash_bits;
     struct xl_tables *tables;  /* which these point into: */
-    struct block **hash;
     struct code_page **pages;
     struct jump_entry *jc[XL_JC_COUNT];
     u16 *jc_list[2];
@@ -185,7 +186,7 @@ enum xl_access { XL_R, XL_W };
 struct hmem xl_ea(const struct insn *in);
 /* All that lowering asks of the value of a displacement of 32 bits. */
 enum xl_disp_class { DISP_UP, DISP_DOWN /* up to half a MiB */, DISP_FAR_DOWN };
-enum xl_disp_class xl_disp_class(s32 disp);
+static inline enum xl_disp_class xl_disp_class(s32 disp) { return disp >= 0 ? DISP_UP : disp >= -0x80000 ? DISP_DOWN : DISP_FAR_DOWN; }
 int xl_gpr(unsigned guest_reg);
 bool xl_seg_flat(const struct xl_ctx *x, enum segreg seg); /* base 0, limit 4 GiB in this block's mode */
 bool xl_writes_mem(const struct insn *in); /* its explicit memory operand */
@@ -221,12 +222,14 @@ MUST_CHECK int template_store_init(struct xl *xl);
 void template_store_free(struct xl *xl);
 struct block *template_block(struct xl *xl, const struct xl_source *src); /* NULL: none serves */
 void template_add(struct xl_ctx *x, const struct block *b);
+void template_edges(const struct template *t, u8 *code, u32 block);
 void template_drop_made(struct xl *xl); /* all but the loaded: the code cache is about to be emptied */
 void template_drop_all(struct xl *xl);
 void template_chain(struct template_store *s, u32 i);
 void template_chain_place(struct template_store *s, u32 i);
-u32 template_code_len(const struct template *t); /* with records */
-u32 template_rest_len(const struct template *t); /* a multiple of 4 */
+void template_prefetch(const struct xl *xl, u32 i); /* what both of these will touch, and its block record */
+u32 template_side_len(const struct template *t); /* a multiple of 4 */
+const struct reloc *template_relocs(const struct template *t, const u8 *side); /* side: where its own begins */
 /* template_file.c */
 void xl_evict(struct xl *xl); /* empties the code cache, but for templates */
 /* sites.c */

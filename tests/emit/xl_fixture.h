@@ -59,6 +59,6 @@ static inline struct block *xlf_translate(struct xlf *f, laddr eip, u32 mode, co
 
 /* Host code and records of a block, in the view that may be read. */
 static inline const u8 *xlf_host(const struct xlf *f, const struct block *b) { return f->xl->rw + b->host_off; }
-static inline const struct record *xlf_records(const struct xlf *f, const struct block *b) { return (const struct record *)(f->xl->rw + b->rec_off); }
+static inline const struct record *xlf_records(const struct xlf *f, const struct block *b) { return (const struct record *)(f->xl->side + b->rec_off); }
 
 #endif

@@ -106,7 +106,7 @@ static const char *check_life(struct fuzz *z, struct xlf *f, struct block *b, co
 static bool change_fields(struct fuzz *z, const struct xl *xl, u8 *code)
 {
     const struct template *t = &xl->templates.t[0];
-    const struct reloc *r = (const struct reloc *)(xl->templates.rests + t->rest);
+    const struct reloc *r = template_relocs(t, xl->side + t->side);
     u32 all = rng_percent(&z->rng, 50) ? rng_below(&z->rng, 0x10000) : rng_u32(&z->rng) & PAGE_MASK;
     bool any = false, together = rng_percent(&z->rng, 70); /* as relocation changes them */
     for (unsigned i = 0; i < t->nrel; i++) {

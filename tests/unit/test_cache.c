@@ -237,6 +237,24 @@ START_TEST(code_is_never_both_writable_and_executable)
 }
 END_TEST
 
+START_TEST(blocks_are_found_however_many_there_are)
+{
+    enum { MANY = 300000 }; /* the table that finds them has grown by then */
+    xlf_free(&f);
+    xlf_init(&f, 64 << 20, false, 0);
+    simple_code();
+    u64 sum = 0;
+    for (u32 i = 0; i < MANY; i++) sum += (u64)make(0x1000 * (i % 0x1000) + 0x100, 0x5100 + 0x1000ull * (i / 0x1000), XL_NO_PAGE, MODE_FLAT)->host_off;
+    for (u32 i = 0; i < MANY; i++) {
+        struct block *b = xl_find(f.xl, 0x1000 * (i % 0x1000) + 0x100, 0x5100 + 0x1000ull * (i / 0x1000), MODE_FLAT);
+        ck_assert_msg(b != NULL, "block %u", i);
+        sum -= b->host_off;
+    }
+    ck_assert_uint_eq(sum, 0);
+    ck_assert_ptr_null(xl_find(f.xl, 0x1000 * 7 + 0x100, 0x5100 + 0x1000ull * 1000, MODE_FLAT));
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("cache");
@@ -255,6 +273,7 @@ int main(void)
     tcase_add_test(t, addresses_outside_of_the_cache_are_no_blocks);
     tcase_add_test(t, a_flush_leaves_nothing);
     tcase_add_test(t, code_is_never_both_writable_and_executable);
+    tcase_add_test(t, blocks_are_found_however_many_there_are);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);

@@ -370,7 +370,7 @@ END_TEST
 static void saved_two(void)
 {
     CODE(A, CALL_AWAY);
-    CODE(A + 0x40, "\x74\x1e\xeb\x0e");
+    CODE(A + 0x40, "\x40\x74\x1e\xeb\x0e");
     have(&f, A, PA, MODE_FLAT);
     have(&f, A + 0x40, PA, MODE_FLAT);
     save(&f, 1 << 20);
@@ -461,8 +461,8 @@ START_TEST(fields_out_of_bounds_are_refused_whatever_the_hash)
     } while (0)
     WRONG(t->code += 16);
     WRONG(t->code = 0xfffffff0);
-    WRONG(t->rest += 4);
-    WRONG(t->rest = 0xfffffffc);
+    WRONG(t->side += 4);
+    WRONG(t->side = 0xfffffffc);
     WRONG(t->host_len = 0);
     WRONG(t->host_len = 0xffff);
     WRONG(t->host_len += 64);
@@ -484,8 +484,17 @@ START_TEST(fields_out_of_bounds_are_refused_whatever_the_hash)
     WRONG(t->thunk[0] = t->host_len);
     WRONG(t->target[1] = PAGE_SIZE);
     WRONG(t->eip |= 0xfff);
-    struct reloc *r = (struct reloc *)(image + AT_TEMPLATES + 2 * sizeof *t + t->rest);
+    u8 *side = image + AT_TEMPLATES + 2 * sizeof *t + t->side;
+    struct record *rec = (struct record *)side;
+    ck_assert_uint_ge(t->nrec, 2);
+    WRONG(rec[0].host = 1);
+    WRONG(rec[1].host = (u16)(t->host_len + 1));
+    WRONG(rec[1].guest = t->guest_len);
+    t--; /* the call */
+    ck_assert_uint_gt(t->nrel, 0);
+    struct reloc *r = (struct reloc *)(image + AT_TEMPLATES + 2 * sizeof *t + t->side + t->nrec * sizeof *rec);
     WRONG(r->at = (u16)(t->host_len - 3));
+    WRONG(r->kind = RELOC_KINDS);
     WRONG(r->field = t->guest_len);
     (*(u64 *)(void *)(image + AT_N))++;
     rehash();
