@@ -475,7 +475,9 @@ static void test_trace(void)
     printf("trace: %ld runners and %ld mappers of %ld; mappers: mmap %ld munmap %ld mprotect %ld recvfrom %ld sendto %ld exit %ld; %ld escapes\n",
            seen.runners, seen.mappers, made, seen.calls[SYS_mmap], seen.calls[SYS_munmap], seen.calls[SYS_mprotect], seen.calls[SYS_recvfrom],
            seen.calls[SYS_sendto], seen.calls[SYS_exit_group], counter("direct_escapes"));
-    check(seen.runners == made && seen.mappers == made, "%ld runners and %ld mappers were seen, %ld were made", seen.runners, seen.mappers, made);
+    /* A mapper has nothing to do, and may not have locked itself in yet, when the first process is ended that was to see whether the host can. */
+    check(seen.runners == made && seen.mappers <= made && seen.mappers >= made - 1, "%ld runners and %ld mappers were seen, %ld were made", seen.runners,
+          seen.mappers, made);
     check(seen.late == 0, "%ld system calls that must not be", seen.late);
     check(seen.calls[SYS_mmap] > made && seen.calls[SYS_sendto] > made, "mappers do their work unseen");
     check(counter("direct_escapes") > 500, "hostile code got into 64-bit mode %ld times only", counter("direct_escapes"));

@@ -87,7 +87,7 @@ def direct_tests(build):
                    f'status=$?; {counted} || {{ grep direct stats; status=99; }}; exit $status')
         tests.append(Test(name, command, [f'{build}/transvisor', f'{folder}/{name}.elf'], status=33, says=f'{name}: PASS, ', timeout=600))
     host_test = 'host_test --transvisor /test/transvisor --guests /test --guest-words tcg --late-us 20000'
-    files = [f'{build}/tests/direct/host_test']
+    files = [f'{build}/tests/direct/host_test', f'{build}/transvisor'] + [f'{folder}/{name}.elf' for name in ('restless', 'hostile')]
     for names in ('proc', 'signals', 'ends'):
         tests.append(Test(f'{names}, as user', f'su -s /bin/sh {run.USER} -c "PATH=/test:/bin {host_test} {names}"', files, timeout=300))
     for name in ('proc', 'ends', 'lateness', 'trace'):
