@@ -455,8 +455,9 @@ static void self_destruction(void)
     carries_on();
 }
 
-/* ---- Random bytes, in both modes. */
-USER(go64, TO64);
+/* ---- Random bytes, in both modes: eight by eight where a sweep sees the displacement and the immediate of MOV [ESP+disp32], imm32. */
+USER(touch, movl %eax, (%ebx); pushl %eax; popl %eax; .byte 0xeb, 3, 0xc7, 0x84, 0x24);
+USER(touch64, movl %eax, (%ebx); TO64; .byte 0xeb, 3, 0xc7, 0x84, 0x24);
 __asm__(".code32\n");
 
 static u32 seed = 12345;
@@ -466,26 +467,40 @@ static u8 random(void)
     return (u8)(seed >> 24);
 }
 
+/* Half of them begin with what is worth trying. */
+static void random_eight(u8 *at)
+{
+    static const u8 heads[][2] = {{0x0f, 0x05}, {0x0f, 0x34}, {0xcd, 0x80}, {0x0f, 0x01}, {0x0f, 0x00}, {0x0f, 0xae}, {0x0f, 0xc7}, {0x48, 0x0f}, {0x66, 0x0f},
+                                  {0xf3, 0x0f}, {0x8e, 0xd8}, {0x8e, 0xd0}, {0x8e, 0xe8}, {0x9d, 0x90}, {0xcf, 0x90}, {0xcb, 0x90}, {0x48, 0xcf}, {0xf3, 0xa4},
+                                  {0xf1, 0x90}, {0xcc, 0x90}, {0x0f, 0x20}, {0x0f, 0x30}, {0xff, 0xe0}, {0x6a, 0x33}, {0x5c, 0x50}, {0xc5, 0xf8}, {0xf4, 0xf4}};
+
+    for (u32 k = 0; k < 8; k++)
+        at[k] = random();
+    if (random() & 1)
+        memcpy(at, heads[random() % (sizeof(heads) / 2)], 2);
+}
+
 static void random_code(u32 n)
 {
-    static u8 bytes[256];
+    enum { PIECES = 24, PIECE = 8 + 5 };
+    static u8 bytes[PIECES * PIECE];
     struct frame f;
 
     section("random bytes");
-    memcpy(bytes, go64, (u32)(go64_end - go64));
     for (u32 i = 0; i < n; i++) {
-        u32 head = i & 1 ? (u32)(go64_end - go64) : 0;
-        for (u32 k = head; k < sizeof(bytes); k++)
-            bytes[k] = random();
-        f = user_frame(U_CODE);
-        f.eax = random() * 0x01010101u, f.ebx = U_DATA + random(), f.ecx = random(), f.edx = U_CODE + random(), f.esi = U_DATA, f.edi = U_DATA + 0x800;
-        f.ebp = U_TOP - 512;
-        if (head) {
-            user_program(U_CODE, go64, go64_end);
-            user_load(U_CODE + head, bytes, bytes + sizeof(bytes) - head);
-        } else {
-            user_program(U_CODE, bytes, bytes + sizeof(bytes));
+        u32 head = (u32)(i & 1 ? touch64_end - touch64 : touch_end - touch);
+        for (u32 k = 0; k < PIECES; k++) {
+            random_eight(bytes + k * PIECE);
+            memcpy(bytes + k * PIECE + 8, &touch[(u32)(touch_end - touch) - 5], 5);
         }
+        if (i & 1)
+            PROGRAM(U_CODE, touch64);
+        else
+            PROGRAM(U_CODE, touch);
+        user_load(U_CODE + head, bytes, bytes + sizeof(bytes));
+        f = user_frame(U_CODE);
+        f.eax = random() & 1 ? random() : random() * 0x01010101u;
+        f.ebx = U_DATA + random() * 4, f.ecx = random(), f.edx = U_CODE + random(), f.esi = U_DATA + random(), f.edi = U_DATA + 0x800, f.ebp = U_TOP - 512, f.esp = U_TOP - 1024;
         sub_calls = 0;
         go(&f);
         if (i % 32 == 0)

@@ -1,15 +1,29 @@
 #!/usr/bin/env python3
 """Runs one Multiboot test guest and judges it by its debug-exit status and its own PASS line.
 
-  run_insn.py --transvisor PROGRAM --engine interp|bt [--extra ARGS] GUEST.elf
+  run_insn.py --transvisor PROGRAM --engine interp|bt|direct [--extra ARGS] GUEST.elf
   run_insn.py --qemu GUEST.elf            the sanity oracle (a few of its answers are known to be wrong: the SDM decides)
 """
 import argparse
 import os
+import re
 import subprocess
 import sys
+import tempfile
 
+# Guests for direct execution, and what must have been counted at least in a run with --direct always: else it tested something else.
+DIRECT = {'direct': {'runs': 3000}, 'directmem': {'runs': 3000, 'faults': 2000}, 'directfpu': {'runs': 800},
+          'hostile': {'runs': 3000, 'escapes': 500}, 'restless': {'runs': 10}}
+SKIPPED = 77
 PASS, FAIL = (0x10 << 1) | 1, (0x11 << 1) | 1
+
+
+def too_few(name, stats):
+    """What was counted too rarely, as text; '' if all is well."""
+    with open(stats, encoding='ascii') as file:
+        counted = dict(re.findall(r'"direct_(\w+)": (\d+)', file.read()))
+    few = {key: counted.get(key) for key, least in DIRECT[name].items() if int(counted.get(key, 0)) < least}
+    return f'counted {few}, expected at least {DIRECT[name]}' if few else ''
 
 
 def main():
@@ -21,12 +35,15 @@ def main():
     parser.add_argument('--timeout', type=int, default=100)
     parser.add_argument('guest')
     options = parser.parse_args()
+    name = os.path.splitext(os.path.basename(options.guest))[0]
+    direct = options.engine == 'direct'
+    stats = tempfile.NamedTemporaryFile()
     if options.qemu:
         command = ['qemu-system-i386', '-accel', 'tcg', '-cpu', 'n270', '-m', '64M', '-display', 'none', '-no-reboot', '-serial', 'stdio',
                    '-device', 'isa-debug-exit,iobase=0xf4,iosize=4', '-kernel', options.guest]
     else:
-        command = [options.transvisor, 'run', '--kernel', options.guest, '--memory', '64M', '--engine', options.engine,
-                   '--serial', 'stdio', '--debug-exit', '0xf4'] + options.extra.split()
+        command = [options.transvisor, 'run', '--kernel', options.guest, '--memory', '64M', '--serial', 'stdio', '--debug-exit', '0xf4'] + options.extra.split()
+        command += ['--direct', 'always', '--stats', stats.name] if direct else ['--engine', options.engine]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=options.timeout)
     except subprocess.TimeoutExpired as late:
@@ -35,7 +52,11 @@ def main():
         return 1
     output = done.stdout.decode('latin-1').replace('\r', '')
     print(output, end='')
-    name = os.path.splitext(os.path.basename(options.guest))[0]
+    if direct and done.returncode == 1 and 'direct execution: the host' in output:
+        return SKIPPED
+    if direct and done.returncode == PASS and too_few(name, stats.name):
+        print(f'run_insn.py: {name}: {too_few(name, stats.name)}')
+        return 1
     if done.returncode == PASS and f'{name}: PASS, ' in output:
         return 0
     print(f'run_insn.py: {name}: status {done.returncode}, which is ' +

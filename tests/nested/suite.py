@@ -13,6 +13,9 @@ import sys
 
 import run
 
+sys.path.insert(0, os.path.join(run.HERE, '..', 'insn'))
+import run_insn
+
 SKIPPED = 77
 DIFF_CASES = 1000
 
@@ -71,34 +74,34 @@ def boot_tests(build):
     return [Test('686-boot-bt', command, [f'{build}/transvisor', f'{kernel}:/test/vmlinuz', archive], says='GUEST-INIT-REACHED', timeout=800)]
 
 
-# What each guest must have counted at least: else it tests something else.
-DIRECT = {'direct': {'runs': 3000}, 'directmem': {'runs': 3000, 'faults': 2000}, 'directfpu': {'runs': 800},
-          'hostile': {'runs': 3000, 'escapes': 500}, 'restless': {'runs': 10}}
+def host_test(build, names, user=None):
+    """tests/direct's program, with what it needs."""
+    command = f'host_test --transvisor /test/transvisor --guests /test --guest-words tcg --late-us 20000 {names}'
+    if user:
+        command = f'su -s /bin/sh {user} -c "PATH=/test:/bin {command}"'
+    files = [f'{build}/tests/direct/host_test', f'{build}/transvisor']
+    files += [os.path.join(build, 'tests', 'insn', f'{name}.elf') for name in ('restless', 'hostile')]
+    return Test(f'{names}, as {user or "root"}', command, files, timeout=600)
 
 
 def direct_tests(build):
     """User code of the guests on the processor itself (QEMU's, which the guests are told)."""
     folder = os.path.join(build, 'tests', 'insn')
     tests = []
-    for name, least in DIRECT.items():
+    for name, least in run_insn.DIRECT.items():
+        if name == 'hostile':
+            continue  # is what "trace" runs
         counted = ' && '.join(f"[ $(sed -n 's/.*\"direct_{key}\": //p' stats | tr -d ,) -ge {n} ]" for key, n in least.items())
         command = (f'cd /tmp; transvisor run --kernel /test/{name}.elf --append tcg --memory 64M --direct always --debug-exit 0xf4 --stats stats; '
                    f'status=$?; {counted} || {{ grep direct stats; status=99; }}; exit $status')
         tests.append(Test(name, command, [f'{build}/transvisor', f'{folder}/{name}.elf'], status=33, says=f'{name}: PASS, ', timeout=600))
-    return tests
+    return tests + [host_test(build, 'trace')]
 
 
 def direct_host_tests(build):
-    """What the host sees of direct execution, as an ordinary user and as root."""
-    tests = []
-    host_test = 'host_test --transvisor /test/transvisor --guests /test --guest-words tcg --late-us 20000'
-    files = [f'{build}/tests/direct/host_test', f'{build}/transvisor']
-    files += [os.path.join(build, 'tests', 'insn', f'{name}.elf') for name in DIRECT]
-    for names in ('proc', 'signals', 'ends'):
-        tests.append(Test(f'{names}, as user', f'su -s /bin/sh {run.USER} -c "PATH=/test:/bin {host_test} {names}"', files, timeout=300))
-    for name in ('proc', 'signals', 'ends', 'lateness', 'trace'):
-        tests.append(Test(f'{name}, as root', f'{host_test} {name}', files, timeout=600))
-    return tests
+    """What else the host sees of direct execution, as an ordinary user and as root."""
+    as_user = [host_test(build, name, run.USER) for name in ('proc', 'signals', 'ends')]
+    return as_user + [host_test(build, name) for name in ('proc', 'ends', 'lateness')]
 
 
 SUITES = {'host': host_tests, 'unit': unit_tests, 'diff': diff_tests, 'insn': insn_tests, 'direct': direct_tests, 'direct-host': direct_host_tests, 'boot': boot_tests}
