@@ -71,6 +71,7 @@ static bool honest_system_call(struct frame *f)
 }
 
 static u32 own, other;
+static struct ring pages;
 static void carries_on(void)
 {
     for (int i = 0; i < 2; i++) {
@@ -515,7 +516,8 @@ void guest_main(void)
         user_start(pae);
         own = paging_root();
         other = user_space();
-        user_recycle(4000);
+        pages = user_ring(4000);
+        user_take_from(&pages);
         on_trap(0x80, call);
         on_trap(IRQ_BASE, tick);
         wrmsr(0x174, 0);                                       /* no SYSENTER */

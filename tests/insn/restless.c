@@ -52,7 +52,9 @@ static struct program {
     u32 root;
     struct frame f;
     u8 fx[512] __attribute__((aligned(16)));
+    struct ring pages;                                         /* for its starts */
 } program[PROGRAMS];
+static struct ring demanded;
 static u32 current, deaths, calls, switches;
 static u64 end, armed;
 enum { SAMPLES = 512 };
@@ -63,6 +65,7 @@ static void start(u32 i)
     struct program *p = &program[i];
 
     paging_use(p->root);
+    user_take_from(&p->pages);
     user_program(U_CODE, work, work_end);
     poke(user_page(U_DATA, P_RW) + 0x10, i + 1);
     p->f = user_frame(U_CODE);
@@ -113,6 +116,7 @@ static bool demand(struct frame *f)
 {
     if ((f->cs & 3) != 3 || f->error & 1 || read_cr2() != U_DATA + PAGE)
         return false;
+    user_take_from(&demanded);
     user_page(U_DATA + PAGE, P_RW);
     return true;
 }
@@ -152,7 +156,9 @@ void guest_main(void)
     gdt[TLS / 8] = descriptor(U_DATA + 0x10, 0xfff, SEG_DATA | SEG_DPL3, SEG_BIG);
     for (u32 i = 0; i < PROGRAMS; i++)
         program[i].root = user_space();
-    user_recycle(2000);
+    for (u32 i = 0; i < PROGRAMS; i++)
+        program[i].pages = user_ring(500);
+    demanded = user_ring(1000);
     for (u32 i = 0; i < PROGRAMS; i++)
         start(i);
     on_trap(IRQ_BASE, tick);

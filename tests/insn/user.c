@@ -4,8 +4,7 @@
 static u32 mark, first_mark;
 volatile u32 ticks;
 static u32 period;
-static u32 ring_pages, ring_next;      /* where user_page() takes pages from */
-static u8 *ring;
+static struct ring *ring;              /* where user_page() takes pages from */
 
 static void pages_of_a_program(void)
 {
@@ -61,7 +60,7 @@ u32 user_space(void)
 
 u32 user_page(u32 linear, u32 flags)
 {
-    u32 page = (u32)(ring ? ring + ring_next++ % ring_pages * PAGE : page_alloc());
+    u32 page = (u32)(ring ? ring->pages + ring->next++ % ring->count * PAGE : page_alloc());
 
     memset((void *)page, 0, PAGE);
     pte_set(linear, page | flags);
@@ -69,11 +68,14 @@ u32 user_page(u32 linear, u32 flags)
     return page;
 }
 
-void user_recycle(u32 count)
+struct ring user_ring(u32 count)
 {
-    ring = pages_alloc(count, PAGE);
-    ring_pages = count;
-    ring_next = 0;
+    return (struct ring){ pages_alloc(count, PAGE), count, 0 };
+}
+
+void user_take_from(struct ring *r)
+{
+    ring = r;
 }
 
 void user_load(u32 linear, const u8 *from, const u8 *end)

@@ -19,7 +19,9 @@ void user_start(bool pae);
 void user_stop(void);
 u32 user_space(void);                              /* another address space, with pages of U_CODE, U_DATA, U_STACK */
 u32 user_page(u32 linear, u32 flags);              /* maps a new page there; returns its physical (and the kernel's) address */
-void user_recycle(u32 count);                      /* from now on it takes the oldest of so many, which are mapped nowhere by then */
+struct ring { u8 *pages; u32 count, next; };       /* so many pages, of which the one taken longest ago is mapped nowhere when its turn comes */
+struct ring user_ring(u32 count);
+void user_take_from(struct ring *r);               /* user_page() from now on; NULL: pages that nobody has had */
 void user_load(u32 linear, const u8 *from, const u8 *end); /* writes a program there, through the kernel's map */
 void user_program(u32 linear, const u8 *from, const u8 *end); /* the same, in a new page: one that has changed often may not run directly */
 #define PROGRAM(linear, name) user_program(linear, name, name##_end)
