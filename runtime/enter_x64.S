@@ -252,7 +252,9 @@ rt_stub_helper:
         mov     r12, [r15 + CPU_WINDOW] /* dispatch_prepare() has seen the new mode */
         LOAD_GPRS_FLAGS
         mov     r8d, [r15 + CPU_EIP]
-        movzx   r9d, r8w
+        rorx    r9d, r8d, 12            /* jump_index() */
+        lea     r9, [r9 + r8]
+        movzx   r9d, r9w
         lea     r9, [r9 + r9]
         mov     r10, rcx
         mov     ecx, [r13 + r9*8]

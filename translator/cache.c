@@ -13,8 +13,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 _Static_assert(XL_CACHE_MIN >= 2 * XL_MAX_HOST, "room for a block at least");
@@ -44,15 +42,9 @@ int xl_new(struct xl **out, const struct xl_config *cfg)
     if (!xl) return -ENOMEM;
     xl->cfg = *cfg;
     xl->cfg.cache_bytes = (cfg->cache_bytes + PAGE_SIZE - 1) & ~(u64)(PAGE_SIZE - 1);
-    xl->rw = xl->rx = MAP_FAILED;
-    int err = -ENOMEM;
-    xl->fd = memfd_create("transvisor-code", MFD_CLOEXEC);
-    if (xl->fd < 0 || ftruncate(xl->fd, (off_t)xl->cfg.cache_bytes) < 0) goto fail_errno;
+    int err;
     if (cfg->perf_map && (err = xl_perf_open(xl))) goto fail;
-    xl->rw = mmap(NULL, xl->cfg.cache_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, xl->fd, 0);
-    if (xl->rw == MAP_FAILED) goto fail_errno;
-    xl->rx = mmap(NULL, xl->cfg.cache_bytes, PROT_READ | PROT_EXEC, MAP_SHARED, xl->fd, 0);
-    if (xl->rx == MAP_FAILED) goto fail_errno;
+    if ((err = hostmem_map_code(xl->cfg.cache_bytes, &xl->rw, &xl->rx))) goto fail;
     err = -ENOMEM;
     xl->max_blocks = (u32)(xl->cfg.cache_bytes / MIN_BLOCK_BYTES);
     xl->arena = (struct block *)hostmem_map((u64)xl->max_blocks * sizeof *xl->arena);
@@ -65,16 +57,9 @@ int xl_new(struct xl **out, const struct xl_config *cfg)
     tables_init(xl);
     *out = xl;
     return 0;
-fail_errno:
-    err = -errno;
 fail:
     xl_free(xl);
     return err;
-}
-
-static void unmap(void *p, u64 bytes)
-{
-    if (p && p != MAP_FAILED) munmap(p, bytes);
 }
 
 static void free_pages(struct xl *xl)
@@ -91,10 +76,9 @@ void xl_free(struct xl *xl)
 {
     if (!xl) return;
     if (xl->pages) free_pages(xl);
-    unmap(xl->rw, xl->cfg.cache_bytes);
-    unmap(xl->rx, xl->cfg.cache_bytes);
+    hostmem_unmap(xl->rw, xl->cfg.cache_bytes);
+    hostmem_unmap(xl->rx, xl->cfg.cache_bytes);
     if (xl->perf) fclose(xl->perf);
-    if (xl->fd >= 0) close(xl->fd);
     hostmem_unmap(xl->arena, (u64)xl->max_blocks * sizeof *xl->arena);
     hostmem_unmap(xl->side, xl->side_max);
     hostmem_unmap(xl->tables, sizeof *xl->tables);
@@ -135,7 +119,10 @@ static unsigned page_slot(u64 pfn) { return (unsigned)((pfn * 0x9e3779b97f4a7c15
 struct block *xl_find(struct xl *xl, laddr eip, paddr pa, u32 mode)
 {
     for (struct block *b = xl->hash[block_slot(xl, eip, pa, mode)]; b; b = b->hash_next)
-        if (b->eip == eip && b->pa == pa && b->mode == mode) return b;
+        if (b->eip == eip && b->pa == pa && b->mode == mode) {
+            if (!b->recent) b->recent = true;
+            return b;
+        }
     return NULL;
 }
 
@@ -326,13 +313,33 @@ static void page_list_remove(struct xl *xl, struct block *b, paddr pa)
     *at = b->page_next[list_of(b, pg)];
 }
 
+static void hash_remove(struct xl *xl, const struct block *b)
+{
+    struct block **at = &xl->hash[block_slot(xl, b->eip, b->pa, b->mode)];
+    while (*at != b) at = &(*at)->hash_next;
+    *at = b->hash_next;
+}
+
+void xl_block_readdress(struct xl *xl, struct block *b, laddr eip)
+{
+    if (b->state == BLOCK_LIVE) xl_unlink_block(xl, b);
+    if (b->state != BLOCK_DEAD) hash_remove(xl, b);
+    b->eip = eip;
+    for (unsigned i = 0; i < 2 && b->edge[i].used; i++) b->edge[i].target = (eip & PAGE_MASK) | (b->edge[i].target & ~PAGE_MASK);
+    if (b->state == BLOCK_DEAD) {
+        xl_block_place(xl, b);
+        return;
+    }
+    if (b->state == BLOCK_RETIRED) page_count(xl, b, 1);
+    b->state = BLOCK_LIVE;
+    hash_add(xl, b);
+}
+
 void xl_forget(struct xl *xl, struct block *b)
 {
     if (b->state == BLOCK_DEAD) return;
     if (b->state == BLOCK_LIVE) retire_block(xl, b);
-    struct block **at = &xl->hash[block_slot(xl, b->eip, b->pa, b->mode)];
-    while (*at != b) at = &(*at)->hash_next;
-    *at = b->hash_next;
+    hash_remove(xl, b);
     page_list_remove(xl, b, b->pa);
     if (other_page(b)) page_list_remove(xl, b, b->pa2);
     b->state = BLOCK_DEAD;

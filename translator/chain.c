@@ -43,7 +43,7 @@ void xl_unlink_block(struct xl *xl, struct block *b)
     while (b->in) unlink_out(xl, b->in);
     for (unsigned i = 0; i < 2; i++) unlink_out(xl, &b->edge[i]);
     unsigned which = (b->mode & MK_CPL) == 3 ? XL_JC_USER : XL_JC_SUPERVISOR;
-    struct jump_entry *j = &xl->jc[which][b->eip & (JUMP_ENTRIES - 1)];
+    struct jump_entry *j = &xl->jc[which][jump_index(b->eip)];
     if (j->code == xl_entry(xl, b)) j->neg_eip = (u32)-b->eip + 1; /* stays on the list, matches nothing that maps here */
 }
 
@@ -80,7 +80,7 @@ bool xl_jump_next_page(const struct xl *xl, enum xl_jump_cache which, u32 *page)
 
 void xl_jump_fill(struct xl *xl, enum xl_jump_cache which, struct block *b)
 {
-    u32 index = b->eip & (JUMP_ENTRIES - 1);
+    u32 index = jump_index(b->eip);
     struct jump_entry *j = &xl->jc[which][index];
     if (b->partial || b->state != BLOCK_LIVE) return;
     if (!j->code) xl->jc_list[which][xl->jc_count[which]++] = (u16)index;

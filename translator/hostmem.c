@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "translator/hostmem.h"
 
+#include <errno.h>
 #include <sys/mman.h>
 
 #define HUGE_BYTES ((u64)2 << 20)
@@ -25,6 +26,24 @@ u8 *hostmem_map(u64 bytes)
     if (before < slack) munmap(p + before + size, slack - before);
     (void)madvise(p + before, size, MADV_HUGEPAGE); /* a host without does without */
     return p + before;
+}
+
+/* Not a file's, not even one in memory only: perf(1) takes the names of what runs here out of its map (--perf-map) for anonymous memory only. */
+int hostmem_map_code(u64 bytes, u8 **rw, u8 **rx)
+{
+    u64 size = whole_pages(bytes);
+    *rw = *rx = NULL;
+    u8 *w = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (w == MAP_FAILED) return -errno;
+    u8 *x = mremap(w, 0, size, MREMAP_MAYMOVE); /* of shared memory, a length of 0 makes a second view */
+    if (x == MAP_FAILED || mprotect(x, size, PROT_READ | PROT_EXEC)) {
+        int err = errno;
+        if (x != MAP_FAILED) munmap(x, size);
+        munmap(w, size);
+        return -err;
+    }
+    *rw = w, *rx = x;
+    return 0;
 }
 
 void hostmem_unmap(void *p, u64 bytes)

@@ -7,6 +7,8 @@
 /* Zeroes, with huge pages where the host has them and the size is worth one. NULL: out of memory. hostmem_unmap takes NULL, too. */
 u8 *hostmem_map(u64 bytes);
 void hostmem_unmap(void *p, u64 bytes);
+/* The same zeroes twice, each to be given back: *rw to write, *rx to execute. 0, or -errno and two NULLs. */
+int hostmem_map_code(u64 bytes, u8 **rw, u8 **rx);
 /* Asks for the pages of base[0..want) ahead of their use, some at a time. *ready is how far that has come. */
 enum hostmem_use { HOSTMEM_READ, HOSTMEM_WRITE };
 void hostmem_prefault(void *base, u64 size, u64 *ready, u64 want, enum hostmem_use use);

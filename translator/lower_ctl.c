@@ -106,7 +106,9 @@ void xl_goto_r8(struct xl_ctx *x)
 {
     struct emit *e = &x->e;
     xl_room(x);
-    emit_movzx16(e, H_R9, H_R8);
+    emit_rorx32(e, H_R9, H_R8, 12); /* jump_index() */
+    emit_lea64(e, H_R9, hmx(H_R9, H_R8, 1, 0));
+    emit_movzx16(e, H_R9, H_R9);
     emit_lea64(e, H_R9, hmx(H_R9, H_R9, 1, 0));
     emit_mov_rr64(e, H_R10, H_CX);
     emit_load32(e, H_CX, hmx(H_JC, H_R9, 8, 0));

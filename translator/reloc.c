@@ -40,7 +40,7 @@ void emit_add_eip(struct emit *e, int dst, laddr la, unsigned at)
     emit_note(e, RELOC_EIP, at);
 }
 
-static u32 slot_of(laddr la) { return (la & (JUMP_ENTRIES - 1)) * (u32)sizeof(struct jump_entry); }
+static u32 slot_of(laddr la) { return jump_index(la) * (u32)sizeof(struct jump_entry); }
 
 void emit_load_slot(struct emit *e, int dst, laddr la, unsigned at)
 {
@@ -56,9 +56,6 @@ void emit_jmp_slot(struct emit *e, laddr la, unsigned at)
     emit_note(e, RELOC_SLOT, at);
 }
 
-_Static_assert((sizeof(struct jump_entry) & (sizeof(struct jump_entry) - 1)) == 0, "a sum of slots wraps around as the addresses do");
-#define SLOT_MASK (u32)(JUMP_ENTRIES * sizeof(struct jump_entry) - 1)
-
 static u32 get32(const u8 *at)
 {
     u32 v;
@@ -68,12 +65,14 @@ static u32 get32(const u8 *at)
 
 void reloc_apply(u8 *code, const struct reloc *r, unsigned n, u32 delta, const u8 *was, const u8 *is)
 {
-    const u32 moves[RELOC_KINDS] = { [RELOC_EIP] = delta, [RELOC_SLOT] = delta };
-    static const u32 unit[RELOC_KINDS] = { [RELOC_EIP] = 1, [RELOC_SLOT] = sizeof(struct jump_entry), [RELOC_PLAIN] = 1 };
-    static const u32 mask[RELOC_KINDS] = { [RELOC_EIP] = ~0u, [RELOC_SLOT] = SLOT_MASK, [RELOC_PLAIN] = ~0u };
+    laddr la = 0; /* what was corrected last */
     for (; n--; r++) {
-        u32 change = was && r->field ? get32(is + r->field) - get32(was + r->field) : 0;
-        u32 v = (get32(code + r->at) + (moves[r->kind] + change) * unit[r->kind]) & mask[r->kind];
+        u32 v = get32(code + r->at);
+        if (r->kind == RELOC_SLOT) v = slot_of(la) + v % (u32)sizeof(struct jump_entry);
+        else {
+            if (was && r->field) v += get32(is + r->field) - get32(was + r->field);
+            if (r->kind == RELOC_EIP) la = v += delta;
+        }
         memcpy(code + r->at, &v, 4);
     }
 }

@@ -9,9 +9,9 @@
 #include "core/cpu.h"
 #include "translator/emit_x64.h"
 
-enum reloc_kind { /* of 32 bits, all of them, and linear in what they depend on */
+enum reloc_kind { /* of 32 bits, all of them */
     RELOC_EIP,    /* a guest linear address that lies where the block lies */
-    RELOC_SLOT,   /* the displacement in a jump cache of the entry for such an address, or of a field of it */
+    RELOC_SLOT,   /* the displacement in a jump cache of a field of the entry for the address that the note before this one is of */
     RELOC_PLAIN,  /* a constant of the guest's */
     RELOC_KINDS
 };

@@ -43,10 +43,12 @@ struct block {
     u32 rec_off;               /* records, in side; of a clone, its template's */
     u16 nrec, guest_len, ninsns;
     u8 state;
+    bool recent;               /* found since it was last thought of for another place (template.c) */
     bool partial;              /* its one instruction runs into a page that was not there */
     struct edge edge[2];
     struct edge *in;
     struct block *page_next[2]; /* on the lists of pa's and pa2's pages */
+    u32 twin;                  /* arena index: the next one of a ring of twins (template.c) */
 };
 
 struct code_page {
@@ -92,8 +94,16 @@ struct template {
 };
 _Static_assert(sizeof(struct template) == 64, "a cache line, and the format of a file");
 
+/* The blocks that a template has given for one physical place, for it is mapped at several linear ones. */
+struct twins {
+    u32 last;                  /* arena index of the youngest, which is followed by the oldest */
+    u32 n;
+};
+#define XL_TWINS_MAX 8
+
 struct template_store {
     struct template *t;
+    struct twins *twins;       /* of each */
     u32 n, max;
     u32 nloaded;               /* the first so many were loaded, the others have been made since */
     u32 made;                  /* since the program has started */
@@ -118,7 +128,6 @@ struct xl_tables {
 struct xl {
     struct xl_config cfg;
     FILE *perf;                /* the perf map, or NULL */
-    int fd;
     u8 *rw, *rx;               /* the two views of the code cache */
     u64 used;
     u8 *side;                  /* what goes with code, but is not run: records, and what templates have */
@@ -211,6 +220,7 @@ void xl_prefault(struct xl *xl); /* the host's pages that the next block will be
 u64 xl_align(u64 cache_offset);   /* where the next block begins, behind what ends there */
 void xl_commit(struct xl_ctx *x, struct block *b);
 void xl_block_place(struct xl *xl, struct block *b); /* makes a complete record LIVE, in its place in the graph */
+void xl_block_readdress(struct xl *xl, struct block *b, laddr eip); /* the same for one that has been there, whose code is right for eip */
 void xl_forget_at(struct xl *xl, paddr pa);     /* the blocks that contain it */
 struct code_page *xl_page(const struct xl *xl, paddr pa);
 struct block *xl_block_at(struct xl *xl, u64 host_pc);
@@ -221,7 +231,7 @@ void xl_reset_edges(struct xl *xl, struct block *b); /* all its code as it was m
 MUST_CHECK int template_store_init(struct xl *xl);
 void template_store_free(struct xl *xl);
 struct block *template_block(struct xl *xl, const struct xl_source *src); /* NULL: none serves */
-void template_add(struct xl_ctx *x, const struct block *b);
+void template_add(struct xl_ctx *x, struct block *b);
 void template_edges(const struct template *t, u8 *code, u32 block);
 void template_drop_made(struct xl *xl); /* all but the loaded: the code cache is about to be emptied */
 void template_drop_all(struct xl *xl);

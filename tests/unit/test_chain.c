@@ -143,7 +143,7 @@ START_TEST(what_must_not_be_linked_is_not)
         xl_link(f.xl, &from->edge[0], to);
         ck_assert_ptr_null(from->edge[0].to);
         xl_jump_fill(f.xl, XL_JC_SUPERVISOR, to);
-        ck_assert_int_eq(f.xl->jc[XL_JC_SUPERVISOR][to->eip & (JUMP_ENTRIES - 1)].code == NULL, partial);
+        ck_assert_int_eq(f.xl->jc[XL_JC_SUPERVISOR][jump_index(to->eip)].code == NULL, partial);
         xl_flush(f.xl);
     }
 }
@@ -161,7 +161,7 @@ END_TEST
 
 static const void *jump(enum xl_jump_cache which, laddr eip)
 {
-    const struct jump_entry *j = (const struct jump_entry *)xl_jump_cache(f.xl, which) + (eip & (JUMP_ENTRIES - 1));
+    const struct jump_entry *j = (const struct jump_entry *)xl_jump_cache(f.xl, which) + jump_index(eip);
     return j->neg_eip + eip == 0 ? j->code : NULL;
 }
 
@@ -292,7 +292,7 @@ static const char *graph_broken(void)
     for (unsigned i = 0; i < JUMP_ENTRIES && !err; i++) {
         const struct jump_entry *j = &f.xl->jc[XL_JC_SUPERVISOR][i];
         entries += j->code != NULL;
-        if (!j->code || j->neg_eip + EIP + (i - (EIP & (JUMP_ENTRIES - 1))) != 0) continue;
+        if (!j->code || jump_index(-j->neg_eip) != i) continue; /* nothing will find it */
         const struct block *b = xl_block_at(f.xl, (u64)j->code);
         if (!b || b->state != BLOCK_LIVE || (const void *)j->code != xl_entry(f.xl, b)) err = "a jump cache that leads to what is not alive";
     }

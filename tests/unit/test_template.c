@@ -126,6 +126,69 @@ START_TEST(what_depends_on_another_page_has_no_template)
 }
 END_TEST
 
+/* One physical page at ever other linear addresses, as a library is. */
+START_TEST(a_place_has_so_many_blocks_and_no_more)
+{
+    CODE(A, CALL_AWAY);
+    for (u32 i = 0; i < XL_TWINS_MAX; i++) have(&f, A + (i << PAGE_SHIFT), PA, MODE_FLAT);
+    ck_assert_uint_eq(f.ctr.readdressed, 0);
+    u32 blocks = f.xl->nblocks;
+    for (u32 i = XL_TWINS_MAX; i < 5 * XL_TWINS_MAX; i++) {
+        laddr eip = A + (i << PAGE_SHIFT), gone = eip - (XL_TWINS_MAX << PAGE_SHIFT);
+        ck_assert_ptr_nonnull(xl_find(f.xl, gone, PA | (A & ~PAGE_MASK), MODE_FLAT));
+        for (u32 k = 0; k < f.xl->nblocks; k++) f.xl->arena[k].recent = false;
+        struct block *b = have(&f, eip, PA, MODE_FLAT);
+        ck_assert_uint_eq(f.xl->nblocks, blocks);
+        ck_assert_ptr_null(xl_find(f.xl, gone, PA | (A & ~PAGE_MASK), MODE_FLAT)); /* the oldest */
+        ck_assert_ptr_eq(xl_find(f.xl, eip, PA | (A & ~PAGE_MASK), MODE_FLAT), b);
+        ck_assert_uint_eq(xl_page(f.xl, PA)->live, XL_TWINS_MAX);
+    }
+    ck_assert_uint_eq(f.ctr.readdressed, 4 * XL_TWINS_MAX);
+    ck_assert(cloned_at(&f, B, PA, MODE_FLAT));       /* what has been moved is what translation gives */
+    ck_assert(cloned_at(&f, B, 0x9000, MODE_FLAT));   /* and what is copied from there: the template's own code has been moved, too */
+    have(&f, B + PAGE_SIZE, 0x9000, MODE_FLAT);
+    ck_assert_uint_eq(f.xl->nblocks, blocks + 4);     /* two, and the translations that they were compared with */
+}
+END_TEST
+
+START_TEST(a_block_that_is_in_use_stays_where_it_is)
+{
+    CODE(A, CALL_AWAY);
+    for (u32 i = 0; i < 20 * XL_TWINS_MAX; i++) {
+        have(&f, A + (i << PAGE_SHIFT), PA, MODE_FLAT);
+        ck_assert_ptr_nonnull(xl_find(f.xl, A, PA | (A & ~PAGE_MASK), MODE_FLAT));
+    }
+}
+END_TEST
+
+/* Links, a jump-cache entry, having been retired or forgotten: all that a block may have when it is moved. */
+START_TEST(a_block_is_moved_out_of_whatever_it_was_in)
+{
+    CODE(A, "\x74\x1e\xeb\x0e");           /* jz +20h; jmp +12h */
+    CODE(A + 0x20, "\xc3");
+    struct block *from[XL_TWINS_MAX], *to[XL_TWINS_MAX];
+    for (u32 i = 0; i < XL_TWINS_MAX; i++) {
+        from[i] = have(&f, A + (i << PAGE_SHIFT), PA, MODE_FLAT), to[i] = have(&f, A + 0x20 + (i << PAGE_SHIFT), PA, MODE_FLAT);
+        xl_link(f.xl, &from[i]->edge[0], to[i]);
+        xl_jump_fill(f.xl, XL_JC_SUPERVISOR, from[i]);
+    }
+    xl_retire(f.xl, PA | (A & ~PAGE_MASK), 1);  /* all of from[] */
+    xl_forget(f.xl, from[1]);
+    for (u32 i = 0; i < 2 * XL_TWINS_MAX; i++) {
+        laddr at = B + (i << PAGE_SHIFT);
+        struct block *b = have(&f, at, PA, MODE_FLAT), *there = have(&f, at + 0x20, PA, MODE_FLAT);
+        ck_assert_ptr_eq(b, from[i % XL_TWINS_MAX]);
+        ck_assert_ptr_eq(there, to[i % XL_TWINS_MAX]);
+        ck_assert_ptr_null(b->edge[0].to);
+        ck_assert_uint_eq(xl_edge_target(&b->edge[0]), at + 0x20);
+        xl_link(f.xl, &b->edge[0], there);
+        ck_assert_ptr_eq(b->edge[0].to, there);
+        ck_assert_uint_eq(xl_page(f.xl, PA)->live, XL_TWINS_MAX + (i < XL_TWINS_MAX ? i + 1 : XL_TWINS_MAX));
+    }
+    ck_assert(cloned_at(&f, A, PA, MODE_FLAT));
+}
+END_TEST
+
 START_TEST(a_template_whose_block_is_linked_gives_one_that_is_not)
 {
     CODE(A, "\x74\x1e\xeb\x0e");           /* jz +20h; jmp +12h */
@@ -518,6 +581,9 @@ int main(void)
     tcase_add_test(t, a_site_that_is_soft_or_wraps_is_part_of_what_is_compared);
     tcase_add_test(t, what_lies_behind_a_block_counts_where_it_was_looked_at);
     tcase_add_test(t, what_depends_on_another_page_has_no_template);
+    tcase_add_test(t, a_place_has_so_many_blocks_and_no_more);
+    tcase_add_test(t, a_block_that_is_in_use_stays_where_it_is);
+    tcase_add_test(t, a_block_is_moved_out_of_whatever_it_was_in);
     tcase_add_test(t, a_template_whose_block_is_linked_gives_one_that_is_not);
     tcase_add_test(t, a_revived_clone_has_the_right_hash);
     tcase_add_test(t, what_is_traced_is_translated);
