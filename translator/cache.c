@@ -3,7 +3,7 @@
  *   I1  Code is written through rw and executed through rx; no mapping is both.            [xl_new]
  *   I2  arena[0..nblocks) is in order of host_off, so a host pc finds its block by bisection. [xl_commit]
  *   I3  A block on the hash is LIVE or RETIRED; only a LIVE one has links or a jump-cache entry. [xl_retire_block]
- *   I4  page->live counts the LIVE blocks on the page's list.
+ *   I4  A block whose code is not its template's, moved, says so: from is 0.      [template.c]
  *   I5  A record that is BLOCK_NONE is all zeroes, but for the host_off of those that wait with their code.  [xl_flush]
  *
  * Eviction is total: the cache is used as a bump allocator and dropped as a whole when it is full. A finer scheme would
@@ -62,20 +62,10 @@ fail:
     return err;
 }
 
-static void free_pages(struct xl *xl)
-{
-    for (unsigned i = 0; i < 1u << XL_PAGE_BITS; i++)
-        while (xl->pages[i]) {
-            struct code_page *pg = xl->pages[i];
-            xl->pages[i] = pg->next;
-            free(pg);
-        }
-}
-
 void xl_free(struct xl *xl)
 {
     if (!xl) return;
-    if (xl->pages) free_pages(xl);
+    if (xl->pages) xl_pages_free(xl);
     hostmem_unmap(xl->rw, xl->cfg.cache_bytes);
     hostmem_unmap(xl->rx, xl->cfg.cache_bytes);
     if (xl->perf) fclose(xl->perf);
@@ -114,13 +104,11 @@ static unsigned block_slot(const struct xl *xl, laddr eip, paddr pa, u32 mode)
     return (unsigned)(h >> (64 - xl->hash_bits));
 }
 
-static unsigned page_slot(u64 pfn) { return (unsigned)((pfn * 0x9e3779b97f4a7c15ull) >> (64 - XL_PAGE_BITS)); }
-
 struct block *xl_find(struct xl *xl, laddr eip, paddr pa, u32 mode)
 {
     for (struct block *b = xl->hash[block_slot(xl, eip, pa, mode)]; b; b = b->hash_next)
         if (b->eip == eip && b->pa == pa && b->mode == mode) {
-            if (!b->recent) b->recent = true;
+            b->place->used = ++xl->finds;
             return b;
         }
     return NULL;
@@ -131,45 +119,6 @@ bool xl_block_live(const struct block *b) { return b->state == BLOCK_LIVE; }
 bool xl_block_partial(const struct block *b) { return b->partial; }
 paddr xl_block_pa2(const struct block *b) { return b->pa2; }
 const void *xl_entry(const struct xl *xl, const struct block *b) { return xl->rx + b->host_off; }
-
-struct code_page *xl_page(const struct xl *xl, paddr pa)
-{
-    u64 pfn = pa >> PAGE_SHIFT;
-    for (struct code_page *pg = xl->pages[page_slot(pfn)]; pg; pg = pg->next)
-        if (pg->pfn == pfn) return pg;
-    return NULL;
-}
-
-bool xl_page_has_live(const struct xl *xl, paddr pa)
-{
-    const struct code_page *pg = xl_page(xl, pa);
-    return pg && pg->live;
-}
-
-unsigned xl_page_starts(const struct xl *xl, paddr pa, u16 *off, unsigned max)
-{
-    const struct code_page *pg = xl_page(xl, pa);
-    unsigned n = 0;
-    for (const struct block *b = pg ? pg->first : NULL; b && n < max;) {
-        bool here = b->pa >> PAGE_SHIFT == pa >> PAGE_SHIFT; /* else it straddles into this page */
-        if (here) off[n++] = (u16)(b->pa & (PAGE_SIZE - 1));
-        b = b->page_next[!here];
-    }
-    return n;
-}
-
-static struct code_page *page_make(struct xl *xl, paddr pa)
-{
-    struct code_page *pg = xl_page(xl, pa);
-    if (pg) return pg;
-    pg = calloc(1, sizeof *pg);
-    BUG_ON(!pg); /* a few dozen bytes; the host is out of memory */
-    pg->pfn = pa >> PAGE_SHIFT;
-    struct code_page **slot = &xl->pages[page_slot(pg->pfn)];
-    pg->next = *slot;
-    *slot = pg;
-    return pg;
-}
 
 struct block *xl_block_at(struct xl *xl, u64 host_pc)
 {
@@ -187,19 +136,6 @@ struct block *xl_block_at(struct xl *xl, u64 host_pc)
 }
 
 /* ---- commit, retirement, revival ---- */
-
-static void page_list_add(struct xl *xl, struct block *b, unsigned which, paddr pa)
-{
-    struct code_page *pg = page_make(xl, pa);
-    b->page_next[which] = pg->first;
-    pg->first = b;
-    pg->live++;
-}
-
-static unsigned list_of(const struct block *b, const struct code_page *pg) { return b->pa >> PAGE_SHIFT == pg->pfn ? 0 : 1; }
-
-/* The second page of a block that straddles, if it is a page of its own: two linear pages may be one physical page. */
-static bool other_page(const struct block *b) { return b->pa2 != XL_NO_PAGE && b->pa2 >> PAGE_SHIFT != b->pa >> PAGE_SHIFT; }
 
 static u64 hash_source(const struct xl_source *src, unsigned len)
 {
@@ -265,21 +201,14 @@ void xl_block_place(struct xl *xl, struct block *b)
     if (xl->nblocks >> xl->hash_bits >= 2) hash_grow(xl);
     b->state = BLOCK_LIVE;
     hash_add(xl, b);
-    page_list_add(xl, b, 0, b->pa);
-    if (other_page(b)) page_list_add(xl, b, 1, b->pa2);
-}
-
-static void page_count(struct xl *xl, const struct block *b, int by)
-{
-    xl_page(xl, b->pa)->live += (unsigned)by;
-    if (other_page(b)) xl_page(xl, b->pa2)->live += (unsigned)by;
+    xl_page_add(xl, b);
 }
 
 static void retire_block(struct xl *xl, struct block *b)
 {
     xl_unlink_block(xl, b);
     b->state = BLOCK_RETIRED;
-    page_count(xl, b, -1);
+    xl_page_count(xl, b, -1);
     xl->cfg.ctr->retired++;
     TRACE(xl->cfg.trace, smc, b->eip, "smc: retire %08x pa %llx\n", b->eip, (unsigned long long)b->pa);
 }
@@ -298,20 +227,12 @@ unsigned xl_retire(struct xl *xl, paddr pa, unsigned len)
 {
     struct code_page *pg = xl_page(xl, pa);
     if (!pg) return 0;
-    for (struct block *b = pg->first; b; b = b->page_next[list_of(b, pg)])
+    for (struct block *b = xl_page_first(pg); b; b = xl_page_after(pg, b))
         if (b->state == BLOCK_LIVE && overlaps(b, pa, len)) retire_block(xl, b);
     return pg->live;
 }
 
 void xl_retire_page(struct xl *xl, paddr pa) { (void)xl_retire(xl, pa & ~(paddr)(PAGE_SIZE - 1), PAGE_SIZE); }
-
-static void page_list_remove(struct xl *xl, struct block *b, paddr pa)
-{
-    struct code_page *pg = xl_page(xl, pa);
-    struct block **at = &pg->first;
-    while (*at != b) at = &(*at)->page_next[list_of(*at, pg)];
-    *at = b->page_next[list_of(b, pg)];
-}
 
 static void hash_remove(struct xl *xl, const struct block *b)
 {
@@ -320,19 +241,16 @@ static void hash_remove(struct xl *xl, const struct block *b)
     *at = b->hash_next;
 }
 
-void xl_block_readdress(struct xl *xl, struct block *b, laddr eip)
+void xl_block_readdress(struct xl *xl, struct block *b, u32 delta)
 {
-    if (b->state == BLOCK_LIVE) xl_unlink_block(xl, b);
-    if (b->state != BLOCK_DEAD) hash_remove(xl, b);
-    b->eip = eip;
-    for (unsigned i = 0; i < 2 && b->edge[i].used; i++) b->edge[i].target = (eip & PAGE_MASK) | (b->edge[i].target & ~PAGE_MASK);
-    if (b->state == BLOCK_DEAD) {
-        xl_block_place(xl, b);
-        return;
-    }
-    if (b->state == BLOCK_RETIRED) page_count(xl, b, 1);
-    b->state = BLOCK_LIVE;
+    xl_jump_forget(xl, b);
+    hash_remove(xl, b);
+    template_readdress(xl, b, delta);
+    b->eip += delta;
+    for (unsigned i = 0; i < 2 && b->edge[i].used; i++) b->edge[i].target += delta;
     hash_add(xl, b);
+    xl_perf_block(xl, b);
+    xl->cfg.ctr->readdressed++;
 }
 
 void xl_forget(struct xl *xl, struct block *b)
@@ -340,16 +258,15 @@ void xl_forget(struct xl *xl, struct block *b)
     if (b->state == BLOCK_DEAD) return;
     if (b->state == BLOCK_LIVE) retire_block(xl, b);
     hash_remove(xl, b);
-    page_list_remove(xl, b, b->pa);
-    if (other_page(b)) page_list_remove(xl, b, b->pa2);
+    xl_page_remove(xl, b);
     b->state = BLOCK_DEAD;
 }
 
 void xl_forget_at(struct xl *xl, paddr pa)
 {
     struct code_page *pg = xl_page(xl, pa);
-    for (struct block *b = pg ? pg->first : NULL, *next; b; b = next) {
-        next = b->page_next[list_of(b, pg)];
+    for (struct block *b = xl_page_first(pg), *next; b; b = next) {
+        next = xl_page_after(pg, b);
         if (overlaps(b, pa, 1)) xl_forget(xl, b);
     }
 }
@@ -363,7 +280,7 @@ bool xl_revive(struct xl *xl, struct block *b, const struct xl_source *src)
         return false;
     }
     b->state = BLOCK_LIVE;
-    page_count(xl, b, 1);
+    xl_page_count(xl, b, 1);
     xl->cfg.ctr->revived++;
     TRACE(xl->cfg.trace, smc, b->eip, "smc: revive %08x\n", b->eip);
     return true;
@@ -381,7 +298,7 @@ void xl_flush(struct xl *xl)
     xl_jump_flush(xl, XL_JC_SUPERVISOR);
     xl_jump_flush(xl, XL_JC_USER);
     template_drop_made(xl);
-    free_pages(xl);
+    xl_pages_free(xl);
     memset(xl->hash, 0, sizeof *xl->hash << xl->hash_bits);
     const struct template_store *s = &xl->templates;
     for (u32 i = 0; i < s->nloaded; i++) wait_again(xl, &xl->arena[i]);

@@ -37,14 +37,19 @@ static void unlink_out(struct xl *xl, struct edge *e)
     xl->cfg.ctr->unchains++;
 }
 
+void xl_jump_forget(struct xl *xl, const struct block *b)
+{
+    unsigned which = (b->mode & MK_CPL) == 3 ? XL_JC_USER : XL_JC_SUPERVISOR;
+    struct jump_entry *j = &xl->jc[which][jump_index(b->eip)];
+    if (j->code == xl_entry(xl, b)) j->neg_eip = (u32)-b->eip + 1; /* stays on the list, matches nothing that maps here */
+}
+
 /* Cuts a block out of the graph: edges in and out, and its jump-cache entry. */
 void xl_unlink_block(struct xl *xl, struct block *b)
 {
     while (b->in) unlink_out(xl, b->in);
     for (unsigned i = 0; i < 2; i++) unlink_out(xl, &b->edge[i]);
-    unsigned which = (b->mode & MK_CPL) == 3 ? XL_JC_USER : XL_JC_SUPERVISOR;
-    struct jump_entry *j = &xl->jc[which][jump_index(b->eip)];
-    if (j->code == xl_entry(xl, b)) j->neg_eip = (u32)-b->eip + 1; /* stays on the list, matches nothing that maps here */
+    xl_jump_forget(xl, b);
 }
 
 void xl_reset_edges(struct xl *xl, struct block *b)

@@ -45,17 +45,15 @@ int template_store_init(struct xl *xl)
     struct template_store *s = &xl->templates;
     s->max = xl->max_blocks;
     s->t = (struct template *)hostmem_map((u64)s->max * sizeof *s->t);
-    s->twins = (struct twins *)hostmem_map((u64)s->max * sizeof *s->twins);
     s->head = xl->tables->template_head[0];
     s->head_place = xl->tables->template_head[1];
-    return s->t && s->twins ? 0 : -ENOMEM;
+    return s->t ? 0 : -ENOMEM;
 }
 
 void template_store_free(struct xl *xl)
 {
     struct template_store *s = &xl->templates;
     hostmem_unmap(s->t, (u64)s->max * sizeof *s->t);
-    hostmem_unmap(s->twins, (u64)s->max * sizeof *s->twins);
 }
 
 static u32 *chain_of(const struct template_store *s, u32 key) { return &s->head[key >> (32 - XL_TEMPLATE_BITS)]; }
@@ -97,7 +95,6 @@ void template_prefetch(const struct xl *xl, u32 i)
 void template_drop_made(struct xl *xl)
 {
     struct template_store *s = &xl->templates;
-    memset(s->twins, 0, s->n * sizeof *s->twins);
     for (; s->n > s->nloaded; s->n--) unchain(s, s->n - 1);
     s->expected = 0;
 }
@@ -108,7 +105,6 @@ void template_drop_all(struct xl *xl)
     memset(s->head, 0, sizeof *s->head << XL_TEMPLATE_BITS);
     memset(s->head_place, 0, sizeof *s->head_place << XL_TEMPLATE_BITS);
     memset(s->moved, 0, sizeof s->moved);
-    memset(s->twins, 0, s->n * sizeof *s->twins);
     s->n = s->nloaded = s->expected = 0;
     s->loaded_code = s->loaded_side = 0;
 }
@@ -212,37 +208,6 @@ static u32 find(const struct xl *xl, const struct xl_source *src, enum match *ma
     return 0;
 }
 
-/* ---- twins ----
- *
- * A library is mapped elsewhere in each process, and most processes do not live long: if each left its copies behind, the code cache
- * would be full of them, and whatever is looked up or written would be in none of the host's caches. So one physical place has
- * XL_TWINS_MAX copies at most; for a further linear address the oldest of them that nobody has looked for lately is moved there. */
-
-static void twins_add(struct xl *xl, u32 i, struct block *b)
-{
-    struct twins *w = &xl->templates.twins[i];
-    u32 index = (u32)(b - xl->arena);
-    if (!w->n || xl->arena[w->last].pa != b->pa) *w = (struct twins){ .n = 0, .last = index }; /* a new ring: the other stays as it is */
-    b->twin = w->n ? xl->arena[w->last].twin : index;
-    xl->arena[w->last].twin = index;
-    w->last = index;
-    w->n++;
-}
-
-/* One of the blocks of template i at pa that is to be moved, which is the youngest then; NULL: there may be more of them. */
-static struct block *twin_to_move(struct xl *xl, u32 i, paddr pa)
-{
-    struct twins *w = &xl->templates.twins[i];
-    if (w->n < XL_TWINS_MAX || xl->arena[w->last].pa != pa) return NULL;
-    for (unsigned tries = w->n; tries--; w->last = xl->arena[w->last].twin) {
-        struct block *oldest = &xl->arena[xl->arena[w->last].twin];
-        if (!oldest->recent) break;
-        oldest->recent = false;
-    }
-    w->last = xl->arena[w->last].twin;
-    return &xl->arena[w->last];
-}
-
 /* ---- making ---- */
 
 /* Guest bytes that the scanned block depends on; 0: there is more to it, and it can have no template. */
@@ -273,8 +238,8 @@ void template_add(struct xl_ctx *x, struct block *b)
     memcpy(to + t->nrel * sizeof(struct reloc), x->src->bytes, depends);
     memset(to + t->nrel * sizeof(struct reloc) + depends, 0, -depends & 3);
     xl->side_used = t->side + template_side_len(t);
-    twins_add(xl, s->n, b);
     template_chain(s, s->n++);
+    b->from = s->n;
     s->made++;
     xl->cfg.ctr->templates++;
 }
@@ -307,7 +272,6 @@ static void expect_next(struct xl *xl, u32 i)
     prefetch(xl->side + t->side, 192);
     prefetch(xl->rw + t->code, 256);
     prefetch(&xl->arena[i + 1], sizeof(struct block));
-    __builtin_prefetch(&s->twins[i + 1]);
 }
 
 /* Fills in a new record, all zeroes but for host_off and hash, for the block at src out of template i, whose code is at host_off.
@@ -374,15 +338,11 @@ static struct block *copy(struct xl *xl, u32 i, const struct xl_source *src, enu
     return b;
 }
 
-/* A block of the template at src's physical place becomes that of src's linear address. */
-static void readdress(struct xl *xl, u32 i, const struct xl_source *src, struct block *b)
+void template_readdress(struct xl *xl, const struct block *b, u32 delta)
 {
-    struct template *t = &xl->templates.t[i];
-    laddr was = b->eip;
-    xl_block_readdress(xl, b, src->eip);
-    reloc_apply(xl->rw + b->host_off, relocs_of(xl, t), t->nrel, src->eip - was, NULL, src->bytes);
-    if (t->code == b->host_off) t->eip = src->eip;
-    xl->cfg.ctr->readdressed++;
+    struct template *t = &xl->templates.t[b->from - 1];
+    reloc_apply(xl->rw + b->host_off, relocs_of(xl, t), t->nrel, delta, NULL, NULL);
+    if (t->code == b->host_off) t->eip += delta;
 }
 
 struct block *template_block(struct xl *xl, const struct xl_source *src)
@@ -393,14 +353,8 @@ struct block *template_block(struct xl *xl, const struct xl_source *src)
     struct template_store *s = &xl->templates;
     expect_next(xl, i);
     s->t[i].used = true;
-    bool waits = i < s->nloaded && xl->arena[i].state == BLOCK_NONE;
-    struct block *b = match == EQUAL && !waits ? twin_to_move(xl, i, src->pa) : NULL;
-    if (b) {
-        readdress(xl, i, src, b);
-        return b;
-    }
-    b = waits ? take_over(xl, i, src, match) : copy(xl, i, src, match);
+    struct block *b = i < s->nloaded && xl->arena[i].state == BLOCK_NONE ? take_over(xl, i, src, match) : copy(xl, i, src, match);
+    b->from = i + 1;
     xl_block_place(xl, b);
-    if (waits || match == EQUAL) twins_add(xl, i, b);
     return b;
 }

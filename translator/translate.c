@@ -1,5 +1,5 @@
 /* The story of one block: scan, live, lower, commit. Guest bytes and a mode key go in; host code in the cache comes out.
- * Unless a template has it already (template.c).
+ * Unless another process has it (page.c), or a template (template.c).
  *
  *   scan    (scan.c)    bytes -> struct insn, up to where the block ends
  *   live    (live.c)    which arithmetic flags matter after each instruction
@@ -38,6 +38,14 @@ static struct block *translate_anew(struct xl *xl, const struct xl_source *src)
     return b;
 }
 
+/* What other processes have run of a page, where this is the first block of it at this linear address. */
+static struct block *find_moved(struct xl *xl, const struct xl_source *src)
+{
+    if (!xl_page_move(xl, src->eip, src->pa)) return NULL;
+    struct block *b = xl_find(xl, src->eip, src->pa, src->mode);
+    return b && (b->state == BLOCK_LIVE || xl_revive(xl, b, src)) ? b : NULL;
+}
+
 struct block *xl_translate(struct xl *xl, const struct xl_source *src, bool *evicted)
 {
     u64 begin = __rdtsc();
@@ -45,9 +53,9 @@ struct block *xl_translate(struct xl *xl, const struct xl_source *src, bool *evi
     *evicted = !has_room(xl);
     if (*evicted) xl_evict(xl);
     xl_prefault(xl);
-    struct block *b = template_block(xl, src);
+    struct block *b = find_moved(xl, src);
+    if (!b && (b = template_block(xl, src))) c->cloned++;
     if (b) {
-        c->cloned++;
         c->clone_cycles += __rdtsc() - begin;
     } else {
         b = translate_anew(xl, src);

@@ -43,17 +43,25 @@ struct block {
     u32 rec_off;               /* records, in side; of a clone, its template's */
     u16 nrec, guest_len, ninsns;
     u8 state;
-    bool recent;               /* found since it was last thought of for another place (template.c) */
     bool partial;              /* its one instruction runs into a page that was not there */
     struct edge edge[2];
     struct edge *in;
-    struct block *page_next[2]; /* on the lists of pa's and pa2's pages */
-    u32 twin;                  /* arena index: the next one of a ring of twins (template.c) */
+    struct place *place;       /* page.c: where it is on the list of, by place_next; */
+    struct block *place_next, *into_next; /* and, if it straddles, on that of pa2's page */
+    u32 from;                  /* index + 1 of the template whose code it has, if moved rightly; 0: none */
 };
 
+/* A linear page where a physical one is mapped, or has been. */
+struct place {
+    laddr la;
+    u32 used;                  /* xl->finds, when a block was last looked for there */
+    struct block *first;
+    struct place *next;
+};
 struct code_page {
     u64 pfn;
-    struct block *first;
+    struct place *places;
+    struct block *into;        /* those that straddle into it */
     unsigned live;
     struct code_page *next;
 };
@@ -94,16 +102,8 @@ struct template {
 };
 _Static_assert(sizeof(struct template) == 64, "a cache line, and the format of a file");
 
-/* The blocks that a template has given for one physical place, for it is mapped at several linear ones. */
-struct twins {
-    u32 last;                  /* arena index of the youngest, which is followed by the oldest */
-    u32 n;
-};
-#define XL_TWINS_MAX 8
-
 struct template_store {
     struct template *t;
-    struct twins *twins;       /* of each */
     u32 n, max;
     u32 nloaded;               /* the first so many were loaded, the others have been made since */
     u32 made;                  /* since the program has started */
@@ -135,6 +135,7 @@ struct xl {
     struct { u64 rw, rx, side, arena, templates; } ready; /* how much of each is there already (hostmem.h) */
     struct block *arena;       /* block records, in order of host_off: xl_recover searches it */
     u32 nblocks, max_blocks;
+    u32 finds;                 /* a clock for struct place */
     struct block **hash;       /* grows with the number of blocks */
     unsigned hash_bits;
     struct xl_tables *tables;  /* which these point into: */
@@ -220,18 +221,28 @@ void xl_prefault(struct xl *xl); /* the host's pages that the next block will be
 u64 xl_align(u64 cache_offset);   /* where the next block begins, behind what ends there */
 void xl_commit(struct xl_ctx *x, struct block *b);
 void xl_block_place(struct xl *xl, struct block *b); /* makes a complete record LIVE, in its place in the graph */
-void xl_block_readdress(struct xl *xl, struct block *b, laddr eip); /* the same for one that has been there, whose code is right for eip */
+void xl_block_readdress(struct xl *xl, struct block *b, u32 delta); /* to another linear page, with what it is linked to */
 void xl_forget_at(struct xl *xl, paddr pa);     /* the blocks that contain it */
-struct code_page *xl_page(const struct xl *xl, paddr pa);
 struct block *xl_block_at(struct xl *xl, u64 host_pc);
+/* page.c */
+struct code_page *xl_page(const struct xl *xl, paddr pa);     /* NULL: never had a block */
+void xl_pages_free(struct xl *xl);
+void xl_page_add(struct xl *xl, struct block *b);             /* to where its eip, pa and pa2 say; LIVE */
+void xl_page_remove(struct xl *xl, struct block *b);
+void xl_page_count(struct xl *xl, const struct block *b, int by); /* of LIVE ones */
+struct block *xl_page_first(const struct code_page *pg);      /* of all blocks that have a byte on it; pg may be NULL */
+struct block *xl_page_after(const struct code_page *pg, const struct block *b);
+bool xl_page_move(struct xl *xl, laddr eip, paddr pa);        /* eip's page has no blocks for pa's: gives it another one's, if there are enough. Whether */
 /* chain.c */
 void xl_unlink_block(struct xl *xl, struct block *b);
+void xl_jump_forget(struct xl *xl, const struct block *b);
 void xl_reset_edges(struct xl *xl, struct block *b); /* all its code as it was made: for when the whole graph goes */
 /* template.c */
 MUST_CHECK int template_store_init(struct xl *xl);
 void template_store_free(struct xl *xl);
 struct block *template_block(struct xl *xl, const struct xl_source *src); /* NULL: none serves */
 void template_add(struct xl_ctx *x, struct block *b);
+void template_readdress(struct xl *xl, const struct block *b, u32 delta); /* its code; b->eip is the old one */
 void template_edges(const struct template *t, u8 *code, u32 block);
 void template_drop_made(struct xl *xl); /* all but the loaded: the code cache is about to be emptied */
 void template_drop_all(struct xl *xl);

@@ -246,14 +246,14 @@ START_TEST(blocks_are_found_however_many_there_are)
     xlf_init(&f, 64 << 20, false, 0);
     simple_code();
     u64 sum = 0;
-    for (u32 i = 0; i < MANY; i++) sum += (u64)make(0x1000 * (i % 0x1000) + 0x100, 0x5100 + 0x1000ull * (i / 0x1000), XL_NO_PAGE, MODE_FLAT)->host_off;
+    for (u32 i = 0; i < MANY; i++) sum += (u64)make(0x1000 * (i % 0x1000) + 0x100, 0x5100 + 0x1000ull * i, XL_NO_PAGE, MODE_FLAT)->host_off;
     for (u32 i = 0; i < MANY; i++) {
-        struct block *b = xl_find(f.xl, 0x1000 * (i % 0x1000) + 0x100, 0x5100 + 0x1000ull * (i / 0x1000), MODE_FLAT);
+        struct block *b = xl_find(f.xl, 0x1000 * (i % 0x1000) + 0x100, 0x5100 + 0x1000ull * i, MODE_FLAT);
         ck_assert_msg(b != NULL, "block %u", i);
         sum -= b->host_off;
     }
     ck_assert_uint_eq(sum, 0);
-    ck_assert_ptr_null(xl_find(f.xl, 0x1000 * 7 + 0x100, 0x5100 + 0x1000ull * 1000, MODE_FLAT));
+    ck_assert_ptr_null(xl_find(f.xl, 0x1000 * 7 + 0x100, 0x5100 + 0x1000ull * MANY, MODE_FLAT));
 }
 END_TEST
 

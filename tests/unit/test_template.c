@@ -126,66 +126,91 @@ START_TEST(what_depends_on_another_page_has_no_template)
 }
 END_TEST
 
-/* One physical page at ever other linear addresses, as a library is. */
-START_TEST(a_place_has_so_many_blocks_and_no_more)
+/* ---- one physical page at ever other linear addresses, as a library is ---- */
+
+#define PLACES 8                               /* as many as page.c keeps */
+#define NTH(eip, i) ((eip) + ((i) << PAGE_SHIFT))
+static struct block *there(laddr eip) { return xl_find(f.xl, eip, PA | (eip & ~PAGE_MASK), MODE_FLAT); }
+
+START_TEST(a_page_has_so_many_places_and_no_more)
 {
     CODE(A, CALL_AWAY);
-    for (u32 i = 0; i < XL_TWINS_MAX; i++) have(&f, A + (i << PAGE_SHIFT), PA, MODE_FLAT);
+    for (u32 i = 0; i < PLACES; i++) have(&f, NTH(A, i), PA, MODE_FLAT);
     ck_assert_uint_eq(f.ctr.readdressed, 0);
     u32 blocks = f.xl->nblocks;
-    for (u32 i = XL_TWINS_MAX; i < 5 * XL_TWINS_MAX; i++) {
-        laddr eip = A + (i << PAGE_SHIFT), gone = eip - (XL_TWINS_MAX << PAGE_SHIFT);
-        ck_assert_ptr_nonnull(xl_find(f.xl, gone, PA | (A & ~PAGE_MASK), MODE_FLAT));
-        for (u32 k = 0; k < f.xl->nblocks; k++) f.xl->arena[k].recent = false;
-        struct block *b = have(&f, eip, PA, MODE_FLAT);
+    for (u32 i = PLACES; i < 5 * PLACES; i++) {
+        struct block *b = have(&f, NTH(A, i), PA, MODE_FLAT);
         ck_assert_uint_eq(f.xl->nblocks, blocks);
-        ck_assert_ptr_null(xl_find(f.xl, gone, PA | (A & ~PAGE_MASK), MODE_FLAT)); /* the oldest */
-        ck_assert_ptr_eq(xl_find(f.xl, eip, PA | (A & ~PAGE_MASK), MODE_FLAT), b);
-        ck_assert_uint_eq(xl_page(f.xl, PA)->live, XL_TWINS_MAX);
+        ck_assert_ptr_null(there(NTH(A, i - PLACES))); /* the oldest */
+        ck_assert_ptr_eq(there(NTH(A, i)), b);
+        ck_assert_uint_eq(xl_page(f.xl, PA)->live, PLACES);
     }
-    ck_assert_uint_eq(f.ctr.readdressed, 4 * XL_TWINS_MAX);
-    ck_assert(cloned_at(&f, B, PA, MODE_FLAT));       /* what has been moved is what translation gives */
-    ck_assert(cloned_at(&f, B, 0x9000, MODE_FLAT));   /* and what is copied from there: the template's own code has been moved, too */
-    have(&f, B + PAGE_SIZE, 0x9000, MODE_FLAT);
-    ck_assert_uint_eq(f.xl->nblocks, blocks + 4);     /* two, and the translations that they were compared with */
+    ck_assert_uint_eq(f.ctr.readdressed, 4 * PLACES);
+    ck_assert(cloned_at(&f, B, 0x9000, MODE_FLAT)); /* out of a template whose own code has been moved */
 }
 END_TEST
 
-START_TEST(a_block_that_is_in_use_stays_where_it_is)
+START_TEST(a_place_that_is_looked_for_stays)
 {
     CODE(A, CALL_AWAY);
-    for (u32 i = 0; i < 20 * XL_TWINS_MAX; i++) {
-        have(&f, A + (i << PAGE_SHIFT), PA, MODE_FLAT);
-        ck_assert_ptr_nonnull(xl_find(f.xl, A, PA | (A & ~PAGE_MASK), MODE_FLAT));
+    for (u32 i = 0; i < 20 * PLACES; i++) {
+        have(&f, NTH(A, i), PA, MODE_FLAT);
+        ck_assert_ptr_nonnull(there(A));
     }
 }
 END_TEST
 
-/* Links, a jump-cache entry, having been retired or forgotten: all that a block may have when it is moved. */
-START_TEST(a_block_is_moved_out_of_whatever_it_was_in)
+/* A branch and where it goes, linked, both in a jump cache; what has been forgotten, and what has no template. */
+START_TEST(a_page_is_moved_with_its_links)
 {
     CODE(A, "\x74\x1e\xeb\x0e");           /* jz +20h; jmp +12h */
+    CODE(A + 0x20, CALL_AWAY);
+    CODE(A + 0x40, "\xc3");
+    memcpy(page.bytes + 0xffe, "\xb8\x78\x56\x34\x12", 5); /* straddles */
+    struct block *from = have(&f, A, PA, MODE_FLAT), *to = have(&f, A + 0x20, PA, MODE_FLAT), *gone = have(&f, A + 0x40, PA, MODE_FLAT);
+    have(&f, A | 0xffe, PA, MODE_FLAT);
+    xl_link(f.xl, &from->edge[0], to);
+    xl_forget(f.xl, gone);
+    for (u32 i = 1; i < PLACES; i++) have(&f, NTH(A, i), PA, MODE_FLAT);
+    xl_jump_fill(f.xl, XL_JC_SUPERVISOR, from);
+    xl_jump_fill(f.xl, XL_JC_SUPERVISOR, to);
+    const struct jump_entry *j = xl_jump_cache(f.xl, XL_JC_SUPERVISOR);
+    ck_assert_uint_eq(j[jump_index(to->eip)].neg_eip, -to->eip);
+
+    ck_assert_ptr_eq(have(&f, B, PA, MODE_FLAT), from);
+    ck_assert_ptr_eq(there(B + 0x20), to);
+    ck_assert_ptr_eq(from->edge[0].to, to);
+    ck_assert_uint_eq(xl_edge_target(&from->edge[0]), B + 0x20);
+    ck_assert_uint_eq(xl_edge_target(&from->edge[1]), B + 2);
+    for (laddr off = 0; off < PAGE_SIZE; off++) {
+        laddr la = (A & PAGE_MASK) + off;
+        ck_assert_ptr_null(there(la));
+        ck_assert_uint_ne(j[jump_index(la)].neg_eip, -la);
+    }
+    ck_assert_uint_eq(gone->state, BLOCK_DEAD);
+    xl_jump_fill(f.xl, XL_JC_SUPERVISOR, to);
+    ck_assert_uint_eq(j[jump_index(B + 0x20)].neg_eip, -(B + 0x20));
+    ck_assert_ptr_eq(have(&f, A, PA, MODE_FLAT)->edge[0].to, NULL); /* another one */
+    struct xl_source src = clone_source(&page, B + 0x20, PA, MODE_FLAT);
+    const char *err = clone_check(&f, to, &src);
+    if (err) ck_abort_msg("%s", err);
+    ck_assert_ptr_null(from->edge[0].to);
+}
+END_TEST
+
+START_TEST(a_page_that_has_been_written_is_moved_and_looked_at_anew)
+{
+    CODE(A, CALL_AWAY);
     CODE(A + 0x20, "\xc3");
-    struct block *from[XL_TWINS_MAX], *to[XL_TWINS_MAX];
-    for (u32 i = 0; i < XL_TWINS_MAX; i++) {
-        from[i] = have(&f, A + (i << PAGE_SHIFT), PA, MODE_FLAT), to[i] = have(&f, A + 0x20 + (i << PAGE_SHIFT), PA, MODE_FLAT);
-        xl_link(f.xl, &from[i]->edge[0], to[i]);
-        xl_jump_fill(f.xl, XL_JC_SUPERVISOR, from[i]);
-    }
-    xl_retire(f.xl, PA | (A & ~PAGE_MASK), 1);  /* all of from[] */
-    xl_forget(f.xl, from[1]);
-    for (u32 i = 0; i < 2 * XL_TWINS_MAX; i++) {
-        laddr at = B + (i << PAGE_SHIFT);
-        struct block *b = have(&f, at, PA, MODE_FLAT), *there = have(&f, at + 0x20, PA, MODE_FLAT);
-        ck_assert_ptr_eq(b, from[i % XL_TWINS_MAX]);
-        ck_assert_ptr_eq(there, to[i % XL_TWINS_MAX]);
-        ck_assert_ptr_null(b->edge[0].to);
-        ck_assert_uint_eq(xl_edge_target(&b->edge[0]), at + 0x20);
-        xl_link(f.xl, &b->edge[0], there);
-        ck_assert_ptr_eq(b->edge[0].to, there);
-        ck_assert_uint_eq(xl_page(f.xl, PA)->live, XL_TWINS_MAX + (i < XL_TWINS_MAX ? i + 1 : XL_TWINS_MAX));
-    }
-    ck_assert(cloned_at(&f, A, PA, MODE_FLAT));
+    for (u32 i = 0; i < PLACES; i++) have(&f, NTH(A, i), PA, MODE_FLAT), have(&f, NTH(A + 0x20, i), PA, MODE_FLAT);
+    xl_retire_page(f.xl, PA);
+    page.bytes[A & ~PAGE_MASK] = 0xe9;     /* a jump now */
+    struct block *ret = have(&f, B + 0x20, PA, MODE_FLAT);
+    ck_assert_uint_eq(f.ctr.readdressed, 2);
+    ck_assert_uint_eq(f.ctr.revived, 1);
+    ck_assert(xl_block_live(ret));
+    ck_assert(!cloned_at(&f, B, PA, MODE_FLAT));
+    ck_assert_uint_eq(xl_page(f.xl, PA)->live, 1 + 1);
 }
 END_TEST
 
@@ -581,9 +606,10 @@ int main(void)
     tcase_add_test(t, a_site_that_is_soft_or_wraps_is_part_of_what_is_compared);
     tcase_add_test(t, what_lies_behind_a_block_counts_where_it_was_looked_at);
     tcase_add_test(t, what_depends_on_another_page_has_no_template);
-    tcase_add_test(t, a_place_has_so_many_blocks_and_no_more);
-    tcase_add_test(t, a_block_that_is_in_use_stays_where_it_is);
-    tcase_add_test(t, a_block_is_moved_out_of_whatever_it_was_in);
+    tcase_add_test(t, a_page_has_so_many_places_and_no_more);
+    tcase_add_test(t, a_place_that_is_looked_for_stays);
+    tcase_add_test(t, a_page_is_moved_with_its_links);
+    tcase_add_test(t, a_page_that_has_been_written_is_moved_and_looked_at_anew);
     tcase_add_test(t, a_template_whose_block_is_linked_gives_one_that_is_not);
     tcase_add_test(t, a_revived_clone_has_the_right_hash);
     tcase_add_test(t, what_is_traced_is_translated);
