@@ -240,7 +240,7 @@ static void fill_jump_cache(struct rt *rt, enum xl_jump_cache jc, struct block *
 {
     laddr eip = rt->cpu->eip;
     if (jc == XL_JC_USER && rt->direct && direct_owns(rt->direct, eip)) return;
-    xl_jump_fill(rt->xl, jc, b);
+    xl_jump_fill_page(rt->xl, jc, b);
     if (jc != XL_JC_SUPERVISOR || rt->jump_local) return;
     rt->jump_local = !code_is_global(rt, eip) || (xl_block_pa2(b) != XL_NO_PAGE && !code_is_global(rt, eip + 15));
 }

@@ -95,6 +95,16 @@ void xl_jump_fill(struct xl *xl, enum xl_jump_cache which, struct block *b)
     if (b->pa2 != XL_NO_PAGE) note_page(xl, which, b->eip + PAGE_SIZE);
 }
 
+void xl_jump_fill_page(struct xl *xl, enum xl_jump_cache which, struct block *b)
+{
+    bool first = !(xl->jc_pages[which][b->eip >> 15] & 1u << (b->eip >> 12 & 7));
+    b->jumped = true;
+    xl_jump_fill(xl, which, b);
+    if (!first) return;
+    for (struct block *other = b->place->first; other; other = other->place_next)
+        if (other->jumped && other->mode == b->mode && other->pa2 == XL_NO_PAGE) xl_jump_fill(xl, which, other);
+}
+
 void xl_jump_flush(struct xl *xl, enum xl_jump_cache which)
 {
     if (!xl->jc_count[which]) return;

@@ -86,6 +86,9 @@ bool xl_break(struct xl *xl, u64 host_pc);
 enum xl_jump_cache { XL_JC_SUPERVISOR, XL_JC_USER, XL_JC_MISS, XL_JC_COUNT };
 void *xl_jump_cache(struct xl *xl, enum xl_jump_cache which);
 void xl_jump_fill(struct xl *xl, enum xl_jump_cache which, struct block *b);
+/* The same; where b is the first of its page there, as after a flush, all of that page that have ever been filled in so go with it: the embedder has
+ * just seen that the page is mapped where b says. */
+void xl_jump_fill_page(struct xl *xl, enum xl_jump_cache which, struct block *b);
 /* The next linear page from number *page on that has entries: true, and its number. */
 bool xl_jump_next_page(const struct xl *xl, enum xl_jump_cache which, u32 *page);
 void xl_jump_flush(struct xl *xl, enum xl_jump_cache which);

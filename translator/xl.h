@@ -43,6 +43,7 @@ struct block {
     u32 rec_off;               /* records, in side; of a clone, its template's */
     u16 nrec, guest_len, ninsns;
     u8 state;
+    bool jumped;               /* has been in a jump cache */
     bool partial;              /* its one instruction runs into a page that was not there */
     struct edge edge[2];
     struct edge *in;

@@ -247,6 +247,26 @@ START_TEST(dropping_a_page_drops_what_has_code_there)
 }
 END_TEST
 
+START_TEST(a_page_comes_back_into_a_jump_cache_as_a_whole)
+{
+    struct block *a = make_ret(0x100), *b = make_ret(0x200), *never = make_ret(0x300), *gone = make_ret(0x400);
+    struct block *user = make(0x500, "\xc3", 1, MODE_USER, PA), *elsewhere = make(0x1100, "\xc3", 1, MODE_FLAT, 0x7000);
+    struct block *const filled[] = { a, b, gone, elsewhere };
+    for (unsigned i = 0; i < 4; i++) xl_jump_fill_page(f.xl, XL_JC_SUPERVISOR, filled[i]);
+    xl_jump_fill_page(f.xl, XL_JC_USER, user);
+    ck_assert_uint_eq(f.xl->jc_count[XL_JC_SUPERVISOR], 4);
+    xl_jump_flush(f.xl, XL_JC_SUPERVISOR);
+    xl_retire(f.xl, gone->pa, 1);
+    xl_jump_fill_page(f.xl, XL_JC_SUPERVISOR, b);
+    ck_assert_ptr_eq(jump(XL_JC_SUPERVISOR, b->eip), xl_entry(f.xl, b));
+    ck_assert_ptr_eq(jump(XL_JC_SUPERVISOR, a->eip), xl_entry(f.xl, a));
+    ck_assert_ptr_null(jump(XL_JC_SUPERVISOR, never->eip));
+    ck_assert_ptr_null(jump(XL_JC_SUPERVISOR, gone->eip));
+    ck_assert_ptr_null(jump(XL_JC_SUPERVISOR, user->eip));
+    ck_assert_ptr_null(jump(XL_JC_SUPERVISOR, elsewhere->eip));
+}
+END_TEST
+
 START_TEST(a_jump_cache_can_be_filled_and_flushed_for_ever)
 {
     struct block *b = make_ret(0x100), *c = make(0x100, "\xc3", 1, MODE_FLAT, 0x7000);
@@ -371,6 +391,7 @@ int main(void)
     tcase_add_test(t, a_retired_block_is_in_no_jump_cache);
     tcase_add_test(t, dropping_a_page_drops_what_has_code_there);
     tcase_add_test(t, a_jump_cache_can_be_filled_and_flushed_for_ever);
+    tcase_add_test(t, a_page_comes_back_into_a_jump_cache_as_a_whole);
     tcase_add_test(t, the_graph_stays_whole_whatever_happens);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
