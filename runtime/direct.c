@@ -491,8 +491,8 @@ static int answer(struct direct *d, const struct dx_regs *r, const struct dx_sto
 {
     struct cpu *c = d->rt->cpu;
     if (stop->why == DX_DIED) {
-        lost(d);
-        return bereft_tell(d);
+        lost(d); /* with it the x87/SSE state, if that was there */
+        return stop->ran || bereft_is(d, c->cr3) ? bereft_tell(d) : 0;
     }
     regs_in(c, r);
     if (stop->why == DX_ESCAPED) {
@@ -550,8 +550,10 @@ int direct_run(struct direct *d)
     u64 took = __rdtsc() - begin;
     c->ctr.direct_runs++;
     c->ctr.direct_cycles += took;
-    c->fpu_away = true;
-    d->fx_in = s;
+    if (stop.ran) {
+        c->fpu_away = true;
+        d->fx_in = s;
+    }
     account_run(d, s, took);
     TRACE(&d->rt->trace, direct, c->eip, "direct: left %08x why %d addr %08x\n", r.eip, stop.why, stop.addr);
     return answer(d, &r, &stop);
