@@ -105,6 +105,7 @@ static int image_new(void)
     return -err;
 }
 
+#define BORN_FIRST 100 /* exit status of the first step that may fail */
 struct birth { int image, ram, page, socket; pid_t parent; };
 
 /* The new process shares our memory, thread-local variables too, until it executes the image, and we run on meanwhile: it touches
@@ -135,16 +136,16 @@ NO_RUNTIME static int born(void *arg)
     long fd[4];
     for (int i = 0; i < 4; i++) { /* clear of 3 to 6 first */
         fd[i] = raw(SYS_fcntl, (u64)from[i], F_DUPFD, 16, 0, 0);
-        born_if(fd[i] >= 0, 100);
+        born_if(fd[i] >= 0, BORN_FIRST);
     }
-    for (int i = 0; i < 4; i++) born_if(raw(SYS_dup3, (u64)fd[i], DX_FD_RAM + (u64)i, i == 3 ? O_CLOEXEC : 0, 0, 0) >= 0, 101);
+    for (int i = 0; i < 4; i++) born_if(raw(SYS_dup3, (u64)fd[i], DX_FD_RAM + (u64)i, i == 3 ? O_CLOEXEC : 0, 0, 0) >= 0, BORN_FIRST + 1);
     for (u64 i = 0; i < 3; i++) (void)raw(SYS_close, i, 0, 0, 0, 0);
-    born_if(!raw(SYS_close_range, DX_FD_RAM + 4, ~0u, 0, 0, 0), 102);
-    born_if(!raw(SYS_prlimit64, 0, RLIMIT_CORE, (u64)&none, 0, 0), 103);
-    born_if(!raw(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) && raw(SYS_getppid, 0, 0, 0, 0, 0) == b->parent, 104);
-    born_if(!raw(SYS_ptrace, PTRACE_TRACEME, 0, 0, 0, 0), 105);
+    born_if(!raw(SYS_close_range, DX_FD_RAM + 4, ~0u, 0, 0, 0), BORN_FIRST + 2);
+    born_if(!raw(SYS_prlimit64, 0, RLIMIT_CORE, (u64)&none, 0, 0), BORN_FIRST + 3);
+    born_if(!raw(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) && raw(SYS_getppid, 0, 0, 0, 0, 0) == b->parent, BORN_FIRST + 4);
+    born_if(!raw(SYS_ptrace, PTRACE_TRACEME, 0, 0, 0, 0), BORN_FIRST + 5);
     (void)raw(SYS_execveat, DX_FD_RAM + 3, (u64)"", (u64)no, (u64)no, AT_EMPTY_PATH);
-    born_if(false, 106);
+    born_if(false, BORN_FIRST + 6);
     return 0;
 }
 
@@ -189,14 +190,26 @@ static void bury_runner(struct dx *d)
     d->reaped = true;
 }
 
+/* By how it ended: born() counts from BORN_FIRST, the stub from 1. */
+static const char *birth_failure(int status)
+{
+    int step = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+    if (!step) return "direct execution: somebody has killed its process";
+    if (step < BORN_FIRST) return "direct execution: the process could not lock itself in (seccomp, close_range: Linux 5.9 or later)";
+    return "direct execution: the host starts or traces no process for it";
+}
+
 /* Lets it go on, from its birth up to the stub's INT3, whatever signals somebody sends meanwhile. All but SIGKILL and SIGSTOP are
  * blocked up to the stub's last steps; SIGSTOP stops it for good where it is not traced yet. */
-static int settle(struct dx *d)
+static int settle(struct dx *d, const char **why)
 {
     const u64 ready = DX_PAGE + (u64)(dx_stub_ready - dx_stub_begin);
-    int status;
+    int status = 0;
     for (;;) {
-        if (!stopped(d, &status)) return -EPERM;
+        if (!stopped(d, &status)) {
+            *why = birth_failure(status);
+            return -EPERM;
+        }
         if (WSTOPSIG(status) == SIGTRAP && !ptrace(PTRACE_GETREGS, d->runner, NULL, &d->base) && d->base.rip == ready) break;
         if (ptrace(PTRACE_CONT, d->runner, NULL, NULL)) kill(d->runner, SIGCONT);
     }
@@ -204,7 +217,7 @@ static int settle(struct dx *d)
     return ptrace(PTRACE_SETOPTIONS, d->runner, NULL, (void *)(PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD)) ? -errno : 0;
 }
 
-static int start(struct dx *d, int image, int theirs)
+static int start(struct dx *d, int image, int theirs, const char **why)
 {
     enum { STACK = 64 << 10 };
     const u64 all = ~0ull; /* a handler of ours must not run in the child while it shares our memory */
@@ -218,7 +231,7 @@ static int start(struct dx *d, int image, int theirs)
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof all);
     if (!err) {
         d->runner = pid;
-        if ((err = settle(d))) bury_runner(d); /* before its stack goes */
+        if ((err = settle(d, why))) bury_runner(d); /* before its stack goes */
     }
     munmap(stack, STACK);
     return err;
@@ -269,8 +282,8 @@ int dx_new(struct dx **out, int ram_fd, const char **why)
     if (d->page == MAP_FAILED) goto out;
     memcpy(d->page, dx_stub_begin, (size_t)(dx_stub_end - dx_stub_begin));
     d->list = (struct list *)(d->page + DX_OPS);
-    *why = "direct execution: the host starts or traces no process for it, or it could not lock itself in (seccomp, close_range: Linux 5.9 or later)";
-    if ((err = start(d, image, pair[1]))) goto out;
+    *why = "direct execution: the host starts or traces no process for it";
+    if ((err = start(d, image, pair[1], why))) goto out;
     d->mapper = mapper_noted(d);
     memset(d->page + DX_MAPPER, 0, sizeof(u32)); /* no business of guest code's */
     err = try_32bit(d);
