@@ -58,6 +58,7 @@ struct direct {
     enum rt_direct mode;
     const char *off;        /* why the host cannot; NULL: it can, or was not asked yet */
     unsigned failures;      /* to make a process, in a row */
+    bool resting;           /* one was lost: none is made until the next kick */
     struct slot slot[WINDOWS_DIRECT];
     struct slot *here;      /* of the present address space, or NULL */
     struct slot *fx_in;
@@ -279,10 +280,11 @@ static void demote(struct direct *d, const char *why)
     TRACE(&d->rt->trace, direct, 0, "direct: cr3 %08x demoted: %s\n", d->rt->cpu->cr3, why);
 }
 
-/* The process is gone: somebody killed it, or the host refused a mapping. */
+/* The process is gone: somebody killed it, or the host refused a mapping. It may do so every time, so the translator gets the guest on a bit. */
 static void lost(struct direct *d)
 {
     d->rt->cpu->ctr.direct_lost++;
+    d->resting = true;
     demote(d, "its process is lost");
 }
 
@@ -341,6 +343,7 @@ void direct_kick(struct direct *d)
     struct cpu *c = d->rt->cpu;
     u64 now = __rdtsc(), spent = now - d->kicked_at;
     d->kicked_at = now;
+    d->resting = false;
     for (unsigned i = 0; i < WINDOWS_DIRECT; i++) /* its page directory is another's now */
         if (d->slot[i].dx && !window_used(d->slot[i].w)) slot_free(d, &d->slot[i]);
     if (now - d->decay_at > 1ull << 32) { /* a second or two */
@@ -363,7 +366,7 @@ void direct_kick(struct direct *d)
 bool direct_here(struct direct *d)
 {
     if (unlikely(d->nbereft) && bereft_is(d, d->rt->cpu->cr3)) return true;
-    if (!d->here && d->mode == RT_DIRECT_ALWAYS && !d->off && admissible(d->rt->cpu)) promote(d);
+    if (!d->here && d->mode == RT_DIRECT_ALWAYS && !d->off && !d->resting && admissible(d->rt->cpu)) promote(d);
     return runs_here(d) && page_grant(d, d->rt->cpu->eip);
 }
 

@@ -174,7 +174,8 @@ static bool stopped(struct dx *d, int *status)
     return false;
 }
 
-/* Kills it and waits for its end. Not ours to signal: its parent ignores SIGCHLD, so it was buried, and its pid may be another's. */
+/* Kills it and waits for its end. If this program ignores SIGCHLD the kernel may have buried it, and its pid be another's: then it is no
+ * child of ours. */
 static void bury(pid_t pid)
 {
     int status;
