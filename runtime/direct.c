@@ -58,6 +58,7 @@ struct direct {
     enum rt_direct mode;
     const char *off;        /* why the host cannot; NULL: it can, or was not asked yet */
     unsigned failures;      /* to make a process, in a row */
+    bool resting;           /* one was lost: none is made until the next kick */
     struct slot slot[WINDOWS_DIRECT];
     struct slot *here;      /* of the present address space, or NULL */
     struct slot *fx_in;
@@ -279,10 +280,11 @@ static void demote(struct direct *d, const char *why)
     TRACE(&d->rt->trace, direct, 0, "direct: cr3 %08x demoted: %s\n", d->rt->cpu->cr3, why);
 }
 
-/* The process is gone: somebody killed it, or the host refused a mapping. */
+/* The process is gone: somebody killed it, or the host refused a mapping. It may do so every time, so the translator gets the guest on a bit. */
 static void lost(struct direct *d)
 {
     d->rt->cpu->ctr.direct_lost++;
+    d->resting = true;
     demote(d, "its process is lost");
 }
 
@@ -341,6 +343,7 @@ void direct_kick(struct direct *d)
     struct cpu *c = d->rt->cpu;
     u64 now = __rdtsc(), spent = now - d->kicked_at;
     d->kicked_at = now;
+    d->resting = false;
     for (unsigned i = 0; i < WINDOWS_DIRECT; i++) /* its page directory is another's now */
         if (d->slot[i].dx && !window_used(d->slot[i].w)) slot_free(d, &d->slot[i]);
     if (now - d->decay_at > 1ull << 32) { /* a second or two */
@@ -363,7 +366,7 @@ void direct_kick(struct direct *d)
 bool direct_here(struct direct *d)
 {
     if (unlikely(d->nbereft) && bereft_is(d, d->rt->cpu->cr3)) return true;
-    if (!d->here && d->mode == RT_DIRECT_ALWAYS && !d->off && admissible(d->rt->cpu)) promote(d);
+    if (!d->here && d->mode == RT_DIRECT_ALWAYS && !d->off && !d->resting && admissible(d->rt->cpu)) promote(d);
     return runs_here(d) && page_grant(d, d->rt->cpu->eip);
 }
 
@@ -491,8 +494,8 @@ static int answer(struct direct *d, const struct dx_regs *r, const struct dx_sto
 {
     struct cpu *c = d->rt->cpu;
     if (stop->why == DX_DIED) {
-        lost(d);
-        return bereft_tell(d);
+        lost(d); /* with it the x87/SSE state, if that was there */
+        return stop->ran || bereft_is(d, c->cr3) ? bereft_tell(d) : 0;
     }
     regs_in(c, r);
     if (stop->why == DX_ESCAPED) {
@@ -550,8 +553,10 @@ int direct_run(struct direct *d)
     u64 took = __rdtsc() - begin;
     c->ctr.direct_runs++;
     c->ctr.direct_cycles += took;
-    c->fpu_away = true;
-    d->fx_in = s;
+    if (stop.ran) {
+        c->fpu_away = true;
+        d->fx_in = s;
+    }
     account_run(d, s, took);
     TRACE(&d->rt->trace, direct, c->eip, "direct: left %08x why %d addr %08x\n", r.eip, stop.why, stop.addr);
     return answer(d, &r, &stop);

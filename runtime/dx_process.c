@@ -5,6 +5,8 @@
  *   I3  It is killed with its tracer (PTRACE_O_EXITKILL, PR_SET_PDEATHSIG), and so is the mapper (PR_SET_PDEATHSIG, and its socket).
  *   I4  A runner whose mappings are not what they should be does not run.    [dx_run]
  *   I5  Operations are written to the shared page, and the mapper runs, only while the runner is stopped.    [dx_commit]
+ *   I6  Somebody may stop or kill either of them at any moment, from the first: no wait here is for one that cannot go on, and both
+ *       are buried, however far they came.    [settle, answered, dx_free]
  *
  * The other half is dx_stub_x64.S. */
 #define _GNU_SOURCE
@@ -42,10 +44,10 @@
 #define SEL_FS (HOST_TLS_FIRST * 8 + 3)
 #define SEL_GS ((HOST_TLS_FIRST + 1) * 8 + 3)
 
-extern const u8 dx_stub_begin[], dx_stub_end[], dx_stub_popf[], dx_stub_flags[];
+extern const u8 dx_stub_begin[], dx_stub_end[], dx_stub_ready[], dx_stub_popf[], dx_stub_flags[];
 
 struct op { u64 nr, a, b, c, d, f; };
-_Static_assert(sizeof(struct op) == DX_OP_BYTES && DX_OPS + 8 + DX_OPS_MAX * DX_OP_BYTES <= PAGE_SIZE, "dx_layout.h");
+_Static_assert(sizeof(struct op) == DX_OP_BYTES && DX_OPS + 8 + DX_OPS_MAX * DX_OP_BYTES <= DX_MAPPER, "dx_layout.h");
 struct list { u32 n, pad; struct op op[DX_OPS_MAX]; };
 
 struct dx {
@@ -62,8 +64,10 @@ struct dx {
     bool id;                          /* its EFLAGS.ID */
 };
 
-/* A list of mappings takes some ten microseconds; a host may be busy, however. */
-#define PATIENCE_MS 1000
+/* A list of mappings takes some ten microseconds; a host may be busy, however. After the first of these the mapper is looked at,
+ * which is given up at once if somebody has stopped it; after the second it is given up though nothing is known. */
+#define DOUBT_MS 50
+#define PATIENCE_MS 5000
 
 static u64 now_ms(void)
 {
@@ -101,36 +105,54 @@ static int image_new(void)
     return -err;
 }
 
-struct birth { int image, ram, page, socket; };
+#define BORN_FIRST 100 /* exit status of the first step that may fail */
+struct birth { int image, ram, page, socket; pid_t parent; };
 
-/* The new process, sharing our memory until it executes the image: touches nothing but its own descriptors and attributes. */
-static int born(void *arg)
+/* The new process shares our memory, thread-local variables too, until it executes the image, and we run on meanwhile: it touches
+ * nothing but its stack, its descriptors and its attributes, and errno is not its own. Nor does it return, so a sanitizer's marks around
+ * its variables would stay behind. */
+#define NO_RUNTIME __attribute__((no_sanitize("address", "undefined")))
+
+NO_RUNTIME static long raw(long nr, u64 a, u64 b, u64 c, u64 d, u64 e)
+{
+    long r;
+    register u64 r10 __asm__("r10") = d;
+    register u64 r8 __asm__("r8") = e;
+    __asm__ volatile("syscall" : "=a"(r) : "0"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8) : "rcx", "r11", "memory");
+    return r;
+}
+
+NO_RUNTIME static void born_if(bool holds, u64 step)
+{
+    if (!holds) (void)raw(SYS_exit_group, step, 0, 0, 0, 0);
+}
+
+NO_RUNTIME static int born(void *arg)
 {
     const struct birth *b = arg;
-    int fd[4];
     const int from[4] = { b->ram, b->page, b->socket, b->image };
-    for (int i = 0; i < 4; i++) { /* clear of 3 to 6 first */
-        fd[i] = fcntl(from[i], F_DUPFD, 16);
-        if (fd[i] < 0) _exit(100);
-    }
-    for (int i = 0; i < 4; i++)
-        if (dup3(fd[i], DX_FD_RAM + i, i == 3 ? O_CLOEXEC : 0) < 0) _exit(101);
-    for (int i = 0; i < 3; i++) close(i);
-    if (syscall(SYS_close_range, DX_FD_RAM + 4, ~0u, 0)) _exit(102);
     const struct rlimit none = { 0, 0 };
-    sigset_t empty;
-    sigemptyset(&empty);
-    if (setrlimit(RLIMIT_CORE, &none) || sigprocmask(SIG_SETMASK, &empty, NULL) || prctl(PR_SET_PDEATHSIG, SIGKILL)) _exit(103);
-    if (ptrace(PTRACE_TRACEME, 0, NULL, NULL)) _exit(104);
     char *const no[] = { NULL };
-    syscall(SYS_execveat, DX_FD_RAM + 3, "", no, no, AT_EMPTY_PATH);
-    _exit(105);
+    long fd[4];
+    for (int i = 0; i < 4; i++) { /* clear of 3 to 6 first */
+        fd[i] = raw(SYS_fcntl, (u64)from[i], F_DUPFD, 16, 0, 0);
+        born_if(fd[i] >= 0, BORN_FIRST);
+    }
+    for (int i = 0; i < 4; i++) born_if(raw(SYS_dup3, (u64)fd[i], DX_FD_RAM + (u64)i, i == 3 ? O_CLOEXEC : 0, 0, 0) >= 0, BORN_FIRST + 1);
+    for (u64 i = 0; i < 3; i++) (void)raw(SYS_close, i, 0, 0, 0, 0);
+    born_if(!raw(SYS_close_range, DX_FD_RAM + 4, ~0u, 0, 0, 0), BORN_FIRST + 2);
+    born_if(!raw(SYS_prlimit64, 0, RLIMIT_CORE, (u64)&none, 0, 0), BORN_FIRST + 3);
+    born_if(!raw(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) && raw(SYS_getppid, 0, 0, 0, 0, 0) == b->parent, BORN_FIRST + 4);
+    born_if(!raw(SYS_ptrace, PTRACE_TRACEME, 0, 0, 0, 0), BORN_FIRST + 5);
+    (void)raw(SYS_execveat, DX_FD_RAM + 3, (u64)"", (u64)no, (u64)no, AT_EMPTY_PATH);
+    born_if(false, BORN_FIRST + 6);
+    return 0;
 }
 
 static int wait_for(pid_t pid, int *status)
 {
     pid_t r;
-    do r = waitpid(pid, status, __WALL);
+    do r = waitpid(pid, status, __WALL | WUNTRACED); /* WUNTRACED: one that is not traced yet may be stopped as well */
     while (r < 0 && errno == EINTR);
     return r < 0 ? -errno : 0;
 }
@@ -143,52 +165,77 @@ static void mark_dead(struct dx *d)
     if (!d->broken) d->broken = -ESRCH;
 }
 
-/* Resumes the runner and waits for it to stop. False: it is dead. */
-static bool go(struct dx *d, int request, int *status)
+/* Waits for the runner to stop. False: it is dead. */
+static bool stopped(struct dx *d, int *status)
 {
-    if (!d->dead && !ptrace(request, d->runner, NULL, NULL) && !wait_for(d->runner, status)) {
-        if (WIFSTOPPED(*status)) return true;
-        d->reaped = ended(*status);
-    }
+    if (!wait_for(d->runner, status) && WIFSTOPPED(*status)) return true;
+    d->reaped = true;
     mark_dead(d);
     return false;
 }
 
-static int start(struct dx *d, int image, int theirs)
+/* Kills it and waits for its end. If this program ignores SIGCHLD the kernel may have buried it, and its pid be another's: then it is no
+ * child of ours. */
+static void bury(pid_t pid)
 {
-    enum { STACK = 64 << 10 };
-    u8 *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (stack == MAP_FAILED) return -errno;
-    struct birth b = { image, d->ram_fd, d->page_fd, theirs };
-    sigset_t all, before;
-    sigfillset(&all); /* a handler of ours must not run in the child while it shares our memory */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    pid_t pid = clone(born, stack + STACK, CLONE_VM | CLONE_VFORK, &b);
-    int err = pid < 0 ? -errno : 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    munmap(stack, STACK);
-    if (err) return err;
-    d->runner = pid;
     int status;
-    if (wait_for(pid, &status) || !WIFSTOPPED(status)) { /* in execve */
-        d->reaped = true;
-        mark_dead(d);
-        return -EPERM;
-    }
-    return ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)(PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD)) ? -errno : 0;
+    siginfo_t si;
+    if (waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG | WNOWAIT | __WALL)) return;
+    kill(pid, SIGKILL);
+    while (!wait_for(pid, &status) && !ended(status)) continue;
 }
 
-/* Lets the stub do its work, up to its INT3, whatever signals somebody sends meanwhile. */
-static int settle(struct dx *d)
+static void bury_runner(struct dx *d)
 {
-    int status;
-    do {
-        if (!go(d, PTRACE_CONT, &status)) return -EPERM;
-        if (ptrace(PTRACE_GETREGS, d->runner, NULL, &d->base)) return -errno;
-    } while (WSTOPSIG(status) != SIGTRAP || d->base.rip - DX_PAGE >= PAGE_SIZE);
-    d->mapper = (pid_t)d->base.rbx;
+    if (d->runner > 0 && !d->reaped) bury(d->runner);
+    d->reaped = true;
+}
+
+/* By how it ended: born() counts from BORN_FIRST, the stub from 1. */
+static const char *birth_failure(int status)
+{
+    int step = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+    if (!step) return "direct execution: somebody has killed its process";
+    if (step < BORN_FIRST) return "direct execution: the process could not lock itself in (seccomp, close_range: Linux 5.9 or later)";
+    return "direct execution: the host starts or traces no process for it";
+}
+
+/* Lets it go on, from its birth up to the stub's INT3, whatever signals somebody sends meanwhile. All but SIGKILL and SIGSTOP are
+ * blocked up to the stub's last steps; SIGSTOP stops it for good where it is not traced yet. */
+static int settle(struct dx *d, const char **why)
+{
+    const u64 ready = DX_PAGE + (u64)(dx_stub_ready - dx_stub_begin);
+    int status = 0;
+    for (;;) {
+        if (!stopped(d, &status)) {
+            *why = birth_failure(status);
+            return -EPERM;
+        }
+        if (WSTOPSIG(status) == SIGTRAP && !ptrace(PTRACE_GETREGS, d->runner, NULL, &d->base) && d->base.rip == ready) break;
+        if (ptrace(PTRACE_CONT, d->runner, NULL, NULL)) kill(d->runner, SIGCONT);
+    }
     d->base.orig_rax = ~0ull; /* no system call to restart */
-    return 0;
+    return ptrace(PTRACE_SETOPTIONS, d->runner, NULL, (void *)(PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD)) ? -errno : 0;
+}
+
+static int start(struct dx *d, int image, int theirs, const char **why)
+{
+    enum { STACK = 64 << 10 };
+    const u64 all = ~0ull; /* a handler of ours must not run in the child while it shares our memory */
+    u64 before;
+    u8 *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (stack == MAP_FAILED) return -errno;
+    struct birth b = { image, d->ram_fd, d->page_fd, theirs, getpid() };
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
+    pid_t pid = clone(born, stack + STACK, CLONE_VM, &b); /* no CLONE_VFORK: one that somebody stops would hold us for good */
+    int err = pid < 0 ? -errno : 0;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof all);
+    if (!err) {
+        d->runner = pid;
+        if ((err = settle(d, why))) bury_runner(d); /* before its stack goes */
+    }
+    munmap(stack, STACK);
+    return err;
 }
 
 /* Whether this host runs 32-bit code: the first instruction at 0, where nothing is, must fault there and then. 0, -ENOTSUP, or -ESRCH. */
@@ -210,6 +257,14 @@ static int try_32bit(struct dx *d)
     return 0;
 }
 
+/* The kernel has written it there before the mapper's first instruction, and before the end of a runner that is killed in that call. */
+static pid_t mapper_noted(const struct dx *d)
+{
+    u32 pid = 0;
+    if (d->page != MAP_FAILED) memcpy(&pid, d->page + DX_MAPPER, sizeof pid);
+    return (pid_t)pid;
+}
+
 int dx_new(struct dx **out, int ram_fd, const char **why)
 {
     int pair[2] = { -1, -1 }, image = -1;
@@ -222,16 +277,16 @@ int dx_new(struct dx **out, int ram_fd, const char **why)
     if ((image = image_new()) < 0 || (d->page_fd = memfd_create("direct-page", MFD_CLOEXEC)) < 0) goto out;
     if (ftruncate(d->page_fd, PAGE_SIZE) || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) goto out;
     d->socket = pair[0];
-    const struct timeval patience = { PATIENCE_MS / 1000, PATIENCE_MS % 1000 * 1000 };
+    const struct timeval patience = { 0, DOUBT_MS * 1000 };
     if (setsockopt(d->socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience)) goto out;
     d->page = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, d->page_fd, 0);
     if (d->page == MAP_FAILED) goto out;
     memcpy(d->page, dx_stub_begin, (size_t)(dx_stub_end - dx_stub_begin));
     d->list = (struct list *)(d->page + DX_OPS);
     *why = "direct execution: the host starts or traces no process for it";
-    if ((err = start(d, image, pair[1]))) goto out;
-    *why = "direct execution: the process could not lock itself in (seccomp, close_range: Linux 5.9 or later)";
-    if ((err = settle(d))) goto out;
+    if ((err = start(d, image, pair[1], why))) goto out;
+    d->mapper = mapper_noted(d);
+    memset(d->page + DX_MAPPER, 0, sizeof(u32)); /* no business of guest code's */
     err = try_32bit(d);
     *why = err == -ENOTSUP ? "direct execution: the host runs no 32-bit code" : "direct execution: somebody has killed its process";
 out:
@@ -248,13 +303,9 @@ out:
 void dx_free(struct dx *d)
 {
     if (!d) return;
-    int status;
-    if (d->mapper > 0) kill(d->mapper, SIGKILL);
-    if (d->runner > 0 && !d->reaped) {
-        kill(d->runner, SIGKILL);
-        while (!wait_for(d->runner, &status) && !ended(status)) continue;
-    }
-    if (d->mapper > 0) (void)!wait_for(d->mapper, &status);
+    bury_runner(d);
+    if (!d->mapper) d->mapper = mapper_noted(d); /* the runner came no further than that */
+    if (d->mapper > 0) bury(d->mapper);
     if (d->page != MAP_FAILED) munmap(d->page, PAGE_SIZE);
     if (d->page_fd >= 0) close(d->page_fd);
     if (d->socket >= 0) close(d->socket);
@@ -282,14 +333,21 @@ static bool ask(struct dx *d)
     return r == 1;
 }
 
-/* The mapper's answer. It may be gone, or stopped by somebody: then there is none for SO_RCVTIMEO, which each signal of ours begins anew. */
+/* Whether somebody has stopped the mapper, or it is gone. */
+static bool mapper_idle(const struct dx *d)
+{
+    siginfo_t si = { 0 };
+    return waitid(P_PID, (id_t)d->mapper, &si, WEXITED | WSTOPPED | WNOHANG | WNOWAIT | __WALL) || si.si_pid;
+}
+
+/* The mapper's answer. recv() returns without one when the mapper is gone, after DOUBT_MS, and at every signal of ours. */
 static bool answered(struct dx *d, u8 *answer)
 {
-    for (u64 first = 0;;) {
+    for (u64 first = now_ms();;) {
         ssize_t r = recv(d->socket, answer, 1, 0);
-        if (r >= 0 || errno != EINTR) return r == 1;
-        if (!first) first = now_ms();
-        if (now_ms() - first > PATIENCE_MS) return false;
+        if (r >= 0 || (errno != EINTR && errno != EAGAIN)) return r == 1;
+        u64 waited = now_ms() - first;
+        if (waited > PATIENCE_MS || (waited >= DOUBT_MS && mapper_idle(d))) return false;
     }
 }
 
@@ -348,7 +406,8 @@ static bool set_id(struct dx *d, bool id)
     int status;
     u.rip = DX_PAGE + (u64)(dx_stub_popf - dx_stub_begin);
     u.rsp = DX_PAGE + (u64)(dx_stub_flags - dx_stub_begin) + 8 * id;
-    if (ptrace(PTRACE_SETREGS, d->runner, NULL, &u) || !go(d, PTRACE_SYSEMU, &status) || ptrace(PTRACE_GETREGS, d->runner, NULL, &u)) {
+    if (ptrace(PTRACE_SETREGS, d->runner, NULL, &u) || ptrace(PTRACE_SYSEMU, d->runner, NULL, NULL) || !stopped(d, &status) ||
+        ptrace(PTRACE_GETREGS, d->runner, NULL, &u)) {
         mark_dead(d);
         return false;
     }
@@ -403,22 +462,22 @@ static void get_regs(struct dx_regs *r, const struct user_regs_struct *u)
     r->eflags = (u32)u->eflags;
 }
 
-/* What a signal that stopped it means. */
-static void classify(struct dx *d, int signo, struct dx_stop *stop)
+/* What a signal that stopped it means. False: it was killed before that could be asked. */
+static bool classify(struct dx *d, int signo, struct dx_stop *stop)
 {
     siginfo_t si = { 0 };
-    *stop = (struct dx_stop){ .why = DX_OTHER };
+    stop->why = DX_OTHER;
     switch (signo) {
     case SIGTRAP | 0x80:
         stop->why = DX_SYSCALL;
-        return;
+        return true;
     case SIGSEGV: case SIGTRAP: case SIGBUS: case SIGFPE: case SIGILL: case SIGSYS:
         break;
     default:
         stop->why = DX_KICKED;
-        return;
+        return true;
     }
-    if (ptrace(PTRACE_GETSIGINFO, d->runner, NULL, &si)) return;
+    if (ptrace(PTRACE_GETSIGINFO, d->runner, NULL, &si)) return false;
     if (si.si_code <= 0) stop->why = DX_KICKED; /* sent by somebody, whatever it says */
     else if (signo == SIGSYS) stop->why = DX_SYSCALL; /* the filter: nothing was executed, as with PTRACE_SYSEMU's stop */
     else if (signo == SIGSEGV && (si.si_code == SEGV_MAPERR || si.si_code == SEGV_ACCERR)) {
@@ -430,6 +489,7 @@ static void classify(struct dx *d, int signo, struct dx_stop *stop)
         stop->why = DX_TRAP;
         stop->step = si.si_code == TRAP_TRACE;
     }
+    return true;
 }
 
 void dx_run(struct dx *d, struct dx_regs *regs, struct dx_stop *stop)
@@ -443,12 +503,13 @@ void dx_run(struct dx *d, struct dx_regs *regs, struct dx_stop *stop)
         stop->why = d->dead ? DX_DIED : DX_KICKED;
         return;
     }
-    if (!put_regs(d, regs, &in) || !go(d, PTRACE_SYSEMU, &status) || ptrace(PTRACE_GETREGS, d->runner, NULL, &out)) {
+    stop->ran = !d->dead && put_regs(d, regs, &in) && !ptrace(PTRACE_SYSEMU, d->runner, NULL, NULL);
+    if (!stop->ran || !stopped(d, &status) || ptrace(PTRACE_GETREGS, d->runner, NULL, &out) || !classify(d, WSTOPSIG(status), stop)) {
         mark_dead(d);
+        stop->why = DX_DIED;
         return;
     }
     d->id = out.eflags & F_ID;
-    classify(d, WSTOPSIG(status), stop);
     get_regs(regs, &out);
     note_loads(regs, &in, &out);
     if (stop->why == DX_SYSCALL && WSTOPSIG(status) == (SIGTRAP | 0x80)) regs->gpr[G_EAX] = (u32)out.orig_rax;

@@ -44,9 +44,9 @@ enum dx_why {
     DX_OTHER,   /* another exception of the instruction at EIP */
     DX_ESCAPED, /* it has left 32-bit code, or what it may access: registers are truncated, and no exception of the guest's will do
                  * justice to it */
-    DX_DIED,    /* the process is gone, and with it what its registers were: regs are unchanged */
+    DX_DIED,    /* the process is gone: regs are unchanged, and if it ran at all, what they have become since is lost */
 };
-struct dx_stop { enum dx_why why; u32 addr; bool step; };
+struct dx_stop { enum dx_why why; u32 addr; bool step, ran; };
 
 /* Runs until a stop; DX_DIED at once if a mapping has failed. */
 void dx_run(struct dx *d, struct dx_regs *regs, struct dx_stop *stop);

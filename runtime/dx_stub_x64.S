@@ -3,10 +3,11 @@
  * It is started as a program (dx_process.c writes an ELF header around it), maps the page that it shares with the monitor,
  * continues there, unmaps everything else, and splits in two tasks that share the address space and nothing more:
  *
- *   the runner   is traced; closes all descriptors, forbids itself every system call, and stops. From then on it has the
- *                guest's registers and runs nothing but guest code.
+ *   the runner   is traced; closes all descriptors, lets signals in, forbids itself every system call, and stops. From then on
+ *                it has the guest's registers and runs nothing but guest code.
  *   the mapper   keeps the descriptors of guest RAM and of a socket, and may make five system calls. It sleeps until the
  *                monitor, with the runner stopped, has written a list of mappings behind this code; makes them; says so.
+ *                All signals are blocked from before its birth: what a terminal sends to all of us is the monitor's to answer.
  *
  * A step that fails ends the process with its number (rbp) as exit status. After `syscall`, rcx and r11 are gone. */
 #include "runtime/dx_layout.h"
@@ -28,6 +29,7 @@
 #define PR_SET_NO_NEW_PRIVS 38
 #define SECCOMP_MODE_FILTER 2
 #define CLONE_VM 0x100
+#define CLONE_PARENT_SETTID 0x100000
 #define CLONE_PARENT 0x8000             /* the monitor is the mapper's parent too, and buries both */
 #define MSG_TRUNC 0x20                  /* the length of a message instead of its text */
 #define MSG_NOSIGNAL 0x4000
@@ -36,7 +38,7 @@
 
         .intel_syntax noprefix
         .section .rodata
-        .globl  dx_stub_begin, dx_stub_end, dx_stub_popf, dx_stub_flags
+        .globl  dx_stub_begin, dx_stub_end, dx_stub_ready, dx_stub_popf, dx_stub_flags
         .balign 16
 #define HERE(label) (DX_PAGE + label - dx_stub_begin)
 
@@ -82,6 +84,32 @@ dx_stub_begin:
 
 alone:                                  /* in the shared page from here on */
         inc     ebp
+        mov     eax, SYS_mmap           /* once more, where the kernel can write to it, until the clone is made */
+        movabs  rdi, DX_NOTE
+        mov     esi, 4096
+        mov     edx, 3                  /* PROT_READ | PROT_WRITE */
+        mov     r10d, 0x11
+        mov     r8d, DX_FD_PAGE
+        xor     r9d, r9d
+        syscall
+        cmp     rax, rdi
+        jne     failed
+        PRCTL   PR_SET_DUMPABLE, 0
+        PRCTL   PR_SET_NO_NEW_PRIVS, 1
+        inc     ebp
+        mov     eax, SYS_clone
+        mov     edi, CLONE_VM | CLONE_PARENT | CLONE_PARENT_SETTID
+        xor     esi, esi
+        movabs  rdx, DX_NOTE + DX_MAPPER
+        mov     dword ptr [rdx], 0      /* present before it is needed: the note must be there though we are killed in the call */
+        xor     r10d, r10d
+        xor     r8d, r8d
+        syscall
+        test    rax, rax
+        js      failed
+        jz      mapper
+
+        inc     ebp
         mov     eax, SYS_munmap
         xor     edi, edi
         movabs  rsi, DX_PAGE
@@ -95,22 +123,6 @@ alone:                                  /* in the shared page from here on */
         syscall
         test    rax, rax
         jnz     failed
-
-        PRCTL   PR_SET_DUMPABLE, 0
-        PRCTL   PR_SET_NO_NEW_PRIVS, 1
-        inc     ebp
-        mov     eax, SYS_clone
-        mov     edi, CLONE_VM | CLONE_PARENT
-        xor     esi, esi
-        xor     edx, edx
-        xor     r10d, r10d
-        xor     r8d, r8d
-        syscall
-        test    rax, rax
-        js      failed
-        jz      mapper
-
-        mov     rbx, rax                /* the mapper's pid, for the monitor to read */
         mov     edi, DX_FD_RAM
         mov     eax, SYS_close
         syscall
@@ -120,8 +132,18 @@ alone:                                  /* in the shared page from here on */
         mov     edi, DX_FD_SOCKET
         mov     eax, SYS_close
         syscall
+        mov     eax, SYS_rt_sigprocmask /* here no handler of the monitor's can run any more */
+        mov     edi, 2                  /* SIG_SETMASK */
+        lea     rsi, [rip + no_signals]
+        xor     edx, edx
+        mov     r10d, 8
+        inc     ebp
+        syscall
+        test    rax, rax
+        jnz     failed
         FILTER  runner_filter
         int3
+dx_stub_ready:
         ud2                             /* never: the monitor has other plans for RIP */
 
 dx_stub_popf:                           /* ptrace cannot set EFLAGS.ID: the monitor runs this, RSP at one of two constants */
@@ -130,15 +152,6 @@ dx_stub_popf:                           /* ptrace cannot set EFLAGS.ID: the moni
         ud2
 
 mapper:
-        mov     eax, SYS_rt_sigprocmask /* what a terminal sends to all of us is the monitor's to answer */
-        mov     edi, 2                  /* SIG_SETMASK */
-        lea     rsi, [rip + all_signals]
-        xor     edx, edx
-        mov     r10d, 8
-        inc     ebp
-        syscall
-        test    rax, rax
-        jnz     failed
         PRCTL   PR_SET_PDEATHSIG, SIGKILL
         mov     edi, DX_FD_PAGE
         mov     eax, SYS_close
@@ -196,8 +209,8 @@ failed:
         .balign 8
 dx_stub_flags:
         .quad   0x202, 0x200202         /* without ID, with ID */
-all_signals:
-        .quad   -1
+no_signals:
+        .quad   0
 said_done:
         .byte   0
 said_refused:

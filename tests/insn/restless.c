@@ -145,7 +145,7 @@ static void report_lateness(void)
 
 static u32 milliseconds(void)
 {
-    return told("60s") ? 60000 : told("6s") ? 6000 : told("3s") ? 3000 : 300;
+    return told("60s") ? 60000 : told("3s") ? 3000 : 300;
 }
 
 void guest_main(void)

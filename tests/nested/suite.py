@@ -95,15 +95,15 @@ def direct_tests(build):
         command = (f'cd /tmp; transvisor run --kernel /test/{name}.elf --append tcg --memory 64M --direct always --debug-exit 0xf4 --stats stats; '
                    f'status=$?; {counted} || {{ grep direct stats; status=99; }}; exit $status')
         tests.append(Test(name, command, [f'{build}/transvisor', f'{folder}/{name}.elf'], status=33, says=f'{name}: PASS, ', timeout=600))
-    return tests + [host_test(build, 'trace')]
+    return tests + [host_test(build, 'trace'), host_test(build, 'proc')] + [host_test(build, name, run.USER) for name in ('proc', 'ends', 'signals')]
 
 
 def direct_host_tests(build):
-    """What else the host sees of direct execution, as an ordinary user and as root."""
-    as_user = [host_test(build, name, run.USER) for name in ('proc', 'signals', 'ends')]
-    return as_user + [host_test(build, name) for name in ('proc', 'ends', 'lateness')]
+    """What else the host sees of direct execution: the same as root, whom nothing keeps from much of what a user may not; and what takes time."""
+    return [host_test(build, name) for name in ('ends', 'signals', 'lateness')] + [host_test(build, 'lateness', run.USER)]
 
 
+AS_ROOT = {'direct', 'direct-host'}
 SUITES = {'host': host_tests, 'unit': unit_tests, 'diff': diff_tests, 'insn': insn_tests, 'direct': direct_tests, 'direct-host': direct_host_tests, 'boot': boot_tests}
 
 SCRIPT_HEAD = '''
@@ -144,7 +144,7 @@ def main():
         print('skipped: this host has compatibility mode, PTRACE_SYSEMU and FSGSBASE itself')
         return SKIPPED
     nested = run.parser().parse_args(['--timeout', '1800'] + (['--icount'] if 'insn' in options.suite else []) +
-                                     (['--root'] if 'direct' in options.suite else []) + (['--verbose'] if options.verbose else []))
+                                     (['--root'] if AS_ROOT & set(options.suite) else []) + (['--verbose'] if options.verbose else []))
     try:
         tests = [test for suite in options.suite for test in SUITES[suite](build)]
         files = sorted({word for test in tests for word in test.files})

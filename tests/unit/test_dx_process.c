@@ -10,6 +10,9 @@
 #include <string.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define CODE 0x08048000u
@@ -69,7 +72,15 @@ static struct dx_stop run(const char *hex, struct dx_regs *r)
     return stop;
 }
 
-static unsigned children(void)
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* How many there are, zombies too; each is sent signo, if not 0, as soon as it is seen. */
+static unsigned children(pid_t of, int signo)
 {
     unsigned n = 0;
     char path[64];
@@ -78,8 +89,10 @@ static unsigned children(void)
         int parent = 0;
         snprintf(path, sizeof path, "/proc/%.20s/stat", e->d_name);
         FILE *f = e->d_name[0] > '0' && e->d_name[0] <= '9' ? fopen(path, "r") : NULL;
-        if (f && fscanf(f, "%*d (%*[^)]) %*c %d", &parent) == 1) n += parent == getpid();
+        bool found = f && fscanf(f, "%*d (%*[^)]) %*c %d", &parent) == 1 && parent == of;
+        if (found && signo) kill(atoi(e->d_name), signo);
         if (f) fclose(f);
+        n += found;
     }
     if (d) closedir(d);
     return n;
@@ -90,18 +103,117 @@ START_TEST(a_host_that_cannot_says_so_and_keeps_nothing)
     const char *why = NULL;
     struct dx *d = NULL;
     ram_new();
-    unsigned before = children();
+    unsigned before = children(getpid(), 0);
     int err = dx_new(&d, ram, &why);
     if (able) {
         ck_assert_int_eq(err, 0);
-        ck_assert_uint_eq(children(), before + 2);
+        ck_assert_uint_eq(children(getpid(), 0), before + 2);
         ck_assert_uint_gt(dx_round_trip(d), 0);
         dx_free(d);
     } else {
         ck_assert_int_eq(err, -ENOTSUP);
         ck_assert_str_eq(why, "direct execution: the host runs no 32-bit code");
     }
-    ck_assert_uint_eq(children(), before);
+    ck_assert_uint_eq(children(getpid(), 0), before);
+}
+END_TEST
+
+static unsigned descriptors(void)
+{
+    unsigned n = 0;
+    DIR *d = opendir("/proc/self/fd");
+    while (d && readdir(d)) n++;
+    if (d) closedir(d);
+    return n;
+}
+
+static long pages_mapped(void)
+{
+    long n = -1;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (f && fscanf(f, "%ld", &n) != 1) n = -1;
+    if (f) fclose(f);
+    return n;
+}
+
+/* A monitor that does nothing but make processes, for so many seconds, or for ever. Its status is the sum of: a process is left behind, not
+ * every one came to what the first one did, descriptors are left, memory is. */
+enum { LEFT_PROCESS = 1, FAILED_SOME = 2, LEFT_DESCRIPTOR = 4, LEFT_MEMORY = 8 };
+static pid_t monitor(double seconds)
+{
+    const char *why;
+    struct dx *d;
+    pid_t pid = fork();
+    if (pid) { /* the other one asserts nothing: it would write to the same pipe */
+        ck_assert_int_gt(pid, 0);
+        return pid;
+    }
+    setpgid(0, 0);
+    bool all = true;
+    unsigned fds = descriptors();
+    long pages = pages_mapped();
+    for (double end = now() + seconds; seconds == 0 || now() < end;) {
+        int err = dx_new(&d, ram, &why);
+        if (!err) dx_free(d);
+        all &= err == (able ? 0 : -ENOTSUP);
+    }
+    _exit((children(getpid(), 0) ? LEFT_PROCESS : 0) + (all ? 0 : FAILED_SOME) + (descriptors() != fds ? LEFT_DESCRIPTOR : 0) +
+          (pages_mapped() > pages + 64 ? LEFT_MEMORY : 0)); /* 64: the heap's */
+}
+
+/* Its status, or -1 if it does not end; then it is killed. */
+static int end_of(pid_t pid, double seconds)
+{
+    int status;
+    for (double end = now() + seconds; !waitpid(pid, &status, WNOHANG); usleep(1000)) {
+        if (now() < end) continue;
+        kill(pid, SIGKILL);
+        waitpid(pid, &status, 0);
+        return -1;
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+START_TEST(one_that_is_stopped_at_its_birth_holds_nobody)
+{
+    ram_new();
+    pid_t pid = monitor(2);
+    setpgid(pid, pid);
+    for (double end = now() + 2; now() < end; usleep(100 + (unsigned)rand() % 200)) {
+        kill(-pid, SIGSTOP); /* whoever is there, at whatever step; and then the monitor alone goes on */
+        kill(pid, SIGCONT);
+    }
+    kill(pid, SIGCONT);
+    ck_assert_int_eq(end_of(pid, 20) & ~FAILED_SOME, 0);
+}
+END_TEST
+
+START_TEST(one_that_is_killed_at_its_birth_is_buried)
+{
+    ram_new();
+    void (*before)(int) = signal(SIGCHLD, _i ? SIG_IGN : SIG_DFL); /* ignored, it lets the kernel bury them, and their pids are free at once */
+    pid_t pid = monitor(3);
+    signal(SIGCHLD, before);
+    for (double end = now() + 3; now() < end;) (void)children(pid, SIGKILL);
+    ck_assert_int_eq(end_of(pid, 20), FAILED_SOME);
+}
+END_TEST
+
+START_TEST(one_whose_monitor_is_killed_at_its_birth_dies)
+{
+    ram_new();
+    ck_assert_int_eq(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0); /* orphans are ours */
+    for (unsigned i = 0; i < 100; i++) {
+        pid_t pid = monitor(0);
+        usleep(1000 + (unsigned)rand() % 4000);
+        kill(pid, SIGKILL);
+    }
+    pid_t r;
+    for (double end = now() + 10; (r = waitpid(-1, NULL, WNOHANG | __WALL)) >= 0;) {
+        if (r) continue;
+        ck_assert_msg(now() < end, "%u are still there", children(getpid(), 0));
+        usleep(1000);
+    }
 }
 END_TEST
 
@@ -231,9 +343,55 @@ START_TEST(one_that_is_killed_is_reported_and_can_be_freed)
     usleep(20000);
     dx_run(dx, &r, &s);
     ck_assert_int_eq(s.why, DX_DIED);
+    ck_assert(!s.ran);
     ck_assert_mem_eq(&r, &before, sizeof r);
     ck_assert_int_lt(dx_set_fx(dx, &fx), 0);
     ck_assert_int_lt(dx_get_fx(dx, &fx), 0);
+}
+END_TEST
+
+struct kick { pid_t tid; int signo; };
+
+static void *kicker(void *arg)
+{
+    const struct kick *k = arg;
+    usleep(50000);
+    kill(k->tid, k->signo);
+    return NULL;
+}
+
+START_TEST(one_that_is_killed_while_it_runs_has_run)
+{
+    struct dx_regs r = fresh(), before = r;
+    struct kick k = { dx_tid(dx), SIGKILL };
+    pthread_t t;
+    ck_assert_int_eq(pthread_create(&t, NULL, kicker, &k), 0);
+    struct dx_stop s = run("40 eb fd", &r); /* inc eax, for ever */
+    pthread_join(t, NULL);
+    ck_assert_int_eq(s.why, DX_DIED);
+    ck_assert(s.ran);
+    ck_assert_mem_eq(&r, &before, sizeof r);
+}
+END_TEST
+
+static const int ends_a_mapper[] = { SIGKILL, SIGSTOP };
+
+START_TEST(a_mapper_that_cannot_answer_is_given_up_soon)
+{
+    struct dx_regs r = fresh();
+    struct dx_stop s;
+    unsigned before = children(getpid(), 0);
+    children(getpid(), ends_a_mapper[_i]); /* to the runner as well; if that is stopped it goes on */
+    dx_map(dx, PAGE(DATA) + 4, 1, PROT_READ, 0);
+    double begin = now();
+    ck_assert_int_eq(dx_commit(dx), -ESRCH);
+    ck_assert_msg(now() - begin < 2, "after %g s", now() - begin);
+    ck_assert_int_eq(dx_commit(dx), -ESRCH);
+    dx_run(dx, &r, &s);
+    ck_assert_int_eq(s.why, DX_DIED);
+    dx_free(dx);
+    dx = NULL;
+    ck_assert_uint_eq(children(getpid(), 0), before - 2);
 }
 END_TEST
 
@@ -250,23 +408,16 @@ START_TEST(what_a_terminal_sends_to_all_changes_nothing)
 }
 END_TEST
 
-static void *kicker(void *arg)
-{
-    usleep(50000);
-    kill(*(pid_t *)arg, dx_signo());
-    return NULL;
-}
-
 START_TEST(code_that_never_ends_is_stopped_by_a_signal)
 {
     struct dx_regs r = fresh();
-    pid_t tid = dx_tid(dx);
+    struct kick k = { dx_tid(dx), dx_signo() };
     pthread_t t;
-    ck_assert_int_eq(pthread_create(&t, NULL, kicker, &tid), 0);
+    ck_assert_int_eq(pthread_create(&t, NULL, kicker, &k), 0);
     ck_assert_int_eq(run("eb fe", &r).why, DX_KICKED);
     ck_assert_uint_eq(r.eip, CODE);
     pthread_join(t, NULL);
-    kill(tid, SIGTERM); /* and whatever else somebody sends */
+    kill(dx_tid(dx), SIGTERM); /* and whatever else somebody sends */
     ck_assert_int_eq(run("eb fe", &r).why, DX_KICKED);
 }
 END_TEST
@@ -280,17 +431,9 @@ START_TEST(a_64_bit_system_call_does_not_reach_the_host)
 }
 END_TEST
 
-int main(void)
+static TCase *on_a_capable_host(void)
 {
-    const char *why;
-    int fd = memfd_create("ram", MFD_CLOEXEC);
-    able = !dx_new(&dx, fd, &why);
-    if (able) dx_free(dx);
-    close(fd);
-    Suite *s = suite_create("dx_process");
-    TCase *plain = tcase_create("any host"), *t = tcase_create("capable host");
-    tcase_add_test(plain, a_host_that_cannot_says_so_and_keeps_nothing);
-    suite_add_tcase(s, plain);
+    TCase *t = tcase_create("capable host");
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, registers_go_in_and_come_out);
     tcase_add_loop_test(t, every_stop_is_told_apart, 0, ARRAY_LEN(stops));
@@ -300,10 +443,29 @@ int main(void)
     tcase_add_test(t, more_mappings_than_a_list_holds_are_made_in_several);
     tcase_add_test(t, a_mapping_that_the_host_refuses_ends_it);
     tcase_add_test(t, one_that_is_killed_is_reported_and_can_be_freed);
+    tcase_add_test(t, one_that_is_killed_while_it_runs_has_run);
+    tcase_add_loop_test(t, a_mapper_that_cannot_answer_is_given_up_soon, 0, ARRAY_LEN(ends_a_mapper));
     tcase_add_test(t, what_a_terminal_sends_to_all_changes_nothing);
     tcase_add_test(t, code_that_never_ends_is_stopped_by_a_signal);
     tcase_add_test(t, a_64_bit_system_call_does_not_reach_the_host);
-    if (able) suite_add_tcase(s, t);
+    return t;
+}
+
+int main(void)
+{
+    const char *why;
+    int fd = memfd_create("ram", MFD_CLOEXEC);
+    able = !dx_new(&dx, fd, &why);
+    if (able) dx_free(dx);
+    close(fd);
+    Suite *s = suite_create("dx_process");
+    TCase *plain = tcase_create("any host");
+    tcase_add_test(plain, a_host_that_cannot_says_so_and_keeps_nothing);
+    tcase_add_test(plain, one_that_is_stopped_at_its_birth_holds_nobody);
+    tcase_add_loop_test(plain, one_that_is_killed_at_its_birth_is_buried, 0, 2);
+    tcase_add_test(plain, one_whose_monitor_is_killed_at_its_birth_dies);
+    suite_add_tcase(s, plain);
+    if (able) suite_add_tcase(s, on_a_capable_host());
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);
