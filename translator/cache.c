@@ -24,6 +24,7 @@ static void tables_init(struct xl *xl)
 {
     struct xl_tables *t = xl->tables;
     xl->pages = t->pages;
+    xl->place = t->place;
     for (unsigned i = 0; i < XL_JC_COUNT; i++) {
         xl->jc[i] = t->jc[i];
         xl->jc[i][0].neg_eip = 1; /* an empty entry matches no EIP of its index; 0 would match EIP 0 */
@@ -98,19 +99,20 @@ struct xl_usage xl_usage(const struct xl *xl)
 
 /* ---- look-up ---- */
 
-static unsigned block_slot(const struct xl *xl, laddr eip, paddr pa, u32 mode)
+/* By place, so that a block stays in its slot when that is moved. */
+static unsigned block_slot(const struct xl *xl, const struct place *p, paddr pa, u32 mode)
 {
-    u64 h = (pa ^ ((u64)eip << 20) ^ ((u64)mode << 44)) * 0x9e3779b97f4a7c15ull;
+    u64 h = ((pa & ~(paddr)PAGE_MASK) ^ (u64)p->id << PAGE_SHIFT ^ (u64)mode << 44) * 0x9e3779b97f4a7c15ull;
     return (unsigned)(h >> (64 - xl->hash_bits));
 }
 
 struct block *xl_find(struct xl *xl, laddr eip, paddr pa, u32 mode)
 {
-    for (struct block *b = xl->hash[block_slot(xl, eip, pa, mode)]; b; b = b->hash_next)
-        if (b->eip == eip && b->pa == pa && b->mode == mode) {
-            b->place->used = ++xl->finds;
-            return b;
-        }
+    struct place *p = xl_place(xl, eip, pa);
+    if (!p) return NULL;
+    p->used = ++xl->finds;
+    for (struct block *b = xl->hash[block_slot(xl, p, pa, mode)]; b; b = b->hash_next)
+        if (b->eip == eip && b->pa == pa && b->mode == mode) return b;
     return NULL;
 }
 
@@ -170,14 +172,14 @@ void xl_commit(struct xl_ctx *x, struct block *b)
     xl->side_used += x->nrec * sizeof x->rec[0];
     for (unsigned i = 0; i < x->nedges; i++)
         b->edge[i] = (struct edge){ .from = b, .patch = (u32)(x->edge[i].patch - xl->rw), .thunk = (u32)(x->edge[i].thunk - xl->rw),
-                                    .target = x->edge[i].target, .used = true };
+                                    .target = (u16)(x->edge[i].target & ~PAGE_MASK), .used = true };
     xl->nblocks++;
     xl_block_place(xl, b);
 }
 
 static void hash_add(struct xl *xl, struct block *b)
 {
-    struct block **slot = &xl->hash[block_slot(xl, b->eip, b->pa, b->mode)];
+    struct block **slot = &xl->hash[block_slot(xl, b->place, b->pa, b->mode)];
     b->hash_next = *slot;
     *slot = b;
 }
@@ -200,8 +202,8 @@ void xl_block_place(struct xl *xl, struct block *b)
 {
     if (xl->nblocks >> xl->hash_bits >= 2) hash_grow(xl);
     b->state = BLOCK_LIVE;
-    hash_add(xl, b);
     xl_page_add(xl, b);
+    hash_add(xl, b);
 }
 
 static void retire_block(struct xl *xl, struct block *b)
@@ -236,21 +238,9 @@ void xl_retire_page(struct xl *xl, paddr pa) { (void)xl_retire(xl, pa & ~(paddr)
 
 static void hash_remove(struct xl *xl, const struct block *b)
 {
-    struct block **at = &xl->hash[block_slot(xl, b->eip, b->pa, b->mode)];
+    struct block **at = &xl->hash[block_slot(xl, b->place, b->pa, b->mode)];
     while (*at != b) at = &(*at)->hash_next;
     *at = b->hash_next;
-}
-
-void xl_block_readdress(struct xl *xl, struct block *b, u32 delta)
-{
-    xl_jump_forget(xl, b);
-    hash_remove(xl, b);
-    template_readdress(xl, b, delta);
-    b->eip += delta;
-    for (unsigned i = 0; i < 2 && b->edge[i].used; i++) b->edge[i].target += delta;
-    hash_add(xl, b);
-    xl_perf_block(xl, b);
-    xl->cfg.ctr->readdressed++;
 }
 
 void xl_forget(struct xl *xl, struct block *b)

@@ -8,7 +8,7 @@
 #include <string.h>
 
 struct edge *xl_edge(struct xl *xl, u64 number) { return &xl->arena[number / 2].edge[number % 2]; }
-laddr xl_edge_target(const struct edge *e) { return e->target; }
+laddr xl_edge_target(const struct edge *e) { return (e->from->eip & PAGE_MASK) | e->target; }
 struct block *xl_edge_block(const struct edge *e) { return e->from; }
 
 static void point(struct xl *xl, const struct edge *e, u32 target_off) { emit_patch32(xl->rw + e->patch, xl->rw + target_off); }
@@ -17,7 +17,7 @@ void xl_link(struct xl *xl, struct edge *e, struct block *to)
 {
     const struct block *from = e->from;
     if (e->to || from->state != BLOCK_LIVE || to->state != BLOCK_LIVE || to->pa2 != XL_NO_PAGE || to->partial) return;
-    if (to->eip != e->target || to->mode != from->mode || to->pa - to->eip != from->pa - from->eip) return; /* mapped elsewhere meanwhile */
+    if (to->eip != xl_edge_target(e) || to->mode != from->mode || to->pa - to->eip != from->pa - from->eip) return; /* mapped elsewhere meanwhile */
     e->to = to;
     e->next_in = to->in;
     to->in = e;
@@ -70,6 +70,8 @@ void *xl_jump_cache(struct xl *xl, enum xl_jump_cache which) { return xl->jc[whi
 
 static void note_page(struct xl *xl, unsigned which, laddr la) { xl->jc_pages[which][la >> 15] |= (u8)(1u << (la >> 12 & 7)); }
 
+bool xl_jump_knows(const struct xl *xl, enum xl_jump_cache which, laddr la) { return xl->jc_pages[which][la >> 15] & 1u << (la >> 12 & 7); }
+
 bool xl_jump_next_page(const struct xl *xl, enum xl_jump_cache which, u32 *page)
 {
     const u8 *bits = xl->jc_pages[which];
@@ -97,7 +99,7 @@ void xl_jump_fill(struct xl *xl, enum xl_jump_cache which, struct block *b)
 
 void xl_jump_fill_page(struct xl *xl, enum xl_jump_cache which, struct block *b)
 {
-    bool first = !(xl->jc_pages[which][b->eip >> 15] & 1u << (b->eip >> 12 & 7));
+    bool first = !xl_jump_knows(xl, which, b->eip);
     b->jumped = true;
     xl_jump_fill(xl, which, b);
     if (!first) return;
@@ -116,5 +118,5 @@ void xl_jump_flush(struct xl *xl, enum xl_jump_cache which)
 
 void xl_jump_drop_page(struct xl *xl, enum xl_jump_cache which, laddr la)
 {
-    if (xl->jc_pages[which][la >> 15] & 1u << (la >> 12 & 7)) xl_jump_flush(xl, which);
+    if (xl_jump_knows(xl, which, la)) xl_jump_flush(xl, which);
 }

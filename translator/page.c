@@ -10,6 +10,7 @@
 #include "translator/xl.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define PLACES_MAX 8
 
@@ -60,6 +61,7 @@ void xl_pages_free(struct xl *xl)
             free(pg);
             xl->pages[i] = NULL;
         }
+    memset(xl->place, 0, sizeof *xl->place << XL_PLACE_BITS);
 }
 
 /* ---- lists ---- */
@@ -71,11 +73,24 @@ static struct place *place_of(const struct code_page *pg, laddr la)
     return p;
 }
 
-static struct place *place_make(struct code_page *pg, laddr la)
+struct place *xl_place(struct xl *xl, laddr eip, paddr pa)
+{
+    u64 pfn = pa >> PAGE_SHIFT;
+    u32 hash = (eip >> PAGE_SHIFT ^ (u32)pfn << 9) * 0x9e3779b1u;
+    struct place **slot = &xl->place[hash >> (32 - XL_PLACE_BITS)], *p = *slot;
+    if (p && p->pfn == pfn && p->la == (eip & PAGE_MASK)) return p;
+    const struct code_page *pg = xl_page(xl, pa);
+    if (pg && (p = place_of(pg, eip))) return *slot = p;
+    return NULL;
+}
+
+static struct place *place_make(struct xl *xl, struct code_page *pg, laddr la)
 {
     struct place *p = place_of(pg, la);
     if (p) return p;
     p = make(sizeof *p);
+    p->id = ++xl->nplaces;
+    p->pfn = pg->pfn;
     p->la = la & PAGE_MASK;
     p->next = pg->places;
     pg->places = p;
@@ -93,7 +108,7 @@ void xl_page_count(struct xl *xl, const struct block *b, int by)
 
 void xl_page_add(struct xl *xl, struct block *b)
 {
-    b->place = place_make(page_make(xl, b->pa), b->eip);
+    b->place = place_make(xl, page_make(xl, b->pa), b->eip);
     b->place->used = ++xl->finds;
     b->place_next = b->place->first;
     b->place->first = b;
@@ -145,13 +160,17 @@ unsigned xl_page_starts(const struct xl *xl, paddr pa, u16 *off, unsigned max)
 static void move_place(struct xl *xl, struct place *p, laddr la)
 {
     u32 delta = la - p->la;
+    bool jumped_to = xl_jump_knows(xl, XL_JC_USER, p->la) || xl_jump_knows(xl, XL_JC_SUPERVISOR, p->la);
     for (struct block *b = p->first, *next; b; b = next) {
         next = b->place_next;
         if (!b->from) xl_forget(xl, b);
     }
     for (struct block *b = p->first; b; b = b->place_next) {
-        if (b->place_next) __builtin_prefetch(xl->rw + b->place_next->host_off, 1);
-        xl_block_readdress(xl, b, delta);
+        if (jumped_to) xl_jump_forget(xl, b);
+        template_readdress(xl, b, delta);
+        b->eip += delta;
+        xl_perf_block(xl, b);
+        xl->cfg.ctr->readdressed++;
     }
     p->la = la;
     p->used = ++xl->finds;

@@ -218,6 +218,15 @@ static u32 depends_on(const struct xl_ctx *x, u32 guest_len)
     return !x->looked_ahead ? guest_len : guest_len + (rest < XL_LOOKAHEAD ? rest : XL_LOOKAHEAD);
 }
 
+static void came_from(const struct xl *xl, struct block *b, u32 i)
+{
+    const struct template *t = &xl->templates.t[i];
+    const struct reloc *r = relocs_of(xl, t);
+    b->from = i + 1;
+    b->nmoving = 0;
+    for (unsigned k = 0; k < t->nrel; k++) b->nmoving += r[k].kind != RELOC_PLAIN;
+}
+
 void template_add(struct xl_ctx *x, struct block *b)
 {
     struct xl *xl = x->xl;
@@ -231,7 +240,7 @@ void template_add(struct xl_ctx *x, struct block *b)
     for (unsigned i = 0; i < x->nedges; i++) {
         t->patch[i] = (u16)(b->edge[i].patch - b->host_off);
         t->thunk[i] = (u16)(b->edge[i].thunk - b->host_off);
-        t->target[i] = (u16)(b->edge[i].target & ~PAGE_MASK);
+        t->target[i] = b->edge[i].target;
     }
     u8 *to = xl->side + xl->side_used; /* behind the records */
     memcpy(to, x->relocs.r, t->nrel * sizeof(struct reloc));
@@ -239,7 +248,7 @@ void template_add(struct xl_ctx *x, struct block *b)
     memset(to + t->nrel * sizeof(struct reloc) + depends, 0, -depends & 3);
     xl->side_used = t->side + template_side_len(t);
     template_chain(s, s->n++);
-    b->from = s->n;
+    came_from(xl, b, s->n - 1);
     s->made++;
     xl->cfg.ctr->templates++;
 }
@@ -288,8 +297,7 @@ static void fill_block(const struct template *t, const struct xl_source *src, st
     b->guest_len = t->guest_len;
     b->ninsns = t->ninsns;
     for (unsigned i = 0; i < t->nedges; i++)
-        b->edge[i] = (struct edge){ .from = b, .patch = b->host_off + t->patch[i], .thunk = b->host_off + t->thunk[i], .used = true,
-                                    .target = (src->eip & PAGE_MASK) | t->target[i] };
+        b->edge[i] = (struct edge){ .from = b, .patch = b->host_off + t->patch[i], .thunk = b->host_off + t->thunk[i], .target = t->target[i], .used = true };
 }
 
 /* Makes the code of t right for src. */
@@ -340,6 +348,7 @@ static struct block *copy(struct xl *xl, u32 i, const struct xl_source *src, enu
 
 void template_readdress(struct xl *xl, const struct block *b, u32 delta)
 {
+    if (!b->nmoving) return;
     struct template *t = &xl->templates.t[b->from - 1];
     reloc_apply(xl->rw + b->host_off, relocs_of(xl, t), t->nrel, delta, NULL, NULL);
     if (t->code == b->host_off) t->eip += delta;
@@ -354,7 +363,7 @@ struct block *template_block(struct xl *xl, const struct xl_source *src)
     expect_next(xl, i);
     s->t[i].used = true;
     struct block *b = i < s->nloaded && xl->arena[i].state == BLOCK_NONE ? take_over(xl, i, src, match) : copy(xl, i, src, match);
-    b->from = i + 1;
+    came_from(xl, b, i);
     xl_block_place(xl, b);
     return b;
 }

@@ -24,7 +24,7 @@ struct edge {
     struct edge *next_in;      /* among the edges into `to` */
     u32 patch;                 /* cache offset of the rel32 */
     u32 thunk;                 /* cache offset of the code that leaves with EXIT_CHAIN */
-    laddr target;
+    u16 target;                /* its offset in the page: edges never leave it (lower_ctl.c) */
     bool used;
 };
 
@@ -33,32 +33,39 @@ struct record { u16 host; u16 guest; };
 
 enum block_state { BLOCK_NONE /* a record that is free, or waits with its code for a block (template.c) */, BLOCK_LIVE, BLOCK_RETIRED, BLOCK_DEAD };
 struct block {
-    laddr eip;                 /* what a look-up goes through is together: xl_find() is paid for in cache misses */
+    /* What looking one up and moving one goes through is in one line of the host's caches, for that is what these are paid for in. */
+    _Alignas(64) laddr eip;
     u32 mode;
     paddr pa;
     struct block *hash_next;
-    paddr pa2;
-    u64 hash;                  /* xxh3 of the guest bytes */
-    u32 host_off, host_len;    /* in the code cache */
-    u32 rec_off;               /* records, in side; of a clone, its template's */
-    u16 nrec, guest_len, ninsns;
+    struct place *place;       /* page.c: where it is on the list of, by place_next */
+    struct block *place_next;
+    u32 host_off;              /* in the code cache */
+    u32 from;                  /* index + 1 of the template whose code it has, if moved rightly; 0: none */
+    u16 nmoving;               /* what in that code depends on the place */
     u8 state;
     bool jumped;               /* has been in a jump cache */
     bool partial;              /* its one instruction runs into a page that was not there */
+    u32 host_len;
+    u32 rec_off;               /* records, in side; of a clone, its template's */
+    u16 nrec, guest_len, ninsns;
+    paddr pa2;
+    u64 hash;                  /* xxh3 of the guest bytes */
     struct edge edge[2];
     struct edge *in;
-    struct place *place;       /* page.c: where it is on the list of, by place_next; */
-    struct block *place_next, *into_next; /* and, if it straddles, on that of pa2's page */
-    u32 from;                  /* index + 1 of the template whose code it has, if moved rightly; 0: none */
+    struct block *into_next;   /* if it straddles: on the list of pa2's page */
 };
 
 /* A linear page where a physical one is mapped, or has been. */
 struct place {
+    u64 pfn;
     laddr la;
+    u32 id;                    /* stays, wherever it is moved to */
     u32 used;                  /* xl->finds, when a block was last looked for there */
     struct block *first;
     struct place *next;
 };
+#define XL_PLACE_BITS 12
 struct code_page {
     u64 pfn;
     struct place *places;
@@ -121,6 +128,7 @@ struct template_store {
 struct xl_tables {
     struct jump_entry jc[XL_JC_COUNT][JUMP_ENTRIES];
     struct code_page *pages[1u << XL_PAGE_BITS];
+    struct place *place[1u << XL_PLACE_BITS];
     u16 jc_list[2][JUMP_ENTRIES];
     u8 jc_pages[2][TLB_PAGES / 8]; /* bitmap of linear pages that have entries */
     u32 template_head[2][1u << XL_TEMPLATE_BITS];
@@ -137,10 +145,12 @@ struct xl {
     struct block *arena;       /* block records, in order of host_off: xl_recover searches it */
     u32 nblocks, max_blocks;
     u32 finds;                 /* a clock for struct place */
+    u32 nplaces;               /* ids given */
     struct block **hash;       /* grows with the number of blocks */
     unsigned hash_bits;
     struct xl_tables *tables;  /* which these point into: */
     struct code_page **pages;
+    struct place **place;      /* the last one found of each hash, or NULL */
     struct jump_entry *jc[XL_JC_COUNT];
     u16 *jc_list[2];
     u8 *jc_pages[2];
@@ -222,7 +232,6 @@ void xl_prefault(struct xl *xl); /* the host's pages that the next block will be
 u64 xl_align(u64 cache_offset);   /* where the next block begins, behind what ends there */
 void xl_commit(struct xl_ctx *x, struct block *b);
 void xl_block_place(struct xl *xl, struct block *b); /* makes a complete record LIVE, in its place in the graph */
-void xl_block_readdress(struct xl *xl, struct block *b, u32 delta); /* to another linear page, with what it is linked to */
 void xl_forget_at(struct xl *xl, paddr pa);     /* the blocks that contain it */
 struct block *xl_block_at(struct xl *xl, u64 host_pc);
 /* page.c */
@@ -233,17 +242,19 @@ void xl_page_remove(struct xl *xl, struct block *b);
 void xl_page_count(struct xl *xl, const struct block *b, int by); /* of LIVE ones */
 struct block *xl_page_first(const struct code_page *pg);      /* of all blocks that have a byte on it; pg may be NULL */
 struct block *xl_page_after(const struct code_page *pg, const struct block *b);
+struct place *xl_place(struct xl *xl, laddr eip, paddr pa);   /* NULL: no block has been there */
 bool xl_page_move(struct xl *xl, laddr eip, paddr pa);        /* eip's page has no blocks for pa's: gives it another one's, if there are enough. Whether */
 /* chain.c */
 void xl_unlink_block(struct xl *xl, struct block *b);
 void xl_jump_forget(struct xl *xl, const struct block *b);
+bool xl_jump_knows(const struct xl *xl, enum xl_jump_cache which, laddr la); /* may have entries for la's page */
 void xl_reset_edges(struct xl *xl, struct block *b); /* all its code as it was made: for when the whole graph goes */
 /* template.c */
 MUST_CHECK int template_store_init(struct xl *xl);
 void template_store_free(struct xl *xl);
 struct block *template_block(struct xl *xl, const struct xl_source *src); /* NULL: none serves */
 void template_add(struct xl_ctx *x, struct block *b);
-void template_readdress(struct xl *xl, const struct block *b, u32 delta); /* its code; b->eip is the old one */
+void template_readdress(struct xl *xl, const struct block *b, u32 delta); /* its code, by nmoving */
 void template_edges(const struct template *t, u8 *code, u32 block);
 void template_drop_made(struct xl *xl); /* all but the loaded: the code cache is about to be emptied */
 void template_drop_all(struct xl *xl);

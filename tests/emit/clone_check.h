@@ -12,7 +12,7 @@ static inline const char *clone_edges(const struct xlf *f, const struct block *a
         const struct edge *x = &a->edge[i], *y = &b->edge[i];
         if (x->used != y->used) return CLONE_FAIL("edge %u is there in one only", i);
         if (!x->used) continue;
-        if (x->target != y->target) return CLONE_FAIL("edge %u goes to %08x, not %08x", i, x->target, y->target);
+        if (x->target != y->target) return CLONE_FAIL("edge %u goes to %03x, not %03x", i, x->target, y->target);
         if (x->patch - a->host_off != y->patch - b->host_off || x->thunk - a->host_off != y->thunk - b->host_off) return CLONE_FAIL("edge %u lies elsewhere", i);
         u32 at = x->thunk - a->host_off + 2, na, nb; /* mov r8d, imm32 */
         memcpy(&na, code_a + at, 4);

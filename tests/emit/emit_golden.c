@@ -144,7 +144,7 @@ static void print_guest(struct xlf *f, const struct block *b, const u8 *code, FI
         off += in.len;
     }
     for (unsigned i = 0; i < 2; i++)
-        if (b->edge[i].used) fprintf(out, "; edge%u to %08x\n", i, b->edge[i].target);
+        if (b->edge[i].used) fprintf(out, "; edge%u to %08x\n", i, xl_edge_target(&b->edge[i]));
 }
 
 /* ---- the same from templates ---- */
