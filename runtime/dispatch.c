@@ -105,6 +105,13 @@ static struct block *block_here(struct rt *rt, int *fault, bool *evicted)
     return b ? b : make_block(rt, &src, evicted);
 }
 
+/* Back in user code whose access has raised a page fault: likely to do it again, which would be a fault of the host's once more. */
+static void map_missing(struct rt *rt)
+{
+    rt->missing.waits = false;
+    if (rt->missing.cr3 == rt->cpu->cr3) (void)window_map_ahead(rt->uwin, rt->missing.la, rt->missing.write);
+}
+
 enum xl_jump_cache dispatch_prepare(struct rt *rt)
 {
     struct cpu *c = rt->cpu;
@@ -115,6 +122,7 @@ enum xl_jump_cache dispatch_prepare(struct rt *rt)
         xl_jump_flush(rt->xl, which);
     }
     c->jump_cache = xl_jump_cache(rt->xl, which);
+    if (mode & MK_UWINDOW && rt->missing.waits) map_missing(rt);
     if (!rt->windows || !xl_mode_has_window(mode)) c->window = XL_NO_WINDOW;
     else c->window = window_base(mode & MK_UWINDOW ? rt->uwin : windows_supervisor(rt->windows));
     return which;
@@ -146,8 +154,14 @@ static int window_fault(struct rt *rt)
     c->ctr.fault_guard += off >> 32 != 0;
     u64 begin = space_fault_begins();
     if (fault_is_lasting(rt, w, off, write)) xl_site_fault(rt->xl, at.pa, off >> 32 != 0);
-    if (c->cpl == 3) space_fault_ends(rt, begin);
-    return dispatch_emulate(rt, at.eip);
+    if (c->cpl != 3) return dispatch_emulate(rt, at.eip);
+    space_fault_ends(rt, begin);
+    int r = dispatch_emulate(rt, at.eip);
+    if (c->cpl != 3 && !(off >> 32)) { /* it has raised an exception */
+        rt->missing.la = (laddr)off, rt->missing.write = write, rt->missing.cr3 = c->cr3;
+        rt->missing.waits = true;
+    }
+    return r;
 }
 
 void dispatch_on_tlb_flush(struct cpu *c, enum tlb_flush_kind kind, laddr la)

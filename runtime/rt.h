@@ -37,6 +37,7 @@ struct rt {
     struct xl *xl;                 /* NULL with RT_INTERP */
     struct windows *windows;       /* NULL: none (interpreter, or rt_config.no_windows) */
     struct window *uwin;           /* of the present address space, or NULL */
+    struct { laddr la; u32 cr3; bool waits, write; } missing; /* a user access that the guest kernel is making possible, and will be done again */
     struct space space[SPACES];
     struct direct *direct;         /* while in rt_run(); NULL: none */
     const char *direct_status;     /* what came of it in the last run */

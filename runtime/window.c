@@ -403,10 +403,13 @@ static bool worth_mapping(struct window *w, u32 n, u32 rights, bool global)
 
 bool window_map(struct window *w, laddr la, bool write)
 {
-    struct cpu *c = w->ws->c;
     paddr pa;
+    return mmu_try(w->ws->c, la, write ? ACC_W : ACC_R, w->user, &pa) /* sets A and D as the access will */ && window_map_ahead(w, la, write);
+}
+
+bool window_map_ahead(struct window *w, laddr la, bool write)
+{
     bool global;
-    if (!mmu_try(c, la, write ? ACC_W : ACC_R, w->user, &pa)) return false; /* sets A and D as the access will */
     u32 n = la >> PAGE_SHIFT, rights = rights_at(w, n, &global);
     if (!rights || (write && !(rights & WRITABLE))) return false;
     if (!w->user && !worth_mapping(w, n, rights, global)) return false;

@@ -33,6 +33,8 @@ u64 window_base(const struct window *w);     /* host address of guest linear 0 *
 /* Translated code of w faulted at la. Maps what is there, if that is worth it: true if something was mapped. False: device, code
  * page on a write, a short run in the supervisor window, or a guest fault to come. */
 bool window_map(struct window *w, laddr la, bool write);
+/* The same ahead of an access that may not come: only if that would set neither A nor D. */
+bool window_map_ahead(struct window *w, laddr la, bool write);
 
 /* The user window for the address space at CR3 (made if make, the least recently used one making room), validated against
  * the page tables as they are. NULL if there is none. */
