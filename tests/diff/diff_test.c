@@ -1,7 +1,9 @@
 /* Differential tester: the same random cases on the real processor and in an engine, and everything compared.
  *
  *   diff_test --engine interp|bt [--judge native|interp|auto] [--kernel] [--no-windows | --eager-windows] [--seed N] [--count N] [--only OP]
- *             [--native PATH] [--keep-going N] [--verbose]
+ *             [--native DIR] [--keep-going N] [--verbose]
+ *
+ * --native: where native_child and native_probe are, if not where they were built.
  *
  * --judge: what an engine is compared with. native: the processor; exit status 77 (skipped) on a host that runs no 32-bit
  * processes. interp: the interpreter, set up like such a process; the translator alone can be compared with it. auto: the
@@ -26,6 +28,7 @@
 #include <cpuid.h>
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -405,7 +408,7 @@ static void on_alarm(int signo)
 static int usage(void)
 {
     fprintf(stderr, "usage: diff_test --engine interp|bt [--judge native|interp|auto] [--kernel] [--no-windows | --eager-windows] [--seed N] [--count N] [--only OP] "
-                    "[--native PATH] [--keep-going N] [--verbose]\n");
+                    "[--native DIR] [--keep-going N] [--verbose]\n");
     return 2;
 }
 
@@ -479,15 +482,18 @@ static bool processor_is_qemu(void)
 /* Decides who judges, and makes the shared memory. Returns 0 or the exit status. */
 static int judge_new(struct tester *t, const struct settings *set)
 {
-    int err = set->judge == JUDGE_INTERP ? -ENOEXEC : native_probe(NATIVE_PROBE);
+    char probe[PATH_MAX], child[PATH_MAX];
+    if ((size_t)snprintf(probe, sizeof(probe), "%s/native_probe", set->native) >= sizeof(probe)) return setup_error(set->native, -ENAMETOOLONG);
+    snprintf(child, sizeof(child), "%s/native_child", set->native);
+    int err = set->judge == JUDGE_INTERP ? -ENOEXEC : native_probe(probe);
     if (!err) {
-        if ((err = native_new(&t->native, set->native))) return setup_error(set->native, err);
+        if ((err = native_new(&t->native, child))) return setup_error(child, err);
         t->shared = native_shared(t->native);
         t->qemu = processor_is_qemu();
         if (t->qemu) printf("judge: QEMU's processor, which is asked for integer instructions only\n");
         return 0;
     }
-    if (err != -ENOEXEC) return setup_error(NATIVE_PROBE, err);
+    if (err != -ENOEXEC) return setup_error(probe, err);
     if (set->judge == JUDGE_NATIVE || set->engine.kind == RT_INTERP) {
         printf("skipped: only the processor can judge this, and this host runs no 32-bit code\n");
         return SKIPPED;
@@ -530,7 +536,7 @@ static void tester_free(struct tester *t)
 int main(int argc, char **argv)
 {
     struct tester t = {.seed = 1, .count = 5000, .keep_going = 10};
-    struct settings set = {.native = NATIVE_CHILD, .only = OP_INVALID};
+    struct settings set = {.native = NATIVE_DIR, .only = OP_INVALID};
     int err;
 
     if (!parse(argc, argv, &t, &set)) return usage();

@@ -43,10 +43,10 @@ def unit_tests(build):
 def diff_tests(build):
     """The native judge. What it is not asked, because it is QEMU's, is in tests/diff/gen.c."""
     folder = os.path.join(build, 'tests', 'diff')
-    there = [f'{folder}/{name}:{folder}/{name}' for name in ('native_child', 'native_probe')]
+    there = [f'{folder}/{name}' for name in ('native_child', 'native_probe')]
     runs = {'interp-user': '--engine interp', 'bt-user': '--engine bt', 'bt-kernel': '--engine bt --kernel',
             'bt-kernel-soft': '--engine bt --kernel --no-windows'}
-    return [Test(name, f'diff_test {arguments} --judge native --seed 1 --count {DIFF_CASES}', [f'{folder}/diff_test'] + there,
+    return [Test(name, f'diff_test {arguments} --judge native --native /test --seed 1 --count {DIFF_CASES}', [f'{folder}/diff_test'] + there,
                  says=f'seed 1: {DIFF_CASES} cases, 0 failed') for name, arguments in runs.items()]
 
 
