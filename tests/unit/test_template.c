@@ -1,5 +1,6 @@
 /* template.c and template_file.c: which blocks a template serves, that what it gives is what translation gives, and what is not loaded.
  * Whether that holds for all code is for tests/emit and tests/fuzz. */
+#include "tests/diff/rng.h"
 #include "tests/emit/clone_check.h"
 
 #include <check.h>
@@ -211,6 +212,152 @@ START_TEST(a_page_that_has_been_written_is_moved_and_looked_at_anew)
     ck_assert(xl_block_live(ret));
     ck_assert(!cloned_at(&f, B, PA, MODE_FLAT));
     ck_assert_uint_eq(xl_page(f.xl, PA)->live, 1 + 1);
+}
+END_TEST
+
+/* ---- whatever happens to it ---- */
+
+enum { PHYS = 3, LINEAR = 24, SPOTS = 40 };
+static struct clone_page ram[PHYS];
+static struct rng dice;
+
+static laddr spot(unsigned la, unsigned i) { return 0x10000000u + la * 0x00123000u + (i * 101u & 0xfff); }
+static paddr phys(unsigned p) { return 0x7000 + p * 0x10000ull; }
+
+/* A branch in the page, a call out of it, a load from an address, something that ends at once; the last spots reach the page's end. */
+static void write_spot(unsigned p, unsigned i)
+{
+    u8 code[16] = { 0 };
+    u32 v = (u32)rng_below(&dice, 0x10000);
+    unsigned off = i * 101u & 0xfff;
+    switch (rng_below(&dice, 4)) {
+    case 0: code[0] = 0x0f, code[1] = 0x84, v = (rng_below(&dice, SPOTS) * 101u & 0xfff) - (off + 6), memcpy(code + 2, &v, 4), code[6] = 0xc3; break;
+    case 1: code[0] = 0xe8, v += 0x2000, memcpy(code + 1, &v, 4); break;
+    case 2: code[0] = 0xa1, memcpy(code + 1, &v, 4), code[5] = 0xc3; break;
+    default: code[0] = 0x40, code[1] = 0xc3; break;
+    }
+    unsigned n = off + 16 <= PAGE_SIZE + 16 ? 16 : 0;
+    memcpy(ram[p].bytes + off, code, n);
+}
+
+static struct block *get(unsigned la, unsigned p, unsigned i, u32 mode)
+{
+    struct xl_source src = clone_source(&ram[p], spot(la, i), phys(p), mode);
+    src.bytes2 = ram[(p + 1) % PHYS].bytes;
+    src.pa2 = phys((p + 1) % PHYS);
+    bool evicted;
+    struct block *b = xl_find(f.xl, src.eip, src.pa, mode);
+    if (b && b->state == BLOCK_LIVE && !b->partial) return b;
+    if (b && b->partial) xl_forget(f.xl, b);
+    else if (b && xl_revive(f.xl, b, &src)) return b;
+    return xl_translate(f.xl, &src, &evicted);
+}
+
+static const char *block_wrong(struct block *b)
+{
+    if (b->state != BLOCK_LIVE && b->state != BLOCK_RETIRED) return NULL;
+    unsigned times = 0;
+    if (b->place->la != (b->eip & PAGE_MASK) || b->place->pfn != b->pa >> PAGE_SHIFT) return "is in another place than its own";
+    for (const struct block *o = b->place->first; o; o = o->place_next) times += o == b;
+    if (times != 1) return "is not once on its list";
+    if (xl_find(f.xl, b->eip, b->pa, b->mode) != b) return "is not found";
+    for (unsigned i = 0; i < 2; i++) {
+        const struct edge *e = &b->edge[i];
+        if (!e->used || !e->to) continue;
+        if (b->state != BLOCK_LIVE || e->to->state != BLOCK_LIVE) return "has a link from or to what is not alive";
+        if (e->to->eip != xl_edge_target(e) || e->to->mode != b->mode || e->to->place != b->place) return "has a link to elsewhere";
+    }
+    return NULL;
+}
+
+static const char *all_wrong(void)
+{
+    unsigned live[PHYS] = { 0 };
+    for (u32 i = 0; i < f.xl->nblocks; i++) {
+        struct block *b = &f.xl->arena[i];
+        const char *err = block_wrong(b);
+        if (err) return err;
+        for (unsigned p = 0; p < PHYS && b->state == BLOCK_LIVE; p++)
+            live[p] += b->pa >> PAGE_SHIFT == phys(p) >> PAGE_SHIFT || (b->pa2 != XL_NO_PAGE && b->pa2 >> PAGE_SHIFT == phys(p) >> PAGE_SHIFT);
+    }
+    for (unsigned p = 0; p < PHYS; p++) {
+        const struct code_page *pg = xl_page(f.xl, phys(p));
+        if ((pg ? pg->live : 0) != live[p]) return "a page miscounts";
+        unsigned n = 0;
+        for (const struct place *q = pg ? pg->places : NULL; q; q = q->next) n++;
+        if (n > PLACES) return "too many places";
+    }
+    for (unsigned w = 0; w < 2; w++)
+        for (unsigned i = 0; i < JUMP_ENTRIES; i++) {
+            const struct jump_entry *j = &f.xl->jc[w][i];
+            if (!j->code || jump_index(-j->neg_eip) != i) continue;
+            const struct block *b = xl_block_at(f.xl, (u64)j->code);
+            if (!b || b->state != BLOCK_LIVE || j->code != xl_entry(f.xl, b) || b->eip + j->neg_eip || ((b->mode & 3) == 3) != (w == XL_JC_USER))
+                return "a jump cache leads to what is not there";
+            if (!xl_jump_knows(f.xl, (enum xl_jump_cache)w, b->eip)) return "a jump cache does not know a page";
+        }
+    return NULL;
+}
+
+/* The same code as a translation now would make. Consumes the block. */
+static const char *code_wrong(struct block *b, unsigned p)
+{
+    struct xl_source src = clone_source(&ram[p], b->eip, phys(p), b->mode);
+    if (!b->from) return NULL;
+    for (unsigned i = 0; i < 2; i++)
+        if (b->edge[i].to) xl_break(f.xl, (u64)xl_entry(f.xl, b));
+    if (f.xl->used + 2 * XL_MAX_HOST > f.xl->cfg.cache_bytes) return NULL;
+    return clone_check(&f, b, &src);
+}
+
+START_TEST(places_stay_whole_whatever_happens)
+{
+    static const u32 modes[] = { MODE_FLAT, MODE_USER };
+    u64 evictions = 0;
+    xlf_free(&f);
+    xlf_init(&f, 1 << 20, true, 0);
+    rng_seed(&dice, 11 + (unsigned)_i);
+    for (unsigned p = 0; p < PHYS; p++) {
+        memset(ram[p].bytes, 0x90, sizeof ram[p].bytes);
+        for (unsigned i = 0; i < SPOTS; i++) write_spot(p, i);
+    }
+    for (unsigned step = 0; step < 60000; step++) {
+        unsigned la = rng_below(&dice, LINEAR), p = rng_below(&dice, 4) ? 0 : rng_below(&dice, PHYS), i = rng_below(&dice, SPOTS);
+        u32 mode = modes[rng_below(&dice, 2)];
+        struct block *b = get(la, p, i, mode);
+        const char *err = NULL;
+        switch (rng_below(&dice, 16)) {
+        case 0: case 1: case 2: case 3:
+            for (unsigned k = 0; k < 2 && b; k++) {
+                struct edge *e = &b->edge[k];
+                if (!e->used) continue;
+                for (unsigned t = 0; t < SPOTS; t++)
+                    if (spot(la, t) == xl_edge_target(e)) {
+                        evictions = f.ctr.evictions;
+                        struct block *to = get(la, p, t, mode);
+                        if (f.ctr.evictions != evictions) k = 2;
+                        else xl_link(f.xl, e, to);
+                        break;
+                    }
+            }
+            break;
+        case 4: case 5: case 6: xl_jump_fill_page(f.xl, mode == MODE_USER ? XL_JC_USER : XL_JC_SUPERVISOR, b); break;
+        case 7: xl_retire(f.xl, b->pa, 1 + rng_below(&dice, 100)); break;
+        case 8: xl_retire(f.xl, phys(p) + (i * 101u & 0xfff), (i * 101u & 0xfff) + 16 > PAGE_SIZE ? 1 : 16); if (rng_below(&dice, 4)) break;
+            xl_retire_page(f.xl, phys(p)), xl_retire_page(f.xl, phys((p + 1) % PHYS)), write_spot(p, i); break;
+        case 9: xl_forget(f.xl, b); break;
+        case 10: if (!rng_below(&dice, 8)) xl_retire_page(f.xl, phys(p)); break;
+        case 11: if (!rng_below(&dice, 8)) xl_jump_flush(f.xl, rng_below(&dice, 2)); break;
+        case 12: if (!rng_below(&dice, 8)) xl_site_fault(f.xl, phys(p) + (i * 101u & 0xfff), false); break;
+        case 13: if (!rng_below(&dice, 200)) xl_flush(f.xl); break;
+        case 14: if (b->state == BLOCK_LIVE) err = code_wrong(b, p); break;
+        default: break;
+        }
+        ck_assert_msg(!err, "step %u: %s", step, err);
+        err = step % 64 ? NULL : all_wrong();
+        ck_assert_msg(!err, "step %u: %s", step, err);
+    }
+    ck_assert_uint_gt(f.ctr.readdressed, 1000);
 }
 END_TEST
 
@@ -610,6 +757,8 @@ int main(void)
     tcase_add_test(t, a_place_that_is_looked_for_stays);
     tcase_add_test(t, a_page_is_moved_with_its_links);
     tcase_add_test(t, a_page_that_has_been_written_is_moved_and_looked_at_anew);
+    tcase_set_timeout(t, 100);
+    tcase_add_loop_test(t, places_stay_whole_whatever_happens, 0, 3);
     tcase_add_test(t, a_template_whose_block_is_linked_gives_one_that_is_not);
     tcase_add_test(t, a_revived_clone_has_the_right_hash);
     tcase_add_test(t, what_is_traced_is_translated);

@@ -397,6 +397,24 @@ START_TEST(user_windows_hold_user_pages_of_their_own_address_space)
 }
 END_TEST
 
+START_TEST(what_is_mapped_ahead_is_what_an_access_would_not_change)
+{
+    const u32 f[4] = { P | W | U | A | D, P | W | U | A, P | W | U, 0 };
+    map_linear(64, P | W | A | D, P | W | U | A);
+    for (unsigned i = 0; i < 4; i++) map32(0x10000000 + i * PAGE_SIZE, (0x345000 + i * 2 * PAGE_SIZE) | f[i], P | W | U | A);
+    usr = windows_user(ws, cpu->cr3, true);
+    for (unsigned write = 0; write < 2; write++)
+        for (unsigned i = 0; i < 4; i++) {
+            ck_assert_int_eq(window_map_ahead(usr, 0x10000000 + i * PAGE_SIZE, write), i + write < 2);
+            ck_assert_uint_eq(*pte32(0x10000000 + i * PAGE_SIZE), (0x345000 + i * 2 * PAGE_SIZE) | f[i]);
+        }
+    ck_assert(!window_map_ahead(usr, LA, false)); /* a supervisor page */
+    ck_assert_int_eq(state(usr, 0x10000000), WRITE);
+    ck_assert_int_eq(state(usr, 0x10001000), READ);
+    ck_assert_int_eq(state(usr, 0x10002000), NONE);
+}
+END_TEST
+
 START_TEST(filling_maps_accessed_user_pages_of_all_kinds_with_the_rights_they_have)
 {
     for (unsigned pae = 0; pae < 2; pae++) {
@@ -530,6 +548,7 @@ int main(void)
     tcase_add_test(t, write_protection_and_devices_over_ram_end_mappings_that_the_page_tables_still_allow);
     tcase_add_test(t, without_paging_the_window_is_ram);
     tcase_add_test(t, user_windows_hold_user_pages_of_their_own_address_space);
+    tcase_add_test(t, what_is_mapped_ahead_is_what_an_access_would_not_change);
     tcase_add_test(t, filling_maps_accessed_user_pages_of_all_kinds_with_the_rights_they_have);
     tcase_add_test(t, filling_what_was_used_lately_takes_what_the_soft_TLB_has);
     tcase_add_test(t, the_least_recently_used_address_space_makes_room);
