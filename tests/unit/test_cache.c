@@ -2,6 +2,9 @@
 #include "tests/emit/xl_fixture.h"
 
 #include <check.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static struct xlf f;
 static void setup(void) { xlf_init(&f, 1 << 20, false, 0); }
@@ -239,6 +242,33 @@ START_TEST(code_is_never_both_writable_and_executable)
 }
 END_TEST
 
+START_TEST(a_start_is_told_once_however_often_its_page_is_mapped)
+{
+    u16 off[8];
+    simple_code();
+    for (u32 i = 0; i < 3; i++)
+        for (u32 at = 0; at < 3; at++) make(EIP + i * PAGE_SIZE + at * 0x40, 0x5000 + at * 0x40, XL_NO_PAGE, MODE_FLAT);
+    ck_assert_uint_eq(xl_page_starts(f.xl, 0x5000, off, 8), 3);
+}
+END_TEST
+
+/* systemd's MemoryDenyWriteExecute: what was mapped without it never becomes executable. */
+START_TEST(a_process_that_may_make_nothing_executable_afterwards_has_a_code_cache)
+{
+    enum { SET_MDWE = 65, REFUSE_EXEC_GAIN = 1, NOT_KNOWN = 77 };
+    int status;
+    pid_t pid = fork();
+    if (!pid) {
+        u8 *rw, *rx;
+        if (prctl(SET_MDWE, REFUSE_EXEC_GAIN, 0, 0, 0)) _exit(NOT_KNOWN); /* before Linux 6.3 */
+        _exit(-hostmem_map_code(XL_CACHE_MIN, &rw, &rx));
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert(WIFEXITED(status));
+    ck_assert_msg(WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == NOT_KNOWN, "%s", strerror(WEXITSTATUS(status)));
+}
+END_TEST
+
 START_TEST(blocks_are_found_however_many_there_are)
 {
     enum { MANY = 300000 }; /* the table that finds them has grown by then */
@@ -275,6 +305,8 @@ int main(void)
     tcase_add_test(t, addresses_outside_of_the_cache_are_no_blocks);
     tcase_add_test(t, a_flush_leaves_nothing);
     tcase_add_test(t, code_is_never_both_writable_and_executable);
+    tcase_add_test(t, a_start_is_told_once_however_often_its_page_is_mapped);
+    tcase_add_test(t, a_process_that_may_make_nothing_executable_afterwards_has_a_code_cache);
     tcase_add_test(t, blocks_are_found_however_many_there_are);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

@@ -215,6 +215,94 @@ START_TEST(a_page_that_has_been_written_is_moved_and_looked_at_anew)
 }
 END_TEST
 
+START_TEST(what_is_traced_is_translated_though_its_page_could_be_moved_there)
+{
+    CODE(A, CALL_AWAY);
+    for (u32 i = 0; i < PLACES; i++) have(&f, NTH(A, i), PA, MODE_FLAT);
+    u64 translated = f.ctr.blocks;
+    f.trace = (struct trace){ .mask = 1u << TR_host, .from = B, .to = B, .out = fopen("/dev/null", "w") };
+    have(&f, B, PA, MODE_FLAT);
+    ck_assert_uint_eq(f.ctr.blocks, translated + 1);
+    fclose(f.trace.out);
+}
+END_TEST
+
+/* Second preimages of unseeded XXH3 for 16 bytes. It is a bijection of bswap(lo) + hi + fold(lo * hi), where lo and hi are the two halves
+ * exclusive-or constants: for a small lo the other half follows bit by bit. */
+static u64 half_lo(void) { return 0x6782737bea4239b9ull; }
+static u64 half_hi(void) { return 0xaf56bc3b0996523aull; } /* 40 ^ 48 */
+
+static u64 fold(u64 a, u64 b)
+{
+    unsigned __int128 p = (unsigned __int128)a * b;
+    return (u64)p ^ (u64)(p >> 64);
+}
+
+/* Other bytes of the same hash, which begin with 81 39: cmp dword [ecx], imm32. */
+static bool same_hash(const u8 *victim, u8 *other)
+{
+    u64 lo, hi, a = 0x81 ^ 0xb9;
+    memcpy(&lo, victim, 8);
+    memcpy(&hi, victim + 8, 8);
+    lo ^= half_lo(), hi ^= half_hi();
+    u64 want = __builtin_bswap64(lo) + hi + fold(lo, hi) - __builtin_bswap64(a);
+    for (u64 high = 0; high < a; high++) {
+        u64 h = 0;
+        for (unsigned bit = 0; bit < 64; bit++)
+            if (((h + ((a * h) ^ high)) ^ want) >> bit & 1) h |= 1ull << bit;
+        if (h + fold(a, h) != want) continue;
+        lo = a ^ half_lo(), hi = h ^ half_hi();
+        memcpy(other, &lo, 8);
+        memcpy(other + 8, &hi, 8);
+        return true;
+    }
+    return false;
+}
+
+/* One process writes a page, runs it, and gives it back; it becomes another process's, elsewhere. */
+START_TEST(a_process_cannot_leave_its_code_to_another_that_gets_its_page)
+{
+    u8 victim[16] = "\xb8....\xbb\x78\x56\x34\x12\x01\xd8\x40\x43\x90\xc3", other[16];
+    struct block *b = NULL;
+    for (u32 n = 0; !b || b->guest_len != 16; n++) {
+        ck_assert_uint_lt(n, 100000);
+        memcpy(victim + 1, &n, 4);
+        if (!same_hash(victim, other)) continue;
+        ck_assert_uint_eq(XXH3_64bits(victim, 16), XXH3_64bits(other, 16));
+        memcpy(page.bytes + 0x100, other, 16);
+        xl_flush(g.xl);
+        b = have(&g, A, PA, MODE_USER);
+    }
+    for (u32 i = 0; i < PLACES; i++) have(&f, NTH(A, i), PA, MODE_USER);
+    xl_retire_page(f.xl, PA);
+    memcpy(page.bytes + 0x100, victim, 16);
+    struct xl_source src = clone_source(&page, B, PA, MODE_USER);
+    b = have(&f, B, PA, MODE_USER);
+    const char *err = clone_check(&f, b, &src);
+    if (err) ck_abort_msg("another's code: %s", err);
+}
+END_TEST
+
+/* More processes than places take turns, as a busy machine has them: what has no template must not be made anew each time. */
+START_TEST(pages_that_take_turns_do_not_fill_the_cache)
+{
+    CODE(A, CALL_AWAY);
+    memcpy(page.bytes + 0xffe, "\xb8\x78\x56\x34\x12", 5); /* straddles */
+    u64 used = 0;
+    for (u32 round = 0; round < 20; round++) {
+        if (round == 2) used = f.xl->used;
+        for (u32 i = 0; i <= PLACES; i++)
+            for (unsigned k = 0; k < 2; k++) {
+                laddr eip = k ? NTH(A, i) | 0xfff : NTH(A, i);
+                eip = k ? eip - 1 : eip;
+                struct block *b = there(eip);
+                if (!b) have(&f, eip, PA, MODE_FLAT);
+            }
+    }
+    ck_assert_uint_eq(f.xl->used, used);
+}
+END_TEST
+
 /* ---- whatever happens to it ---- */
 
 enum { PHYS = 3, LINEAR = 24, SPOTS = 40 };
@@ -758,6 +846,9 @@ int main(void)
     tcase_add_test(t, a_page_is_moved_with_its_links);
     tcase_add_test(t, a_page_that_has_been_written_is_moved_and_looked_at_anew);
     tcase_set_timeout(t, 100);
+    tcase_add_test(t, what_is_traced_is_translated_though_its_page_could_be_moved_there);
+    tcase_add_test(t, a_process_cannot_leave_its_code_to_another_that_gets_its_page);
+    tcase_add_test(t, pages_that_take_turns_do_not_fill_the_cache);
     tcase_add_loop_test(t, places_stay_whole_whatever_happens, 0, 3);
     tcase_add_test(t, a_template_whose_block_is_linked_gives_one_that_is_not);
     tcase_add_test(t, a_revived_clone_has_the_right_hash);
