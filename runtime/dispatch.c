@@ -109,7 +109,9 @@ static struct block *block_here(struct rt *rt, int *fault, bool *evicted)
 static void map_missing(struct rt *rt)
 {
     rt->missing.waits = false;
-    if (rt->missing.cr3 == rt->cpu->cr3) (void)window_map_ahead(rt->uwin, rt->missing.la, rt->missing.write);
+    if (rt->missing.cr3 != rt->cpu->cr3) return;
+    u64 begin = space_begins();
+    if (window_map_ahead(rt->uwin, rt->missing.la, rt->missing.write)) space_map_ends(rt, begin);
 }
 
 enum xl_jump_cache dispatch_prepare(struct rt *rt)
@@ -152,7 +154,7 @@ static int window_fault(struct rt *rt)
     u64 off = hostsig_fault_addr(&write) - window_base(w);
     c->ctr.fault_window++;
     c->ctr.fault_guard += off >> 32 != 0;
-    u64 begin = space_fault_begins();
+    u64 begin = space_begins();
     if (fault_is_lasting(rt, w, off, write)) xl_site_fault(rt->xl, at.pa, off >> 32 != 0);
     if (c->cpl != 3) return dispatch_emulate(rt, at.eip);
     space_fault_ends(rt, begin);

@@ -83,6 +83,7 @@ void dispatch_on_code_write(void *arg, paddr pa, u64 len);
 /* space.c: which address spaces have windows. */
 void space_on_kick(struct rt *rt);
 void space_on_switch(struct rt *rt);            /* CR3 has been written, or the like: finds its window */
-u64 space_fault_begins(void);                   /* around the answer to a fault in a user window */
-void space_fault_ends(struct rt *rt, u64 begin);
+u64 space_begins(void);                         /* around what is done for a user window: */
+void space_fault_ends(struct rt *rt, u64 begin); /* the answer to a fault in it, */
+void space_map_ends(struct rt *rt, u64 begin);  /* or a mapping without one */
 #endif

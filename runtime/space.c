@@ -99,17 +99,20 @@ void space_on_switch(struct rt *rt)
     if (s->windowed && !rt->uwin) settle(rt, s);
 }
 
-u64 space_fault_begins(void) { return ns_of(CLOCK_MONOTONIC); }
+u64 space_begins(void) { return ns_of(CLOCK_MONOTONIC); }
 
-void space_fault_ends(struct rt *rt, u64 begin)
+static void charge(struct rt *rt, u64 begin, u64 more_ns)
 {
     struct space *s = space_here(rt);
     u64 ns = ns_of(CLOCK_MONOTONIC) - begin, most = ANSWER_MAX_MAPS * windows_map_ns(rt->windows);
     if (ns > most) ns = most; /* the host has run something else meanwhile */
-    ns += hostsig_fault_ns();
+    ns += more_ns;
     s->faults_ns += ns;
     s->cost_ns += ns;
 }
+
+void space_fault_ends(struct rt *rt, u64 begin) { charge(rt, begin, hostsig_fault_ns()); }
+void space_map_ends(struct rt *rt, u64 begin) { charge(rt, begin, 0); }
 
 static void send_sites_back(struct rt *rt, u64 cpu_ns)
 {

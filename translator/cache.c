@@ -2,8 +2,8 @@
  *
  *   I1  Code is written through rw and executed through rx; no mapping is both.            [xl_new]
  *   I2  arena[0..nblocks) is in order of host_off, so a host pc finds its block by bisection. [xl_commit]
- *   I3  A block on the hash is LIVE or RETIRED; only a LIVE one has links or a jump-cache entry. [xl_retire_block]
- *   I4  A block whose code is not its template's, moved, says so: from is 0.      [template.c]
+ *   I3  A block on the hash is LIVE or RETIRED; only a LIVE one has links or a jump-cache entry. [retire_block]
+ *   I4  A block whose code reloc_apply() cannot correct for another place has from 0.        [template.c]
  *   I5  A record that is BLOCK_NONE is all zeroes, but for the host_off of those that wait with their code.  [xl_flush]
  *
  * Eviction is total: the cache is used as a bump allocator and dropped as a whole when it is full. A finer scheme would
@@ -13,7 +13,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <xxhash.h>
 
 _Static_assert(XL_CACHE_MIN >= 2 * XL_MAX_HOST, "room for a block at least");
 
@@ -45,7 +44,7 @@ int xl_new(struct xl **out, const struct xl_config *cfg)
     xl->cfg.cache_bytes = (cfg->cache_bytes + PAGE_SIZE - 1) & ~(u64)(PAGE_SIZE - 1);
     int err;
     if (cfg->perf_map && (err = xl_perf_open(xl))) goto fail;
-    if ((err = hostmem_map_code(xl->cfg.cache_bytes, &xl->rw, &xl->rx))) goto fail;
+    if ((err = hostmem_map_code(xl->cfg.cache_bytes, cfg->perf_map, &xl->rw, &xl->rx))) goto fail;
     err = -ENOMEM;
     xl->max_blocks = (u32)(xl->cfg.cache_bytes / MIN_BLOCK_BYTES);
     xl->arena = (struct block *)hostmem_map((u64)xl->max_blocks * sizeof *xl->arena);
@@ -139,13 +138,25 @@ struct block *xl_block_at(struct xl *xl, u64 host_pc)
 
 /* ---- commit, retirement, revival ---- */
 
-static u64 hash_source(const struct xl_source *src, unsigned len)
+/* How many of len bytes are on the first page. */
+static unsigned on_first(const struct xl_source *src, unsigned len) { return len < src->nbytes ? len : src->nbytes; }
+
+void xl_keep_bytes(struct xl *xl, struct block *b, const struct xl_source *src)
 {
-    if (len <= src->nbytes) return XXH3_64bits(src->bytes, len);
-    u8 joined[32];
-    memcpy(joined, src->bytes, src->nbytes);
-    memcpy(joined + src->nbytes, src->bytes2, len - src->nbytes);
-    return XXH3_64bits(joined, len);
+    unsigned n = on_first(src, b->guest_len);
+    u8 *to = xl->side + xl->side_used;
+    b->bytes = (u32)xl->side_used;
+    memcpy(to, src->bytes, n);
+    if (n < b->guest_len) memcpy(to + n, src->bytes2, b->guest_len - n);
+    xl->side_used += (b->guest_len + 3u) & ~3u;
+}
+
+/* Compared, not hashed: no process of a guest may leave its code to another that gets its page. */
+static bool has_bytes(const struct xl *xl, const struct block *b, const struct xl_source *src)
+{
+    unsigned n = on_first(src, b->guest_len);
+    const u8 *bytes = xl->side + b->bytes;
+    return !memcmp(bytes, src->bytes, n) && (n == b->guest_len || !memcmp(bytes + n, src->bytes2, b->guest_len - n));
 }
 
 u64 xl_align(u64 cache_offset) { return (cache_offset + 15) & ~(u64)15; }
@@ -161,7 +172,6 @@ void xl_commit(struct xl_ctx *x, struct block *b)
     b->pa2 = x->straddles ? x->src->pa2 : XL_NO_PAGE;
     b->ninsns = (u16)x->n;
     b->guest_len = (u16)(last->eip + last->len - b->eip);
-    b->hash = hash_source(x->src, b->guest_len);
     b->host_off = (u32)xl->used;
     b->host_len = (u32)(x->e.p - x->e.start);
     b->rec_off = (u32)xl->side_used;
@@ -265,7 +275,7 @@ bool xl_revive(struct xl *xl, struct block *b, const struct xl_source *src)
 {
     bool have = b->pa2 == XL_NO_PAGE ? b->guest_len <= src->nbytes
                                      : src->pa2 == b->pa2 && b->guest_len <= src->nbytes + src->nbytes2;
-    if (!have || hash_source(src, b->guest_len) != b->hash) {
+    if (!have || !has_bytes(xl, b, src)) {
         xl_forget(xl, b);
         return false;
     }

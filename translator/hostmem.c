@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define HUGE_BYTES ((u64)2 << 20)
 #define PREFAULT_BYTES ((u64)64 << 10) /* some tens of microseconds */
@@ -28,22 +29,36 @@ u8 *hostmem_map(u64 bytes)
     return p + before;
 }
 
-/* Not a file's, not even one in memory only: perf(1) takes the names of what runs here out of its map (--perf-map) for anonymous memory only. */
-int hostmem_map_code(u64 bytes, u8 **rw, u8 **rx)
+/* perf(1) looks into its map for anonymous memory only. But where memory may not become executable afterwards (PR_SET_MDWE, systemd's
+ * MemoryDenyWriteExecute) a file's can be mapped twice, and this cannot. */
+static int map_anonymous(u64 size, u8 **rw, u8 **rx)
+{
+    *rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (*rw == MAP_FAILED) return -errno;
+    *rx = mremap(*rw, 0, size, MREMAP_MAYMOVE); /* of shared memory, a length of 0 makes a second view */
+    return *rx == MAP_FAILED || mprotect(*rx, size, PROT_READ | PROT_EXEC) ? -errno : 0;
+}
+
+static int map_file(u64 size, u8 **rw, u8 **rx)
+{
+    int fd = memfd_create("transvisor-code", MFD_CLOEXEC), err = 0;
+    if (fd < 0) return -errno;
+    if (ftruncate(fd, (off_t)size) < 0 || (*rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) == MAP_FAILED
+        || (*rx = mmap(NULL, size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0)) == MAP_FAILED) err = -errno;
+    close(fd);
+    return err;
+}
+
+int hostmem_map_code(u64 bytes, bool for_perf, u8 **rw, u8 **rx)
 {
     u64 size = whole_pages(bytes);
+    *rw = *rx = MAP_FAILED;
+    int err = for_perf ? map_anonymous(size, rw, rx) : map_file(size, rw, rx);
+    if (!err) return 0;
+    if (*rx != MAP_FAILED) munmap(*rx, size);
+    if (*rw != MAP_FAILED) munmap(*rw, size);
     *rw = *rx = NULL;
-    u8 *w = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (w == MAP_FAILED) return -errno;
-    u8 *x = mremap(w, 0, size, MREMAP_MAYMOVE); /* of shared memory, a length of 0 makes a second view */
-    if (x == MAP_FAILED || mprotect(x, size, PROT_READ | PROT_EXEC)) {
-        int err = errno;
-        if (x != MAP_FAILED) munmap(x, size);
-        munmap(w, size);
-        return -err;
-    }
-    *rw = w, *rx = x;
-    return 0;
+    return err;
 }
 
 void hostmem_unmap(void *p, u64 bytes)

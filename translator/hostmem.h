@@ -7,8 +7,9 @@
 /* Zeroes, with huge pages where the host has them and the size is worth one. NULL: out of memory. hostmem_unmap takes NULL, too. */
 u8 *hostmem_map(u64 bytes);
 void hostmem_unmap(void *p, u64 bytes);
-/* The same zeroes twice, each to be given back: *rw to write, *rx to execute. 0, or -errno and two NULLs. */
-int hostmem_map_code(u64 bytes, u8 **rw, u8 **rx);
+/* The same zeroes twice, each to be given back: *rw to write, *rx to execute. for_perf: so that perf(1) takes the names of what runs there out of its
+ * map. 0, or -errno and two NULLs. */
+int hostmem_map_code(u64 bytes, bool for_perf, u8 **rw, u8 **rx);
 /* Asks for the pages of base[0..want) ahead of their use, some at a time. *ready is how far that has come. */
 enum hostmem_use { HOSTMEM_READ, HOSTMEM_WRITE };
 void hostmem_prefault(void *base, u64 size, u64 *ready, u64 want, enum hostmem_use use);

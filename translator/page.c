@@ -1,9 +1,10 @@
 /* Owns which blocks are on a physical page: by the linear page that they are for, and those that run into it from the page before.
  *
  * A library is mapped elsewhere in each process, and most processes do not live long. If each left its blocks behind, the code cache would
- * be full of them, and what is looked up or written would be in none of the host's caches. So a physical page has blocks for
- * PLACES_MAX linear pages at most. Those for the place that nobody has looked for longest are moved to a further one, all at once, with the links
- * between them: a new process finds its libraries translated, except for what no process has run so far.
+ * be full of them, and what is looked up or written would be in none of the host's caches. So once a physical page has blocks for
+ * PLACES linear pages, those for the place that has not been looked for longest are moved to a further one, all at once, with the links
+ * between them: a new process finds its libraries translated, except for what no process has run so far. Only if all of these are in use, as
+ * by many processes taking turns, there are more of them, up to PLACES_MAX.
  *
  *   I1  A block that is LIVE or RETIRED is on the list of its place, and on its second page's, if it has another one.
  *   I2  page->live counts the LIVE ones among them. */
@@ -12,7 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PLACES_MAX 8
+#define PLACES 8
+#define PLACES_MAX 64
+#define IN_USE (1u << 14) /* xl->finds: what runs makes some hundred in a time slice, since a CR3 write empties its jump cache */
 
 static unsigned page_slot(u64 pfn) { return (unsigned)((pfn * 0x9e3779b97f4a7c15ull) >> (64 - XL_PAGE_BITS)); }
 
@@ -148,22 +151,27 @@ struct block *xl_page_after(const struct code_page *pg, const struct block *b)
 unsigned xl_page_starts(const struct xl *xl, paddr pa, u16 *off, unsigned max)
 {
     const struct code_page *pg = xl_page(xl, pa);
+    u64 told[PAGE_SIZE / 64] = { 0 }; /* each place has blocks of its own */
     unsigned n = 0;
-    for (const struct block *b = xl_page_first(pg); b && n < max; b = xl_page_after(pg, b))
-        if (b->pa >> PAGE_SHIFT == pg->pfn) off[n++] = (u16)(b->pa & (PAGE_SIZE - 1)); /* else it straddles into this page */
+    for (const struct block *b = xl_page_first(pg); b && n < max; b = xl_page_after(pg, b)) {
+        u16 at = b->pa & (PAGE_SIZE - 1);
+        if (b->pa >> PAGE_SHIFT != pg->pfn || told[at / 64] >> at % 64 & 1) continue; /* straddles into this page, or known */
+        told[at / 64] |= 1ull << at % 64;
+        off[n++] = at;
+    }
     return n;
 }
 
 /* ---- places ---- */
 
-/* What has no template is bound to where it is. */
+/* What has no template, or is to be seen being translated, is made anew if it is wanted. */
 static void move_place(struct xl *xl, struct place *p, laddr la)
 {
     u32 delta = la - p->la;
     bool jumped_to = xl_jump_knows(xl, XL_JC_USER, p->la) || xl_jump_knows(xl, XL_JC_SUPERVISOR, p->la);
     for (struct block *b = p->first, *next; b; b = next) {
         next = b->place_next;
-        if (!b->from) xl_forget(xl, b);
+        if (!b->from || xl_traced(xl, b->eip + delta)) xl_forget(xl, b);
     }
     for (struct block *b = p->first; b; b = b->place_next) {
         if (jumped_to) xl_jump_forget(xl, b);
@@ -184,7 +192,7 @@ bool xl_page_move(struct xl *xl, laddr eip, paddr pa)
     unsigned n = 0;
     for (struct place *p = pg->places; p; p = p->next, n++)
         if (xl->finds - p->used > xl->finds - oldest->used) oldest = p;
-    if (n < PLACES_MAX) return false;
+    if (n < PLACES || (n < PLACES_MAX && xl->finds - oldest->used < IN_USE)) return false;
     move_place(xl, oldest, eip & PAGE_MASK);
     return true;
 }

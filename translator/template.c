@@ -175,9 +175,6 @@ static bool serves(const struct xl *xl, u32 i, const struct xl_source *src, enum
     return bytes && t->sites == sites_at(xl, records_of(xl, t), t->nrec, src->pa);
 }
 
-/* A translation that is to be shown has to be made. */
-static bool traced(const struct xl *xl, laddr eip) { return trace_on(xl->cfg.trace, TR_guest, eip) || trace_on(xl->cfg.trace, TR_host, eip); }
-
 /* As good as found by hash or place, without looking there. */
 static bool expected_serves(const struct xl *xl, u32 i, const struct xl_source *src, enum match *match)
 {
@@ -192,7 +189,7 @@ static bool expected_serves(const struct xl *xl, u32 i, const struct xl_source *
 static u32 find(const struct xl *xl, const struct xl_source *src, enum match *match)
 {
     const struct template_store *s = &xl->templates;
-    if (xl->cfg.no_templates || !whole(src) || traced(xl, src->eip)) return 0;
+    if (xl->cfg.no_templates || !whole(src) || xl_traced(xl, src->eip)) return 0;
     u32 i = s->expected;
     if (i < s->n && expected_serves(xl, i, src, match)) return i + 1;
     u32 key = key_of(src);
@@ -221,20 +218,19 @@ static u32 depends_on(const struct xl_ctx *x, u32 guest_len)
 static void came_from(const struct xl *xl, struct block *b, u32 i)
 {
     const struct template *t = &xl->templates.t[i];
-    const struct reloc *r = relocs_of(xl, t);
     b->from = i + 1;
-    b->nmoving = 0;
-    for (unsigned k = 0; k < t->nrel; k++) b->nmoving += r[k].kind != RELOC_PLAIN;
+    b->nmoving = t->nmoving;
+    b->bytes = (u32)(bytes_of(xl, t) - xl->side);
 }
 
-void template_add(struct xl_ctx *x, struct block *b)
+bool template_add(struct xl_ctx *x, struct block *b)
 {
     struct xl *xl = x->xl;
     struct template_store *s = &xl->templates;
     u32 depends = xl->cfg.no_templates ? 0 : depends_on(x, b->guest_len);
-    if (!depends || s->n == s->max) return;
+    if (!depends || s->n == s->max) return false;
     struct template *t = &s->t[s->n];
-    *t = (struct template){ .hash = b->hash, .key = key_of(x->src), .code = b->host_off, .side = b->rec_off, .eip = b->eip, .mode = (u16)b->mode,
+    *t = (struct template){ .key = key_of(x->src), .code = b->host_off, .side = b->rec_off, .eip = b->eip, .mode = (u16)b->mode,
                             .sites = sites_at(xl, x->rec, x->nrec, b->pa), .host_len = (u16)b->host_len, .nrec = b->nrec, .nrel = (u16)x->relocs.n,
                             .guest_len = b->guest_len, .ninsns = b->ninsns, .depends = (u16)depends, .nedges = (u8)x->nedges, .used = true };
     for (unsigned i = 0; i < x->nedges; i++) {
@@ -242,6 +238,7 @@ void template_add(struct xl_ctx *x, struct block *b)
         t->thunk[i] = (u16)(b->edge[i].thunk - b->host_off);
         t->target[i] = b->edge[i].target;
     }
+    for (unsigned i = 0; i < t->nrel; i++) t->nmoving += x->relocs.r[i].kind != RELOC_PLAIN;
     u8 *to = xl->side + xl->side_used; /* behind the records */
     memcpy(to, x->relocs.r, t->nrel * sizeof(struct reloc));
     memcpy(to + t->nrel * sizeof(struct reloc), x->src->bytes, depends);
@@ -251,6 +248,7 @@ void template_add(struct xl_ctx *x, struct block *b)
     came_from(xl, b, s->n - 1);
     s->made++;
     xl->cfg.ctr->templates++;
+    return true;
 }
 
 /* ---- using ---- */
@@ -283,7 +281,7 @@ static void expect_next(struct xl *xl, u32 i)
     prefetch(&xl->arena[i + 1], sizeof(struct block));
 }
 
-/* Fills in a new record, all zeroes but for host_off and hash, for the block at src out of template i, whose code is at host_off.
+/* Fills in a new record, all zeroes but for host_off, for the block at src out of template i, whose code is at host_off.
  * Records are the template's own. Edges never leave the page (lower_ctl.c), so that the offset of a target in it is enough. */
 static void fill_block(const struct template *t, const struct xl_source *src, struct block *b)
 {
@@ -312,7 +310,6 @@ static void move(struct xl *xl, u32 i, const struct xl_source *src, enum match m
     t->eip = src->eip;
     if (!other) return;
     memcpy(bytes, src->bytes, t->depends);
-    t->hash = XXH3_64bits(bytes, t->guest_len);
     t->key = key_of(src);
 }
 
@@ -324,7 +321,6 @@ static struct block *take_over(struct xl *xl, u32 i, const struct xl_source *src
     bool sure = match == EQUAL_BUT_FIELDS || s->t[i].depends >= KEY_BYTES; /* a RET is found anywhere */
     if (sure) s->moved[src->eip >> 24] = src->eip - s->t[i].eip;
     move(xl, i, src, match);
-    b->hash = s->t[i].hash;
     fill_block(&s->t[i], src, b);
     return b;
 }
@@ -336,7 +332,6 @@ static struct block *copy(struct xl *xl, u32 i, const struct xl_source *src, enu
     u8 *code = xl->rw + xl->used;
     bool other = match == EQUAL_BUT_FIELDS;
     b->host_off = (u32)xl->used;
-    b->hash = other ? XXH3_64bits(src->bytes, t->guest_len) : t->hash;
     fill_block(t, src, b);
     memcpy(code, xl->rw + t->code, t->host_len);
     template_edges(t, code, xl->nblocks);
@@ -362,8 +357,10 @@ struct block *template_block(struct xl *xl, const struct xl_source *src)
     struct template_store *s = &xl->templates;
     expect_next(xl, i);
     s->t[i].used = true;
-    struct block *b = i < s->nloaded && xl->arena[i].state == BLOCK_NONE ? take_over(xl, i, src, match) : copy(xl, i, src, match);
+    bool waits = i < s->nloaded && xl->arena[i].state == BLOCK_NONE;
+    struct block *b = waits ? take_over(xl, i, src, match) : copy(xl, i, src, match);
     came_from(xl, b, i);
+    if (!waits && match == EQUAL_BUT_FIELDS) xl_keep_bytes(xl, b, src); /* they are not the template's */
     xl_block_place(xl, b);
     return b;
 }

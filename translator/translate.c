@@ -27,7 +27,7 @@ static struct block *translate_anew(struct xl *xl, const struct xl_source *src)
     xl_lower(&x);
     BUG_ON(x.e.overflow);
     xl_commit(&x, b);
-    template_add(&x, b);
+    if (!template_add(&x, b)) xl_keep_bytes(xl, b, src);
 
     struct counters *c = xl->cfg.ctr;
     c->blocks++;
@@ -41,7 +41,7 @@ static struct block *translate_anew(struct xl *xl, const struct xl_source *src)
 /* What other processes have run of a page, where this is the first block of it at this linear address. */
 static struct block *find_moved(struct xl *xl, const struct xl_source *src)
 {
-    if (!xl_page_move(xl, src->eip, src->pa)) return NULL;
+    if (xl_traced(xl, src->eip) || !xl_page_move(xl, src->eip, src->pa)) return NULL;
     struct block *b = xl_find(xl, src->eip, src->pa, src->mode);
     return b && (b->state == BLOCK_LIVE || xl_revive(xl, b, src)) ? b : NULL;
 }
@@ -54,8 +54,12 @@ struct block *xl_translate(struct xl *xl, const struct xl_source *src, bool *evi
     if (*evicted) xl_evict(xl);
     xl_prefault(xl);
     struct block *b = find_moved(xl, src);
-    if (!b && (b = template_block(xl, src))) c->cloned++;
     if (b) {
+        c->clone_cycles += __rdtsc() - begin;
+        return b; /* which has been named where it was moved */
+    }
+    if ((b = template_block(xl, src))) {
+        c->cloned++;
         c->clone_cycles += __rdtsc() - begin;
     } else {
         b = translate_anew(xl, src);

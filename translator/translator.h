@@ -20,7 +20,7 @@ struct decoder;
 #define XL_NO_PAGE (~(paddr)0)
 
 struct xl_config {
-    u64 cache_bytes;           /* size of the code cache, which also holds the recovery records */
+    u64 cache_bytes;           /* size of the code cache; records and templates may take as much again */
     u32 disabled;              /* classes (1 << enum insn_class) to be interpreted instead */
     u32 features;              /* of the CPU model: 1 << enum insn_feature */
     bool window;               /* data accesses in modes that can have a window start out through it */
@@ -34,7 +34,7 @@ struct xl_config {
 /* Cache sizes: room for a few blocks at least, and all of it within reach of a 32-bit displacement. */
 #define XL_CACHE_MIN (64u << 10)
 #define XL_CACHE_MAX (1u << 30)
-MUST_CHECK int xl_new(struct xl **out, const struct xl_config *cfg); /* 0, -EINVAL (cache size), or -errno of memfd_create or mmap */
+MUST_CHECK int xl_new(struct xl **out, const struct xl_config *cfg); /* 0, -EINVAL (cache size), or -errno of asking the host for memory */
 void xl_free(struct xl *xl);
 
 /* What to translate: code at eip (CS is flat, so linear too). bytes: from eip to the end of its page; bytes2: the first of
@@ -86,8 +86,8 @@ bool xl_break(struct xl *xl, u64 host_pc);
 enum xl_jump_cache { XL_JC_SUPERVISOR, XL_JC_USER, XL_JC_MISS, XL_JC_COUNT };
 void *xl_jump_cache(struct xl *xl, enum xl_jump_cache which);
 void xl_jump_fill(struct xl *xl, enum xl_jump_cache which, struct block *b);
-/* The same; where b is the first of its page there, as after a flush, all of that page that have ever been filled in so go with it: the embedder has
- * just seen that the page is mapped where b says. */
+/* The same; where b is the first of its page there, as after a flush, all of that page and mode that have ever been filled in so go with it, unless they
+ * straddle: the embedder has just seen that the page is mapped where b says. */
 void xl_jump_fill_page(struct xl *xl, enum xl_jump_cache which, struct block *b);
 /* The next linear page from number *page on that has entries: true, and its number. */
 bool xl_jump_next_page(const struct xl *xl, enum xl_jump_cache which, u32 *page);

@@ -41,8 +41,8 @@ struct block {
     struct place *place;       /* page.c: where it is on the list of, by place_next */
     struct block *place_next;
     u32 host_off;              /* in the code cache */
-    u32 from;                  /* index + 1 of the template whose code it has, if moved rightly; 0: none */
-    u16 nmoving;               /* what in that code depends on the place */
+    u32 from;                  /* index + 1 of the template whose relocations its code has; 0: it cannot be moved */
+    u16 nmoving;               /* the template's */
     u8 state;
     bool jumped;               /* has been in a jump cache */
     bool partial;              /* its one instruction runs into a page that was not there */
@@ -50,7 +50,7 @@ struct block {
     u32 rec_off;               /* records, in side; of a clone, its template's */
     u16 nrec, guest_len, ninsns;
     paddr pa2;
-    u64 hash;                  /* xxh3 of the guest bytes */
+    u32 bytes;                 /* the guest's, guest_len of them, in side */
     struct edge edge[2];
     struct edge *in;
     struct block *into_next;   /* if it straddles: on the list of pa2's page */
@@ -93,7 +93,6 @@ struct site_set {
 
 /* A block that can be had again: see template.c. The same in memory and in a file. */
 struct template {
-    u64 hash;                  /* the block's */
     u32 key;                   /* hash of how its bytes begin, its mode and its offset in the page */
     u32 next;                  /* index + 1 of the next one in the chain of that; 0: none */
     u32 next_place;            /* the same, in the chain of where it was when it was loaded */
@@ -102,11 +101,13 @@ struct template {
     laddr eip;                 /* what the code is right for at present */
     u32 sites;                 /* the state of the sites in it, hashed; 0: all as they begin */
     u16 mode, host_len, nrec, nrel, guest_len, ninsns;
+    u16 nmoving;               /* relocations of its that depend on the place */
     u16 depends;               /* guest bytes that it depends on: guest_len, or more (looked_ahead) */
     u16 patch[2], thunk[2];    /* edges, by host offset in the block */
     u16 target[2];             /* and their targets, by offset in the page */
     u8 nedges;
     u8 used;                   /* made or used since it was loaded */
+    u16 reserved[3];
 };
 _Static_assert(sizeof(struct template) == 64, "a cache line, and the format of a file");
 
@@ -227,10 +228,14 @@ void xl_goto(struct xl_ctx *x, laddr target, unsigned at);   /* direct transfer:
 void xl_goto_checked(struct xl_ctx *x, laddr target, unsigned at); /* the same, always through the jump cache */
 void xl_goto_r8(struct xl_ctx *x);              /* indirect: target EIP in r8d */
 
+/* What is to be shown when it is translated has to be translated. */
+static inline bool xl_traced(const struct xl *xl, laddr eip) { return trace_on(xl->cfg.trace, TR_guest, eip) || trace_on(xl->cfg.trace, TR_host, eip); }
+
 /* cache.c */
 void xl_prefault(struct xl *xl); /* the host's pages that the next block will be written to */
 u64 xl_align(u64 cache_offset);   /* where the next block begins, behind what ends there */
 void xl_commit(struct xl_ctx *x, struct block *b);
+void xl_keep_bytes(struct xl *xl, struct block *b, const struct xl_source *src); /* for xl_revive() */
 void xl_block_place(struct xl *xl, struct block *b); /* makes a complete record LIVE, in its place in the graph */
 void xl_forget_at(struct xl *xl, paddr pa);     /* the blocks that contain it */
 struct block *xl_block_at(struct xl *xl, u64 host_pc);
@@ -253,7 +258,7 @@ void xl_reset_edges(struct xl *xl, struct block *b); /* all its code as it was m
 MUST_CHECK int template_store_init(struct xl *xl);
 void template_store_free(struct xl *xl);
 struct block *template_block(struct xl *xl, const struct xl_source *src); /* NULL: none serves */
-void template_add(struct xl_ctx *x, struct block *b);
+bool template_add(struct xl_ctx *x, struct block *b); /* whether there is one, which has b's guest bytes */
 void template_readdress(struct xl *xl, const struct block *b, u32 delta); /* its code, by nmoving */
 void template_edges(const struct template *t, u8 *code, u32 block);
 void template_drop_made(struct xl *xl); /* all but the loaded: the code cache is about to be emptied */

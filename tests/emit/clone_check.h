@@ -28,7 +28,7 @@ static inline const char *clone_edges(const struct xlf *f, const struct block *a
 static inline const char *clone_compare(const struct xlf *f, const struct block *a, const struct block *b)
 {
     static u8 code_a[XL_MAX_HOST], code_b[XL_MAX_HOST];
-    if (a->eip != b->eip || a->pa != b->pa || a->pa2 != b->pa2 || a->mode != b->mode || a->hash != b->hash) return "another place, mode or hash";
+    if (a->eip != b->eip || a->pa != b->pa || a->pa2 != b->pa2 || a->mode != b->mode) return "another place or mode";
     if (a->host_len != b->host_len || a->guest_len != b->guest_len || a->ninsns != b->ninsns || a->nrec != b->nrec || a->partial != b->partial)
         return CLONE_FAIL("%u host bytes, %u guest bytes, %u instructions, %u records; not %u, %u, %u, %u", a->host_len, a->guest_len, a->ninsns, a->nrec,
                           b->host_len, b->guest_len, b->ninsns, b->nrec);

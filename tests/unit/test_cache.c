@@ -261,7 +261,7 @@ START_TEST(a_process_that_may_make_nothing_executable_afterwards_has_a_code_cach
     if (!pid) {
         u8 *rw, *rx;
         if (prctl(SET_MDWE, REFUSE_EXEC_GAIN, 0, 0, 0)) _exit(NOT_KNOWN); /* before Linux 6.3 */
-        _exit(-hostmem_map_code(XL_CACHE_MIN, &rw, &rx));
+        _exit(-hostmem_map_code(XL_CACHE_MIN, false, &rw, &rx));
     }
     ck_assert_int_eq(waitpid(pid, &status, 0), pid);
     ck_assert(WIFEXITED(status));

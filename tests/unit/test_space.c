@@ -129,12 +129,12 @@ START_TEST(a_window_that_faults_more_than_it_gains_is_given_up)
     const u64 a_tenth = 1000000 / hostsig_fault_ns();
     ck_assert_uint_gt(a_tenth, 0);
     for (unsigned i = 0; i < 5; i++) {
-        for (u64 k = 0; k < a_tenth; k++) space_fault_ends(rt, space_fault_begins());
+        for (u64 k = 0; k < a_tenth; k++) space_fault_ends(rt, space_begins());
         burn(10000000);
         space_on_kick(rt);
         ck_assert_ptr_nonnull(rt->uwin);
     }
-    for (u64 k = 0; k < 10 * a_tenth; k++) space_fault_ends(rt, space_fault_begins());
+    for (u64 k = 0; k < 10 * a_tenth; k++) space_fault_ends(rt, space_begins());
     burn(10000000);
     space_on_kick(rt);
     ck_assert_ptr_null(rt->uwin);
