@@ -94,6 +94,39 @@ START_TEST(a_window_is_filled_when_it_is_made)
 }
 END_TEST
 
+/* What window_fault() leaves when the access has raised a page fault, and the guest kernel answers. */
+static void back_from_page_fault(laddr la, u32 cr3)
+{
+    rt->missing.la = la, rt->missing.cr3 = cr3, rt->missing.write = true;
+    rt->missing.waits = true;
+    dispatch_prepare(rt);
+    ck_assert(!rt->missing.waits);
+}
+
+START_TEST(a_page_that_was_missing_is_mapped_on_the_way_back)
+{
+    const laddr la = LA + 50 * PAGE_SIZE;
+    map_scattered(100);
+    u32 pte = *pte32(la);
+    *pte32(la) = 0;
+    time_to_window(1000000);
+    back_from_page_fault(la, cpu->cr3); /* in vain */
+    ck_assert(!is_mapped(la));
+    *pte32(la) = pte & ~D;              /* the write that may come sets D, and nobody else */
+    back_from_page_fault(la, cpu->cr3);
+    ck_assert(!is_mapped(la));
+    ck_assert_uint_eq(*pte32(la) & D, 0);
+    *pte32(la) = pte;
+    back_from_page_fault(la, cpu->cr3 + PAGE_SIZE);
+    ck_assert(!is_mapped(la));
+    u64 cost = 0;
+    for (unsigned i = 0; i < SPACES; i++) if (rt->space[i].windowed) cost = rt->space[i].cost_ns;
+    back_from_page_fault(la, cpu->cr3);
+    ck_assert(is_mapped(la));
+    for (unsigned i = 0; i < SPACES; i++) if (rt->space[i].windowed) ck_assert_uint_gt(rt->space[i].cost_ns, cost);
+}
+END_TEST
+
 START_TEST(who_has_more_to_map_must_have_lost_more)
 {
     map_scattered(2);
@@ -170,6 +203,7 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);
     tcase_add_test(t, a_window_is_filled_when_it_is_made);
+    tcase_add_test(t, a_page_that_was_missing_is_mapped_on_the_way_back);
     tcase_add_test(t, who_has_more_to_map_must_have_lost_more);
     tcase_add_test(t, time_in_the_kernel_earns_nothing);
     tcase_add_test(t, a_window_that_faults_more_than_it_gains_is_given_up);
