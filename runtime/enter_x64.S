@@ -80,10 +80,21 @@ rt_enter:
 /* ---- ways out ---- */
 
         .globl  rt_exit_jump, rt_exit_chain, rt_exit_emulate, rt_exit_fault, rt_exit_signal
-rt_exit_jump:                           /* r8d: target EIP */
+rt_exit_jump:                           /* r8d: target EIP, which is not where it should be in the jump cache: behind that? [chain.c] */
+        rorx    r9d, r8d, 12            /* jump_index() + 1 */
+        lea     r9, [r9 + r8 + 1]
+        movzx   r9d, r9w
+        lea     r9, [r9 + r9]
+        mov     r10, rcx
+        mov     ecx, [r13 + r9*8]
+        lea     ecx, [rcx + r8]
+        jrcxz   1f
+        mov     rcx, r10
         mov     [r15 + CPU_EIP], r8d
         mov     r9d, ASM_EXIT_JUMP
         jmp     exit_save
+1:      mov     rcx, r10
+        jmp     [r13 + r9*8 + 8]
 rt_exit_chain:                          /* r8: the edge's number */
         mov     [r15 + CPU_EXIT_ARG], r8
         mov     r9d, ASM_EXIT_CHAIN

@@ -26,7 +26,7 @@ static void tables_init(struct xl *xl)
     xl->place = t->place;
     for (unsigned i = 0; i < XL_JC_COUNT; i++) {
         xl->jc[i] = t->jc[i];
-        xl->jc[i][0].neg_eip = 1; /* an empty entry matches no EIP of its index; 0 would match EIP 0 */
+        xl_jump_empty(xl, (enum xl_jump_cache)i);
     }
     for (unsigned i = 0; i < JUMP_ENTRIES; i++) xl->jc[XL_JC_MISS][i].code = xl->cfg.miss;
     for (unsigned i = 0; i < 2; i++) {

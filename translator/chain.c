@@ -2,7 +2,9 @@
  *
  *   I1  An edge is linked iff e->to is set; then its rel32 points at to's entry, and it is on to's `in` list.
  *   I2  Only LIVE blocks are linked to or found in a jump cache.
- *   I3  A jump-cache entry that is not empty is on its list exactly once. */
+ *   I3  A jump-cache entry that is not empty is on its list exactly once.
+ *   I4  What is at jump_index() of its EIP, or behind that: it has been put there by another of the same index. Translated code looks at the first, the
+ *       way out at the second (enter_x64.S). */
 #include "translator/xl.h"
 
 #include <string.h>
@@ -37,11 +39,16 @@ static void unlink_out(struct xl *xl, struct edge *e)
     xl->cfg.ctr->unchains++;
 }
 
+/* EIPs that lie so far from each other are at other places in a jump cache, and not behind each other either. */
+#define NOBODY 0x800u
+
 void xl_jump_forget(struct xl *xl, const struct block *b)
 {
     unsigned which = (b->mode & MK_CPL) == 3 ? XL_JC_USER : XL_JC_SUPERVISOR;
-    struct jump_entry *j = &xl->jc[which][jump_index(b->eip)];
-    if (j->code == xl_entry(xl, b)) j->neg_eip = (u32)-b->eip + 1; /* stays on the list, matches nothing that maps here */
+    for (unsigned i = 0; i < 2; i++) {
+        struct jump_entry *j = &xl->jc[which][(jump_index(b->eip) + i) % JUMP_ENTRIES];
+        if (j->code == xl_entry(xl, b)) j->neg_eip = (u32)-b->eip + NOBODY; /* stays on the list */
+    }
 }
 
 /* Cuts a block out of the graph: edges in and out, and its jump-cache entry. */
@@ -68,6 +75,9 @@ bool xl_break(struct xl *xl, u64 host_pc)
 
 void *xl_jump_cache(struct xl *xl, enum xl_jump_cache which) { return xl->jc[which]; }
 
+/* An empty entry matches no EIP that is looked for there; 0 would match EIP 0. */
+void xl_jump_empty(struct xl *xl, enum xl_jump_cache which) { xl->jc[which][0].neg_eip = xl->jc[which][1].neg_eip = 1; }
+
 static void note_page(struct xl *xl, unsigned which, laddr la) { xl->jc_pages[which][la >> 15] |= (u8)(1u << (la >> 12 & 7)); }
 
 bool xl_jump_knows(const struct xl *xl, enum xl_jump_cache which, laddr la) { return xl->jc_pages[which][la >> 15] & 1u << (la >> 12 & 7); }
@@ -85,14 +95,21 @@ bool xl_jump_next_page(const struct xl *xl, enum xl_jump_cache which, u32 *page)
     return false;
 }
 
+static void jump_put(struct xl *xl, enum xl_jump_cache which, u32 index, struct jump_entry e)
+{
+    struct jump_entry *j = &xl->jc[which][index];
+    if (!j->code) xl->jc_list[which][xl->jc_count[which]++] = (u16)index;
+    *j = e;
+}
+
 void xl_jump_fill(struct xl *xl, enum xl_jump_cache which, struct block *b)
 {
     u32 index = jump_index(b->eip);
-    struct jump_entry *j = &xl->jc[which][index];
+    const struct jump_entry *there = &xl->jc[which][index];
     if (b->partial || b->state != BLOCK_LIVE) return;
-    if (!j->code) xl->jc_list[which][xl->jc_count[which]++] = (u16)index;
-    j->neg_eip = (u32)-b->eip;
-    j->code = xl->rx + b->host_off;
+    if (there->code && there->neg_eip != (u32)-b->eip && jump_index(-there->neg_eip) == index)
+        jump_put(xl, which, (index + 1) % JUMP_ENTRIES, *there);
+    jump_put(xl, which, index, (struct jump_entry){ .neg_eip = (u32)-b->eip, .code = xl->rx + b->host_off });
     note_page(xl, which, b->eip);
     if (b->pa2 != XL_NO_PAGE) note_page(xl, which, b->eip + PAGE_SIZE);
 }
@@ -111,7 +128,7 @@ void xl_jump_flush(struct xl *xl, enum xl_jump_cache which)
 {
     if (!xl->jc_count[which]) return;
     for (u32 i = 0; i < xl->jc_count[which]; i++) xl->jc[which][xl->jc_list[which][i]] = (struct jump_entry){ 0 };
-    xl->jc[which][0].neg_eip = 1;
+    xl_jump_empty(xl, which);
     xl->jc_count[which] = 0;
     memset(xl->jc_pages[which], 0, TLB_PAGES / 8);
 }

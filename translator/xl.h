@@ -251,6 +251,7 @@ struct place *xl_place(struct xl *xl, laddr eip, paddr pa);   /* NULL: no block 
 bool xl_page_move(struct xl *xl, laddr eip, paddr pa);        /* eip's page has no blocks for pa's: gives it another one's, if there are enough. Whether */
 /* chain.c */
 void xl_unlink_block(struct xl *xl, struct block *b);
+void xl_jump_empty(struct xl *xl, enum xl_jump_cache which); /* completes one that is all zeroes */
 void xl_jump_forget(struct xl *xl, const struct block *b);
 bool xl_jump_knows(const struct xl *xl, enum xl_jump_cache which, laddr la); /* may have entries for la's page */
 void xl_reset_edges(struct xl *xl, struct block *b); /* all its code as it was made: for when the whole graph goes */

@@ -161,8 +161,11 @@ END_TEST
 
 static const void *jump(enum xl_jump_cache which, laddr eip)
 {
-    const struct jump_entry *j = (const struct jump_entry *)xl_jump_cache(f.xl, which) + jump_index(eip);
-    return j->neg_eip + eip == 0 ? j->code : NULL;
+    for (unsigned i = 0; i < 2; i++) {
+        const struct jump_entry *j = (const struct jump_entry *)xl_jump_cache(f.xl, which) + (jump_index(eip) + i) % JUMP_ENTRIES;
+        if (j->neg_eip + eip == 0) return j->code;
+    }
+    return NULL;
 }
 
 START_TEST(a_jump_cache_answers_for_what_it_was_told_and_for_nothing_else)
@@ -247,6 +250,33 @@ START_TEST(dropping_a_page_drops_what_has_code_there)
 }
 END_TEST
 
+START_TEST(two_of_the_same_index_fit_into_a_jump_cache)
+{
+    struct block *b[3];
+    unsigned off = 0x100;
+    for (unsigned i = 0; i < 3; off++)
+        if (jump_index(EIP + off) == jump_index(EIP + 0x100)) b[i++] = make(off, "\xc3", 1, MODE_FLAT, 0x100000);
+    for (unsigned i = 0; i < 3; i++) xl_jump_fill(f.xl, XL_JC_SUPERVISOR, b[i]);
+    for (unsigned i = 0; i < 3; i++) ck_assert_ptr_eq(jump(XL_JC_SUPERVISOR, b[i]->eip), i ? xl_entry(f.xl, b[i]) : NULL);
+    for (unsigned i = 1; i < 3; i++)           /* each of them can be taken out, and does not come up for its neighbours */
+        for (unsigned again = 0; again < 2; again++) {
+            xl_jump_fill(f.xl, XL_JC_SUPERVISOR, b[3 - i]);
+            xl_jump_fill(f.xl, XL_JC_SUPERVISOR, b[i]);
+            xl_retire(f.xl, b[again ? i : 3 - i]->pa, 1);
+            for (unsigned k = 0; k < 0x2000; k++)
+                if (EIP + k != b[1]->eip && EIP + k != b[2]->eip) ck_assert_ptr_null(jump(XL_JC_SUPERVISOR, EIP + k));
+            for (unsigned k = 1; k < 3; k++)
+                ck_assert_ptr_eq(jump(XL_JC_SUPERVISOR, b[k]->eip), b[k]->state == BLOCK_LIVE ? xl_entry(f.xl, b[k]) : NULL);
+            xl_jump_flush(f.xl, XL_JC_SUPERVISOR);
+            for (unsigned k = 1; k < 3; k++) {
+                ck_assert_ptr_null(jump(XL_JC_SUPERVISOR, b[k]->eip));
+                xl_forget(f.xl, b[k]);
+                b[k] = make(b[k]->eip - EIP, "\xc3", 1, MODE_FLAT, 0x100000);
+            }
+        }
+}
+END_TEST
+
 START_TEST(a_page_comes_back_into_a_jump_cache_as_a_whole)
 {
     struct block *a = make_ret(0x100), *b = make_ret(0x200), *never = make_ret(0x300), *gone = make_ret(0x400);
@@ -312,7 +342,7 @@ static const char *graph_broken(void)
     for (unsigned i = 0; i < JUMP_ENTRIES && !err; i++) {
         const struct jump_entry *j = &f.xl->jc[XL_JC_SUPERVISOR][i];
         entries += j->code != NULL;
-        if (!j->code || jump_index(-j->neg_eip) != i) continue; /* nothing will find it */
+        if (!j->code || ((i - jump_index(-j->neg_eip)) % JUMP_ENTRIES) > 1) continue; /* nothing will find it */
         const struct block *b = xl_block_at(f.xl, (u64)j->code);
         if (!b || b->state != BLOCK_LIVE || (const void *)j->code != xl_entry(f.xl, b)) err = "a jump cache that leads to what is not alive";
     }
@@ -392,6 +422,7 @@ int main(void)
     tcase_add_test(t, dropping_a_page_drops_what_has_code_there);
     tcase_add_test(t, a_jump_cache_can_be_filled_and_flushed_for_ever);
     tcase_add_test(t, a_page_comes_back_into_a_jump_cache_as_a_whole);
+    tcase_add_test(t, two_of_the_same_index_fit_into_a_jump_cache);
     tcase_add_test(t, the_graph_stays_whole_whatever_happens);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
