@@ -79,22 +79,29 @@ rt_enter:
 
 /* ---- ways out ---- */
 
-        .globl  rt_exit_jump, rt_exit_chain, rt_exit_emulate, rt_exit_fault, rt_exit_signal
-rt_exit_jump:                           /* r8d: target EIP, which is not where it should be in the jump cache: behind that? [chain.c] */
-        rorx    r9d, r8d, 12            /* jump_index() + 1 */
-        lea     r9, [r9 + r8 + 1]
+/* r8d: EIP. Goes where the entry at jump_index() + behind says, if it is that EIP's; goes on otherwise. Changes r9 and r10, and no flags. */
+.macro JUMP_IF_CACHED behind
+        rorx    r9d, r8d, 12
+        lea     r9, [r9 + r8 + \behind]
         movzx   r9d, r9w
         lea     r9, [r9 + r9]
         mov     r10, rcx
         mov     ecx, [r13 + r9*8]
         lea     ecx, [rcx + r8]
-        jrcxz   1f
+        jrcxz   7f
         mov     rcx, r10
+        jmp     8f
+7:      mov     rcx, r10
+        jmp     [r13 + r9*8 + 8]
+8:
+.endm
+
+        .globl  rt_exit_jump, rt_exit_chain, rt_exit_emulate, rt_exit_fault, rt_exit_signal
+rt_exit_jump:                           /* r8d: target EIP, which is not where it should be in the jump cache: behind that? [chain.c] */
+        JUMP_IF_CACHED 1
         mov     [r15 + CPU_EIP], r8d
         mov     r9d, ASM_EXIT_JUMP
         jmp     exit_save
-1:      mov     rcx, r10
-        jmp     [r13 + r9*8 + 8]
 rt_exit_chain:                          /* r8: the edge's number */
         mov     [r15 + CPU_EXIT_ARG], r8
         mov     r9d, ASM_EXIT_CHAIN
@@ -263,18 +270,8 @@ rt_stub_helper:
         mov     r12, [r15 + CPU_WINDOW] /* dispatch_prepare() has seen the new mode */
         LOAD_GPRS_FLAGS
         mov     r8d, [r15 + CPU_EIP]
-        rorx    r9d, r8d, 12            /* jump_index() */
-        lea     r9, [r9 + r8]
-        movzx   r9d, r9w
-        lea     r9, [r9 + r9]
-        mov     r10, rcx
-        mov     ecx, [r13 + r9*8]
-        lea     ecx, [rcx + r8]
-        jrcxz   6f
-        mov     rcx, r10
+        JUMP_IF_CACHED 0
         jmp     rt_exit_jump
-6:      mov     rcx, r10
-        jmp     [r13 + r9*8 + 8]
 5:      lea     r8, [r8 - 1]
         mov     [r15 + CPU_EXIT_ARG], r8
         mov     r9d, ASM_EXIT_NEXT

@@ -56,13 +56,6 @@ void emit_jmp_slot(struct emit *e, laddr la, unsigned at)
     emit_note(e, RELOC_SLOT, at);
 }
 
-static u32 get32(const u8 *at)
-{
-    u32 v;
-    memcpy(&v, at, 4);
-    return v;
-}
-
 void reloc_apply(u8 *code, const struct reloc *r, unsigned n, u32 delta, const u8 *was, const u8 *is)
 {
     laddr la = 0; /* what was corrected last */

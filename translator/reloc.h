@@ -9,6 +9,8 @@
 #include "core/cpu.h"
 #include "translator/emit_x64.h"
 
+#include <string.h>
+
 enum reloc_kind { /* of 32 bits, all of them */
     RELOC_EIP,    /* a guest linear address that lies where the block lies */
     RELOC_SLOT,   /* the displacement in a jump cache of a field of the entry for the address that the note before this one is of */
@@ -40,6 +42,13 @@ void emit_store_eip(struct emit *e, struct hmem m, laddr la);               /* m
 void emit_add_eip(struct emit *e, int dst, laddr la, unsigned at);          /* lea r32, [dst + la]              */
 void emit_load_slot(struct emit *e, int dst, laddr la, unsigned at);        /* mov r32, [jump entry of la]      */
 void emit_jmp_slot(struct emit *e, laddr la, unsigned at);                  /* jmp [jump entry of la, its code] */
+
+static inline u32 get32(const u8 *at)
+{
+    u32 v;
+    memcpy(&v, at, 4);
+    return v;
+}
 
 /* Corrects code that was made for another place. delta: how far the new one lies behind that in guest linear memory; was, is: guest
  * bytes of the one and the other, or NULL if they are the same. */

@@ -134,13 +134,6 @@ static u32 sites_at(const struct xl *xl, const struct record *rec, unsigned nrec
     return h;
 }
 
-static u32 get32(const u8 *at)
-{
-    u32 v;
-    memcpy(&v, at, 4);
-    return v;
-}
-
 /* Whether the code has the same shape with another value of this field: a target stays outside of the page (lower_ctl.c), a
  * displacement on its side of the borders that lower_mem.c knows. */
 static bool same_shape(const struct reloc *r, const struct xl_source *src, u32 was)

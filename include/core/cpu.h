@@ -162,13 +162,14 @@ enum helper_result {
 enum helper_string { STRING_MOVS, STRING_STOS, STRING_CMPS, STRING_SCAS };
 #define HELPER_STRING_ARG(size, op, repne) ((u32)(size) | (u32)(op) << 8 | (u32)(repne) << 16)
 
-/* One entry of a jump cache. Where code is, is a matter of 64 KiB more often than not, and of a library's place beyond that. */
+/* One entry of a jump cache. */
 struct jump_entry {
     u32 neg_eip; /* minus the EIP: adding the EIP gives zero on a hit, without touching flags */
     u32 pad;
     void *code;
 };
 #define JUMP_ENTRIES 65536u
+/* The low 16 bits of the EIP alone would be the same for the same offset in libraries that lie 64 KiB apart. lower_ctl.c and enter_x64.S compute the same. */
 static inline u32 jump_index(laddr eip) { return (eip + (eip >> 12 | eip << 20)) % JUMP_ENTRIES; }
 
 struct cpu {

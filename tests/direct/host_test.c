@@ -31,7 +31,7 @@ static const char *transvisor, *guests, *guest_words = "";
 static long late_us = 200;
 static int failures;
 static bool left_out; /* the test, for want of something */
-static char folder[] = "/tmp/direct-XXXXXX";
+static char folder[] = P_tmpdir "/direct-XXXXXX"; /* as mkdtemp() wants it */
 
 static void check(bool holds, const char *format, ...)
 {

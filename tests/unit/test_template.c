@@ -498,12 +498,17 @@ END_TEST
 
 /* ---- over an eviction, and from one translator to another ---- */
 
-START_TEST(an_eviction_leaves_templates_whose_code_is_taken_over_once_and_copied_then)
+static void two_templates(void)
 {
     CODE(A, CALL_AWAY);
     CODE(A + 0x40, LOADS);
     have(&f, A, PA, MODE_FLAT);
     have(&f, A + 0x40, PA, MODE_FLAT);
+}
+
+START_TEST(an_eviction_leaves_templates_whose_code_is_taken_over_once_and_copied_then)
+{
+    two_templates();
     xl_evict(f.xl);
     ck_assert_ptr_null(xl_find(f.xl, A, PA, MODE_FLAT));
     struct block *b = have(&f, A, PA, MODE_FLAT), *c = have(&f, B, PA, MODE_FLAT);
@@ -555,10 +560,7 @@ static void discard(void) { xl_templates_discard(image, image_len); }
 
 START_TEST(another_translator_serves_itself_from_what_one_has_saved)
 {
-    CODE(A, CALL_AWAY);
-    CODE(A + 0x40, LOADS);
-    have(&f, A, PA, MODE_FLAT);
-    have(&f, A + 0x40, PA, MODE_FLAT);
+    two_templates();
     ck_assert(xl_templates_changed(f.xl));
     save(&f, 1 << 20);
     ck_assert_ptr_null(load(&g));
@@ -596,10 +598,7 @@ END_TEST
 
 START_TEST(a_limit_keeps_what_was_used_last)
 {
-    CODE(A, CALL_AWAY);
-    CODE(A + 0x40, LOADS);
-    have(&f, A, PA, MODE_FLAT);
-    have(&f, A + 0x40, PA, MODE_FLAT);
+    two_templates();
     save(&f, 1 << 20);
     u64 both = image_len;
     ck_assert_ptr_null(load(&g));
