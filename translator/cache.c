@@ -115,6 +115,7 @@ struct block *xl_find(struct xl *xl, laddr eip, paddr pa, u32 mode)
     return NULL;
 }
 
+unsigned xl_block_bytes(const struct block *b) { return b->guest_len; }
 bool xl_block_live(const struct block *b) { return b->state == BLOCK_LIVE; }
 bool xl_block_partial(const struct block *b) { return b->partial; }
 paddr xl_block_pa2(const struct block *b) { return b->pa2; }

@@ -58,6 +58,7 @@ bool xl_mode_has_window(u32 mode);
 struct block *xl_translate(struct xl *xl, const struct xl_source *src, bool *evicted);
 struct block *xl_find(struct xl *xl, laddr eip, paddr pa, u32 mode); /* LIVE or RETIRED, or NULL */
 bool xl_block_live(const struct block *b);
+unsigned xl_block_bytes(const struct block *b);              /* of guest code */
 paddr xl_block_pa2(const struct block *b);                   /* XL_NO_PAGE unless its last instruction straddles */
 bool xl_block_partial(const struct block *b);                /* its one instruction runs into a page that was not there: linked from
                                                               * nowhere, and to be made anew once that page is */
