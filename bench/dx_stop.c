@@ -5,7 +5,7 @@
  * The process runs INT 80h over and over. Bare: PTRACE_SYSEMU and waitpid() alone; the other: registers in and out as well, and
  * the stop told apart, as direct.c needs it. */
 #define _GNU_SOURCE
-#include "runtime/dx_process.h"
+#include "runtime/direct/dx_process.h"
 
 #include <string.h>
 #include <sched.h>

@@ -7,7 +7,7 @@
  * Each round takes a fresh translator, as a run does, and all kinds in turn; what is printed are medians and the least over the rounds, in
  * nanoseconds of CPU time per block, with all that goes with it: look-up, and the host's first touch of each page of the code cache,
  * unless that is warm: used before. */
-#include "translator/decode.h"
+#include "translator/front/decode.h"
 #include "translator/translator.h"
 
 #include <string.h>

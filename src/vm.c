@@ -5,14 +5,14 @@
  * A reboot takes the whole machine down and builds it anew from the files: what power-on gives is what reset gives.
  * The serial back end outlives that, so that the user keeps terminal, socket and what is typed ahead. */
 #include "core/trace.h"
-#include "runtime/cpu_ops.h"
+#include "runtime/cpu/cpu_ops.h"
 #include "runtime/runtime.h"
 #include "src/cache_dir.h"
-#include "src/chardev.h"
+#include "src/back/chardev.h"
 #include "src/error.h"
-#include "src/loader.h"
-#include "src/options.h"
-#include "src/pc.h"
+#include "src/board/loader.h"
+#include "src/face/options.h"
+#include "src/board/pc.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -21,7 +21,7 @@
 
 enum insn_class_bit {
 #define INSN_CLASS(name, text) CLASS_##name,
-#include "translator/insn_class.def"
+#include "translator/front/insn_class.def"
 #undef INSN_CLASS
     CLASS_COUNT
 };
@@ -64,7 +64,7 @@ _Static_assert(ARRAY_LEN(trace_names) == TR_COUNT, "one name per channel");
 
 static const struct name class_names[] = {
 #define INSN_CLASS(name, text) { #name, text },
-#include "translator/insn_class.def"
+#include "translator/front/insn_class.def"
 #undef INSN_CLASS
 };
 _Static_assert(CLASS_COUNT <= 32, "a class is a bit");

@@ -1,9 +1,9 @@
 /* The translator without a machine: what the `translate` verb prints.
  * Owns the cutting of raw code into pages, which is what the translator takes. */
 #include "core/trace.h"
-#include "runtime/cpu_ops.h"
+#include "runtime/cpu/cpu_ops.h"
 #include "src/error.h"
-#include "translator/decode.h"
+#include "translator/front/decode.h"
 #include "translator/translator.h"
 
 #include <errno.h>

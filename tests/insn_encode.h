@@ -3,7 +3,7 @@
  * Written against the SDM, independently of decode.c, so that the two check each other. */
 #ifndef TESTS_INSN_ENCODE_H
 #define TESTS_INSN_ENCODE_H
-#include "translator/insn.h"
+#include "translator/front/insn.h"
 
 struct encoding {
     u8 prefix[14];  /* legacy prefixes, in order, before a mandatory F2, F3 or 66 */

@@ -14,20 +14,24 @@ RULES = [
     (r'include/core/', [CORE]),
     (r'include/transvisor/', []),                                       # installed alone: nothing of ours
     (r'translator/', [r'translator/', CORE]),
-    (r'runtime/', [r'runtime/', CORE, r'translator/(translator|insn|decode)\.(h|def)', r'translator/insn_(op|class)\.def']),
+    (r'runtime/', [r'runtime/', CORE, r'translator/translator\.h', r'translator/front/(insn|decode)\.(h|def)',
+                   r'translator/front/insn_(op|class)\.def']),
     (r'src/dev/', [r'src/dev/', CORE]),                                 # a chip cannot reach the CPU
-    (r'src/(main|options)\.', [r'src/(options|error)\.h', r'include/transvisor/', r'include/core/types\.h']),
-    (r'src/vm\.c', [r'src/', CORE, r'include/transvisor/', r'runtime/(runtime|cpu_ops)\.h', r'translator/insn_class\.def']), # names of models, classes
-    (r'src/xlate\.c', [r'src/', CORE, r'include/transvisor/', r'runtime/cpu_ops\.h', r'translator/(translator|decode)\.h']), # the translator without a machine
-    (r'src/pc\.', [r'src/', CORE, r'include/transvisor/', r'runtime/runtime\.h']),
+    (r'src/back/', [r'src/back/', r'src/error\.h', r'include/transvisor/', CORE]), # a back end never sees a chip
+    (r'src/face/', [r'src/face/', r'src/error\.h', r'include/transvisor/', r'include/core/types\.h']),
+    (r'src/vm\.c', [r'src/', CORE, r'include/transvisor/', r'runtime/runtime\.h', r'runtime/cpu/cpu_ops\.h',
+                    r'translator/front/insn_class\.def']),              # names of models, classes
+    (r'src/xlate\.c', [r'src/', CORE, r'include/transvisor/', r'runtime/cpu/cpu_ops\.h', r'translator/translator\.h',
+                       r'translator/front/decode\.h']),                 # the translator without a machine
+    (r'src/board/', [r'src/', CORE, r'include/transvisor/', r'runtime/runtime\.h']),
     (r'src/', [r'src/(?!dev/)', CORE, r'include/transvisor/', r'runtime/runtime\.h']), # chips are the board's alone
     (r'tests/|bench/', [r'']),
 ]
 # The translator runs nothing and reads no guest memory; devices and the CPU meet in pc.c; a library has few users.
 LIBRARIES = {
-    'capstone/': r'translator/(decode|dump)\.c|runtime/(scan_page|report)\.c|tests/',
+    'capstone/': r'translator/(front/decode|dump)\.c|runtime/(direct/scan_page|run/report)\.c|tests/',
     'xxhash.h': r'translator/|runtime/|tests/',
-    'ffi.h': r'runtime/(callout|probe)\.c|tests/',
+    'ffi.h': r'runtime/run/(callout|probe)\.c|tests/',
     'check.h': r'tests/',
 }
 SOURCE = re.compile(r'.*\.(c|h|def|S)$')
@@ -74,19 +78,19 @@ def violations(files, read):
 
 def self_test():
     good = {'include/core/a.h': '#include <stdio.h>\n', 'translator/t.c': '#include "core/a.h"\n', 'translator/translator.h': '',
-            'src/dev/d.c': '#include "core/a.h"\n', 'runtime/runtime.h': '#include "core/a.h"\n',
-            'runtime/r.c': '#include "translator/translator.h"\n', 'translator/xl.h': '',
-            'src/pc.c': '#include "runtime/runtime.h"\n#include "src/dev/d.h"\n', 'src/dev/d.h': '', 'include/transvisor/vm.h': '',
-            'src/main.c': '#include "transvisor/vm.h"\n', 'src/vm.h': ''}
+            'src/dev/isa/d.c': '#include "core/a.h"\n', 'runtime/runtime.h': '#include "core/a.h"\n',
+            'runtime/run/r.c': '#include "translator/translator.h"\n', 'translator/xl.h': '',
+            'src/board/pc.c': '#include "runtime/runtime.h"\n#include "src/dev/isa/d.h"\n', 'src/dev/isa/d.h': '', 'include/transvisor/vm.h': '',
+            'src/face/main.c': '#include "transvisor/vm.h"\n', 'src/vm.h': ''}
     if list(violations(set(good), good.get)):
         print('layering.py: a lawful tree is refused:', list(violations(set(good), good.get)))
         return 1
     for path, line in (('include/core/a.h', '#include "runtime/runtime.h"'), ('include/transvisor/vm.h', '#include "core/a.h"'),
-                       ('translator/t.c', '#include "runtime/runtime.h"'), ('runtime/r.c', '#include "src/pc.c"'),
-                       ('runtime/r.c', '#include "translator/xl.h"'), ('src/dev/d.c', '#include "runtime/runtime.h"'),
-                       ('src/dev/d.c', '#include "../../runtime/runtime.h"'), ('src/main.c', '#include "runtime/runtime.h"'),
-                       ('src/main.c', '#include "src/vm.h"'), ('src/vm.h', '#include "src/dev/d.h"'),
-                       ('src/pc.c', '#include <capstone/capstone.h>'), ('src/pc.c', '  #  include <ffi.h>'), ('src/pc.c', '#include "gone.h"')):
+                       ('translator/t.c', '#include "runtime/runtime.h"'), ('runtime/run/r.c', '#include "src/board/pc.c"'),
+                       ('runtime/run/r.c', '#include "translator/xl.h"'), ('src/dev/isa/d.c', '#include "runtime/runtime.h"'),
+                       ('src/dev/isa/d.c', '#include "../../../runtime/runtime.h"'), ('src/face/main.c', '#include "runtime/runtime.h"'),
+                       ('src/face/main.c', '#include "src/vm.h"'), ('src/vm.h', '#include "src/dev/isa/d.h"'),
+                       ('src/board/pc.c', '#include <capstone/capstone.h>'), ('src/board/pc.c', '  #  include <ffi.h>'), ('src/board/pc.c', '#include "gone.h"')):
         bad = dict(good, **{path: line + '\n'})
         if len(list(violations(set(bad), bad.get))) != 1:
             print(f'layering.py: {path} with {line} passes')

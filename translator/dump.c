@@ -1,5 +1,5 @@
 /* Owns every printed form of a block: guest instructions and the host code they became, side by side. */
-#include "translator/decode.h"
+#include "translator/front/decode.h"
 #include "translator/xl.h"
 
 #include <capstone/capstone.h>

@@ -10,7 +10,7 @@
 #define TRANSLATOR_TRANSLATOR_H
 #include "core/cpu.h"
 #include "core/trace.h"
-#include "translator/insn.h"
+#include "translator/front/insn.h"
 
 struct xl;
 struct block;
@@ -50,7 +50,7 @@ struct xl_source {
 /* Whether code in this mode can be translated at all; otherwise it is the interpreter's. */
 bool xl_can_translate(u32 mode);
 /* Whether code in this mode reaches memory through a window, if there are windows: then R12 must be its base, and the window
- * must have the guards of runtime/window.h around it. Otherwise R12 must be XL_NO_WINDOW. */
+ * must have the guards of runtime/mem/window.h around it. Otherwise R12 must be XL_NO_WINDOW. */
 bool xl_mode_has_window(u32 mode);
 #define XL_NO_WINDOW 10u
 /* Makes a block. Never fails: when the cache is full everything is evicted first (*evicted is set: all block and edge

@@ -1,10 +1,10 @@
 /* What the translator's own files share: the block graph and the context of one translation. */
 #ifndef TRANSLATOR_XL_H
 #define TRANSLATOR_XL_H
-#include "translator/emit_x64.h"
-#include "translator/hostmem.h"
-#include "translator/insn.h"
-#include "translator/reloc.h"
+#include "translator/lower/emit_x64.h"
+#include "translator/store/hostmem.h"
+#include "translator/front/insn.h"
+#include "translator/lower/reloc.h"
 #include "translator/translator.h"
 
 #define XL_MAX_INSNS 48   /* per block */

@@ -1,5 +1,5 @@
 /* What a device sees: address ranges with handlers, interrupt lines, and DMA into guest RAM.
- * The bus itself is implemented in runtime/physmem.c; a chip builds against this header alone.
+ * The bus itself is implemented in runtime/mem/physmem.c; a chip builds against this header alone.
  * All of it runs on the vCPU thread. */
 #ifndef CORE_BUS_H
 #define CORE_BUS_H

@@ -1,4 +1,4 @@
-/* Guest time and timers: the only clock a device may read. Implemented in runtime/time.c.
+/* Guest time and timers: the only clock a device may read. Implemented in runtime/run/time.c.
  * Guest time is CLOCK_MONOTONIC minus its value at power-on, so every chip agrees with every other and with the host.
  * Timers fire on the vCPU thread, between guest blocks. */
 #ifndef CORE_CLOCK_H

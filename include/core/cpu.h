@@ -1,7 +1,7 @@
 /* The CPU as generated code, the interpreter, a debugger and a snapshot all see it.
  *
  * Generated code addresses struct cpu through R15 and the soft-TLB tables at fixed displacements behind it,
- * so the whole of struct cpu_area is one mapping (runtime/cpu.c makes it).
+ * so the whole of struct cpu_area is one mapping (runtime/cpu/cpu.c makes it).
  *
  * EFLAGS lives in four places, because translated code must be able to change IF and DF without touching the
  * host's flags:
@@ -192,7 +192,7 @@ struct cpu {
     u64 window;          /* what R12 must be: host address of guest linear 0 in the window of the present mode, or 10 where
                           * that has none (emit_x64.h) */
     struct fxstate fx;   /* the guest's x87/MMX/SSE state while fpu_hot is 0 */
-    /* ---- up to here the layout is known to runtime/enter_x64.S (runtime/cpu_layout.h): add new fields below ---- */
+    /* ---- up to here the layout is known to runtime/run/enter_x64.S (runtime/cpu/cpu_layout.h): add new fields below ---- */
 
 
     u32 mode;            /* enum mode_key, kept up to date by cpu_update_mode() */
@@ -223,11 +223,11 @@ struct cpu {
     u32 intr_line;               /* level of INTR as the interrupt controllers drive it */
     const struct cpu_model *model;
 
-    /* Called by every soft-TLB flush (runtime/tlb.c), for those who cache more than it does; may be NULL. la: TLB_FLUSH_PAGE. */
+    /* Called by every soft-TLB flush (runtime/mem/tlb.c), for those who cache more than it does; may be NULL. la: TLB_FLUSH_PAGE. */
     void (*on_tlb_flush)(struct cpu *c, enum tlb_flush_kind kind, laddr la);
     void (*on_protect)(struct cpu *c, paddr page); /* called by tlb_protect_phys(); may be NULL */
     u32 tlb_generation;          /* bumped by every soft-TLB flush of any kind */
-    struct tlb_book *tlb;        /* runtime/tlb.c: what is in the soft TLB, so that a flush costs what was filled */
+    struct tlb_book *tlb;        /* runtime/mem/tlb.c: what is in the soft TLB, so that a flush costs what was filled */
     struct rt *rt;
     struct bus *bus;
 

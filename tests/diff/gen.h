@@ -3,7 +3,7 @@
 #define TESTS_DIFF_GEN_H
 #include "tests/diff/diff.h"
 #include "tests/diff/rng.h"
-#include "translator/decode.h"
+#include "translator/front/decode.h"
 
 #define UNITS_MAX 8
 #define UNIT_BYTES 48

@@ -5,7 +5,7 @@
  *   H3  R12, R13 and R15 are never written, RSP only by a balanced PUSHFQ and POP.
  *   H4  memory is reached through R15 (struct cpu, the soft TLB; only the former is written), R13 (read only), R9+R8 as
  *       an address that the soft TLB has vouched for, R12 with or without one register that is not scaled (in modes with a window: that
- *       register holds 32 bits, so the sum lies in the window or its guards, see runtime/window.h), or RSI right behind
+ *       register holds 32 bits, so the sum lies in the window or its guards, see runtime/mem/window.h), or RSI right behind
  *       a LEA of one of the last two. In modes with a window R12 is nothing else.
  *   H5  records ascend in host offset, the first is at 0, and each names the start of a guest instruction of the block.
  *   H6  the guest's registers hold 32 bits: of the registers that 64-bit code has, only R8-R11, RCX (from the soft TLB or a copy of itself)

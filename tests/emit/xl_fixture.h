@@ -2,7 +2,7 @@
  * One test program, one translation unit: so the definitions are right here. */
 #ifndef TESTS_EMIT_XL_FIXTURE_H
 #define TESTS_EMIT_XL_FIXTURE_H
-#include "translator/decode.h"
+#include "translator/front/decode.h"
 #include "translator/xl.h"
 
 #include <string.h>

@@ -11,8 +11,8 @@
  *
  *   fuzz_exec [--seed N] [--count N] [--from N] [--verbose] */
 #define _GNU_SOURCE
-#include "runtime/hostsig.h"
-#include "runtime/window.h"
+#include "runtime/run/hostsig.h"
+#include "runtime/mem/window.h"
 #include "tests/emit/xl_fixture.h"
 #include "tests/fuzz/gen_guest.h"
 

@@ -4,7 +4,7 @@
 #ifndef TESTS_UNIT_CPU_FIXTURE_H
 #define TESTS_UNIT_CPU_FIXTURE_H
 #include "core/bus.h"
-#include "runtime/cpu_ops.h"
+#include "runtime/cpu/cpu_ops.h"
 
 #include <check.h>
 #include <string.h>

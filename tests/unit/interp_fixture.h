@@ -1,9 +1,9 @@
 /* cpu_fixture.h's processor with an interpreter, and programs as bytes. */
 #ifndef TESTS_UNIT_INTERP_FIXTURE_H
 #define TESTS_UNIT_INTERP_FIXTURE_H
-#include "runtime/interp.h"
+#include "runtime/interp/interp.h"
 #include "tests/unit/cpu_fixture.h"
-#include "translator/decode.h"
+#include "translator/front/decode.h"
 
 static struct decoder *dec;
 static struct interp *ip;

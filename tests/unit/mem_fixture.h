@@ -4,7 +4,7 @@
 #ifndef TESTS_UNIT_MEM_FIXTURE_H
 #define TESTS_UNIT_MEM_FIXTURE_H
 #include "core/bus.h"
-#include "runtime/mmu.h"
+#include "runtime/mem/mmu.h"
 
 #include <check.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* The serial back ends, each against the other end of its pipe, file, socket or terminal. */
 #define _GNU_SOURCE /* posix_openpt */
-#include "src/chardev.h"
+#include "src/back/chardev.h"
 
 #include <check.h>
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* cpu.c, msr.c and cpu_models.c: reset, control and debug registers, MSRs, CPUID. */
 #include "tests/unit/cpu_fixture.h"
-#include "translator/insn.h"
+#include "translator/front/insn.h"
 
 #include <x86intrin.h>
 

@@ -3,7 +3,7 @@
 #include <check.h>
 #include <string.h>
 
-#include "translator/decode.h"
+#include "translator/front/decode.h"
 
 #define ALL_FEATURES (~0u)
 #define EXPECT(cond, ...)                        \

@@ -1,7 +1,7 @@
 /* The direct-execution process by itself: what is mapped is there, registers go in and come out, every stop is told apart, and
  * nothing is left behind. On a host that runs no 32-bit code: that it says so, and leaves nothing behind. */
 #define _GNU_SOURCE
-#include "runtime/dx_process.h"
+#include "runtime/direct/dx_process.h"
 
 #include <check.h>
 #include <dirent.h>

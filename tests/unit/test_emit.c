@@ -1,6 +1,6 @@
 /* emit_x64.c: what a call is named is what is encoded. Capstone reads back every register and address form. */
 #include "core/cpu.h"
-#include "translator/emit_x64.h"
+#include "translator/lower/emit_x64.h"
 
 #include <capstone/capstone.h>
 #include <check.h>

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "tests/insn_encode.h"
-#include "translator/decode.h"
+#include "translator/front/decode.h"
 
 #define FIRST (INSN_INVALID + 1)
 /* ck_assert_msg() writes to a pipe even when it holds: too slow for millions of checks. */

@@ -1,6 +1,6 @@
 /* The interpreter's own business: the loop and its ways out, the cache of decoded blocks, faults in the middle of things,
  * stacks and modes. What single instructions compute is compared with the processor in tests/diff. */
-#include "runtime/interp_core.h"
+#include "runtime/interp/interp_core.h"
 #include "tests/insn_encode.h"
 #include "tests/unit/interp_fixture.h"
 

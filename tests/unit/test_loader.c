@@ -1,7 +1,7 @@
 /* Both boot protocols on made-up kernels, whole and damaged, against a bus that is an array. */
 #define _GNU_SOURCE /* memfd_create */
 #include "core/cpu.h"
-#include "src/loader.h"
+#include "src/board/loader.h"
 
 #include <check.h>
 #include <elf.h>

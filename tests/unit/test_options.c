@@ -1,5 +1,5 @@
 /* Option tables: what is accepted, what is refused, and in which words. */
-#include "src/options.h"
+#include "src/face/options.h"
 
 #include <check.h>
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* The board, with its real chips, bus and clock, around a CPU that is two wires. */
-#include "runtime/mmu.h"
+#include "runtime/mem/mmu.h"
 #include "runtime/runtime.h"
-#include "src/pc.h"
+#include "src/board/pc.h"
 
 #include <check.h>
 #include <errno.h>

@@ -1,5 +1,5 @@
 /* Which code may run without supervision: one instruction at a time, and whole pages. */
-#include "runtime/scan_page.h"
+#include "runtime/direct/scan_page.h"
 
 #include <check.h>
 #include <string.h>

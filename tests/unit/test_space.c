@@ -1,9 +1,9 @@
 /* space.c: who gets a window, when, and who loses it. Times are real CPU time, so only orders of magnitude are checked. */
 #define _GNU_SOURCE
 #include "mem_fixture.h"
-#include "runtime/hostsig.h"
-#include "runtime/rt.h"
-#include "runtime/window.h"
+#include "runtime/run/hostsig.h"
+#include "runtime/run/rt.h"
+#include "runtime/mem/window.h"
 
 #include <sys/uio.h>
 #include <time.h>

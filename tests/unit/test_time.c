@@ -1,7 +1,7 @@
 /* Timers: order, cancelling and re-arming from inside callbacks, what the owner is told; and the host's alarm. */
 #define _GNU_SOURCE
 #include "core/clock.h"
-#include "runtime/alarm.h"
+#include "runtime/run/alarm.h"
 
 #include <check.h>
 #include <signal.h>

@@ -1,7 +1,7 @@
 /* The windows: what gets mapped, with which rights, and that nothing outlives the flush that ends it. */
 #define _GNU_SOURCE
 #include "mem_fixture.h"
-#include "runtime/window.h"
+#include "runtime/mem/window.h"
 
 #include <sys/uio.h>
 #include <unistd.h>

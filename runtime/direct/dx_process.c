@@ -1,0 +1,544 @@
+/* Owns direct-execution processes: their making, their mappings, their registers, and why they stop.
+ *
+ *   I1  The runner is stopped whenever a function here returns, or dead.
+ *   I2  Its system calls never reach the host's kernel: it is resumed by PTRACE_SYSEMU only, and its filter refuses the rest.
+ *   I3  It is killed with its tracer (PTRACE_O_EXITKILL, PR_SET_PDEATHSIG), and so is the mapper (PR_SET_PDEATHSIG, and its socket).
+ *   I4  A runner whose mappings are not what they should be does not run.    [dx_run]
+ *   I5  Operations are written to the shared page, and the mapper runs, only while the runner is stopped.    [dx_commit]
+ *   I6  Somebody may stop or kill either of them at any moment, from the first: no wait here is for one that cannot go on, and both
+ *       are buried, however far they came.    [settle, answered, dx_free]
+ *
+ * The other half is dx_stub_x64.S. */
+#define _GNU_SOURCE
+#include "runtime/direct/dx_process.h"
+#include "runtime/direct/dx_layout.h"
+
+#include <asm/ldt.h>
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include <x86intrin.h>
+
+#ifndef PTRACE_SYSEMU
+#define PTRACE_SYSEMU 31
+#endif
+#define PTRACE_SET_THREAD_AREA_ 26
+
+/* Selectors of every x86-64 Linux (arch/x86/include/asm/segment.h is its ABI: ptrace and core dumps show them). */
+#define HOST_CS32 0x23
+#define HOST_DS 0x2b
+#define HOST_TLS_FIRST 12 /* index in the GDT of the first of three thread-local descriptors */
+#define SEL_FS (HOST_TLS_FIRST * 8 + 3)
+#define SEL_GS ((HOST_TLS_FIRST + 1) * 8 + 3)
+
+extern const u8 dx_stub_begin[], dx_stub_end[], dx_stub_ready[], dx_stub_popf[], dx_stub_flags[];
+
+struct op { u64 nr, a, b, c, d, f; };
+_Static_assert(sizeof(struct op) == DX_OP_BYTES && DX_OPS + 8 + DX_OPS_MAX * DX_OP_BYTES <= DX_MAPPER, "dx_layout.h");
+struct list { u32 n, pad; struct op op[DX_OPS_MAX]; };
+
+struct dx {
+    pid_t runner, mapper;
+    int ram_fd, page_fd, socket;      /* socket: our end */
+    u8 *page;                         /* our view of the shared page */
+    struct list *list;
+    int broken;                       /* -errno of the first mapping that failed; -ESRCH also: the mapper is gone */
+    bool dead, reaped;                /* reaped: and its pid is no longer ours to signal */
+    int cpu;                          /* where it is pinned; -1: nowhere yet */
+    struct user_regs_struct base;     /* what never changes of its registers */
+    u64 round_trip;                   /* TSC cycles */
+    struct dx_seg tls[2];             /* what the two descriptors hold */
+    bool id;                          /* its EFLAGS.ID */
+};
+
+/* A list of mappings takes some ten microseconds; a host may be busy, however. After the first of these the mapper is looked at,
+ * which is given up at once if somebody has stopped it; after the second it is given up though nothing is known. */
+#define DOUBT_MS 50
+#define PATIENCE_MS 5000
+
+static u64 now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (u64)t.tv_sec * 1000 + (u64)t.tv_nsec / 1000000;
+}
+
+int dx_signo(void) { return SIGURG; } /* ignored by default, so a late one does no harm */
+pid_t dx_tid(const struct dx *d) { return d->runner; }
+
+/* ---- making one ---- */
+
+/* A program of one page: header, two program headers, the stub. */
+static int image_new(void)
+{
+    u8 page[PAGE_SIZE] = { 0 };
+    const u64 code = sizeof(Elf64_Ehdr) + 2 * sizeof(Elf64_Phdr);
+    const size_t n = (size_t)(dx_stub_end - dx_stub_begin);
+    Elf64_Ehdr *eh = (Elf64_Ehdr *)page;
+    Elf64_Phdr *ph = (Elf64_Phdr *)(eh + 1);
+    *eh = (Elf64_Ehdr){ .e_ident = { ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT },
+                        .e_type = ET_EXEC, .e_machine = EM_X86_64, .e_version = EV_CURRENT, .e_entry = DX_IMAGE + code,
+                        .e_phoff = sizeof *eh, .e_ehsize = sizeof *eh, .e_phentsize = sizeof *ph, .e_phnum = 2 };
+    ph[0] = (Elf64_Phdr){ .p_type = PT_LOAD, .p_flags = PF_R | PF_X, .p_vaddr = DX_IMAGE, .p_paddr = DX_IMAGE,
+                          .p_filesz = code + n, .p_memsz = code + n, .p_align = PAGE_SIZE };
+    ph[1] = (Elf64_Phdr){ .p_type = PT_GNU_STACK, .p_flags = PF_R | PF_W };
+    BUG_ON(code + n > PAGE_SIZE || n > DX_OPS);
+    memcpy(page + code, dx_stub_begin, n);
+    int fd = memfd_create("direct-image", MFD_CLOEXEC);
+    if (fd < 0) return -errno;
+    if (write(fd, page, sizeof page) == (ssize_t)sizeof page) return fd;
+    int err = errno ? errno : EIO;
+    close(fd);
+    return -err;
+}
+
+#define BORN_FIRST 100 /* exit status of the first step that may fail */
+struct birth { int image, ram, page, socket; pid_t parent; };
+
+/* The new process shares our memory, thread-local variables too, until it executes the image, and we run on meanwhile: it touches
+ * nothing but its stack, its descriptors and its attributes, and errno is not its own. Nor does it return, so a sanitizer's marks around
+ * its variables would stay behind. */
+#define NO_RUNTIME __attribute__((no_sanitize("address", "undefined")))
+
+NO_RUNTIME static long raw(long nr, u64 a, u64 b, u64 c, u64 d, u64 e)
+{
+    long r;
+    register u64 r10 __asm__("r10") = d;
+    register u64 r8 __asm__("r8") = e;
+    __asm__ volatile("syscall" : "=a"(r) : "0"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8) : "rcx", "r11", "memory");
+    return r;
+}
+
+NO_RUNTIME static void born_if(bool holds, u64 step)
+{
+    if (!holds) (void)raw(SYS_exit_group, step, 0, 0, 0, 0);
+}
+
+NO_RUNTIME static int born(void *arg)
+{
+    const struct birth *b = arg;
+    const int from[4] = { b->ram, b->page, b->socket, b->image };
+    const struct rlimit none = { 0, 0 };
+    char *const no[] = { NULL };
+    long fd[4];
+    for (int i = 0; i < 4; i++) { /* clear of 3 to 6 first */
+        fd[i] = raw(SYS_fcntl, (u64)from[i], F_DUPFD, 16, 0, 0);
+        born_if(fd[i] >= 0, BORN_FIRST);
+    }
+    for (int i = 0; i < 4; i++) born_if(raw(SYS_dup3, (u64)fd[i], DX_FD_RAM + (u64)i, i == 3 ? O_CLOEXEC : 0, 0, 0) >= 0, BORN_FIRST + 1);
+    for (u64 i = 0; i < 3; i++) (void)raw(SYS_close, i, 0, 0, 0, 0);
+    born_if(!raw(SYS_close_range, DX_FD_RAM + 4, ~0u, 0, 0, 0), BORN_FIRST + 2);
+    born_if(!raw(SYS_prlimit64, 0, RLIMIT_CORE, (u64)&none, 0, 0), BORN_FIRST + 3);
+    born_if(!raw(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) && raw(SYS_getppid, 0, 0, 0, 0, 0) == b->parent, BORN_FIRST + 4);
+    born_if(!raw(SYS_ptrace, PTRACE_TRACEME, 0, 0, 0, 0), BORN_FIRST + 5);
+    (void)raw(SYS_execveat, DX_FD_RAM + 3, (u64)"", (u64)no, (u64)no, AT_EMPTY_PATH);
+    born_if(false, BORN_FIRST + 6);
+    return 0;
+}
+
+static int wait_for(pid_t pid, int *status)
+{
+    pid_t r;
+    do r = waitpid(pid, status, __WALL | WUNTRACED); /* WUNTRACED: one that is not traced yet may be stopped as well */
+    while (r < 0 && errno == EINTR);
+    return r < 0 ? -errno : 0;
+}
+
+static bool ended(int status) { return WIFEXITED(status) || WIFSIGNALED(status); }
+
+static void mark_dead(struct dx *d)
+{
+    d->dead = true;
+    if (!d->broken) d->broken = -ESRCH;
+}
+
+/* Waits for the runner to stop. False: it is dead. */
+static bool stopped(struct dx *d, int *status)
+{
+    if (!wait_for(d->runner, status) && WIFSTOPPED(*status)) return true;
+    d->reaped = true;
+    mark_dead(d);
+    return false;
+}
+
+/* Kills it and waits for its end. If this program ignores SIGCHLD the kernel may have buried it, and its pid be another's: then it is no
+ * child of ours. */
+static void bury(pid_t pid)
+{
+    int status;
+    siginfo_t si;
+    if (waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG | WNOWAIT | __WALL)) return;
+    kill(pid, SIGKILL);
+    while (!wait_for(pid, &status) && !ended(status)) continue;
+}
+
+static void bury_runner(struct dx *d)
+{
+    if (d->runner > 0 && !d->reaped) bury(d->runner);
+    d->reaped = true;
+}
+
+/* By how it ended: born() counts from BORN_FIRST, the stub from 1. */
+static const char *birth_failure(int status)
+{
+    int step = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+    if (!step) return "direct execution: somebody has killed its process";
+    if (step < BORN_FIRST) return "direct execution: the process could not lock itself in (seccomp, close_range: Linux 5.9 or later)";
+    return "direct execution: the host starts or traces no process for it";
+}
+
+/* Lets it go on, from its birth up to the stub's INT3, whatever signals somebody sends meanwhile. All but SIGKILL and SIGSTOP are
+ * blocked up to the stub's last steps; SIGSTOP stops it for good where it is not traced yet. */
+static int settle(struct dx *d, const char **why)
+{
+    const u64 ready = DX_PAGE + (u64)(dx_stub_ready - dx_stub_begin);
+    int status = 0;
+    for (;;) {
+        if (!stopped(d, &status)) {
+            *why = birth_failure(status);
+            return -EPERM;
+        }
+        if (WSTOPSIG(status) == SIGTRAP && !ptrace(PTRACE_GETREGS, d->runner, NULL, &d->base) && d->base.rip == ready) break;
+        if (ptrace(PTRACE_CONT, d->runner, NULL, NULL)) kill(d->runner, SIGCONT);
+    }
+    d->base.orig_rax = ~0ull; /* no system call to restart */
+    return ptrace(PTRACE_SETOPTIONS, d->runner, NULL, (void *)(PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD)) ? -errno : 0;
+}
+
+static int start(struct dx *d, int image, int theirs, const char **why)
+{
+    enum { STACK = 64 << 10 };
+    const u64 all = ~0ull; /* a handler of ours must not run in the child while it shares our memory */
+    u64 before;
+    u8 *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (stack == MAP_FAILED) return -errno;
+    struct birth b = { image, d->ram_fd, d->page_fd, theirs, getpid() };
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
+    pid_t pid = clone(born, stack + STACK, CLONE_VM, &b); /* no CLONE_VFORK: one that somebody stops would hold us for good */
+    int err = pid < 0 ? -errno : 0;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof all);
+    if (!err) {
+        d->runner = pid;
+        if ((err = settle(d, why))) bury_runner(d); /* before its stack goes */
+    }
+    munmap(stack, STACK);
+    return err;
+}
+
+/* Whether this host runs 32-bit code: the first instruction at 0, where nothing is, must fault there and then. 0, -ENOTSUP, or -ESRCH. */
+static int try_32bit(struct dx *d)
+{
+    d->round_trip = ~0ull;
+    for (unsigned i = 0; i < 4;) {
+        struct dx_regs r = { .null = { [S_FS] = true, [S_GS] = true }, .eflags = F_IF | F_FIXED };
+        struct dx_stop stop;
+        u64 begin = __rdtsc();
+        dx_run(d, &r, &stop);
+        u64 took = __rdtsc() - begin;
+        if (stop.why == DX_DIED) return -ESRCH;
+        if (stop.why == DX_KICKED) continue;
+        if (stop.why != DX_FAULT || stop.addr || r.eip || r.changed) return -ENOTSUP;
+        if (took < d->round_trip) d->round_trip = took;
+        i++;
+    }
+    return 0;
+}
+
+/* The kernel has written it there before the mapper's first instruction, and before the end of a runner that is killed in that call. */
+static pid_t mapper_noted(const struct dx *d)
+{
+    u32 pid = 0;
+    if (d->page != MAP_FAILED) memcpy(&pid, d->page + DX_MAPPER, sizeof pid);
+    return (pid_t)pid;
+}
+
+int dx_new(struct dx **out, int ram_fd, const char **why)
+{
+    int pair[2] = { -1, -1 }, image = -1;
+    struct dx *d = calloc(1, sizeof *d);
+    *why = "direct execution: out of memory";
+    if (!d) return -ENOMEM;
+    *d = (struct dx){ .ram_fd = ram_fd, .page_fd = -1, .socket = -1, .page = MAP_FAILED, .cpu = -1 };
+    *why = "direct execution: the host lends no memory file or socket";
+    int err = -EMFILE;
+    if ((image = image_new()) < 0 || (d->page_fd = memfd_create("direct-page", MFD_CLOEXEC)) < 0) goto out;
+    if (ftruncate(d->page_fd, PAGE_SIZE) || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) goto out;
+    d->socket = pair[0];
+    const struct timeval patience = { 0, DOUBT_MS * 1000 };
+    if (setsockopt(d->socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience)) goto out;
+    d->page = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, d->page_fd, 0);
+    if (d->page == MAP_FAILED) goto out;
+    memcpy(d->page, dx_stub_begin, (size_t)(dx_stub_end - dx_stub_begin));
+    d->list = (struct list *)(d->page + DX_OPS);
+    *why = "direct execution: the host starts or traces no process for it";
+    if ((err = start(d, image, pair[1], why))) goto out;
+    d->mapper = mapper_noted(d);
+    memset(d->page + DX_MAPPER, 0, sizeof(u32)); /* no business of guest code's */
+    err = try_32bit(d);
+    *why = err == -ENOTSUP ? "direct execution: the host runs no 32-bit code" : "direct execution: somebody has killed its process";
+out:
+    if (image >= 0) close(image);
+    if (pair[1] >= 0) close(pair[1]);
+    if (err) {
+        dx_free(d);
+        return err;
+    }
+    *out = d;
+    return 0;
+}
+
+void dx_free(struct dx *d)
+{
+    if (!d) return;
+    bury_runner(d);
+    if (!d->mapper) d->mapper = mapper_noted(d); /* the runner came no further than that */
+    if (d->mapper > 0) bury(d->mapper);
+    if (d->page != MAP_FAILED) munmap(d->page, PAGE_SIZE);
+    if (d->page_fd >= 0) close(d->page_fd);
+    if (d->socket >= 0) close(d->socket);
+    free(d);
+}
+
+void dx_pin(struct dx *d, int cpu)
+{
+    cpu_set_t set;
+    if (cpu < 0 || cpu >= CPU_SETSIZE || cpu == d->cpu) return;
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    d->cpu = cpu; /* a host that refuses is not asked again and again */
+    sched_setaffinity(d->runner, sizeof set, &set);
+    sched_setaffinity(d->mapper, sizeof set, &set);
+}
+
+/* ---- mappings ---- */
+
+static bool ask(struct dx *d)
+{
+    ssize_t r;
+    do r = send(d->socket, "", 1, MSG_NOSIGNAL);
+    while (r < 0 && errno == EINTR);
+    return r == 1;
+}
+
+/* Whether somebody has stopped the mapper, or it is gone. */
+static bool mapper_idle(const struct dx *d)
+{
+    siginfo_t si = { 0 };
+    return waitid(P_PID, (id_t)d->mapper, &si, WEXITED | WSTOPPED | WNOHANG | WNOWAIT | __WALL) || si.si_pid;
+}
+
+/* The mapper's answer. recv() returns without one when the mapper is gone, after DOUBT_MS, and at every signal of ours. */
+static bool answered(struct dx *d, u8 *answer)
+{
+    for (u64 first = now_ms();;) {
+        ssize_t r = recv(d->socket, answer, 1, 0);
+        if (r >= 0 || (errno != EINTR && errno != EAGAIN)) return r == 1;
+        u64 waited = now_ms() - first;
+        if (waited > PATIENCE_MS || (waited >= DOUBT_MS && mapper_idle(d))) return false;
+    }
+}
+
+int dx_commit(struct dx *d)
+{
+    u8 answer;
+    if (d->broken || !d->list->n) return d->broken;
+    if (!ask(d) || !answered(d, &answer)) d->broken = -ESRCH;
+    else if (answer) d->broken = -ENOMEM;
+    memset(d->list->op, 0, d->list->n * sizeof d->list->op[0]); /* where things are in guest RAM is not for its programs to read */
+    d->list->n = 0;
+    return d->broken;
+}
+
+unsigned dx_waiting(const struct dx *d) { return d->list->n; }
+u64 dx_round_trip(const struct dx *d) { return d->round_trip; }
+
+static void note(struct dx *d, struct op op)
+{
+    if (d->list->n == DX_OPS_MAX) (void)!dx_commit(d); /* a failure is remembered */
+    if (!d->broken) d->list->op[d->list->n++] = op;
+}
+
+#define ADDRESS(page) ((u64)(page) << PAGE_SHIFT)
+
+void dx_map(struct dx *d, u32 page, u32 n, int prot, u64 offset)
+{
+    note(d, (struct op){ SYS_mmap, ADDRESS(page), ADDRESS(n), (u64)prot, MAP_SHARED | MAP_FIXED | MAP_POPULATE, offset });
+}
+
+void dx_unmap(struct dx *d, u32 page, u32 n) { note(d, (struct op){ .nr = SYS_munmap, .a = ADDRESS(page), .b = ADDRESS(n) }); }
+
+void dx_protect(struct dx *d, u32 page, u32 n, int prot)
+{
+    note(d, (struct op){ .nr = SYS_mprotect, .a = ADDRESS(page), .b = ADDRESS(n), .c = (u64)prot });
+}
+
+/* ---- registers ---- */
+
+/* FS and GS have a descriptor each, whose limit and rights the processor then checks as it would the guest's. */
+static void set_tls(struct dx *d, unsigned i, const struct dx_seg *want)
+{
+    struct dx_seg *have = &d->tls[i];
+    if (have->base == want->base && have->limit == want->limit && have->writable == want->writable) return;
+    bool pages = want->limit > 0xfffff;
+    struct user_desc desc = { .entry_number = HOST_TLS_FIRST + i, .base_addr = want->base, .limit = pages ? want->limit >> PAGE_SHIFT : want->limit,
+                              .seg_32bit = 1, .read_exec_only = !want->writable, .limit_in_pages = pages, .useable = 1 };
+    if (ptrace(PTRACE_SET_THREAD_AREA_, d->runner, (void *)(u64)(HOST_TLS_FIRST + i), &desc)) mark_dead(d);
+    *have = *want;
+}
+
+/* The one flag of user code's that ptrace does not set. False: the process is dead, or was stopped before it had done it. */
+static bool set_id(struct dx *d, bool id)
+{
+    struct user_regs_struct u = d->base;
+    int status;
+    u.rip = DX_PAGE + (u64)(dx_stub_popf - dx_stub_begin);
+    u.rsp = DX_PAGE + (u64)(dx_stub_flags - dx_stub_begin) + 8 * id;
+    if (ptrace(PTRACE_SETREGS, d->runner, NULL, &u) || ptrace(PTRACE_SYSEMU, d->runner, NULL, NULL) || !stopped(d, &status) ||
+        ptrace(PTRACE_GETREGS, d->runner, NULL, &u)) {
+        mark_dead(d);
+        return false;
+    }
+    d->id = u.eflags & F_ID;
+    return d->id == id && WSTOPSIG(status) == SIGTRAP;
+}
+
+static bool put_regs(struct dx *d, const struct dx_regs *r, struct user_regs_struct *u)
+{
+    *u = d->base;
+    u->rax = r->gpr[G_EAX], u->rcx = r->gpr[G_ECX], u->rdx = r->gpr[G_EDX], u->rbx = r->gpr[G_EBX];
+    u->rsp = r->gpr[G_ESP], u->rbp = r->gpr[G_EBP], u->rsi = r->gpr[G_ESI], u->rdi = r->gpr[G_EDI];
+    u->r8 = u->r9 = u->r10 = u->r11 = u->r12 = u->r13 = u->r14 = u->r15 = 0;
+    u->rip = r->eip;
+    u->eflags = r->eflags;
+    u->cs = HOST_CS32;
+    u->ss = HOST_DS;
+    u->ds = r->null[S_DS] ? 0 : HOST_DS;
+    u->es = r->null[S_ES] ? 0 : HOST_DS;
+    u->fs = u->gs = u->fs_base = u->gs_base = 0;
+    if (!r->null[S_FS]) {
+        set_tls(d, 0, &r->fs);
+        u->fs = SEL_FS;
+        u->fs_base = r->fs.base; /* where the kernel has FSGSBASE the selector alone does not load it */
+    }
+    if (!r->null[S_GS]) {
+        set_tls(d, 1, &r->gs);
+        u->gs = SEL_GS;
+        u->gs_base = r->gs.base;
+    }
+    return !d->dead && !ptrace(PTRACE_SETREGS, d->runner, NULL, u);
+}
+
+/* A selector that differs from what went in was loaded by the code itself, from the host's tables. */
+static void note_loads(struct dx_regs *r, const struct user_regs_struct *in, const struct user_regs_struct *out)
+{
+    const u64 pair[S_COUNT][2] = { [S_ES] = { in->es, out->es }, [S_SS] = { in->ss, out->ss }, [S_DS] = { in->ds, out->ds },
+                                   [S_FS] = { in->fs, out->fs }, [S_GS] = { in->gs, out->gs } };
+    r->changed = 0;
+    for (unsigned i = 0; i < S_COUNT; i++) {
+        if (pair[i][0] == pair[i][1]) continue;
+        r->changed |= (u8)(1u << i);
+        r->loaded[i] = (u16)pair[i][1];
+    }
+}
+
+static void get_regs(struct dx_regs *r, const struct user_regs_struct *u)
+{
+    r->gpr[G_EAX] = (u32)u->rax, r->gpr[G_ECX] = (u32)u->rcx, r->gpr[G_EDX] = (u32)u->rdx, r->gpr[G_EBX] = (u32)u->rbx;
+    r->gpr[G_ESP] = (u32)u->rsp, r->gpr[G_EBP] = (u32)u->rbp, r->gpr[G_ESI] = (u32)u->rsi, r->gpr[G_EDI] = (u32)u->rdi;
+    r->eip = (u32)u->rip;
+    r->eflags = (u32)u->eflags;
+}
+
+/* What a signal that stopped it means. False: it was killed before that could be asked. */
+static bool classify(struct dx *d, int signo, struct dx_stop *stop)
+{
+    siginfo_t si = { 0 };
+    stop->why = DX_OTHER;
+    switch (signo) {
+    case SIGTRAP | 0x80:
+        stop->why = DX_SYSCALL;
+        return true;
+    case SIGSEGV: case SIGTRAP: case SIGBUS: case SIGFPE: case SIGILL: case SIGSYS:
+        break;
+    default:
+        stop->why = DX_KICKED;
+        return true;
+    }
+    if (ptrace(PTRACE_GETSIGINFO, d->runner, NULL, &si)) return false;
+    if (si.si_code <= 0) stop->why = DX_KICKED; /* sent by somebody, whatever it says */
+    else if (signo == SIGSYS) stop->why = DX_SYSCALL; /* the filter: nothing was executed, as with PTRACE_SYSEMU's stop */
+    else if (signo == SIGSEGV && (si.si_code == SEGV_MAPERR || si.si_code == SEGV_ACCERR)) {
+        stop->why = DX_FAULT;
+        stop->addr = (u32)(u64)si.si_addr;
+    } else if (signo == SIGSEGV && si.si_code == SEGV_PKUERR) {
+        stop->why = DX_ESCAPED; /* by WRPKRU; what it has forbidden itself stays forbidden */
+    } else if (signo == SIGTRAP) {
+        stop->why = DX_TRAP;
+        stop->step = si.si_code == TRAP_TRACE;
+    }
+    return true;
+}
+
+void dx_run(struct dx *d, struct dx_regs *regs, struct dx_stop *stop)
+{
+    struct user_regs_struct in, out;
+    int status;
+    *stop = (struct dx_stop){ .why = DX_DIED };
+    regs->changed = 0;
+    if (d->broken) return;
+    if (!d->dead && d->id != !!(regs->eflags & F_ID) && !set_id(d, !d->id)) {
+        stop->why = d->dead ? DX_DIED : DX_KICKED;
+        return;
+    }
+    stop->ran = !d->dead && put_regs(d, regs, &in) && !ptrace(PTRACE_SYSEMU, d->runner, NULL, NULL);
+    if (!stop->ran || !stopped(d, &status) || ptrace(PTRACE_GETREGS, d->runner, NULL, &out) || !classify(d, WSTOPSIG(status), stop)) {
+        mark_dead(d);
+        stop->why = DX_DIED;
+        return;
+    }
+    d->id = out.eflags & F_ID;
+    get_regs(regs, &out);
+    note_loads(regs, &in, &out);
+    if (stop->why == DX_SYSCALL && WSTOPSIG(status) == (SIGTRAP | 0x80)) regs->gpr[G_EAX] = (u32)out.orig_rax;
+    if (out.cs != HOST_CS32 || out.rip >> 32) stop->why = DX_ESCAPED;
+}
+
+/* FXSAVE's 64-bit format differs from the guest's only in the instruction and data pointers, which cpu->fx never holds. */
+_Static_assert(sizeof(struct user_fpregs_struct) == sizeof(struct fxstate), "both are FXSAVE images");
+
+int dx_get_fx(struct dx *d, struct fxstate *fx)
+{
+    struct fxstate image;
+    if (d->dead || ptrace(PTRACE_GETFPREGS, d->runner, NULL, &image)) {
+        mark_dead(d);
+        return -ESRCH;
+    }
+    image.fop = 0;
+    image.fip = image.fdp = 0;
+    image.fcs = image.fds = image.rsvd2 = image.rsvd3 = 0;
+    memcpy(fx, &image, offsetof(struct fxstate, rest)); /* there the 64-bit image has XMM8 to 15 */
+    return 0;
+}
+
+int dx_set_fx(struct dx *d, const struct fxstate *fx)
+{
+    struct fxstate image = *fx;
+    memset(image.rest, 0, sizeof image.rest);
+    image.mxcsr &= 0xffff;
+    if (!d->dead && !ptrace(PTRACE_SETFPREGS, d->runner, NULL, &image)) return 0;
+    mark_dead(d);
+    return -ESRCH;
+}

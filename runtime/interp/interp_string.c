@@ -1,0 +1,213 @@
+/* String instructions, with REP: MOVS STOS LODS CMPS SCAS INS OUTS.
+ *
+ *   I1  After each iteration ECX, ESI and EDI are committed, so that a fault or an interrupt in the middle leaves the state
+ *       to go on from.
+ *   I2  A REP comes back with ST_AGAIN after some thousand iterations, or when decoded code has changed: it may have
+ *       overwritten itself.
+ *
+ * REP MOVS and STOS upwards in plain RAM go page by page. */
+#include "runtime/interp/interp_core.h"
+#include "runtime/interp/interp_sys.h"
+
+#include <string.h>
+
+#define HANDLER(name) static int name(struct interp *ip UNUSED, struct cpu *c UNUSED, const struct insn *in UNUSED)
+#define ITERATIONS_MAX 4096u
+
+ALWAYS_INLINE u32 index_mask(const struct insn *in) { return in->addrsize == 4 ? ~0u : 0xffffu; }
+ALWAYS_INLINE u32 index_get(const struct cpu *c, const struct insn *in, unsigned reg) { return c->gpr[reg] & index_mask(in); }
+ALWAYS_INLINE void index_add(struct cpu *c, const struct insn *in, unsigned reg, u32 by)
+{
+    u32 mask = index_mask(in);
+    c->gpr[reg] = (c->gpr[reg] & ~mask) | ((c->gpr[reg] + by) & mask);
+}
+ALWAYS_INLINE void index_step(struct cpu *c, const struct insn *in, unsigned reg, unsigned size)
+{
+    index_add(c, in, reg, c->df < 0 ? 0 - size : size);
+}
+
+/* The size of one element: that of whichever operand is memory. */
+ALWAYS_INLINE unsigned element_size(const struct insn *in)
+{
+    return in->opnd[0].kind == OPK_MEM ? in->opnd[0].size : in->opnd[1].size;
+}
+
+/* ---- one iteration ---- */
+
+static int one_movs(struct interp *ip, struct cpu *c, const struct insn *in, unsigned size)
+{
+    u32 v;
+    if (load(ip, c, in->seg, index_get(c, in, G_ESI), size, &v)) return ST_FAULT;
+    if (store(ip, c, S_ES, index_get(c, in, G_EDI), size, v)) return ST_FAULT;
+    index_step(c, in, G_ESI, size);
+    index_step(c, in, G_EDI, size);
+    return ST_NEXT;
+}
+
+static int one_stos(struct interp *ip, struct cpu *c, const struct insn *in, unsigned size)
+{
+    if (store(ip, c, S_ES, index_get(c, in, G_EDI), size, c->gpr[G_EAX])) return ST_FAULT;
+    index_step(c, in, G_EDI, size);
+    return ST_NEXT;
+}
+
+static int one_lods(struct interp *ip, struct cpu *c, const struct insn *in, unsigned size)
+{
+    u32 v;
+    if (load(ip, c, in->seg, index_get(c, in, G_ESI), size, &v)) return ST_FAULT;
+    reg_set(c, G_EAX, size, v);
+    index_step(c, in, G_ESI, size);
+    return ST_NEXT;
+}
+
+static int one_cmps(struct interp *ip, struct cpu *c, const struct insn *in, unsigned size)
+{
+    u32 a, b;
+    if (load(ip, c, in->seg, index_get(c, in, G_ESI), size, &a)) return ST_FAULT;
+    if (load(ip, c, S_ES, index_get(c, in, G_EDI), size, &b)) return ST_FAULT;
+    index_step(c, in, G_ESI, size);
+    index_step(c, in, G_EDI, size);
+    c->aflags = flags_sub(a, b, a - b, size);
+    return ST_NEXT;
+}
+
+static int one_scas(struct interp *ip, struct cpu *c, const struct insn *in, unsigned size)
+{
+    u32 a = reg_get(c, G_EAX, size), b;
+    if (load(ip, c, S_ES, index_get(c, in, G_EDI), size, &b)) return ST_FAULT;
+    index_step(c, in, G_EDI, size);
+    c->aflags = flags_sub(a, b, a - b, size);
+    return ST_NEXT;
+}
+
+/* The destination is checked before the device is asked: its data are gone once read. */
+static int one_ins(struct interp *ip, struct cpu *c, const struct insn *in, unsigned size)
+{
+    u32 edi = index_get(c, in, G_EDI);
+    u16 port = (u16)c->gpr[G_EDX];
+    if (interp_probe_write(ip, S_ES, edi, size)) return ST_FAULT;
+    if (store(ip, c, S_ES, edi, size, interp_io_in(ip, port, size))) return ST_FAULT;
+    index_step(c, in, G_EDI, size);
+    return ST_NEXT;
+}
+
+static int one_outs(struct interp *ip, struct cpu *c, const struct insn *in, unsigned size)
+{
+    u32 v;
+    u16 port = (u16)c->gpr[G_EDX];
+    if (load(ip, c, in->seg, index_get(c, in, G_ESI), size, &v)) return ST_FAULT;
+    index_step(c, in, G_ESI, size);
+    interp_io_out(ip, port, size, v);
+    return ST_NEXT;
+}
+
+typedef int (*iteration)(struct interp *ip, struct cpu *c, const struct insn *in, unsigned size);
+
+/* ---- many at once ---- */
+
+static u32 room_in_page(laddr la, unsigned size) { return (PAGE_SIZE - (la & ~PAGE_MASK)) / size; }
+static u32 min_u32(u32 a, u32 b) { return a < b ? a : b; }
+
+static bool bulk_allowed(const struct interp *ip, const struct cpu *c, const struct insn *in)
+{
+    return c->df > 0 && in->addrsize == 4 && !ip->single && !ip->checked && !(c->seg_complex[S_ES] & 2);
+}
+
+/* Element by element where the destination runs into the source: REP MOVS then repeats a pattern. */
+static void copy_upwards(u8 *dst, const u8 *src, u32 n, unsigned size)
+{
+    if ((u64)(dst - src) >= (u64)n * size) {
+        memmove(dst, src, (size_t)n * size);
+        return;
+    }
+    for (u32 i = 0; i < n; i++) host_store(dst + i * size, size, host_load(src + i * size, size));
+}
+
+/* Up to n elements, as far as both pages reach. Returns how many; 0: not plain RAM, take the plain way. */
+static u32 bulk_movs(struct interp *ip, struct cpu *c, const struct insn *in, unsigned size, u32 n)
+{
+    if (!bulk_allowed(ip, c, in) || (c->seg_complex[in->seg] & 1)) return 0;
+    laddr from = c->gpr[G_ESI] + c->seg[in->seg].base, to = c->gpr[G_EDI] + c->seg[S_ES].base;
+    n = min_u32(n, min_u32(room_in_page(from, size), room_in_page(to, size)));
+    const u8 *src = tlb_hit(ip->tlb_r, from, 1);
+    u8 *dst = tlb_hit(ip->tlb_w, to, 1);
+    if (!n || !src || !dst) return 0;
+    copy_upwards(dst, src, n, size);
+    c->gpr[G_ESI] += n * size;
+    c->gpr[G_EDI] += n * size;
+    return n;
+}
+
+static u32 bulk_stos(struct interp *ip, struct cpu *c, const struct insn *in, unsigned size, u32 n)
+{
+    if (!bulk_allowed(ip, c, in)) return 0;
+    laddr to = c->gpr[G_EDI] + c->seg[S_ES].base;
+    u8 *dst = tlb_hit(ip->tlb_w, to, 1);
+    n = min_u32(n, room_in_page(to, size));
+    if (!n || !dst) return 0;
+    for (u32 i = 0; i < n; i++) host_store(dst + i * size, size, c->gpr[G_EAX]);
+    c->gpr[G_EDI] += n * size;
+    return n;
+}
+
+/* ---- REP ---- */
+
+enum rep_end { REP_COUNT, REP_COUNT_AND_ZF }; /* what ends it */
+
+static bool zf_ends(const struct cpu *c, const struct insn *in)
+{
+    return !(c->aflags & F_ZF) == !!(in->prefixes & IP_REP); /* REPE goes on while ZF=1, REPNE while ZF=0 */
+}
+
+ALWAYS_INLINE int repeat(struct interp *ip, struct cpu *c, const struct insn *in, iteration one,
+                         u32 (*bulk)(struct interp *, struct cpu *, const struct insn *, unsigned, u32), enum rep_end end)
+{
+    unsigned size = element_size(in);
+    if (!(in->prefixes & (IP_REP | IP_REPNE))) return one(ip, c, in, size);
+    u32 left = ip->single ? 1 : ITERATIONS_MAX, count;
+    while ((count = index_get(c, in, G_ECX)) != 0) {
+        if (!left || ip->attention) return ST_AGAIN;
+        u32 done = bulk ? bulk(ip, c, in, size, min_u32(count, left)) : 0;
+        if (!done) {
+            if (one(ip, c, in, size)) return ST_FAULT;
+            done = 1;
+        }
+        index_add(c, in, G_ECX, 0 - done);
+        left -= done;
+        if (end == REP_COUNT_AND_ZF && zf_ends(c, in)) break;
+    }
+    return ST_NEXT;
+}
+
+HANDLER(do_movs) { return repeat(ip, c, in, one_movs, bulk_movs, REP_COUNT); }
+HANDLER(do_stos) { return repeat(ip, c, in, one_stos, bulk_stos, REP_COUNT); }
+HANDLER(do_lods) { return repeat(ip, c, in, one_lods, NULL, REP_COUNT); }
+HANDLER(do_cmps) { return repeat(ip, c, in, one_cmps, NULL, REP_COUNT_AND_ZF); }
+HANDLER(do_scas) { return repeat(ip, c, in, one_scas, NULL, REP_COUNT_AND_ZF); }
+/* Permission is asked for even where ECX is 0, as processors do. */
+HANDLER(do_ins)
+{
+    if (interp_io_check(ip, (u16)c->gpr[G_EDX], element_size(in))) return ST_FAULT;
+    c->eip = in->eip; /* for devices that trace */
+    return repeat(ip, c, in, one_ins, NULL, REP_COUNT);
+}
+HANDLER(do_outs)
+{
+    if (interp_io_check(ip, (u16)c->gpr[G_EDX], element_size(in))) return ST_FAULT;
+    c->eip = in->eip;
+    return repeat(ip, c, in, one_outs, NULL, REP_COUNT);
+}
+
+interp_fn interp_string_handler(const struct insn *in)
+{
+    switch (in->op) {
+    case OP_MOVS: return do_movs;
+    case OP_STOS: return do_stos;
+    case OP_LODS: return do_lods;
+    case OP_CMPS: return do_cmps;
+    case OP_SCAS: return do_scas;
+    case OP_INS: return do_ins;
+    case OP_OUTS: return do_outs;
+    default: return NULL;
+    }
+}

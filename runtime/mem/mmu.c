@@ -1,0 +1,445 @@
+/* Owns the page walk and every access to guest memory by linear address. The soft TLB itself is tlb.c.
+ *
+ *   I1  A and D are set only by a walk that ends in permission; D only for a write.               [mmu_walk]
+ *   I2  An access that spans two pages has both translated before a byte of it is transferred.    [spans_find]
+ *   I3  Page-table entries are read and written in RAM; elsewhere they read as ones, writes are dropped.
+ *   I4  CR2 changes only with a raised #PF.                                                       [mmu_page_fault]
+ *   I5  Nothing here uses a vector register, nor calls what may without fpu_park().
+ *
+ * Enter at mem_read(), mmu_walk(). SDM vol. 3, chapter 4. NOT-HW: reading page tables from a device. */
+#include "runtime/mem/mmu_walk.h"
+#include "core/bus.h"
+#include "runtime/cpu/cpu_ops.h"
+
+enum pte_bit { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80, PTE_G = 0x100 };
+#define PTE_NX (1ull << 63)
+#define PSE_RSVD 0x3fe000ull    /* 4 MiB page, no PSE-36: bits 21:13 */
+#define PAE_2M_RSVD 0x1fe000ull /* 2 MiB page: bits 20:13 */
+#define OFFSET(la) ((la) & ~PAGE_MASK)
+#define PHYS_BITS_PAE 36        /* of a processor with PAE that has no CPUID leaf 8000_0008 */
+
+/* ---- the walk ---- */
+
+struct level {
+    paddr pa;
+    u8 *host; /* NULL: not in RAM */
+    u64 val;
+};
+
+struct path {
+    struct level level[2];
+    unsigned n;
+    unsigned page_shift;
+};
+
+enum path_end { PATH_LEAF, PATH_ABSENT, PATH_RESERVED };
+
+static bool paging(const struct cpu *c) { return (c->cr0 & CR0_PG) != 0; }
+static bool pae(const struct cpu *c) { return (c->cr4 & CR4_PAE) != 0; }
+static bool nx_enabled(const struct cpu *c) { return pae(c) && c->efer & EFER_NXE; }
+
+static unsigned phys_bits(const struct cpu *c)
+{
+    if (unlikely(!c->tlb->phys_bits)) {
+        unsigned bits = PHYS_BITS_PAE;
+        for (unsigned i = 0; c->model && i < c->model->nleaves; i++)
+            if (c->model->leaves[i].leaf == 0x80000008) bits = c->model->leaves[i].eax & 0xff;
+        c->tlb->phys_bits = (u8)(bits < 32 ? 32 : bits > 52 ? 52 : bits);
+    }
+    return c->tlb->phys_bits;
+}
+
+static u64 level_read(const struct cpu *c, struct path *p, paddr pa, unsigned size)
+{
+    struct level *l = &p->level[p->n++];
+    l->pa = pa;
+    l->host = bus_ram_ptr(c->bus, pa);
+    if (unlikely(!l->host)) l->val = size == 4 ? 0xffffffff : UINT64_MAX;
+    else l->val = size == 4 ? __atomic_load_n((u32 *)l->host, __ATOMIC_RELAXED) : __atomic_load_n((u64 *)l->host, __ATOMIC_RELAXED);
+    return l->val;
+}
+
+static enum path_end path_find_32(const struct cpu *c, laddr la, struct path *p)
+{
+    u64 pde = level_read(c, p, (c->cr3 & PAGE_MASK) + (la >> 22) * 4, 4);
+    if (!(pde & PTE_P)) return PATH_ABSENT;
+    if (pde & PTE_PS && c->cr4 & CR4_PSE) {
+        p->page_shift = 22;
+        return pde & PSE_RSVD ? PATH_RESERVED : PATH_LEAF;
+    }
+    p->page_shift = PAGE_SHIFT;
+    return level_read(c, p, (pde & PAGE_MASK) + (la >> 12 & 1023) * 4, 4) & PTE_P ? PATH_LEAF : PATH_ABSENT;
+}
+
+static enum path_end path_find_pae(const struct cpu *c, laddr la, struct path *p)
+{
+    const u64 in_use = (1ull << phys_bits(c)) - 1, frame = in_use & ~(u64)OFFSET(~0u);
+    const u64 rsvd = ~in_use & (c->efer & EFER_NXE ? ~PTE_NX : ~0ull);
+    u64 pdpte = c->pdpte[la >> 30];
+    if (!(pdpte & PTE_P)) return PATH_ABSENT;
+    u64 pde = level_read(c, p, (pdpte & frame) + (la >> 21 & 511) * 8, 8);
+    if (!(pde & PTE_P)) return PATH_ABSENT;
+    if (pde & PTE_PS) {
+        p->page_shift = 21;
+        return pde & (rsvd | PAE_2M_RSVD) ? PATH_RESERVED : PATH_LEAF;
+    }
+    p->page_shift = PAGE_SHIFT;
+    if (pde & rsvd) return PATH_RESERVED;
+    u64 pte = level_read(c, p, (pde & frame) + (la >> 12 & 511) * 8, 8);
+    if (!(pte & PTE_P)) return PATH_ABSENT;
+    return pte & rsvd ? PATH_RESERVED : PATH_LEAF;
+}
+
+static enum path_end path_find(const struct cpu *c, laddr la, struct path *p)
+{
+    p->n = 0;
+    return pae(c) ? path_find_pae(c, la, p) : path_find_32(c, la, p);
+}
+
+static paddr path_pa(const struct cpu *c, const struct path *p, laddr la)
+{
+    u64 in_page = (1ull << p->page_shift) - 1, in_use = pae(c) ? (1ull << phys_bits(c)) - 1 : 0xffffffff;
+    return (p->level[p->n - 1].val & in_use & ~in_page) | (la & in_page);
+}
+
+/* An entry in a page that holds code is written like any other: what was translated from it goes first. */
+static void level_set(struct cpu *c, struct level *l, u32 bits)
+{
+    if (likely((l->val & bits) == bits) || !l->host) return;
+    u8 *flags = bus_page_flags(c->bus, l->pa);
+    if (unlikely(*flags & PG_CODE)) {
+        struct fpu_parked f;
+        fpu_park(c, &f);
+        bus_code_write(c->bus, l->pa, 4);
+        fpu_unpark(&f);
+    }
+    *flags |= PG_DIRTY;
+    __atomic_fetch_or((u32 *)l->host, bits, __ATOMIC_RELAXED);
+    l->val |= bits;
+}
+
+static bool permitted(const struct cpu *c, const struct walk *w, enum access acc, bool user)
+{
+    if (user && !w->user) return false;
+    if (acc == ACC_W) return w->write || (!user && !(c->cr0 & CR0_WP));
+    return acc != ACC_X || !w->nx;
+}
+
+static void walk_unpaged(struct walk *w, laddr la)
+{
+    *w = (struct walk){ .pa = la, .user = true, .write = true, .accessed = true, .dirty = true };
+}
+
+static void walk_rights(const struct cpu *c, const struct path *p, struct walk *w)
+{
+    u64 first = p->level[0].val, leaf = p->level[p->n - 1].val, all = first & leaf;
+    w->user = (all & PTE_U) != 0;
+    w->write = (all & PTE_W) != 0;
+    w->nx = nx_enabled(c) && (first | leaf) & PTE_NX;
+}
+
+static void walk_rest(const struct cpu *c, const struct path *p, laddr la, struct walk *w)
+{
+    u64 first = p->level[0].val, leaf = p->level[p->n - 1].val;
+    w->pa = path_pa(c, p, la);
+    w->accessed = (first & leaf & PTE_A) != 0;
+    w->dirty = (leaf & PTE_D) != 0;
+    w->global = c->cr4 & CR4_PGE && leaf & PTE_G;
+    w->large = p->page_shift > PAGE_SHIFT;
+}
+
+bool mmu_walk(struct cpu *c, laddr la, enum access acc, bool user, struct walk *w)
+{
+    if (!paging(c)) {
+        walk_unpaged(w, la);
+        return true;
+    }
+    struct path p;
+    w->error = (acc == ACC_W ? PF_W : 0) | (user ? PF_U : 0) | (acc == ACC_X && nx_enabled(c) ? PF_I : 0);
+    enum path_end end = path_find(c, la, &p);
+    if (end != PATH_LEAF) {
+        if (end == PATH_RESERVED) w->error |= PF_P | PF_RSVD;
+        return false;
+    }
+    walk_rights(c, &p, w);
+    if (!permitted(c, w, acc, user)) {
+        w->error |= PF_P;
+        return false;
+    }
+    if (p.n == 2) level_set(c, &p.level[0], PTE_A);
+    level_set(c, &p.level[p.n - 1], acc == ACC_W ? PTE_A | PTE_D : PTE_A);
+    walk_rest(c, &p, la, w);
+    if (w->large) tlb_note_large(c, la);
+    return true;
+}
+
+bool mmu_look(const struct cpu *c, laddr la, struct walk *w)
+{
+    struct path p;
+    w->error = 0;
+    if (!paging(c)) {
+        walk_unpaged(w, la);
+        return true;
+    }
+    if (path_find(c, la, &p) != PATH_LEAF) return false;
+    walk_rights(c, &p, w);
+    walk_rest(c, &p, la, w);
+    return true;
+}
+
+int mmu_page_fault(struct cpu *c, laddr la, u32 error)
+{
+    tlb_drop(c, la);
+    c->cr2 = la;
+    c->exc = (struct pending_exc){ .valid = true, .has_error = true, .vector = V_PF, .error = error };
+    return GUEST_FAULT;
+}
+
+int mmu_translate(struct cpu *c, laddr la, enum access acc, bool user, paddr *out)
+{
+    struct walk w;
+    if (!mmu_walk(c, la, acc, user, &w)) return mmu_page_fault(c, la, w.error);
+    *out = w.pa;
+    return 0;
+}
+
+bool mmu_try(struct cpu *c, laddr la, enum access acc, bool user, paddr *out)
+{
+    struct walk w;
+    if (!mmu_walk(c, la, acc, user, &w)) return false;
+    *out = w.pa;
+    return true;
+}
+
+bool mmu_probe(const struct cpu *c, laddr la, paddr *out)
+{
+    struct walk w;
+    if (!mmu_look(c, la, &w)) return false;
+    *out = w.pa;
+    return true;
+}
+
+bool mmu_maps(struct cpu *c, laddr la, bool user, paddr page)
+{
+    u64 entry = cpu_tlb(c, user ? TLB_USER_R : TLB_SUP_R)[la >> PAGE_SHIFT];
+    if (entry) return (u8 *)(entry + (la & PAGE_MASK)) == bus_ram_ptr(c->bus, page);
+    paddr pa;
+    return mmu_probe(c, la, &pa) && (pa & ~(paddr)OFFSET(~0u)) == page;
+}
+
+/* ---- host accesses ---- */
+
+static inline u64 load(const u8 *p, unsigned n)
+{
+    u64 v = 0;
+    switch (n) {
+    case 1: return *p;
+    case 2: __builtin_memcpy(&v, p, 2); return v;
+    case 4: __builtin_memcpy(&v, p, 4); return v;
+    case 8: __builtin_memcpy(&v, p, 8); return v;
+    }
+    for (unsigned i = 0; i < n; i++) v |= (u64)p[i] << i * 8;
+    return v;
+}
+
+static inline void store(u8 *p, unsigned n, u64 v)
+{
+    switch (n) {
+    case 1: *p = (u8)v; return;
+    case 2: __builtin_memcpy(p, &v, 2); return;
+    case 4: __builtin_memcpy(p, &v, 4); return;
+    case 8: __builtin_memcpy(p, &v, 8); return;
+    }
+    for (unsigned i = 0; i < n; i++) p[i] = (u8)(v >> i * 8);
+}
+
+static inline void copy(void *dst, const void *src, u64 n)
+{
+    __asm__ volatile("rep movsb" : "+D"(dst), "+S"(src), "+c"(n) : : "memory");
+}
+
+static inline u64 tlb_entry(struct cpu *c, laddr la, bool write, bool user)
+{
+    return cpu_tlb(c, user ? write ? TLB_USER_W : TLB_USER_R : write ? TLB_SUP_W : TLB_SUP_R)[la >> PAGE_SHIFT];
+}
+
+/* Device, ROM, and writes to code. */
+static u64 phys_read(struct cpu *c, paddr pa, unsigned n)
+{
+    struct fpu_parked f;
+    c->ctr.mmio++;
+    fpu_park(c, &f);
+    u64 v = bus_phys_read(c->bus, pa, n);
+    fpu_unpark(&f);
+    return v;
+}
+
+static void phys_write(struct cpu *c, paddr pa, unsigned n, u64 v)
+{
+    struct fpu_parked f;
+    if (!bus_ram_ptr(c->bus, pa)) c->ctr.mmio++;
+    fpu_park(c, &f);
+    bus_phys_write(c->bus, pa, n, v);
+    fpu_unpark(&f);
+}
+
+/* ---- accesses by linear address: the general way, for up to PAGE_SIZE bytes in at most two pages ---- */
+
+struct span {
+    unsigned n;
+    u8 *host; /* NULL: go by pa */
+    paddr pa;
+};
+
+static int span_find(struct cpu *c, laddr la, enum access acc, bool user, struct span *s)
+{
+    u64 entry = tlb_entry(c, la, acc == ACC_W, user);
+    if (entry) {
+        s->host = (u8 *)(entry + la);
+        return 0;
+    }
+    bool fault;
+    s->host = tlb_fill(c, la, acc, user, &fault);
+    if (s->host) return 0;
+    return fault ? GUEST_FAULT : mmu_translate(c, la, acc, user, &s->pa);
+}
+
+static int spans_find(struct cpu *c, laddr la, unsigned n, enum access acc, bool user, struct span s[2])
+{
+    unsigned room = PAGE_SIZE - OFFSET(la);
+    BUG_ON(n > PAGE_SIZE);
+    s[0].n = n < room ? n : room;
+    s[1].n = n - s[0].n;
+    if (span_find(c, la, acc, user, &s[0])) return GUEST_FAULT;
+    return s[1].n ? span_find(c, la + s[0].n, acc, user, &s[1]) : 0;
+}
+
+static u64 span_read(struct cpu *c, const struct span *s)
+{
+    return s->host ? load(s->host, s->n) : phys_read(c, s->pa, s->n);
+}
+
+static void span_write(struct cpu *c, const struct span *s, u64 v)
+{
+    if (s->host) store(s->host, s->n, v);
+    else phys_write(c, s->pa, s->n, v);
+}
+
+static int read_general(struct cpu *c, laddr la, unsigned n, bool user, u64 *out)
+{
+    struct span s[2];
+    if (spans_find(c, la, n, ACC_R, user, s)) return GUEST_FAULT;
+    u64 v = span_read(c, &s[0]);
+    if (s[1].n) v |= span_read(c, &s[1]) << s[0].n * 8;
+    *out = v;
+    return 0;
+}
+
+static int write_general(struct cpu *c, laddr la, unsigned n, bool user, u64 v)
+{
+    struct span s[2];
+    if (spans_find(c, la, n, ACC_W, user, s)) return GUEST_FAULT;
+    span_write(c, &s[0], v);
+    if (s[1].n) span_write(c, &s[1], v >> s[0].n * 8);
+    return 0;
+}
+
+int mem_read(struct cpu *c, laddr la, unsigned n, bool user, u64 *out)
+{
+    u64 entry = tlb_entry(c, la, false, user);
+    if (unlikely(!entry || OFFSET(la) + n > PAGE_SIZE)) return read_general(c, la, n, user, out);
+    *out = load((u8 *)(entry + la), n);
+    return 0;
+}
+
+int mem_write(struct cpu *c, laddr la, unsigned n, bool user, u64 val)
+{
+    u64 entry = tlb_entry(c, la, true, user);
+    if (unlikely(!entry || OFFSET(la) + n > PAGE_SIZE)) return write_general(c, la, n, user, val);
+    store((u8 *)(entry + la), n, val);
+    return 0;
+}
+
+/* How much of a device access goes into one call: no more than to the next multiple of 8. */
+static unsigned piece(paddr pa, unsigned left)
+{
+    unsigned n = 8 - (unsigned)(pa & 7);
+    return n < left ? n : left;
+}
+
+int mem_read_buf(struct cpu *c, laddr la, void *buf, unsigned n, bool user)
+{
+    struct span s[2];
+    u8 *to = buf;
+    if (!n) return 0;
+    if (spans_find(c, la, n, ACC_R, user, s)) return GUEST_FAULT;
+    for (unsigned i = 0; i < 2 && s[i].n; to += s[i++].n) {
+        if (s[i].host) {
+            copy(to, s[i].host, s[i].n);
+            continue;
+        }
+        for (unsigned done = 0, k; done < s[i].n; done += k) {
+            k = piece(s[i].pa + done, s[i].n - done);
+            u64 v = phys_read(c, s[i].pa + done, k);
+            copy(to + done, &v, k);
+        }
+    }
+    return 0;
+}
+
+int mem_write_buf(struct cpu *c, laddr la, const void *buf, unsigned n, bool user)
+{
+    struct span s[2];
+    const u8 *from = buf;
+    if (!n) return 0;
+    if (spans_find(c, la, n, ACC_W, user, s)) return GUEST_FAULT;
+    for (unsigned i = 0; i < 2 && s[i].n; from += s[i++].n) {
+        if (s[i].host) {
+            copy(s[i].host, from, s[i].n);
+            continue;
+        }
+        for (unsigned done = 0, k; done < s[i].n; done += k) {
+            k = piece(s[i].pa + done, s[i].n - done);
+            phys_write(c, s[i].pa + done, k, load(from + done, k));
+        }
+    }
+    return 0;
+}
+
+/* A fill that finds neither RAM nor a fault has found a device, ROM or code: permitted, and A/D set. */
+static int probe(struct cpu *c, laddr la, unsigned n, enum access acc, bool user)
+{
+    for (unsigned done = 0; done < n; done += PAGE_SIZE - OFFSET(la + done)) {
+        bool fault;
+        if (tlb_entry(c, la + done, acc == ACC_W, user)) continue;
+        if (!tlb_fill(c, la + done, acc, user, &fault) && fault) return GUEST_FAULT;
+    }
+    return 0;
+}
+
+int mem_probe_write(struct cpu *c, laddr la, unsigned n, bool user) { return probe(c, la, n, ACC_W, user); }
+int mem_probe_read(struct cpu *c, laddr la, unsigned n, bool user) { return probe(c, la, n, ACC_R, user); }
+
+/* ---- code ---- */
+
+static void fetch_from(struct cpu *c, const u8 *host, paddr pa, u8 *buf, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) buf[i] = host ? host[i] : (u8)phys_read(c, pa + i, 1);
+}
+
+int mem_fetch(struct cpu *c, laddr la, u8 *buf, unsigned n, unsigned *got)
+{
+    bool user = c->cpl == 3;
+    *got = 0;
+    while (*got < n) {
+        laddr at = la + *got;
+        paddr page;
+        const u8 *host;
+        u32 error;
+        if (!tlb_exec(c, at, user, &page, &host, &error)) return *got ? 0 : mmu_page_fault(c, at, error);
+        unsigned room = PAGE_SIZE - OFFSET(at), k = n - *got < room ? n - *got : room;
+        fetch_from(c, host ? host + OFFSET(at) : NULL, page + OFFSET(at), buf + *got, k);
+        *got += k;
+    }
+    return 0;
+}

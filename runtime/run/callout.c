@@ -1,0 +1,256 @@
+/* Bodies of the C functions that enter_x64.S calls for translated code. They run while the guest's x87/SSE state is in the
+ * host's registers. The stubs keep XMM0-7 over them, so that what they call may copy with SSE; x87 and MMX registers and floating-point
+ * arithmetic (the guest's MXCSR is in force) are for none of it. */
+#include "runtime/cpu/cpu_ops.h"
+#include "runtime/run/rt.h"
+
+u64 callout_tlb(struct cpu *c, laddr la, u32 desc);
+int callout_fpu(struct cpu *c, u32 sse);
+
+/* A soft-TLB miss: the addend of la's page, or 0 if the access is not plain RAM within one page (or faults): the
+ * interpreter then does the whole instruction. */
+u64 callout_tlb(struct cpu *c, laddr la, u32 desc)
+{
+    u32 size = desc & 0xff;
+    enum tlb_kind kind = (enum tlb_kind)(desc >> 8);
+    if ((la & ~PAGE_MASK) + size > PAGE_SIZE) return 0;
+    u64 *entry = &cpu_tlb(c, kind)[la >> PAGE_SHIFT];
+    if (*entry) return *entry; /* misaligned, but within its page */
+    bool fault = false;
+    u8 *host = tlb_fill(c, la, kind == TLB_SUP_W || kind == TLB_USER_W ? ACC_W : ACC_R, kind >= TLB_USER_R, &fault);
+    if (fault) c->exc.valid = false; /* raised again, at the right place, by the interpreter */
+    return host ? (u64)host - la : 0;
+}
+
+/* Whether x87/SSE instructions may run on the host's registers now: not with CR0.TS or EM, nor SSE without CR4.OSFXSR.
+ * fpu_hot becomes 2 when the state must be loaded, which the stub does. */
+int callout_fpu(struct cpu *c, u32 sse)
+{
+    if (c->cr0 & (CR0_TS | CR0_EM)) return 0;
+    if (sse && !(c->cr4 & CR4_OSFXSR)) return 0;
+    cpu_fpu_home(c);
+    c->fx_version++;
+    c->fx.mxcsr &= 0xffff; /* reserved bits, wherever they come from: the host's FXRSTOR would fault */
+    if (!c->fpu_hot) c->fpu_hot = 2;
+    c->sse_hot = (c->cr4 & CR4_OSFXSR) != 0;
+    return 1;
+}
+
+/* ---- helpers (core/helpers.def) ---- */
+
+#define HELPER(name, fn, text) int fn(struct cpu *c, u32 arg);
+#include "core/helpers.def"
+#undef HELPER
+
+/* What raised an exception is done again by the interpreter, which raises it where it belongs. */
+static int again(struct cpu *c)
+{
+    c->exc.valid = false;
+    return HELPER_EMULATE;
+}
+
+/* Behind a transfer of control that may have changed mode and privilege. */
+static int jump(struct cpu *c)
+{
+    if (rt_interrupt_waits(c) || c->kick || c->intr_shadow || !xl_can_translate(c->mode)) return HELPER_NEXT;
+    dispatch_prepare(c->rt);
+    return HELPER_JUMP;
+}
+
+/* ---- strings ---- */
+
+/* Guest data has any alignment, and is read and written as the guest said: once, in one piece. */
+typedef volatile u32 guest_u32 __attribute__((aligned(1)));
+
+static u8 *page_pointer(struct cpu *c, laddr la, bool write, bool user)
+{
+    u64 entry = cpu_tlb(c, user ? write ? TLB_USER_W : TLB_USER_R : write ? TLB_SUP_W : TLB_SUP_R)[la >> PAGE_SHIFT];
+    if (entry) return (u8 *)(entry + la);
+    bool fault = false;
+    u8 *p = tlb_fill(c, la, write ? ACC_W : ACC_R, user, &fault);
+    if (fault) c->exc.valid = false;
+    return p;
+}
+
+typedef volatile u32 u32_unaligned __attribute__((aligned(1)));
+
+static void host_movs(u8 *dst, const u8 *src, u64 n, unsigned size)
+{
+    if (size == 4 && n <= 32) { /* a REP has a start-up time */
+        for (; n; n--, dst += 4, src += 4) *(u32_unaligned *)dst = *(const u32_unaligned *)src;
+        return;
+    }
+    if (size == 4) __asm__ volatile("rep movsl" : "+D"(dst), "+S"(src), "+c"(n) : : "memory");
+    else if (size == 2) __asm__ volatile("rep movsw" : "+D"(dst), "+S"(src), "+c"(n) : : "memory");
+    else __asm__ volatile("rep movsb" : "+D"(dst), "+S"(src), "+c"(n) : : "memory");
+}
+
+static void host_stos(u8 *dst, u32 val, u64 n, unsigned size)
+{
+    if (size == 4) __asm__ volatile("rep stosl" : "+D"(dst), "+c"(n) : "a"(val) : "memory");
+    else if (size == 2) __asm__ volatile("rep stosw" : "+D"(dst), "+c"(n) : "a"(val) : "memory");
+    else __asm__ volatile("rep stosb" : "+D"(dst), "+c"(n) : "a"(val) : "memory");
+}
+
+static u32 elements_in_page(laddr la, unsigned size) { return (PAGE_SIZE - (la & ~PAGE_MASK)) / size; }
+
+/* Page by page, registers kept up to date, so that the interpreter can take over anywhere: at a device, at a page with code,
+ * at a fault, at an element across two pages. */
+static int move_or_fill(struct cpu *c, unsigned size, bool stos, bool user)
+{
+    while (c->gpr[G_ECX]) {
+        if (c->kick) return HELPER_EMULATE;
+        u32 n = c->gpr[G_ECX], room = elements_in_page(c->gpr[G_EDI], size);
+        if (room < n) n = room;
+        room = elements_in_page(c->gpr[G_ESI], size);
+        if (!stos && room < n) n = room;
+        if (!n) return HELPER_EMULATE;
+        const u8 *src = stos ? NULL : page_pointer(c, c->gpr[G_ESI], false, user);
+        if (!stos && !src) return HELPER_EMULATE;
+        u8 *dst = page_pointer(c, c->gpr[G_EDI], true, user);
+        if (!dst) return HELPER_EMULATE;
+        if (stos) host_stos(dst, c->gpr[G_EAX], n, size);
+        else host_movs(dst, src, n, size);
+        c->gpr[G_ECX] -= n;
+        c->gpr[G_EDI] += n * size;
+        if (!stos) c->gpr[G_ESI] += n * size;
+    }
+    return HELPER_DONE;
+}
+
+/* Repeated comparisons by the processor itself: *n counts down to what is left; ax ends up with AH = flags, AL = OF. */
+#define REPEATED(insn) __asm__ volatile(insn "\n\tlahf\n\tseto %%al" : "+c"(*n), "+a"(ax), "+D"(dst), "+S"(src) : : "memory", "cc")
+#define FLAGS_OF(ax) (((ax) >> 8 & 0xff & F_ARITH) | ((ax) & 1 ? F_OF : 0))
+
+static u32 host_cmps(const u8 *src, const u8 *dst, u64 *n, unsigned size, bool repne)
+{
+    u64 ax = 0;
+    switch (size | (unsigned)repne << 3) {
+    case 1: REPEATED("repe cmpsb"); break;
+    case 2: REPEATED("repe cmpsw"); break;
+    case 4: REPEATED("repe cmpsl"); break;
+    case 9: REPEATED("repne cmpsb"); break;
+    case 10: REPEATED("repne cmpsw"); break;
+    default: REPEATED("repne cmpsl"); break;
+    }
+    return FLAGS_OF(ax);
+}
+
+static u32 host_scas(u32 val, const u8 *dst, u64 *n, unsigned size, bool repne)
+{
+    u64 ax = val;
+    const u8 *src = NULL; /* not used by SCAS */
+    switch (size | (unsigned)repne << 3) {
+    case 1: REPEATED("repe scasb"); break;
+    case 2: REPEATED("repe scasw"); break;
+    case 4: REPEATED("repe scasl"); break;
+    case 9: REPEATED("repne scasb"); break;
+    case 10: REPEATED("repne scasw"); break;
+    default: REPEATED("repne scasl"); break;
+    }
+    return FLAGS_OF(ax);
+}
+
+static int compare(struct cpu *c, unsigned size, bool scas, bool repne, bool user)
+{
+    while (c->gpr[G_ECX]) {
+        if (c->kick) return HELPER_EMULATE;
+        u64 n = c->gpr[G_ECX], room = elements_in_page(c->gpr[G_EDI], size);
+        if (room < n) n = room;
+        room = elements_in_page(c->gpr[G_ESI], size);
+        if (!scas && room < n) n = room;
+        if (!n) return HELPER_EMULATE;
+        const u8 *src = scas ? NULL : page_pointer(c, c->gpr[G_ESI], false, user);
+        const u8 *dst = page_pointer(c, c->gpr[G_EDI], false, user);
+        if (!dst || (!scas && !src)) return HELPER_EMULATE;
+        u64 left = n;
+        c->aflags = scas ? host_scas(c->gpr[G_EAX], dst, &left, size, repne) : host_cmps(src, dst, &left, size, repne);
+        n -= left;
+        c->gpr[G_ECX] -= (u32)n;
+        c->gpr[G_EDI] += (u32)n * size;
+        if (!scas) c->gpr[G_ESI] += (u32)n * size;
+        if (((c->aflags & F_ZF) != 0) == repne) break;
+    }
+    return HELPER_DONE;
+}
+
+int helper_string(struct cpu *c, u32 arg)
+{
+    unsigned size = arg & 0xff;
+    enum helper_string op = arg >> 8 & 0xff;
+    bool repne = arg >> 16, user = c->cpl == 3;
+    if (c->df < 0) return HELPER_EMULATE;
+    if (op == STRING_MOVS || op == STRING_STOS) return move_or_fill(c, size, op == STRING_STOS, user);
+    return compare(c, size, op == STRING_SCAS, repne, user);
+}
+
+/* ---- segment registers ---- */
+
+/* A load that changes what the rest of the block was translated for ends it. */
+static int after_seg_load(struct cpu *c, u32 mode_before) { return c->mode == mode_before ? HELPER_DONE : HELPER_EMULATE; }
+
+int helper_mov_sreg(struct cpu *c, u32 arg)
+{
+    u32 mode = c->mode;
+    if (seg_load(c, (enum segreg)(arg & 7), (u16)(arg >> 8))) return again(c);
+    return after_seg_load(c, mode); /* doing it a second time does no harm */
+}
+
+int helper_pop_sreg(struct cpu *c, u32 arg)
+{
+    u64 sel;
+    u32 mode = c->mode;
+    laddr la = c->seg[S_SS].base + c->gpr[G_ESP];
+    const u8 *p = (la & ~PAGE_MASK) <= PAGE_SIZE - 4 ? page_pointer(c, la, false, c->cpl == 3) : NULL;
+    if (p) sel = *(const u32_unaligned *)p;
+    else if (mem_read(c, la, 4, c->cpl == 3, &sel)) return again(c);
+    if (seg_load(c, (enum segreg)arg, (u16)sel)) return again(c);
+    int r = after_seg_load(c, mode);
+    if (r == HELPER_DONE) c->gpr[G_ESP] += 4;
+    return r;
+}
+
+/* ---- flags and transfers ---- */
+
+int helper_popf(struct cpu *c, u32 next)
+{
+    u64 v;
+    const u32 keep = F_VM | F_RF | F_VIF | F_VIP;
+    if (!(c->mode & MK_SSFLAT) || mem_read(c, c->gpr[G_ESP], 4, false, &v)) return again(c);
+    if (v & F_TF) return HELPER_EMULATE;
+    cpu_set_eflags(c, ((u32)v & ~keep) | (cpu_eflags(c) & keep & ~F_RF));
+    c->gpr[G_ESP] += 4;
+    if (!rt_interrupt_waits(c)) return HELPER_DONE;
+    c->eip = next;
+    return HELPER_NEXT;
+}
+
+int helper_iret(struct cpu *c, u32 eip)
+{
+    c->eip = eip;
+    return far_iret(c, 4) ? again(c) : jump(c);
+}
+
+int helper_int(struct cpu *c, u32 vector)
+{
+    return exc_soft_int(c, (u8)vector, c->eip + 2, true) ? again(c) : jump(c);
+}
+
+int helper_sysenter(struct cpu *c, u32 eip)
+{
+    c->eip = eip;
+    return far_sysenter(c) ? again(c) : jump(c);
+}
+
+int helper_sysexit(struct cpu *c, u32 eip)
+{
+    c->eip = eip;
+    return far_sysexit(c) ? again(c) : jump(c);
+}
+
+int helper_invlpg(struct cpu *c, u32 la)
+{
+    tlb_flush_page(c, la);
+    c->ctr.tlb_invlpg++;
+    return HELPER_DONE;
+}

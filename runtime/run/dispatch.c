@@ -1,0 +1,309 @@
+/* Owns the way from one translated block to the next: look up, translate, link, enter, and the answer to each exit.
+ *
+ *   I1  A block is entered only after its linear page has been translated with the present page tables, or through a jump
+ *       cache or edge that no flush since has invalidated.
+ *   I2  A page with translated or decoded code has PG_CODE, and no soft-TLB write entry.  [source_at]
+ *   I3  jump_mode says which mode key a jump cache's entries were made for; a change of it flushes that cache. */
+#include "runtime/cpu/cpu_ops.h"
+#include "runtime/direct/direct.h"
+#include "runtime/run/hostsig.h"
+#include "runtime/interp/interp.h"
+#include "runtime/mem/mmu_walk.h"
+#include "runtime/run/rt.h"
+#include "runtime/mem/window.h"
+
+int rt_enter(struct cpu *c, const void *code); /* enter_x64.S */
+
+static unsigned cpl_class(u32 mode) { return (mode & MK_CPL) == 3 ? XL_JC_USER : XL_JC_SUPERVISOR; }
+
+static u32 mode_here(const struct rt *rt) { return rt->cpu->mode | (rt->cpu->cpl == 3 && rt->uwin ? MK_UWINDOW : 0); }
+
+/* ---- where the code is ---- */
+
+/* ahead: la is not where the guest is yet, so a fault raises nothing. */
+static int fetch_page(struct rt *rt, laddr la, bool ahead, paddr *pa, const u8 **host)
+{
+    u32 error;
+    if (tlb_exec(rt->cpu, la, rt->cpu->cpl == 3, pa, host, &error)) return 0;
+    return ahead ? GUEST_FAULT : mmu_page_fault(rt->cpu, la, error);
+}
+
+void dispatch_mark_code(struct rt *rt, paddr page)
+{
+    u8 *flags = bus_page_flags(rt->bus, page);
+    if (*flags & PG_CODE) return;
+    *flags |= PG_CODE;
+    tlb_protect_phys(rt->cpu, page);
+    TRACE(&rt->trace, smc, rt->cpu->eip, "smc: code page %llx\n", (unsigned long long)page);
+}
+
+/* Fills in what can be translated at eip. Returns 0, GUEST_FAULT (exception raised), or -1: not in RAM, interpret. */
+static int source_at(struct rt *rt, laddr eip, struct xl_source *src)
+{
+    const u8 *host;
+    paddr pa;
+    if (fetch_page(rt, eip, false, &pa, &host)) return GUEST_FAULT;
+    if (!host) return -1;
+    unsigned off = eip & ~PAGE_MASK;
+    *src = (struct xl_source){ .eip = eip, .pa = pa + off, .mode = mode_here(rt), .bytes = host + off, .nbytes = PAGE_SIZE - off, .pa2 = XL_NO_PAGE };
+    return 0;
+}
+
+/* The page behind, for an instruction that may straddle: if it is not there the interpreter raises the fault. */
+static bool source_next_page(struct rt *rt, struct xl_source *src)
+{
+    const u8 *host;
+    if (fetch_page(rt, (src->eip & PAGE_MASK) + PAGE_SIZE, true, &src->pa2, &host) || !host) {
+        src->pa2 = XL_NO_PAGE;
+        return false;
+    }
+    src->bytes2 = host;
+    src->nbytes2 = 16;
+    return true;
+}
+
+/* ---- blocks ---- */
+
+static bool block_current(struct rt *rt, const struct block *b, struct xl_source *src)
+{
+    paddr pa2 = xl_block_pa2(b);
+    if (xl_block_partial(b)) return !source_next_page(rt, src);
+    return pa2 == XL_NO_PAGE || (source_next_page(rt, src) && src->pa2 == pa2);
+}
+
+static struct block *make_block(struct rt *rt, struct xl_source *src, bool *evicted)
+{
+    if (src->nbytes < 16 && src->pa2 == XL_NO_PAGE) source_next_page(rt, src);
+    dispatch_mark_code(rt, src->pa & ~(paddr)(PAGE_SIZE - 1));
+    if (src->pa2 != XL_NO_PAGE) dispatch_mark_code(rt, src->pa2);
+    return xl_translate(rt->xl, src, evicted);
+}
+
+/* The block at cpu->eip: found, revived or made. NULL with *fault 0: interpret. */
+static struct block *block_here(struct rt *rt, int *fault, bool *evicted)
+{
+    struct cpu *c = rt->cpu;
+    struct xl_source src;
+    *evicted = false;
+    *fault = 0;
+    c->ctr.lookups++;
+    int st = source_at(rt, c->eip, &src);
+    if (st) {
+        *fault = st > 0;
+        return NULL;
+    }
+    struct block *b = xl_find(rt->xl, src.eip, src.pa, src.mode);
+    if (b && !block_current(rt, b, &src)) {
+        xl_forget(rt->xl, b);
+        b = NULL;
+    }
+    if (b && !xl_block_live(b)) {
+        dispatch_mark_code(rt, src.pa & ~(paddr)(PAGE_SIZE - 1));
+        if (src.pa2 != XL_NO_PAGE) dispatch_mark_code(rt, src.pa2);
+        if (!xl_revive(rt->xl, b, &src)) b = NULL;
+    }
+    return b ? b : make_block(rt, &src, evicted);
+}
+
+/* Back in user code whose access has raised a page fault: likely to do it again, which would be a fault of the host's once more. */
+static void map_missing(struct rt *rt)
+{
+    rt->missing.waits = false;
+    if (rt->missing.cr3 != rt->cpu->cr3) return;
+    u64 begin = space_begins();
+    if (window_map_ahead(rt->uwin, rt->missing.la, rt->missing.write)) space_map_ends(rt, begin);
+}
+
+enum xl_jump_cache dispatch_prepare(struct rt *rt)
+{
+    struct cpu *c = rt->cpu;
+    u32 mode = mode_here(rt);
+    unsigned which = cpl_class(mode);
+    if (rt->jump_mode[which] != mode) {
+        rt->jump_mode[which] = mode;
+        xl_jump_flush(rt->xl, which);
+    }
+    c->jump_cache = xl_jump_cache(rt->xl, which);
+    if (mode & MK_UWINDOW && rt->missing.waits) map_missing(rt);
+    if (!rt->windows || !xl_mode_has_window(mode)) c->window = XL_NO_WINDOW;
+    else c->window = window_base(mode & MK_UWINDOW ? rt->uwin : windows_supervisor(rt->windows));
+    return which;
+}
+
+/* ---- windows ---- */
+
+/* Whether an access that has faulted at offset off of its window will do so again. User pages that are not there yet will be. */
+static bool fault_is_lasting(struct rt *rt, struct window *w, u64 off, bool write)
+{
+    struct cpu *c = rt->cpu;
+    paddr pa;
+    if (off >> 32) return true; /* in a guard */
+    if (window_map(w, (laddr)off, write)) return false;
+    return c->cpl != 3 || mmu_try(c, (laddr)off, write ? ACC_W : ACC_R, true, &pa);
+}
+
+/* A host fault in a window or its guards: mapped now, or the site changes its way, or it was the guest's own fault. The instruction
+ * is interpreted in any case. */
+static int window_fault(struct rt *rt)
+{
+    struct cpu *c = rt->cpu;
+    struct xl_point at;
+    bool write;
+    BUG_ON(!xl_recover(rt->xl, c->exit_arg, &at));
+    struct window *w = c->cpl == 3 ? rt->uwin : windows_supervisor(rt->windows);
+    u64 off = hostsig_fault_addr(&write) - window_base(w);
+    c->ctr.fault_window++;
+    c->ctr.fault_guard += off >> 32 != 0;
+    u64 begin = space_begins();
+    if (fault_is_lasting(rt, w, off, write)) xl_site_fault(rt->xl, at.pa, off >> 32 != 0);
+    if (c->cpl != 3) return dispatch_emulate(rt, at.eip);
+    space_fault_ends(rt, begin);
+    int r = dispatch_emulate(rt, at.eip);
+    if (c->cpl != 3 && !(off >> 32)) { /* it has raised an exception */
+        rt->missing.la = (laddr)off, rt->missing.write = write, rt->missing.cr3 = c->cr3;
+        rt->missing.waits = true;
+    }
+    return r;
+}
+
+void dispatch_on_tlb_flush(struct cpu *c, enum tlb_flush_kind kind, laddr la)
+{
+    struct rt *rt = c->rt;
+    if (!rt->xl) return;
+    if (rt->windows) {
+        if (kind != TLB_FLUSH_PAGE) space_on_switch(rt);
+        windows_flush(rt->windows, kind == TLB_FLUSH_PAGE ? rt->uwin : NULL, kind, la);
+    }
+    if (rt->direct) {
+        if (kind == TLB_FLUSH_PAGE) direct_flush_page(rt->direct, la);
+        else direct_flush(rt->direct);
+    }
+    if (kind == TLB_FLUSH_PAGE) {
+        xl_jump_drop_page(rt->xl, XL_JC_SUPERVISOR, la);
+        xl_jump_drop_page(rt->xl, XL_JC_USER, la);
+        return;
+    }
+    xl_jump_flush(rt->xl, XL_JC_USER);
+    if (kind == TLB_FLUSH_NONGLOBAL && !rt->jump_local) return;
+    xl_jump_flush(rt->xl, XL_JC_SUPERVISOR);
+    rt->jump_local = false;
+}
+
+void dispatch_on_protect(struct cpu *c, paddr page)
+{
+    if (c->rt->windows) windows_protect(c->rt->windows, page & ~(paddr)(PAGE_SIZE - 1));
+}
+
+/* A write to a page with code, before it happens. Blocks that it overlaps go; a page that is written to often loses all of
+ * them, and with them its protection, until it is executed again. */
+#define CODE_WRITES_MAX 32
+void dispatch_on_code_write(void *arg, paddr pa, u64 len)
+{
+    struct rt *rt = arg;
+    for (u64 done = 0; done < len;) {
+        paddr at = pa + done, page = at & ~(paddr)(PAGE_SIZE - 1);
+        u64 n = page + PAGE_SIZE - at < len - done ? page + PAGE_SIZE - at : len - done;
+        u8 *writes = &rt->code_writes[(page >> PAGE_SHIFT) % sizeof rt->code_writes];
+        if (rt->direct && *bus_page_flags(rt->bus, page) & (PG_DIRECT | PG_INDIRECT)) direct_code_written(rt->direct, page);
+        bool all = ++*writes >= CODE_WRITES_MAX || n == PAGE_SIZE;
+        unsigned live = rt->xl ? xl_retire(rt->xl, all ? page : at, all ? PAGE_SIZE : (unsigned)n) : 0;
+        interp_invalidate(rt->interp, page, PAGE_SIZE);
+        if (!live) {
+            *bus_page_flags(rt->bus, page) &= (u8)~PG_CODE;
+            *writes = 0;
+        }
+        done += n;
+    }
+}
+
+/* ---- exits ---- */
+
+/* Raises what is in cpu->exc. */
+int dispatch_deliver(struct rt *rt)
+{
+    rt->cpu->ctr.exceptions++;
+    return exc_deliver(rt->cpu);
+}
+
+/* Interprets the instruction at eip; a shadow that it opens is only worth keeping if something is pending. */
+int dispatch_emulate(struct rt *rt, laddr eip)
+{
+    struct cpu *c = rt->cpu;
+    c->eip = eip;
+    c->ctr.emulated++;
+    TRACE(&rt->trace, exits, eip, "emulate %08x cpl %u\n", eip, c->cpl);
+    int r = interp_one(rt->interp) ? dispatch_deliver(rt) : 0;
+    rt->emulated_op[interp_last_op(rt->interp)]++;
+    if (!c->irq_pending) c->intr_shadow = 0;
+    return r;
+}
+
+static int emulate_at_host(struct rt *rt)
+{
+    struct xl_point at;
+    BUG_ON(!xl_recover(rt->xl, rt->cpu->exit_arg, &at));
+    return dispatch_emulate(rt, at.eip);
+}
+
+static bool code_is_global(struct rt *rt, laddr la)
+{
+    struct walk w;
+    return mmu_walk(rt->cpu, la, ACC_X, false, &w) && w.global;
+}
+
+/* Notes when the supervisor's jump cache depends on a page that is not global: a CR3 write then concerns it. */
+static void fill_jump_cache(struct rt *rt, enum xl_jump_cache jc, struct block *b)
+{
+    laddr eip = rt->cpu->eip;
+    if (jc == XL_JC_USER && rt->direct && direct_owns(rt->direct, eip)) return;
+    xl_jump_fill_page(rt->xl, jc, b);
+    if (jc != XL_JC_SUPERVISOR || rt->jump_local) return;
+    rt->jump_local = !code_is_global(rt, eip) || (xl_block_pa2(b) != XL_NO_PAGE && !code_is_global(rt, eip + 15));
+}
+
+int dispatch_translated(struct rt *rt)
+{
+    struct cpu *c = rt->cpu;
+    struct edge *edge = NULL; /* what led here, to be linked */
+    while (!c->kick && !c->halted && !rt_interrupt_waits(c)) {
+        int fault;
+        bool evicted;
+        if (!xl_can_translate(c->mode)) return 0;
+        if (c->cpl == 3 && rt->direct && direct_here(rt->direct)) {
+            int r = direct_run(rt->direct);
+            if (r) return r;
+            edge = NULL;
+            continue;
+        }
+        struct block *b = block_here(rt, &fault, &evicted);
+        if (!b) return fault ? dispatch_deliver(rt) : dispatch_emulate(rt, c->eip);
+        enum xl_jump_cache jc = dispatch_prepare(rt);
+        if (edge && !evicted) xl_link(rt->xl, edge, b);
+        else fill_jump_cache(rt, jc, b);
+        edge = NULL;
+        TRACE(&rt->trace, exec, c->eip, "exec %08x: eax %08x ecx %08x edx %08x ebx %08x esp %08x ebp %08x esi %08x edi %08x fl %08x cpl %u\n", c->eip,
+              c->gpr[0], c->gpr[1], c->gpr[2], c->gpr[3], c->gpr[4], c->gpr[5], c->gpr[6], c->gpr[7], cpu_eflags(c), c->cpl);
+        int r = 0;
+        c->intr_shadow = 0; /* whatever runs now is the instruction behind */
+        switch ((enum exit_reason)rt_enter(c, xl_entry(rt->xl, b))) {
+        case EXIT_JUMP:
+            c->ctr.jc_misses++;
+            break;
+        case EXIT_CHAIN:
+            edge = xl_edge(rt->xl, c->exit_arg);
+            c->eip = xl_edge_target(edge);
+            break;
+        case EXIT_EMULATE:
+        case EXIT_SIGNAL:
+            r = emulate_at_host(rt);
+            break;
+        case EXIT_FAULT:
+            r = window_fault(rt);
+            break;
+        case EXIT_NEXT:
+            break;
+        }
+        if (r) return r;
+    }
+    return 0;
+}

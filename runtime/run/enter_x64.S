@@ -1,0 +1,295 @@
+/* In and out of translated code, and the stubs it calls.
+ *
+ * In translated code: guest EAX ECX EDX EBX EBP ESI EDI in their namesakes, ESP in r14d, flags in RFLAGS;
+ * r15 struct cpu, r13 jump cache, r12 window base or 10; r8-r11 scratch; rsp as rt_enter left it:
+ *
+ *     rsp+56  return address of rt_enter
+ *     rsp+8   rbx rbp r12 r13 r14 r15 (pushed in the order rbx .. r15)
+ *     rsp     alignment, 16-aligned
+ *
+ * A stub reached by `call` finds its return address on top of that. */
+#include "runtime/cpu/cpu_layout.h"
+
+        .intel_syntax noprefix
+        .text
+
+/* Flags of the guest to and from RFLAGS by way of LAHF/SAHF and OF, a third of the cost of PUSHF/POPF. Both use rax, and
+ * rcx as a temporary. */
+.macro SAVE_FLAGS
+        lahf
+        seto    al
+        movzx   ecx, ah
+        movzx   eax, al
+        shl     eax, 11
+        or      eax, ecx
+        mov     [r15 + CPU_AFLAGS], eax
+.endm
+.macro LOAD_FLAGS
+        mov     eax, [r15 + CPU_AFLAGS]
+        mov     ecx, eax
+        shr     ecx, 11
+        and     ecx, 1
+        shl     eax, 8
+        mov     al, cl
+        add     al, 0x7f                /* OF = old bit 11 */
+        sahf
+.endm
+.macro SAVE_GPRS_FLAGS
+        mov     [r15 + CPU_GPR + 0], eax
+        mov     [r15 + CPU_GPR + 4], ecx
+        mov     [r15 + CPU_GPR + 8], edx
+        mov     [r15 + CPU_GPR + 12], ebx
+        mov     [r15 + CPU_GPR + 16], r14d
+        mov     [r15 + CPU_GPR + 20], ebp
+        mov     [r15 + CPU_GPR + 24], esi
+        mov     [r15 + CPU_GPR + 28], edi
+        SAVE_FLAGS
+.endm
+.macro LOAD_GPRS_FLAGS
+        LOAD_FLAGS
+        mov     eax, [r15 + CPU_GPR + 0]
+        mov     ecx, [r15 + CPU_GPR + 4]
+        mov     edx, [r15 + CPU_GPR + 8]
+        mov     ebx, [r15 + CPU_GPR + 12]
+        mov     r14d, [r15 + CPU_GPR + 16]
+        mov     ebp, [r15 + CPU_GPR + 20]
+        mov     esi, [r15 + CPU_GPR + 24]
+        mov     edi, [r15 + CPU_GPR + 28]
+.endm
+
+/* int rt_enter(struct cpu *c, const void *code): runs translated code until an exit; returns enum exit_reason. */
+        .globl  rt_enter
+        .type   rt_enter, @function
+rt_enter:
+        push    rbx
+        push    rbp
+        push    r12
+        push    r13
+        push    r14
+        push    r15
+        sub     rsp, 8
+        mov     r15, rdi
+        mov     r11, rsi
+        mov     [r15 + CPU_HOST_RSP], rsp
+        mov     r13, [r15 + CPU_JUMP_CACHE]
+        mov     r12, [r15 + CPU_WINDOW]
+        LOAD_GPRS_FLAGS
+        jmp     r11
+        .size   rt_enter, . - rt_enter
+
+/* ---- ways out ---- */
+
+/* r8d: EIP. Goes where the entry at jump_index() + behind says, if it is that EIP's; goes on otherwise. Changes r9 and r10, and no flags. */
+.macro JUMP_IF_CACHED behind
+        rorx    r9d, r8d, 12
+        lea     r9, [r9 + r8 + \behind]
+        movzx   r9d, r9w
+        lea     r9, [r9 + r9]
+        mov     r10, rcx
+        mov     ecx, [r13 + r9*8]
+        lea     ecx, [rcx + r8]
+        jrcxz   7f
+        mov     rcx, r10
+        jmp     8f
+7:      mov     rcx, r10
+        jmp     [r13 + r9*8 + 8]
+8:
+.endm
+
+        .globl  rt_exit_jump, rt_exit_chain, rt_exit_emulate, rt_exit_fault, rt_exit_signal
+rt_exit_jump:                           /* r8d: target EIP, which is not where it should be in the jump cache: behind that? [chain.c] */
+        JUMP_IF_CACHED 1
+        mov     [r15 + CPU_EIP], r8d
+        mov     r9d, ASM_EXIT_JUMP
+        jmp     exit_save
+rt_exit_chain:                          /* r8: the edge's number */
+        mov     [r15 + CPU_EXIT_ARG], r8
+        mov     r9d, ASM_EXIT_CHAIN
+        jmp     exit_save
+rt_exit_emulate:                        /* called: the return address tells the instruction */
+        pop     r8
+        lea     r8, [r8 - 1]
+        mov     [r15 + CPU_EXIT_ARG], r8
+        mov     r9d, ASM_EXIT_EMULATE
+        jmp     exit_save
+rt_exit_fault:                          /* from the signal handler, which has set exit_arg */
+        mov     r9d, ASM_EXIT_FAULT
+        jmp     exit_save
+rt_exit_signal:
+        mov     r9d, ASM_EXIT_SIGNAL
+exit_save:
+        SAVE_GPRS_FLAGS
+exit_saved:                             /* r9d: reason; guest GPRs and flags are in struct cpu */
+        cmp     dword ptr [r15 + CPU_FPU_HOT], 0
+        je      1f
+        fxsave64 [r15 + CPU_FX]
+        mov     qword ptr [r15 + CPU_FX + 8], 0   /* FIP and FDP are host addresses: not the guest's to see */
+        mov     qword ptr [r15 + CPU_FX + 16], 0
+        mov     dword ptr [r15 + CPU_FPU_HOT], 0
+        mov     dword ptr [r15 + CPU_SSE_HOT], 0
+        fninit
+        ldmxcsr [rip + host_mxcsr]
+1:      mov     eax, r9d
+        mov     rsp, [r15 + CPU_HOST_RSP]
+        add     rsp, 8
+        pop     r15
+        pop     r14
+        pop     r13
+        pop     r12
+        pop     rbp
+        pop     rbx
+        ret
+
+/* ---- stubs that come back ---- */
+
+/* Everything a C function may clobber, except rax, rcx and flags. */
+.macro SAVE_VOLATILE
+        mov     [r15 + CPU_GPR + 4], r10d       /* guest ECX */
+        mov     [r15 + CPU_GPR + 8], edx
+        mov     [r15 + CPU_GPR + 24], esi
+        mov     [r15 + CPU_GPR + 28], edi
+        mov     [r15 + CPU_SCRATCH + 8], r8
+        mov     [r15 + CPU_SCRATCH + 16], r11
+.endm
+.macro LOAD_VOLATILE
+        mov     r10d, [r15 + CPU_GPR + 4]
+        mov     edx, [r15 + CPU_GPR + 8]
+        mov     esi, [r15 + CPU_GPR + 24]
+        mov     edi, [r15 + CPU_GPR + 28]
+        mov     r8, [r15 + CPU_SCRATCH + 8]
+        mov     r11, [r15 + CPU_SCRATCH + 16]
+.endm
+/* The guest's XMM registers, if they are in the host's: C code uses them for copies, and so does the C library. While the state
+ * is hot, its image in struct cpu is free to hold them. x87 and MMX registers are used by no C code here. */
+.macro SAVE_XMM
+        cmp     dword ptr [r15 + CPU_FPU_HOT], 0
+        je      99f
+        movaps  [r15 + CPU_FX + 160], xmm0
+        movaps  [r15 + CPU_FX + 176], xmm1
+        movaps  [r15 + CPU_FX + 192], xmm2
+        movaps  [r15 + CPU_FX + 208], xmm3
+        movaps  [r15 + CPU_FX + 224], xmm4
+        movaps  [r15 + CPU_FX + 240], xmm5
+        movaps  [r15 + CPU_FX + 256], xmm6
+        movaps  [r15 + CPU_FX + 272], xmm7
+99:
+.endm
+.macro LOAD_XMM
+        cmp     dword ptr [r15 + CPU_FPU_HOT], 0
+        je      99f
+        movaps  xmm0, [r15 + CPU_FX + 160]
+        movaps  xmm1, [r15 + CPU_FX + 176]
+        movaps  xmm2, [r15 + CPU_FX + 192]
+        movaps  xmm3, [r15 + CPU_FX + 208]
+        movaps  xmm4, [r15 + CPU_FX + 224]
+        movaps  xmm5, [r15 + CPU_FX + 240]
+        movaps  xmm6, [r15 + CPU_FX + 256]
+        movaps  xmm7, [r15 + CPU_FX + 272]
+99:
+.endm
+.macro STASH_FLAGS
+        mov     [r15 + CPU_GPR + 0], eax
+        lahf
+        seto    al
+        mov     [r15 + CPU_SCRATCH], ax
+.endm
+.macro UNSTASH_FLAGS
+        movzx   eax, word ptr [r15 + CPU_SCRATCH]
+        add     al, 0x7f
+        sahf
+        mov     eax, [r15 + CPU_GPR + 0]
+.endm
+
+/* Soft-TLB miss. r8d linear address, r9d TLB_DESC, r10d guest ECX. Back with rcx = addend. */
+        .globl  rt_stub_tlb
+rt_stub_tlb:
+        STASH_FLAGS
+        SAVE_VOLATILE
+        SAVE_XMM
+        mov     rdi, r15
+        mov     esi, r8d
+        mov     edx, r9d
+        sub     rsp, 8
+        call    callout_tlb
+        add     rsp, 8
+        mov     rcx, rax
+        LOAD_XMM
+        LOAD_VOLATILE
+        mov     r13, [r15 + CPU_JUMP_CACHE]
+        test    rcx, rcx
+        jz      2f
+        UNSTASH_FLAGS
+        ret
+2:      UNSTASH_FLAGS
+        mov     ecx, r10d
+        jmp     rt_exit_emulate
+
+/* First FPU use since the last exit. r9d: 1 for SSE; r10d: guest ECX. */
+        .globl  rt_stub_fpu
+rt_stub_fpu:
+        STASH_FLAGS
+        SAVE_VOLATILE
+        SAVE_XMM
+        mov     rdi, r15
+        mov     esi, r9d
+        sub     rsp, 8
+        call    callout_fpu
+        add     rsp, 8
+        mov     ecx, eax
+        LOAD_XMM
+        LOAD_VOLATILE
+        mov     r13, [r15 + CPU_JUMP_CACHE]
+        test    ecx, ecx
+        jz      2b
+        cmp     dword ptr [r15 + CPU_FPU_HOT], 2  /* 2: to be loaded */
+        jne     3f
+        fxrstor64 [r15 + CPU_FX]
+        mov     dword ptr [r15 + CPU_FPU_HOT], 1
+3:      UNSTASH_FLAGS
+        ret
+
+/* r9: int (*)(struct cpu *, u32); r8d: its argument. All guest integer state is in struct cpu meanwhile. */
+        .globl  rt_stub_helper
+rt_stub_helper:
+        SAVE_GPRS_FLAGS
+        SAVE_XMM
+        mov     rdi, r15
+        mov     esi, r8d
+        sub     rsp, 8
+        call    r9
+        add     rsp, 8
+        LOAD_XMM
+        mov     r13, [r15 + CPU_JUMP_CACHE]
+        test    eax, eax
+        jnz     4f
+        LOAD_GPRS_FLAGS
+        ret
+4:      pop     r8
+        cmp     eax, 3                  /* HELPER_JUMP: as lower_ctl.c does for an indirect jump */
+        jne     5f
+        mov     r12, [r15 + CPU_WINDOW] /* dispatch_prepare() has seen the new mode */
+        LOAD_GPRS_FLAGS
+        mov     r8d, [r15 + CPU_EIP]
+        JUMP_IF_CACHED 0
+        jmp     rt_exit_jump
+5:      lea     r8, [r8 - 1]
+        mov     [r15 + CPU_EXIT_ARG], r8
+        mov     r9d, ASM_EXIT_NEXT
+        cmp     eax, 2                  /* HELPER_NEXT */
+        je      exit_saved
+        mov     r9d, ASM_EXIT_EMULATE
+        jmp     exit_saved
+
+/* void rt_probe(const void *where): reads a byte. Where there is none, the handler sends control on to rt_probe_after. */
+        .globl  rt_probe, rt_probe_load, rt_probe_after
+rt_probe:
+rt_probe_load:
+        mov     al, [rdi]
+rt_probe_after:
+        ret
+
+        .section .rodata
+        .align 4
+host_mxcsr:
+        .long   0x1f80
+        .section .note.GNU-stack,"",@progbits

@@ -1,0 +1,189 @@
+/* Owns the handlers for SIGSEGV, SIGBUS, SIGFPE, SIGILL and the kick signal, and the thread's pointer to its vCPU: the one
+ * global there is, because a signal handler has no other way to find it.
+ *
+ *   I1  A handler never emulates. In translated code it redirects RIP to an exit stub, which finds all guest registers where
+ *       they are; the dispatcher does the rest.
+ *   I2  A kick that arrives outside of translated code (in a stub, in the dispatcher) is repeated by a timer until the
+ *       dispatcher acknowledges it, so none is lost in the gap between looking at cpu->kick and entering a block. */
+#define _GNU_SOURCE
+#include "runtime/run/hostsig.h"
+#include "translator/translator.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#define REKICK_NS 50000
+
+extern char rt_exit_fault[], rt_exit_signal[], rt_probe_load[], rt_probe_after[];
+void rt_probe(const void *where); /* enter_x64.S: reads a byte */
+
+struct vthread {
+    struct cpu *cpu;
+    struct xl *xl;
+    u64 window, window_span;
+    timer_t rekick;
+    bool rekick_armed;
+    volatile int forward_tid, forward_signo;
+    u64 fault_addr;
+    bool fault_write;
+};
+static __thread struct vthread self;
+static u64 fault_ns; /* written once */
+static struct sigaction previous[NSIG]; /* what to hand over to when a fault is not the guest's; written once */
+
+int hostsig_kick_signo(void) { return SIGRTMIN + 3; }
+
+static void rearm(timer_t t, long ns)
+{
+    struct itimerspec it = { .it_value = { 0, ns } };
+    timer_settime(t, 0, &it, NULL);
+}
+
+static void on_kick(int sig, siginfo_t *si, void *ctx)
+{
+    (void)sig, (void)si;
+    struct cpu *c = self.cpu;
+    if (!c) return;
+    int saved = errno;
+    greg_t *r = ((ucontext_t *)ctx)->uc_mcontext.gregs;
+    c->kick = 1;
+    if (self.forward_tid) {
+        syscall(SYS_tgkill, self.forward_tid, self.forward_tid, self.forward_signo);
+    } else if (self.xl) {
+        c->jump_cache = xl_jump_cache(self.xl, XL_JC_MISS);
+        if (xl_break(self.xl, (u64)r[REG_RIP])) r[REG_R13] = (greg_t)(u64)c->jump_cache;
+        else {
+            self.rekick_armed = true;
+            rearm(self.rekick, REKICK_NS);
+        }
+    }
+    errno = saved;
+}
+
+static void hand_over(int sig, siginfo_t *si, void *ctx)
+{
+    const struct sigaction *sa = &previous[sig];
+    if (sa->sa_flags & SA_SIGINFO && sa->sa_sigaction) sa->sa_sigaction(sig, si, ctx);
+    else if (sa->sa_handler != SIG_DFL && sa->sa_handler != SIG_IGN) sa->sa_handler(sig);
+    else {
+        sigaction(sig, sa, NULL); /* returning repeats the fault, with the default action */
+        if (si->si_code <= 0) raise(sig); /* what somebody sent does not repeat itself */
+    }
+}
+
+static void on_fault(int sig, siginfo_t *si, void *ctx)
+{
+    greg_t *r = ((ucontext_t *)ctx)->uc_mcontext.gregs;
+    u64 pc = (u64)r[REG_RIP];
+    struct xl_point at;
+    if (pc == (u64)rt_probe_load) {
+        r[REG_RIP] = (greg_t)(u64)rt_probe_after;
+        return;
+    }
+    /* A code of 0 or less: sent by a process, so no fault of the guest's, wherever it happened to interrupt us. */
+    if (si->si_code <= 0 || !self.cpu || !self.xl || !xl_recover(self.xl, pc, &at)) {
+        hand_over(sig, si, ctx);
+        return;
+    }
+    self.cpu->exit_arg = pc;
+    u64 addr = (u64)si->si_addr;
+    bool window = addr - self.window < self.window_span;
+    if ((sig == SIGSEGV || sig == SIGBUS) && window) {
+        self.fault_addr = addr;
+        self.fault_write = (r[REG_ERR] & 2) != 0;
+        r[REG_RIP] = (greg_t)(u64)rt_exit_fault;
+    } else {
+        r[REG_RIP] = (greg_t)(u64)rt_exit_signal;
+    }
+}
+
+static int install_all(void)
+{
+    static const int faults[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL };
+    struct sigaction sa = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER };
+    for (unsigned i = 0; i < ARRAY_LEN(faults); i++)
+        if (sigaction(faults[i], &sa, &previous[faults[i]]) < 0) return -errno;
+    struct sigaction kick = { .sa_sigaction = on_kick, .sa_flags = SA_SIGINFO | SA_RESTART };
+    return sigaction(hostsig_kick_signo(), &kick, NULL) < 0 ? -errno : 0;
+}
+
+/* The best of a few: others may run in between. */
+static u64 measure_fault(void)
+{
+    u64 best = UINT64_MAX;
+    void *nothing = mmap(NULL, PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (nothing == MAP_FAILED) return 5000;
+    for (unsigned i = 0; i < 8; i++) {
+        struct timespec a, b;
+        clock_gettime(CLOCK_MONOTONIC, &a);
+        rt_probe(nothing);
+        clock_gettime(CLOCK_MONOTONIC, &b);
+        u64 ns = (u64)(b.tv_sec - a.tv_sec) * 1000000000u + (u64)b.tv_nsec - (u64)a.tv_nsec;
+        if (ns < best) best = ns;
+    }
+    munmap(nothing, PAGE_SIZE);
+    return best;
+}
+
+u64 hostsig_fault_ns(void) { return fault_ns; }
+
+static int install_result;
+static void install_once(void)
+{
+    install_result = install_all();
+    if (!install_result) fault_ns = measure_fault();
+}
+
+int hostsig_install(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, install_once);
+    return install_result;
+}
+
+int hostsig_attach(struct cpu *c, struct xl *xl, u64 window, u64 span)
+{
+    struct sigevent ev = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = hostsig_kick_signo() };
+    ev._sigev_un._tid = (pid_t)syscall(SYS_gettid);
+    if (timer_create(CLOCK_MONOTONIC, &ev, &self.rekick) < 0) return -errno;
+    self.xl = xl;
+    self.window = window;
+    self.window_span = span;
+    self.cpu = c;
+    return 0;
+}
+
+void hostsig_detach(void)
+{
+    self.cpu = NULL;
+    timer_delete(self.rekick);
+}
+
+void hostsig_ack(struct cpu *c)
+{
+    c->kick = 0;
+    if (!self.rekick_armed) return;
+    self.rekick_armed = false;
+    rearm(self.rekick, 0);
+}
+
+void hostsig_forward(int tid, int signo)
+{
+    self.forward_signo = signo;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    self.forward_tid = tid;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+u64 hostsig_fault_addr(bool *write)
+{
+    *write = self.fault_write;
+    return self.fault_addr;
+}

@@ -1,0 +1,193 @@
+/* Owns the input thread and its buffer, and writing without hanging: what stdio, unix and pty have in common.
+ *   I1  ring, count, fd and gone are touched only under lock.
+ *   I2  the thread never calls host.wake under lock: the host may take its own.
+ *   I3  fd is closed only by the thread, or once it has ended; the writer holds the lock while it uses it.
+ * The buffer is bounded: when the guest does not take its input, the thread stops reading, and whoever types waits. */
+#define _GNU_SOURCE /* accept4 */
+#include "src/back/chardev.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define RING 4096u
+
+struct pump {
+    struct pump_config cfg;
+    struct chardev_host host;
+    pthread_t thread;
+    int wake_fd;           /* readable: the thread is to end, or to look at room again */
+    pthread_mutex_t lock;
+    pthread_cond_t room;   /* count went down, or stopping */
+    bool stopping;         /* the thread is to end */
+    bool gone;             /* the reader of our output has gone for good */
+    _Atomic bool cancelled; /* set by any thread */
+    int fd;                /* the connection, when listening; else cfg.in */
+    unsigned head, count;
+    u8 ring[RING];
+};
+
+/* Waits until fd is readable. Returns false when the thread is to end. */
+static bool pump_wait(struct pump *p, int fd)
+{
+    struct pollfd pfd[2] = { { .fd = fd, .events = POLLIN }, { .fd = p->wake_fd, .events = POLLIN } };
+    while (poll(pfd, 2, -1) < 0)
+        if (errno != EINTR) return false;
+    return !pfd[1].revents;
+}
+
+static void pump_put(struct pump *p, const u8 *buf, size_t n)
+{
+    while (n) {
+        pthread_mutex_lock(&p->lock);
+        while (p->count == RING && !p->stopping) pthread_cond_wait(&p->room, &p->lock);
+        if (p->stopping) { pthread_mutex_unlock(&p->lock); return; }
+        while (n && p->count < RING) {
+            p->ring[(p->head + p->count++) % RING] = *buf++;
+            n--;
+        }
+        pthread_mutex_unlock(&p->lock);
+        p->host.wake(p->host.arg);
+    }
+}
+
+/* The next connection becomes fd. Returns false when the thread is to end. */
+static bool pump_accept(struct pump *p)
+{
+    for (;;) {
+        if (!pump_wait(p, p->cfg.listen)) return false;
+        int fd = accept4(p->cfg.listen, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0) continue; /* it has gone again */
+        pthread_mutex_lock(&p->lock);
+        p->fd = fd;
+        pthread_mutex_unlock(&p->lock);
+        return true;
+    }
+}
+
+static void pump_hang_up(struct pump *p)
+{
+    pthread_mutex_lock(&p->lock);
+    close(p->fd);
+    p->fd = -1;
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void *pump_thread(void *arg)
+{
+    struct pump *p = arg;
+    for (;;) {
+        if (p->fd < 0) {
+            if (p->cfg.listen < 0 || !pump_accept(p)) return NULL;
+        }
+        if (!pump_wait(p, p->fd)) return NULL;
+        u8 buf[512];
+        ssize_t n = read(p->fd, buf, sizeof buf);
+        if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+        if (n <= 0) { /* end of input: of a connection, wait for the next; of anything else, output goes on alone */
+            if (p->cfg.listen < 0) return NULL;
+            pump_hang_up(p);
+            continue;
+        }
+        size_t len = p->cfg.filter ? p->cfg.filter(p->cfg.filter_arg, buf, (size_t)n) : (size_t)n;
+        pump_put(p, buf, len);
+    }
+}
+
+int pump_new(struct pump **out, const struct pump_config *cfg, const struct chardev_host *host)
+{
+    struct pump *p = calloc(1, sizeof *p);
+    if (!p) return -ENOMEM;
+    p->cfg = *cfg;
+    p->host = *host;
+    p->fd = cfg->listen >= 0 ? -1 : cfg->in;
+    p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (p->wake_fd < 0) {
+        int rc = -errno;
+        free(p);
+        return rc;
+    }
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->room, NULL);
+    /* Signals are the business of the thread that set them up. */
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int rc = -pthread_create(&p->thread, NULL, pump_thread, p);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (rc) {
+        close(p->wake_fd);
+        free(p);
+        return rc;
+    }
+    *out = p;
+    return 0;
+}
+
+void pump_free(struct pump *p)
+{
+    if (!p) return;
+    pthread_mutex_lock(&p->lock);
+    p->stopping = true;
+    pthread_cond_broadcast(&p->room);
+    pthread_mutex_unlock(&p->lock);
+    u64 one = 1;
+    ssize_t w = write(p->wake_fd, &one, sizeof one);
+    BUG_ON(w != sizeof one); /* a fresh eventfd takes a 1 */
+    pthread_join(p->thread, NULL);
+    if (p->cfg.listen >= 0 && p->fd >= 0) close(p->fd);
+    close(p->wake_fd);
+    pthread_mutex_destroy(&p->lock);
+    pthread_cond_destroy(&p->room);
+    free(p);
+}
+
+/* Waits until fd takes output. A short poll, so that a cancelled machine is noticed. */
+static bool pump_writable(struct pump *p, int fd)
+{
+    for (int waited = 0; !p->cancelled && (p->cfg.stall_ms < 0 || waited <= p->cfg.stall_ms);) {
+        struct pollfd pfd = { .fd = fd, .events = POLLOUT };
+        int step = waited ? 20 : 0;
+        int r = poll(&pfd, 1, step);
+        if (r > 0) return !(pfd.revents & (POLLERR | POLLNVAL));
+        waited += step ? step : 1;
+    }
+    return false;
+}
+
+void pump_write(struct pump *p, const u8 *buf, size_t n)
+{
+    pthread_mutex_lock(&p->lock);
+    int fd = p->cfg.listen >= 0 ? p->fd : p->cfg.out;
+    while (n && fd >= 0 && !p->gone && pump_writable(p, fd)) {
+        /* Once poll() has said so, a pipe takes PIPE_BUF bytes without blocking, and a terminal at least one. */
+        ssize_t w = write(fd, buf, n > 512 ? 512 : n);
+        if (w < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+        if (w < 0) { p->gone = p->cfg.listen < 0; break; }
+        buf += w;
+        n -= (size_t)w;
+    }
+    pthread_mutex_unlock(&p->lock);
+}
+
+size_t pump_take(struct pump *p, u8 *buf, size_t room)
+{
+    pthread_mutex_lock(&p->lock);
+    size_t n = 0;
+    while (n < room && p->count) {
+        buf[n++] = p->ring[p->head];
+        p->head = (p->head + 1) % RING;
+        p->count--;
+    }
+    if (n) pthread_cond_signal(&p->room);
+    pthread_mutex_unlock(&p->lock);
+    return n;
+}
+
+void pump_cancel(struct pump *p) { p->cancelled = true; }

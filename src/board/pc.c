@@ -1,0 +1,191 @@
+/* Owns the board: an i440FX/PIIX3 class PC without firmware. The only file that knows both the CPU and the chips.
+ *   I1  chips are made in dependency order and freed in reverse.                       [pc_new, pc_free]
+ *   I2  ISA interrupt n drives PIC input n and I/O APIC pin n, but 0 drives pin 2.      [as the MADT says; wire_isa]
+ *   I3  the memory map never calls usable what firmware tables occupy.                 [map_build]
+ * Enter at pc_new(): it reads top to bottom as the schematic does.
+ * NOT-HW: the A20 gate is always open. */
+#include "src/board/pc.h"
+#include "runtime/runtime.h"
+#include "src/error.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define LAPIC_BASE 0xfee00000u
+#define IOAPIC_BASE 0xfec00000u
+#define IOAPIC_ID 1 /* the CPU has local APIC ID 0 */
+#define PCI_MEM_LAST 0xfebfffffu
+#define PCI_IO_FIRST 0xc000
+#define PCI_MEM_FIRST 0xe0000000u /* above the most RAM there can be below 4 GiB */
+
+enum { BDA_COM1 = 0x400, BDA_EBDA_SEG = 0x40e, BDA_EQUIPMENT = 0x410, BDA_BASE_KIB = 0x413 };
+#define COM1 0x3f8
+#define EBDA_BASE 0x9fc00u
+#define ROM_AREA 0xe0000u /* to 1 MiB: where an OS looks for the RSDP */
+#define RSDP_AT 0xf0000u
+#define TABLES_ALIGN 0x10000u
+
+struct pc {
+    struct memory_map map;
+    struct acpi_tables acpi;
+    paddr acpi_at;
+    struct irq_split isa[16];
+    struct irq_split pic_int;
+    struct pic *pic;
+    struct lapic *lapic;
+    struct ioapic *ioapic;
+    struct pit *pit;
+    struct rtc *rtc;
+    struct uart *com1;
+    struct i8042 *kbd;
+    struct acpi_pm *pm;
+    struct pci *pci;
+    struct dma8237 *dma;
+    struct port80 *port80;
+    struct porte9 *porte9;
+    struct debug_exit *debug_exit;
+};
+
+static void wire_isa(struct pc *pc)
+{
+    for (unsigned n = 0; n < 16; n++) {
+        if (n == 2) continue; /* the cascade */
+        pc->isa[n].out[0] = pic_input(pc->pic, n);
+        pc->isa[n].out[1] = ioapic_input(pc->ioapic, n == 0 ? 2 : n);
+    }
+}
+
+static void map_add(struct memory_map *m, u64 from, u64 to, enum e820_type type)
+{
+    BUG_ON(m->n == E820_MAX);
+    if (from < to) m->entry[m->n++] = (struct e820_entry){ from, to - from, type };
+}
+
+/* The tables go to the top of low RAM, out of the way of kernels, which load from the bottom. */
+static void map_build(struct pc *pc, u64 low, u64 total)
+{
+    struct memory_map *m = &pc->map;
+    map_add(m, 0, EBDA_BASE, E820_RAM);
+    map_add(m, EBDA_BASE, 0xa0000, E820_RESERVED);
+    map_add(m, ROM_AREA, 0x100000, E820_RESERVED);
+    map_add(m, 0x100000, pc->acpi_at, E820_RAM);
+    map_add(m, pc->acpi_at, low, E820_RESERVED); /* not E820_ACPI: the FACS in it must outlive the OS's reading of tables */
+    map_add(m, IOAPIC_BASE, IOAPIC_BASE + PAGE_SIZE, E820_RESERVED);
+    map_add(m, LAPIC_BASE, LAPIC_BASE + PAGE_SIZE, E820_RESERVED);
+    map_add(m, (u64)1 << 32, ((u64)1 << 32) + (total - low), E820_RAM);
+}
+
+/* What firmware leaves behind: BIOS data area, EBDA, ACPI tables, a usable COM1. */
+static int firmware_write(struct pc *pc, struct bus *bus)
+{
+    static const u8 com1[2] = { 0xf8, 0x03 }, ebda_seg[2] = { (EBDA_BASE >> 4) & 0xff, EBDA_BASE >> 12 };
+    static const u8 base_kib[2] = { (EBDA_BASE >> 10) & 0xff, EBDA_BASE >> 18 }, equipment[2] = { 0x02, 0x02 }; /* FPU, one COM */
+    static const u8 ebda_kib = 1;
+    const struct { paddr at; const void *data; size_t len; } piece[] = {
+        { BDA_COM1, com1, 2 }, { BDA_EBDA_SEG, ebda_seg, 2 }, { BDA_EQUIPMENT, equipment, 2 }, { BDA_BASE_KIB, base_kib, 2 },
+        { EBDA_BASE, &ebda_kib, 1 },
+        { pc->acpi_at, pc->acpi.blob, pc->acpi.len },
+        { RSDP_AT, pc->acpi.rsdp, sizeof pc->acpi.rsdp },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(piece); i++)
+        if (bus_dma_write(bus, piece[i].at, piece[i].data, piece[i].len) != piece[i].len) return -ENOMEM;
+    bus_out(bus, COM1 + 3, 1, 0x03); /* 8N1, as POST leaves it: a kernel may print before it has a driver */
+    return 0;
+}
+
+/* The tables' place depends on their length, and their content on the place. */
+static int acpi_build(struct pc *pc, u64 low)
+{
+    struct acpi_config cfg = {
+        .tables = low - TABLES_ALIGN, .lapic_base = LAPIC_BASE, .ioapic_base = IOAPIC_BASE, .cpus = 1, .ioapic_id = IOAPIC_ID,
+        .pci_mem_first = PCI_MEM_FIRST, .pci_mem_last = PCI_MEM_LAST, .serial_ports = 1,
+    };
+    int rc = acpi_tables_build(&pc->acpi, &cfg);
+    pc->acpi_at = cfg.tables;
+    return rc ? rc : pc->acpi.len > TABLES_ALIGN ? -E2BIG : 0;
+}
+
+int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct vm_error *err)
+{
+    struct bus *bus = rt_bus(rt);
+    struct clock *clk = rt_clock(rt);
+    const struct irq_line none = { 0 };
+    const char *what = "board";
+    int rc = -ENOMEM;
+    struct pc *pc = calloc(1, sizeof *pc);
+    if (!pc) goto fail;
+
+#define CHIP(name, call) do { what = (name); rc = (call); if (rc) goto fail; } while (0)
+    /* Interrupt controllers: PIC -> LINT0 of the local APIC -> INTR. */
+    CHIP("interrupt controller", pic_new(&pc->pic, bus, irq_split_input(&pc->pic_int)));
+    CHIP("local APIC", lapic_new(&pc->lapic, bus, clk, 0, rt_intr_line(rt), rt_nmi_line(rt), pic_acknowledge, pc->pic));
+    pc->pic_int.out[0] = lapic_lint0(pc->lapic);
+    rt_set_intc(rt, &lapic_intc_ops, pc->lapic);
+    CHIP("I/O APIC", ioapic_new(&pc->ioapic, bus, IOAPIC_ID, lapic_deliver, pc->lapic));
+    lapic_on_eoi(pc->lapic, ioapic_eoi, pc->ioapic);
+    wire_isa(pc);
+    struct irq_line isa[16];
+    for (unsigned n = 0; n < 16; n++) isa[n] = n == 2 ? none : irq_split_input(&pc->isa[n]);
+
+    /* Time. */
+    CHIP("timer", pit_new(&pc->pit, bus, clk, isa[0]));
+    CHIP("real-time clock", rtc_new(&pc->rtc, bus, clk, isa[8], none)); /* the only NMI source is the APIC, which 70h does not mask */
+
+    /* Super I/O. */
+    CHIP("keyboard controller", i8042_new(&pc->kbd, bus, isa[1], isa[12], none, cfg->reset));
+    CHIP("serial port", uart_new(&pc->com1, bus, clk, COM1, isa[4], cfg->serial));
+    CHIP("DMA controller", dma8237_new(&pc->dma, bus));
+    CHIP("POST port", port80_new(&pc->port80, bus, (struct dev_event){ 0 }));
+    CHIP("port E9h console", porte9_new(&pc->porte9, bus, cfg->serial));
+
+    /* Chipset. */
+    CHIP("power management", acpi_pm_new(&pc->pm, bus, clk, isa[ACPI_SCI_IRQ], cfg->poweroff));
+    const struct irq_line pirq[4] = { ioapic_input(pc->ioapic, 16), ioapic_input(pc->ioapic, 17),
+                                      ioapic_input(pc->ioapic, 18), ioapic_input(pc->ioapic, 19) };
+    CHIP("PCI host bridge", pci_new(&pc->pci, bus, isa, pirq, cfg->reset));
+    pci_firmware_setup(pc->pci, PCI_MEM_FIRST, PCI_IO_FIRST);
+
+    if (cfg->has_debug_exit) {
+        rc = debug_exit_new(&pc->debug_exit, bus, cfg->debug_exit, cfg->debug);
+        if (rc == -EBUSY) {
+            rc = vm_fail(err, -EINVAL, "--debug-exit: port 0x%x belongs to another device", cfg->debug_exit);
+            goto out;
+        }
+        CHIP("debug-exit port", rc);
+    }
+
+    /* Memory as an OS will be told of it. */
+    CHIP("ACPI tables", acpi_build(pc, bus_ram_low(bus)));
+    map_build(pc, bus_ram_low(bus), bus_ram_size(bus));
+    CHIP("firmware tables", firmware_write(pc, bus));
+#undef CHIP
+    *out = pc;
+    return 0;
+fail:
+    vm_fail(err, rc, "%s: %s", what, strerror(-rc));
+out:
+    pc_free(pc);
+    return rc;
+}
+
+void pc_free(struct pc *pc)
+{
+    if (!pc) return;
+    acpi_tables_free(&pc->acpi);
+    debug_exit_free(pc->debug_exit);
+    pci_free(pc->pci);
+    acpi_pm_free(pc->pm);
+    porte9_free(pc->porte9);
+    port80_free(pc->port80);
+    dma8237_free(pc->dma);
+    uart_free(pc->com1);
+    i8042_free(pc->kbd);
+    rtc_free(pc->rtc);
+    pit_free(pc->pit);
+    ioapic_free(pc->ioapic);
+    lapic_free(pc->lapic);
+    pic_free(pc->pic);
+    free(pc);
+}
+
+const struct memory_map *pc_memory_map(const struct pc *pc) { return &pc->map; }

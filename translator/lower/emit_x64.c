@@ -1,0 +1,195 @@
+/* Owns the encoding of host instructions (SDM vol. 2, chapter 2). See emit_x64.h for the forms. */
+#include "translator/lower/emit_x64.h"
+#include "translator/lower/reloc.h"
+
+void emit_u8(struct emit *e, u8 v)
+{
+    if (e->p < e->end) *e->p++ = v;
+    else e->overflow = true;
+}
+
+void emit_bytes(struct emit *e, const void *b, unsigned n)
+{
+    const u8 *s = b;
+    for (unsigned i = 0; i < n; i++) emit_u8(e, s[i]);
+}
+
+void emit_u32(struct emit *e, u32 v)
+{
+    for (unsigned i = 0; i < 4; i++) emit_u8(e, (u8)(v >> (8 * i)));
+}
+
+static void emit_prefixes(struct emit *e, u32 pfx)
+{
+    for (; pfx; pfx >>= 8) emit_u8(e, (u8)pfx);
+}
+
+static void emit_opcode(struct emit *e, u32 opc)
+{
+    if (opc >> 16) emit_u8(e, (u8)(opc >> 16));
+    if (opc >> 8) emit_u8(e, (u8)(opc >> 8));
+    emit_u8(e, (u8)opc);
+}
+
+static void emit_modrm_mem(struct emit *e, int reg, struct hmem m)
+{
+    unsigned r = (unsigned)(reg & 7) << 3;
+    if (m.base == H_NONE) { /* [disp32] or [index*scale+disp32]: mod 00, SIB with base 101 */
+        unsigned ss = m.index == H_NONE ? 0 : (unsigned)__builtin_ctz(m.scale);
+        unsigned ix = m.index == H_NONE ? 4 : (unsigned)(m.index & 7);
+        emit_u8(e, (u8)(r | 4));
+        emit_u8(e, (u8)(ss << 6 | ix << 3 | 5));
+        emit_u32(e, (u32)m.disp);
+        emit_note(e, RELOC_PLAIN, m.at);
+        return;
+    }
+    unsigned b = (unsigned)(m.base & 7);
+    unsigned mod = m.at ? 2 : m.disp == 0 && b != 5 ? 0 : m.disp >= -128 && m.disp <= 127 ? 1 : 2;
+    if (m.index != H_NONE || b == 4) {
+        unsigned ss = m.index == H_NONE ? 0 : (unsigned)__builtin_ctz(m.scale);
+        unsigned ix = m.index == H_NONE ? 4 : (unsigned)(m.index & 7);
+        emit_u8(e, (u8)(mod << 6 | r | 4));
+        emit_u8(e, (u8)(ss << 6 | ix << 3 | b));
+    } else {
+        emit_u8(e, (u8)(mod << 6 | r | b));
+    }
+    if (mod == 1) emit_u8(e, (u8)m.disp);
+    if (mod == 2) emit_u32(e, (u32)m.disp);
+    emit_note(e, RELOC_PLAIN, m.at);
+}
+
+void emit_op_rm(struct emit *e, u32 pfx, u32 opc, unsigned flags, int reg, struct hmem m)
+{
+    emit_prefixes(e, pfx);
+    unsigned rex = (flags & OF_W ? 8 : 0) | (reg & 8 ? 4 : 0) | (m.index != H_NONE && (m.index & 8) ? 2 : 0)
+                 | (m.base != H_NONE && (m.base & 8) ? 1 : 0);
+    if (rex || ((flags & OF_BYTE_REG) && reg >= 4)) emit_u8(e, (u8)(0x40 | rex));
+    emit_opcode(e, opc);
+    emit_modrm_mem(e, reg, m);
+}
+
+void emit_op_rr(struct emit *e, u32 pfx, u32 opc, unsigned flags, int reg, int rm)
+{
+    emit_prefixes(e, pfx);
+    unsigned rex = (flags & OF_W ? 8 : 0) | (reg & 8 ? 4 : 0) | (rm & 8 ? 1 : 0);
+    if (rex || ((flags & OF_BYTE_REG) && (reg >= 4 || rm >= 4))) emit_u8(e, (u8)(0x40 | rex));
+    emit_opcode(e, opc);
+    emit_u8(e, (u8)(0xc0 | (reg & 7) << 3 | (rm & 7)));
+}
+
+void emit_lea32(struct emit *e, int dst, struct hmem m)
+{
+    if (m.base == H_NONE && m.index == H_NONE) {
+        emit_mov_ri32(e, dst, (u32)m.disp);
+        emit_note(e, RELOC_PLAIN, m.at);
+    } else if (m.index == H_NONE && m.disp == 0 && !m.at) {
+        emit_mov_rr32(e, dst, m.base);
+    } else {
+        emit_op_rm(e, 0, 0x8d, 0, dst, m);
+    }
+}
+void emit_lea64(struct emit *e, int dst, struct hmem m) { emit_op_rm(e, 0, 0x8d, OF_W, dst, m); }
+void emit_mov_rr32(struct emit *e, int dst, int src) { emit_op_rr(e, 0, 0x8b, 0, dst, src); }
+void emit_mov_rr64(struct emit *e, int dst, int src) { emit_op_rr(e, 0, 0x8b, OF_W, dst, src); }
+
+void emit_mov_ri32(struct emit *e, int dst, u32 imm)
+{
+    if (dst & 8) emit_u8(e, 0x41);
+    emit_u8(e, (u8)(0xb8 | (dst & 7)));
+    emit_u32(e, imm);
+}
+
+void emit_mov_ri64(struct emit *e, int dst, u64 imm)
+{
+    if (imm >> 32 == 0) {
+        emit_mov_ri32(e, dst, (u32)imm);
+        return;
+    }
+    emit_u8(e, (u8)(dst & 8 ? 0x49 : 0x48));
+    emit_u8(e, (u8)(0xb8 | (dst & 7)));
+    emit_u32(e, (u32)imm);
+    emit_u32(e, (u32)(imm >> 32));
+}
+
+void emit_load32(struct emit *e, int dst, struct hmem m) { emit_op_rm(e, 0, 0x8b, 0, dst, m); }
+void emit_load64(struct emit *e, int dst, struct hmem m) { emit_op_rm(e, 0, 0x8b, OF_W, dst, m); }
+void emit_loads32(struct emit *e, int dst, struct hmem m) { emit_op_rm(e, 0, 0x63, OF_W, dst, m); }
+
+void emit_loadz(struct emit *e, int dst, struct hmem m, unsigned size)
+{
+    emit_op_rm(e, 0, size == 1 ? 0x0fb6 : size == 2 ? 0x0fb7 : 0x8b, 0, dst, m);
+}
+
+void emit_store(struct emit *e, struct hmem m, int src, unsigned size)
+{
+    if (size == 1) emit_op_rm(e, 0, 0x88, OF_BYTE_REG, src, m);
+    else emit_op_rm(e, size == 2 ? 0x66 : 0, 0x89, 0, src, m);
+}
+
+void emit_store_imm(struct emit *e, struct hmem m, u32 imm, unsigned size)
+{
+    emit_op_rm(e, size == 2 ? 0x66 : 0, size == 1 ? 0xc6 : 0xc7, 0, 0, m);
+    if (size == 1) emit_u8(e, (u8)imm);
+    else if (size == 2) { emit_u8(e, (u8)imm); emit_u8(e, (u8)(imm >> 8)); }
+    else emit_u32(e, imm);
+}
+
+void emit_movzx16(struct emit *e, int dst, int src) { emit_op_rr(e, 0, 0x0fb7, 0, dst, src); }
+
+/* VEX.LZ.pp.map.W opcode /r, register forms (SDM vol. 2, 2.3.5). */
+static void emit_vex(struct emit *e, unsigned map, unsigned pp, bool w, int vvvv, u8 opc, int reg, int rm)
+{
+    emit_u8(e, 0xc4);
+    emit_u8(e, (u8)((reg & 8 ? 0 : 0x80) | 0x40 | (rm & 8 ? 0 : 0x20) | map));
+    emit_u8(e, (u8)((w ? 0x80 : 0) | (~vvvv & 15) << 3 | pp));
+    emit_u8(e, opc);
+    emit_u8(e, (u8)(0xc0 | (reg & 7) << 3 | (rm & 7)));
+}
+
+void emit_rorx32(struct emit *e, int dst, int src, unsigned n)
+{
+    emit_vex(e, 3, 3, false, 0, 0xf0, dst, src);
+    emit_u8(e, (u8)n);
+}
+void emit_rorx64(struct emit *e, int dst, int src, unsigned n)
+{
+    emit_vex(e, 3, 3, true, 0, 0xf0, dst, src);
+    emit_u8(e, (u8)n);
+}
+void emit_shrx32(struct emit *e, int dst, int src, int count) { emit_vex(e, 2, 3, false, count, 0xf7, dst, src); }
+void emit_shlx64(struct emit *e, int dst, int src, int count) { emit_vex(e, 2, 1, true, count, 0xf7, dst, src); }
+void emit_sarx32(struct emit *e, int dst, int src, int count) { emit_vex(e, 2, 2, false, count, 0xf7, dst, src); }
+
+void emit_jmp_m(struct emit *e, struct hmem m) { emit_op_rm(e, 0, 0xff, 0, 4, m); }
+void emit_call_m(struct emit *e, struct hmem m) { emit_op_rm(e, 0, 0xff, 0, 2, m); }
+
+static u8 *emit_rel8(struct emit *e)
+{
+    emit_u8(e, 0);
+    return e->p - 1;
+}
+static u8 *emit_rel32(struct emit *e)
+{
+    emit_u32(e, 0);
+    return e->p - 4;
+}
+u8 *emit_jrcxz(struct emit *e) { emit_u8(e, 0xe3); return emit_rel8(e); }
+u8 *emit_jecxz(struct emit *e) { emit_u8(e, 0x67); emit_u8(e, 0xe3); return emit_rel8(e); }
+u8 *emit_jmp8(struct emit *e) { emit_u8(e, 0xeb); return emit_rel8(e); }
+u8 *emit_jcc8(struct emit *e, unsigned cc) { emit_u8(e, (u8)(0x70 | cc)); return emit_rel8(e); }
+u8 *emit_jmp32(struct emit *e) { emit_u8(e, 0xe9); return emit_rel32(e); }
+u8 *emit_jcc32(struct emit *e, unsigned cc) { emit_u8(e, 0x0f); emit_u8(e, (u8)(0x80 | cc)); return emit_rel32(e); }
+
+void emit_patch8(struct emit *e, u8 *at, const u8 *target)
+{
+    if (e->overflow) return;
+    s64 d = target - (at + 1);
+    BUG_ON(d < -128 || d > 127);
+    *at = (u8)d;
+}
+
+void emit_patch32(u8 *at, const u8 *target)
+{
+    s32 d = (s32)(target - (at + 4));
+    __builtin_memcpy(at, &d, 4);
+}
