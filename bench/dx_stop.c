@@ -2,8 +2,8 @@
  *
  *   dx_stop_ns value ns   bare_ns value ns   ratio_bare value
  *
- * The process runs INT 80h over and over. Bare: PTRACE_SYSEMU and waitpid() alone; the other: registers in and out as well, and
- * the stop told apart, as direct.c needs it. */
+ * The process runs INT 80h over and over. Bare: PTRACE_SYSEMU and waitpid() alone; the other: registers in and out as
+ * well, and the stop told apart, as direct.c needs it. */
 #define _GNU_SOURCE
 #include "runtime/direct/dx_process.h"
 
@@ -67,7 +67,8 @@ int main(void)
     const char *why;
     double b[BATCHES], w[BATCHES];
     int ram = memfd_create("ram", MFD_CLOEXEC);
-    if (ram < 0 || ftruncate(ram, PAGE_SIZE) || pwrite(ram, loop, sizeof loop, 0) != sizeof loop || dx_new(&dx, ram, &why)) {
+    if (ram < 0 || ftruncate(ram, PAGE_SIZE) || pwrite(ram, loop, sizeof loop, 0) != sizeof loop
+        || dx_new(&dx, ram, &why)) {
         fprintf(stderr, "dx_stop: %s\n", ram < 0 ? "no memory file" : why);
         return 1;
     }

@@ -1,12 +1,12 @@
-/* What a block costs: translated, translated and remembered, cloned from what this run has made, cloned from what an earlier one left.
- * The latter at the same address, and at another.
- * No guest runs; the code of a file is cut into blocks one behind the other.
+/* What a block costs: translated, translated and remembered, cloned from what this run has made, cloned from what an
+ * earlier one left. The latter at the same address, and at another. No guest runs; the code of a file is cut into
+ * blocks one behind the other.
  *
  *   xl_bench FILE [ROUNDS [warm]]    FILE: raw 32-bit code, such as objcopy -O binary -j .text makes of a program
  *
- * Each round takes a fresh translator, as a run does, and all kinds in turn; what is printed are medians and the least over the rounds, in
- * nanoseconds of CPU time per block, with all that goes with it: look-up, and the host's first touch of each page of the code cache,
- * unless that is warm: used before. */
+ * Each round takes a fresh translator, as a run does, and all kinds in turn; what is printed are medians and the least
+ * over the rounds, in nanoseconds of CPU time per block, with all that goes with it: look-up, and the host's first
+ * touch of each page of the code cache, unless that is warm: used before. */
 #include "translator/front/decode.h"
 #include "translator/translator.h"
 
@@ -14,7 +14,8 @@
 #include <time.h>
 
 enum kind { PLAIN, MAKING, CLONED, LOADING, LOADED, MOVED, KINDS };
-static const char *const kind_name[KINDS] = { "translated", "translated_and_kept", "cloned", "loading", "from_file", "from_file_moved" };
+static const char *const kind_name[KINDS] = { "translated", "translated_and_kept", "cloned",
+                                              "loading",    "from_file",           "from_file_moved" };
 
 #define A 0x08048000u
 #define B 0xb7a00000u
@@ -37,7 +38,12 @@ static u64 pass(struct bench *b, struct xl *xl, laddr base);
 static struct xl *fresh(struct bench *b, bool templates)
 {
     struct xl *xl;
-    struct xl_config cfg = { .cache_bytes = 256u << 20, .features = ~0u, .no_templates = !templates, .trace = &b->trace, .ctr = &b->ctr, .dec = b->dec };
+    struct xl_config cfg = { .cache_bytes = 256u << 20,
+                             .features = ~0u,
+                             .no_templates = !templates,
+                             .trace = &b->trace,
+                             .ctr = &b->ctr,
+                             .dec = b->dec };
     BUG_ON(xl_new(&xl, &cfg));
     for (unsigned i = 0; b->warm && i < 2; i++) (void)pass(b, xl, B + i * (64u << 20));
     xl_flush(xl);
@@ -61,8 +67,11 @@ static u64 pass(struct bench *b, struct xl *xl, laddr base)
         laddr eip = base + off;
         u32 in_page = PAGE_SIZE - (eip & ~PAGE_MASK);
         if (b->len - off < in_page) break; /* what is left of the last page */
-        struct xl_source src = { .eip = eip, .pa = eip, .mode = MODE, .bytes = b->code + off, .nbytes = in_page, .pa2 = XL_NO_PAGE };
-        if (b->len - off > in_page + 16) src.bytes2 = b->code + off + in_page, src.nbytes2 = 16, src.pa2 = eip + in_page;
+        struct xl_source src = {
+            .eip = eip, .pa = eip, .mode = MODE, .bytes = b->code + off, .nbytes = in_page, .pa2 = XL_NO_PAGE
+        };
+        if (b->len - off > in_page + 16)
+            src.bytes2 = b->code + off + in_page, src.nbytes2 = 16, src.pa2 = eip + in_page;
         bool evicted;
         BUG_ON(xl_find(xl, eip, eip, MODE)); /* as the dispatcher does */
         struct block *block = xl_translate(xl, &src, &evicted);
@@ -98,7 +107,9 @@ static void one_round(struct bench *b, unsigned round)
     BUG_ON(xl_templates_load(xl, image, len) != NULL);
     b->sample[LOADING][round] = cpu_ns() - begin;
     b->sample[LOADED][round] = pass(b, xl, A);
-    if (!round) printf("clones %.1f %% of blocks, file %llu bytes\n", 100.0 * (double)b->ctr.cloned / (double)b->blocks, (unsigned long long)len);
+    if (!round)
+        printf("clones %.1f %% of blocks, file %llu bytes\n", 100.0 * (double)b->ctr.cloned / (double)b->blocks,
+               (unsigned long long)len);
     xl_templates_discard(image, len);
     xl_free(xl);
 }
@@ -125,7 +136,8 @@ int main(int argc, char **argv)
     printf("%llu blocks, %llu instructions\n", (unsigned long long)b.blocks, (unsigned long long)b.insns);
     for (unsigned k = 0; k < KINDS && b.blocks; k++) {
         qsort(b.sample[k], rounds, sizeof b.sample[k][0], by_size);
-        printf("%-20s median %llu least %llu ns per block\n", kind_name[k], (unsigned long long)(b.sample[k][rounds / 2] / b.blocks),
+        printf("%-20s median %llu least %llu ns per block\n", kind_name[k],
+               (unsigned long long)(b.sample[k][rounds / 2] / b.blocks),
                (unsigned long long)(b.sample[k][0] / b.blocks));
     }
     decoder_free(b.dec);

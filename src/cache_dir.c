@@ -25,7 +25,9 @@ struct cache_dir {
     char *path;
 };
 
-struct file_name { char text[40]; };
+struct file_name {
+    char text[40];
+};
 
 static struct file_name name_of(u64 key, const char *suffix)
 {
@@ -107,7 +109,8 @@ static bool one_too_many(const struct cache_dir *d, struct file_name *oldest)
     for (struct dirent *e; (e = readdir(dir));) {
         struct stat st;
         if (!is_ours(e->d_name) || fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW)) continue;
-        bool older = st.st_mtim.tv_sec < least.tv_sec || (st.st_mtim.tv_sec == least.tv_sec && st.st_mtim.tv_nsec < least.tv_nsec);
+        bool older = st.st_mtim.tv_sec < least.tv_sec
+                     || (st.st_mtim.tv_sec == least.tv_sec && st.st_mtim.tv_nsec < least.tv_nsec);
         if (count++ && !older) continue;
         least = st.st_mtim;
         memcpy(oldest->text, e->d_name, strlen(e->d_name) + 1);
@@ -129,7 +132,8 @@ static int create_new(const struct cache_dir *d, const char *name)
     const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
     struct stat st;
     int fd = openat(d->fd, name, flags, 0600);
-    if (fd < 0 && errno == EEXIST && !fstatat(d->fd, name, &st, AT_SYMLINK_NOFOLLOW) && st.st_mtime + STALE_SECONDS < time(NULL)) {
+    if (fd < 0 && errno == EEXIST && !fstatat(d->fd, name, &st, AT_SYMLINK_NOFOLLOW)
+        && st.st_mtime + STALE_SECONDS < time(NULL)) {
         if (!unlinkat(d->fd, name, 0)) fd = openat(d->fd, name, flags, 0600);
     }
     return fd < 0 ? -errno : fd;

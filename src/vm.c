@@ -36,9 +36,9 @@ struct vm {
 
     pthread_mutex_t lock;
     struct rt *rt;
-    _Atomic bool stop;  /* vm_stop() was called */
+    _Atomic bool stop; /* vm_stop() was called */
 
-    bool ended;         /* how holds */
+    bool ended; /* how holds */
     enum vm_exit how;
     u32 debug_exit_value;
 };
@@ -53,7 +53,9 @@ const char *vm_cpu_name(unsigned i)
     return m ? m->name : NULL;
 }
 
-struct name { const char *name, *what; };
+struct name {
+    const char *name, *what;
+};
 
 static const struct name trace_names[] = {
 #define TRACE_CHANNEL(name, text) { #name, text },
@@ -76,11 +78,18 @@ static const char *name_at(const struct name *table, size_t n, unsigned i, const
     return table[i].name;
 }
 
-const char *vm_trace_name(unsigned i, const char **what) { return name_at(trace_names, ARRAY_LEN(trace_names), i, what); }
-const char *vm_class_name(unsigned i, const char **what) { return name_at(class_names, ARRAY_LEN(class_names), i, what); }
+const char *vm_trace_name(unsigned i, const char **what)
+{
+    return name_at(trace_names, ARRAY_LEN(trace_names), i, what);
+}
+const char *vm_class_name(unsigned i, const char **what)
+{
+    return name_at(class_names, ARRAY_LEN(class_names), i, what);
+}
 
 /* A comma-separated list of n characters into a mask over table. */
-static int names_parse(const char *list, size_t n, const struct name *table, size_t rows, const char *option, u32 *mask, struct vm_error *err)
+static int names_parse(const char *list, size_t n, const struct name *table, size_t rows, const char *option, u32 *mask,
+                       struct vm_error *err)
 {
     const char *end = list + n;
     for (const char *p = list;; p++) {
@@ -113,7 +122,8 @@ static int trace_parse(struct trace *t, const char *spec, struct vm_error *err)
         t->from = (laddr)lo;
         t->to = (laddr)hi;
     }
-    return names_parse(spec, at ? (size_t)(at - spec) : strlen(spec), trace_names, ARRAY_LEN(trace_names), "--trace", &t->mask, err);
+    return names_parse(spec, at ? (size_t)(at - spec) : strlen(spec), trace_names, ARRAY_LEN(trace_names), "--trace",
+                       &t->mask, err);
 }
 
 /* ---- description ---- */
@@ -123,23 +133,28 @@ static int config_check(struct vm *vm, struct vm_error *err)
     struct vm_config *c = &vm->cfg;
     if (!c->memory) c->memory = VM_MEMORY_DEFAULT;
     if (c->memory < VM_MEMORY_MIN || c->memory > VM_MEMORY_MAX)
-        return vm_fail(err, -EINVAL, "--memory: a machine has %u to %u MiB", (unsigned)(VM_MEMORY_MIN >> 20), (unsigned)(VM_MEMORY_MAX >> 20));
-    if (c->memory % PAGE_SIZE) return vm_fail(err, -EINVAL, "--memory: %llu bytes are not a multiple of 4 KiB", (unsigned long long)c->memory);
+        return vm_fail(err, -EINVAL, "--memory: a machine has %u to %u MiB", (unsigned)(VM_MEMORY_MIN >> 20),
+                       (unsigned)(VM_MEMORY_MAX >> 20));
+    if (c->memory % PAGE_SIZE)
+        return vm_fail(err, -EINVAL, "--memory: %llu bytes are not a multiple of 4 KiB", (unsigned long long)c->memory);
     if (c->cpu && !cpu_model_find(c->cpu)) return vm_fail(err, -EINVAL, "--cpu: there is no '%s' (see --help)", c->cpu);
     int rc = trace_parse(&vm->trace, c->trace, err);
     if (!rc && c->disable)
-        rc = names_parse(c->disable, strlen(c->disable), class_names, ARRAY_LEN(class_names), "--disable", &vm->disabled_classes, err);
+        rc = names_parse(c->disable, strlen(c->disable), class_names, ARRAY_LEN(class_names), "--disable",
+                         &vm->disabled_classes, err);
     if (rc) return rc;
     struct sysinfo si;
     if (!sysinfo(&si) && c->memory > (u64)si.totalram * si.mem_unit)
-        return vm_fail(err, -ENOMEM, "--memory: %llu MiB asked for, the host has %llu", (unsigned long long)(c->memory >> 20),
+        return vm_fail(err, -ENOMEM, "--memory: %llu MiB asked for, the host has %llu",
+                       (unsigned long long)(c->memory >> 20),
                        (unsigned long long)((u64)si.totalram * si.mem_unit >> 20));
     return 0;
 }
 
 static const char **config_strings(struct vm_config *c, unsigned i)
 {
-    const char **all[] = { &c->kernel, &c->initrd, &c->cmdline, &c->cpu, &c->serial, &c->trace, &c->disable, &c->cache_dir };
+    const char **all[] = { &c->kernel, &c->initrd, &c->cmdline, &c->cpu,
+                           &c->serial, &c->trace,  &c->disable, &c->cache_dir };
     return i < ARRAY_LEN(all) ? all[i] : NULL;
 }
 
@@ -240,7 +255,9 @@ static int machine_new(struct vm *vm, struct vm_error *err)
         .ram_size = vm->cfg.memory,
         .cpu_model = vm->cfg.cpu,
         .engine = vm->cfg.engine == VM_ENGINE_INTERP ? RT_INTERP : RT_BT,
-        .direct = vm->cfg.direct == VM_DIRECT_OFF ? RT_DIRECT_OFF : vm->cfg.direct == VM_DIRECT_ALWAYS ? RT_DIRECT_ALWAYS : RT_DIRECT_ON,
+        .direct = vm->cfg.direct == VM_DIRECT_OFF      ? RT_DIRECT_OFF
+                  : vm->cfg.direct == VM_DIRECT_ALWAYS ? RT_DIRECT_ALWAYS
+                                                       : RT_DIRECT_ON,
         .code_cache_size = vm->cfg.code_cache,
         .perf_map = vm->cfg.perf_map,
         .disabled_classes = vm->disabled_classes,
@@ -272,8 +289,12 @@ static int machine_new(struct vm *vm, struct vm_error *err)
         pthread_mutex_unlock(&vm->lock);
     }
     const struct pc_config board = {
-        .serial = vm->serial, .has_debug_exit = vm->cfg.has_debug_exit, .debug_exit = vm->cfg.debug_exit,
-        .poweroff = { on_poweroff, vm }, .reset = { on_reset, vm }, .debug = { on_debug_exit, vm },
+        .serial = vm->serial,
+        .has_debug_exit = vm->cfg.has_debug_exit,
+        .debug_exit = vm->cfg.debug_exit,
+        .poweroff = { on_poweroff, vm },
+        .reset = { on_reset, vm },
+        .debug = { on_debug_exit, vm },
     };
     rc = pc_new(&vm->pc, rt, &board, err);
     if (!rc) rc = boot_load(boot, rt_bus(rt), rt_cpu(rt), pc_memory_map(vm->pc), err);
@@ -320,17 +341,13 @@ enum vm_exit vm_run(struct vm *vm, struct vm_error *err)
         enum rt_exit why = vm->stop ? RT_STOPPED : rt_run(vm->rt);
         if (vm->ended) return vm->how;
         switch (why) {
-        case RT_STOPPED:
-            return VM_EXIT_STOPPED;
-        case RT_SHUTDOWN:
-            return VM_EXIT_DIED;
+        case RT_STOPPED: return VM_EXIT_STOPPED;
+        case RT_SHUTDOWN: return VM_EXIT_DIED;
         case RT_RESET:
             machine_free(vm);
             if (machine_new(vm, err)) return VM_EXIT_ERROR;
             break;
-        case RT_ERROR:
-            vm_fail(err, -EIO, "the host failed the machine; it cannot go on");
-            return VM_EXIT_ERROR;
+        case RT_ERROR: vm_fail(err, -EIO, "the host failed the machine; it cannot go on"); return VM_EXIT_ERROR;
         }
     }
 }

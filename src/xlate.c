@@ -43,7 +43,9 @@ static u64 xlate_insn_len(struct xlate *t, u64 off)
 {
     struct insn in;
     u64 left = t->len - off;
-    if (decode(t->dec, t->code + off, left > 15 ? 15 : (unsigned)left, t->cfg->base + (u32)off, !t->cfg->code16, t->model->features, &in) != DECODE_OK)
+    if (decode(t->dec, t->code + off, left > 15 ? 15 : (unsigned)left, t->cfg->base + (u32)off, !t->cfg->code16,
+               t->model->features, &in)
+        != DECODE_OK)
         return left > 15 ? 1 : left;
     return in.len;
 }
@@ -70,8 +72,14 @@ static void xlate_print(struct xlate *t, FILE *out)
         u64 in_page = PAGE_SIZE - (eip & ~PAGE_MASK), left = t->len - off;
         u64 n = left < in_page ? left : in_page, n2 = left - n < PAGE_SIZE ? left - n : PAGE_SIZE;
         struct xl_source src = {
-            .eip = eip, .pa = eip, .mode = t->mode, .bytes = t->code + off, .nbytes = (unsigned)n,
-            .bytes2 = n2 ? t->code + off + n : NULL, .nbytes2 = (unsigned)n2, .pa2 = n2 ? (paddr)eip + n : XL_NO_PAGE,
+            .eip = eip,
+            .pa = eip,
+            .mode = t->mode,
+            .bytes = t->code + off,
+            .nbytes = (unsigned)n,
+            .bytes2 = n2 ? t->code + off + n : NULL,
+            .nbytes2 = (unsigned)n2,
+            .pa2 = n2 ? (paddr)eip + n : XL_NO_PAGE,
         };
         xl_dump_source(t->xl, &src, out);
         /* The next page begins where this one's last instruction ends. */
@@ -86,7 +94,8 @@ static int xlate_setup(struct xlate *t, struct vm_error *err)
     if (c->cpl > 3) return vm_fail(err, -EINVAL, "--cpl: %u is not a privilege level (0 to 3)", c->cpl);
     t->model = c->cpu ? cpu_model_find(c->cpu) : cpu_model_at(0);
     if (!t->model) return vm_fail(err, -EINVAL, "--cpu: there is no '%s' (see --help)", c->cpu);
-    t->mode = c->cpl | MK_PE | MK_PG | MK_SS32 | MK_CSFLAT | MK_SSFLAT | MK_DSFLAT | MK_ESFLAT | (c->code16 ? 0 : MK_CS32);
+    t->mode =
+        c->cpl | MK_PE | MK_PG | MK_SS32 | MK_CSFLAT | MK_SSFLAT | MK_DSFLAT | MK_ESFLAT | (c->code16 ? 0 : MK_CS32);
     int rc = decoder_new(&t->dec);
     return rc ? vm_fail(err, rc, "decoder: %s", strerror(-rc)) : 0;
 }
@@ -103,7 +112,9 @@ int vm_translate(const struct vm_translate_config *cfg, FILE *out, struct vm_err
         xlate_list(&t, out);
         goto out;
     }
-    struct xl_config xc = { .cache_bytes = XLATE_CACHE, .features = t.model->features, .trace = &quiet, .ctr = &ctr, .dec = t.dec };
+    struct xl_config xc = {
+        .cache_bytes = XLATE_CACHE, .features = t.model->features, .trace = &quiet, .ctr = &ctr, .dec = t.dec
+    };
     rc = xl_new(&t.xl, &xc);
     if (rc) vm_fail(err, rc, "code cache: %s", strerror(-rc));
     else xlate_print(&t, out);

@@ -29,7 +29,8 @@ static void print_host(const struct xl_ctx *x, const struct block *b, u32 from, 
     size_t left = to - from;
     u64 addr = (u64)x->xl->rx + b->host_off + from;
     cs_insn *ci = cs_malloc(cs);
-    while (left && cs_disasm_iter(cs, &code, &left, &addr, ci)) fprintf(out, "    %12llx  %s %s\n", (unsigned long long)ci->address, ci->mnemonic, ci->op_str);
+    while (left && cs_disasm_iter(cs, &code, &left, &addr, ci))
+        fprintf(out, "    %12llx  %s %s\n", (unsigned long long)ci->address, ci->mnemonic, ci->op_str);
     if (left) fprintf(out, "    %12llx  (%zu bytes not decoded)\n", (unsigned long long)addr, left);
     cs_free(ci, 1);
     cs_close(&cs);
@@ -44,8 +45,8 @@ static const struct insn *insn_at(const struct xl_ctx *x, unsigned guest)
 
 static void print_block(const struct xl_ctx *x, const struct block *b, bool guest, bool host, FILE *out)
 {
-    fprintf(out, "block %08x pa %llx mode %03x: %u instructions, %u bytes -> %u bytes\n", b->eip, (unsigned long long)b->pa, b->mode, b->ninsns,
-            b->guest_len, b->host_len);
+    fprintf(out, "block %08x pa %llx mode %03x: %u instructions, %u bytes -> %u bytes\n", b->eip,
+            (unsigned long long)b->pa, b->mode, b->ninsns, b->guest_len, b->host_len);
     for (unsigned i = 0; i < x->nrec; i++) {
         u32 to = i + 1 < x->nrec ? x->rec[i + 1].host : b->host_len;
         const struct insn *in = insn_at(x, x->rec[i].guest);
@@ -66,7 +67,8 @@ int xl_perf_open(struct xl *xl)
 void xl_perf_block(struct xl *xl, const struct block *b)
 {
     if (!xl->perf) return;
-    fprintf(xl->perf, "%llx %x guest_%s_%08x\n", (unsigned long long)((u64)xl->rx + b->host_off), b->host_len, (b->mode & MK_CPL) == 3 ? "user" : "kernel", b->eip);
+    fprintf(xl->perf, "%llx %x guest_%s_%08x\n", (unsigned long long)((u64)xl->rx + b->host_off), b->host_len,
+            (b->mode & MK_CPL) == 3 ? "user" : "kernel", b->eip);
 }
 
 void xl_trace_block(struct xl *xl, const struct xl_ctx *x, const struct block *b)

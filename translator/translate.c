@@ -1,5 +1,5 @@
-/* The story of one block: scan, live, lower, commit. Guest bytes and a mode key go in; host code in the cache comes out.
- * Unless another process has it (page.c), or a template (template.c).
+/* The story of one block: scan, live, lower, commit. Guest bytes and a mode key go in; host code in the cache comes
+ * out. Unless another process has it (page.c), or a template (template.c).
  *
  *   scan    (scan.c)    bytes -> struct insn, up to where the block ends
  *   live    (live.c)    which arithmetic flags matter after each instruction
@@ -11,7 +11,8 @@
 
 static bool has_room(const struct xl *xl)
 {
-    return xl->used + XL_MAX_HOST <= xl->cfg.cache_bytes && xl->side_used + XL_MAX_SIDE <= xl->side_max && xl->nblocks < xl->max_blocks;
+    return xl->used + XL_MAX_HOST <= xl->cfg.cache_bytes && xl->side_used + XL_MAX_SIDE <= xl->side_max
+           && xl->nblocks < xl->max_blocks;
 }
 
 static struct block *translate_anew(struct xl *xl, const struct xl_source *src)
@@ -21,7 +22,9 @@ static struct block *translate_anew(struct xl *xl, const struct xl_source *src)
     x.xl = xl;
     x.src = src;
     x.relocs.n = 0;
-    x.e = (struct emit){ .start = xl->rw + xl->used, .p = xl->rw + xl->used, .end = xl->rw + xl->used + XL_MAX_CODE, .relocs = &x.relocs };
+    x.e = (struct emit){
+        .start = xl->rw + xl->used, .p = xl->rw + xl->used, .end = xl->rw + xl->used + XL_MAX_CODE, .relocs = &x.relocs
+    };
     xl_scan(&x);
     xl_live(&x);
     xl_lower(&x);

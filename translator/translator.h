@@ -1,11 +1,12 @@
 /* The translator's only public face: guest bytes in, host code out, and the graph of what was made.
  *
- * It runs nothing and reads no guest memory: bytes come with the request. One struct xl serves one vCPU and is used by its
- * thread only; the functions marked async-signal-safe may be called from a handler that interrupted translated code.
+ * It runs nothing and reads no guest memory: bytes come with the request. One struct xl serves one vCPU and is used by
+ * its thread only; the functions marked async-signal-safe may be called from a handler that interrupted translated
+ * code.
  *
  * A block is keyed by (linear address, physical address, mode key). LIVE blocks may be entered. RETIRED ones have had
- * their bytes written to: they are linked from nowhere, and xl_revive() makes them LIVE again if the bytes turn out to be
- * the same. */
+ * their bytes written to: they are linked from nowhere, and xl_revive() makes them LIVE again if the bytes turn out to
+ * be the same. */
 #ifndef TRANSLATOR_TRANSLATOR_H
 #define TRANSLATOR_TRANSLATOR_H
 #include "core/cpu.h"
@@ -34,11 +35,13 @@ struct xl_config {
 /* Cache sizes: room for a few blocks at least, and all of it within reach of a 32-bit displacement. */
 #define XL_CACHE_MIN (64u << 10)
 #define XL_CACHE_MAX (1u << 30)
-MUST_CHECK int xl_new(struct xl **out, const struct xl_config *cfg); /* 0, -EINVAL (cache size), or -errno of asking the host for memory */
+MUST_CHECK int xl_new(struct xl **out, const struct xl_config *cfg); /* 0, -EINVAL (cache size), or -errno of asking the
+                                                                        host for memory */
 void xl_free(struct xl *xl);
 
-/* What to translate: code at eip (CS is flat, so linear too). bytes: from eip to the end of its page; bytes2: the first of
- * the next linear page, if that is mapped (nbytes2 0 otherwise), needed only when the first instruction straddles. */
+/* What to translate: code at eip (CS is flat, so linear too). bytes: from eip to the end of its page; bytes2: the first
+ * of the next linear page, if that is mapped (nbytes2 0 otherwise), needed only when the first instruction straddles.
+ */
 struct xl_source {
     laddr eip;
     paddr pa;
@@ -49,8 +52,8 @@ struct xl_source {
 };
 /* Whether code in this mode can be translated at all; otherwise it is the interpreter's. */
 bool xl_can_translate(u32 mode);
-/* Whether code in this mode reaches memory through a window, if there are windows: then R12 must be its base, and the window
- * must have the guards of runtime/mem/window.h around it. Otherwise R12 must be XL_NO_WINDOW. */
+/* Whether code in this mode reaches memory through a window, if there are windows: then R12 must be its base, and the
+ * window must have the guards of runtime/mem/window.h around it. Otherwise R12 must be XL_NO_WINDOW. */
 bool xl_mode_has_window(u32 mode);
 #define XL_NO_WINDOW 10u
 /* Makes a block. Never fails: when the cache is full everything is evicted first (*evicted is set: all block and edge
@@ -58,20 +61,21 @@ bool xl_mode_has_window(u32 mode);
 struct block *xl_translate(struct xl *xl, const struct xl_source *src, bool *evicted);
 struct block *xl_find(struct xl *xl, laddr eip, paddr pa, u32 mode); /* LIVE or RETIRED, or NULL */
 bool xl_block_live(const struct block *b);
-unsigned xl_block_bytes(const struct block *b);              /* of guest code */
-paddr xl_block_pa2(const struct block *b);                   /* XL_NO_PAGE unless its last instruction straddles */
-bool xl_block_partial(const struct block *b);                /* its one instruction runs into a page that was not there: linked from
-                                                              * nowhere, and to be made anew once that page is */
+unsigned xl_block_bytes(const struct block *b); /* of guest code */
+paddr xl_block_pa2(const struct block *b);      /* XL_NO_PAGE unless its last instruction straddles */
+bool xl_block_partial(const struct block *b);   /* its one instruction runs into a page that was not there: linked from
+                                                 * nowhere, and to be made anew once that page is */
 bool xl_revive(struct xl *xl, struct block *b, const struct xl_source *src); /* false: bytes differ, block forgotten */
-const void *xl_entry(const struct xl *xl, const struct block *b);  /* where to jump, in the executable view */
+const void *xl_entry(const struct xl *xl, const struct block *b);            /* where to jump, in the executable view */
 
-/* Writes to guest memory. Retires the LIVE blocks that overlap [pa, pa+len) within one page; returns how many LIVE blocks
- * the page still has. xl_retire_page takes all of them. */
+/* Writes to guest memory. Retires the LIVE blocks that overlap [pa, pa+len) within one page; returns how many LIVE
+ * blocks the page still has. xl_retire_page takes all of them. */
 unsigned xl_retire(struct xl *xl, paddr pa, unsigned len);
 void xl_retire_page(struct xl *xl, paddr pa);
 void xl_flush(struct xl *xl); /* forget everything, but for templates that were loaded */
 bool xl_page_has_live(const struct xl *xl, paddr pa);
-/* Offsets in pa's page at which blocks begin: instructions that are known to be ones. At most max of them; returns how many. */
+/* Offsets in pa's page at which blocks begin: instructions that are known to be ones. At most max of them; returns how
+ * many. */
 unsigned xl_page_starts(const struct xl *xl, paddr pa, u16 *off, unsigned max);
 
 /* Edges. An edge's target is in the same guest page as its block, so linking is safe for as long as both live. */
@@ -79,15 +83,16 @@ struct edge *xl_edge(struct xl *xl, u64 number); /* what EXIT_CHAIN tells */
 laddr xl_edge_target(const struct edge *e);
 struct block *xl_edge_block(const struct edge *e);
 void xl_link(struct xl *xl, struct edge *e, struct block *to);
-/* Makes the block around host pc leave for the dispatcher at its end. Async-signal-safe. Returns false if pc is in none. */
+/* Makes the block around host pc leave for the dispatcher at its end. Async-signal-safe. Returns false if pc is in
+ * none. */
 bool xl_break(struct xl *xl, u64 host_pc);
 
 /* Jump caches: one for supervisor code, one for user code, one that always misses. */
 enum xl_jump_cache { XL_JC_SUPERVISOR, XL_JC_USER, XL_JC_MISS, XL_JC_COUNT };
 void *xl_jump_cache(struct xl *xl, enum xl_jump_cache which);
 void xl_jump_fill(struct xl *xl, enum xl_jump_cache which, struct block *b);
-/* The same; where b is the first of its page there, as after a flush, all of that page and mode that have ever been filled in so go with it, unless they
- * straddle: the embedder has just seen that the page is mapped where b says. */
+/* The same; where b is the first of its page there, as after a flush, all of that page and mode that have ever been
+ * filled in so go with it, unless they straddle: the embedder has just seen that the page is mapped where b says. */
 void xl_jump_fill_page(struct xl *xl, enum xl_jump_cache which, struct block *b);
 /* The next linear page from number *page on that has entries: true, and its number. */
 bool xl_jump_next_page(const struct xl *xl, enum xl_jump_cache which, u32 *page);
@@ -98,30 +103,35 @@ void xl_jump_drop_page(struct xl *xl, enum xl_jump_cache which, laddr la);
 /* From a host pc in translated code back to the guest. Async-signal-safe. */
 struct xl_point {
     struct block *block;
-    laddr eip;    /* of the guest instruction that the host pc belongs to */
-    paddr pa;     /* its physical address: the key of its site */
+    laddr eip; /* of the guest instruction that the host pc belongs to */
+    paddr pa;  /* its physical address: the key of its site */
 };
 bool xl_recover(struct xl *xl, u64 host_pc, struct xl_point *out);
-/* A window access of the instruction at pa has faulted, in a guard or on a page that the window cannot hold, and will again. From
- * now on the instruction does it another way: with an address that wraps around, or through the soft TLB. Forgets its blocks. */
+/* A window access of the instruction at pa has faulted, in a guard or on a page that the window cannot hold, and will
+ * again. From now on the instruction does it another way: with an address that wraps around, or through the soft TLB.
+ * Forgets its blocks. */
 void xl_site_fault(struct xl *xl, paddr pa, bool guard);
-/* Sends up to `most` instructions back from the soft TLB to the window, whose time has come; their blocks are forgotten. To be called
- * now and then, with a time that goes on. */
+/* Sends up to `most` instructions back from the soft TLB to the window, whose time has come; their blocks are
+ * forgotten. To be called now and then, with a time that goes on. */
 void xl_sites_age(struct xl *xl, u32 now_ms, unsigned most);
 /* Removes one block for good, so that it will be translated again (a site has changed). */
 void xl_forget(struct xl *xl, struct block *b);
 
-/* Templates: what has been translated, for use wherever the same bytes turn up again in the same mode and at the same place in a page.
- * xl_translate() makes and uses them. All of them, or those used last, as one piece of memory: */
-MUST_CHECK int xl_templates_save(const struct xl *xl, u64 max, u8 **out, u64 *len); /* at most max bytes; 0 or -ENOMEM */
+/* Templates: what has been translated, for use wherever the same bytes turn up again in the same mode and at the same
+ * place in a page. xl_translate() makes and uses them. All of them, or those used last, as one piece of memory: */
+MUST_CHECK int xl_templates_save(const struct xl *xl, u64 max, u8 **out, u64 *len); /* at most max bytes; 0 or -ENOMEM
+                                                                                     */
 bool xl_templates_changed(const struct xl *xl); /* whether that is worth it: there are many that were not loaded */
 /* Loads what that has made, before anything is translated. Returns NULL, or what is wrong with it. */
 MUST_CHECK const char *xl_templates_load(struct xl *xl, const u8 *image, u64 len);
-u8 *xl_templates_buffer(u64 len); /* to load from; NULL: out of memory */
+u8 *xl_templates_buffer(u64 len);              /* to load from; NULL: out of memory */
 void xl_templates_discard(u8 *image, u64 len); /* what that or saving gave */
-u64 xl_templates_key(const struct xl *xl); /* names what they are good for: translator version, CPU model's features, options */
+u64 xl_templates_key(const struct xl *xl); /* names what they are good for: translator version, CPU model's features,
+                                              options */
 
-struct xl_usage { u64 cache_bytes, cache_used, blocks, meta_bytes, soft_sites; };
+struct xl_usage {
+    u64 cache_bytes, cache_used, blocks, meta_bytes, soft_sites;
+};
 struct xl_usage xl_usage(const struct xl *xl);
 
 /* Prints guest and host code of src side by side, for the `translate` verb. */

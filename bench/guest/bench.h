@@ -4,11 +4,12 @@
 #define BENCH_GUEST_BENCH_H
 #include <stdint.h>
 
-uint64_t now_ns(void);                                   /* CLOCK_MONOTONIC */
+uint64_t now_ns(void); /* CLOCK_MONOTONIC */
 void report(const char *name, double value, const char *unit);
-void die(const char *what) __attribute__((noreturn));    /* a wrong result is not a measurement: BENCH-FAILED, status 1 */
+void die(const char *what) __attribute__((noreturn)); /* a wrong result is not a measurement: BENCH-FAILED, status 1 */
 
-/* User compute: so many units of fixed work, 0.5 to 10 ms each on the reference host. Each checks its result and reports ms. */
+/* User compute: so many units of fixed work, 0.5 to 10 ms each on the reference host. Each checks its result and
+ * reports ms. */
 void bench_sha256(unsigned units);
 void bench_matmul(unsigned units);
 void bench_qsort(unsigned units);

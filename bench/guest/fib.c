@@ -13,8 +13,7 @@ void bench_fib(unsigned units)
 
     for (unsigned round = 0; round < units; round++) {
         volatile unsigned n = 27;
-        if (fib(n) != 196418)
-            die("wrong number");
+        if (fib(n) != 196418) die("wrong number");
     }
     report("fib", (double)(now_ns() - start) / 1e6, "ms");
 }

@@ -12,7 +12,7 @@ OP(5, ~x)
 OP(6, x ^ x >> 3)
 OP(7, x * 9u + 1u)
 
-static uint32_t (*volatile const table_source[8])(uint32_t) = {op0, op1, op2, op3, op4, op5, op6, op7};
+static uint32_t (*volatile const table_source[8])(uint32_t) = { op0, op1, op2, op3, op4, op5, op6, op7 };
 
 /* The same steps without a call: what the result is checked against. */
 static uint32_t step(uint32_t x, unsigned which)
@@ -36,14 +36,10 @@ void bench_indirect(unsigned units)
     unsigned rounds = 500000 * units;
     uint64_t start;
 
-    for (int i = 0; i < 8; i++)
-        table[i] = table_source[i];
+    for (int i = 0; i < 8; i++) table[i] = table_source[i];
     start = now_ns();
-    for (unsigned i = 0; i < rounds; i++)
-        x = table[(x ^ i) & 7](x);
+    for (unsigned i = 0; i < rounds; i++) x = table[(x ^ i) & 7](x);
     report("indirect", (double)(now_ns() - start) / 1e6, "ms");
-    for (unsigned i = 0; i < rounds; i++)
-        check = step(check, (check ^ i) & 7);
-    if (x != check)
-        die("wrong result");
+    for (unsigned i = 0; i < rounds; i++) check = step(check, (check ^ i) & 7);
+    if (x != check) die("wrong result");
 }

@@ -1,8 +1,7 @@
-/* bench [--units N] NAME...            runs the named measurements; each prints `BENCH name value unit`
- * bench --units N --young COUNT NAME   runs one of them in COUNT processes one after another: `BENCH young_NAME`, ms of each
- * bench --time NAME COMMAND...         runs another program: `BENCH NAME`, ms
- * bench --list                         the measurements' names
- * bench --exit                         does nothing (what the exec measurement executes) */
+/* bench [--units N] NAME...            runs the named measurements; each prints `BENCH name value unit` bench --units N
+ * --young COUNT NAME   runs one of them in COUNT processes one after another: `BENCH young_NAME`, ms of each bench
+ * --time NAME COMMAND...         runs another program: `BENCH NAME`, ms bench --list                         the
+ * measurements' names bench --exit                         does nothing (what the exec measurement executes) */
 #include "bench.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,24 +14,24 @@ static const struct {
     const char *name;
     void (*run)(unsigned units);
 } table[] = {
-    {"sha256", bench_sha256},
-    {"matmul", bench_matmul},
-    {"qsort", bench_qsort},
-    {"fib", bench_fib},
-    {"tree", bench_tree},
-    {"indirect", bench_indirect},
-    {"memcpy", bench_memcpy},
-    {"bytecode", bench_bytecode},
+    { "sha256", bench_sha256 },
+    { "matmul", bench_matmul },
+    { "qsort", bench_qsort },
+    { "fib", bench_fib },
+    { "tree", bench_tree },
+    { "indirect", bench_indirect },
+    { "memcpy", bench_memcpy },
+    { "bytecode", bench_bytecode },
 #ifdef __i386__
-    {"getppid_sysenter", bench_getppid_sysenter},
-    {"getppid_int80", bench_getppid_int80},
-    {"pagefault", bench_pagefault},
-    {"mprotect", bench_mprotect},
-    {"fork", bench_fork},
-    {"exec", bench_exec},
-    {"pipe", bench_pipe},
-    {"signal", bench_signal},
-    {"ctxsw", bench_ctxsw},
+    { "getppid_sysenter", bench_getppid_sysenter },
+    { "getppid_int80", bench_getppid_int80 },
+    { "pagefault", bench_pagefault },
+    { "mprotect", bench_mprotect },
+    { "fork", bench_fork },
+    { "exec", bench_exec },
+    { "pipe", bench_pipe },
+    { "signal", bench_signal },
+    { "ctxsw", bench_ctxsw },
 #endif
 };
 
@@ -81,7 +80,9 @@ static void run(const char *name, unsigned units)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: bench [--units 1..1000000] NAME... | --units N --young COUNT NAME | --time NAME COMMAND... | --list\n");
+    fprintf(
+        stderr,
+        "usage: bench [--units 1..1000000] NAME... | --units N --young COUNT NAME | --time NAME COMMAND... | --list\n");
     return 2;
 }
 
@@ -91,11 +92,9 @@ int main(int argc, char **argv)
     char label[64];
     int units, i = 1;
 
-    if (strcmp(verb, "--exit") == 0)
-        return 0;
+    if (strcmp(verb, "--exit") == 0) return 0;
     if (strcmp(verb, "--list") == 0) {
-        for (unsigned n = 0; n < sizeof(table) / sizeof(table[0]); n++)
-            puts(table[n].name);
+        for (unsigned n = 0; n < sizeof(table) / sizeof(table[0]); n++) puts(table[n].name);
         return 0;
     }
     if (strcmp(verb, "--time") == 0 && argc > 3) {
@@ -108,20 +107,17 @@ int main(int argc, char **argv)
         i = 3;
     }
     units = atoi(units_text);
-    if (units < 1 || units > 1000000 || i >= argc)
-        return usage();
+    if (units < 1 || units > 1000000 || i >= argc) return usage();
     /* A huge page would turn the page-fault measurement into one of memset. */
     prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
     if (strcmp(argv[i], "--young") == 0) {
         int count = i + 3 == argc ? atoi(argv[i + 1]) : 0;
-        if (count < 1)
-            return usage();
+        if (count < 1) return usage();
         snprintf(label, sizeof(label), "young_%s", argv[i + 2]);
         begin(label);
         run_young(label, (unsigned)count, argv[i + 2], units_text);
         return 0;
     }
-    for (; i < argc; i++)
-        run(argv[i], (unsigned)units);
+    for (; i < argc; i++) run(argv[i], (unsigned)units);
     return 0;
 }

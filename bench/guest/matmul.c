@@ -11,15 +11,13 @@ void bench_matmul(unsigned units)
 
     /* a[i][k] = i + k, b[k][j] = k - j: small whole numbers, so the sums are exact and known in closed form. */
     for (int i = 0; i < N; i++)
-        for (int k = 0; k < N; k++)
-            a[i][k] = i + k, b[i][k] = i - k;
+        for (int k = 0; k < N; k++) a[i][k] = i + k, b[i][k] = i - k;
     start = now_ns();
     for (unsigned round = 0; round < units; round++)
         for (int i = 0; i < N; i++)
             for (int j = 0; j < N; j++) {
                 double sum = 0;
-                for (int k = 0; k < N; k++)
-                    sum += a[i][k] * b[k][j];
+                for (int k = 0; k < N; k++) sum += a[i][k] * b[k][j];
                 c[i][j] = sum;
             }
     report("matmul", (double)(now_ns() - start) / 1e6, "ms");
@@ -27,7 +25,6 @@ void bench_matmul(unsigned units)
         for (int j = 0; j < N; j++) {
             /* sum over k of (i + k)(k - j) = sum k^2 + (i - j) sum k - N i j */
             double want = (N - 1.0) * N * (2 * N - 1) / 6 + (i - j) * ((N - 1.0) * N / 2) - (double)N * i * j;
-            if (c[i][j] != want)
-                die("wrong product");
+            if (c[i][j] != want) die("wrong product");
         }
 }

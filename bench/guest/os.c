@@ -1,6 +1,6 @@
 /* What the kernel's services cost, seen from a process. Each measurement is repeated with doubled counts until it has
- * taken three tenths of a second, and reports the time of one operation. All processes of one measurement share a processor:
- * the guests have only one, and a wake-up across processors is another thing. */
+ * taken three tenths of a second, and reports the time of one operation. All processes of one measurement share a
+ * processor: the guests have only one, and a wake-up across processors is another thing. */
 #define _GNU_SOURCE
 #include "bench.h"
 #include <sched.h>
@@ -32,7 +32,7 @@ static void share_one_processor(void)
 
     CPU_ZERO(&one);
     CPU_SET(0, &one);
-    sched_setaffinity(0, sizeof(one), &one);          /* fails in a sandbox without processor 0: measured all the same */
+    sched_setaffinity(0, sizeof(one), &one); /* fails in a sandbox without processor 0: measured all the same */
 }
 
 static uint64_t getppid_int80(unsigned n)
@@ -42,8 +42,7 @@ static uint64_t getppid_int80(unsigned n)
 
     for (unsigned i = 0; i < n; i++) {
         __asm__ volatile("int $0x80" : "=a"(got) : "0"(SYS_getppid) : "memory");
-        if (got != want)
-            die("wrong parent");
+        if (got != want) die("wrong parent");
     }
     return now_ns() - start;
 }
@@ -54,12 +53,10 @@ static uint64_t getppid_sysenter(unsigned n)
     uint64_t start = now_ns();
     long want = getppid(), got;
 
-    if (!entry)
-        die("the kernel offers no AT_SYSINFO entry");
+    if (!entry) die("the kernel offers no AT_SYSINFO entry");
     for (unsigned i = 0; i < n; i++) {
         __asm__ volatile("call *%1" : "=a"(got) : "r"(entry), "0"(SYS_getppid) : "memory");
-        if (got != want)
-            die("wrong parent");
+        if (got != want) die("wrong parent");
     }
     return now_ns() - start;
 }
@@ -74,11 +71,9 @@ static uint64_t pagefault(unsigned n)
         volatile char *p = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         uint64_t start;
 
-        if (p == MAP_FAILED)
-            die("mmap");
+        if (p == MAP_FAILED) die("mmap");
         start = now_ns();
-        for (unsigned i = 0; i < pages; i++)
-            p[i * PAGE] = 1;
+        for (unsigned i = 0; i < pages; i++) p[i * PAGE] = 1;
         total += now_ns() - start;
         munmap((void *)p, pages * PAGE);
         left -= pages;
@@ -93,18 +88,16 @@ static void on_segv(int sig)
 {
     (void)sig;
     faults++;
-    if (mprotect((void *)guarded, PAGE, PROT_READ | PROT_WRITE) != 0)
-        _exit(1);
+    if (mprotect((void *)guarded, PAGE, PROT_READ | PROT_WRITE) != 0) _exit(1);
 }
 
 static uint64_t mprotect_cycle(unsigned n)
 {
-    struct sigaction sa = {.sa_handler = on_segv};
+    struct sigaction sa = { .sa_handler = on_segv };
     uint64_t start;
 
     guarded = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (guarded == MAP_FAILED)
-        die("mmap");
+    if (guarded == MAP_FAILED) die("mmap");
     *guarded = 1;
     sigaction(SIGSEGV, &sa, NULL);
     faults = 0;
@@ -114,8 +107,7 @@ static uint64_t mprotect_cycle(unsigned n)
         *guarded = 2;
     }
     start = now_ns() - start;
-    if (faults != n)
-        die("a write to a read-only page did not fault");
+    if (faults != n) die("a write to a read-only page did not fault");
     signal(SIGSEGV, SIG_DFL);
     munmap((void *)guarded, PAGE);
     return start;
@@ -125,8 +117,7 @@ static void wait_for(pid_t child)
 {
     int status;
 
-    if (child < 0 || waitpid(child, &status, 0) != child || status != 0)
-        die("child failed");
+    if (child < 0 || waitpid(child, &status, 0) != child || status != 0) die("child failed");
 }
 
 static uint64_t fork_wait(unsigned n)
@@ -135,8 +126,7 @@ static uint64_t fork_wait(unsigned n)
 
     for (unsigned i = 0; i < n; i++) {
         pid_t child = fork();
-        if (child == 0)
-            _exit(0);
+        if (child == 0) _exit(0);
         wait_for(child);
     }
     return now_ns() - start;
@@ -167,41 +157,31 @@ static uint64_t ring(unsigned processes, unsigned n)
 
     share_one_processor();
     for (unsigned i = 0; i < processes; i++)
-        if (pipe(pipes[i]) != 0)
-            die("pipe");
+        if (pipe(pipes[i]) != 0) die("pipe");
     for (unsigned i = 1; i < processes; i++) {
         child[i] = fork();
         if (child[i] == 0) {
             for (unsigned k = 0; k < n; k++)
-                if (read(pipes[i - 1][0], &token, 1) != 1 || write(pipes[i][1], &token, 1) != 1)
-                    _exit(1);
+                if (read(pipes[i - 1][0], &token, 1) != 1 || write(pipes[i][1], &token, 1) != 1) _exit(1);
             _exit(0);
         }
     }
     start = now_ns();
     for (unsigned k = 0; k < n; k++)
-        if (write(pipes[0][1], &token, 1) != 1 || read(pipes[processes - 1][0], &token, 1) != 1)
-            die("token lost");
+        if (write(pipes[0][1], &token, 1) != 1 || read(pipes[processes - 1][0], &token, 1) != 1) die("token lost");
     start = now_ns() - start;
     for (unsigned i = 0; i < processes; i++) {
         close(pipes[i][0]);
         close(pipes[i][1]);
-        if (i > 0)
-            wait_for(child[i]);
+        if (i > 0) wait_for(child[i]);
     }
     return start;
 }
 
-static uint64_t pipe_pingpong(unsigned n)
-{
-    return ring(2, n);
-}
+static uint64_t pipe_pingpong(unsigned n) { return ring(2, n); }
 
 /* One hop in a ring of eight: one read, one write, one switch to another address space. */
-static uint64_t switches(unsigned n)
-{
-    return ring(8, n / 8 + 1) * n / (8 * (n / 8 + 1));
-}
+static uint64_t switches(unsigned n) { return ring(8, n / 8 + 1) * n / (8 * (n / 8 + 1)); }
 
 static volatile unsigned signals;
 
@@ -213,26 +193,24 @@ static void on_usr1(int sig)
 
 static uint64_t signal_self(unsigned n)
 {
-    struct sigaction sa = {.sa_handler = on_usr1};
+    struct sigaction sa = { .sa_handler = on_usr1 };
     pid_t self = getpid();
     uint64_t start;
 
     sigaction(SIGUSR1, &sa, NULL);
     signals = 0;
     start = now_ns();
-    for (unsigned i = 0; i < n; i++)
-        kill(self, SIGUSR1);
+    for (unsigned i = 0; i < n; i++) kill(self, SIGUSR1);
     start = now_ns() - start;
-    if (signals != n)
-        die("a signal was lost");
+    if (signals != n) die("a signal was lost");
     return start;
 }
 
-#define BENCH(fn, first, body)                 \
-    void bench_##fn(unsigned units)            \
-    {                                          \
-        (void)units;                           \
-        measure(#fn, first, body);             \
+#define BENCH(fn, first, body)      \
+    void bench_##fn(unsigned units) \
+    {                               \
+        (void)units;                \
+        measure(#fn, first, body);  \
     }
 BENCH(getppid_sysenter, 10000, getppid_sysenter)
 BENCH(getppid_int80, 10000, getppid_int80)

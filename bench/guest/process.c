@@ -17,22 +17,18 @@ static void run_program(const char *file, char **argv, int output)
         execvp(file, argv);
         _exit(127);
     }
-    if (child < 0 || waitpid(child, &status, 0) != child)
-        die("cannot start a process");
-    if (status != 0)
-        die("a process failed");
+    if (child < 0 || waitpid(child, &status, 0) != child) die("cannot start a process");
+    if (status != 0) die("a process failed");
 }
 
 void run_young(const char *label, unsigned count, const char *name, const char *units)
 {
-    char *argv[] = {"bench", "--units", (char *)units, (char *)name, NULL};
+    char *argv[] = { "bench", "--units", (char *)units, (char *)name, NULL };
     int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
     uint64_t start = now_ns();
 
-    if (null < 0)
-        die("cannot open /dev/null");
-    for (unsigned i = 0; i < count; i++)
-        run_program("/proc/self/exe", argv, null);
+    if (null < 0) die("cannot open /dev/null");
+    for (unsigned i = 0; i < count; i++) run_program("/proc/self/exe", argv, null);
     report(label, (double)(now_ns() - start) / 1e6 / count, "ms");
 }
 

@@ -5,10 +5,7 @@ enum { COUNT = 100000 };
 
 static uint32_t items[COUNT];
 
-static int __attribute__((noinline)) by_value(const uint32_t *x, const uint32_t *y)
-{
-    return *x < *y ? -1 : *x > *y;
-}
+static int __attribute__((noinline)) by_value(const uint32_t *x, const uint32_t *y) { return *x < *y ? -1 : *x > *y; }
 
 static int (*volatile comparison)(const uint32_t *, const uint32_t *) = by_value;
 
@@ -24,19 +21,15 @@ static void sort(uint32_t *v, int n, int (*cmp)(const uint32_t *, const uint32_t
         uint32_t pivot = v[n / 2];
         int i = 0, j = n - 1;
         while (i <= j) {
-            while (cmp(&v[i], &pivot) < 0)
-                i++;
-            while (cmp(&v[j], &pivot) > 0)
-                j--;
-            if (i <= j)
-                swap(&v[i++], &v[j--]);
+            while (cmp(&v[i], &pivot) < 0) i++;
+            while (cmp(&v[j], &pivot) > 0) j--;
+            if (i <= j) swap(&v[i++], &v[j--]);
         }
         sort(v, j + 1, cmp);
         v += i, n -= i;
     }
     for (int i = 1; i < n; i++)
-        for (int j = i; j > 0 && cmp(&v[j - 1], &v[j]) > 0; j--)
-            swap(&v[j - 1], &v[j]);
+        for (int j = i; j > 0 && cmp(&v[j - 1], &v[j]) > 0; j--) swap(&v[j - 1], &v[j]);
 }
 
 void bench_qsort(unsigned units)
@@ -56,11 +49,9 @@ void bench_qsort(unsigned units)
         total += now_ns() - start;
         for (int i = 0; i < COUNT; i++) {
             sum -= items[i], mix ^= items[i];
-            if (i > 0 && items[i - 1] > items[i])
-                die("not sorted");
+            if (i > 0 && items[i - 1] > items[i]) die("not sorted");
         }
-        if (sum != 0 || mix != 0)
-            die("items lost");
+        if (sum != 0 || mix != 0) die("items lost");
     }
     report("qsort", (double)total / 1e6, "ms");
 }

@@ -13,8 +13,7 @@ static struct node pool[NODES];
 
 static void insert(struct node **root, struct node *n)
 {
-    while (*root)
-        root = n->key < (*root)->key ? &(*root)->left : &(*root)->right;
+    while (*root) root = n->key < (*root)->key ? &(*root)->left : &(*root)->right;
     *root = n;
 }
 
@@ -25,8 +24,7 @@ static unsigned walk(const struct node *n, uint32_t *last)
 
     for (; n; n = n->right) {
         seen += walk(n->left, last) + 1;
-        if (n->key < *last)
-            die("out of order");
+        if (n->key < *last) die("out of order");
         *last = n->key;
     }
     return seen;
@@ -43,12 +41,11 @@ void bench_tree(unsigned units)
 
         for (int i = 0; i < NODES; i++) {
             x ^= x << 13, x ^= x >> 17, x ^= x << 5;
-            pool[i] = (struct node){.key = x};
+            pool[i] = (struct node){ .key = x };
             insert(&root, &pool[i]);
         }
         total += now_ns() - start;
-        if (walk(root, &last) != NODES)
-            die("nodes lost");
+        if (walk(root, &last) != NODES) die("nodes lost");
     }
     report("tree", (double)total / 1e6, "ms");
 }

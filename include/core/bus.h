@@ -33,10 +33,11 @@ void bus_mmio_write(struct bus *b, paddr pa, unsigned size, u32 val);
  * A write retires translations of what it overwrites. Returns the number of bytes that hit RAM. */
 u64 bus_dma_read(struct bus *b, paddr pa, void *buf, u64 len);
 u64 bus_dma_write(struct bus *b, paddr pa, const void *buf, u64 len);
-u64 bus_ram_size(const struct bus *b);   /* bytes of RAM in all */
-u64 bus_ram_low(const struct bus *b);    /* bytes of it below the PCI hole; the rest starts at 4 GiB */
+u64 bus_ram_size(const struct bus *b); /* bytes of RAM in all */
+u64 bus_ram_low(const struct bus *b);  /* bytes of it below the PCI hole; the rest starts at 4 GiB */
 
-/* An interrupt wire. The driver owns the level; the receiver gets (opaque, n, level) on every change of level it is told of. */
+/* An interrupt wire. The driver owns the level; the receiver gets (opaque, n, level) on every change of level it is
+ * told of. */
 struct irq_line {
     void (*set)(void *opaque, unsigned n, bool level);
     void *opaque;
@@ -49,8 +50,8 @@ static inline void irq_set(const struct irq_line *l, bool level)
 
 /* What the CPU asks of the interrupt controller wired to it. */
 struct intc_ops {
-    int (*acknowledge)(void *dev);              /* INTA: the vector, or -1 if the request has gone (spurious without a vector) */
-    void (*set_apic_base)(void *dev, u64 msr);  /* WRMSR IA32_APIC_BASE; may be NULL */
+    int (*acknowledge)(void *dev); /* INTA: the vector, or -1 if the request has gone (spurious without a vector) */
+    void (*set_apic_base)(void *dev, u64 msr); /* WRMSR IA32_APIC_BASE; may be NULL */
 };
 
 /* A byte stream to the outside (serial line, console). The backend calls rx on the vCPU thread. */
@@ -62,7 +63,7 @@ struct chardev_ops {
 struct chardev {
     const struct chardev_ops *ops;
     void *be;
-    void (*rx)(void *fe, const u8 *buf, size_t n);    /* set by the chip that sits in front */
+    void (*rx)(void *fe, const u8 *buf, size_t n); /* set by the chip that sits in front */
     void *fe;
 };
 static inline void chardev_write(struct chardev *c, const u8 *buf, size_t n)

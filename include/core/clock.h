@@ -16,8 +16,8 @@ struct timer {
     struct timer *next; /* the clock's list, by deadline */
 };
 
-u64 clock_now(const struct clock *c);       /* guest ns since power-on */
-u64 clock_wall_ns(const struct clock *c);   /* UTC in ns since 1970, for the RTC */
+u64 clock_now(const struct clock *c);     /* guest ns since power-on */
+u64 clock_wall_ns(const struct clock *c); /* UTC in ns since 1970, for the RTC */
 /* Holds the CPU for ns, as a slow bus does. Nothing happens on a clock that is set by hand. */
 void clock_stall(const struct clock *c, u64 ns);
 void timer_init(struct timer *t, struct clock *c, void (*fn)(void *), void *arg);
@@ -30,8 +30,8 @@ void clock_free(struct clock *c);
 void clock_set_manual(struct clock *c, u64 now_ns); /* from now on time is what the test says */
 u64 clock_next_deadline(const struct clock *c);     /* guest ns, UINT64_MAX if no timer is armed */
 void clock_run_due(struct clock *c);                /* fires all timers that are due */
-/* Called whenever the earliest deadline changes, so that the owner can arm the host's alarm. That it has gone off the owner knows
- * itself, and then asks clock_next_deadline(). */
+/* Called whenever the earliest deadline changes, so that the owner can arm the host's alarm. That it has gone off the
+ * owner knows itself, and then asks clock_next_deadline(). */
 void clock_on_deadline(struct clock *c, void (*fn)(void *arg, u64 deadline_ns), void *arg);
 
 #endif

@@ -20,29 +20,37 @@
 enum gpr { G_EAX, G_ECX, G_EDX, G_EBX, G_ESP, G_EBP, G_ESI, G_EDI };
 enum segreg { S_ES, S_CS, S_SS, S_DS, S_FS, S_GS, S_COUNT };
 
+/* clang-format off */
 enum eflags_bit {
     F_CF = 1u << 0, F_PF = 1u << 2, F_AF = 1u << 4, F_ZF = 1u << 6, F_SF = 1u << 7, F_TF = 1u << 8,
     F_IF = 1u << 9, F_DF = 1u << 10, F_OF = 1u << 11, F_IOPL = 3u << 12, F_NT = 1u << 14,
     F_RF = 1u << 16, F_VM = 1u << 17, F_AC = 1u << 18, F_VIF = 1u << 19, F_VIP = 1u << 20, F_ID = 1u << 21,
 };
+/* clang-format on */
 #define F_ARITH (F_CF | F_PF | F_AF | F_ZF | F_SF | F_OF)
 #define F_SYS (F_TF | F_IOPL | F_NT | F_RF | F_VM | F_AC | F_VIF | F_VIP | F_ID)
 #define F_FIXED 2u /* bit 1 reads as one */
 
+/* clang-format off */
 enum cr0_bit {
     CR0_PE = 1u << 0, CR0_MP = 1u << 1, CR0_EM = 1u << 2, CR0_TS = 1u << 3, CR0_ET = 1u << 4,
     CR0_NE = 1u << 5, CR0_WP = 1u << 16, CR0_AM = 1u << 18, CR0_NW = 1u << 29, CR0_CD = 1u << 30, CR0_PG = 1u << 31,
 };
+/* clang-format on */
+/* clang-format off */
 enum cr4_bit {
     CR4_VME = 1u << 0, CR4_PVI = 1u << 1, CR4_TSD = 1u << 2, CR4_DE = 1u << 3, CR4_PSE = 1u << 4, CR4_PAE = 1u << 5,
     CR4_MCE = 1u << 6, CR4_PGE = 1u << 7, CR4_PCE = 1u << 8, CR4_OSFXSR = 1u << 9, CR4_OSXMMEXCPT = 1u << 10,
 };
+/* clang-format on */
 #define EFER_NXE (1u << 11)
 
+/* clang-format off */
 enum vector {
     V_DE = 0, V_DB = 1, V_NMI = 2, V_BP = 3, V_OF = 4, V_BR = 5, V_UD = 6, V_NM = 7, V_DF = 8, V_TS = 10,
     V_NP = 11, V_SS = 12, V_GP = 13, V_PF = 14, V_MF = 16, V_AC = 17, V_MC = 18, V_XM = 19,
 };
+/* clang-format on */
 enum pf_error { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_I = 16 };
 
 /* Hidden part of a segment register (SDM vol. 3, 3.4.3). limit is in bytes, inclusive, G already applied. */
@@ -53,6 +61,7 @@ struct seg {
     u32 limit;
     u32 attr; /* SEG_* below; the descriptor's access byte and flags nibble */
 };
+/* clang-format off */
 enum seg_attr {
     SEG_TYPE = 0xf,        /* for code/data: 1 accessed, 2 writable/readable, 4 expand-down/conforming, 8 code */
     SEG_A = 1, SEG_W = 2, SEG_R = 2, SEG_E = 4, SEG_C = 4, SEG_CODE = 8,
@@ -62,8 +71,12 @@ enum seg_attr {
     SEG_AVL = 1 << 12, SEG_D = 1 << 14, SEG_G = 1 << 15,
     SEG_UNUSABLE = 1 << 16, /* null selector loaded */
 };
+/* clang-format on */
 
-struct table_reg { u32 base; u32 limit; }; /* GDTR, IDTR: limit is 16 bits wide */
+struct table_reg {
+    u32 base;
+    u32 limit;
+}; /* GDTR, IDTR: limit is 16 bits wide */
 
 /* A guest exception (or interrupt) that has been decided but not yet delivered. */
 struct pending_exc {
@@ -102,7 +115,7 @@ _Static_assert(sizeof(struct fxstate) == 512, "FXSAVE image");
 /* All that a translation assumed about the CPU, as one comparable word. CPL is in it; CR0.TS and EM are not: code that
  * uses the FPU checks fpu_hot, which is never set while they are. */
 enum mode_key {
-    MK_CPL = 3,         /* current privilege level */
+    MK_CPL = 3, /* current privilege level */
     MK_PE = 1 << 2,
     MK_VM = 1 << 3,     /* virtual-8086 */
     MK_CS32 = 1 << 4,   /* CS.D */
@@ -112,7 +125,7 @@ enum mode_key {
     MK_DSFLAT = 1 << 8,
     MK_ESFLAT = 1 << 9,
     MK_PG = 1 << 10,
-    MK_SLOW = 1 << 11,  /* TF or an armed breakpoint: interpreter only */
+    MK_SLOW = 1 << 11,    /* TF or an armed breakpoint: interpreter only */
     MK_UWINDOW = 1 << 12, /* CPL 3 with a window of its own; added by the dispatcher, never in cpu->mode */
 };
 
@@ -169,7 +182,8 @@ struct jump_entry {
     void *code;
 };
 #define JUMP_ENTRIES 65536u
-/* The low 16 bits of the EIP alone would be the same for the same offset in libraries that lie 64 KiB apart. lower_ctl.c and enter_x64.S compute the same. */
+/* The low 16 bits of the EIP alone would be the same for the same offset in libraries that lie 64 KiB apart.
+ * lower_ctl.c and enter_x64.S compute the same. */
 static inline u32 jump_index(laddr eip) { return (eip + (eip >> 12 | eip << 20)) % JUMP_ENTRIES; }
 
 struct cpu {
@@ -179,32 +193,33 @@ struct cpu {
     u32 aflags;
     s32 df;
     u32 eflags_sys;
-    u32 irq_pending;     /* nonzero: INTR asserted, NMI latched; looked at wherever IF may become 1 */
-    u32 fpu_hot;         /* 1: the guest's x87/SSE state is in the host's registers, not in fx */
+    u32 irq_pending; /* nonzero: INTR asserted, NMI latched; looked at wherever IF may become 1 */
+    u32 fpu_hot;     /* 1: the guest's x87/SSE state is in the host's registers, not in fx */
     u8 iflag, cpl, intr_shadow /* 1: the next instruction runs before any interrupt (STI, MOV SS) */, halted;
-    volatile u32 kick;   /* set by a signal handler or another thread: go to the dispatcher at the next block boundary */
-    u32 sse_hot;         /* fpu_hot and CR4.OSFXSR */
-    void *jump_cache;    /* what R13 must be: the present privilege class's jump cache, or the all-miss one */
+    volatile u32 kick; /* set by a signal handler or another thread: go to the dispatcher at the next block boundary */
+    u32 sse_hot;       /* fpu_hot and CR4.OSFXSR */
+    void *jump_cache;  /* what R13 must be: the present privilege class's jump cache, or the all-miss one */
     void *callouts[CALLOUTS_MAX]; /* by enum callout */
-    u64 exit_arg;        /* see exits.def */
-    u64 host_rsp;        /* rt_enter()'s frame */
-    u64 scratch[3];      /* for enter_x64.S */
-    u64 window;          /* what R12 must be: host address of guest linear 0 in the window of the present mode, or 10 where
-                          * that has none (emit_x64.h) */
-    struct fxstate fx;   /* the guest's x87/MMX/SSE state while fpu_hot is 0 */
-    /* ---- up to here the layout is known to runtime/run/enter_x64.S (runtime/cpu/cpu_layout.h): add new fields below ---- */
+    u64 exit_arg;                 /* see exits.def */
+    u64 host_rsp;                 /* rt_enter()'s frame */
+    u64 scratch[3];               /* for enter_x64.S */
+    u64 window; /* what R12 must be: host address of guest linear 0 in the window of the present mode, or 10 where
+                 * that has none (emit_x64.h) */
+    struct fxstate fx; /* the guest's x87/MMX/SSE state while fpu_hot is 0 */
+    /* ---- up to here the layout is known to runtime/run/enter_x64.S (runtime/cpu/cpu_layout.h): add new fields below
+     * ---- */
 
-
-    u32 mode;            /* enum mode_key, kept up to date by cpu_update_mode() */
-    u32 seg_complex[S_COUNT]; /* nonzero: translated code may not access through this segment without a check it does not have:
-                               * null, limit below 4 GiB, expand-down, or execute-only/read-only (bit 0: reads, bit 1: writes) */
+    u32 mode;                    /* enum mode_key, kept up to date by cpu_update_mode() */
+    u32 seg_complex[S_COUNT];    /* nonzero: translated code may not access through this segment without a check it does
+                                  * not have:    null, limit below 4 GiB, expand-down, or execute-only/read-only (bit 0:
+                                  * reads, bit 1: writes) */
     void *helpers[HELPER_COUNT]; /* by enum helper: int (*)(struct cpu *, u32) */
     struct seg seg[S_COUNT];
     struct seg ldtr, tr;
     struct table_reg gdtr, idtr;
     u32 cr0, cr2, cr3, cr4;
     u32 dr[8];
-    u64 pdpte[4];        /* PAE: loaded by MOV CR3, as the SDM demands (vol. 3, 4.4.1) */
+    u64 pdpte[4]; /* PAE: loaded by MOV CR3, as the SDM demands (vol. 3, 4.4.1) */
 
     /* Model-specific registers that are more than a constant. */
     u32 sysenter_cs, sysenter_esp, sysenter_eip;
@@ -216,28 +231,29 @@ struct cpu {
     void *apic_base_arg;
 
     /* Exceptions and interrupts. */
-    struct pending_exc exc;      /* raised by the current instruction; delivered by exc_deliver() */
+    struct pending_exc exc;             /* raised by the current instruction; delivered by exc_deliver() */
     struct exc_record exc_log[EXC_LOG]; /* a ring: the last EXC_LOG exceptions */
-    u32 exc_count;               /* exceptions so far; the next record is exc_log[exc_count % EXC_LOG] */
+    u32 exc_count;                      /* exceptions so far; the next record is exc_log[exc_count % EXC_LOG] */
     bool nmi_pending, nmi_blocked;
-    u32 intr_line;               /* level of INTR as the interrupt controllers drive it */
+    u32 intr_line; /* level of INTR as the interrupt controllers drive it */
     const struct cpu_model *model;
 
-    /* Called by every soft-TLB flush (runtime/mem/tlb.c), for those who cache more than it does; may be NULL. la: TLB_FLUSH_PAGE. */
+    /* Called by every soft-TLB flush (runtime/mem/tlb.c), for those who cache more than it does; may be NULL. la:
+     * TLB_FLUSH_PAGE. */
     void (*on_tlb_flush)(struct cpu *c, enum tlb_flush_kind kind, laddr la);
     void (*on_protect)(struct cpu *c, paddr page); /* called by tlb_protect_phys(); may be NULL */
-    u32 tlb_generation;          /* bumped by every soft-TLB flush of any kind */
-    struct tlb_book *tlb;        /* runtime/mem/tlb.c: what is in the soft TLB, so that a flush costs what was filled */
+    u32 tlb_generation;                            /* bumped by every soft-TLB flush of any kind */
+    struct tlb_book *tlb; /* runtime/mem/tlb.c: what is in the soft TLB, so that a flush costs what was filled */
     struct rt *rt;
     struct bus *bus;
 
-    /* The guest's x87/SSE state may be somewhere else altogether (a direct-execution process): then neither fx nor the host's
-     * registers have it until fpu_fetch() has put it in fx. Whoever looks at fx calls cpu_fpu_home() first. */
+    /* The guest's x87/SSE state may be somewhere else altogether (a direct-execution process): then neither fx nor the
+     * host's registers have it until fpu_fetch() has put it in fx. Whoever looks at fx calls cpu_fpu_home() first. */
     bool fpu_away;
     void (*fpu_fetch)(struct cpu *c);
-    u32 fx_version;              /* changes whenever fx may have */
-    u8 *ram;                     /* the RAM view: guest physical 0..ram_size, host pointer */
-    u64 ram_size;                /* bytes */
+    u32 fx_version; /* changes whenever fx may have */
+    u8 *ram;        /* the RAM view: guest physical 0..ram_size, host pointer */
+    u64 ram_size;   /* bytes */
     struct counters ctr;
 };
 

@@ -12,17 +12,17 @@ enum trace_channel {
 };
 
 struct trace {
-    u32 mask;        /* 1 << enum trace_channel */
-    laddr from, to;  /* only for EIP in [from, to]; 0..0xffffffff by default */
-    FILE *out;       /* borrowed; stderr by default */
+    u32 mask;       /* 1 << enum trace_channel */
+    laddr from, to; /* only for EIP in [from, to]; 0..0xffffffff by default */
+    FILE *out;      /* borrowed; stderr by default */
 };
 
 static inline bool trace_on(const struct trace *t, enum trace_channel ch, laddr eip)
 {
     return unlikely(t->mask & (1u << ch)) && eip >= t->from && eip <= t->to;
 }
-#define TRACE(t, ch, eip, ...)                                        \
-    do {                                                              \
+#define TRACE(t, ch, eip, ...)                                             \
+    do {                                                                   \
         if (trace_on((t), TR_##ch, (eip))) fprintf((t)->out, __VA_ARGS__); \
     } while (0)
 

@@ -33,12 +33,12 @@ typedef u64 paddr;
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
-#define BUG_ON(cond)                                                                             \
-    do {                                                                                         \
-        if (unlikely(cond)) {                                                                    \
-            fprintf(stderr, "transvisor: BUG at %s:%d: %s\n", __FILE__, __LINE__, #cond);        \
-            abort();                                                                             \
-        }                                                                                        \
+#define BUG_ON(cond)                                                                      \
+    do {                                                                                  \
+        if (unlikely(cond)) {                                                             \
+            fprintf(stderr, "transvisor: BUG at %s:%d: %s\n", __FILE__, __LINE__, #cond); \
+            abort();                                                                      \
+        }                                                                                 \
     } while (0)
 
 #define PAGE_SHIFT 12

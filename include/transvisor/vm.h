@@ -17,40 +17,45 @@ extern "C" {
 struct vm;
 
 /* The reason of a failure: one line, without the program's name and without a newline. */
-struct vm_error { char text[512]; };
+struct vm_error {
+    char text[512];
+};
 
-/* Direct execution of guest user code on the processor, where the host runs 32-bit code: where it pays; never; wherever it can. */
+/* Direct execution of guest user code on the processor, where the host runs 32-bit code: where it pays; never; wherever
+ * it can. */
 enum vm_direct { VM_DIRECT_ON, VM_DIRECT_OFF, VM_DIRECT_ALWAYS /* an error where the host cannot */ };
 
 enum vm_engine { VM_ENGINE_BT /* binary translator */, VM_ENGINE_INTERP /* reference interpreter */ };
 
 /* What a machine is made of. Strings are copied. All zeroes, but for kernel, is a working description. */
 struct vm_config {
-    const char *kernel;      /* Linux bzImage or Multiboot 1 kernel */
-    const char *initrd;      /* initial RAM disk, or Multiboot modules: a comma-separated list; NULL: none */
-    const char *cmdline;     /* NULL: empty */
-    const char *cpu;         /* a name of vm_cpu_name(); NULL: the default */
-    const char *serial;      /* first serial port: null, stdio, file:PATH, unix:PATH, pty; NULL: null */
-    const char *trace;       /* LIST[@FROM..TO], names of vm_trace_name(); to standard error; NULL: none */
-    const char *disable;     /* instruction classes not to translate, names of vm_class_name(), comma-separated; NULL: none */
-    const char *cache_dir;   /* keep translated code there between runs; NULL: not at all */
-    uint64_t memory;         /* bytes of RAM; 0: VM_MEMORY_DEFAULT */
-    uint64_t code_cache;     /* bytes for translated code; 0: the default */
+    const char *kernel;  /* Linux bzImage or Multiboot 1 kernel */
+    const char *initrd;  /* initial RAM disk, or Multiboot modules: a comma-separated list; NULL: none */
+    const char *cmdline; /* NULL: empty */
+    const char *cpu;     /* a name of vm_cpu_name(); NULL: the default */
+    const char *serial;  /* first serial port: null, stdio, file:PATH, unix:PATH, pty; NULL: null */
+    const char *trace;   /* LIST[@FROM..TO], names of vm_trace_name(); to standard error; NULL: none */
+    const char *disable; /* instruction classes not to translate, names of vm_class_name(), comma-separated; NULL: none
+                          */
+    const char *cache_dir; /* keep translated code there between runs; NULL: not at all */
+    uint64_t memory;       /* bytes of RAM; 0: VM_MEMORY_DEFAULT */
+    uint64_t code_cache;   /* bytes for translated code; 0: the default */
     enum vm_engine engine;
     enum vm_direct direct;
     bool has_debug_exit;
-    uint16_t debug_exit;     /* a write to this port ends the machine (VM_EXIT_DEBUG) */
-    bool perf_map;           /* write /tmp/perf-PID.map, so that perf(1) can name translated code by guest address */
-    void (*warn)(void *arg, const char *text); /* told, in one line, of what goes wrong without stopping the machine; NULL: nobody */
+    uint16_t debug_exit; /* a write to this port ends the machine (VM_EXIT_DEBUG) */
+    bool perf_map;       /* write /tmp/perf-PID.map, so that perf(1) can name translated code by guest address */
+    void (*warn)(void *arg, const char *text); /* told, in one line, of what goes wrong without stopping the machine;
+                                                  NULL: nobody */
     void *warn_arg;
-    bool no_reboot;          /* a guest's reset ends the machine instead of restarting it */
+    bool no_reboot; /* a guest's reset ends the machine instead of restarting it */
 };
 #define VM_MEMORY_DEFAULT ((uint64_t)512 << 20)
 #define VM_MEMORY_MIN ((uint64_t)16 << 20)
 #define VM_MEMORY_MAX ((uint64_t)3584 << 20)
 
-/* Makes a machine and loads its kernel. Returns 0 or -errno; -EINVAL says that the description itself is wrong (an unknown
- * name, a size out of range), anything else that a file, the host or memory did not serve. */
+/* Makes a machine and loads its kernel. Returns 0 or -errno; -EINVAL says that the description itself is wrong (an
+ * unknown name, a size out of range), anything else that a file, the host or memory did not serve. */
 int vm_create(struct vm **out, const struct vm_config *cfg, struct vm_error *err);
 void vm_free(struct vm *vm); /* NULL is fine */
 
@@ -72,14 +77,14 @@ void vm_diagnose(struct vm *vm, FILE *out);
 /* All counters as one JSON object; of the present run, if the guest rebooted. */
 void vm_stats(struct vm *vm, FILE *out);
 
-/* Translates the raw code in file as if it lay at base, and prints guest instructions and the host code they become. Runs
- * nothing. Returns 0 or -errno, -EINVAL as for vm_create(). */
+/* Translates the raw code in file as if it lay at base, and prints guest instructions and the host code they become.
+ * Runs nothing. Returns 0 or -errno, -EINVAL as for vm_create(). */
 struct vm_translate_config {
     const char *file;
-    uint32_t base;       /* linear address of the first byte */
-    const char *cpu;     /* as in struct vm_config */
-    unsigned cpl;        /* 0 to 3 */
-    bool code16;         /* CS.D is 0 */
+    uint32_t base;   /* linear address of the first byte */
+    const char *cpu; /* as in struct vm_config */
+    unsigned cpl;    /* 0 to 3 */
+    bool code16;     /* CS.D is 0 */
 };
 int vm_translate(const struct vm_translate_config *cfg, FILE *out, struct vm_error *err);
 

@@ -1,11 +1,14 @@
-/* Owns one CPU's lifetime and its control and debug registers. Segment registers: seg.c. MSRs: msr.c. Models: cpu_models.c.
+/* Owns one CPU's lifetime and its control and debug registers. Segment registers: seg.c. MSRs: msr.c. Models:
+ * cpu_models.c.
  *
- *   I1  struct cpu is the head of one mapping with the soft-TLB tables behind it.                    [cpu_new, cpu_free]
+ *   I1  struct cpu is the head of one mapping with the soft-TLB tables behind it.                    [cpu_new,
+ *       cpu_free]
  *   I2  mode and seg_complex say what CR0, EFLAGS, DR7, CPL and the segment registers say.           [cpu_update_mode]
  *   I3  With CR0.PG and CR4.PAE set, pdpte[] is valid and has no reserved bit set.                   [cpu_read_pdptes]
  *   I4  A change that the architecture says invalidates TLB entries has called a tlb_flush_*.
  *
- * SDM vol. 3, 2.5 (control registers), 4.4.1 (PDPTE registers), 4.10.4 (invalidation), 9.1.1 (reset), 17.2 (debug registers). */
+ * SDM vol. 3, 2.5 (control registers), 4.4.1 (PDPTE registers), 4.10.4 (invalidation), 9.1.1 (reset), 17.2 (debug
+ * registers). */
 #define _GNU_SOURCE
 #include "runtime/cpu/cpu_priv.h"
 #include "core/bus.h"
@@ -49,7 +52,8 @@ void cpu_free(struct cpu *c)
 static void reset_segments(struct cpu *c)
 {
     const u32 data = SEG_P | SEG_S | SEG_W | SEG_A;
-    for (unsigned i = 0; i < S_COUNT; i++) c->seg[i] = (struct seg){ .sel = 0, .base = 0, .limit = 0xffff, .attr = data };
+    for (unsigned i = 0; i < S_COUNT; i++)
+        c->seg[i] = (struct seg){ .sel = 0, .base = 0, .limit = 0xffff, .attr = data };
     c->seg[S_CS].sel = 0xf000;
     c->seg[S_CS].base = 0xffff0000;
     c->ldtr = (struct seg){ .limit = 0xffff, .attr = SEG_P | ST_LDT };
@@ -170,9 +174,12 @@ static int write_cr3(struct cpu *c, u32 val)
 /* The bits of CR4 that the model has. */
 static u32 cr4_known(const struct cpu_model *m)
 {
-    static const struct { u32 edx, cr4; } bits[] = {
-        { CPUID_VME, CR4_VME | CR4_PVI }, { CPUID_TSC, CR4_TSD }, { CPUID_DE, CR4_DE }, { CPUID_PSE, CR4_PSE }, { CPUID_PAE, CR4_PAE },
-        { CPUID_MCE, CR4_MCE }, { CPUID_PGE, CR4_PGE }, { CPUID_MMX, CR4_PCE }, { CPUID_FXSR, CR4_OSFXSR }, { CPUID_SSE, CR4_OSXMMEXCPT },
+    static const struct {
+        u32 edx, cr4;
+    } bits[] = {
+        { CPUID_VME, CR4_VME | CR4_PVI }, { CPUID_TSC, CR4_TSD },        { CPUID_DE, CR4_DE },   { CPUID_PSE, CR4_PSE },
+        { CPUID_PAE, CR4_PAE },           { CPUID_MCE, CR4_MCE },        { CPUID_PGE, CR4_PGE }, { CPUID_MMX, CR4_PCE },
+        { CPUID_FXSR, CR4_OSFXSR },       { CPUID_SSE, CR4_OSXMMEXCPT },
     };
     u32 edx = model_edx(m), known = 0;
     for (unsigned i = 0; i < ARRAY_LEN(bits); i++)

@@ -1,8 +1,10 @@
 /* Owns the processors that --cpu names: what CPUID answers, and which instructions the decoder accepts.
  *
- *   I1  A feature bit is set only if the machine has the feature. Where a real processor of the name has more (VME, PSE-36,
- *       thermal control, MONITOR, ...) its bit is clear here.                                                  NOT-HW
- *   I2  Physical addresses are MAXPHYADDR bits wide in every model with PAE, for RAM above the PCI hole. An N270 has 32. NOT-HW
+ *   I1  A feature bit is set only if the machine has the feature. Where a real processor of the name has more (VME,
+ *       PSE-36, thermal control, MONITOR, ...) its bit is clear here.
+ *       NOT-HW
+ *   I2  Physical addresses are MAXPHYADDR bits wide in every model with PAE, for RAM above the PCI hole. An N270 has
+ *       32. NOT-HW
  *   I3  Rows are sorted by leaf; rows of one leaf are its subleaves 0, 1, 2, ...
  *
  * AP-485 (Intel Processor Identification and the CPUID Instruction); SDM vol. 2, CPUID; AMD 20734 for the Athlon. */
@@ -17,7 +19,9 @@
 #define FEAT_P6M (FEAT_P6 | F(SSE2) | F(SSE3))
 
 #define EDX_P5 (CPUID_FPU | CPUID_DE | CPUID_PSE | CPUID_TSC | CPUID_MSR | CPUID_MCE | CPUID_CX8 | CPUID_APIC)
-#define EDX_P6 (EDX_P5 | CPUID_PAE | CPUID_SEP | CPUID_MTRR | CPUID_PGE | CPUID_MCA | CPUID_CMOV | CPUID_PAT | CPUID_MMX | CPUID_FXSR | CPUID_SSE)
+#define EDX_P6                                                                                                \
+    (EDX_P5 | CPUID_PAE | CPUID_SEP | CPUID_MTRR | CPUID_PGE | CPUID_MCA | CPUID_CMOV | CPUID_PAT | CPUID_MMX \
+     | CPUID_FXSR | CPUID_SSE)
 #define EDX_P6M (EDX_P6 | CPUID_SSE2 | CPUID_CLFSH)
 enum cpuid_ecx { CPUID_SSE3 = 1u << 0, CPUID_SSSE3 = 1u << 9, CPUID_MOVBE = 1u << 22 };
 enum cpuid_ext_edx { CPUID_EXT_NX = 1u << 20 };
@@ -91,12 +95,14 @@ static const struct cpuid_leaf leaves_athlon[] = {
 #define LEAVES(a) .leaves = a, .nleaves = ARRAY_LEN(a)
 static const struct cpu_model models[] = {
     { .name = "n270", .features = FEAT_P6M | F(SSSE3) | F(MOVBE), .max_leaf = 10, LEAVES(leaves_n270) },
-    { .name = "486", .features = F(BASE) | F(I486) | F(FPU) }, /* of the kind without CPUID, and so without CR4 and MSRs */
+    { .name = "486", .features = F(BASE) | F(I486) | F(FPU) }, /* of the kind without CPUID, and so without CR4 and MSRs
+                                                                */
     { .name = "pentium", .features = FEAT_P5, .max_leaf = 1, LEAVES(leaves_pentium) },
     { .name = "pentium3", .features = FEAT_P6, .max_leaf = 2, LEAVES(leaves_pentium3) },
     { .name = "core-duo", .features = FEAT_P6M, .max_leaf = 10, LEAVES(leaves_core_duo) },
     { .name = "athlon", .features = FEAT_P6, .max_leaf = 1, LEAVES(leaves_athlon) },
-    /* An n270 that carries the host's name: family and model stay, since guests choose errata and workarounds by them. */
+    /* An n270 that carries the host's name: family and model stay, since guests choose errata and workarounds by them.
+     */
     { .name = "host", .features = FEAT_P6M | F(SSSE3) | F(MOVBE), .max_leaf = 10, LEAVES(leaves_n270) },
 };
 #define MODEL_HOST (&models[ARRAY_LEN(models) - 1])
@@ -138,7 +144,10 @@ u32 model_edx(const struct cpu_model *m)
     return l ? l->edx : CPUID_FPU;
 }
 unsigned model_family(const struct cpu_model *m) { return model_signature(m) >> 8 & 0xf; }
-unsigned model_number(const struct cpu_model *m) { return (model_signature(m) >> 4 & 0xf) | (model_signature(m) >> 12 & 0xf0); }
+unsigned model_number(const struct cpu_model *m)
+{
+    return (model_signature(m) >> 4 & 0xf) | (model_signature(m) >> 12 & 0xf0);
+}
 bool model_has_nx(const struct cpu_model *m)
 {
     const struct cpuid_leaf *l = leaf_find(m, 0x80000001, 0);

@@ -1,8 +1,8 @@
-/* What cpu.c, seg.c, far.c, task.c and except.c share, and nobody else needs: descriptors as they lie in memory, the mode
- * key piece by piece, frames on a stack, and memory accesses that ask the soft TLB in line.
+/* What cpu.c, seg.c, far.c, task.c and except.c share, and nobody else needs: descriptors as they lie in memory, the
+ * mode key piece by piece, frames on a stack, and memory accesses that ask the soft TLB in line.
  *
- * A system call goes through all of this, so it is short and inline, and it is called by translated code while the guest's
- * x87/SSE state is in the host's registers: no floating-point register, no libc. */
+ * A system call goes through all of this, so it is short and inline, and it is called by translated code while the
+ * guest's x87/SSE state is in the host's registers: no floating-point register, no libc. */
 #ifndef RUNTIME_CPU_PRIV_H
 #define RUNTIME_CPU_PRIV_H
 #include "runtime/cpu/cpu_ops.h"
@@ -16,9 +16,15 @@ static inline int guest_fault(struct cpu *c, enum vector v, u32 error)
 
 /* ---- memory ---- */
 
-struct unaligned16 { u16 v; } __attribute__((packed, may_alias));
-struct unaligned32 { u32 v; } __attribute__((packed, may_alias));
-struct unaligned64 { u64 v; } __attribute__((packed, may_alias));
+struct unaligned16 {
+    u16 v;
+} __attribute__((packed, may_alias));
+struct unaligned32 {
+    u32 v;
+} __attribute__((packed, may_alias));
+struct unaligned64 {
+    u64 v;
+} __attribute__((packed, may_alias));
 
 /* Host pointer to [la, la+n) if it lies in one page that the soft TLB knows, else NULL. */
 static inline u8 *fast_ptr(struct cpu *c, laddr la, unsigned n, enum tlb_kind k)
@@ -32,23 +38,33 @@ static inline int lin_read(struct cpu *c, laddr la, unsigned n, bool user, u64 *
 {
     const u8 *p = fast_ptr(c, la, n, user ? TLB_USER_R : TLB_SUP_R);
     if (unlikely(!p)) return mem_read(c, la, n, user, out);
-    *out = n == 4 ? ((const struct unaligned32 *)p)->v : n == 2 ? ((const struct unaligned16 *)p)->v : ((const struct unaligned64 *)p)->v;
+    *out = n == 4   ? ((const struct unaligned32 *)p)->v
+           : n == 2 ? ((const struct unaligned16 *)p)->v
+                    : ((const struct unaligned64 *)p)->v;
     return 0;
 }
 
 /* ---- descriptors ---- */
 
 /* lo and hi as they lie in memory (SDM vol. 3, 3.4.5): the bits of hi that are looked at without unpacking. */
-struct desc { u32 lo, hi; laddr la; };
+struct desc {
+    u32 lo, hi;
+    laddr la;
+};
+/* clang-format off */
 enum desc_hi {
-    DH_TYPE_SHIFT = 8, DH_TYPE = 0xf << 8, DH_A = 1 << 8, DH_W = 1 << 9, DH_R = 1 << 9, DH_BUSY = 1 << 9, DH_E = 1 << 10, DH_C = 1 << 10,
+    DH_TYPE_SHIFT = 8, DH_TYPE = 0xf << 8, DH_A = 1 << 8, DH_W = 1 << 9, DH_R = 1 << 9, DH_BUSY = 1 << 9,
+    DH_E = 1 << 10, DH_C = 1 << 10,
     DH_CODE = 1 << 11, DH_S = 1 << 12, DH_DPL_SHIFT = 13, DH_P = 1 << 15, DH_G = 1 << 23,
 };
+/* clang-format on */
 /* System descriptor types (SDM vol. 3, table 3-2); 32-bit ones have bit 3 set. */
+/* clang-format off */
 enum sys_type {
     ST_TSS16 = 1, ST_LDT = 2, ST_TSS16_BUSY = 3, ST_CALL16 = 4, ST_TASK_GATE = 5, ST_INT16 = 6, ST_TRAP16 = 7,
     ST_TSS32 = 9, ST_TSS32_BUSY = 11, ST_CALL32 = 12, ST_INT32 = 14, ST_TRAP32 = 15,
 };
+/* clang-format on */
 
 static inline bool sel_null(u16 sel) { return !(sel & 0xfffc); }
 static inline unsigned sel_rpl(u16 sel) { return sel & 3; }
@@ -58,7 +74,10 @@ static inline unsigned desc_type(const struct desc *d) { return d->hi >> DH_TYPE
 static inline unsigned desc_dpl(const struct desc *d) { return d->hi >> DH_DPL_SHIFT & 3; }
 static inline bool desc_present(const struct desc *d) { return d->hi & DH_P; }
 static inline bool desc_is_code(const struct desc *d) { return (d->hi & (DH_S | DH_CODE)) == (DH_S | DH_CODE); }
-static inline bool desc_is_writable_data(const struct desc *d) { return (d->hi & (DH_S | DH_CODE | DH_W)) == (DH_S | DH_W); }
+static inline bool desc_is_writable_data(const struct desc *d)
+{
+    return (d->hi & (DH_S | DH_CODE | DH_W)) == (DH_S | DH_W);
+}
 static inline bool desc_is_tss(const struct desc *d, bool busy)
 {
     return (d->hi & (DH_S | 7 << 8)) == (busy ? 3u << 8 : 1u << 8); /* types 1 and 9, or 3 and 11 */
@@ -175,14 +194,18 @@ static inline void seg_set_null(struct cpu *c, enum segreg r, u16 sel)
 /* As virtual-8086 mode has it (SDM vol. 3, 20.1.1). */
 static inline void seg_set_vm86(struct cpu *c, enum segreg r, u16 sel)
 {
-    struct seg s = { .sel = sel, .base = (u32)sel << 4, .limit = 0xffff, .attr = SEG_P | SEG_S | SEG_DPL | SEG_W | SEG_A };
+    struct seg s = {
+        .sel = sel, .base = (u32)sel << 4, .limit = 0xffff, .attr = SEG_P | SEG_S | SEG_DPL | SEG_W | SEG_A
+    };
     seg_set(c, r, &s);
 }
 /* As real-address mode has it: the limit and the size bit stay what they were ("unreal mode"). */
 static inline void seg_set_real(struct cpu *c, enum segreg r, u16 sel)
 {
     const struct seg *old = &c->seg[r];
-    struct seg s = { .sel = sel, .base = (u32)sel << 4, .limit = old->attr & SEG_UNUSABLE ? 0xffff : old->limit,
+    struct seg s = { .sel = sel,
+                     .base = (u32)sel << 4,
+                     .limit = old->attr & SEG_UNUSABLE ? 0xffff : old->limit,
                      .attr = SEG_P | SEG_S | SEG_W | SEG_A | (old->attr & (SEG_D | SEG_G)) };
     seg_set(c, r, &s);
 }
@@ -208,10 +231,12 @@ static inline bool stack_is_flat32(const struct seg *ss)
 
 /* Whether n words fit below sp, as far as the limit goes: #SS(error). (seg.c) */
 MUST_CHECK int stack_room(struct cpu *c, const struct seg *ss, u32 sp, unsigned n, unsigned size, u32 error);
-/* Pushes word[0..n), in that order, below sp in ss: all of them or, on a fault, none. error: of #SS. The caller moves ESP
- * by n * size. (seg.c) */
-MUST_CHECK int stack_push_slow(struct cpu *c, const struct seg *ss, u32 sp, const u32 *word, unsigned n, unsigned size, bool user, u32 error);
-MUST_CHECK static inline int stack_push(struct cpu *c, const struct seg *ss, u32 sp, const u32 *word, unsigned n, unsigned size, bool user, u32 error)
+/* Pushes word[0..n), in that order, below sp in ss: all of them or, on a fault, none. error: of #SS. The caller moves
+ * ESP by n * size. (seg.c) */
+MUST_CHECK int stack_push_slow(struct cpu *c, const struct seg *ss, u32 sp, const u32 *word, unsigned n, unsigned size,
+                               bool user, u32 error);
+MUST_CHECK static inline int stack_push(struct cpu *c, const struct seg *ss, u32 sp, const u32 *word, unsigned n,
+                                        unsigned size, bool user, u32 error)
 {
     if (likely(size == 4 && stack_is_flat32(ss))) {
         u8 *p = fast_ptr(c, ss->base + sp - 4 * n, 4 * n, user ? TLB_USER_W : TLB_SUP_W);
@@ -266,37 +291,45 @@ static inline void seg_drop_privileged(struct cpu *c)
 MUST_CHECK int cpu_read_pdptes(struct cpu *c, u32 cr3, u64 out[4]);
 
 /* Whether the model's CPUID leaf 1 EDX has this bit. (cpu_models.c) */
+/* clang-format off */
 enum cpuid_edx {
-    CPUID_FPU = 1u << 0, CPUID_VME = 1u << 1, CPUID_DE = 1u << 2, CPUID_PSE = 1u << 3, CPUID_TSC = 1u << 4, CPUID_MSR = 1u << 5,
-    CPUID_PAE = 1u << 6, CPUID_MCE = 1u << 7, CPUID_CX8 = 1u << 8, CPUID_APIC = 1u << 9, CPUID_SEP = 1u << 11, CPUID_MTRR = 1u << 12,
-    CPUID_PGE = 1u << 13, CPUID_MCA = 1u << 14, CPUID_CMOV = 1u << 15, CPUID_PAT = 1u << 16, CPUID_CLFSH = 1u << 19, CPUID_MMX = 1u << 23,
+    CPUID_FPU = 1u << 0, CPUID_VME = 1u << 1, CPUID_DE = 1u << 2, CPUID_PSE = 1u << 3, CPUID_TSC = 1u << 4,
+    CPUID_MSR = 1u << 5,
+    CPUID_PAE = 1u << 6, CPUID_MCE = 1u << 7, CPUID_CX8 = 1u << 8, CPUID_APIC = 1u << 9, CPUID_SEP = 1u << 11,
+    CPUID_MTRR = 1u << 12,
+    CPUID_PGE = 1u << 13, CPUID_MCA = 1u << 14, CPUID_CMOV = 1u << 15, CPUID_PAT = 1u << 16, CPUID_CLFSH = 1u << 19,
+    CPUID_MMX = 1u << 23,
     CPUID_FXSR = 1u << 24, CPUID_SSE = 1u << 25, CPUID_SSE2 = 1u << 26,
 };
+/* clang-format on */
 u32 model_edx(const struct cpu_model *m);
 u32 model_signature(const struct cpu_model *m); /* leaf 1 EAX */
 bool model_has_nx(const struct cpu_model *m);
 bool model_is_amd(const struct cpu_model *m);
 unsigned model_family(const struct cpu_model *m);
 unsigned model_number(const struct cpu_model *m);
-#define APIC_BASE_EN (1u << 11)           /* IA32_APIC_BASE */
-#define MISC_LIMIT_CPUID (1ull << 22)     /* IA32_MISC_ENABLE: leaves above 3 are hidden */
-#define MISC_XD_DISABLE (1ull << 34)      /* NX is hidden */
-#define MAXPHYADDR 36u /* with PAE; CPUID 80000008H says the same */
+#define APIC_BASE_EN (1u << 11)       /* IA32_APIC_BASE */
+#define MISC_LIMIT_CPUID (1ull << 22) /* IA32_MISC_ENABLE: leaves above 3 are hidden */
+#define MISC_XD_DISABLE (1ull << 34)  /* NX is hidden */
+#define MAXPHYADDR 36u                /* with PAE; CPUID 80000008H says the same */
 
 /* ---- task switches (task.c) ---- */
 
 enum task_how { TASK_JMP, TASK_CALL /* CALL, and gates in the IDT */, TASK_IRET };
-/* The task switch is done, and loading the new task's state raised an exception, now in cpu->exc: it belongs to the new task. */
+/* The task switch is done, and loading the new task's state raised an exception, now in cpu->exc: it belongs to the new
+ * task. */
 #define TASK_FAULTED 3
 /* Switches to the TSS that sel selects, whose descriptor *d has been checked for type, privilege and presence.
  * next: EIP to save for the old task. error: pushed on the new stack if not NULL. ext: EXT bit of error codes.
  * Returns 0, GUEST_FAULT (nothing done), or TASK_FAULTED. */
-MUST_CHECK int task_switch(struct cpu *c, u16 sel, struct desc *d, enum task_how how, u32 next, const u32 *error, u32 ext);
+MUST_CHECK int task_switch(struct cpu *c, u16 sel, struct desc *d, enum task_how how, u32 next, const u32 *error,
+                           u32 ext);
 /* Through a task gate: finds and checks the TSS: #GP, #NP. */
 MUST_CHECK int task_switch_gate(struct cpu *c, u16 sel, enum task_how how, u32 next, const u32 *error, u32 ext);
 /* Where the JMP far or IRET at CS:EIP ends: the EIP that a task resumes at. */
 MUST_CHECK int task_insn_end(struct cpu *c, u32 *next);
-/* For instructions: delivers what TASK_FAULTED left behind, in the new task; what is left to report is 0 or GUEST_FAULT. */
+/* For instructions: delivers what TASK_FAULTED left behind, in the new task; what is left to report is 0 or
+ * GUEST_FAULT. */
 MUST_CHECK int task_settle(struct cpu *c, int r);
 
 #endif

@@ -1,11 +1,11 @@
-/* Owns the way from an event to its handler: exceptions, software interrupts, external interrupts and NMI, through the IDT,
- * or the interrupt table in real mode. SDM vol. 3, chapter 6; vol. 2, INT n.
+/* Owns the way from an event to its handler: exceptions, software interrupts, external interrupts and NMI, through the
+ * IDT, or the interrupt table in real mode. SDM vol. 3, chapter 6; vol. 2, INT n.
  *
  *   I1  deliver() either reaches the handler's first instruction or changes nothing and raises what went wrong.
  *   I2  Two exceptions that the manual does not handle one after the other become #DF, and #DF with another becomes
  *       shutdown: table 6-5, in combine() alone.
- *   I3  RF in the image that is pushed is 1 for faults (so that the instruction breakpoint is not met again); for all else
- *       it is what EFLAGS has.
+ *   I3  RF in the image that is pushed is 1 for faults (so that the instruction breakpoint is not met again); for all
+ *       else it is what EFLAGS has.
  *
  * Enter at exc_deliver() (what an instruction raised), exc_soft_int(), exc_interrupt(). */
 #include "runtime/cpu/cpu_priv.h"
@@ -57,7 +57,8 @@ static int deliver_real(struct cpu *c, const struct event *e)
     u64 ip, cs;
     u32 at = e->vector * 4u;
     if (at + 3 > c->idtr.limit) return guest_fault(c, V_GP, 0);
-    if (lin_read(c, c->idtr.base + at, 2, false, &ip) || lin_read(c, c->idtr.base + at + 2, 2, false, &cs)) return GUEST_FAULT;
+    if (lin_read(c, c->idtr.base + at, 2, false, &ip) || lin_read(c, c->idtr.base + at + 2, 2, false, &cs))
+        return GUEST_FAULT;
     const u32 frame[3] = { e->eflags, c->seg[S_CS].sel, e->eip };
     if (stack_push(c, &c->seg[S_SS], c->gpr[G_ESP], frame, 3, 2, false, 0)) return GUEST_FAULT;
     stack_set_sp(c, c->gpr[G_ESP] - 6);
@@ -82,7 +83,8 @@ static void enter_handler(struct cpu *c, struct seg *cs, unsigned cpl, u32 eip, 
 }
 
 /* To a more privileged handler, on the stack that the TSS has for it. */
-static int deliver_inner(struct cpu *c, const struct event *e, struct seg *cs, unsigned dpl, u32 eip, unsigned size, bool interrupt_gate)
+static int deliver_inner(struct cpu *c, const struct event *e, struct seg *cs, unsigned dpl, u32 eip, unsigned size,
+                         bool interrupt_gate)
 {
     u32 word[10], esp;
     unsigned n = 0;
@@ -103,7 +105,8 @@ static int deliver_inner(struct cpu *c, const struct event *e, struct seg *cs, u
     word[n++] = e->eip;
     if (e->has_error) word[n++] = e->error;
     u32 ss_error = sel_error(ss.sel) | e->ext;
-    if (unlikely(eip > cs->limit)) return stack_room(c, &ss, esp, n, size, ss_error) ? GUEST_FAULT : guest_fault(c, V_GP, e->ext);
+    if (unlikely(eip > cs->limit))
+        return stack_room(c, &ss, esp, n, size, ss_error) ? GUEST_FAULT : guest_fault(c, V_GP, e->ext);
     if (unlikely(stack_push(c, &ss, esp, word, n, size, false, ss_error))) return GUEST_FAULT;
 
     if (unlikely(vm86)) {
@@ -118,12 +121,14 @@ static int deliver_inner(struct cpu *c, const struct event *e, struct seg *cs, u
     return 0;
 }
 
-static int deliver_same(struct cpu *c, const struct event *e, struct seg *cs, u32 eip, unsigned size, bool interrupt_gate)
+static int deliver_same(struct cpu *c, const struct event *e, struct seg *cs, u32 eip, unsigned size,
+                        bool interrupt_gate)
 {
     u32 word[4] = { e->eflags, c->seg[S_CS].sel, e->eip, e->error };
     unsigned n = e->has_error ? 4 : 3;
     const struct seg *ss = &c->seg[S_SS];
-    if (unlikely(eip > cs->limit)) return stack_room(c, ss, c->gpr[G_ESP], n, size, e->ext) ? GUEST_FAULT : guest_fault(c, V_GP, e->ext);
+    if (unlikely(eip > cs->limit))
+        return stack_room(c, ss, c->gpr[G_ESP], n, size, e->ext) ? GUEST_FAULT : guest_fault(c, V_GP, e->ext);
     if (unlikely(stack_push(c, ss, c->gpr[G_ESP], word, n, size, c->cpl == 3, e->ext))) return GUEST_FAULT;
     stack_set_sp(c, c->gpr[G_ESP] - n * size);
     enter_handler(c, cs, c->cpl, eip, interrupt_gate);
@@ -141,7 +146,8 @@ static int deliver(struct cpu *c, const struct event *e)
     const struct desc gate = { .lo = (u32)raw, .hi = (u32)(raw >> 32) };
     unsigned type = desc_type(&gate);
     bool known = type == ST_TASK_GATE || type == ST_INT16 || type == ST_TRAP16 || type == ST_INT32 || type == ST_TRAP32;
-    if (unlikely(gate.hi & DH_S || !known || (e->software && desc_dpl(&gate) < c->cpl))) return guest_fault(c, V_GP, gate_error);
+    if (unlikely(gate.hi & DH_S || !known || (e->software && desc_dpl(&gate) < c->cpl)))
+        return guest_fault(c, V_GP, gate_error);
     if (unlikely(!desc_present(&gate))) return guest_fault(c, V_NP, gate_error);
     u16 sel = (u16)(gate.lo >> 16);
     if (unlikely(type == ST_TASK_GATE)) {
@@ -178,7 +184,11 @@ enum exc_class { EXC_BENIGN, EXC_CONTRIBUTORY, EXC_PAGE_FAULT, EXC_DOUBLE };
 static enum exc_class class_of(unsigned v)
 {
     switch (v) {
-    case V_DE: case V_TS: case V_NP: case V_SS: case V_GP: return EXC_CONTRIBUTORY;
+    case V_DE:
+    case V_TS:
+    case V_NP:
+    case V_SS:
+    case V_GP: return EXC_CONTRIBUTORY;
     case V_PF: return EXC_PAGE_FAULT;
     case V_DF: return EXC_DOUBLE;
     default: return EXC_BENIGN;
@@ -199,8 +209,8 @@ static enum combined combine(enum exc_class first, enum exc_class second)
     }
 }
 
-/* Faults leave EIP at the instruction, and their image of EFLAGS has RF set. #DB is a fault or a trap: whoever raises it
- * as a fault sets RF. #BP, #OF are traps; #DF and #MC are aborts. */
+/* Faults leave EIP at the instruction, and their image of EFLAGS has RF set. #DB is a fault or a trap: whoever raises
+ * it as a fault sets RF. #BP, #OF are traps; #DF and #MC are aborts. */
 static bool is_fault(unsigned v)
 {
     const u32 others = 1u << V_DB | 1u << V_NMI | 1u << V_BP | 1u << V_OF | 1u << V_DF | 1u << V_MC;
@@ -232,7 +242,11 @@ static void note_debug(struct cpu *c)
 static struct event event_of_exception(const struct cpu *c)
 {
     const struct pending_exc *x = &c->exc;
-    return (struct event){ .vector = x->vector, .has_error = has_error(x->vector), .ext = ERR_EXT, .error = x->error, .eip = c->eip,
+    return (struct event){ .vector = x->vector,
+                           .has_error = has_error(x->vector),
+                           .ext = ERR_EXT,
+                           .error = x->error,
+                           .eip = c->eip,
                            .eflags = cpu_eflags(c) | (is_fault(x->vector) ? F_RF : 0) };
 }
 
@@ -242,7 +256,9 @@ static int deliver_chain(struct cpu *c, struct event e, enum exc_class first)
     for (;;) {
         struct exc_record *record = log_exception(c, &e);
         if (e.vector == V_PF) c->ctr.pf++;
-        if (c->rt) TRACE(&c->rt->trace, exc, c->eip, "exception %02x error %x at %04x:%08x cpl %u cr2 %08x\n", e.vector, e.error, c->seg[S_CS].sel, c->eip, c->cpl, c->cr2);
+        if (c->rt)
+            TRACE(&c->rt->trace, exc, c->eip, "exception %02x error %x at %04x:%08x cpl %u cr2 %08x\n", e.vector,
+                  e.error, c->seg[S_CS].sel, c->eip, c->cpl, c->cr2);
         int r = deliver(c, &e);
         if (likely(!r)) {
             if (e.vector == V_DB) note_debug(c);
@@ -287,7 +303,9 @@ int exc_soft_int(struct cpu *c, u8 vector, u32 next, bool int_n)
 {
     bool icebp = vector == V_DB && !int_n;
     if (unlikely(c->eflags_sys & F_VM && int_n && cpu_iopl(c) < 3)) return guest_fault(c, V_GP, 0);
-    struct event e = { .vector = vector, .software = !icebp, .ext = icebp ? ERR_EXT : 0, .eip = next, .eflags = cpu_eflags(c) };
+    struct event e = {
+        .vector = vector, .software = !icebp, .ext = icebp ? ERR_EXT : 0, .eip = next, .eflags = cpu_eflags(c)
+    };
     int r = task_settle(c, deliver(c, &e));
     if (likely(!r)) c->intr_shadow = 0;
     return r;
@@ -297,8 +315,11 @@ int exc_soft_int(struct cpu *c, u8 vector, u32 next, bool int_n)
 
 void exc_describe_chain(const struct cpu *c, FILE *out)
 {
-    static const char *const name[20] = { "#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "", "#TS", "#NP", "#SS", "#GP", "#PF", "", "#MF", "#AC", "#MC", "#XM" };
-    static const char *const fate[] = { [EXC_DELIVERED] = "delivered", [EXC_NESTED] = "its delivery raised the next", [EXC_TRIPLE] = "its delivery failed: shutdown" };
+    static const char *const name[20] = { "#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "",
+                                          "#TS", "#NP", "#SS", "#GP", "#PF", "",    "#MF", "#AC", "#MC", "#XM" };
+    static const char *const fate[] = { [EXC_DELIVERED] = "delivered",
+                                        [EXC_NESTED] = "its delivery raised the next",
+                                        [EXC_TRIPLE] = "its delivery failed: shutdown" };
     u32 n = c->exc_count < EXC_LOG ? c->exc_count : EXC_LOG;
     fprintf(out, "last exceptions, oldest first (%u of %u):\n", n, c->exc_count);
     for (u32 i = c->exc_count - n; i != c->exc_count; i++) {

@@ -18,7 +18,8 @@ static int check_direct_code(struct cpu *c, u16 sel, const struct desc *d)
     return 0;
 }
 
-/* An offset beyond the limit is #GP(0), but only if the n words that would have been pushed first have room: else #SS(error). */
+/* An offset beyond the limit is #GP(0), but only if the n words that would have been pushed first have room: else
+ * #SS(error). */
 static int bad_eip(struct cpu *c, const struct seg *ss, u32 sp, unsigned n, unsigned size, u32 error)
 {
     if (stack_room(c, ss, sp, n, size, error)) return GUEST_FAULT;
@@ -107,7 +108,8 @@ static int jmp_call_gate(struct cpu *c, u16 sel, const struct desc *gate, u32 ne
     bool ok = desc_is_code(&d) && (call || conforming ? desc_dpl(&d) <= c->cpl : desc_dpl(&d) == c->cpl);
     if (!ok) return guest_fault(c, V_GP, sel_error(cs_sel));
     if (!desc_present(&d)) return guest_fault(c, V_NP, sel_error(cs_sel));
-    if (call && !conforming && desc_dpl(&d) < c->cpl) return call_inner(c, &d, cs_sel, eip, next, size, gate->hi & 0x1f);
+    if (call && !conforming && desc_dpl(&d) < c->cpl)
+        return call_inner(c, &d, cs_sel, eip, next, size, gate->hi & 0x1f);
 
     struct seg cs;
     desc_unpack(&d, cs_sel, &cs);
@@ -139,7 +141,8 @@ static int jmp_call(struct cpu *c, u16 sel, u32 off, u32 next, unsigned opsize, 
     if (d.hi & DH_S) return guest_fault(c, V_GP, sel_error(sel));
 
     enum task_how how = call ? TASK_CALL : TASK_JMP;
-    if (!call && desc_type(&d) != ST_CALL16 && desc_type(&d) != ST_CALL32 && task_insn_end(c, &next)) return GUEST_FAULT;
+    if (!call && desc_type(&d) != ST_CALL16 && desc_type(&d) != ST_CALL32 && task_insn_end(c, &next))
+        return GUEST_FAULT;
     bool privileged = desc_dpl(&d) >= c->cpl && desc_dpl(&d) >= sel_rpl(sel);
     switch (desc_type(&d)) {
     case ST_CALL16:
@@ -155,14 +158,16 @@ static int jmp_call(struct cpu *c, u16 sel, u32 off, u32 next, unsigned opsize, 
         if (!privileged || sel & 4) break;
         if (!desc_present(&d)) return guest_fault(c, V_NP, sel_error(sel));
         return task_settle(c, task_switch(c, sel, &d, how, next, NULL, 0));
-    default:
-        break;
+    default: break;
     }
     return guest_fault(c, V_GP, sel_error(sel));
 }
 
 int far_jmp(struct cpu *c, u16 sel, u32 off, unsigned opsize) { return jmp_call(c, sel, off, 0, opsize, false); }
-int far_call(struct cpu *c, u16 sel, u32 off, u32 next, unsigned opsize) { return jmp_call(c, sel, off, next, opsize, true); }
+int far_call(struct cpu *c, u16 sel, u32 off, u32 next, unsigned opsize)
+{
+    return jmp_call(c, sel, off, next, opsize, true);
+}
 
 /* ---- returns ---- */
 
@@ -185,7 +190,8 @@ static int check_return_ss(struct cpu *c, u16 sel, unsigned rpl, struct desc *d)
     if (unlikely(sel_null(sel))) return guest_fault(c, V_GP, 0);
     int r = desc_need(c, sel, d, V_GP, 0);
     if (unlikely(r)) return r;
-    if (unlikely(sel_rpl(sel) != rpl || desc_dpl(d) != rpl || !desc_is_writable_data(d))) return guest_fault(c, V_GP, sel_error(sel));
+    if (unlikely(sel_rpl(sel) != rpl || desc_dpl(d) != rpl || !desc_is_writable_data(d)))
+        return guest_fault(c, V_GP, sel_error(sel));
     if (unlikely(!desc_present(d))) return guest_fault(c, V_SS, sel_error(sel));
     return 0;
 }
@@ -316,8 +322,8 @@ int far_iret(struct cpu *c, unsigned opsize)
     if (unlikely(r)) return r;
     cpu_set_eflags(c, (before & ~may) | (frame[2] & may));
     mode_refresh(c); /* TF, AC */
-    /* RF holds off instruction breakpoints for one instruction. With none armed it has nothing to do; and translated code,
-     * which runs only then, does not take it back. */
+    /* RF holds off instruction breakpoints for one instruction. With none armed it has nothing to do; and translated
+     * code, which runs only then, does not take it back. */
     if (likely(!(c->mode & MK_SLOW))) c->eflags_sys &= ~(u32)F_RF;
     return 0;
 }
@@ -328,8 +334,12 @@ static void set_flat(struct cpu *c, u16 cs_sel, unsigned cpl)
 {
     const u32 common = SEG_S | SEG_P | SEG_D | SEG_G | SEG_A | cpl << SEG_DPL_SHIFT;
     bool was_vm86 = c->mode & MK_VM;
-    struct seg cs = { .sel = (u16)((cs_sel & 0xfffc) | cpl), .base = 0, .limit = 0xffffffff, .attr = common | SEG_CODE | SEG_R };
-    struct seg ss = { .sel = (u16)(((cs_sel + 8) & 0xfffc) | cpl), .base = 0, .limit = 0xffffffff, .attr = common | SEG_W };
+    struct seg cs = {
+        .sel = (u16)((cs_sel & 0xfffc) | cpl), .base = 0, .limit = 0xffffffff, .attr = common | SEG_CODE | SEG_R
+    };
+    struct seg ss = {
+        .sel = (u16)(((cs_sel + 8) & 0xfffc) | cpl), .base = 0, .limit = 0xffffffff, .attr = common | SEG_W
+    };
     c->cpl = (u8)cpl;
     seg_set(c, S_CS, &cs);
     seg_set(c, S_SS, &ss);

@@ -1,5 +1,5 @@
-/* Owns the model-specific registers: which of them a CPU model has, what they hold, and which values are #GP(0).
- * SDM vol. 4, tables 2-2 (architectural), 2-4 (Atom), 2-20 (P6, Pentium M). Performance monitoring is version 0 (CPUID leaf
+/* Owns the model-specific registers: which of them a CPU model has, what they hold, and which values are #GP(0). SDM
+ * vol. 4, tables 2-2 (architectural), 2-4 (Atom), 2-20 (P6, Pentium M). Performance monitoring is version 0 (CPUID leaf
  * 0AH says so), so its registers do not exist.
  *
  *   I1  An MSR that the model's CPUID does not announce, and any that is not listed here, is #GP(0).
@@ -9,19 +9,27 @@
 
 #include <x86intrin.h>
 
+/* clang-format off */
 enum msr {
-    MSR_P5_MC_ADDR = 0x00, MSR_P5_MC_TYPE = 0x01, MSR_TSC = 0x10, MSR_PLATFORM_ID = 0x17, MSR_APIC_BASE = 0x1b, MSR_EBL_CR_POWERON = 0x2a,
-    MSR_BIOS_UPDT_TRIG = 0x79, MSR_BIOS_SIGN_ID = 0x8b, MSR_FSB_FREQ = 0xcd, MSR_MTRRCAP = 0xfe, MSR_SYSENTER_CS = 0x174,
-    MSR_SYSENTER_ESP = 0x175, MSR_SYSENTER_EIP = 0x176, MSR_MCG_CAP = 0x179, MSR_MCG_STATUS = 0x17a, MSR_MISC_ENABLE = 0x1a0,
-    MSR_DEBUGCTL = 0x1d9, MSR_MTRR_VAR = 0x200, MSR_MTRR_VAR_LAST = 0x20f, MSR_MTRR_FIX64K = 0x250, MSR_MTRR_FIX16K = 0x258,
-    MSR_MTRR_FIX16K_2 = 0x259, MSR_MTRR_FIX4K = 0x268, MSR_MTRR_FIX4K_LAST = 0x26f, MSR_PAT = 0x277, MSR_MTRR_DEF_TYPE = 0x2ff,
+    MSR_P5_MC_ADDR = 0x00, MSR_P5_MC_TYPE = 0x01, MSR_TSC = 0x10, MSR_PLATFORM_ID = 0x17, MSR_APIC_BASE = 0x1b,
+    MSR_EBL_CR_POWERON = 0x2a,
+    MSR_BIOS_UPDT_TRIG = 0x79, MSR_BIOS_SIGN_ID = 0x8b, MSR_FSB_FREQ = 0xcd, MSR_MTRRCAP = 0xfe,
+    MSR_SYSENTER_CS = 0x174,
+    MSR_SYSENTER_ESP = 0x175, MSR_SYSENTER_EIP = 0x176, MSR_MCG_CAP = 0x179, MSR_MCG_STATUS = 0x17a,
+    MSR_MISC_ENABLE = 0x1a0,
+    MSR_DEBUGCTL = 0x1d9, MSR_MTRR_VAR = 0x200, MSR_MTRR_VAR_LAST = 0x20f, MSR_MTRR_FIX64K = 0x250,
+    MSR_MTRR_FIX16K = 0x258,
+    MSR_MTRR_FIX16K_2 = 0x259, MSR_MTRR_FIX4K = 0x268, MSR_MTRR_FIX4K_LAST = 0x26f, MSR_PAT = 0x277,
+    MSR_MTRR_DEF_TYPE = 0x2ff,
     MSR_MC0 = 0x400, MSR_EFER = 0xc0000080, MSR_K7_HWCR = 0xc0010015, MSR_K7_CLK_CTL = 0xc001001b,
 };
+/* clang-format on */
 
 #define MTRR_CAP 0x508u /* write combining, fixed ranges, 8 variable ones */
 #define MC_BANKS ARRAY_LEN(((struct cpu *)0)->mc_ctl)
 #define PHYS_MASK ((1ull << MAXPHYADDR) - 1)
-#define MISC_WRITABLE (1ull << 0 /* fast strings */ | 1ull << 3 /* automatic thermal control */ | MISC_LIMIT_CPUID | MISC_XD_DISABLE)
+#define MISC_WRITABLE \
+    (1ull << 0 /* fast strings */ | 1ull << 3 /* automatic thermal control */ | MISC_LIMIT_CPUID | MISC_XD_DISABLE)
 #define MISC_READ_ONLY (1ull << 7 | 1ull << 11 /* no BTS */ | 1ull << 12 /* no PEBS */)
 /* High enough for guests not to look for errata that were mended by microcode (Atom AAE44). */
 #define MICROCODE_REVISION (0x218ull << 32)
@@ -33,7 +41,10 @@ u64 cpu_tsc(const struct cpu *c) { return __rdtsc() + c->tsc_offset; }
 
 /* ---- memory types ---- */
 
-static bool type_ok(u64 type) { return type == 0 || type == 1 || type == 4 || type == 5 || type == 6; } /* UC WC WT WP WB */
+static bool type_ok(u64 type)
+{
+    return type == 0 || type == 1 || type == 4 || type == 5 || type == 6;
+} /* UC WC WT WP WB */
 
 static bool types_ok(u64 v, bool pat)
 {
@@ -177,9 +188,20 @@ static bool msr_write(struct cpu *c, u32 msr, u64 v)
 {
     u64 old;
     switch (msr) {
-    case MSR_APIC_BASE: case MSR_MISC_ENABLE: case MSR_SYSENTER_CS: case MSR_SYSENTER_ESP: case MSR_SYSENTER_EIP: case MSR_TSC:
-    case MSR_PAT: case MSR_EFER: case MSR_MCG_STATUS: case MSR_DEBUGCTL: case MSR_BIOS_SIGN_ID: case MSR_EBL_CR_POWERON:
-    case MSR_K7_HWCR: case MSR_K7_CLK_CTL:
+    case MSR_APIC_BASE:
+    case MSR_MISC_ENABLE:
+    case MSR_SYSENTER_CS:
+    case MSR_SYSENTER_ESP:
+    case MSR_SYSENTER_EIP:
+    case MSR_TSC:
+    case MSR_PAT:
+    case MSR_EFER:
+    case MSR_MCG_STATUS:
+    case MSR_DEBUGCTL:
+    case MSR_BIOS_SIGN_ID:
+    case MSR_EBL_CR_POWERON:
+    case MSR_K7_HWCR:
+    case MSR_K7_CLK_CTL:
         if (!msr_read(c, msr, &old)) return false; /* the model does not have it */
         break;
     default: break;
@@ -187,8 +209,8 @@ static bool msr_write(struct cpu *c, u32 msr, u64 v)
     switch (msr) {
     case MSR_TSC: c->tsc_offset = v - __rdtsc(); return true;
     case MSR_APIC_BASE: return write_apic_base(c, v);
-    case MSR_BIOS_UPDT_TRIG: return intel_p6(c);        /* microcode is not loaded */
-    case MSR_BIOS_SIGN_ID:                              /* cleared before CPUID, which sets it again */
+    case MSR_BIOS_UPDT_TRIG: return intel_p6(c); /* microcode is not loaded */
+    case MSR_BIOS_SIGN_ID:                       /* cleared before CPUID, which sets it again */
     case MSR_EBL_CR_POWERON:
     case MSR_K7_HWCR:
     case MSR_K7_CLK_CTL: return true;
@@ -216,6 +238,7 @@ static bool msr_write(struct cpu *c, u32 msr, u64 v)
 int cpu_wrmsr(struct cpu *c, u32 msr, u64 val)
 {
     bool ok = msr_write(c, msr, val);
-    if (c->rt) TRACE(&c->rt->trace, msr, c->eip, "wrmsr %08x: %llx%s\n", msr, (unsigned long long)val, ok ? "" : " #GP");
+    if (c->rt)
+        TRACE(&c->rt->trace, msr, c->eip, "wrmsr %08x: %llx%s\n", msr, (unsigned long long)val, ok ? "" : " #GP");
     return ok ? 0 : guest_fault(c, V_GP, 0);
 }

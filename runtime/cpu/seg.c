@@ -1,9 +1,10 @@
-/* Owns what loads a descriptor and what checks an access against one: segment registers, LDTR, TR, LAR to VERW, limits, and
- * the frames that transfers of control push and pop. SDM vol. 3, chapters 3 and 5; vol. 2 for each instruction.
+/* Owns what loads a descriptor and what checks an access against one: segment registers, LDTR, TR, LAR to VERW, limits,
+ * and the frames that transfers of control push and pop. SDM vol. 3, chapters 3 and 5; vol. 2 for each instruction.
  *
- *   I1  The hidden part of a segment register, its seg_complex word and its bits of the mode key change together.  [seg_set]
- *   I2  A function that returns GUEST_FAULT has changed no register. It may have set an accessed bit, as a processor may
- *       that restarts the instruction.
+ *   I1  The hidden part of a segment register, its seg_complex word and its bits of the mode key change together.
+ *       [seg_set]
+ *   I2  A function that returns GUEST_FAULT has changed no register. It may have set an accessed bit, as a processor
+ *       may that restarts the instruction.
  *
  * Enter at seg_load(), seg_linear(). */
 #include "runtime/cpu/cpu_priv.h"
@@ -16,7 +17,8 @@ static int check_ss(struct cpu *c, u16 sel, struct desc *d)
     if (unlikely(sel_null(sel))) return guest_fault(c, V_GP, 0);
     int r = desc_need(c, sel, d, V_GP, 0);
     if (unlikely(r)) return r;
-    if (unlikely(sel_rpl(sel) != c->cpl || desc_dpl(d) != c->cpl || !desc_is_writable_data(d))) return guest_fault(c, V_GP, sel_error(sel));
+    if (unlikely(sel_rpl(sel) != c->cpl || desc_dpl(d) != c->cpl || !desc_is_writable_data(d)))
+        return guest_fault(c, V_GP, sel_error(sel));
     if (unlikely(!desc_present(d))) return guest_fault(c, V_SS, sel_error(sel));
     return 0;
 }
@@ -27,7 +29,8 @@ static int check_data(struct cpu *c, u16 sel, struct desc *d)
     int r = desc_need(c, sel, d, V_GP, 0);
     if (unlikely(r)) return r;
     bool execute_only = (d->hi & (DH_CODE | DH_R)) == DH_CODE;
-    if (unlikely(!(d->hi & DH_S) || execute_only || !desc_data_privilege_ok(d, c->cpl, sel_rpl(sel)))) return guest_fault(c, V_GP, sel_error(sel));
+    if (unlikely(!(d->hi & DH_S) || execute_only || !desc_data_privilege_ok(d, c->cpl, sel_rpl(sel))))
+        return guest_fault(c, V_GP, sel_error(sel));
     if (unlikely(!desc_present(d))) return guest_fault(c, V_NP, sel_error(sel));
     return 0;
 }
@@ -126,8 +129,8 @@ static bool visible(struct cpu *c, u16 sel, struct desc *d, int *fault)
 
 bool seg_lar(struct cpu *c, u16 sel, u32 *out, int *fault)
 {
-    const u32 valid = 1u << ST_TSS16 | 1u << ST_LDT | 1u << ST_TSS16_BUSY | 1u << ST_CALL16 | 1u << ST_TASK_GATE | 1u << ST_TSS32 |
-                      1u << ST_TSS32_BUSY | 1u << ST_CALL32;
+    const u32 valid = 1u << ST_TSS16 | 1u << ST_LDT | 1u << ST_TSS16_BUSY | 1u << ST_CALL16 | 1u << ST_TASK_GATE
+                      | 1u << ST_TSS32 | 1u << ST_TSS32_BUSY | 1u << ST_CALL32;
     struct desc d;
     if (!visible(c, sel, &d, fault)) return false;
     if (!(d.hi & DH_S) && !(valid >> desc_type(&d) & 1)) return false;
@@ -159,11 +162,13 @@ int stack_room(struct cpu *c, const struct seg *ss, u32 sp, unsigned n, unsigned
 {
     u32 mask = stack_mask(ss);
     for (unsigned i = 1; i <= n; i++)
-        if (ss->attr & SEG_UNUSABLE || !seg_in_limit(ss, (sp - i * size) & mask, size)) return guest_fault(c, V_SS, error);
+        if (ss->attr & SEG_UNUSABLE || !seg_in_limit(ss, (sp - i * size) & mask, size))
+            return guest_fault(c, V_SS, error);
     return 0;
 }
 
-int stack_push_slow(struct cpu *c, const struct seg *ss, u32 sp, const u32 *word, unsigned n, unsigned size, bool user, u32 error)
+int stack_push_slow(struct cpu *c, const struct seg *ss, u32 sp, const u32 *word, unsigned n, unsigned size, bool user,
+                    u32 error)
 {
     u32 mask = stack_mask(ss);
     if (stack_room(c, ss, sp, n, size, error)) return GUEST_FAULT;
@@ -193,15 +198,18 @@ int stack_inner(struct cpu *c, unsigned dpl, u32 ext, struct seg *ss, u32 *esp)
     bool tss32 = c->tr.attr & 8;
     u32 at = tss32 ? 4 + dpl * 8 : 2 + dpl * 4, len = tss32 ? 6 : 4;
     u64 lo, hi;
-    if (unlikely(c->tr.attr & SEG_UNUSABLE || at + len - 1 > c->tr.limit)) return guest_fault(c, V_TS, sel_error(c->tr.sel) | ext);
+    if (unlikely(c->tr.attr & SEG_UNUSABLE || at + len - 1 > c->tr.limit))
+        return guest_fault(c, V_TS, sel_error(c->tr.sel) | ext);
     unsigned size = tss32 ? 4 : 2;
-    if (unlikely(lin_read(c, c->tr.base + at, size, false, &lo) || lin_read(c, c->tr.base + at + size, 2, false, &hi))) return GUEST_FAULT;
+    if (unlikely(lin_read(c, c->tr.base + at, size, false, &lo) || lin_read(c, c->tr.base + at + size, 2, false, &hi)))
+        return GUEST_FAULT;
     u16 sel = (u16)hi;
     struct desc d;
     if (unlikely(sel_null(sel))) return guest_fault(c, V_TS, ext);
     int r = desc_need(c, sel, &d, V_TS, ext);
     if (unlikely(r)) return r;
-    if (unlikely(sel_rpl(sel) != dpl || desc_dpl(&d) != dpl || !desc_is_writable_data(&d))) return guest_fault(c, V_TS, sel_error(sel) | ext);
+    if (unlikely(sel_rpl(sel) != dpl || desc_dpl(&d) != dpl || !desc_is_writable_data(&d)))
+        return guest_fault(c, V_TS, sel_error(sel) | ext);
     if (unlikely(!desc_present(&d))) return guest_fault(c, V_SS, sel_error(sel) | ext);
     if (unlikely(desc_mark(c, &d))) return GUEST_FAULT;
     desc_unpack(&d, sel, ss);

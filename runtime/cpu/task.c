@@ -1,7 +1,7 @@
 /* Owns the task switch (SDM vol. 3, chapter 7): saving the old task in its TSS, loading the new one from its own.
  *
- *   I1  Up to commit() nothing is changed: both TSSs, both descriptors and the page directory pointers have been read or
- *       probed by then.
+ *   I1  Up to commit() nothing is changed: both TSSs, both descriptors and the page directory pointers have been read
+ *       or probed by then.
  *   I2  From commit() on the new task is the current one. An exception while its segments are loaded belongs to it
  *       (TASK_FAULTED): a selector whose descriptor did not load is in its register, with the register unusable.
  *
@@ -10,13 +10,29 @@
 
 /* Where things lie in a TSS (SDM vol. 3, figures 7-2 and 7-10). */
 struct tss_layout {
-    u8 eip, gpr, seg, ldt;      /* first byte of EIP, EAX, ES and the LDT selector */
-    u8 word, nseg, seg_step;    /* bytes of a register, number of segment registers, bytes from one to the next */
-    u8 dynamic;                 /* [eip, eip + dynamic) is what is saved */
+    u8 eip, gpr, seg, ldt;   /* first byte of EIP, EAX, ES and the LDT selector */
+    u8 word, nseg, seg_step; /* bytes of a register, number of segment registers, bytes from one to the next */
+    u8 dynamic;              /* [eip, eip + dynamic) is what is saved */
     u8 size;
 };
-static const struct tss_layout tss32 = { .eip = 0x20, .gpr = 0x28, .seg = 0x48, .ldt = 0x60, .word = 4, .nseg = 6, .seg_step = 4, .dynamic = 0x40, .size = 0x68 };
-static const struct tss_layout tss16 = { .eip = 0x0e, .gpr = 0x12, .seg = 0x22, .ldt = 0x2a, .word = 2, .nseg = 4, .seg_step = 2, .dynamic = 0x1c, .size = 0x2c };
+static const struct tss_layout tss32 = { .eip = 0x20,
+                                         .gpr = 0x28,
+                                         .seg = 0x48,
+                                         .ldt = 0x60,
+                                         .word = 4,
+                                         .nseg = 6,
+                                         .seg_step = 4,
+                                         .dynamic = 0x40,
+                                         .size = 0x68 };
+static const struct tss_layout tss16 = { .eip = 0x0e,
+                                         .gpr = 0x12,
+                                         .seg = 0x22,
+                                         .ldt = 0x2a,
+                                         .word = 2,
+                                         .nseg = 4,
+                                         .seg_step = 2,
+                                         .dynamic = 0x1c,
+                                         .size = 0x2c };
 #define TSS32_CR3 0x1c
 #define TSS32_TRAP 0x64
 #define TSS_MAX 0x68
@@ -104,7 +120,7 @@ static int load_segments(struct cpu *c, const u16 *sel, u16 ldt, u32 ext)
 /* ---- the switch ---- */
 
 struct switch_plan {
-    struct seg tr;              /* the new TR */
+    struct seg tr; /* the new TR */
     laddr new_desc, old_desc;
     const struct tss_layout *l; /* of the new TSS */
     const u8 *image;            /* of the new TSS */
@@ -149,11 +165,13 @@ static int prepare(struct cpu *c, u16 sel, struct switch_plan *p, u8 *image, u32
 {
     const struct tss_layout *l = p->l, *old = c->tr.attr & 8 ? &tss32 : &tss16;
     if (p->tr.limit < l->size - 1u) return guest_fault(c, V_TS, sel_error(sel) | ext);
-    if (c->tr.attr & SEG_UNUSABLE || c->tr.limit < old->size - 1u) return guest_fault(c, V_TS, sel_error(c->tr.sel) | ext);
+    if (c->tr.attr & SEG_UNUSABLE || c->tr.limit < old->size - 1u)
+        return guest_fault(c, V_TS, sel_error(c->tr.sel) | ext);
     if (mem_read_buf(c, p->tr.base, image, l->size, false)) return GUEST_FAULT;
     if (p->how == TASK_CALL && mem_probe_write(c, p->tr.base, 2, false)) return GUEST_FAULT;
     if (mem_probe_write(c, c->tr.base + old->eip, old->dynamic, false)) return GUEST_FAULT;
-    if (mem_probe_write(c, p->new_desc + 5, 1, false) || mem_probe_write(c, p->old_desc + 5, 1, false)) return GUEST_FAULT;
+    if (mem_probe_write(c, p->new_desc + 5, 1, false) || mem_probe_write(c, p->old_desc + 5, 1, false))
+        return GUEST_FAULT;
     p->cr3 = l->word == 4 ? get(image, TSS32_CR3, 4) : c->cr3;
     p->paging_changes = c->cr0 & CR0_PG && p->cr3 != c->cr3;
     for (unsigned i = 0; i < 4; i++) p->pdpte[i] = c->pdpte[i];
@@ -189,9 +207,14 @@ int task_switch(struct cpu *c, u16 sel, struct desc *d, enum task_how how, u32 n
 {
     u8 image[TSS_MAX];
     u16 segs[S_COUNT];
-    /* Translated code with live FPU state takes any fault as "let the interpreter do it"; CR0.TS must not be set under it. */
+    /* Translated code with live FPU state takes any fault as "let the interpreter do it"; CR0.TS must not be set under
+     * it. */
     if (c->fpu_hot) return GUEST_FAULT;
-    struct switch_plan p = { .how = how, .new_desc = d->la, .old_desc = c->gdtr.base + (c->tr.sel & 0xfff8u), .l = d->hi & 8 << DH_TYPE_SHIFT ? &tss32 : &tss16, .image = image };
+    struct switch_plan p = { .how = how,
+                             .new_desc = d->la,
+                             .old_desc = c->gdtr.base + (c->tr.sel & 0xfff8u),
+                             .l = d->hi & 8 << DH_TYPE_SHIFT ? &tss32 : &tss16,
+                             .image = image };
     desc_unpack(d, sel, &p.tr);
     if (prepare(c, sel, &p, image, ext) || save_old(c, &p, next)) return GUEST_FAULT;
     bool trap = p.l == &tss32 && image[TSS32_TRAP] & 1;
@@ -220,8 +243,8 @@ int task_switch_gate(struct cpu *c, u16 sel, enum task_how how, u32 next, const 
     return task_switch(c, sel, &d, how, next, error, ext);
 }
 
-/* If even the new task's double fault cannot be delivered, it is raised once more: it will fail in the same way where the
- * caller can say so. */
+/* If even the new task's double fault cannot be delivered, it is raised once more: it will fail in the same way where
+ * the caller can say so. */
 int task_settle(struct cpu *c, int r)
 {
     if (r != TASK_FAULTED) return r;
@@ -258,7 +281,9 @@ int task_insn_end(struct cpu *c, u32 *next)
         if (code_byte(c, at++, &op)) return GUEST_FAULT;
         if (op == 0x66) data32 = !code32;
         else if (op == 0x67) addr32 = !code32;
-        else if (op != 0x26 && op != 0x2e && op != 0x36 && op != 0x3e && op != 0x64 && op != 0x65 && op != 0xf0 && op != 0xf2 && op != 0xf3) break;
+        else if (op != 0x26 && op != 0x2e && op != 0x36 && op != 0x3e && op != 0x64 && op != 0x65 && op != 0xf0
+                 && op != 0xf2 && op != 0xf3)
+            break;
     }
     if (op == 0xea) at += data32 ? 6 : 4;
     if (op == 0xff) {

@@ -1,16 +1,19 @@
-/* Owns direct execution as the guest sees it: admission, mapping on demand, promotion and demotion, and the way from a stop of the
- * process to the guest's own exception.
+/* Owns direct execution as the guest sees it: admission, mapping on demand, promotion and demotion, and the way from a
+ * stop of the process to the guest's own exception.
  *
- *   I1  Code runs directly only with IF=1, IOPL=0, TF=0, flat CS and SS at CPL 3, CR0.TS=EM=0, and a TSC that is the host's: then what it
- *       can see of the processor without a trap is what the guest would show it.                     [admissible]
- *   I2  A page is executable in a process only with PG_DIRECT: scanned, and write-tracked by PG_CODE.  [page_grant, window.c]
+ *   I1  Code runs directly only with IF=1, IOPL=0, TF=0, flat CS and SS at CPL 3, CR0.TS=EM=0, and a TSC that is the
+ *       host's: then what it can see of the processor without a trap is what the guest would show
+ *       it.                     [admissible]
+ *   I2  A page is executable in a process only with PG_DIRECT: scanned, and write-tracked by PG_CODE.  [page_grant,
+ *       window.c]
  *   I3  A mapping is there only while the guest's page tables say so, as of the last TLB flush.       [window.c]
- *   I4  The guest's x87/SSE state is in one place: cpu->fx, or with cpu->fpu_away the process fx_in.    [fpu_enter, fpu_home]
+ *   I4  The guest's x87/SSE state is in one place: cpu->fx, or with cpu->fpu_away the process fx_in.    [fpu_enter,
+ *       fpu_home]
  *   I5  An instruction that stopped the process is interpreted before the process runs again, or its page has become
  *       executable: so every stop makes progress.                                                       [answer_fault]
  *
- * Whether an address space is worth a process is decided as a ski rental is: when the overhead that translation has cost it equals the
- * price of a process. All prices are measured here, on this host, in TSC cycles. */
+ * Whether an address space is worth a process is decided as a ski rental is: when the overhead that translation has
+ * cost it equals the price of a process. All prices are measured here, on this host, in TSC cycles. */
 #define _GNU_SOURCE
 #include "runtime/direct/direct.h"
 #include "runtime/cpu/cpu_ops.h"
@@ -25,48 +28,53 @@
 #include <string.h>
 #include <x86intrin.h>
 
-/* What translated user code takes longer than the processor itself, in 1/16 (docs/architecture.md, "Engines"): through the soft TLB
- * and through a window. */
+/* What translated user code takes longer than the processor itself, in 1/16 (docs/architecture.md, "Engines"): through
+ * the soft TLB and through a window. */
 #define SLOWDOWN_SOFT 40
 #define SLOWDOWN_WINDOW 19
-#define AROUND 16           /* pages that a fault may map beside its own: a mapping costs a fraction of a stop */
-#define FUTILE_MAX 3        /* futile runs before the translator takes over until the next kick */
-#define FILL_MAX 4096       /* runs; of a larger address space only what the soft TLB has is mapped at once */
+#define AROUND 16     /* pages that a fault may map beside its own: a mapping costs a fraction of a stop */
+#define FUTILE_MAX 3  /* futile runs before the translator takes over until the next kick */
+#define FILL_MAX 4096 /* runs; of a larger address space only what the soft TLB has is mapped at once */
 #define STARTS_MAX 256
-#define THRASH_MAX 4        /* writes to a page's code that make it unfit */
+#define THRASH_MAX 4 /* writes to a page's code that make it unfit */
 #define CANDIDATES 64
-#define FAILURES_MAX 8      /* to make a process: the host may be short of something, or somebody has killed one at its birth */
+#define FAILURES_MAX \
+    8 /* to make a process: the host may be short of something, or somebody has killed one at its birth */
 
-struct candidate { u32 cr3; u32 penalty; u64 paid; }; /* paid: overhead of translation so far, cycles; penalty: times it must pay the price */
+struct candidate {
+    u32 cr3;
+    u32 penalty;
+    u64 paid;
+}; /* paid: overhead of translation so far, cycles; penalty: times it must pay the price */
 
 struct slot {
     struct dx *dx;
     struct window *w;
     u32 cr3;
-    u32 fx_version;         /* of cpu->fx, when the process's state was the same */
+    u32 fx_version; /* of cpu->fx, when the process's state was the same */
     bool fx_known;
-    laddr pending;          /* a guest page fault was raised for it: mapped as soon as it is there */
+    laddr pending; /* a guest page fault was raised for it: mapped as soon as it is there */
     bool has_pending;
-    unsigned futile;        /* runs in a row that gained less than their stop cost */
-    bool cool;              /* translated until the next kick: a burst of stops is on */
-    u64 gain, loss;         /* cycles, since the last kick: by being native; in stops and mappings */
-    s64 balance;            /* gains less losses since promotion */
+    unsigned futile; /* runs in a row that gained less than their stop cost */
+    bool cool;       /* translated until the next kick: a burst of stops is on */
+    u64 gain, loss;  /* cycles, since the last kick: by being native; in stops and mappings */
+    s64 balance;     /* gains less losses since promotion */
 };
 
 struct direct {
     struct rt *rt;
     enum rt_direct mode;
-    const char *off;        /* why the host cannot; NULL: it can, or was not asked yet */
-    unsigned failures;      /* to make a process, in a row */
-    bool resting;           /* one was lost: none is made until the next kick */
+    const char *off;   /* why the host cannot; NULL: it can, or was not asked yet */
+    unsigned failures; /* to make a process, in a row */
+    bool resting;      /* one was lost: none is made until the next kick */
     struct slot slot[WINDOWS_DIRECT];
-    struct slot *here;      /* of the present address space, or NULL */
+    struct slot *here; /* of the present address space, or NULL */
     struct slot *fx_in;
-    u32 bereft[8];          /* CR3 of programs whose x87/SSE state was lost with their process, and that do not know yet */
+    u32 bereft[8]; /* CR3 of programs whose x87/SSE state was lost with their process, and that do not know yet */
     unsigned nbereft;
-    u32 first_page;         /* vm.mmap_min_addr */
+    u32 first_page; /* vm.mmap_min_addr */
     struct candidate candidate[CANDIDATES];
-    u8 thrash[4096];        /* by physical page, hashed: writes to its code */
+    u8 thrash[4096];                           /* by physical page, hashed: writes to its code */
     u64 create_cycles, map_cycles, round_trip; /* measured prices */
     u64 kicked_at, decay_at;
 };
@@ -90,10 +98,12 @@ static bool seg_describable(const struct seg *s)
 static bool admissible(const struct cpu *c)
 {
     const u32 need = MK_PE | MK_CS32 | MK_SS32 | MK_CSFLAT | MK_SSFLAT | MK_PG | 3 /* CPL */;
-    if ((c->mode & (need | MK_VM | MK_SLOW)) != need || !c->iflag || c->intr_shadow || c->seg_complex[S_SS]) return false;
+    if ((c->mode & (need | MK_VM | MK_SLOW)) != need || !c->iflag || c->intr_shadow || c->seg_complex[S_SS])
+        return false;
     if (c->eflags_sys & (F_IOPL | F_TF | F_NT | F_VM | F_AC | F_VIF | F_VIP)) return false;
     if (c->cr0 & (CR0_TS | CR0_EM) || (c->cr4 & (CR4_TSD | CR4_OSFXSR)) != CR4_OSFXSR || c->tsc_offset) return false;
-    return seg_plain(c, S_DS, MK_DSFLAT) && seg_plain(c, S_ES, MK_ESFLAT) && seg_describable(&c->seg[S_FS]) && seg_describable(&c->seg[S_GS]);
+    return seg_plain(c, S_DS, MK_DSFLAT) && seg_plain(c, S_ES, MK_ESFLAT) && seg_describable(&c->seg[S_FS])
+           && seg_describable(&c->seg[S_GS]);
 }
 
 /* ---- pages of code ---- */
@@ -112,11 +122,13 @@ static bool page_scan(struct direct *d, laddr la, paddr pa, const u8 *host)
     bytes.nstarts = 1 + xl_page_starts(d->rt->xl, pa, starts + 1, STARTS_MAX - 1);
     bool clean = scan_page(d->rt->dec, &bytes, &where);
     c->ctr.direct_scans++;
-    TRACE(&d->rt->trace, direct, la, clean ? "direct: page %08x fit\n" : "direct: page %08x unfit at +%03x\n", la, where);
+    TRACE(&d->rt->trace, direct, la, clean ? "direct: page %08x fit\n" : "direct: page %08x unfit at +%03x\n", la,
+          where);
     return clean;
 }
 
-/* Makes the page of la executable in the present process, if it may be. la is not fetched from yet: no fault is raised. */
+/* Makes the page of la executable in the present process, if it may be. la is not fetched from yet: no fault is raised.
+ */
 static bool page_grant(struct direct *d, laddr la)
 {
     struct cpu *c = d->rt->cpu;
@@ -143,7 +155,7 @@ void direct_code_written(struct direct *d, paddr page)
     struct rt *rt = d->rt;
     u8 *flags = bus_page_flags(rt->bus, page), *thrash = thrash_of(d, page);
     bool direct = *flags & PG_DIRECT;
-    *flags &= (u8)~(PG_DIRECT | PG_INDIRECT);
+    *flags &= (u8) ~(PG_DIRECT | PG_INDIRECT);
     if (!direct) return;
     if (*thrash < UINT8_MAX) ++*thrash;
     windows_no_exec(rt->windows, page);
@@ -165,7 +177,8 @@ static bool bereft_is(const struct direct *d, u32 cr3)
 static void bereft_add(struct direct *d, u32 cr3)
 {
     if (bereft_is(d, cr3)) return;
-    if (d->nbereft == ARRAY_LEN(d->bereft)) d->nbereft--; /* the latest: those before it are as likely to be gone by themselves */
+    if (d->nbereft == ARRAY_LEN(d->bereft))
+        d->nbereft--; /* the latest: those before it are as likely to be gone by themselves */
     d->bereft[d->nbereft++] = cr3;
 }
 
@@ -203,9 +216,21 @@ static bool fpu_enter(struct direct *d, struct slot *s)
 
 /* ---- processes ---- */
 
-static int be_map(void *be, u32 page, u32 n, int prot, u64 off) { dx_map(be, page, n, prot, off); return 0; }
-static int be_unmap(void *be, u32 page, u32 n) { dx_unmap(be, page, n); return 0; }
-static int be_protect(void *be, u32 page, u32 n, int prot) { dx_protect(be, page, n, prot); return 0; }
+static int be_map(void *be, u32 page, u32 n, int prot, u64 off)
+{
+    dx_map(be, page, n, prot, off);
+    return 0;
+}
+static int be_unmap(void *be, u32 page, u32 n)
+{
+    dx_unmap(be, page, n);
+    return 0;
+}
+static int be_protect(void *be, u32 page, u32 n, int prot)
+{
+    dx_protect(be, page, n, prot);
+    return 0;
+}
 
 static void slot_free(struct direct *d, struct slot *s)
 {
@@ -280,7 +305,8 @@ static void demote(struct direct *d, const char *why)
     TRACE(&d->rt->trace, direct, 0, "direct: cr3 %08x demoted: %s\n", d->rt->cpu->cr3, why);
 }
 
-/* The process is gone: somebody killed it, or the host refused a mapping. It may do so every time, so the translator gets the guest on a bit. */
+/* The process is gone: somebody killed it, or the host refused a mapping. It may do so every time, so the translator
+ * gets the guest on a bit. */
 static void lost(struct direct *d)
 {
     d->rt->cpu->ctr.direct_lost++;
@@ -324,8 +350,8 @@ static void consider_demotion(struct direct *d)
     }
 }
 
-/* A burst of page faults or system calls is cheaper in the translator, at a few hundred cycles each; it is given the time to the next
- * kick. What such bursts cost here is bounded thereby, to a percent or so. */
+/* A burst of page faults or system calls is cheaper in the translator, at a few hundred cycles each; it is given the
+ * time to the next kick. What such bursts cost here is bounded thereby, to a percent or so. */
 static void account_run(struct direct *d, struct slot *s, u64 took)
 {
     u64 stop = took < d->round_trip ? took : d->round_trip, gain = (took - stop) * (SLOWDOWN_WINDOW - 16) / 16;
@@ -372,7 +398,10 @@ bool direct_here(struct direct *d)
 
 /* ---- in and out ---- */
 
-static struct dx_seg seg_out(const struct seg *s) { return (struct dx_seg){ s->sel, s->base, s->limit, s->attr & SEG_W }; }
+static struct dx_seg seg_out(const struct seg *s)
+{
+    return (struct dx_seg){ s->sel, s->base, s->limit, s->attr & SEG_W };
+}
 
 static void regs_out(const struct cpu *c, struct dx_regs *r)
 {
@@ -405,7 +434,8 @@ static int raise(struct direct *d, enum vector v)
     return dispatch_deliver(d->rt);
 }
 
-/* A process died with registers that were the guest's: there is nothing better than to tell the guest that this program failed. */
+/* A process died with registers that were the guest's: there is nothing better than to tell the guest that this program
+ * failed. */
 static int bereft_tell(struct direct *d)
 {
     bereft_told(d, d->rt->cpu->cr3);
@@ -465,7 +495,8 @@ static int answer_fault(struct direct *d, laddr la)
     c->ctr.direct_faults++;
     if (!window_executes(s->w, c->eip)) return 0; /* a fetch: direct_here() decides anew */
     u32 before = c->exc_count;
-    bool straddles = !(la & ~PAGE_MASK) && la - c->eip - 1 < 14; /* its fetch faults at the first byte of the second page */
+    bool straddles = !(la & ~PAGE_MASK) && la - c->eip - 1 < 14; /* its fetch faults at the first byte of the second
+                                                                    page */
     int r = dispatch_emulate(d->rt, c->eip);
     if (r || d->here != s) return r;
     s->has_pending = c->exc_count != before;
@@ -508,9 +539,7 @@ static int answer(struct direct *d, const struct dx_regs *r, const struct dx_sto
     case DX_SYSCALL: return answer_syscall(d);
     case DX_FAULT: return answer_fault(d, stop->addr);
     case DX_TRAP: return answer_trap(d, stop);
-    case DX_OTHER:
-        c->ctr.direct_others++;
-        return dispatch_emulate(d->rt, c->eip);
+    case DX_OTHER: c->ctr.direct_others++; return dispatch_emulate(d->rt, c->eip);
     default: return 0; /* DX_KICKED */
     }
 }
@@ -587,7 +616,9 @@ int direct_new(struct direct **out, struct rt *rt, enum rt_direct mode)
 {
     struct direct *d = calloc(1, sizeof *d);
     if (!d) return -ENOMEM;
-    *d = (struct direct){ .rt = rt, .mode = mode, .first_page = lowest_page(), .kicked_at = __rdtsc(), .decay_at = __rdtsc() };
+    *d = (struct direct){
+        .rt = rt, .mode = mode, .first_page = lowest_page(), .kicked_at = __rdtsc(), .decay_at = __rdtsc()
+    };
     d->create_cycles = 4u << 20; /* a guess, until the first has been made */
     d->map_cycles = 16384;       /* likewise */
     rt->cpu->fpu_fetch = fpu_home;

@@ -1,5 +1,6 @@
-/* Direct execution: user code of hot address spaces runs on the processor itself, in processes that hold its pages and nothing
- * else (dx_process.h). This is the guest's side of it: who is admitted, what is mapped when, and what a stop means. */
+/* Direct execution: user code of hot address spaces runs on the processor itself, in processes that hold its pages and
+ * nothing else (dx_process.h). This is the guest's side of it: who is admitted, what is mapped when, and what a stop
+ * means. */
 #ifndef RUNTIME_DIRECT_H
 #define RUNTIME_DIRECT_H
 #include "runtime/run/rt.h"
@@ -14,14 +15,15 @@ void direct_free(struct direct *d); /* brings the FPU state home; copes with NUL
 bool direct_here(struct direct *d);
 /* Runs it until something stops it, and answers that. Returns 0, or EXC_SHUTDOWN. */
 MUST_CHECK int direct_run(struct direct *d);
-/* Whether the page of la runs directly in the present address space: translated code must then not go there by itself. */
+/* Whether the page of la runs directly in the present address space: translated code must then not go there by itself.
+ */
 bool direct_owns(struct direct *d, laddr la);
 
-void direct_kick(struct direct *d);                       /* at every kick: promotes and demotes the present address space */
-void direct_flush(struct direct *d);                      /* the TLB has been flushed, or CR3 loaded */
-void direct_flush_page(struct direct *d, laddr la);       /* INVLPG */
-void direct_code_written(struct direct *d, paddr page);   /* a scanned page is about to be written to */
+void direct_kick(struct direct *d);                 /* at every kick: promotes and demotes the present address space */
+void direct_flush(struct direct *d);                /* the TLB has been flushed, or CR3 loaded */
+void direct_flush_page(struct direct *d, laddr la); /* INVLPG */
+void direct_code_written(struct direct *d, paddr page); /* a scanned page is about to be written to */
 /* Whether this host can: makes a process and ends it. Returns 0, or -errno and *why. */
 MUST_CHECK int direct_probe(int ram_fd, const char **why);
-const char *direct_status(const struct direct *d);        /* "on", or why the host cannot; "not tried" */
+const char *direct_status(const struct direct *d); /* "on", or why the host cannot; "not tried" */
 #endif

@@ -1,12 +1,15 @@
 /* Owns direct-execution processes: their making, their mappings, their registers, and why they stop.
  *
  *   I1  The runner is stopped whenever a function here returns, or dead.
- *   I2  Its system calls never reach the host's kernel: it is resumed by PTRACE_SYSEMU only, and its filter refuses the rest.
- *   I3  It is killed with its tracer (PTRACE_O_EXITKILL, PR_SET_PDEATHSIG), and so is the mapper (PR_SET_PDEATHSIG, and its socket).
+ *   I2  Its system calls never reach the host's kernel: it is resumed by PTRACE_SYSEMU only, and its filter refuses the
+ *       rest.
+ *   I3  It is killed with its tracer (PTRACE_O_EXITKILL, PR_SET_PDEATHSIG), and so is the mapper (PR_SET_PDEATHSIG, and
+ *       its socket).
  *   I4  A runner whose mappings are not what they should be does not run.    [dx_run]
- *   I5  Operations are written to the shared page, and the mapper runs, only while the runner is stopped.    [dx_commit]
- *   I6  Somebody may stop or kill either of them at any moment, from the first: no wait here is for one that cannot go on, and both
- *       are buried, however far they came.    [settle, answered, dx_free]
+ *   I5  Operations are written to the shared page, and the mapper runs, only while the runner is stopped.
+ *       [dx_commit]
+ *   I6  Somebody may stop or kill either of them at any moment, from the first: no wait here is for one that cannot go
+ *       on, and both are buried, however far they came.    [settle, answered, dx_free]
  *
  * The other half is dx_stub_x64.S. */
 #define _GNU_SOURCE
@@ -46,26 +49,32 @@
 
 extern const u8 dx_stub_begin[], dx_stub_end[], dx_stub_ready[], dx_stub_popf[], dx_stub_flags[];
 
-struct op { u64 nr, a, b, c, d, f; };
+struct op {
+    u64 nr, a, b, c, d, f;
+};
 _Static_assert(sizeof(struct op) == DX_OP_BYTES && DX_OPS + 8 + DX_OPS_MAX * DX_OP_BYTES <= DX_MAPPER, "dx_layout.h");
-struct list { u32 n, pad; struct op op[DX_OPS_MAX]; };
+struct list {
+    u32 n, pad;
+    struct op op[DX_OPS_MAX];
+};
 
 struct dx {
     pid_t runner, mapper;
-    int ram_fd, page_fd, socket;      /* socket: our end */
-    u8 *page;                         /* our view of the shared page */
+    int ram_fd, page_fd, socket; /* socket: our end */
+    u8 *page;                    /* our view of the shared page */
     struct list *list;
-    int broken;                       /* -errno of the first mapping that failed; -ESRCH also: the mapper is gone */
-    bool dead, reaped;                /* reaped: and its pid is no longer ours to signal */
-    int cpu;                          /* where it is pinned; -1: nowhere yet */
-    struct user_regs_struct base;     /* what never changes of its registers */
-    u64 round_trip;                   /* TSC cycles */
-    struct dx_seg tls[2];             /* what the two descriptors hold */
-    bool id;                          /* its EFLAGS.ID */
+    int broken;                   /* -errno of the first mapping that failed; -ESRCH also: the mapper is gone */
+    bool dead, reaped;            /* reaped: and its pid is no longer ours to signal */
+    int cpu;                      /* where it is pinned; -1: nowhere yet */
+    struct user_regs_struct base; /* what never changes of its registers */
+    u64 round_trip;               /* TSC cycles */
+    struct dx_seg tls[2];         /* what the two descriptors hold */
+    bool id;                      /* its EFLAGS.ID */
 };
 
-/* A list of mappings takes some ten microseconds; a host may be busy, however. After the first of these the mapper is looked at,
- * which is given up at once if somebody has stopped it; after the second it is given up though nothing is known. */
+/* A list of mappings takes some ten microseconds; a host may be busy, however. After the first of these the mapper is
+ * looked at, which is given up at once if somebody has stopped it; after the second it is given up though nothing is
+ * known. */
 #define DOUBT_MS 50
 #define PATIENCE_MS 5000
 
@@ -90,10 +99,21 @@ static int image_new(void)
     Elf64_Ehdr *eh = (Elf64_Ehdr *)page;
     Elf64_Phdr *ph = (Elf64_Phdr *)(eh + 1);
     *eh = (Elf64_Ehdr){ .e_ident = { ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT },
-                        .e_type = ET_EXEC, .e_machine = EM_X86_64, .e_version = EV_CURRENT, .e_entry = DX_IMAGE + code,
-                        .e_phoff = sizeof *eh, .e_ehsize = sizeof *eh, .e_phentsize = sizeof *ph, .e_phnum = 2 };
-    ph[0] = (Elf64_Phdr){ .p_type = PT_LOAD, .p_flags = PF_R | PF_X, .p_vaddr = DX_IMAGE, .p_paddr = DX_IMAGE,
-                          .p_filesz = code + n, .p_memsz = code + n, .p_align = PAGE_SIZE };
+                        .e_type = ET_EXEC,
+                        .e_machine = EM_X86_64,
+                        .e_version = EV_CURRENT,
+                        .e_entry = DX_IMAGE + code,
+                        .e_phoff = sizeof *eh,
+                        .e_ehsize = sizeof *eh,
+                        .e_phentsize = sizeof *ph,
+                        .e_phnum = 2 };
+    ph[0] = (Elf64_Phdr){ .p_type = PT_LOAD,
+                          .p_flags = PF_R | PF_X,
+                          .p_vaddr = DX_IMAGE,
+                          .p_paddr = DX_IMAGE,
+                          .p_filesz = code + n,
+                          .p_memsz = code + n,
+                          .p_align = PAGE_SIZE };
     ph[1] = (Elf64_Phdr){ .p_type = PT_GNU_STACK, .p_flags = PF_R | PF_W };
     BUG_ON(code + n > PAGE_SIZE || n > DX_OPS);
     memcpy(page + code, dx_stub_begin, n);
@@ -106,11 +126,14 @@ static int image_new(void)
 }
 
 #define BORN_FIRST 100 /* exit status of the first step that may fail */
-struct birth { int image, ram, page, socket; pid_t parent; };
+struct birth {
+    int image, ram, page, socket;
+    pid_t parent;
+};
 
-/* The new process shares our memory, thread-local variables too, until it executes the image, and we run on meanwhile: it touches
- * nothing but its stack, its descriptors and its attributes, and errno is not its own. Nor does it return, so a sanitizer's marks around
- * its variables would stay behind. */
+/* The new process shares our memory, thread-local variables too, until it executes the image, and we run on meanwhile:
+ * it touches nothing but its stack, its descriptors and its attributes, and errno is not its own. Nor does it return,
+ * so a sanitizer's marks around its variables would stay behind. */
 #define NO_RUNTIME __attribute__((no_sanitize("address", "undefined")))
 
 NO_RUNTIME static long raw(long nr, u64 a, u64 b, u64 c, u64 d, u64 e)
@@ -138,13 +161,15 @@ NO_RUNTIME static int born(void *arg)
         fd[i] = raw(SYS_fcntl, (u64)from[i], F_DUPFD, 16, 0, 0);
         born_if(fd[i] >= 0, BORN_FIRST);
     }
-    for (int i = 0; i < 4; i++) born_if(raw(SYS_dup3, (u64)fd[i], DX_FD_RAM + (u64)i, i == 3 ? O_CLOEXEC : 0, 0, 0) >= 0, BORN_FIRST + 1);
+    for (int i = 0; i < 4; i++)
+        born_if(raw(SYS_dup3, (u64)fd[i], DX_FD_RAM + (u64)i, i == 3 ? O_CLOEXEC : 0, 0, 0) >= 0, BORN_FIRST + 1);
     for (u64 i = 0; i < 3; i++) (void)raw(SYS_close, i, 0, 0, 0, 0);
     born_if(!raw(SYS_close_range, DX_FD_RAM + 4, ~0u, 0, 0, 0), BORN_FIRST + 2);
     born_if(!raw(SYS_prlimit64, 0, RLIMIT_CORE, (u64)&none, 0, 0), BORN_FIRST + 3);
-    born_if(!raw(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) && raw(SYS_getppid, 0, 0, 0, 0, 0) == b->parent, BORN_FIRST + 4);
+    born_if(!raw(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) && raw(SYS_getppid, 0, 0, 0, 0, 0) == b->parent,
+            BORN_FIRST + 4);
     born_if(!raw(SYS_ptrace, PTRACE_TRACEME, 0, 0, 0, 0), BORN_FIRST + 5);
-    (void)raw(SYS_execveat, DX_FD_RAM + 3, (u64)"", (u64)no, (u64)no, AT_EMPTY_PATH);
+    (void)raw(SYS_execveat, DX_FD_RAM + 3, (u64) "", (u64)no, (u64)no, AT_EMPTY_PATH);
     born_if(false, BORN_FIRST + 6);
     return 0;
 }
@@ -174,8 +199,8 @@ static bool stopped(struct dx *d, int *status)
     return false;
 }
 
-/* Kills it and waits for its end. If this program ignores SIGCHLD the kernel may have buried it, and its pid be another's: then it is no
- * child of ours. */
+/* Kills it and waits for its end. If this program ignores SIGCHLD the kernel may have buried it, and its pid be
+ * another's: then it is no child of ours. */
 static void bury(pid_t pid)
 {
     int status;
@@ -196,12 +221,13 @@ static const char *birth_failure(int status)
 {
     int step = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
     if (!step) return "direct execution: somebody has killed its process";
-    if (step < BORN_FIRST) return "direct execution: the process could not lock itself in (seccomp, close_range: Linux 5.9 or later)";
+    if (step < BORN_FIRST)
+        return "direct execution: the process could not lock itself in (seccomp, close_range: Linux 5.9 or later)";
     return "direct execution: the host starts or traces no process for it";
 }
 
-/* Lets it go on, from its birth up to the stub's INT3, whatever signals somebody sends meanwhile. All but SIGKILL and SIGSTOP are
- * blocked up to the stub's last steps; SIGSTOP stops it for good where it is not traced yet. */
+/* Lets it go on, from its birth up to the stub's INT3, whatever signals somebody sends meanwhile. All but SIGKILL and
+ * SIGSTOP are blocked up to the stub's last steps; SIGSTOP stops it for good where it is not traced yet. */
 static int settle(struct dx *d, const char **why)
 {
     const u64 ready = DX_PAGE + (u64)(dx_stub_ready - dx_stub_begin);
@@ -211,7 +237,8 @@ static int settle(struct dx *d, const char **why)
             *why = birth_failure(status);
             return -EPERM;
         }
-        if (WSTOPSIG(status) == SIGTRAP && !ptrace(PTRACE_GETREGS, d->runner, NULL, &d->base) && d->base.rip == ready) break;
+        if (WSTOPSIG(status) == SIGTRAP && !ptrace(PTRACE_GETREGS, d->runner, NULL, &d->base) && d->base.rip == ready)
+            break;
         if (ptrace(PTRACE_CONT, d->runner, NULL, NULL)) kill(d->runner, SIGCONT);
     }
     d->base.orig_rax = ~0ull; /* no system call to restart */
@@ -227,7 +254,8 @@ static int start(struct dx *d, int image, int theirs, const char **why)
     if (stack == MAP_FAILED) return -errno;
     struct birth b = { image, d->ram_fd, d->page_fd, theirs, getpid() };
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
-    pid_t pid = clone(born, stack + STACK, CLONE_VM, &b); /* no CLONE_VFORK: one that somebody stops would hold us for good */
+    pid_t pid = clone(born, stack + STACK, CLONE_VM, &b); /* no CLONE_VFORK: one that somebody stops would hold us for
+                                                             good */
     int err = pid < 0 ? -errno : 0;
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof all);
     if (!err) {
@@ -238,7 +266,8 @@ static int start(struct dx *d, int image, int theirs, const char **why)
     return err;
 }
 
-/* Whether this host runs 32-bit code: the first instruction at 0, where nothing is, must fault there and then. 0, -ENOTSUP, or -ESRCH. */
+/* Whether this host runs 32-bit code: the first instruction at 0, where nothing is, must fault there and then. 0,
+ * -ENOTSUP, or -ESRCH. */
 static int try_32bit(struct dx *d)
 {
     d->round_trip = ~0ull;
@@ -257,7 +286,8 @@ static int try_32bit(struct dx *d)
     return 0;
 }
 
-/* The kernel has written it there before the mapper's first instruction, and before the end of a runner that is killed in that call. */
+/* The kernel has written it there before the mapper's first instruction, and before the end of a runner that is killed
+ * in that call. */
 static pid_t mapper_noted(const struct dx *d)
 {
     u32 pid = 0;
@@ -288,7 +318,8 @@ int dx_new(struct dx **out, int ram_fd, const char **why)
     d->mapper = mapper_noted(d);
     memset(d->page + DX_MAPPER, 0, sizeof(u32)); /* no business of guest code's */
     err = try_32bit(d);
-    *why = err == -ENOTSUP ? "direct execution: the host runs no 32-bit code" : "direct execution: somebody has killed its process";
+    *why = err == -ENOTSUP ? "direct execution: the host runs no 32-bit code"
+                           : "direct execution: somebody has killed its process";
 out:
     if (image >= 0) close(image);
     if (pair[1] >= 0) close(pair[1]);
@@ -340,7 +371,8 @@ static bool mapper_idle(const struct dx *d)
     return waitid(P_PID, (id_t)d->mapper, &si, WEXITED | WSTOPPED | WNOHANG | WNOWAIT | __WALL) || si.si_pid;
 }
 
-/* The mapper's answer. recv() returns without one when the mapper is gone, after DOUBT_MS, and at every signal of ours. */
+/* The mapper's answer. recv() returns without one when the mapper is gone, after DOUBT_MS, and at every signal of ours.
+ */
 static bool answered(struct dx *d, u8 *answer)
 {
     for (u64 first = now_ms();;) {
@@ -357,7 +389,8 @@ int dx_commit(struct dx *d)
     if (d->broken || !d->list->n) return d->broken;
     if (!ask(d) || !answered(d, &answer)) d->broken = -ESRCH;
     else if (answer) d->broken = -ENOMEM;
-    memset(d->list->op, 0, d->list->n * sizeof d->list->op[0]); /* where things are in guest RAM is not for its programs to read */
+    memset(d->list->op, 0, d->list->n * sizeof d->list->op[0]); /* where things are in guest RAM is not for its programs
+                                                                   to read */
     d->list->n = 0;
     return d->broken;
 }
@@ -375,10 +408,14 @@ static void note(struct dx *d, struct op op)
 
 void dx_map(struct dx *d, u32 page, u32 n, int prot, u64 offset)
 {
-    note(d, (struct op){ SYS_mmap, ADDRESS(page), ADDRESS(n), (u64)prot, MAP_SHARED | MAP_FIXED | MAP_POPULATE, offset });
+    note(d,
+         (struct op){ SYS_mmap, ADDRESS(page), ADDRESS(n), (u64)prot, MAP_SHARED | MAP_FIXED | MAP_POPULATE, offset });
 }
 
-void dx_unmap(struct dx *d, u32 page, u32 n) { note(d, (struct op){ .nr = SYS_munmap, .a = ADDRESS(page), .b = ADDRESS(n) }); }
+void dx_unmap(struct dx *d, u32 page, u32 n)
+{
+    note(d, (struct op){ .nr = SYS_munmap, .a = ADDRESS(page), .b = ADDRESS(n) });
+}
 
 void dx_protect(struct dx *d, u32 page, u32 n, int prot)
 {
@@ -393,21 +430,27 @@ static void set_tls(struct dx *d, unsigned i, const struct dx_seg *want)
     struct dx_seg *have = &d->tls[i];
     if (have->base == want->base && have->limit == want->limit && have->writable == want->writable) return;
     bool pages = want->limit > 0xfffff;
-    struct user_desc desc = { .entry_number = HOST_TLS_FIRST + i, .base_addr = want->base, .limit = pages ? want->limit >> PAGE_SHIFT : want->limit,
-                              .seg_32bit = 1, .read_exec_only = !want->writable, .limit_in_pages = pages, .useable = 1 };
+    struct user_desc desc = { .entry_number = HOST_TLS_FIRST + i,
+                              .base_addr = want->base,
+                              .limit = pages ? want->limit >> PAGE_SHIFT : want->limit,
+                              .seg_32bit = 1,
+                              .read_exec_only = !want->writable,
+                              .limit_in_pages = pages,
+                              .useable = 1 };
     if (ptrace(PTRACE_SET_THREAD_AREA_, d->runner, (void *)(u64)(HOST_TLS_FIRST + i), &desc)) mark_dead(d);
     *have = *want;
 }
 
-/* The one flag of user code's that ptrace does not set. False: the process is dead, or was stopped before it had done it. */
+/* The one flag of user code's that ptrace does not set. False: the process is dead, or was stopped before it had done
+ * it. */
 static bool set_id(struct dx *d, bool id)
 {
     struct user_regs_struct u = d->base;
     int status;
     u.rip = DX_PAGE + (u64)(dx_stub_popf - dx_stub_begin);
     u.rsp = DX_PAGE + (u64)(dx_stub_flags - dx_stub_begin) + 8 * id;
-    if (ptrace(PTRACE_SETREGS, d->runner, NULL, &u) || ptrace(PTRACE_SYSEMU, d->runner, NULL, NULL) || !stopped(d, &status) ||
-        ptrace(PTRACE_GETREGS, d->runner, NULL, &u)) {
+    if (ptrace(PTRACE_SETREGS, d->runner, NULL, &u) || ptrace(PTRACE_SYSEMU, d->runner, NULL, NULL)
+        || !stopped(d, &status) || ptrace(PTRACE_GETREGS, d->runner, NULL, &u)) {
         mark_dead(d);
         return false;
     }
@@ -444,8 +487,11 @@ static bool put_regs(struct dx *d, const struct dx_regs *r, struct user_regs_str
 /* A selector that differs from what went in was loaded by the code itself, from the host's tables. */
 static void note_loads(struct dx_regs *r, const struct user_regs_struct *in, const struct user_regs_struct *out)
 {
-    const u64 pair[S_COUNT][2] = { [S_ES] = { in->es, out->es }, [S_SS] = { in->ss, out->ss }, [S_DS] = { in->ds, out->ds },
-                                   [S_FS] = { in->fs, out->fs }, [S_GS] = { in->gs, out->gs } };
+    const u64 pair[S_COUNT][2] = { [S_ES] = { in->es, out->es },
+                                   [S_SS] = { in->ss, out->ss },
+                                   [S_DS] = { in->ds, out->ds },
+                                   [S_FS] = { in->fs, out->fs },
+                                   [S_GS] = { in->gs, out->gs } };
     r->changed = 0;
     for (unsigned i = 0; i < S_COUNT; i++) {
         if (pair[i][0] == pair[i][1]) continue;
@@ -468,18 +514,19 @@ static bool classify(struct dx *d, int signo, struct dx_stop *stop)
     siginfo_t si = { 0 };
     stop->why = DX_OTHER;
     switch (signo) {
-    case SIGTRAP | 0x80:
-        stop->why = DX_SYSCALL;
-        return true;
-    case SIGSEGV: case SIGTRAP: case SIGBUS: case SIGFPE: case SIGILL: case SIGSYS:
-        break;
-    default:
-        stop->why = DX_KICKED;
-        return true;
+    case SIGTRAP | 0x80: stop->why = DX_SYSCALL; return true;
+    case SIGSEGV:
+    case SIGTRAP:
+    case SIGBUS:
+    case SIGFPE:
+    case SIGILL:
+    case SIGSYS: break;
+    default: stop->why = DX_KICKED; return true;
     }
     if (ptrace(PTRACE_GETSIGINFO, d->runner, NULL, &si)) return false;
     if (si.si_code <= 0) stop->why = DX_KICKED; /* sent by somebody, whatever it says */
-    else if (signo == SIGSYS) stop->why = DX_SYSCALL; /* the filter: nothing was executed, as with PTRACE_SYSEMU's stop */
+    else if (signo == SIGSYS)
+        stop->why = DX_SYSCALL; /* the filter: nothing was executed, as with PTRACE_SYSEMU's stop */
     else if (signo == SIGSEGV && (si.si_code == SEGV_MAPERR || si.si_code == SEGV_ACCERR)) {
         stop->why = DX_FAULT;
         stop->addr = (u32)(u64)si.si_addr;
@@ -504,7 +551,8 @@ void dx_run(struct dx *d, struct dx_regs *regs, struct dx_stop *stop)
         return;
     }
     stop->ran = !d->dead && put_regs(d, regs, &in) && !ptrace(PTRACE_SYSEMU, d->runner, NULL, NULL);
-    if (!stop->ran || !stopped(d, &status) || ptrace(PTRACE_GETREGS, d->runner, NULL, &out) || !classify(d, WSTOPSIG(status), stop)) {
+    if (!stop->ran || !stopped(d, &status) || ptrace(PTRACE_GETREGS, d->runner, NULL, &out)
+        || !classify(d, WSTOPSIG(status), stop)) {
         mark_dead(d);
         stop->why = DX_DIED;
         return;
@@ -516,7 +564,8 @@ void dx_run(struct dx *d, struct dx_regs *regs, struct dx_stop *stop)
     if (out.cs != HOST_CS32 || out.rip >> 32) stop->why = DX_ESCAPED;
 }
 
-/* FXSAVE's 64-bit format differs from the guest's only in the instruction and data pointers, which cpu->fx never holds. */
+/* FXSAVE's 64-bit format differs from the guest's only in the instruction and data pointers, which cpu->fx never holds.
+ */
 _Static_assert(sizeof(struct user_fpregs_struct) == sizeof(struct fxstate), "both are FXSAVE images");
 
 int dx_get_fx(struct dx *d, struct fxstate *fx)

@@ -1,9 +1,9 @@
-/* A direct-execution process: holds the user pages of one guest address space at their own addresses, and runs 32-bit code in
- * them until something stops it. Knows nothing of guests: what is mapped, what registers are, why it stopped.
+/* A direct-execution process: holds the user pages of one guest address space at their own addresses, and runs 32-bit
+ * code in them until something stops it. Knows nothing of guests: what is mapped, what registers are, why it stopped.
  *
  * Everything in the process is hostile once it has run; nothing is taken from it but registers. It makes no system call
- * (its own come here instead), holds no descriptor, and dies with the calling thread, which is its tracer: all functions
- * are for the thread that called dx_new(). */
+ * (its own come here instead), holds no descriptor, and dies with the calling thread, which is its tracer: all
+ * functions are for the thread that called dx_new(). */
 #ifndef RUNTIME_DX_PROCESS_H
 #define RUNTIME_DX_PROCESS_H
 #include "core/cpu.h"
@@ -12,8 +12,8 @@
 
 struct dx;
 
-/* ram_fd: the file that dx_map() maps from. Returns 0 or -errno, and *why a text: -ENOTSUP if this host's processor or kernel does
- * not run 32-bit code, else what failed. */
+/* ram_fd: the file that dx_map() maps from. Returns 0 or -errno, and *why a text: -ENOTSUP if this host's processor or
+ * kernel does not run 32-bit code, else what failed. */
 MUST_CHECK int dx_new(struct dx **out, int ram_fd, const char **why);
 void dx_free(struct dx *d); /* kills it; copes with NULL */
 
@@ -22,18 +22,22 @@ void dx_free(struct dx *d); /* kills it; copes with NULL */
 void dx_map(struct dx *d, u32 page, u32 n, int prot, u64 offset);
 void dx_unmap(struct dx *d, u32 page, u32 n);
 void dx_protect(struct dx *d, u32 page, u32 n, int prot);
-MUST_CHECK int dx_commit(struct dx *d); /* 0, or -errno of a mapping or -ESRCH: the process is gone */
+MUST_CHECK int dx_commit(struct dx *d);  /* 0, or -errno of a mapping or -ESRCH: the process is gone */
 unsigned dx_waiting(const struct dx *d); /* how many wait for dx_commit() */
 
 /* The part of a register file that 32-bit code has. base and limit matter for FS and GS only. */
-struct dx_seg { u16 sel; u32 base, limit; bool writable; };
+struct dx_seg {
+    u16 sel;
+    u32 base, limit;
+    bool writable;
+};
 struct dx_regs {
     u32 gpr[8];
     u32 eip, eflags;
-    bool null[S_COUNT];          /* in: DS, ES, FS, GS hold a null selector. out: as it went in */
-    struct dx_seg fs, gs;        /* in: what a non-null FS or GS addresses: 32-bit data */
-    u16 loaded[S_COUNT];         /* out: a selector that the code has loaded itself, where changed has the bit */
-    u8 changed;                  /* out: 1 << enum segreg */
+    bool null[S_COUNT];   /* in: DS, ES, FS, GS hold a null selector. out: as it went in */
+    struct dx_seg fs, gs; /* in: what a non-null FS or GS addresses: 32-bit data */
+    u16 loaded[S_COUNT];  /* out: a selector that the code has loaded itself, where changed has the bit */
+    u8 changed;           /* out: 1 << enum segreg */
 };
 
 enum dx_why {
@@ -42,11 +46,15 @@ enum dx_why {
     DX_FAULT,   /* page fault: addr is the linear address */
     DX_TRAP,    /* #DB or #BP: EIP is as the processor pushes it. step: after a single step */
     DX_OTHER,   /* another exception of the instruction at EIP */
-    DX_ESCAPED, /* it has left 32-bit code, or what it may access: registers are truncated, and no exception of the guest's will do
-                 * justice to it */
+    DX_ESCAPED, /* it has left 32-bit code, or what it may access: registers are truncated, and no exception of the
+                 * guest's will do justice to it */
     DX_DIED,    /* the process is gone: regs are unchanged, and if it ran at all, what they have become since is lost */
 };
-struct dx_stop { enum dx_why why; u32 addr; bool step, ran; };
+struct dx_stop {
+    enum dx_why why;
+    u32 addr;
+    bool step, ran;
+};
 
 /* Runs until a stop; DX_DIED at once if a mapping has failed. */
 void dx_run(struct dx *d, struct dx_regs *regs, struct dx_stop *stop);

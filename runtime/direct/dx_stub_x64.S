@@ -1,13 +1,17 @@
 /* What runs in a direct-execution process beside the guest: position-independent, without a stack, data or libraries.
  *
- * It is started as a program (dx_process.c writes an ELF header around it), maps the page that it shares with the monitor,
- * continues there, unmaps everything else, and splits in two tasks that share the address space and nothing more:
+ * It is started as a program (dx_process.c writes an ELF header around it), maps the page that it shares with the
+ * monitor, continues there, unmaps everything else, and splits in two tasks that share the address space and nothing
+ * more:
  *
- *   the runner   is traced; closes all descriptors, lets signals in, forbids itself every system call, and stops. From then on
+ *   the runner   is traced; closes all descriptors, lets signals in, forbids itself every system call, and stops. From
+ *   then on
  *                it has the guest's registers and runs nothing but guest code.
- *   the mapper   keeps the descriptors of guest RAM and of a socket, and may make five system calls. It sleeps until the
- *                monitor, with the runner stopped, has written a list of mappings behind this code; makes them; says so.
- *                All signals are blocked from before its birth: what a terminal sends to all of us is the monitor's to answer.
+ *   the mapper   keeps the descriptors of guest RAM and of a socket, and may make five system calls. It sleeps until
+ *   the
+ *                monitor, with the runner stopped, has written a list of mappings behind this code; makes them; says
+ *                so. All signals are blocked from before its birth: what a terminal sends to all of us is the monitor's
+ *                to answer.
  *
  * A step that fails ends the process with its number (rbp) as exit status. After `syscall`, rcx and r11 are gone. */
 #include "runtime/direct/dx_layout.h"
@@ -101,7 +105,8 @@ alone:                                  /* in the shared page from here on */
         mov     edi, CLONE_VM | CLONE_PARENT | CLONE_PARENT_SETTID
         xor     esi, esi
         movabs  rdx, DX_NOTE + DX_MAPPER
-        mov     dword ptr [rdx], 0      /* present before it is needed: the note must be there though we are killed in the call */
+        /* Present before it is needed: the note must be there though we are killed in the call. */
+        mov     dword ptr [rdx], 0
         xor     r10d, r10d
         xor     r8d, r8d
         syscall
@@ -146,7 +151,8 @@ alone:                                  /* in the shared page from here on */
 dx_stub_ready:
         ud2                             /* never: the monitor has other plans for RIP */
 
-dx_stub_popf:                           /* ptrace cannot set EFLAGS.ID: the monitor runs this, RSP at one of two constants */
+/* ptrace cannot set EFLAGS.ID: the monitor runs this, RSP at one of two constants. */
+dx_stub_popf:
         popfq
         int3
         ud2

@@ -1,15 +1,17 @@
-/* What direct execution may not run: sweeps a page of code for instructions that do not trap at CPL 3 and do not give the guest's result.
+/* What direct execution may not run: sweeps a page of code for instructions that do not trap at CPL 3 and do not give
+ * the guest's result.
  *
- * Popek and Goldberg's condition fails on IA-32 for some 17 instructions (Robin & Irvine 2000). At CPL 3 with IOPL 0, and in 64-bit
- * Linux's compatibility mode, those that matter are: readers of descriptor tables and selectors (SGDT, SIDT, SLDT, STR, SMSW,
- * LAR, LSL, VERR, VERW, ARPL, moves and pushes of segment registers), what loads selectors from the host's tables (moves and pops to
- * segment registers, LDS and its like, far transfers, IRET), CPUID, the system call instructions whose return address the host does not
- * report (SYSENTER; SYSCALL, which is #UD on the guest's processor), and software interrupts that the host takes for its own (INT 3 and 4
- * as CD 03, CD 04, INTO, INT1: the trap's kind or place is lost). PUSHF and POPF are none: an admitted guest has IF=1 and IOPL=0,
- * as the host has. INT3 is none: compilers fill with it what is never reached, and should it be, the trap says where.
+ * Popek and Goldberg's condition fails on IA-32 for some 17 instructions (Robin & Irvine 2000). At CPL 3 with IOPL 0,
+ * and in 64-bit Linux's compatibility mode, those that matter are: readers of descriptor tables and selectors (SGDT,
+ * SIDT, SLDT, STR, SMSW, LAR, LSL, VERR, VERW, ARPL, moves and pushes of segment registers), what loads selectors from
+ * the host's tables (moves and pops to segment registers, LDS and its like, far transfers, IRET), CPUID, the system
+ * call instructions whose return address the host does not report (SYSENTER; SYSCALL, which is #UD on the guest's
+ * processor), and software interrupts that the host takes for its own (INT 3 and 4 as CD 03, CD 04, INTO, INT1: the
+ * trap's kind or place is lost). PUSHF and POPF are none: an admitted guest has IF=1 and IOPL=0, as the host has. INT3
+ * is none: compilers fill with it what is never reached, and should it be, the trap says where.
  *
- * A linear sweep is not a proof: code may jump into the middle of what was swept. What it finds there harms the guest's own process
- * alone: a selector it loaded is seen at the next exit (dx_process.h), and the host is behind a filter. */
+ * A linear sweep is not a proof: code may jump into the middle of what was swept. What it finds there harms the guest's
+ * own process alone: a selector it loaded is seen at the next exit (dx_process.h), and the host is behind a filter. */
 #include "runtime/direct/scan_page.h"
 
 #include <string.h>
@@ -20,14 +22,26 @@
 bool scan_is_sensitive(const struct insn *in)
 {
     switch (in->op) {
-    case OP_PUSHF: case OP_POPF: return false;
-    case OP_INT3: return false; /* a trap that is recognised by its byte */
+    case OP_PUSHF:
+    case OP_POPF: return false;
+    case OP_INT3: return false;  /* a trap that is recognised by its byte */
     case OP_RDTSC: return false; /* admission sees to it that the guest's is the host's */
     case OP_INT: return (in->imm & 0xff) == 3 || (in->imm & 0xff) == 4;
-    case OP_INTO: case OP_INT1: case OP_IRET: return true;
-    case OP_CALLF: case OP_JMPF: case OP_RETF: return true;
-    case OP_POP_SREG: case OP_MOV_TO_SREG: return true;
-    case OP_IN: case OP_OUT: case OP_INS: case OP_OUTS: case OP_HLT: case OP_CLI: case OP_STI: return false; /* #GP */
+    case OP_INTO:
+    case OP_INT1:
+    case OP_IRET: return true;
+    case OP_CALLF:
+    case OP_JMPF:
+    case OP_RETF: return true;
+    case OP_POP_SREG:
+    case OP_MOV_TO_SREG: return true;
+    case OP_IN:
+    case OP_OUT:
+    case OP_INS:
+    case OP_OUTS:
+    case OP_HLT:
+    case OP_CLI:
+    case OP_STI: return false; /* #GP */
     default: return in->row->attr & A_SENS && !(in->row->attr & A_PRIV);
     }
 }

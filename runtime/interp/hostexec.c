@@ -1,10 +1,10 @@
 /* Code for single x87, MMX and SSE instructions.
  *
- * An instruction is re-encoded with its memory operand as [rdi] and its general-purpose register as EAX, so that forms that
- * differ in nothing else share their code; prefixes that only mean something to addressing are left out.
+ * An instruction is re-encoded with its memory operand as [rdi] and its general-purpose register as EAX, so that forms
+ * that differ in nothing else share their code; prefixes that only mean something to addressing are left out.
  *
- *   I1  A cell holds one instruction and RET, or zeros. It is written once, through rw, and never changed until all of them
- *       are dropped.                                             [cell_find, cells_drop]
+ *   I1  A cell holds one instruction and RET, or zeros. It is written once, through rw, and never changed until all of
+ *       them are dropped.                                             [cell_find, cells_drop]
  *   I2  The cells are the hash table: what would be written is what is looked for. */
 #define _GNU_SOURCE
 #include "runtime/interp/hostexec.h"
@@ -25,7 +25,8 @@ struct hostexec {
     const u64 *rx;
     unsigned used;
 };
-_Static_assert(offsetof(struct hostexec_regs, mem) == 8 && offsetof(struct hostexec_regs, flags) == 16 && offsetof(struct hostexec_regs, gpr) == 24,
+_Static_assert(offsetof(struct hostexec_regs, mem) == 8 && offsetof(struct hostexec_regs, flags) == 16
+                   && offsetof(struct hostexec_regs, gpr) == 24,
                "hostexec_x64.S");
 
 void hostexec_enter(struct hostexec_regs *r, const void *code); /* hostexec_x64.S */
@@ -71,7 +72,8 @@ static u8 host_modrm(const struct insn *in)
     return modrm;
 }
 
-static u8 host_modrm_mem_gpr(const struct insn *in, u8 modrm) /* memory beside a register in ModRM.reg: CVTTSS2SI Gd, m32 */
+static u8 host_modrm_mem_gpr(const struct insn *in, u8 modrm) /* memory beside a register in ModRM.reg: CVTTSS2SI Gd,
+                                                                 m32 */
 {
     for (unsigned i = 0; i < in->nops; i++)
         if (in->opnd[i].kind == OPK_REG && in->row->enc[i] == ENC_Gd) modrm &= (u8)~0x38;

@@ -1,8 +1,8 @@
 /* void hostexec_enter(struct hostexec_regs *r, const void *code)
  *
- * Runs one instruction (code: it, and RET) on the guest's x87/SSE state: rdi is its memory operand, eax its general-purpose
- * register, RFLAGS the guest's arithmetic flags. The host's own x87 and SSE control words are as before afterwards. Nothing here
- * waits for a pending x87 exception: FXSAVE, FXRSTOR and FNINIT do not. */
+ * Runs one instruction (code: it, and RET) on the guest's x87/SSE state: rdi is its memory operand, eax its
+ * general-purpose register, RFLAGS the guest's arithmetic flags. The host's own x87 and SSE control words are as before
+ * afterwards. Nothing here waits for a pending x87 exception: FXSAVE, FXRSTOR and FNINIT do not. */
 #define REGS_FX 0
 #define REGS_MEM 8
 #define REGS_FLAGS 16

@@ -1,15 +1,16 @@
 /* The reference interpreter: the loop, and the cache of decoded blocks. What instructions do is in interp_*.c.
  *
- *   I1  A cached block's bytes are those in memory: its page has PG_CODE, and every write to such a page bumps the page's
- *       generation before it happens.                                  [block_make marks, interp_invalidate bumps]
- *   I2  A block lies within one page, and holds no instruction but the last that can change what its decoding or its way
- *       of accessing memory assumed (A_END, A_SHADOW).                  [block_make]
- *   I3  While a block runs cpu->eip is that of its first instruction, stale; it is right whenever a handler faults, jumps
- *       or the loop is left.                                           [run_block, step]
+ *   I1  A cached block's bytes are those in memory: its page has PG_CODE, and every write to such a page bumps the
+ *       page's generation before it happens.                                  [block_make marks, interp_invalidate
+ *       bumps]
+ *   I2  A block lies within one page, and holds no instruction but the last that can change what its decoding or its
+ *       way of accessing memory assumed (A_END, A_SHADOW).                  [block_make]
+ *   I3  While a block runs cpu->eip is that of its first instruction, stale; it is right whenever a handler faults,
+ *       jumps or the loop is left.                                           [run_block, step]
  *   I4  ip->state is what tlb_r, tlb_w, checked and single were made for; compared at every block entry.
  *
- * Undefined flags: what is uniform on processors is done that way; the rest as AMD's Zen does, so that a guest finds the same
- * flags whichever engine runs it on such a host.
+ * Undefined flags: what is uniform on processors is done that way; the rest as AMD's Zen does, so that a guest finds
+ * the same flags whichever engine runs it on such a host.
  *
  * Enter at interp_run(). */
 #include "runtime/interp/interp.h"
@@ -58,9 +59,13 @@ void interp_free(struct interp *ip)
 
 /* ---- what is cached, and when it no longer holds ---- */
 
-static inline u64 *page_generation(struct interp *ip, paddr pa) { return &ip->page_generation[(pa >> PAGE_SHIFT) % IPAGES]; }
+static inline u64 *page_generation(struct interp *ip, paddr pa)
+{
+    return &ip->page_generation[(pa >> PAGE_SHIFT) % IPAGES];
+}
 
-/* Translated code that writes to a page with code may come here with the guest's x87/SSE state in the host's registers. */
+/* Translated code that writes to a page with code may come here with the guest's x87/SSE state in the host's registers.
+ */
 #define KEEPS_FPU __attribute__((target("general-regs-only")))
 
 KEEPS_FPU void interp_flush(struct interp *ip)
@@ -116,10 +121,15 @@ static interp_fn handler(const struct insn *in)
     interp_fn fn = NULL;
     if (in->id == INSN_INVALID || in->op == OP_UD2) return do_invalid;
     switch ((enum insn_class)in->row->cls) {
-    case CLS_int: case CLS_bcd: fn = interp_int_handler(in); break;
-    case CLS_ctl: case CLS_stack: fn = interp_ctl_handler(in); break;
-    case CLS_string: case CLS_io: fn = interp_string_handler(in); break;
-    case CLS_x87: case CLS_mmx: case CLS_sse: return interp_fpu_handler(in);
+    case CLS_int:
+    case CLS_bcd: fn = interp_int_handler(in); break;
+    case CLS_ctl:
+    case CLS_stack: fn = interp_ctl_handler(in); break;
+    case CLS_string:
+    case CLS_io: fn = interp_string_handler(in); break;
+    case CLS_x87:
+    case CLS_mmx:
+    case CLS_sse: return interp_fpu_handler(in);
     default: break;
     }
     return fn ? fn : interp_sys_handler(in);
@@ -137,15 +147,18 @@ static void page_mark_code(struct cpu *c, paddr page)
     tlb_protect_phys(c, page);
 }
 
-/* Decodes the block at eip, of which left bytes are on its page. Returns the number of instructions: 0 if not even the first
- * one is whole. */
+/* Decodes the block at eip, of which left bytes are on its page. Returns the number of instructions: 0 if not even the
+ * first one is whole. */
 static unsigned block_decode(struct interp *ip, struct iblock *b, const u8 *bytes, unsigned left)
 {
     b->recs = &ip->recs[ip->recs_used];
     b->n = b->bytes = 0;
     while (b->n < IBLOCK_MAX && b->bytes < left) {
         struct irec *r = &b->recs[b->n];
-        if (decode(ip->dec, bytes + b->bytes, left - b->bytes, b->eip + b->bytes, b->code32, ip->c->model->features, &r->in) != DECODE_OK) break;
+        if (decode(ip->dec, bytes + b->bytes, left - b->bytes, b->eip + b->bytes, b->code32, ip->c->model->features,
+                   &r->in)
+            != DECODE_OK)
+            break;
         r->fn = handler(&r->in);
         b->n++;
         b->bytes += r->in.len;
@@ -175,15 +188,12 @@ static int scratch_decode(struct interp *ip, laddr la)
     unsigned got;
     if (mem_fetch(c, la, bytes, sizeof bytes, &got)) return GUEST_FAULT;
     switch (decode(ip->dec, bytes, got, c->eip, (c->mode & MK_CS32) != 0, c->model->features, &r->in)) {
-    case DECODE_OK:
-        r->fn = handler(&r->in);
-        return 0;
+    case DECODE_OK: r->fn = handler(&r->in); return 0;
     case DECODE_TOO_LONG:
         r->in.next = c->eip;
         r->fn = do_too_long;
         return 0;
-    case DECODE_TRUNCATED:
-        break;
+    case DECODE_TRUNCATED: break;
     }
     if (got >= sizeof bytes) return exc_raise_err(c, V_GP, 0);
     return mem_fetch(c, la + got, bytes, 1, &got); /* the page behind is what faults */
@@ -200,7 +210,8 @@ static const struct iblock *block_here(struct interp *ip, struct iblock *one)
         paddr pa = f->pa | (la & ~PAGE_MASK);
         struct iblock *b = &ip->blocks[block_slot(pa, c->eip)];
         u32 code32 = (c->mode & MK_CS32) != 0;
-        if (likely(b->pa == pa && b->eip == c->eip && b->code32 == code32 && b->generation == *page_generation(ip, pa))) return b;
+        if (likely(b->pa == pa && b->eip == c->eip && b->code32 == code32 && b->generation == *page_generation(ip, pa)))
+            return b;
         if (block_make(ip, b, f, la)) return b;
         b->generation = 0;
     }
@@ -231,7 +242,10 @@ static u32 interp_state(const struct cpu *c)
 /* One instruction at a time, with everything looked at that may happen before and after it. */
 #define STATE_CAREFUL (MK_SLOW | F_RF | STATE_SHADOW)
 
-static bool alignment_checked(const struct cpu *c) { return c->cpl == 3 && (c->cr0 & CR0_AM) && (c->eflags_sys & F_AC); }
+static bool alignment_checked(const struct cpu *c)
+{
+    return c->cpl == 3 && (c->cr0 & CR0_AM) && (c->eflags_sys & F_AC);
+}
 
 /* Behind each soft-TLB table lies address space that reads as zero: a table in which everything misses. */
 static void state_update(struct interp *ip, u32 state)
@@ -267,8 +281,8 @@ static inline int run_block(struct interp *ip, struct cpu *c, const struct ibloc
     return st;
 }
 
-/* Instruction breakpoints (SDM vol. 3, 17.2): a fault, before the instruction. Returns bits of DR6. The one fault whose image
- * of EFLAGS does not have RF set (17.3.1.1): setting it is up to the handler. */
+/* Instruction breakpoints (SDM vol. 3, 17.2): a fault, before the instruction. Returns bits of DR6. The one fault whose
+ * image of EFLAGS does not have RF set (17.3.1.1): setting it is up to the handler. */
 static u32 instruction_breakpoints(struct cpu *c, laddr la)
 {
     u32 dr7 = c->dr[7], hits = 0;
@@ -287,7 +301,8 @@ static bool loads_rf(const struct insn *in)
     return in->op == OP_IRET || in->op == OP_CALLF || in->op == OP_JMPF || is_soft_int(in);
 }
 
-/* One instruction, with interrupt shadow, RF, single-step and breakpoints. A trap after it is raised, with eip behind it. */
+/* One instruction, with interrupt shadow, RF, single-step and breakpoints. A trap after it is raised, with eip behind
+ * it. */
 static int step(struct interp *ip)
 {
     struct cpu *c = ip->c;
@@ -295,7 +310,8 @@ static int step(struct interp *ip)
     unsigned done;
     bool shadow = c->intr_shadow, tf = c->eflags_sys & F_TF, rf = c->eflags_sys & F_RF;
     u32 state = interp_state(c);
-    if (state != ip->state || (state & MK_SLOW)) state_update(ip, state); /* with TF set the mode does not tell of DR7 */
+    if (state != ip->state || (state & MK_SLOW))
+        state_update(ip, state); /* with TF set the mode does not tell of DR7 */
     u32 hits = ip->single ? instruction_breakpoints(c, c->eip + c->seg[S_CS].base) : 0;
     if (hits) return exc_raise_db(c, hits);
     const struct iblock *b = block_here(ip, &one);
@@ -312,9 +328,10 @@ static int step(struct interp *ip)
     }
     if (st == ST_AGAIN) c->intr_shadow = shadow;
     else if (rf && !loads_rf(&in)) c->eflags_sys &= ~(u32)F_RF;
-    /* MOV SS and POP SS hold off traps too. NOT-HW: a data breakpoint that their operand meets is forgotten, not kept. */
+    /* MOV SS and POP SS hold off traps too. NOT-HW: a data breakpoint that their operand meets is forgotten, not kept.
+     */
     bool ss_shadow = c->intr_shadow && in.op != OP_STI;
-    if (is_soft_int(&in) && st == ST_JUMP) tf = false;  /* entering the handler has cleared TF */
+    if (is_soft_int(&in) && st == ST_JUMP) tf = false; /* entering the handler has cleared TF */
     if (likely(!tf && !ip->watch_hits) || ss_shadow) return st;
     c->halted = 0;
     return exc_raise_db(c, ip->watch_hits | (tf ? DR6_BS : 0));

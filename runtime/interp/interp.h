@@ -11,18 +11,19 @@ void interp_free(struct interp *ip);
 
 /* Why interp_run() came back. */
 enum interp_stop {
-    INTERP_BUDGET,   /* ran n instructions */
-    INTERP_KICK,     /* cpu->kick is set */
-    INTERP_HLT,      /* HLT executed: eip is behind it, cpu->halted is 1 */
-    INTERP_SHUTDOWN, /* triple fault */
+    INTERP_BUDGET,     /* ran n instructions */
+    INTERP_KICK,       /* cpu->kick is set */
+    INTERP_HLT,        /* HLT executed: eip is behind it, cpu->halted is 1 */
+    INTERP_SHUTDOWN,   /* triple fault */
     INTERP_INT_WINDOW, /* IF became 1 (or the shadow ended) with irq_pending set: deliver, then go on */
 };
-/* Runs at most n instructions from cpu->eip. Guest exceptions are delivered inside; interrupts are the caller's business.
- * On entry FPU state is in cpu->fx (fpu_hot 0), and again on return. */
+/* Runs at most n instructions from cpu->eip. Guest exceptions are delivered inside; interrupts are the caller's
+ * business. On entry FPU state is in cpu->fx (fpu_hot 0), and again on return. */
 enum interp_stop interp_run(struct interp *ip, u64 n);
 
-/* Executes exactly one instruction without delivering what it raises: returns 0 (committed, eip moved) or GUEST_FAULT with
- * cpu->exc set and eip at the instruction. REP instructions may come back early with eip unmoved and ECX advanced. */
+/* Executes exactly one instruction without delivering what it raises: returns 0 (committed, eip moved) or GUEST_FAULT
+ * with cpu->exc set and eip at the instruction. REP instructions may come back early with eip unmoved and ECX advanced.
+ */
 MUST_CHECK int interp_one(struct interp *ip);
 
 /* The mnemonic (enum insn_op) of the last instruction that interp_one() executed or tried. */

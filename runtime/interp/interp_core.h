@@ -1,7 +1,7 @@
 /* What the interpreter's files share: its state, how a handler reports, operands, memory and stack access, flags.
  *
- * A handler does one instruction. It commits nothing before the last thing that can fault, and leaves cpu->eip alone unless
- * it transfers control: the loop in interp.c advances it. */
+ * A handler does one instruction. It commits nothing before the last thing that can fault, and leaves cpu->eip alone
+ * unless it transfers control: the loop in interp.c advances it. */
 #ifndef RUNTIME_INTERP_CORE_H
 #define RUNTIME_INTERP_CORE_H
 #include "runtime/cpu/cpu_ops.h"
@@ -19,31 +19,34 @@ enum interp_status {
 struct interp;
 typedef int (*interp_fn)(struct interp *ip, struct cpu *c, const struct insn *in);
 
-struct irec { interp_fn fn; struct insn in; };
+struct irec {
+    interp_fn fn;
+    struct insn in;
+};
 
 /* A decoded basic block: recs[0..n) from linear address eip (offset in CS) and physical address pa. */
 struct iblock {
     paddr pa;
     u32 eip;
     u32 code32;
-    u64 generation;  /* that of its page when it was decoded */
+    u64 generation; /* that of its page when it was decoded */
     struct irec *recs;
     u32 n, bytes;
 };
 
 /* Where a linear code page is, for as long as no TLB flush of any kind has happened. */
 struct ifetch {
-    u32 tag;         /* page | user << 1 | 1 */
-    u32 generation;  /* cpu->tlb_generation */
-    paddr pa;        /* of the page */
-    const u8 *host;  /* NULL: not RAM */
+    u32 tag;        /* page | user << 1 | 1 */
+    u32 generation; /* cpu->tlb_generation */
+    paddr pa;       /* of the page */
+    const u8 *host; /* NULL: not RAM */
 };
 
 #define IBLOCKS 32768u
 #define IFETCHES 256u
 #define IPAGES 4096u
 #define IRECS (256u * 1024)
-#define IBLOCK_MAX 32u      /* instructions */
+#define IBLOCK_MAX 32u /* instructions */
 
 struct interp {
     struct cpu *c;
@@ -56,9 +59,9 @@ struct interp {
     u8 watch_hits;            /* data and I/O breakpoints met by the current instruction: DR6 bits 0-3 */
     u16 last_op;              /* of step(): for those who count */
     struct hostexec *fpu;
-    struct irec *recs;        /* bump-allocated by blocks; when full, everything is dropped */
+    struct irec *recs; /* bump-allocated by blocks; when full, everything is dropped */
     u32 recs_used;
-    struct irec scratch;      /* an instruction that is not kept: it straddles pages, or is not in RAM */
+    struct irec scratch; /* an instruction that is not kept: it straddles pages, or is not in RAM */
     struct iblock blocks[IBLOCKS];
     struct ifetch fetch[IFETCHES];
     u64 page_generation[IPAGES]; /* by physical page, hashed: bumped when its bytes change */
@@ -116,7 +119,8 @@ MUST_CHECK int interp_probe_write(struct interp *ip, unsigned seg, u32 off, unsi
 
 ALWAYS_INLINE int seg_to_linear(struct cpu *c, unsigned seg, u32 off, unsigned size, enum access acc, laddr *la)
 {
-    if (unlikely(c->seg_complex[seg] & (acc == ACC_W ? 2 : 1))) return seg_linear(c, (enum segreg)seg, off, size, acc, la);
+    if (unlikely(c->seg_complex[seg] & (acc == ACC_W ? 2 : 1)))
+        return seg_linear(c, (enum segreg)seg, off, size, acc, la);
     *la = off + c->seg[seg].base;
     return 0;
 }
@@ -163,8 +167,12 @@ ALWAYS_INLINE int store(struct interp *ip, struct cpu *c, unsigned seg, u32 off,
 }
 
 /* Read-modify-write: the read already needs write permission, so that the write cannot fault. */
-struct modify { u8 *p; laddr la; };
-ALWAYS_INLINE int modify_open(struct interp *ip, struct cpu *c, unsigned seg, u32 off, unsigned size, struct modify *m, u32 *out)
+struct modify {
+    u8 *p;
+    laddr la;
+};
+ALWAYS_INLINE int modify_open(struct interp *ip, struct cpu *c, unsigned seg, u32 off, unsigned size, struct modify *m,
+                              u32 *out)
 {
     if (seg_to_linear(c, seg, off, size, ACC_W, &m->la)) return ST_FAULT;
     m->p = tlb_hit(ip->tlb_w, m->la, size);
@@ -179,8 +187,8 @@ ALWAYS_INLINE int modify_close(struct interp *ip, const struct modify *m, unsign
     return 0;
 }
 
-/* Operand i, of any kind that has a value of up to 4 bytes. An immediate is imm if it is the first, else imm2: rows with two
- * do not come here. */
+/* Operand i, of any kind that has a value of up to 4 bytes. An immediate is imm if it is the first, else imm2: rows
+ * with two do not come here. */
 ALWAYS_INLINE int operand_read(struct interp *ip, struct cpu *c, const struct insn *in, unsigned i, u32 *out)
 {
     const struct operand *o = &in->opnd[i];
@@ -205,7 +213,8 @@ ALWAYS_INLINE int operand_open(struct interp *ip, struct cpu *c, const struct in
     *out = reg_get(c, o->reg, o->size);
     return 0;
 }
-ALWAYS_INLINE int operand_close(struct interp *ip, struct cpu *c, const struct insn *in, const struct modify *m, u32 val)
+ALWAYS_INLINE int operand_close(struct interp *ip, struct cpu *c, const struct insn *in, const struct modify *m,
+                                u32 val)
 {
     const struct operand *o = &in->opnd[0];
     if (o->kind == OPK_MEM) return modify_close(ip, m, o->size, val);
@@ -243,8 +252,8 @@ ALWAYS_INLINE u32 flags_szp(u32 r, unsigned size)
     r &= size_mask(size);
     return flag_if(r == 0, F_ZF) | (r >> (size * 8 - 1)) << 7 | flag_parity(r);
 }
-/* From the vector of carries (or borrows) out of each bit: CF is that out of the top bit, AF out of bit 3, OF where the top
- * two differ. */
+/* From the vector of carries (or borrows) out of each bit: CF is that out of the top bit, AF out of bit 3, OF where the
+ * top two differ. */
 ALWAYS_INLINE u32 flags_carry(u32 cv, unsigned size)
 {
     unsigned top = size * 8 - 1;

@@ -7,7 +7,8 @@
 
 /* ---- jumps ---- */
 
-#define JCC_HANDLER(cc) HANDLER(do_jcc_##cc) { return condition(c->aflags, cc) ? jump_to(c, in->target) : ST_NEXT; }
+#define JCC_HANDLER(cc) \
+    HANDLER(do_jcc_##cc) { return condition(c->aflags, cc) ? jump_to(c, in->target) : ST_NEXT; }
 #define CONDITIONS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15)
 CONDITIONS(JCC_HANDLER)
 
@@ -161,7 +162,9 @@ interp_fn interp_ctl_handler(const struct insn *in)
     case OP_JMP: return in->opnd[0].kind == OPK_REL ? do_jmp_rel : do_jmp_indirect;
     case OP_CALL: return in->opnd[0].kind == OPK_REL ? do_call_rel : do_call_indirect;
     case OP_RET: return do_ret;
-    case OP_LOOP: case OP_LOOPE: case OP_LOOPNE: return do_loop;
+    case OP_LOOP:
+    case OP_LOOPE:
+    case OP_LOOPNE: return do_loop;
     case OP_JCXZ: return do_jcxz;
     case OP_PUSH: return r32 ? do_push_r32 : do_push;
     case OP_POP: return r32 ? do_pop_r32 : do_pop;

@@ -1,10 +1,10 @@
-/* x87, MMX and SSE: what the host executes (hostexec.c), the checks before and the exceptions after it, and the instructions that
- * move state as a whole, which are done on cpu->fx.
+/* x87, MMX and SSE: what the host executes (hostexec.c), the checks before and the exceptions after it, and the
+ * instructions that move state as a whole, which are done on cpu->fx.
  *
  *   I1  cpu->fx never holds a host address: FIP, FDP, FCS, FDS and FOP are zero after anything the host executed.
- *   I2  Nothing here traps on the host. An x87 exception, unmasked, waits in FSW for the next waiting instruction, which
- *       raises #MF before the host sees it. SSE exceptions are masked while the host executes; one that the guest has not
- *       masked is found in MXCSR afterwards, and the state from before is put back.
+ *   I2  Nothing here traps on the host. An x87 exception, unmasked, waits in FSW for the next waiting instruction,
+ *       which raises #MF before the host sees it. SSE exceptions are masked while the host executes; one that the guest
+ *       has not masked is found in MXCSR afterwards, and the state from before is put back.
  *
  * NOT-HW: an SSE result that is tiny but exact does not raise an unmasked underflow.
  * NOT-HW: with CR0.NE = 0 a pending x87 exception is ignored, as with IGNNE# asserted; FERR# is not wired. */
@@ -23,7 +23,7 @@
 #define FSW_SUMMARY 0x8080u /* ES and B */
 #define FSW_TOP_SHIFT 11
 #define FCW_DEFINED 0x1f3fu
-#define FCW_ONE 0x40u       /* reads as one */
+#define FCW_ONE 0x40u /* reads as one */
 #define FCW_INIT 0x37fu
 #define MXCSR_MASKS 0x1f80u
 #define MXCSR_DEFINED 0xffffu
@@ -294,7 +294,8 @@ static u8 tags_abridged(u16 tags)
     return ftw;
 }
 
-/* 7 words, or 7 doublewords whose upper halves read as ones where they mean nothing. Pointers are zero. Returns the length. */
+/* 7 words, or 7 doublewords whose upper halves read as ones where they mean nothing. Pointers are zero. Returns the
+ * length. */
 static unsigned env_pack(const struct fxstate *fx, unsigned opsize, u8 *p)
 {
     const u16 word[7] = { fx->fcw, fx->fsw, tags_full(fx), 0, 0, 0, 0 };
@@ -364,7 +365,8 @@ HANDLER(do_frstor)
 
 /* ---- FXSAVE, FXRSTOR, MXCSR ---- */
 
-#define FX_BYTES_USED offsetof(struct fxstate, rest) /* what outside 64-bit mode means something; FXSAVE leaves the rest alone */
+#define FX_BYTES_USED \
+    offsetof(struct fxstate, rest) /* what outside 64-bit mode means something; FXSAVE leaves the rest alone */
 
 HANDLER(do_fxsave)
 {
@@ -387,7 +389,8 @@ HANDLER(do_fxrstor)
     if (check_align16(c, in->seg, ea) || interp_read_buf(ip, in->seg, ea, &image, sizeof image)) return ST_FAULT;
     if (image.mxcsr & ~MXCSR_DEFINED) return exc_raise_err(c, V_GP, 0);
     image.fcw = (u16)((image.fcw & FCW_DEFINED) | FCW_ONE);
-    for (unsigned i = 0; i < 8; i++) memset(image.st[i] + 10, 0, 6); /* reserved: not kept, so that the next FXSAVE stores zeros */
+    for (unsigned i = 0; i < 8; i++)
+        memset(image.st[i] + 10, 0, 6); /* reserved: not kept, so that the next FXSAVE stores zeros */
     image.mxcsr_mask = MXCSR_DEFINED;
     fx_claim(c);
     memcpy(&c->fx, &image, FX_BYTES_USED);
@@ -408,11 +411,13 @@ HANDLER(do_mxcsr)
 
 /* ---- masked stores to [eDI]: the operand is implicit, and only the selected bytes are touched ---- */
 
-static int masked_store(struct interp *ip, struct cpu *c, const struct insn *in, const u8 *data, const u8 *mask, unsigned n)
+static int masked_store(struct interp *ip, struct cpu *c, const struct insn *in, const u8 *data, const u8 *mask,
+                        unsigned n)
 {
     u32 width = in->addrsize == 4 ? ~0u : 0xffffu;
     laddr la;
-    if (seg_to_linear(c, in->seg, c->gpr[G_EDI] & width, n, ACC_W, &la)) return ST_FAULT; /* even if nothing is selected */
+    if (seg_to_linear(c, in->seg, c->gpr[G_EDI] & width, n, ACC_W, &la))
+        return ST_FAULT; /* even if nothing is selected */
     for (unsigned i = 0; i < n; i++)
         if (mask[i] & 0x80 && interp_probe_write(ip, in->seg, (c->gpr[G_EDI] + i) & width, 1)) return ST_FAULT;
     for (unsigned i = 0; i < n; i++)
@@ -441,15 +446,22 @@ interp_fn interp_fpu_handler(const struct insn *in)
 {
     switch (in->op) {
     case OP_FWAIT: return do_fwait;
-    case OP_FNINIT: case OP_FNCLEX: case OP_FNSTSW: case OP_FNSTCW: case OP_FLDCW: case OP_FNENI: case OP_FNDISI: case OP_FNSETPM:
-        return do_x87_control;
+    case OP_FNINIT:
+    case OP_FNCLEX:
+    case OP_FNSTSW:
+    case OP_FNSTCW:
+    case OP_FLDCW:
+    case OP_FNENI:
+    case OP_FNDISI:
+    case OP_FNSETPM: return do_x87_control;
     case OP_FNSTENV: return do_fnstenv;
     case OP_FLDENV: return do_fldenv;
     case OP_FNSAVE: return do_fnsave;
     case OP_FRSTOR: return do_frstor;
     case OP_FXSAVE: return do_fxsave;
     case OP_FXRSTOR: return do_fxrstor;
-    case OP_LDMXCSR: case OP_STMXCSR: return do_mxcsr;
+    case OP_LDMXCSR:
+    case OP_STMXCSR: return do_mxcsr;
     case OP_MASKMOVDQU: return do_maskmovdqu;
     case OP_MASKMOVQ: return do_maskmovq;
     default: break;

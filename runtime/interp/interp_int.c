@@ -1,15 +1,16 @@
 /* Integer instructions of class int and bcd: arithmetic, logic, moves, shifts, bits, decimal adjustment.
  *
- * Each operation is said once, in a template over operand size and form; the frequent ones are instantiated per size and form
- * so that the compiler folds the template, the others decide at run time.
+ * Each operation is said once, in a template over operand size and form; the frequent ones are instantiated per size
+ * and form so that the compiler folds the template, the others decide at run time.
  *
- * Undefined flags, as the file head of interp.c says: shifts set AF; OF is that of the last single-bit step; MUL and BT leave
- * the undefined ones alone; DIV clears SF ZF PF, sets AF, and leaves CF and OF. */
+ * Undefined flags, as the file head of interp.c says: shifts set AF; OF is that of the last single-bit step; MUL and BT
+ * leave the undefined ones alone; DIV clears SF ZF PF, sets AF, and leaves CF and OF. */
 #include "runtime/interp/interp_core.h"
 
 #define HANDLER(name) static int name(struct interp *ip UNUSED, struct cpu *c UNUSED, const struct insn *in UNUSED)
 /* A handler that is a template with constants put in. */
-#define INSTANCE(name, template, ...) HANDLER(name) { return template(ip, c, in, __VA_ARGS__); }
+#define INSTANCE(name, template, ...) \
+    HANDLER(name) { return template(ip, c, in, __VA_ARGS__); }
 
 enum form { FORM_RR, FORM_RI, FORM_RM, FORM_MR, FORM_MI, FORM_COUNT };
 
@@ -28,11 +29,25 @@ ALWAYS_INLINE u32 alu_result(unsigned op, unsigned size, u32 carry, u32 a, u32 b
 {
     u32 r;
     switch (op) {
-    case OP_ADD: r = a + b; *flags = flags_add(a, b, r, size); return r;
-    case OP_ADC: r = a + b + carry; *flags = flags_add(a, b, r, size); return r;
-    case OP_SUB: case OP_CMP: r = a - b; *flags = flags_sub(a, b, r, size); return r;
-    case OP_SBB: r = a - b - carry; *flags = flags_sub(a, b, r, size); return r;
-    case OP_AND: case OP_TEST: r = a & b; break;
+    case OP_ADD:
+        r = a + b;
+        *flags = flags_add(a, b, r, size);
+        return r;
+    case OP_ADC:
+        r = a + b + carry;
+        *flags = flags_add(a, b, r, size);
+        return r;
+    case OP_SUB:
+    case OP_CMP:
+        r = a - b;
+        *flags = flags_sub(a, b, r, size);
+        return r;
+    case OP_SBB:
+        r = a - b - carry;
+        *flags = flags_sub(a, b, r, size);
+        return r;
+    case OP_AND:
+    case OP_TEST: r = a & b; break;
     case OP_OR: r = a | b; break;
     default: r = a ^ b; break;
     }
@@ -47,14 +62,17 @@ ALWAYS_INLINE int source(struct interp *ip, struct cpu *c, const struct insn *in
     return 0;
 }
 
-ALWAYS_INLINE int alu(struct interp *ip, struct cpu *c, const struct insn *in, unsigned op, unsigned size, enum form form)
+ALWAYS_INLINE int alu(struct interp *ip, struct cpu *c, const struct insn *in, unsigned op, unsigned size,
+                      enum form form)
 {
     const bool mem = form == FORM_MR || form == FORM_MI, reads_only = op == OP_CMP || op == OP_TEST;
     u32 a, b, r, flags;
     struct modify m;
     if (source(ip, c, in, size, form, &b)) return ST_FAULT;
     if (!mem) a = reg_get(c, in->opnd[0].reg, size);
-    else if (reads_only ? load(ip, c, in->seg, insn_ea(c, in), size, &a) : modify_open(ip, c, in->seg, insn_ea(c, in), size, &m, &a)) return ST_FAULT;
+    else if (reads_only ? load(ip, c, in->seg, insn_ea(c, in), size, &a)
+                        : modify_open(ip, c, in->seg, insn_ea(c, in), size, &m, &a))
+        return ST_FAULT;
     r = alu_result(op, size, c->aflags & F_CF, a, b, &flags);
     if (!reads_only && mem && modify_close(ip, &m, size, r)) return ST_FAULT;
     if (!reads_only && !mem) reg_set(c, in->opnd[0].reg, size, r);
@@ -73,10 +91,14 @@ ALWAYS_INLINE int mov(struct interp *ip, struct cpu *c, const struct insn *in, u
 
 #define FORMS_OF(X, op, size) X(op, size, RR) X(op, size, RI) X(op, size, RM) X(op, size, MR) X(op, size, MI)
 #define SIZES_OF(X, op) FORMS_OF(X, op, 1) FORMS_OF(X, op, 2) FORMS_OF(X, op, 4)
-#define TABLE_OF(op) \
-    { { op##_1_RR, op##_1_RI, op##_1_RM, op##_1_MR, op##_1_MI }, \
-      { op##_2_RR, op##_2_RI, op##_2_RM, op##_2_MR, op##_2_MI }, \
-      { op##_4_RR, op##_4_RI, op##_4_RM, op##_4_MR, op##_4_MI } }
+#define TABLE_OF(op)                                                   \
+    {                                                                  \
+        { op##_1_RR, op##_1_RI, op##_1_RM, op##_1_MR, op##_1_MI },     \
+            { op##_2_RR, op##_2_RI, op##_2_RM, op##_2_MR, op##_2_MI }, \
+        {                                                              \
+            op##_4_RR, op##_4_RI, op##_4_RM, op##_4_MR, op##_4_MI      \
+        }                                                              \
+    }
 #define ALU_INSTANCE(op, size, form) INSTANCE(op##_##size##_##form, alu, OP_##op, size, FORM_##form)
 #define MOV_INSTANCE(op, size, form) INSTANCE(op##_##size##_##form, mov, size, FORM_##form)
 #define ALU_OPS(X) X(ADD) X(OR) X(ADC) X(SBB) X(AND) X(SUB) X(XOR) X(CMP) X(TEST)
@@ -88,7 +110,10 @@ SIZES_OF(MOV_INSTANCE, MOV)
 
 static interp_fn alu_handler(const struct insn *in)
 {
-    static const struct { u16 op; interp_fn fn[3][FORM_COUNT]; } table[] = {
+    static const struct {
+        u16 op;
+        interp_fn fn[3][FORM_COUNT];
+    } table[] = {
 #define X(op) { OP_##op, TABLE_OF(op) },
         ALU_OPS(X) X(MOV)
 #undef X
@@ -291,7 +316,10 @@ HANDLER(do_xlat)
 /* ---- multiplication and division ---- */
 
 /* SF ZF AF PF stay. */
-static void set_overflow(struct cpu *c, bool of) { c->aflags = (c->aflags & ~(u32)(F_CF | F_OF)) | flag_if(of, F_CF | F_OF); }
+static void set_overflow(struct cpu *c, bool of)
+{
+    c->aflags = (c->aflags & ~(u32)(F_CF | F_OF)) | flag_if(of, F_CF | F_OF);
+}
 
 /* The double-width accumulator: AX, DX:AX or EDX:EAX. */
 static u64 wide_get(const struct cpu *c, unsigned size)
@@ -495,7 +523,8 @@ HANDLER(do_bt)
         if (by_reg) ea += (u32)((s32)sign_extend(index, size) >> (size == 4 ? 5 : 4)) * size;
         if (in->addrsize == 2) ea &= 0xffff;
         struct modify m;
-        if (in->op == OP_BT ? load(ip, c, in->seg, ea, size, &a) : modify_open(ip, c, in->seg, ea, size, &m, &a)) return ST_FAULT;
+        if (in->op == OP_BT ? load(ip, c, in->seg, ea, size, &a) : modify_open(ip, c, in->seg, ea, size, &m, &a))
+            return ST_FAULT;
         if (in->op != OP_BT && modify_close(ip, &m, size, bit_result(in->op, a, bit))) return ST_FAULT;
     }
     c->aflags = (c->aflags & ~(u32)F_CF) | flag_if(a & bit, F_CF);
@@ -596,7 +625,8 @@ HANDLER(do_bound)
     u8 pair[8];
     if (interp_read_buf(ip, in->seg, insn_ea(c, in), pair, 2 * size)) return ST_FAULT;
     s64 index = widen(reg_get(c, in->opnd[0].reg, size), size);
-    if (index < widen(host_load(pair, size), size) || index > widen(host_load(pair + size, size), size)) return exc_raise(c, V_BR);
+    if (index < widen(host_load(pair, size), size) || index > widen(host_load(pair + size, size), size))
+        return exc_raise(c, V_BR);
     return ST_NEXT;
 }
 
@@ -619,14 +649,23 @@ static bool reg32(const struct insn *in) { return in->opnd[0].kind == OPK_REG &&
 interp_fn interp_int_handler(const struct insn *in)
 {
     switch (in->op) {
-    case OP_ADD: case OP_OR: case OP_ADC: case OP_SBB: case OP_AND: case OP_SUB: case OP_XOR: case OP_CMP: case OP_TEST: case OP_MOV:
-        return alu_handler(in);
+    case OP_ADD:
+    case OP_OR:
+    case OP_ADC:
+    case OP_SBB:
+    case OP_AND:
+    case OP_SUB:
+    case OP_XOR:
+    case OP_CMP:
+    case OP_TEST:
+    case OP_MOV: return alu_handler(in);
     case OP_INC: return reg32(in) ? do_inc_r32 : do_incdec;
     case OP_DEC: return reg32(in) ? do_dec_r32 : do_incdec;
     case OP_NOT: return do_not;
     case OP_NEG: return do_neg;
     case OP_LEA: return reg32(in) ? do_lea_32 : do_lea;
-    case OP_MOVZX: case OP_MOVSX: return movx_handler(in);
+    case OP_MOVZX:
+    case OP_MOVSX: return movx_handler(in);
     case OP_CMOVCC: return do_cmovcc;
     case OP_SETCC: return do_setcc;
     case OP_XCHG: return do_xchg;
@@ -643,15 +682,39 @@ interp_fn interp_int_handler(const struct insn *in)
     case OP_IMUL: return do_imul;
     case OP_DIV: return do_div;
     case OP_IDIV: return do_idiv;
-    case OP_SHL: case OP_SHR: case OP_SAR: case OP_ROL: case OP_ROR: case OP_RCL: case OP_RCR: return shift_handler(in);
-    case OP_SHLD: case OP_SHRD: return do_shd;
-    case OP_BT: case OP_BTS: case OP_BTR: case OP_BTC: return do_bt;
-    case OP_BSF: case OP_BSR: return do_bitscan;
-    case OP_CLC: case OP_STC: case OP_CMC: case OP_CLD: case OP_STD: case OP_SAHF: case OP_LAHF: return do_flagop;
-    case OP_NOP: case OP_PAUSE: case OP_PREFETCH: case OP_LFENCE: case OP_MFENCE: case OP_SFENCE: return do_nop;
+    case OP_SHL:
+    case OP_SHR:
+    case OP_SAR:
+    case OP_ROL:
+    case OP_ROR:
+    case OP_RCL:
+    case OP_RCR: return shift_handler(in);
+    case OP_SHLD:
+    case OP_SHRD: return do_shd;
+    case OP_BT:
+    case OP_BTS:
+    case OP_BTR:
+    case OP_BTC: return do_bt;
+    case OP_BSF:
+    case OP_BSR: return do_bitscan;
+    case OP_CLC:
+    case OP_STC:
+    case OP_CMC:
+    case OP_CLD:
+    case OP_STD:
+    case OP_SAHF:
+    case OP_LAHF: return do_flagop;
+    case OP_NOP:
+    case OP_PAUSE:
+    case OP_PREFETCH:
+    case OP_LFENCE:
+    case OP_MFENCE:
+    case OP_SFENCE: return do_nop;
     case OP_CLFLUSH: return do_clflush;
-    case OP_DAA: case OP_DAS: return do_daa_das;
-    case OP_AAA: case OP_AAS: return do_aaa_aas;
+    case OP_DAA:
+    case OP_DAS: return do_daa_das;
+    case OP_AAA:
+    case OP_AAS: return do_aaa_aas;
     case OP_AAM: return do_aam;
     case OP_AAD: return do_aad;
     case OP_SALC: return do_salc;

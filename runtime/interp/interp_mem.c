@@ -31,7 +31,8 @@ void interp_watch_io(struct interp *ip, u16 port, unsigned size)
     const struct cpu *c = ip->c;
     if (!ip->single || !(c->cr4 & CR4_DE)) return;
     for (unsigned i = 0; i < 4; i++)
-        if ((c->dr[7] >> 2 * i & 3) && (c->dr[7] >> (16 + 4 * i) & 3) == WATCH_IO && breakpoint_covers(c, i, port, size))
+        if ((c->dr[7] >> 2 * i & 3) && (c->dr[7] >> (16 + 4 * i) & 3) == WATCH_IO
+            && breakpoint_covers(c, i, port, size))
             ip->watch_hits |= (u8)(1u << i);
 }
 

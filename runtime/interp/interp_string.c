@@ -1,7 +1,7 @@
 /* String instructions, with REP: MOVS STOS LODS CMPS SCAS INS OUTS.
  *
- *   I1  After each iteration ECX, ESI and EDI are committed, so that a fault or an interrupt in the middle leaves the state
- *       to go on from.
+ *   I1  After each iteration ECX, ESI and EDI are committed, so that a fault or an interrupt in the middle leaves the
+ *       state to go on from.
  *   I2  A REP comes back with ST_AGAIN after some thousand iterations, or when decoded code has changed: it may have
  *       overwritten itself.
  *
@@ -15,7 +15,10 @@
 #define ITERATIONS_MAX 4096u
 
 ALWAYS_INLINE u32 index_mask(const struct insn *in) { return in->addrsize == 4 ? ~0u : 0xffffu; }
-ALWAYS_INLINE u32 index_get(const struct cpu *c, const struct insn *in, unsigned reg) { return c->gpr[reg] & index_mask(in); }
+ALWAYS_INLINE u32 index_get(const struct cpu *c, const struct insn *in, unsigned reg)
+{
+    return c->gpr[reg] & index_mask(in);
+}
 ALWAYS_INLINE void index_add(struct cpu *c, const struct insn *in, unsigned reg, u32 by)
 {
     u32 mask = index_mask(in);
@@ -160,7 +163,8 @@ static bool zf_ends(const struct cpu *c, const struct insn *in)
 }
 
 ALWAYS_INLINE int repeat(struct interp *ip, struct cpu *c, const struct insn *in, iteration one,
-                         u32 (*bulk)(struct interp *, struct cpu *, const struct insn *, unsigned, u32), enum rep_end end)
+                         u32 (*bulk)(struct interp *, struct cpu *, const struct insn *, unsigned, u32),
+                         enum rep_end end)
 {
     unsigned size = element_size(in);
     if (!(in->prefixes & (IP_REP | IP_REPNE))) return one(ip, c, in, size);

@@ -1,7 +1,7 @@
 /* Privileged, sensitive and far instructions: classes seg, flag, sys and io, and INTO.
  *
- * What they do to the CPU is in cpu.c, seg.c, far.c and except.c; here are operands, privilege checks and order. A_PRIV is
- * checked before anything else, except that what protected mode alone knows is #UD elsewhere. */
+ * What they do to the CPU is in cpu.c, seg.c, far.c and except.c; here are operands, privilege checks and order. A_PRIV
+ * is checked before anything else, except that what protected mode alone knows is #UD elsewhere. */
 #include "core/bus.h"
 #include "runtime/interp/interp_core.h"
 #include "runtime/interp/interp_sys.h"
@@ -115,9 +115,9 @@ HANDLER(do_pushf)
 /* POPF with IF standing for VIF. */
 static int popf_vme(struct cpu *c, u32 new)
 {
-    if ((new & F_TF) || ((new & F_IF) && (c->eflags_sys & F_VIP))) return raise_gp(c);
+    if ((new &F_TF) || ((new &F_IF) && (c->eflags_sys & F_VIP))) return raise_gp(c);
     u32 change = F_ARITH | F_DF | F_NT;
-    u32 f = (cpu_eflags(c) & ~(change | F_VIF)) | (new & change) | flag_if(new & F_IF, F_VIF);
+    u32 f = (cpu_eflags(c) & ~(change | F_VIF)) | (new &change) | flag_if(new &F_IF, F_VIF);
     cpu_set_eflags(c, f);
     return ST_NEXT;
 }
@@ -134,7 +134,7 @@ HANDLER(do_popf)
         if (may_change_if(c)) change |= F_IF;
         if (c->cpl == 0 && !in_vm86(c)) change |= F_IOPL;
         if (in->opsize == 4) change |= F_AC | F_ID;
-        cpu_set_eflags(c, ((old & ~change) | (new & change)) & ~(u32)F_RF);
+        cpu_set_eflags(c, ((old & ~change) | (new &change)) & ~(u32)F_RF);
     }
     stack_set(c, c->gpr[G_ESP] + in->opsize);
     if ((old ^ cpu_eflags(c)) & (F_TF | F_AC)) cpu_update_mode(c);
@@ -193,7 +193,8 @@ HANDLER(do_far)
     u16 sel = (u16)in->imm2;
     if (in->opnd[0].kind == OPK_MEM && read_far(ip, in, &off, &sel)) return ST_FAULT;
     c->eip = in->eip;
-    if (in->op == OP_JMPF ? far_jmp(c, sel, off, in->opsize) : far_call(c, sel, off, in->next, in->opsize)) return ST_FAULT;
+    if (in->op == OP_JMPF ? far_jmp(c, sel, off, in->opsize) : far_call(c, sel, off, in->next, in->opsize))
+        return ST_FAULT;
     return ST_JUMP;
 }
 
@@ -276,7 +277,8 @@ HANDLER(do_load_table)
 {
     u8 p[6];
     if (interp_read_buf(ip, in->seg, insn_ea(c, in), p, sizeof p)) return ST_FAULT;
-    struct table_reg t = { .base = host_load(p + 2, 4) & (in->opsize == 4 ? ~0u : 0xffffffu), .limit = host_load(p, 2) };
+    struct table_reg t = { .base = host_load(p + 2, 4) & (in->opsize == 4 ? ~0u : 0xffffffu),
+                           .limit = host_load(p, 2) };
     if (in->op == OP_LGDT) c->gdtr = t;
     else c->idtr = t;
     return ST_NEXT;
@@ -377,8 +379,8 @@ HANDLER(do_monitor)
     return mem_probe_read(c, la, 1, false);
 }
 
-/* Waits like HLT if an interrupt can end it. Otherwise a NOP, which MWAIT may always be (SDM vol. 2, MWAIT): what would end it
- * is a store by someone else. */
+/* Waits like HLT if an interrupt can end it. Otherwise a NOP, which MWAIT may always be (SDM vol. 2, MWAIT): what would
+ * end it is a store by someone else. */
 HANDLER(do_mwait)
 {
     if (c->cpl) return exc_raise(c, V_UD);
@@ -405,17 +407,31 @@ static interp_fn unprivileged(const struct insn *in)
     case OP_MOV_FROM_SREG: return do_mov_from_sreg;
     case OP_PUSH_SREG: return do_push_sreg;
     case OP_POP_SREG: return do_pop_sreg;
-    case OP_LDS: case OP_LES: case OP_LSS: case OP_LFS: case OP_LGS: return do_lds;
-    case OP_JMPF: case OP_CALLF: return do_far;
+    case OP_LDS:
+    case OP_LES:
+    case OP_LSS:
+    case OP_LFS:
+    case OP_LGS: return do_lds;
+    case OP_JMPF:
+    case OP_CALLF: return do_far;
     case OP_RETF: return do_retf;
     case OP_IRET: return do_iret;
-    case OP_SYSENTER: case OP_SYSEXIT: return do_sysenter;
-    case OP_INT: case OP_INT3: case OP_INTO: case OP_INT1: return do_int;
-    case OP_SLDT: case OP_STR: return do_store_sel;
-    case OP_LLDT: case OP_LTR: return do_load_sel;
-    case OP_VERR: case OP_VERW: return do_verr;
-    case OP_LAR: case OP_LSL: return do_lar_lsl;
-    case OP_SGDT: case OP_SIDT: return do_store_table;
+    case OP_SYSENTER:
+    case OP_SYSEXIT: return do_sysenter;
+    case OP_INT:
+    case OP_INT3:
+    case OP_INTO:
+    case OP_INT1: return do_int;
+    case OP_SLDT:
+    case OP_STR: return do_store_sel;
+    case OP_LLDT:
+    case OP_LTR: return do_load_sel;
+    case OP_VERR:
+    case OP_VERW: return do_verr;
+    case OP_LAR:
+    case OP_LSL: return do_lar_lsl;
+    case OP_SGDT:
+    case OP_SIDT: return do_store_table;
     case OP_SMSW: return do_smsw;
     case OP_RDTSC: return do_rdtsc;
     case OP_RDPMC: return do_rdpmc;
@@ -427,7 +443,8 @@ static interp_fn unprivileged(const struct insn *in)
 }
 
 /* Those that are #GP(0) outside of CPL 0 and nothing else beforehand. */
-#define PRIVILEGED(name, fn) HANDLER(name) { return c->cpl ? raise_gp(c) : fn(ip, c, in); }
+#define PRIVILEGED(name, fn) \
+    HANDLER(name) { return c->cpl ? raise_gp(c) : fn(ip, c, in); }
 PRIVILEGED(priv_load_table, do_load_table)
 PRIVILEGED(priv_lmsw, do_lmsw)
 PRIVILEGED(priv_clts, do_clts)
@@ -442,15 +459,19 @@ PRIVILEGED(priv_hlt, do_hlt)
 static interp_fn privileged(const struct insn *in)
 {
     switch (in->op) {
-    case OP_LGDT: case OP_LIDT: return priv_load_table;
+    case OP_LGDT:
+    case OP_LIDT: return priv_load_table;
     case OP_LMSW: return priv_lmsw;
     case OP_CLTS: return priv_clts;
-    case OP_MOV_TO_CR: case OP_MOV_FROM_CR: return priv_mov_cr;
-    case OP_MOV_TO_DR: case OP_MOV_FROM_DR: return priv_mov_dr;
+    case OP_MOV_TO_CR:
+    case OP_MOV_FROM_CR: return priv_mov_cr;
+    case OP_MOV_TO_DR:
+    case OP_MOV_FROM_DR: return priv_mov_dr;
     case OP_RDMSR: return priv_rdmsr;
     case OP_WRMSR: return priv_wrmsr;
     case OP_INVLPG: return priv_invlpg;
-    case OP_INVD: case OP_WBINVD: return priv_nop;
+    case OP_INVD:
+    case OP_WBINVD: return priv_nop;
     case OP_HLT: return priv_hlt;
     default: return NULL;
     }

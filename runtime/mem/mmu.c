@@ -16,7 +16,7 @@ enum pte_bit { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_
 #define PSE_RSVD 0x3fe000ull    /* 4 MiB page, no PSE-36: bits 21:13 */
 #define PAE_2M_RSVD 0x1fe000ull /* 2 MiB page: bits 20:13 */
 #define OFFSET(la) ((la) & ~PAGE_MASK)
-#define PHYS_BITS_PAE 36        /* of a processor with PAE that has no CPUID leaf 8000_0008 */
+#define PHYS_BITS_PAE 36 /* of a processor with PAE that has no CPUID leaf 8000_0008 */
 
 /* ---- the walk ---- */
 
@@ -55,7 +55,9 @@ static u64 level_read(const struct cpu *c, struct path *p, paddr pa, unsigned si
     l->pa = pa;
     l->host = bus_ram_ptr(c->bus, pa);
     if (unlikely(!l->host)) l->val = size == 4 ? 0xffffffff : UINT64_MAX;
-    else l->val = size == 4 ? __atomic_load_n((u32 *)l->host, __ATOMIC_RELAXED) : __atomic_load_n((u64 *)l->host, __ATOMIC_RELAXED);
+    else
+        l->val = size == 4 ? __atomic_load_n((u32 *)l->host, __ATOMIC_RELAXED)
+                           : __atomic_load_n((u64 *)l->host, __ATOMIC_RELAXED);
     return l->val;
 }
 

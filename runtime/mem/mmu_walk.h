@@ -8,11 +8,11 @@ struct walk {
     paddr pa;
     bool user, write; /* U/S and R/W of all levels together */
     bool nx;
-    bool accessed;    /* A of all levels, as it is after the walk */
-    bool dirty;       /* likewise D of the leaf */
-    bool global;      /* G of the leaf, and CR4.PGE */
+    bool accessed; /* A of all levels, as it is after the walk */
+    bool dirty;    /* likewise D of the leaf */
+    bool global;   /* G of the leaf, and CR4.PGE */
     bool large;
-    u32 error;        /* of a walk that failed: the page-fault error code */
+    u32 error; /* of a walk that failed: the page-fault error code */
 };
 /* Walks, checks, and sets A and D. False: w->error says why; nothing was set, no exception is raised. */
 MUST_CHECK bool mmu_walk(struct cpu *c, laddr la, enum access acc, bool user, struct walk *w);
@@ -21,8 +21,8 @@ MUST_CHECK bool mmu_look(const struct cpu *c, laddr la, struct walk *w);
 /* Raises #PF, and drops what the soft TLB has for la, as the SDM demands (vol. 3, 4.10.4.1). Returns GUEST_FAULT. */
 int mmu_page_fault(struct cpu *c, laddr la, u32 error);
 
-/* The guest's x87/SSE state may be live in the host's registers. Code that may use those (devices, the code-write hook) is
- * called between these two. */
+/* The guest's x87/SSE state may be live in the host's registers. Code that may use those (devices, the code-write hook)
+ * is called between these two. */
 struct fpu_parked {
     bool parked;
     u8 image[512] __attribute__((aligned(16)));
@@ -50,7 +50,7 @@ struct tlb_list {
     u32 *page; /* linear page numbers, TLB_LIST_MAX of them; a page may be listed twice, or no longer be cached */
 };
 struct tlb_exec {
-    u32 key;        /* linear page | user << 1 | 1 */
+    u32 key; /* linear page | user << 1 | 1 */
     u32 generation;
     paddr pa;
     const u8 *host; /* NULL: not RAM */
@@ -59,10 +59,10 @@ struct tlb_book {
     struct tlb_list list[2][2]; /* [user][global]: every page with an entry in that privilege's tables is in one */
     u64 large[16];              /* bit per 4 MiB: a large page may have been cached from there */
     struct tlb_exec exec[TLB_EXEC_ENTRIES]; /* code fetches: the tables know nothing of execute permission */
-    u32 *writer;                /* per page of RAM: 0, or 1 + the linear page that may have a write entry for it, or TLB_WRITERS */
-    u8 phys_bits;               /* MAXPHYADDR; 0: not known yet */
+    u32 *writer;  /* per page of RAM: 0, or 1 + the linear page that may have a write entry for it, or TLB_WRITERS */
+    u8 phys_bits; /* MAXPHYADDR; 0: not known yet */
 };
-#define TLB_WRITERS UINT32_MAX  /* several linear pages: search for them */
+#define TLB_WRITERS UINT32_MAX /* several linear pages: search for them */
 
 void tlb_drop(struct cpu *c, laddr la); /* what one linear page has in the tables; no flush as far as others can tell */
 static inline void tlb_note_large(struct cpu *c, laddr la)

@@ -11,7 +11,8 @@
  *   I1  A RAM pointer is handed out only for pages of RAM that no range touches (covered[] is 0).  [cover_pages]
  *   I2  Ranges are sorted by base and do not overlap.                                              [insert_range]
  *   I3  Every write to a page with PG_CODE that is made here calls the code-write hook first.      [bus_code_write]
- *   I4  Nothing here trusts an address, size or offset: what is not RAM and not a range floats (reads ones, drops writes).
+ *   I4  Nothing here trusts an address, size or offset: what is not RAM and not a range floats (reads ones, drops
+ *       writes).
  *
  * Enter at bus_phys_read(), bus_in(), bus_dma_read(). */
 #define _GNU_SOURCE
@@ -32,8 +33,8 @@
 #define OFFSET_MASK ((paddr)PAGE_SIZE - 1)
 
 struct range {
-    u64 base, len;             /* len 0: a free slot (ports only) */
-    const struct io_ops *ops;  /* NULL: ROM */
+    u64 base, len;            /* len 0: a free slot (ports only) */
+    const struct io_ops *ops; /* NULL: ROM */
     void *dev;
     const u8 *rom;
     const char *name;
@@ -41,15 +42,15 @@ struct range {
 
 struct bus {
     u8 *view;
-    u64 view_len;              /* bytes reserved */
-    u64 size, low, high;       /* bytes of RAM */
+    u64 view_len;        /* bytes reserved */
+    u64 size, low, high; /* bytes of RAM */
     int fd;
-    u8 *flags;                 /* per page of RAM, by file offset: enum page_flag */
-    u8 *covered;               /* likewise: 1 if a range touches the page */
+    u8 *flags;   /* per page of RAM, by file offset: enum page_flag */
+    u8 *covered; /* likewise: 1 if a range touches the page */
 
-    struct range *range;       /* device memory and ROM, sorted */
+    struct range *range; /* device memory and ROM, sorted */
     unsigned nranges;
-    struct range *port_range;  /* slots; port[] holds slot + 1 */
+    struct range *port_range; /* slots; port[] holds slot + 1 */
     unsigned nports;
     u16 port[PORTS];
 
@@ -65,10 +66,7 @@ static void copy_bytes(void *dst, const void *src, u64 n)
 {
     __asm__ volatile("rep movsb" : "+D"(dst), "+S"(src), "+c"(n) : : "memory");
 }
-static void fill_ones(void *dst, u64 n)
-{
-    __asm__ volatile("rep stosb" : "+D"(dst), "+c"(n) : "a"(0xff) : "memory");
-}
+static void fill_ones(void *dst, u64 n) { __asm__ volatile("rep stosb" : "+D"(dst), "+c"(n) : "a"(0xff) : "memory"); }
 
 /* ---- lifetime ---- */
 
@@ -82,7 +80,8 @@ static int map_ram(struct bus *b)
     b->view = p;
     if (mmap(b->view, b->low, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, b->fd, 0) == MAP_FAILED) return -errno;
     if (b->high
-        && mmap(b->view + HIGH_BASE, b->high, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, b->fd, (off_t)b->low) == MAP_FAILED)
+        && mmap(b->view + HIGH_BASE, b->high, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, b->fd, (off_t)b->low)
+               == MAP_FAILED)
         return -errno;
     return 0;
 }
@@ -216,7 +215,9 @@ static const struct range *range_at(const struct bus *b, paddr pa)
 static void cover_pages(struct bus *b, u64 base, u64 len)
 {
     bool changed = false;
-    const struct { u64 from, to; } ram[] = { { 0, b->low }, { HIGH_BASE, HIGH_BASE + b->high } };
+    const struct {
+        u64 from, to;
+    } ram[] = { { 0, b->low }, { HIGH_BASE, HIGH_BASE + b->high } };
     for (unsigned i = 0; i < ARRAY_LEN(ram); i++) {
         u64 from = base > ram[i].from ? base & ~OFFSET_MASK : ram[i].from;
         u64 to = base + len < ram[i].to ? base + len : ram[i].to;
@@ -227,7 +228,8 @@ static void cover_pages(struct bus *b, u64 base, u64 len)
             if (*covered == now) continue;
             changed = true;
             *covered = 0;
-            if (b->on_code_write) b->on_code_write(b->code_arg, pa, PAGE_SIZE); /* what was decoded from here is not there any more */
+            if (b->on_code_write)
+                b->on_code_write(b->code_arg, pa, PAGE_SIZE); /* what was decoded from here is not there any more */
             *covered = now;
         }
     }
@@ -381,7 +383,8 @@ void bus_mmio_write(struct bus *b, paddr pa, unsigned size, u32 val)
 
 /* ---- DMA ---- */
 
-/* How far from pa, up to n, memory is of one kind: RAM, ROM (*rom), or neither. Stays within a page where pages matter. */
+/* How far from pa, up to n, memory is of one kind: RAM, ROM (*rom), or neither. Stays within a page where pages matter.
+ */
 static u64 dma_run(struct bus *b, paddr pa, u64 n, u8 **ram, const u8 **rom)
 {
     u64 left = PAGE_SIZE - (pa & OFFSET_MASK);

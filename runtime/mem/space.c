@@ -1,15 +1,15 @@
 /* Owns the decision which user address spaces have a window, by costs measured on this host.
  *
- * Code at CPL 3 takes longer through the soft TLB than through a window; a window costs a mapping for each run of pages. Which of the two a
- * process is better off with depends on how long it will live, which nobody knows, so it is the old problem of renting or buying skis:
- * an address space gets its window, filled with what it uses, when it has lost as much without as the window will cost. That is at
- * most twice the price of knowing.
+ * Code at CPL 3 takes longer through the soft TLB than through a window; a window costs a mapping for each run of
+ * pages. Which of the two a process is better off with depends on how long it will live, which nobody knows, so it is
+ * the old problem of renting or buying skis: an address space gets its window, filled with what it uses, when it has
+ * lost as much without as the window will cost. That is at most twice the price of knowing.
  *
  *   - What is lost: LOSS of the CPU time at CPL 3, sampled at kicks.
  *   - What a window costs: its runs, at the present average price of one [windows_map_ns]. Later, each fault in it: the
  *     signal's price, measured once [hostsig_fault_ns], and the time that answering it takes.
- *   - A window that faults away more than it gains between two kicks is given up.
- *   - One that did not live to gain what it cost makes the monitor doubly cautious with whatever uses that CR3 next, since page
+ *   - A window that faults away more than it gains between two kicks is given up. - One that did not live to gain what
+ *   it cost makes the monitor doubly cautious with whatever uses that CR3 next, since page
  *     directories of short-lived processes are used again and again; one that did takes half of that back. */
 #define _GNU_SOURCE
 #include "runtime/cpu/cpu_ops.h"
@@ -19,15 +19,16 @@
 
 #include <time.h>
 
-/* bench/guest's programs, CPU time with a window against without: 0.37 to 0.91, geometric mean 0.54. Others touch memory less. */
-#define LOSS(soft_ns) ((soft_ns) * 3 / 8)     /* of time without a window */
-#define GAIN(window_ns) ((window_ns) * 3 / 5) /* of time with one */
+/* bench/guest's programs, CPU time with a window against without: 0.37 to 0.91, geometric mean 0.54. Others touch
+ * memory less. */
+#define LOSS(soft_ns) ((soft_ns)*3 / 8)     /* of time without a window */
+#define GAIN(window_ns) ((window_ns)*3 / 5) /* of time with one */
 #define CAUTION_MAX 6
-#define FILL_MAX 2048u    /* runs; of a larger address space only what the soft TLB has is mapped */
+#define FILL_MAX 2048u        /* runs; of a larger address space only what the soft TLB has is mapped */
 #define KICK_MAX_NS 20000000u /* CPU time between two kicks that is believed to have been one process's */
-#define ANSWER_MAX_MAPS 8 /* answering a fault in a window takes no longer than so many mappings */
-#define SITES_SHARE 100   /* one part in so many of the CPU time may go into sending sites back */
-#define SITE_NS 40000u    /* what one costs beside a fault: translations */
+#define ANSWER_MAX_MAPS 8     /* answering a fault in a window takes no longer than so many mappings */
+#define SITES_SHARE 100       /* one part in so many of the CPU time may go into sending sites back */
+#define SITE_NS 40000u        /* what one costs beside a fault: translations */
 
 static u64 ns_of(clockid_t id)
 {
@@ -52,7 +53,8 @@ _Static_assert(SPACES == 64, "26 bits are shifted out above");
 static void settle(struct rt *rt, struct space *s)
 {
     bool paid = GAIN(s->window_ns) >= s->cost_ns;
-    TRACE(&rt->trace, window, 0, "window: cr3 %08x lost its own; it cost %u us, and served %u us\n", s->cr3, us(s->cost_ns), us(s->window_ns));
+    TRACE(&rt->trace, window, 0, "window: cr3 %08x lost its own; it cost %u us, and served %u us\n", s->cr3,
+          us(s->cost_ns), us(s->window_ns));
     if (paid && s->caution) s->caution--;
     if (!paid && s->caution < CAUTION_MAX) s->caution++;
     *s = (struct space){ .cr3 = s->cr3, .caution = s->caution };
@@ -60,12 +62,14 @@ static void settle(struct rt *rt, struct space *s)
 
 static void promote(struct rt *rt, struct space *s, u32 runs, bool recent)
 {
-    TRACE(&rt->trace, window, 0, "window: cr3 %08x gets one after %u us without: %u runs%s, caution %u\n", s->cr3, us(s->soft_ns), runs,
-          recent ? " in the soft TLB" : "", s->caution);
+    TRACE(&rt->trace, window, 0, "window: cr3 %08x gets one after %u us without: %u runs%s, caution %u\n", s->cr3,
+          us(s->soft_ns), runs, recent ? " in the soft TLB" : "", s->caution);
     u64 begin = ns_of(CLOCK_THREAD_CPUTIME_ID);
     rt->uwin = windows_user(rt->windows, rt->cpu->cr3, true);
     window_fill(rt->uwin, recent);
-    *s = (struct space){ .cr3 = s->cr3, .caution = s->caution, .windowed = true, .cost_ns = ns_of(CLOCK_THREAD_CPUTIME_ID) - begin };
+    *s = (struct space){
+        .cr3 = s->cr3, .caution = s->caution, .windowed = true, .cost_ns = ns_of(CLOCK_THREAD_CPUTIME_ID) - begin
+    };
     rt->cpu->ctr.window_made++;
 }
 
@@ -79,7 +83,8 @@ static void demote(struct rt *rt, struct space *s)
     rt->cpu->ctr.window_given_up++;
 }
 
-/* Another kick has found it without. Looking at a working set costs something itself, so it is done when the loss may be enough. */
+/* Another kick has found it without. Looking at a working set costs something itself, so it is done when the loss may
+ * be enough. */
 static void consider(struct rt *rt, struct space *s)
 {
     if (LOSS(s->soft_ns) < s->look_at_ns) return;

@@ -1,16 +1,17 @@
 /* Owns the soft TLB: four tables (supervisor or user, read or write) of one entry per linear page behind struct cpu
  * (layout in core/cpu.h), and the books that make a flush cost what was filled.
  *
- *   I1  An entry leads to RAM that no device or ROM covers; a write entry moreover to a page that holds no code, whose leaf
- *       has D set, and that its privilege may write.                                    [tlb_fill, tlb_protect_phys]
+ *   I1  An entry leads to RAM that no device or ROM covers; a write entry moreover to a page that holds no code, whose
+ *       leaf has D set, and that its privilege may write.                                    [tlb_fill,
+ *       tlb_protect_phys]
  *   I2  A page with a write entry has the read entry of the same privilege as well.
  *   I3  Every page with an entry in a privilege's tables is listed for that privilege, under "global" only if it must
  *       survive a CR3 write.                                                            [list_add]
  *   I4  For every write entry, writer[] of its physical page names its linear page or says TLB_WRITERS.  [writer_note]
  *   I5  tlb_generation changes with every flush that the guest asks for, not when entries are dropped for our own ends.
  *
- * A flush zeroes the listed entries: measured, this beats giving the tables' memory back with madvise() at any length, since
- * that pays a page fault per 2 MiB of linear space afterwards. */
+ * A flush zeroes the listed entries: measured, this beats giving the tables' memory back with madvise() at any length,
+ * since that pays a page fault per 2 MiB of linear space afterwards. */
 #include "runtime/mem/mmu_walk.h"
 #include "core/bus.h"
 
@@ -102,7 +103,8 @@ void tlb_flush_nonglobal(struct cpu *c)
     flushed(c, TLB_FLUSH_NONGLOBAL, 0);
 }
 
-/* The page may be part of a large one, which goes as a whole: then others who cache pages must drop more than one, too. */
+/* The page may be part of a large one, which goes as a whole: then others who cache pages must drop more than one, too.
+ */
 void tlb_flush_page(struct cpu *c, laddr la)
 {
     unsigned region = la >> TLB_REGION_SHIFT;

@@ -1,12 +1,15 @@
 /* Owns the windows' mappings: which page is where, and until when. Who makes them is the window's backend.
  *
- *   I1  page[n] is 0 iff host page n of a window is PROT_NONE; else it says which physical page is mapped, and whether writably.
- *   I2  A mapped page was, at the last validation, what the page tables said: same physical page, at least these rights,
- *       A set, and D set if mapped writably.                                            [leaf_rights, region_validate]
+ *   I1  page[n] is 0 iff host page n of a window is PROT_NONE; else it says which physical page is mapped, and whether
+ *       writably.
+ *   I2  A mapped page was, at the last validation, what the page tables said: same physical page, at least these
+ *       rights, A set, and D set if mapped writably.                                            [leaf_rights,
+ *       region_validate]
  *   I3  A page with PG_CODE is writable in no window.                                   [leaf_rights, windows_protect]
- *   I4  region[r].mapped counts the mapped pages of 4 MiB region r; its snapshot is of the page-table entries they came from.
- *   I5  A page of RAM that is writable in a window is so where writer[] says (1 + window and page there; WRITERS: in several
- *       places), or in the supervisor window at one of the deltas.                      [note_writers] */
+ *   I4  region[r].mapped counts the mapped pages of 4 MiB region r; its snapshot is of the page-table entries they came
+ *       from.
+ *   I5  A page of RAM that is writable in a window is so where writer[] says (1 + window and page there; WRITERS: in
+ *       several places), or in the supervisor window at one of the deltas.                      [note_writers] */
 #define _GNU_SOURCE
 #include "runtime/mem/window.h"
 #include "core/bus.h"
@@ -21,19 +24,22 @@
 #define LOCAL_WINDOWS (1 + USER_WINDOWS) /* in this process */
 #define WINDOW_BYTES (1ull << 32)
 #define WINDOW_STRIDE (WINDOW_BYTES + WINDOW_GUARD) /* the guard behind one window is the one before the next */
-#define WINDOWS_HINT ((void *)0x100100000000ull) /* clear of the sanitizers' shadow */
+#define WINDOWS_HINT ((void *)0x100100000000ull)    /* clear of the sanitizers' shadow */
 #define REGIONS 1024u
 #define REGION_SHIFT 22
 #define REGION_PAGES 1024u
-#define MIN_RUN 16              /* pages: a shorter supervisor run is worth a mapping only if it stays */
-#define CHURN_MAX 4             /* changes after which a page is not worth one, if it is not part of a long run */
+#define MIN_RUN 16  /* pages: a shorter supervisor run is worth a mapping only if it stays */
+#define CHURN_MAX 4 /* changes after which a page is not worth one, if it is not part of a long run */
 #define CHURN_SLOTS 4096u
-#define USER_RUN_MAX 64         /* pages mapped around a user fault, if contiguous */
-#define SUP_CHUNK 64            /* likewise around a supervisor fault, aligned: 256 KiB. The host's mappings of neighbouring chunks merge */
-#define DELTAS 32               /* kernels have one linear map, perhaps two */
-#define PIECES_MAX 24000        /* each takes up to two VMAs of vm.max_map_count's default 65530, which the host process shares */
+#define USER_RUN_MAX 64 /* pages mapped around a user fault, if contiguous */
+#define SUP_CHUNK \
+    64 /* likewise around a supervisor fault, aligned: 256 KiB. The host's mappings of neighbouring chunks merge */
+#define DELTAS 32 /* kernels have one linear map, perhaps two */
+#define PIECES_MAX \
+    24000 /* each takes up to two VMAs of vm.max_map_count's default 65530, which the host process shares */
 
-/* Translated code reaches [window + 32-bit register + signed 32-bit displacement], with operands of 512 bytes at most. */
+/* Translated code reaches [window + 32-bit register + signed 32-bit displacement], with operands of 512 bytes at most.
+ */
 _Static_assert(WINDOW_GUARD >= (1ull << 31) + 512, "no guest address may lead past a guard");
 
 enum { MAPPED = 1, WRITABLE = 2, EXECUTABLE = 4 /* direct execution only */, PFN_SHIFT = 3 };
@@ -41,8 +47,8 @@ enum { MAPPED = 1, WRITABLE = 2, EXECUTABLE = 4 /* direct execution only */, PFN
 
 struct region {
     u16 mapped;
-    bool global;    /* all of it from entries with G: a CR3 write does not concern it */
-    u64 *snapshot;  /* the page directory entries, then the page tables, as raw bytes; NULL if none */
+    bool global;   /* all of it from entries with G: a CR3 write does not concern it */
+    u64 *snapshot; /* the page directory entries, then the page tables, as raw bytes; NULL if none */
 };
 
 struct window {
@@ -50,15 +56,15 @@ struct window {
     struct window_backend be;
     u64 base;
     bool user, direct;
-    u32 cr3;        /* user window in use: its CR3 */
+    u32 cr3; /* user window in use: its CR3 */
     bool used;
     u64 last_use;
     u32 *page;
     struct region region[REGIONS];
     u64 populated[REGIONS / 64]; /* regions that may have mapped pages */
-    bool local;     /* some region is not global */
-    u32 delta[DELTAS], ndeltas; /* supervisor: linear page minus physical page, of the long runs there have been */
-    u32 pieces;     /* mapped, unmapped or protected since the last reset: bounds the VMAs it can have */
+    bool local;                  /* some region is not global */
+    u32 delta[DELTAS], ndeltas;  /* supervisor: linear page minus physical page, of the long runs there have been */
+    u32 pieces;                  /* mapped, unmapped or protected since the last reset: bounds the VMAs it can have */
 };
 
 struct windows {
@@ -66,11 +72,13 @@ struct windows {
     u8 *reservation;
     struct window w[LOCAL_WINDOWS + WINDOWS_DIRECT];
     u64 tick;
-    u32 *writer[2]; /* I5, by [user] and page of RAM */
+    u32 *writer[2];        /* I5, by [user] and page of RAM */
     u8 churn[CHURN_SLOTS]; /* by linear page, hashed: supervisor mappings that have gone stale, lately */
-    u32 pieces;     /* of all windows in this process */
-    u64 map_ns;     /* what mapping a run costs here: a running average */
-    struct basis { u32 cr0, cr4, remaps; } basis; /* what rights depend on beside the page tables */
+    u32 pieces;            /* of all windows in this process */
+    u64 map_ns;            /* what mapping a run costs here: a running average */
+    struct basis {
+        u32 cr0, cr4, remaps;
+    } basis; /* what rights depend on beside the page tables */
 };
 
 /* ---- page tables, read only ---- */
@@ -163,17 +171,22 @@ static int here_map(void *be, u32 page, u32 n, int prot, u64 file_off)
 {
     const struct window *w = be;
     void *at = host_page(w, page);
-    void *p = mmap(at, (u64)n << PAGE_SHIFT, prot, MAP_SHARED | MAP_FIXED | MAP_POPULATE, bus_ram_fd(w->ws->c->bus), (off_t)file_off);
+    void *p = mmap(at, (u64)n << PAGE_SHIFT, prot, MAP_SHARED | MAP_FIXED | MAP_POPULATE, bus_ram_fd(w->ws->c->bus),
+                   (off_t)file_off);
     return p == MAP_FAILED ? -errno : 0;
 }
 
 static int here_unmap(void *be, u32 page, u32 n)
 {
-    void *p = mmap(host_page(be, page), (u64)n << PAGE_SHIFT, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    void *p = mmap(host_page(be, page), (u64)n << PAGE_SHIFT, PROT_NONE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     return p == MAP_FAILED ? -errno : 0;
 }
 
-static int here_protect(void *be, u32 page, u32 n, int prot) { return mprotect(host_page(be, page), (u64)n << PAGE_SHIFT, prot) ? -errno : 0; }
+static int here_protect(void *be, u32 page, u32 n, int prot)
+{
+    return mprotect(host_page(be, page), (u64)n << PAGE_SHIFT, prot) ? -errno : 0;
+}
 
 /* ---- who maps a physical page writably ---- */
 
@@ -182,7 +195,10 @@ static u32 *writer_of(const struct windows *ws, bool user, u32 pfn)
     return &ws->writer[user][bus_ram_offset(ws->c->bus, (paddr)pfn << PAGE_SHIFT) >> PAGE_SHIFT];
 }
 
-static bool is_writer(const struct window *w, u32 n, u32 pfn) { return w->page[n] >> PFN_SHIFT == pfn && w->page[n] & WRITABLE; }
+static bool is_writer(const struct window *w, u32 n, u32 pfn)
+{
+    return w->page[n] >> PFN_SHIFT == pfn && w->page[n] & WRITABLE;
+}
 
 static void note_writer(struct window *w, u32 n, u32 pfn)
 {
@@ -193,7 +209,8 @@ static void note_writer(struct window *w, u32 n, u32 pfn)
     *e = other ? WRITERS : me;
 }
 
-/* Whether a supervisor run relates linear to physical in a way that windows_protect() tries; a long one's is added to these. */
+/* Whether a supervisor run relates linear to physical in a way that windows_protect() tries; a long one's is added to
+ * these. */
 static bool has_delta(struct window *w, u32 first, u32 rights, u32 n)
 {
     u32 delta = (first - (rights >> PFN_SHIFT)) & (TLB_PAGES - 1);
@@ -248,7 +265,8 @@ static void unmap_pages(struct window *w, u32 first, u32 n)
     }
 }
 
-/* Starts over when the windows may hold too many VMAs, with the one that has most of them. False: there is no room now. */
+/* Starts over when the windows may hold too many VMAs, with the one that has most of them. False: there is no room now.
+ */
 static bool room_for_pieces(struct window *w)
 {
     struct windows *ws = w->ws;
@@ -298,9 +316,9 @@ static bool map_run(struct window *w, u32 first, u32 n, u32 rights)
     return true;
 }
 
-/* How far the linear-to-physical relation at page n goes on in one direction, up to max pages: whatever may be written, or
- * (alike) with the same rights and the same G, and only to what is mapped so already: mapping that again would cost the host
- * a fault for each page. */
+/* How far the linear-to-physical relation at page n goes on in one direction, up to max pages: whatever may be written,
+ * or (alike) with the same rights and the same G, and only to what is mapped so already: mapping that again would cost
+ * the host a fault for each page. */
 static u32 extent(const struct window *w, u32 n, u32 rights, int step, u32 max, bool alike, bool global)
 {
     u32 count = 0;
@@ -310,7 +328,8 @@ static u32 extent(const struct window *w, u32 n, u32 rights, int step, u32 max, 
         if (next >= TLB_PAGES) break;
         bool g;
         u32 want = rights + (u32)(step * (int)(count + 1)) * (1u << PFN_SHIFT);
-        if ((rights_at(w, next, &g) & mask) != (want & mask) || (alike && (g != global || w->page[next] == want))) break;
+        if ((rights_at(w, next, &g) & mask) != (want & mask) || (alike && (g != global || w->page[next] == want)))
+            break;
         count++;
     }
     return count;
@@ -351,8 +370,10 @@ static void region_validate(struct window *w, unsigned r)
         if (page_valid(w, r * REGION_PAGES + i)) continue;
         if (++stale > 8) count_stale(w, r * REGION_PAGES + i); /* the others are counted below */
     }
-    if (stale > 8) unmap_pages(w, r * REGION_PAGES, REGION_PAGES); /* one call instead of many; what was good comes back */
-    else if (stale) for (u32 i = 0; i < REGION_PAGES; i++) page_validate(w, r * REGION_PAGES + i);
+    if (stale > 8)
+        unmap_pages(w, r * REGION_PAGES, REGION_PAGES); /* one call instead of many; what was good comes back */
+    else if (stale)
+        for (u32 i = 0; i < REGION_PAGES; i++) page_validate(w, r * REGION_PAGES + i);
     region_note(w, r);
 }
 
@@ -369,8 +390,8 @@ static void window_validate(struct window *w, bool global_too)
 
 /* ---- mapping on demand ---- */
 
-/* Regions that a run of pages is about to be mapped in. What they hold must be valid before their snapshot is taken anew, or
- * a change that the guest has made but not flushed yet would go unnoticed for good. */
+/* Regions that a run of pages is about to be mapped in. What they hold must be valid before their snapshot is taken
+ * anew, or a change that the guest has made but not flushed yet would go unnoticed for good. */
 static void regions_before(struct window *w, u32 first, u32 n)
 {
     for (unsigned r = first / REGION_PAGES; r <= (first + n - 1) / REGION_PAGES; r++) {
@@ -389,8 +410,9 @@ static void regions_after(struct window *w, u32 first, u32 n, bool global)
     }
 }
 
-/* A short supervisor run whose page keeps changing costs a fault and two mappings each time. A refusal costs as much, once for each
- * instruction that meets it: they take turns, so that neither costs more than twice what the other would have. */
+/* A short supervisor run whose page keeps changing costs a fault and two mappings each time. A refusal costs as much,
+ * once for each instruction that meets it: they take turns, so that neither costs more than twice what the other would
+ * have. */
 static bool worth_mapping(struct window *w, u32 n, u32 rights, bool global)
 {
     u8 *churn = churn_of(w->ws, n);
@@ -404,7 +426,8 @@ static bool worth_mapping(struct window *w, u32 n, u32 rights, bool global)
 bool window_map(struct window *w, laddr la, bool write)
 {
     paddr pa;
-    return mmu_try(w->ws->c, la, write ? ACC_W : ACC_R, w->user, &pa) /* sets A and D as the access will */ && window_map_ahead(w, la, write);
+    return mmu_try(w->ws->c, la, write ? ACC_W : ACC_R, w->user, &pa) /* sets A and D as the access will */
+           && window_map_ahead(w, la, write);
 }
 
 bool window_map_ahead(struct window *w, laddr la, bool write)
@@ -467,7 +490,8 @@ static u32 region_runs(struct window *w, unsigned r, bool recent, bool map)
 u32 windows_runs(struct windows *ws, bool recent)
 {
     u32 runs = 0;
-    for (unsigned r = 0; r < REGIONS; r++) runs += region_runs(&ws->w[1], r, recent, false); /* any user window will do */
+    for (unsigned r = 0; r < REGIONS; r++)
+        runs += region_runs(&ws->w[1], r, recent, false); /* any user window will do */
     return runs;
 }
 
@@ -480,7 +504,8 @@ u64 windows_map_ns(const struct windows *ws) { return ws->map_ns; }
 
 /* ---- keeping up with the guest ---- */
 
-/* CR0.WP and PG, CR4.PAE and PSE, and which pages of RAM a device covers: when they change, nothing that was mapped counts. */
+/* CR0.WP and PG, CR4.PAE and PSE, and which pages of RAM a device covers: when they change, nothing that was mapped
+ * counts. */
 static void basis_check(struct windows *ws)
 {
     const struct cpu *c = ws->c;
@@ -529,7 +554,8 @@ static void window_deny(struct window *w, u32 pfn, u32 right)
     for (unsigned i = 0; i < REGIONS / 64; i++)
         for (u64 bits = w->populated[i]; bits; bits &= bits - 1) {
             unsigned r = i * 64 + (unsigned)__builtin_ctzll(bits);
-            for (u32 k = 0; w->region[r].mapped && k < REGION_PAGES; k++) page_deny(w, r * REGION_PAGES + k, pfn, right);
+            for (u32 k = 0; w->region[r].mapped && k < REGION_PAGES; k++)
+                page_deny(w, r * REGION_PAGES + k, pfn, right);
         }
 }
 
@@ -553,7 +579,8 @@ void windows_protect(struct windows *ws, paddr page)
 
 void windows_no_exec(struct windows *ws, paddr page)
 {
-    for (unsigned i = LOCAL_WINDOWS; i < ARRAY_LEN(ws->w); i++) window_deny(&ws->w[i], (u32)(page >> PAGE_SHIFT), EXECUTABLE);
+    for (unsigned i = LOCAL_WINDOWS; i < ARRAY_LEN(ws->w); i++)
+        window_deny(&ws->w[i], (u32)(page >> PAGE_SHIFT), EXECUTABLE);
 }
 
 /* ---- lifetime ---- */
@@ -568,7 +595,8 @@ static int window_init(struct windows *ws, struct window *w)
         w->be = (struct window_backend){ .map = here_map, .unmap = here_unmap, .protect = here_protect, .be = w };
         w->base = (u64)ws->reservation + WINDOW_GUARD + i * WINDOW_STRIDE;
     }
-    w->page = mmap(NULL, TLB_PAGES * sizeof *w->page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    w->page = mmap(NULL, TLB_PAGES * sizeof *w->page, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (w->page != MAP_FAILED) return 0;
     w->page = NULL;
     return -errno;
@@ -580,7 +608,8 @@ int windows_new(struct windows **out, struct cpu *c)
     if (!ws) return -ENOMEM;
     ws->c = c;
     ws->map_ns = 8000; /* until it is known */
-    ws->reservation = mmap(WINDOWS_HINT, windows_span(ws), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    ws->reservation =
+        mmap(WINDOWS_HINT, windows_span(ws), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     int err = ws->reservation == MAP_FAILED ? -errno : 0;
     for (unsigned i = 0; i < ARRAY_LEN(ws->w) && !err; i++) err = window_init(ws, &ws->w[i]);
     for (unsigned i = 0; i < 2 && !err; i++)
@@ -627,7 +656,8 @@ static bool window_empty(const struct window *w)
     return !any;
 }
 
-/* The one of w[from..to) that serves cr3, validated; or, if make, the one to be made it: unused, or least recently used. */
+/* The one of w[from..to) that serves cr3, validated; or, if make, the one to be made it: unused, or least recently
+ * used. */
 static struct window *window_find(struct windows *ws, unsigned from, unsigned to, u32 cr3, bool make)
 {
     struct window *oldest = NULL;
@@ -661,7 +691,10 @@ struct window *windows_user(struct windows *ws, u32 cr3, bool make)
     return w ? window_assign(w, cr3) : NULL;
 }
 
-struct window *windows_direct(struct windows *ws, u32 cr3) { return window_find(ws, LOCAL_WINDOWS, ARRAY_LEN(ws->w), cr3, false); }
+struct window *windows_direct(struct windows *ws, u32 cr3)
+{
+    return window_find(ws, LOCAL_WINDOWS, ARRAY_LEN(ws->w), cr3, false);
+}
 
 struct window *windows_direct_make(struct windows *ws, u32 cr3)
 {

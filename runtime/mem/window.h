@@ -1,8 +1,10 @@
 /* Windows: 4 GiB views of guest linear memory that translated code reaches as [R12 + 32-bit register + displacement]
- * (translator/lower/lower_mem.c), with guards around them that no guest address can leave. The supervisor window holds long runs of supervisor pages (a kernel's linear map);
- * a user window holds the pages of one hot user address space. What a window does not map faults, and the dispatcher decides.
+ * (translator/lower/lower_mem.c), with guards around them that no guest address can leave. The supervisor window holds
+ * long runs of supervisor pages (a kernel's linear map); a user window holds the pages of one hot user address space.
+ * What a window does not map faults, and the dispatcher decides.
  *
- * A window is a cache of page-table entries with the same contract as the TLB: it is validated where the TLB is flushed. */
+ * A window is a cache of page-table entries with the same contract as the TLB: it is validated where the TLB is
+ * flushed. */
 #ifndef RUNTIME_WINDOW_H
 #define RUNTIME_WINDOW_H
 #include "core/cpu.h"
@@ -10,8 +12,9 @@
 struct windows;
 struct window;
 
-/* Who makes a window's mappings. Pages are linear pages of the guest; prot is of mmap(2), file_off into the memfd of RAM. Each
- * returns 0 or -errno with nothing changed. An unmapped page faults; protect() may be asked for PROT_NONE as well. */
+/* Who makes a window's mappings. Pages are linear pages of the guest; prot is of mmap(2), file_off into the memfd of
+ * RAM. Each returns 0 or -errno with nothing changed. An unmapped page faults; protect() may be asked for PROT_NONE as
+ * well. */
 struct window_backend {
     int (*map)(void *be, u32 page, u32 n, int prot, u64 file_off);
     int (*unmap)(void *be, u32 page, u32 n);
@@ -25,41 +28,44 @@ MUST_CHECK int windows_new(struct windows **out, struct cpu *c);
 void windows_free(struct windows *ws);
 /* Nothing is ever mapped in WINDOW_GUARD bytes below and above a window. */
 #define WINDOW_GUARD (4ull << 30)
-u64 windows_base(const struct windows *ws);  /* host address of the reservation: windows and guards */
-u64 windows_span(const struct windows *ws);  /* bytes */
+u64 windows_base(const struct windows *ws); /* host address of the reservation: windows and guards */
+u64 windows_span(const struct windows *ws); /* bytes */
 struct window *windows_supervisor(struct windows *ws);
 
-u64 window_base(const struct window *w);     /* host address of guest linear 0 */
-/* Translated code of w faulted at la. Maps what is there, if that is worth it: true if something was mapped. False: device, code
- * page on a write, a short run in the supervisor window, or a guest fault to come. */
+u64 window_base(const struct window *w); /* host address of guest linear 0 */
+/* Translated code of w faulted at la. Maps what is there, if that is worth it: true if something was mapped. False:
+ * device, code page on a write, a short run in the supervisor window, or a guest fault to come. */
 bool window_map(struct window *w, laddr la, bool write);
 /* The same ahead of an access that may not come: only if that would set neither A nor D. */
 bool window_map_ahead(struct window *w, laddr la, bool write);
 
-/* The user window for the address space at CR3 (made if make, the least recently used one making room), validated against
- * the page tables as they are. NULL if there is none. */
+/* The user window for the address space at CR3 (made if make, the least recently used one making room), validated
+ * against the page tables as they are. NULL if there is none. */
 struct window *windows_user(struct windows *ws, u32 cr3, bool make);
-void window_drop(struct window *w);          /* forget a user window */
-/* The runs of pages, in the present address space, that a user window would hold if all that has been accessed were mapped (recent: only what
- * the soft TLB has), and maps them in the one that has just been made. */
+void window_drop(struct window *w); /* forget a user window */
+/* The runs of pages, in the present address space, that a user window would hold if all that has been accessed were
+ * mapped (recent: only what the soft TLB has), and maps them in the one that has just been made. */
 u32 windows_runs(struct windows *ws, bool recent);
 void window_fill(struct window *w, bool recent);
 u64 windows_map_ns(const struct windows *ws); /* what mapping a run has cost lately */
 
-void windows_flush(struct windows *ws, struct window *user, enum tlb_flush_kind kind, laddr la); /* validates the supervisor's, and user */
+void windows_flush(struct windows *ws, struct window *user, enum tlb_flush_kind kind, laddr la); /* validates the
+                                                                                                    supervisor's, and
+                                                                                                    user */
 void windows_protect(struct windows *ws, paddr page); /* page holds code now: read-only everywhere */
 
-/* Windows for direct execution: like user windows, in other processes. Of their own they map pages with PG_DIRECT executable.
- * There are WINDOWS_DIRECT of them; whose turn it is to be given up is decided here, by least recent use. */
+/* Windows for direct execution: like user windows, in other processes. Of their own they map pages with PG_DIRECT
+ * executable. There are WINDOWS_DIRECT of them; whose turn it is to be given up is decided here, by least recent use.
+ */
 #define WINDOWS_DIRECT 6
-struct window *windows_direct(struct windows *ws, u32 cr3);      /* the one for CR3, validated; NULL: there is none */
+struct window *windows_direct(struct windows *ws, u32 cr3); /* the one for CR3, validated; NULL: there is none */
 /* One for CR3: out of use now, mappings forgotten by way of its backend. The caller starts it with a backend, empty. */
 struct window *windows_direct_make(struct windows *ws, u32 cr3);
 void window_direct_start(struct window *w, u32 cr3, const struct window_backend *be);
-unsigned window_direct_index(const struct window *w);            /* 0 to WINDOWS_DIRECT-1 */
-void window_flush_page(struct window *w, laddr la);              /* INVLPG */
+unsigned window_direct_index(const struct window *w); /* 0 to WINDOWS_DIRECT-1 */
+void window_flush_page(struct window *w, laddr la);   /* INVLPG */
 bool window_used(const struct window *w);
-bool window_has(const struct window *w, laddr la);               /* la's page is mapped, with whatever rights */
+bool window_has(const struct window *w, laddr la); /* la's page is mapped, with whatever rights */
 bool window_executes(const struct window *w, laddr la);
-void windows_no_exec(struct windows *ws, paddr page);            /* executable nowhere from now on */
+void windows_no_exec(struct windows *ws, paddr page); /* executable nowhere from now on */
 #endif

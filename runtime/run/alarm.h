@@ -10,9 +10,9 @@ struct alarm;
 /* signo goes to thread tid of this process. Returns 0 or -errno (of timer_create, -ENOMEM). */
 MUST_CHECK int alarm_new(struct alarm **out, int signo, pid_t tid);
 void alarm_free(struct alarm *a); /* copes with NULL */
-/* Sees to it that a signal comes once clk reaches guest_deadline_ns (at once if it has), or earlier: one that was asked for
- * before and is yet to come stays, for a signal too many costs less than moving the host's timer at each change. So every
- * signal is to be answered with a call. UINT64_MAX, or a clock that is set by hand: asks for nothing. */
+/* Sees to it that a signal comes once clk reaches guest_deadline_ns (at once if it has), or earlier: one that was asked
+ * for before and is yet to come stays, for a signal too many costs less than moving the host's timer at each change. So
+ * every signal is to be answered with a call. UINT64_MAX, or a clock that is set by hand: asks for nothing. */
 void alarm_set(struct alarm *a, u64 guest_deadline_ns, const struct clock *clk);
 
 #endif

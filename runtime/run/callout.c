@@ -1,6 +1,6 @@
-/* Bodies of the C functions that enter_x64.S calls for translated code. They run while the guest's x87/SSE state is in the
- * host's registers. The stubs keep XMM0-7 over them, so that what they call may copy with SSE; x87 and MMX registers and floating-point
- * arithmetic (the guest's MXCSR is in force) are for none of it. */
+/* Bodies of the C functions that enter_x64.S calls for translated code. They run while the guest's x87/SSE state is in
+ * the host's registers. The stubs keep XMM0-7 over them, so that what they call may copy with SSE; x87 and MMX
+ * registers and floating-point arithmetic (the guest's MXCSR is in force) are for none of it. */
 #include "runtime/cpu/cpu_ops.h"
 #include "runtime/run/rt.h"
 
@@ -94,8 +94,8 @@ static void host_stos(u8 *dst, u32 val, u64 n, unsigned size)
 
 static u32 elements_in_page(laddr la, unsigned size) { return (PAGE_SIZE - (la & ~PAGE_MASK)) / size; }
 
-/* Page by page, registers kept up to date, so that the interpreter can take over anywhere: at a device, at a page with code,
- * at a fault, at an element across two pages. */
+/* Page by page, registers kept up to date, so that the interpreter can take over anywhere: at a device, at a page with
+ * code, at a fault, at an element across two pages. */
 static int move_or_fill(struct cpu *c, unsigned size, bool stos, bool user)
 {
     while (c->gpr[G_ECX]) {
@@ -119,8 +119,9 @@ static int move_or_fill(struct cpu *c, unsigned size, bool stos, bool user)
 }
 
 /* Repeated comparisons by the processor itself: *n counts down to what is left; ax ends up with AH = flags, AL = OF. */
-#define REPEATED(insn) __asm__ volatile(insn "\n\tlahf\n\tseto %%al" : "+c"(*n), "+a"(ax), "+D"(dst), "+S"(src) : : "memory", "cc")
-#define FLAGS_OF(ax) (((ax) >> 8 & 0xff & F_ARITH) | ((ax) & 1 ? F_OF : 0))
+#define REPEATED(insn) \
+    __asm__ volatile(insn "\n\tlahf\n\tseto %%al" : "+c"(*n), "+a"(ax), "+D"(dst), "+S"(src) : : "memory", "cc")
+#define FLAGS_OF(ax) (((ax) >> 8 & 0xff & F_ARITH) | ((ax)&1 ? F_OF : 0))
 
 static u32 host_cmps(const u8 *src, const u8 *dst, u64 *n, unsigned size, bool repne)
 {
@@ -187,7 +188,10 @@ int helper_string(struct cpu *c, u32 arg)
 /* ---- segment registers ---- */
 
 /* A load that changes what the rest of the block was translated for ends it. */
-static int after_seg_load(struct cpu *c, u32 mode_before) { return c->mode == mode_before ? HELPER_DONE : HELPER_EMULATE; }
+static int after_seg_load(struct cpu *c, u32 mode_before)
+{
+    return c->mode == mode_before ? HELPER_DONE : HELPER_EMULATE;
+}
 
 int helper_mov_sreg(struct cpu *c, u32 arg)
 {
@@ -231,10 +235,7 @@ int helper_iret(struct cpu *c, u32 eip)
     return far_iret(c, 4) ? again(c) : jump(c);
 }
 
-int helper_int(struct cpu *c, u32 vector)
-{
-    return exc_soft_int(c, (u8)vector, c->eip + 2, true) ? again(c) : jump(c);
-}
+int helper_int(struct cpu *c, u32 vector) { return exc_soft_int(c, (u8)vector, c->eip + 2, true) ? again(c) : jump(c); }
 
 int helper_sysenter(struct cpu *c, u32 eip)
 {

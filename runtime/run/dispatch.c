@@ -1,7 +1,7 @@
 /* Owns the way from one translated block to the next: look up, translate, link, enter, and the answer to each exit.
  *
- *   I1  A block is entered only after its linear page has been translated with the present page tables, or through a jump
- *       cache or edge that no flush since has invalidated.
+ *   I1  A block is entered only after its linear page has been translated with the present page tables, or through a
+ *       jump cache or edge that no flush since has invalidated.
  *   I2  A page with translated or decoded code has PG_CODE, and no soft-TLB write entry.  [source_at]
  *   I3  jump_mode says which mode key a jump cache's entries were made for; a change of it flushes that cache. */
 #include "runtime/cpu/cpu_ops.h"
@@ -45,7 +45,12 @@ static int source_at(struct rt *rt, laddr eip, struct xl_source *src)
     if (fetch_page(rt, eip, false, &pa, &host)) return GUEST_FAULT;
     if (!host) return -1;
     unsigned off = eip & ~PAGE_MASK;
-    *src = (struct xl_source){ .eip = eip, .pa = pa + off, .mode = mode_here(rt), .bytes = host + off, .nbytes = PAGE_SIZE - off, .pa2 = XL_NO_PAGE };
+    *src = (struct xl_source){ .eip = eip,
+                               .pa = pa + off,
+                               .mode = mode_here(rt),
+                               .bytes = host + off,
+                               .nbytes = PAGE_SIZE - off,
+                               .pa2 = XL_NO_PAGE };
     return 0;
 }
 
@@ -105,7 +110,8 @@ static struct block *block_here(struct rt *rt, int *fault, bool *evicted)
     return b ? b : make_block(rt, &src, evicted);
 }
 
-/* Back in user code whose access has raised a page fault: likely to do it again, which would be a fault of the host's once more. */
+/* Back in user code whose access has raised a page fault: likely to do it again, which would be a fault of the host's
+ * once more. */
 static void map_missing(struct rt *rt)
 {
     rt->missing.waits = false;
@@ -132,7 +138,8 @@ enum xl_jump_cache dispatch_prepare(struct rt *rt)
 
 /* ---- windows ---- */
 
-/* Whether an access that has faulted at offset off of its window will do so again. User pages that are not there yet will be. */
+/* Whether an access that has faulted at offset off of its window will do so again. User pages that are not there yet
+ * will be. */
 static bool fault_is_lasting(struct rt *rt, struct window *w, u64 off, bool write)
 {
     struct cpu *c = rt->cpu;
@@ -142,8 +149,8 @@ static bool fault_is_lasting(struct rt *rt, struct window *w, u64 off, bool writ
     return c->cpl != 3 || mmu_try(c, (laddr)off, write ? ACC_W : ACC_R, true, &pa);
 }
 
-/* A host fault in a window or its guards: mapped now, or the site changes its way, or it was the guest's own fault. The instruction
- * is interpreted in any case. */
+/* A host fault in a window or its guards: mapped now, or the site changes its way, or it was the guest's own fault. The
+ * instruction is interpreted in any case. */
 static int window_fault(struct rt *rt)
 {
     struct cpu *c = rt->cpu;
@@ -194,8 +201,8 @@ void dispatch_on_protect(struct cpu *c, paddr page)
     if (c->rt->windows) windows_protect(c->rt->windows, page & ~(paddr)(PAGE_SIZE - 1));
 }
 
-/* A write to a page with code, before it happens. Blocks that it overlaps go; a page that is written to often loses all of
- * them, and with them its protection, until it is executed again. */
+/* A write to a page with code, before it happens. Blocks that it overlaps go; a page that is written to often loses all
+ * of them, and with them its protection, until it is executed again. */
 #define CODE_WRITES_MAX 32
 void dispatch_on_code_write(void *arg, paddr pa, u64 len)
 {
@@ -204,7 +211,8 @@ void dispatch_on_code_write(void *arg, paddr pa, u64 len)
         paddr at = pa + done, page = at & ~(paddr)(PAGE_SIZE - 1);
         u64 n = page + PAGE_SIZE - at < len - done ? page + PAGE_SIZE - at : len - done;
         u8 *writes = &rt->code_writes[(page >> PAGE_SHIFT) % sizeof rt->code_writes];
-        if (rt->direct && *bus_page_flags(rt->bus, page) & (PG_DIRECT | PG_INDIRECT)) direct_code_written(rt->direct, page);
+        if (rt->direct && *bus_page_flags(rt->bus, page) & (PG_DIRECT | PG_INDIRECT))
+            direct_code_written(rt->direct, page);
         bool all = ++*writes >= CODE_WRITES_MAX || n == PAGE_SIZE;
         unsigned live = rt->xl ? xl_retire(rt->xl, all ? page : at, all ? PAGE_SIZE : (unsigned)n) : 0;
         interp_invalidate(rt->interp, page, PAGE_SIZE);
@@ -281,27 +289,22 @@ int dispatch_translated(struct rt *rt)
         if (edge && !evicted) xl_link(rt->xl, edge, b);
         else fill_jump_cache(rt, jc, b);
         edge = NULL;
-        TRACE(&rt->trace, exec, c->eip, "exec %08x: eax %08x ecx %08x edx %08x ebx %08x esp %08x ebp %08x esi %08x edi %08x fl %08x cpl %u\n", c->eip,
-              c->gpr[0], c->gpr[1], c->gpr[2], c->gpr[3], c->gpr[4], c->gpr[5], c->gpr[6], c->gpr[7], cpu_eflags(c), c->cpl);
+        TRACE(&rt->trace, exec, c->eip,
+              "exec %08x: eax %08x ecx %08x edx %08x ebx %08x esp %08x ebp %08x esi %08x edi %08x fl %08x cpl %u\n",
+              c->eip, c->gpr[0], c->gpr[1], c->gpr[2], c->gpr[3], c->gpr[4], c->gpr[5], c->gpr[6], c->gpr[7],
+              cpu_eflags(c), c->cpl);
         int r = 0;
         c->intr_shadow = 0; /* whatever runs now is the instruction behind */
         switch ((enum exit_reason)rt_enter(c, xl_entry(rt->xl, b))) {
-        case EXIT_JUMP:
-            c->ctr.jc_misses++;
-            break;
+        case EXIT_JUMP: c->ctr.jc_misses++; break;
         case EXIT_CHAIN:
             edge = xl_edge(rt->xl, c->exit_arg);
             c->eip = xl_edge_target(edge);
             break;
         case EXIT_EMULATE:
-        case EXIT_SIGNAL:
-            r = emulate_at_host(rt);
-            break;
-        case EXIT_FAULT:
-            r = window_fault(rt);
-            break;
-        case EXIT_NEXT:
-            break;
+        case EXIT_SIGNAL: r = emulate_at_host(rt); break;
+        case EXIT_FAULT: r = window_fault(rt); break;
+        case EXIT_NEXT: break;
         }
         if (r) return r;
     }

@@ -13,8 +13,8 @@
         .intel_syntax noprefix
         .text
 
-/* Flags of the guest to and from RFLAGS by way of LAHF/SAHF and OF, a third of the cost of PUSHF/POPF. Both use rax, and
- * rcx as a temporary. */
+/* Flags of the guest to and from RFLAGS by way of LAHF/SAHF and OF, a third of the cost of PUSHF/POPF. Both use rax,
+ * and rcx as a temporary. */
 .macro SAVE_FLAGS
         lahf
         seto    al
@@ -79,7 +79,8 @@ rt_enter:
 
 /* ---- ways out ---- */
 
-/* r8d: EIP. Goes where the entry at jump_index() + behind says, if it is that EIP's; goes on otherwise. Changes r9 and r10, and no flags. */
+/* r8d: EIP. Goes where the entry at jump_index() + behind says, if it is that EIP's; goes on otherwise. Changes r9 and
+ * r10, and no flags. */
 .macro JUMP_IF_CACHED behind
         rorx    r9d, r8d, 12
         lea     r9, [r9 + r8 + \behind]
@@ -97,7 +98,8 @@ rt_enter:
 .endm
 
         .globl  rt_exit_jump, rt_exit_chain, rt_exit_emulate, rt_exit_fault, rt_exit_signal
-rt_exit_jump:                           /* r8d: target EIP, which is not where it should be in the jump cache: behind that? [chain.c] */
+/* r8d: target EIP, which is not where it should be in the jump cache: behind that? [chain.c] */
+rt_exit_jump:
         JUMP_IF_CACHED 1
         mov     [r15 + CPU_EIP], r8d
         mov     r9d, ASM_EXIT_JUMP
@@ -159,8 +161,8 @@ exit_saved:                             /* r9d: reason; guest GPRs and flags are
         mov     r8, [r15 + CPU_SCRATCH + 8]
         mov     r11, [r15 + CPU_SCRATCH + 16]
 .endm
-/* The guest's XMM registers, if they are in the host's: C code uses them for copies, and so does the C library. While the state
- * is hot, its image in struct cpu is free to hold them. x87 and MMX registers are used by no C code here. */
+/* The guest's XMM registers, if they are in the host's: C code uses them for copies, and so does the C library. While
+ * the state is hot, its image in struct cpu is free to hold them. x87 and MMX registers are used by no C code here. */
 .macro SAVE_XMM
         cmp     dword ptr [r15 + CPU_FPU_HOT], 0
         je      99f
@@ -280,7 +282,8 @@ rt_stub_helper:
         mov     r9d, ASM_EXIT_EMULATE
         jmp     exit_saved
 
-/* void rt_probe(const void *where): reads a byte. Where there is none, the handler sends control on to rt_probe_after. */
+/* void rt_probe(const void *where): reads a byte. Where there is none, the handler sends control on to
+ * rt_probe_after. */
         .globl  rt_probe, rt_probe_load, rt_probe_after
 rt_probe:
 rt_probe_load:

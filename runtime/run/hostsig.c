@@ -1,8 +1,8 @@
-/* Owns the handlers for SIGSEGV, SIGBUS, SIGFPE, SIGILL and the kick signal, and the thread's pointer to its vCPU: the one
- * global there is, because a signal handler has no other way to find it.
+/* Owns the handlers for SIGSEGV, SIGBUS, SIGFPE, SIGILL and the kick signal, and the thread's pointer to its vCPU: the
+ * one global there is, because a signal handler has no other way to find it.
  *
- *   I1  A handler never emulates. In translated code it redirects RIP to an exit stub, which finds all guest registers where
- *       they are; the dispatcher does the rest.
+ *   I1  A handler never emulates. In translated code it redirects RIP to an exit stub, which finds all guest registers
+ *       where they are; the dispatcher does the rest.
  *   I2  A kick that arrives outside of translated code (in a stub, in the dispatcher) is repeated by a timer until the
  *       dispatcher acknowledges it, so none is lost in the gap between looking at cpu->kick and entering a block. */
 #define _GNU_SOURCE
@@ -35,7 +35,7 @@ struct vthread {
     bool fault_write;
 };
 static __thread struct vthread self;
-static u64 fault_ns; /* written once */
+static u64 fault_ns;                    /* written once */
 static struct sigaction previous[NSIG]; /* what to hand over to when a fault is not the guest's; written once */
 
 int hostsig_kick_signo(void) { return SIGRTMIN + 3; }
@@ -73,7 +73,7 @@ static void hand_over(int sig, siginfo_t *si, void *ctx)
     if (sa->sa_flags & SA_SIGINFO && sa->sa_sigaction) sa->sa_sigaction(sig, si, ctx);
     else if (sa->sa_handler != SIG_DFL && sa->sa_handler != SIG_IGN) sa->sa_handler(sig);
     else {
-        sigaction(sig, sa, NULL); /* returning repeats the fault, with the default action */
+        sigaction(sig, sa, NULL);         /* returning repeats the fault, with the default action */
         if (si->si_code <= 0) raise(sig); /* what somebody sent does not repeat itself */
     }
 }

@@ -1,5 +1,5 @@
-/* Host signals, decided here alone: a fault in translated code is the guest's, a kick is for the dispatcher, and anything
- * else is our own mistake and left to the default action. */
+/* Host signals, decided here alone: a fault in translated code is the guest's, a kick is for the dispatcher, and
+ * anything else is our own mistake and left to the default action. */
 #ifndef RUNTIME_HOSTSIG_H
 #define RUNTIME_HOSTSIG_H
 #include "core/cpu.h"
@@ -9,13 +9,12 @@ struct xl;
 int hostsig_kick_signo(void);
 /* Installs the process-wide handlers, once. Returns 0 or -errno. */
 MUST_CHECK int hostsig_install(void);
-/* The calling thread runs this CPU from now on (NULL: none). xl may be NULL (interpreter only). [window, window+span) is
- * where windows are; span 0: there are none.
- * Returns 0 or -errno (of timer_create). */
+/* The calling thread runs this CPU from now on (NULL: none). xl may be NULL (interpreter only). [window, window+span)
+ * is where windows are; span 0: there are none. Returns 0 or -errno (of timer_create). */
 MUST_CHECK int hostsig_attach(struct cpu *c, struct xl *xl, u64 window, u64 span);
 void hostsig_detach(void);
-/* From now on a kick of this thread is sent on to task tid as signal signo, as often as it comes; tid 0: no longer. For a thread that
- * waits for that task. A kick before the call is to be looked for in cpu->kick after it. */
+/* From now on a kick of this thread is sent on to task tid as signal signo, as often as it comes; tid 0: no longer. For
+ * a thread that waits for that task. A kick before the call is to be looked for in cpu->kick after it. */
 void hostsig_forward(int tid, int signo);
 /* The kick has been seen by the dispatcher: jump caches work again. */
 void hostsig_ack(struct cpu *c);

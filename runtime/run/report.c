@@ -7,7 +7,8 @@
 
 static void print_seg(FILE *out, const char *name, const struct seg *s)
 {
-    fprintf(out, "  %-4s %04x base %08x limit %08x attr %05x%s\n", name, s->sel, s->base, s->limit, s->attr, s->attr & SEG_UNUSABLE ? " (null)" : "");
+    fprintf(out, "  %-4s %04x base %08x limit %08x attr %05x%s\n", name, s->sel, s->base, s->limit, s->attr,
+            s->attr & SEG_UNUSABLE ? " (null)" : "");
 }
 
 /* The instruction at CS:EIP, read without side effects. */
@@ -45,11 +46,13 @@ void rt_diagnose(struct rt *rt, FILE *out)
     fprintf(out, "guest CPU state:\n ");
     for (unsigned i = 0; i < 8; i++) fprintf(out, " %s %08x%s", gpr[i], c->gpr[i], i == 3 ? "\n " : "");
     fprintf(out, "\n  eip %08x eflags %08x cpl %u\n", c->eip, cpu_eflags(c), c->cpl);
-    fprintf(out, "  cr0 %08x cr2 %08x cr3 %08x cr4 %08x efer %llx\n", c->cr0, c->cr2, c->cr3, c->cr4, (unsigned long long)c->efer);
+    fprintf(out, "  cr0 %08x cr2 %08x cr3 %08x cr4 %08x efer %llx\n", c->cr0, c->cr2, c->cr3, c->cr4,
+            (unsigned long long)c->efer);
     for (unsigned i = 0; i < S_COUNT; i++) print_seg(out, seg[i], &c->seg[i]);
     print_seg(out, "ldtr", &c->ldtr);
     print_seg(out, "tr", &c->tr);
-    fprintf(out, "  gdtr base %08x limit %04x  idtr base %08x limit %04x\n", c->gdtr.base, c->gdtr.limit, c->idtr.base, c->idtr.limit);
+    fprintf(out, "  gdtr base %08x limit %04x  idtr base %08x limit %04x\n", c->gdtr.base, c->gdtr.limit, c->idtr.base,
+            c->idtr.limit);
     print_instruction(rt, out);
     exc_describe_chain(c, out);
 }
@@ -81,12 +84,15 @@ void rt_stats_json(struct rt *rt, FILE *out)
 #undef COUNTER
     if (rt->xl) {
         struct xl_usage u = xl_usage(rt->xl);
-        fprintf(out, "  \"cache_bytes\": %llu,\n  \"cache_used\": %llu,\n  \"cache_blocks\": %llu,\n  \"block_records_bytes\": %llu,\n  \"sites_soft_now\": %llu,\n",
-                (unsigned long long)u.cache_bytes, (unsigned long long)u.cache_used, (unsigned long long)u.blocks, (unsigned long long)u.meta_bytes,
-                (unsigned long long)u.soft_sites);
+        fprintf(out,
+                "  \"cache_bytes\": %llu,\n  \"cache_used\": %llu,\n  \"cache_blocks\": %llu,\n  "
+                "\"block_records_bytes\": %llu,\n  \"sites_soft_now\": %llu,\n",
+                (unsigned long long)u.cache_bytes, (unsigned long long)u.cache_used, (unsigned long long)u.blocks,
+                (unsigned long long)u.meta_bytes, (unsigned long long)u.soft_sites);
     }
     print_emulated(rt, out);
     fprintf(out, "  \"direct\": \"%s\",\n", rt->direct_status ? rt->direct_status : "off");
     u64 cycles = __rdtsc() - rt->run_began;
-    fprintf(out, "  \"run_cycles\": %llu,\n  \"guest_ns\": %llu\n}\n", (unsigned long long)cycles, (unsigned long long)clock_now(rt->clock));
+    fprintf(out, "  \"run_cycles\": %llu,\n  \"guest_ns\": %llu\n}\n", (unsigned long long)cycles,
+            (unsigned long long)clock_now(rt->clock));
 }

@@ -24,7 +24,11 @@ struct space {
     u64 faults_ns;           /* of that, since the last kick */
 };
 
-struct post { void (*fn)(void *); void *arg; struct post *next; };
+struct post {
+    void (*fn)(void *);
+    void *arg;
+    struct post *next;
+};
 
 struct rt {
     struct rt_config cfg;
@@ -34,15 +38,19 @@ struct rt {
     struct cpu *cpu;
     struct decoder *dec;
     struct interp *interp;
-    struct xl *xl;                 /* NULL with RT_INTERP */
-    struct windows *windows;       /* NULL: none (interpreter, or rt_config.no_windows) */
-    struct window *uwin;           /* of the present address space, or NULL */
-    struct { laddr la; u32 cr3; bool waits, write; } missing; /* a user access that the guest kernel is making possible, and will be done again */
+    struct xl *xl;           /* NULL with RT_INTERP */
+    struct windows *windows; /* NULL: none (interpreter, or rt_config.no_windows) */
+    struct window *uwin;     /* of the present address space, or NULL */
+    struct {
+        laddr la;
+        u32 cr3;
+        bool waits, write;
+    } missing; /* a user access that the guest kernel is making possible, and will be done again */
     struct space space[SPACES];
-    struct direct *direct;         /* while in rt_run(); NULL: none */
-    const char *direct_status;     /* what came of it in the last run */
-    u64 kicked_cpu_ns;             /* the thread's CPU time at the last kick; 0: there was none */
-    u64 sites_ns;                  /* CPU time that may go into sending sites back */
+    struct direct *direct;     /* while in rt_run(); NULL: none */
+    const char *direct_status; /* what came of it in the last run */
+    u64 kicked_cpu_ns;         /* the thread's CPU time at the last kick; 0: there was none */
+    u64 sites_ns;              /* CPU time that may go into sending sites back */
     const struct intc_ops *intc;
     void *intc_dev;
 
@@ -55,25 +63,30 @@ struct rt {
     /* Written by any thread under lock; looked at when cpu->kick is set. */
     pthread_mutex_t lock;
     struct post *posts, **posts_tail;
-    int request;                   /* -1: none; else enum rt_exit */
+    int request; /* -1: none; else enum rt_exit */
 
-    bool jump_local;               /* the supervisor's jump cache has entries for pages that are not global */
-    u32 jump_mode[2];              /* the mode key (less CPL) that each jump cache was filled for */
-    u8 code_writes[4096];          /* per code page, hashed: writes since it was last dropped as a whole */
-    u64 emulated_op[OP_COUNT];     /* by mnemonic: what translated code left to the interpreter */
-    u64 sampled_at, sampled_idle;  /* host TSC and idle_cycles at the last sample of where the guest's time goes */
-    u64 run_began;                 /* host TSC */
+    bool jump_local;              /* the supervisor's jump cache has entries for pages that are not global */
+    u32 jump_mode[2];             /* the mode key (less CPL) that each jump cache was filled for */
+    u8 code_writes[4096];         /* per code page, hashed: writes since it was last dropped as a whole */
+    u64 emulated_op[OP_COUNT];    /* by mnemonic: what translated code left to the interpreter */
+    u64 sampled_at, sampled_idle; /* host TSC and idle_cycles at the last sample of where the guest's time goes */
+    u64 run_began;                /* host TSC */
 };
 
-/* Something can be delivered at this boundary, unless a shadow is open. While an NMI handler runs with IF clear, neither an
- * asserted INTR nor another NMI can. */
-static inline bool rt_interrupt_waits(const struct cpu *c) { return c->irq_pending && (c->iflag || (c->nmi_pending && !c->nmi_blocked)); }
+/* Something can be delivered at this boundary, unless a shadow is open. While an NMI handler runs with IF clear,
+ * neither an asserted INTR nor another NMI can. */
+static inline bool rt_interrupt_waits(const struct cpu *c)
+{
+    return c->irq_pending && (c->iflag || (c->nmi_pending && !c->nmi_blocked));
+}
 
 /* dispatch.c: one step of an engine; returns 0, or EXC_SHUTDOWN. */
 MUST_CHECK int dispatch_translated(struct rt *rt);
-/* Prepares R12 and R13 for the present mode: cpu->window, and cpu->jump_cache, which is emptied if it was filled for another. */
+/* Prepares R12 and R13 for the present mode: cpu->window, and cpu->jump_cache, which is emptied if it was filled for
+ * another. */
 enum xl_jump_cache dispatch_prepare(struct rt *rt);
-/* For whoever else runs guest code: interprets the instruction at eip, delivering what it raises; delivers cpu->exc. 0 or EXC_SHUTDOWN. */
+/* For whoever else runs guest code: interprets the instruction at eip, delivering what it raises; delivers cpu->exc. 0
+ * or EXC_SHUTDOWN. */
 MUST_CHECK int dispatch_emulate(struct rt *rt, laddr eip);
 MUST_CHECK int dispatch_deliver(struct rt *rt);
 void dispatch_mark_code(struct rt *rt, paddr page); /* page of RAM holds code from now on: writes to it are noticed */
@@ -82,8 +95,8 @@ void dispatch_on_protect(struct cpu *c, paddr page);
 void dispatch_on_code_write(void *arg, paddr pa, u64 len);
 /* space.c: which address spaces have windows. */
 void space_on_kick(struct rt *rt);
-void space_on_switch(struct rt *rt);            /* CR3 has been written, or the like: finds its window */
-u64 space_begins(void);                         /* around what is done for a user window: */
+void space_on_switch(struct rt *rt);             /* CR3 has been written, or the like: finds its window */
+u64 space_begins(void);                          /* around what is done for a user window: */
 void space_fault_ends(struct rt *rt, u64 begin); /* the answer to a fault in it, */
-void space_map_ends(struct rt *rt, u64 begin);  /* or a mapping without one */
+void space_map_ends(struct rt *rt, u64 begin);   /* or a mapping without one */
 #endif

@@ -20,17 +20,19 @@
 #include <unistd.h>
 #include <x86intrin.h>
 
-_Static_assert(offsetof(struct cpu, gpr) == CPU_GPR && offsetof(struct cpu, eip) == CPU_EIP && offsetof(struct cpu, aflags) == CPU_AFLAGS
-                   && offsetof(struct cpu, fpu_hot) == CPU_FPU_HOT && offsetof(struct cpu, sse_hot) == CPU_SSE_HOT
-                   && offsetof(struct cpu, jump_cache) == CPU_JUMP_CACHE && offsetof(struct cpu, exit_arg) == CPU_EXIT_ARG
-                   && offsetof(struct cpu, host_rsp) == CPU_HOST_RSP && offsetof(struct cpu, scratch) == CPU_SCRATCH
-                   && offsetof(struct cpu, window) == CPU_WINDOW && offsetof(struct cpu, fx) == CPU_FX,
+_Static_assert(offsetof(struct cpu, gpr) == CPU_GPR && offsetof(struct cpu, eip) == CPU_EIP
+                   && offsetof(struct cpu, aflags) == CPU_AFLAGS && offsetof(struct cpu, fpu_hot) == CPU_FPU_HOT
+                   && offsetof(struct cpu, sse_hot) == CPU_SSE_HOT && offsetof(struct cpu, jump_cache) == CPU_JUMP_CACHE
+                   && offsetof(struct cpu, exit_arg) == CPU_EXIT_ARG && offsetof(struct cpu, host_rsp) == CPU_HOST_RSP
+                   && offsetof(struct cpu, scratch) == CPU_SCRATCH && offsetof(struct cpu, window) == CPU_WINDOW
+                   && offsetof(struct cpu, fx) == CPU_FX,
                "cpu_layout.h");
-_Static_assert(EXIT_JUMP == ASM_EXIT_JUMP && EXIT_CHAIN == ASM_EXIT_CHAIN && EXIT_EMULATE == ASM_EXIT_EMULATE && EXIT_FAULT == ASM_EXIT_FAULT
-                   && EXIT_SIGNAL == ASM_EXIT_SIGNAL && EXIT_NEXT == ASM_EXIT_NEXT,
+_Static_assert(EXIT_JUMP == ASM_EXIT_JUMP && EXIT_CHAIN == ASM_EXIT_CHAIN && EXIT_EMULATE == ASM_EXIT_EMULATE
+                   && EXIT_FAULT == ASM_EXIT_FAULT && EXIT_SIGNAL == ASM_EXIT_SIGNAL && EXIT_NEXT == ASM_EXIT_NEXT,
                "cpu_layout.h");
 
-#define DEFAULT_CACHE_BYTES (256u << 20) /* address space, until it is used: building a C program went through 64 MiB five times */
+#define DEFAULT_CACHE_BYTES \
+    (256u << 20) /* address space, until it is used: building a C program went through 64 MiB five times */
 
 extern char rt_exit_jump[], rt_exit_chain[], rt_exit_emulate[], rt_stub_tlb[], rt_stub_fpu[], rt_stub_helper[];
 
@@ -56,8 +58,14 @@ static int make_engines(struct rt *rt, const char **what)
     if (rt->cfg.direct == RT_DIRECT_ALWAYS && (err = direct_probe(bus_ram_fd(rt->bus), what))) return err;
     *what = "code cache";
     struct xl_config cfg = { .cache_bytes = rt->cfg.code_cache_size ? rt->cfg.code_cache_size : DEFAULT_CACHE_BYTES,
-                             .disabled = rt->cfg.disabled_classes, .window = rt->windows != NULL, .perf_map = rt->cfg.perf_map, .features = rt->cpu->model->features,
-                             .miss = rt_exit_jump, .trace = &rt->trace, .ctr = &rt->cpu->ctr, .dec = rt->dec };
+                             .disabled = rt->cfg.disabled_classes,
+                             .window = rt->windows != NULL,
+                             .perf_map = rt->cfg.perf_map,
+                             .features = rt->cpu->model->features,
+                             .miss = rt_exit_jump,
+                             .trace = &rt->trace,
+                             .ctr = &rt->cpu->ctr,
+                             .dec = rt->dec };
 #define HELPER(name, fn, text) rt->cpu->helpers[HELPER_##name] = fn;
 #include "core/helpers.def"
 #undef HELPER
@@ -181,9 +189,11 @@ struct irq_line rt_nmi_line(struct rt *rt) { return (struct irq_line){ set_nmi, 
 
 void rt_kick(struct rt *rt)
 {
-    /* Whoever raises it sends the one signal: real-time signals queue, and a busy sender would fill the host's queue. */
+    /* Whoever raises it sends the one signal: real-time signals queue, and a busy sender would fill the host's queue.
+     */
     bool raised = __atomic_exchange_n(&rt->cpu->kick, 1, __ATOMIC_SEQ_CST) != 0;
-    if (!raised && rt->running && !pthread_equal(pthread_self(), rt->thread)) syscall(SYS_tgkill, getpid(), rt->tid, hostsig_kick_signo());
+    if (!raised && rt->running && !pthread_equal(pthread_self(), rt->thread))
+        syscall(SYS_tgkill, getpid(), rt->tid, hostsig_kick_signo());
 }
 
 static void request(struct rt *rt, enum rt_exit what)
@@ -226,7 +236,8 @@ static void on_deadline(void *arg, u64 deadline_ns)
     alarm_set(rt->alarm, deadline_ns, rt->clock);
 }
 
-/* Time in guest kernel and user code, by sampling: what has passed since the last kick goes to the privilege found now. */
+/* Time in guest kernel and user code, by sampling: what has passed since the last kick goes to the privilege found now.
+ */
 static void sample_time(struct rt *rt, u64 now)
 {
     struct counters *n = &rt->cpu->ctr;
@@ -284,8 +295,8 @@ static int deliver_interrupt(struct rt *rt)
     return exc_interrupt(c, (u8)vector);
 }
 
-/* HLT: sleeps until a kick. The signal is blocked, so that none slips in between, and taken without its handler, which would
- * cost two changes of the repeating timer and a signal frame: most of what an idle guest costs. */
+/* HLT: sleeps until a kick. The signal is blocked, so that none slips in between, and taken without its handler, which
+ * would cost two changes of the repeating timer and a signal frame: most of what an idle guest costs. */
 static void idle(struct rt *rt)
 {
     sigset_t kick, before;
@@ -302,10 +313,7 @@ static void idle(struct rt *rt)
 
 #define INTERP_SLICE 100000
 
-static int run_interp(struct rt *rt, u64 n)
-{
-    return interp_run(rt->interp, n) == INTERP_SHUTDOWN ? EXC_SHUTDOWN : 0;
-}
+static int run_interp(struct rt *rt, u64 n) { return interp_run(rt->interp, n) == INTERP_SHUTDOWN ? EXC_SHUTDOWN : 0; }
 
 /* One instruction under an interrupt shadow, so that what is pending can be delivered after it. */
 static int step_engine(struct rt *rt)
@@ -358,7 +366,7 @@ enum rt_exit rt_run(struct rt *rt)
     rt->running = true;
     clock_on_deadline(rt->clock, on_deadline, rt);
     rt->kicked_cpu_ns = 0; /* another thread's, perhaps */
-    rt->cpu->kick = 1; /* whatever was asked for before is looked at first */
+    rt->cpu->kick = 1;     /* whatever was asked for before is looked at first */
     rt->run_began = rt->sampled_at = __rdtsc();
     enum rt_exit e = loop(rt);
     rt->running = false;

@@ -21,12 +21,12 @@
 
 struct clock {
     struct timer *first;
-    u64 base;       /* host ns (CLOCK_MONOTONIC) at guest time 0 */
-    u64 wall_base;  /* UTC ns at guest time 0 */
+    u64 base;      /* host ns (CLOCK_MONOTONIC) at guest time 0 */
+    u64 wall_base; /* UTC ns at guest time 0 */
     bool manual;
     u64 manual_now; /* guest ns */
     bool firing;
-    u64 told;       /* guest ns */
+    u64 told; /* guest ns */
     void (*on_deadline)(void *arg, u64 deadline_ns);
     void *arg;
 };
@@ -165,7 +165,8 @@ void alarm_free(struct alarm *a)
 void alarm_set(struct alarm *a, u64 guest_deadline_ns, const struct clock *clk)
 {
     u64 host = clk->base + guest_deadline_ns;
-    if (clk->manual || host < clk->base || host / NS_PER_S > INT32_MAX) return; /* never, or beyond what the host's timer holds */
+    if (clk->manual || host < clk->base || host / NS_PER_S > INT32_MAX)
+        return; /* never, or beyond what the host's timer holds */
     if (a->due <= host && a->due > host_ns(CLOCK_MONOTONIC)) return;
     struct itimerspec it = { .it_value = { (time_t)(host / NS_PER_S), (long)(host % NS_PER_S) } };
     if (!host) it.it_value.tv_nsec = 1; /* 0 would disarm */

@@ -1,7 +1,8 @@
 /* Byte streams to the outside, as --serial names them: null, stdio, file:PATH, unix:PATH, pty.
  *
  * Input arrives on a thread of the back end's own, which buffers it and calls host.wake; the host then calls
- * chardev_deliver() on the vCPU thread, which hands the bytes to the chip. Output is written by the vCPU thread itself. */
+ * chardev_deliver() on the vCPU thread, which hands the bytes to the chip. Output is written by the vCPU thread itself.
+ */
 #ifndef SRC_CHARDEV_H
 #define SRC_CHARDEV_H
 #include "core/bus.h"
@@ -15,7 +16,8 @@ struct chardev_host {
 };
 
 /* Opens spec. -EINVAL: it names no back end; else -errno of what failed. */
-MUST_CHECK int chardev_open(struct chardev **out, const char *spec, const struct chardev_host *host, struct vm_error *err);
+MUST_CHECK int chardev_open(struct chardev **out, const char *spec, const struct chardev_host *host,
+                            struct vm_error *err);
 void chardev_close(struct chardev *c); /* copes with NULL; no host function is called any more once it has returned */
 void chardev_deliver(struct chardev *c);
 /* Lets go of a writer that waits for a slow reader: the machine is to stop. Thread-safe; for good. */
@@ -38,9 +40,9 @@ int chardev_pty_open(struct chardev_be **out, const struct chardev_host *host, s
 
 /* chardev_pump.c: one thread that reads a descriptor into a bounded buffer, and a writer that cannot hang. */
 struct pump_config {
-    int in, out;      /* descriptors, borrowed; out may equal in. With listen: -1 */
-    int listen;       /* -1, or a listening socket: one connection at a time is both in and out */
-    int stall_ms;     /* how long a write waits for a reader before it drops what is left; -1: until cancelled */
+    int in, out;  /* descriptors, borrowed; out may equal in. With listen: -1 */
+    int listen;   /* -1, or a listening socket: one connection at a time is both in and out */
+    int stall_ms; /* how long a write waits for a reader before it drops what is left; -1: until cancelled */
     /* May drop or replace bytes that were read (the quit key); returns how many of buf are left. NULL: none do. */
     size_t (*filter)(void *arg, u8 *buf, size_t n);
     void *filter_arg;

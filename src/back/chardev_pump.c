@@ -22,13 +22,13 @@ struct pump {
     struct pump_config cfg;
     struct chardev_host host;
     pthread_t thread;
-    int wake_fd;           /* readable: the thread is to end, or to look at room again */
+    int wake_fd; /* readable: the thread is to end, or to look at room again */
     pthread_mutex_t lock;
-    pthread_cond_t room;   /* count went down, or stopping */
-    bool stopping;         /* the thread is to end */
-    bool gone;             /* the reader of our output has gone for good */
+    pthread_cond_t room;    /* count went down, or stopping */
+    bool stopping;          /* the thread is to end */
+    bool gone;              /* the reader of our output has gone for good */
     _Atomic bool cancelled; /* set by any thread */
-    int fd;                /* the connection, when listening; else cfg.in */
+    int fd;                 /* the connection, when listening; else cfg.in */
     unsigned head, count;
     u8 ring[RING];
 };
@@ -47,7 +47,10 @@ static void pump_put(struct pump *p, const u8 *buf, size_t n)
     while (n) {
         pthread_mutex_lock(&p->lock);
         while (p->count == RING && !p->stopping) pthread_cond_wait(&p->room, &p->lock);
-        if (p->stopping) { pthread_mutex_unlock(&p->lock); return; }
+        if (p->stopping) {
+            pthread_mutex_unlock(&p->lock);
+            return;
+        }
         while (n && p->count < RING) {
             p->ring[(p->head + p->count++) % RING] = *buf++;
             n--;
@@ -169,7 +172,10 @@ void pump_write(struct pump *p, const u8 *buf, size_t n)
         /* Once poll() has said so, a pipe takes PIPE_BUF bytes without blocking, and a terminal at least one. */
         ssize_t w = write(fd, buf, n > 512 ? 512 : n);
         if (w < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-        if (w < 0) { p->gone = p->cfg.listen < 0; break; }
+        if (w < 0) {
+            p->gone = p->cfg.listen < 0;
+            break;
+        }
         buf += w;
         n -= (size_t)w;
     }

@@ -17,7 +17,7 @@
 struct stdio_be {
     struct chardev_be be; /* first: the two are cast into each other */
     struct chardev_host host;
-    bool escape;          /* the last key was Ctrl-A */
+    bool escape; /* the last key was Ctrl-A */
 };
 
 /* The one place that needs state outside any object: a signal handler is given none. There is one terminal per process,
@@ -61,11 +61,13 @@ static void term_guard_remove(void)
 
 static int term_raw(struct vm_error *err)
 {
-    if (term_guard.armed) return vm_fail(err, -EBUSY, "--serial stdio: the terminal belongs to another machine of this process");
+    if (term_guard.armed)
+        return vm_fail(err, -EBUSY, "--serial stdio: the terminal belongs to another machine of this process");
     if (tcgetattr(STDIN_FILENO, &term_guard.saved)) return vm_fail(err, -errno, "--serial stdio: %s", strerror(errno));
     struct termios raw = term_guard.saved;
     cfmakeraw(&raw);
-    raw.c_oflag = term_guard.saved.c_oflag; /* our own messages still want their newlines, and the guest's CRs do not mind */
+    raw.c_oflag = term_guard.saved.c_oflag; /* our own messages still want their newlines, and the guest's CRs do not
+                                               mind */
     raw.c_cc[VMIN] = 1;
     raw.c_cc[VTIME] = 0;
     term_guard.armed = 1;
@@ -98,15 +100,11 @@ static size_t stdio_filter(void *arg, u8 *buf, size_t n)
         }
         s->escape = false;
         switch (c) {
-        case 'x': case 'X':
-            s->host.quit(s->host.arg);
-            break;
-        case 'c': case 'C':
-            fputs("\r\ntransvisor: there is no monitor yet; Ctrl-A x quits\r\n", stderr);
-            break;
-        case CTRL_A:
-            buf[out++] = c;
-            break;
+        case 'x':
+        case 'X': s->host.quit(s->host.arg); break;
+        case 'c':
+        case 'C': fputs("\r\ntransvisor: there is no monitor yet; Ctrl-A x quits\r\n", stderr); break;
+        case CTRL_A: buf[out++] = c; break;
         }
     }
     return out;
@@ -139,8 +137,12 @@ int chardev_stdio_open(struct chardev_be **out, const struct chardev_host *host,
         free(s);
         return rc;
     }
-    struct pump_config cfg = { .in = STDIN_FILENO, .out = STDOUT_FILENO, .listen = -1, .stall_ms = -1,
-                               .filter = tty ? stdio_filter : NULL, .filter_arg = s };
+    struct pump_config cfg = { .in = STDIN_FILENO,
+                               .out = STDOUT_FILENO,
+                               .listen = -1,
+                               .stall_ms = -1,
+                               .filter = tty ? stdio_filter : NULL,
+                               .filter_arg = s };
     rc = pump_new(&s->be.pump, &cfg, host);
     if (rc) {
         vm_fail(err, rc, "--serial stdio: %s", strerror(-rc));

@@ -72,7 +72,8 @@ int chardev_unix_open(struct chardev_be **out, const char *path, const struct ch
     u->addr.sun_family = AF_UNIX;
     int rc;
     if (strlen(path) >= sizeof u->addr.sun_path) {
-        rc = vm_fail(err, -ENAMETOOLONG, "--serial unix:%s: the path is longer than %zu characters", path, sizeof u->addr.sun_path - 1);
+        rc = vm_fail(err, -ENAMETOOLONG, "--serial unix:%s: the path is longer than %zu characters", path,
+                     sizeof u->addr.sun_path - 1);
         goto fail;
     }
     strcpy(u->addr.sun_path, path);

@@ -1,6 +1,7 @@
 /* Owns nothing that lives on: builds the ACPI tables of the board, from RSDP to DSDT, into memory of the caller's.
  *   I1  A buffer that ran out of memory stays empty-handed: every emitter copes, acpi_tables_build() reports it once.
- *   I2  aml_open() and aml_close() nest; an enclosing package may move the bytes of an inner one, so positions are offsets.
+ *   I2  aml_open() and aml_close() nest; an enclosing package may move the bytes of an inner one, so positions are
+ *       offsets.
  * Enter at acpi_tables_build(). ACPI 2.0c chapters 5, 6, 16 (tables, resources) and 17 (AML encoding); FADT revision 3.
  *
  * The DSDT, as ASL would say it, stands above each emitter. */
@@ -21,8 +22,7 @@ static void blob_reserve(struct blob *b, size_t more)
     u8 *data;
 
     if (b->failed || b->len + more <= b->size) return;
-    while (size < b->len + more)
-        size *= 2;
+    while (size < b->len + more) size *= 2;
     data = realloc(b->data, size);
     if (!data) {
         b->failed = true;
@@ -39,10 +39,7 @@ static void put(struct blob *b, const void *p, size_t n)
     memcpy(b->data + b->len, p, n);
     b->len += n;
 }
-static void put8(struct blob *b, u8 v)
-{
-    put(b, &v, 1);
-}
+static void put8(struct blob *b, u8 v) { put(b, &v, 1); }
 static void put16(struct blob *b, u16 v)
 {
     put8(b, v);
@@ -60,41 +57,39 @@ static void put64(struct blob *b, u64 v)
 }
 static void put_zeros(struct blob *b, size_t n)
 {
-    while (n--)
-        put8(b, 0);
+    while (n--) put8(b, 0);
 }
 static void align(struct blob *b, size_t to)
 {
-    while (!b->failed && b->len % to)
-        put8(b, 0);
+    while (!b->failed && b->len % to) put8(b, 0);
 }
 
 static u8 checksum(const u8 *p, size_t n)
 {
     u8 sum = 0;
 
-    while (n--)
-        sum += *p++;
+    while (n--) sum += *p++;
     return -sum;
 }
 
 /* ---- AML ---- */
 
+/* clang-format off */
 enum {
-    AML_ZERO = 0x00, AML_ONE = 0x01, AML_NAME = 0x08, AML_BYTE = 0x0a, AML_WORD = 0x0b, AML_DWORD = 0x0c, AML_SCOPE = 0x10,
+    AML_ZERO = 0x00, AML_ONE = 0x01, AML_NAME = 0x08, AML_BYTE = 0x0a, AML_WORD = 0x0b, AML_DWORD = 0x0c,
+    AML_SCOPE = 0x10,
     AML_BUFFER = 0x11, AML_PACKAGE = 0x12, AML_METHOD = 0x14, AML_EXT = 0x5b, AML_LOCAL0 = 0x60, AML_ARG0 = 0x68,
-    AML_STORE = 0x70, AML_DECREMENT = 0x76, AML_SHIFT_LEFT = 0x79, AML_AND = 0x7b, AML_OR = 0x7d, AML_FIND_SET_RIGHT_BIT = 0x82,
+    AML_STORE = 0x70, AML_DECREMENT = 0x76, AML_SHIFT_LEFT = 0x79, AML_AND = 0x7b, AML_OR = 0x7d,
+    AML_FIND_SET_RIGHT_BIT = 0x82,
     AML_CREATE_WORD_FIELD = 0x8b, AML_IF = 0xa0, AML_ELSE = 0xa1, AML_RETURN = 0xa4,
     EXT_OP_REGION = 0x80, EXT_FIELD = 0x81, EXT_DEVICE = 0x82, EXT_PROCESSOR = 0x83,
 };
+/* clang-format on */
 enum { METHOD_SERIALIZED = 8 };
 enum { REGION_PCI_CONFIG = 2, FIELD_BYTE_ACCESS = 1 };
 
 /* Starts a PkgLength; returns the position to hand to aml_close(), which inserts it. */
-static size_t aml_open(struct blob *b)
-{
-    return b->len;
-}
+static size_t aml_open(struct blob *b) { return b->len; }
 
 /* PkgLength counts itself: one byte up to 63, else a nibble and one to three bytes. */
 static void aml_close(struct blob *b, size_t at)
@@ -107,8 +102,7 @@ static void aml_close(struct blob *b, size_t at)
     if (b->failed) return;
     len += 1 + extra;
     enc[0] = extra ? extra << 6 | (len & 15) : len;
-    for (unsigned i = 0; i < extra; i++)
-        enc[1 + i] = len >> (4 + 8 * i);
+    for (unsigned i = 0; i < extra; i++) enc[1 + i] = len >> (4 + 8 * i);
     memmove(b->data + at + 1 + extra, b->data + at, b->len - at);
     memcpy(b->data + at, enc, 1 + extra);
     b->len += 1 + extra;
@@ -120,16 +114,14 @@ static void aml_path(struct blob *b, const char *path)
     unsigned segments = 1;
 
     if (*path == '\\') put8(b, *path++);
-    for (const char *p = path; *p; p++)
-        segments += *p == '.';
+    for (const char *p = path; *p; p++) segments += *p == '.';
     if (segments == 2) put8(b, 0x2e);
     if (segments > 2) {
         put8(b, 0x2f);
         put8(b, segments);
     }
     for (; segments; segments--) {
-        for (unsigned i = 0; i < 4; i++)
-            put8(b, *path && *path != '.' ? *path++ : '_');
+        for (unsigned i = 0; i < 4; i++) put8(b, *path && *path != '.' ? *path++ : '_');
         if (*path == '.') path++;
     }
 }
@@ -322,7 +314,8 @@ static void dsdt_serial(struct blob *b, unsigned n)
 /* What sits behind the ISA bridge. */
 static void dsdt_isa_devices(struct blob *b, const struct acpi_config *cfg)
 {
-    struct blob pic = { 0 }, pit = { 0 }, dma = { 0 }, rtc = { 0 }, speaker = { 0 }, fpu = { 0 }, kbd = { 0 }, mouse = { 0 }, board = { 0 };
+    struct blob pic = { 0 }, pit = { 0 }, dma = { 0 }, rtc = { 0 }, speaker = { 0 }, fpu = { 0 }, kbd = { 0 },
+                mouse = { 0 }, board = { 0 };
 
     res_io(&pic, 0x20, 2);
     res_io(&pic, 0xa0, 2);
@@ -370,7 +363,8 @@ static void dsdt_isa_devices(struct blob *b, const struct acpi_config *cfg)
 }
 
 /* Device(ISA) { Name(_ADR, 0x00010000)
- *   OperationRegion(PIRQ, PCI_Config, 0x60, 4)  Field(PIRQ, ByteAcc, NoLock, Preserve) { PRQA, 8, PRQB, 8, PRQC, 8, PRQD, 8 } ... } */
+ *   OperationRegion(PIRQ, PCI_Config, 0x60, 4)  Field(PIRQ, ByteAcc, NoLock, Preserve) { PRQA, 8, PRQB, 8, PRQC, 8,
+ *   PRQD, 8 } ... } */
 static void dsdt_isa(struct blob *b, const struct acpi_config *cfg)
 {
     size_t dev = aml_device(b, "ISA"), field;
@@ -396,7 +390,8 @@ static void dsdt_isa(struct blob *b, const struct acpi_config *cfg)
     aml_close(b, dev);
 }
 
-/* Package() { 0xdddd, pin, link, 0 } or { 0xdddd, pin, Zero, GSI }, for all pins of all devices. INTx of device d is PIRQ (d + x) mod 4. */
+/* Package() { 0xdddd, pin, link, 0 } or { 0xdddd, pin, Zero, GSI }, for all pins of all devices. INTx of device d is
+ * PIRQ (d + x) mod 4. */
 static void dsdt_prt(struct blob *b, const char *name, bool apic)
 {
     static const char *const link[4] = { "\\_SB.LNKA", "\\_SB.LNKB", "\\_SB.LNKC", "\\_SB.LNKD" };
@@ -474,7 +469,8 @@ static void res_link(struct blob *r, u16 irqs)
  *   Method(_DIS) { Or(PRQx, 0x80, PRQx) }
  *   Method(_CRS, 0, Serialized) { Name(BUF, ...) CreateWordField(BUF, 1, IRQS)
  *     If(And(PRQx, 0x80)) { Store(Zero, IRQS) } Else { ShiftLeft(One, And(PRQx, 0x0f), IRQS) }  Return(BUF) }
- *   Method(_SRS, 1, Serialized) { CreateWordField(Arg0, 1, IRQS) FindSetRightBit(IRQS, Local0) Decrement(Local0) Store(Local0, PRQx) } } */
+ *   Method(_SRS, 1, Serialized) { CreateWordField(Arg0, 1, IRQS) FindSetRightBit(IRQS, Local0) Decrement(Local0)
+ *   Store(Local0, PRQx) } } */
 static void aml_if_pirq_off(struct blob *b, const char *reg, size_t *branch)
 {
     put8(b, AML_IF);
@@ -554,7 +550,8 @@ static void dsdt_link_srs(struct blob *b, const char *reg)
 
 static void dsdt_link(struct blob *b, unsigned n)
 {
-    static const char *const reg[4] = { "\\_SB.PCI0.ISA.PRQA", "\\_SB.PCI0.ISA.PRQB", "\\_SB.PCI0.ISA.PRQC", "\\_SB.PCI0.ISA.PRQD" };
+    static const char *const reg[4] = { "\\_SB.PCI0.ISA.PRQA", "\\_SB.PCI0.ISA.PRQB", "\\_SB.PCI0.ISA.PRQC",
+                                        "\\_SB.PCI0.ISA.PRQD" };
     char name[5] = { 'L', 'N', 'K', 'A' + n, 0 };
     size_t dev = aml_device(b, name), method;
     struct blob r = { 0 };
@@ -613,8 +610,7 @@ static void dsdt_body(struct blob *b, const struct acpi_config *cfg)
     aml_close(b, at);
 
     scope = aml_scope(b, "\\_SB");
-    for (unsigned n = 0; n < 4; n++)
-        dsdt_link(b, n);
+    for (unsigned n = 0; n < 4; n++) dsdt_link(b, n);
     dsdt_pci(b, cfg);
     aml_close(b, scope);
 }
@@ -647,8 +643,7 @@ static void table_close(struct blob *b, size_t at)
     u32 len = b->len - at;
 
     if (b->failed) return;
-    for (unsigned i = 0; i < 4; i++)
-        b->data[at + 4 + i] = len >> 8 * i;
+    for (unsigned i = 0; i < 4; i++) b->data[at + 4 + i] = len >> 8 * i;
     b->data[at + 9] = checksum(b->data + at, len);
 }
 
@@ -681,9 +676,14 @@ static void put_gas(struct blob *b, u16 port, u8 len, u8 access)
 }
 
 enum {
-    FADT_WBINVD = 1 << 0, FADT_PROC_C1 = 1 << 2, FADT_SLP_BUTTON = 1 << 5 /* no such */, FADT_FIX_RTC = 1 << 6 /* no RTC_STS */,
+    FADT_WBINVD = 1 << 0,
+    FADT_PROC_C1 = 1 << 2,
+    FADT_SLP_BUTTON = 1 << 5 /* no such */,
+    FADT_FIX_RTC = 1 << 6 /* no RTC_STS */,
     FADT_RESET_REG_SUP = 1 << 10,
-    BOOT_LEGACY_DEVICES = 1 << 0, BOOT_8042 = 1 << 1, BOOT_NO_VGA = 1 << 2,
+    BOOT_LEGACY_DEVICES = 1 << 0,
+    BOOT_8042 = 1 << 1,
+    BOOT_NO_VGA = 1 << 2,
 };
 
 static size_t put_fadt(struct blob *b, const struct acpi_config *cfg, u32 facs, u32 dsdt)
@@ -791,10 +791,8 @@ static void fill_rsdp(u8 rsdp[36], u64 rsdt, u64 xsdt)
     memcpy(rsdp + 9, oem_id, 6);
     rsdp[15] = 2; /* revision */
     rsdp[20] = 36;
-    for (unsigned i = 0; i < 4; i++)
-        rsdp[16 + i] = rsdt >> 8 * i;
-    for (unsigned i = 0; i < 8; i++)
-        rsdp[24 + i] = xsdt >> 8 * i;
+    for (unsigned i = 0; i < 4; i++) rsdp[16 + i] = rsdt >> 8 * i;
+    for (unsigned i = 0; i < 8; i++) rsdp[24 + i] = xsdt >> 8 * i;
     rsdp[8] = checksum(rsdp, 20);
     rsdp[32] = checksum(rsdp, 36);
 }
@@ -804,7 +802,8 @@ int acpi_tables_build(struct acpi_tables *out, const struct acpi_config *cfg)
     struct blob b = { 0 };
     size_t dsdt, fadt, madt, rsdt, xsdt;
 
-    if (cfg->tables & 63 || cfg->tables > 0xfff00000u || !cfg->cpus || cfg->pci_mem_first > cfg->pci_mem_last) return -EINVAL;
+    if (cfg->tables & 63 || cfg->tables > 0xfff00000u || !cfg->cpus || cfg->pci_mem_first > cfg->pci_mem_last)
+        return -EINVAL;
     put_facs(&b);
     dsdt = put_dsdt(&b, cfg);
     fadt = put_fadt(&b, cfg, cfg->tables, cfg->tables + dsdt);

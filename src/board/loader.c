@@ -38,7 +38,9 @@ struct layout {
     struct bus *bus;
     const struct memory_map *map;
     const char *kernel_path;
-    struct { u64 from, to; } taken[64];
+    struct {
+        u64 from, to;
+    } taken[64];
     unsigned ntaken;
     struct vm_error *err;
 };
@@ -58,24 +60,44 @@ static int image_read(struct image *im, const char *path, const char *role, stru
     struct stat st;
     int rc = 0;
     u64 room = 0;
-    if (fstat(fd, &st)) { rc = vm_fail(err, -errno, "%s %s: %s", role, path, strerror(errno)); goto out; }
-    if (S_ISDIR(st.st_mode)) { rc = vm_fail(err, -EISDIR, "%s %s: is a directory", role, path); goto out; }
-    if (st.st_size > 0 && (u64)st.st_size > VM_MEMORY_MAX) { rc = vm_fail(err, -EFBIG, TOO_LARGE, role, path); goto out; }
+    if (fstat(fd, &st)) {
+        rc = vm_fail(err, -errno, "%s %s: %s", role, path, strerror(errno));
+        goto out;
+    }
+    if (S_ISDIR(st.st_mode)) {
+        rc = vm_fail(err, -EISDIR, "%s %s: is a directory", role, path);
+        goto out;
+    }
+    if (st.st_size > 0 && (u64)st.st_size > VM_MEMORY_MAX) {
+        rc = vm_fail(err, -EFBIG, TOO_LARGE, role, path);
+        goto out;
+    }
     /* A pipe or device has no size, so read until the end. */
     for (;;) {
         if (im->len == room) {
-            u64 want = room ? room * 2 : st.st_size > 0 && (u64)st.st_size < VM_MEMORY_MAX ? (u64)st.st_size + 1 : 1 * MIB;
+            u64 want = room                                                ? room * 2
+                       : st.st_size > 0 && (u64)st.st_size < VM_MEMORY_MAX ? (u64)st.st_size + 1
+                                                                           : 1 * MIB;
             u8 *more = realloc(im->data, want);
-            if (!more) { rc = vm_fail(err, -ENOMEM, "%s %s: out of memory", role, path); goto out; }
+            if (!more) {
+                rc = vm_fail(err, -ENOMEM, "%s %s: out of memory", role, path);
+                goto out;
+            }
             im->data = more;
             room = want;
         }
         ssize_t n = read(fd, im->data + im->len, room - im->len);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) { rc = vm_fail(err, -errno, "%s %s: %s", role, path, strerror(errno)); goto out; }
+        if (n < 0) {
+            rc = vm_fail(err, -errno, "%s %s: %s", role, path, strerror(errno));
+            goto out;
+        }
         if (n == 0) break;
         im->len += (u64)n;
-        if (im->len > VM_MEMORY_MAX) { rc = vm_fail(err, -EFBIG, TOO_LARGE, role, path); goto out; }
+        if (im->len > VM_MEMORY_MAX) {
+            rc = vm_fail(err, -EFBIG, TOO_LARGE, role, path);
+            goto out;
+        }
     }
     if (!im->len) rc = vm_fail(err, -ENOEXEC, "%s %s: the file is empty", role, path);
 out:
@@ -96,9 +118,21 @@ static u32 get16(const u8 *p) { return p[0] | (u32)p[1] << 8; }
 static u32 get32(const u8 *p) { return get16(p) | get16(p + 2) << 16; }
 static u64 get64(const u8 *p) { return get32(p) | (u64)get32(p + 4) << 32; }
 static void put8(u8 *p, u32 v) { p[0] = (u8)v; }
-static void put16(u8 *p, u32 v) { p[0] = (u8)v; p[1] = (u8)(v >> 8); }
-static void put32(u8 *p, u32 v) { put16(p, v); put16(p + 2, v >> 16); }
-static void put64(u8 *p, u64 v) { put32(p, (u32)v); put32(p + 4, (u32)(v >> 32)); }
+static void put16(u8 *p, u32 v)
+{
+    p[0] = (u8)v;
+    p[1] = (u8)(v >> 8);
+}
+static void put32(u8 *p, u32 v)
+{
+    put16(p, v);
+    put16(p + 2, v >> 16);
+}
+static void put64(u8 *p, u64 v)
+{
+    put32(p, (u32)v);
+    put32(p + 4, (u32)(v >> 32));
+}
 
 /* ---- placing things in guest memory ---- */
 
@@ -164,7 +198,8 @@ static bool find_high(const struct layout *l, u64 size, u64 align, u64 floor, u6
             /* Step below whatever is in the way. */
             u64 next = cand;
             for (unsigned k = 0; k < l->ntaken; k++)
-                if (cand < l->taken[k].to && l->taken[k].from < cand + size && l->taken[k].from < next + size) next = l->taken[k].from;
+                if (cand < l->taken[k].to && l->taken[k].from < cand + size && l->taken[k].from < next + size)
+                    next = l->taken[k].from;
             end = next < end ? next : end - align;
         }
     }
@@ -181,10 +216,14 @@ static bool find_low(const struct layout *l, u64 size, u64 align, u64 floor, u64
         u64 cand = align_up(e->addr > floor ? e->addr : floor, align);
         if (e->type != E820_RAM) continue;
         while (cand < end && end - cand >= size && cand < best) {
-            if (layout_free(l, cand, cand + size)) { best = cand; break; }
+            if (layout_free(l, cand, cand + size)) {
+                best = cand;
+                break;
+            }
             u64 next = cand + align;
             for (unsigned k = 0; k < l->ntaken; k++)
-                if (cand < l->taken[k].to && l->taken[k].from < cand + size && l->taken[k].to > next) next = l->taken[k].to;
+                if (cand < l->taken[k].to && l->taken[k].from < cand + size && l->taken[k].to > next)
+                    next = l->taken[k].to;
             cand = align_up(next, align);
         }
     }
@@ -202,8 +241,8 @@ static void seg_flat(struct seg *s, u16 sel, u32 type)
     *s = (struct seg){ .sel = sel, .base = 0, .limit = 0xffffffff, .attr = type | SEG_S | SEG_P | SEG_D | SEG_G };
 }
 
-/* Protected mode, paging off, flat segments, interrupts off. The GDT stays in low memory, where both protocols allow the
- * guest to find one until it loads its own. */
+/* Protected mode, paging off, flat segments, interrupts off. The GDT stays in low memory, where both protocols allow
+ * the guest to find one until it loads its own. */
 static int enter_flat32(struct layout *l, struct cpu *c, u32 entry)
 {
     static const u64 gdt[4] = { 0, 0, 0x00cf9b000000ffff, 0x00cf93000000ffff };
@@ -228,6 +267,7 @@ static int enter_flat32(struct layout *l, struct cpu *c, u32 entry)
 /* ---- Linux ---- */
 
 /* Offsets in the file's first sectors, and, from 0x1f1 on, in struct boot_params as well. */
+/* clang-format off */
 enum {
     LX_SETUP_SECTS = 0x1f1, LX_VID_MODE = 0x1fa, LX_BOOT_FLAG = 0x1fe, LX_JUMP = 0x200, LX_HEADER = 0x202,
     LX_VERSION = 0x206, LX_TYPE_OF_LOADER = 0x210, LX_LOADFLAGS = 0x211, LX_CODE32_START = 0x214,
@@ -237,6 +277,7 @@ enum {
     BP_E820_ENTRIES = 0x1e8, BP_E820_TABLE = 0x2d0, BP_SIZE = 4096, BP_HDR_END = 0x290,
     LOADED_HIGH = 1, XLF_KERNEL_64 = 1,
 };
+/* clang-format on */
 
 static bool linux_detect(const struct image *im)
 {
@@ -253,16 +294,19 @@ static int linux_check(const struct boot *b, struct vm_error *err)
 {
     const struct image *im = &b->kernel;
     const u8 *d = im->data;
-    if (!image_has(im, 0, LX_HEADER_MIN)) return vm_fail(err, -ENOEXEC, "kernel %s: truncated: ends in the setup header", im->path);
+    if (!image_has(im, 0, LX_HEADER_MIN))
+        return vm_fail(err, -ENOEXEC, "kernel %s: truncated: ends in the setup header", im->path);
     if (get16(d + LX_BOOT_FLAG) != 0xaa55)
         return vm_fail(err, -ENOEXEC, "kernel %s: boot flag is 0x%04x, not 0xaa55", im->path, get16(d + LX_BOOT_FLAG));
     u32 version = get16(d + LX_VERSION);
     if (version < 0x20a)
-        return vm_fail(err, -ENOEXEC, "kernel %s: boot protocol %u.%02u is older than 2.10", im->path, version >> 8, version & 0xff);
+        return vm_fail(err, -ENOEXEC, "kernel %s: boot protocol %u.%02u is older than 2.10", im->path, version >> 8,
+                       version & 0xff);
     if (get16(d + LX_XLOADFLAGS) & XLF_KERNEL_64 && version >= 0x20c)
         return vm_fail(err, -ENOEXEC, "kernel %s: is a 64-bit kernel; the guest's processor is 32-bit", im->path);
     if (!(d[LX_LOADFLAGS] & LOADED_HIGH))
-        return vm_fail(err, -ENOEXEC, "kernel %s: is a zImage (LOADED_HIGH is clear); only bzImage is supported", im->path);
+        return vm_fail(err, -ENOEXEC, "kernel %s: is a zImage (LOADED_HIGH is clear); only bzImage is supported",
+                       im->path);
     u64 hdr_end = LX_HEADER + d[LX_JUMP + 1];
     if (d[LX_JUMP] != 0xeb || hdr_end < LX_HEADER_MIN || hdr_end > BP_HDR_END)
         return vm_fail(err, -ENOEXEC, "kernel %s: the setup header's length is wrong", im->path);
@@ -283,7 +327,8 @@ static int linux_check(const struct boot *b, struct vm_error *err)
                        (unsigned long long)get64(d + LX_PREF_ADDRESS));
     u32 max = get32(d + LX_CMDLINE_SIZE);
     if (strlen(b->cmdline) > max)
-        return vm_fail(err, -EINVAL, "--append: %zu characters; kernel %s takes at most %u", strlen(b->cmdline), im->path, max);
+        return vm_fail(err, -EINVAL, "--append: %zu characters; kernel %s takes at most %u", strlen(b->cmdline),
+                       im->path, max);
     return 0;
 }
 
@@ -295,8 +340,8 @@ static int linux_place_initrd(struct boot *b, struct layout *l, u64 floor, u8 *p
     if (!size) return 0;
     u64 limit = (u64)get32(params + LX_INITRD_ADDR_MAX) + 1, at;
     if (!find_high(l, size, PAGE_SIZE, floor, limit, &at))
-        return vm_fail(l->err, -ENOMEM, "initrd %s: %llu bytes do not fit in memory beside the kernel", b->module[0].path,
-                       (unsigned long long)size);
+        return vm_fail(l->err, -ENOMEM, "initrd %s: %llu bytes do not fit in memory beside the kernel",
+                       b->module[0].path, (unsigned long long)size);
     u64 off = 0;
     for (unsigned i = 0; i < b->nmodules; i++) {
         off = align_up(off, 4);
@@ -332,8 +377,8 @@ static int linux_load(struct boot *b, struct layout *l, struct cpu *c)
     u8 params[BP_SIZE] = { 0 };
     u64 hdr_end = LX_HEADER + d[LX_JUMP + 1];
     memcpy(params + LX_SETUP_SECTS, d + LX_SETUP_SECTS, hdr_end - LX_SETUP_SECTS);
-    put8(params + LX_TYPE_OF_LOADER, 0xff);  /* no assigned loader id */
-    put16(params + LX_VID_MODE, 0xffff);     /* "normal" */
+    put8(params + LX_TYPE_OF_LOADER, 0xff); /* no assigned loader id */
+    put16(params + LX_VID_MODE, 0xffff);    /* "normal" */
     put32(params + LX_CODE32_START, (u32)load);
     put32(params + LX_RAMDISK_IMAGE, 0);
     put32(params + LX_RAMDISK_SIZE, 0);
@@ -341,10 +386,12 @@ static int linux_load(struct boot *b, struct layout *l, struct cpu *c)
     if (rc) return rc;
 
     u64 cmdline_at, params_at, cmdline_len = strlen(b->cmdline) + 1;
-    if (!find_low(l, BP_SIZE, 16, 0x10000, 1 * MIB, &params_at) || (rc = layout_take(l, params_at, params_at + BP_SIZE, "boot parameters")))
+    if (!find_low(l, BP_SIZE, 16, 0x10000, 1 * MIB, &params_at)
+        || (rc = layout_take(l, params_at, params_at + BP_SIZE, "boot parameters")))
         return rc ? rc : vm_fail(l->err, -ENOMEM, "no room for boot parameters below 1 MiB");
     if (!find_low(l, cmdline_len, 16, 0x20000, 1 * MIB, &cmdline_at))
-        return vm_fail(l->err, -ENOMEM, "--append: no room for %llu characters below 1 MiB", (unsigned long long)cmdline_len);
+        return vm_fail(l->err, -ENOMEM, "--append: no room for %llu characters below 1 MiB",
+                       (unsigned long long)cmdline_len);
     rc = place(l, cmdline_at, b->cmdline, cmdline_len, cmdline_len, "command line");
     if (rc) return rc;
     put32(params + LX_CMD_LINE_PTR, (u32)cmdline_at);
@@ -367,6 +414,7 @@ static int linux_load(struct boot *b, struct layout *l, struct cpu *c)
 
 /* ---- Multiboot ---- */
 
+/* clang-format off */
 enum {
     MB_MAGIC = 0x1badb002, MB_BOOT_MAGIC = 0x2badb002, MB_SEARCH = 8192,
     MB_F_ALIGN = 1 << 0, MB_F_MEMINFO = 1 << 1, MB_F_VIDEO = 1 << 2, MB_F_KLUDGE = 1 << 16,
@@ -374,12 +422,16 @@ enum {
     MBI_MEM = 1 << 0, MBI_CMDLINE = 1 << 2, MBI_MODS = 1 << 3, MBI_MMAP = 1 << 6, MBI_LOADER = 1 << 9,
     MBI_SIZE = 120, MB_MOD_SIZE = 16, MB_MMAP_SIZE = 24,
 };
+/* clang-format on */
 
 static bool multiboot_find(const struct image *im, u64 *off)
 {
     for (u64 o = 0; o + 12 <= im->len && o + 12 <= MB_SEARCH; o += 4) {
         const u8 *h = im->data + o;
-        if (get32(h) == MB_MAGIC && get32(h) + get32(h + 4) + get32(h + 8) == 0) { *off = o; return true; }
+        if (get32(h) == MB_MAGIC && get32(h) + get32(h + 4) + get32(h + 8) == 0) {
+            *off = o;
+            return true;
+        }
     }
     return false;
 }
@@ -389,8 +441,8 @@ static int multiboot_check(const struct boot *b, struct vm_error *err)
     const struct image *im = &b->kernel;
     u32 flags = get32(im->data + b->mb_header + 4);
     if (flags & MB_F_UNKNOWN)
-        return vm_fail(err, -ENOEXEC, "kernel %s: its Multiboot header demands features 0x%x that are not known", im->path,
-                       (unsigned)(flags & MB_F_UNKNOWN));
+        return vm_fail(err, -ENOEXEC, "kernel %s: its Multiboot header demands features 0x%x that are not known",
+                       im->path, (unsigned)(flags & MB_F_UNKNOWN));
     if (b->kind == BOOT_MULTIBOOT_FLAT && !image_has(im, b->mb_header, 32))
         return vm_fail(err, -ENOEXEC, "kernel %s: truncated: ends in the Multiboot header", im->path);
     return 0;
@@ -404,18 +456,23 @@ static int multiboot_load_flat(struct boot *b, struct layout *l, u32 *entry, u64
     u64 header_addr = get32(h + 12), load = get32(h + 16), load_end = get32(h + 20), bss_end = get32(h + 24);
     *entry = get32(h + 28);
     if (load > header_addr || header_addr - load > b->mb_header)
-        return vm_fail(l->err, -ENOEXEC, "kernel %s: its Multiboot header puts the load address outside the file", im->path);
+        return vm_fail(l->err, -ENOEXEC, "kernel %s: its Multiboot header puts the load address outside the file",
+                       im->path);
     u64 from = b->mb_header - (header_addr - load);
     u64 len = load_end ? load_end - load : im->len - from;
-    if (load_end && load_end < load) return vm_fail(l->err, -ENOEXEC, "kernel %s: its Multiboot load_end_addr is below load_addr", im->path);
-    if (!image_has(im, from, len)) return vm_fail(l->err, -ENOEXEC, "kernel %s: truncated: its Multiboot header asks for %llu bytes", im->path,
-                                                  (unsigned long long)(from + len));
+    if (load_end && load_end < load)
+        return vm_fail(l->err, -ENOEXEC, "kernel %s: its Multiboot load_end_addr is below load_addr", im->path);
+    if (!image_has(im, from, len))
+        return vm_fail(l->err, -ENOEXEC, "kernel %s: truncated: its Multiboot header asks for %llu bytes", im->path,
+                       (unsigned long long)(from + len));
     u64 room = len;
     if (bss_end) {
-        if (bss_end < load + len) return vm_fail(l->err, -ENOEXEC, "kernel %s: its Multiboot bss_end_addr is inside the data", im->path);
+        if (bss_end < load + len)
+            return vm_fail(l->err, -ENOEXEC, "kernel %s: its Multiboot bss_end_addr is inside the data", im->path);
         room = bss_end - load;
     }
-    if (*entry < load || *entry >= load + room) return vm_fail(l->err, -ENOEXEC, "kernel %s: its entry point is outside what is loaded", im->path);
+    if (*entry < load || *entry >= load + room)
+        return vm_fail(l->err, -ENOEXEC, "kernel %s: its entry point is outside what is loaded", im->path);
     *end = load + room;
     return place(l, load, im->data + from, len, room, im->path);
 }
@@ -423,13 +480,17 @@ static int multiboot_load_flat(struct boot *b, struct layout *l, u32 *entry, u64
 static int elf32_check(const struct image *im, struct vm_error *err)
 {
     const u8 *d = im->data;
-    if (!image_has(im, 0, sizeof(Elf32_Ehdr))) return vm_fail(err, -ENOEXEC, "kernel %s: truncated: ends in the ELF header", im->path);
+    if (!image_has(im, 0, sizeof(Elf32_Ehdr)))
+        return vm_fail(err, -ENOEXEC, "kernel %s: truncated: ends in the ELF header", im->path);
     Elf32_Ehdr eh;
     memcpy(&eh, d, sizeof eh);
     if (eh.e_ident[EI_DATA] != ELFDATA2LSB || (eh.e_machine != EM_386))
-        return vm_fail(err, -ENOEXEC, "kernel %s: is an ELF file for another processor (machine %u), not for i386", im->path, eh.e_machine);
-    if (eh.e_type != ET_EXEC) return vm_fail(err, -ENOEXEC, "kernel %s: is an ELF file, but not an executable one", im->path);
-    if (eh.e_phentsize != sizeof(Elf32_Phdr) || !eh.e_phnum) return vm_fail(err, -ENOEXEC, "kernel %s: has no ELF program headers", im->path);
+        return vm_fail(err, -ENOEXEC, "kernel %s: is an ELF file for another processor (machine %u), not for i386",
+                       im->path, eh.e_machine);
+    if (eh.e_type != ET_EXEC)
+        return vm_fail(err, -ENOEXEC, "kernel %s: is an ELF file, but not an executable one", im->path);
+    if (eh.e_phentsize != sizeof(Elf32_Phdr) || !eh.e_phnum)
+        return vm_fail(err, -ENOEXEC, "kernel %s: has no ELF program headers", im->path);
     if (!image_has(im, eh.e_phoff, (u64)eh.e_phnum * sizeof(Elf32_Phdr)))
         return vm_fail(err, -ENOEXEC, "kernel %s: truncated: ends in the ELF program headers", im->path);
     return 0;
@@ -446,8 +507,11 @@ static int multiboot_load_elf(struct boot *b, struct layout *l, u32 *entry, u64 
         Elf32_Phdr ph;
         memcpy(&ph, im->data + eh.e_phoff + i * sizeof ph, sizeof ph);
         if (ph.p_type != PT_LOAD || !ph.p_memsz) continue;
-        if (ph.p_filesz > ph.p_memsz) return vm_fail(l->err, -ENOEXEC, "kernel %s: ELF segment %u is larger in the file than in memory", im->path, i);
-        if (!image_has(im, ph.p_offset, ph.p_filesz)) return vm_fail(l->err, -ENOEXEC, "kernel %s: truncated: ELF segment %u is not wholly there", im->path, i);
+        if (ph.p_filesz > ph.p_memsz)
+            return vm_fail(l->err, -ENOEXEC, "kernel %s: ELF segment %u is larger in the file than in memory", im->path,
+                           i);
+        if (!image_has(im, ph.p_offset, ph.p_filesz))
+            return vm_fail(l->err, -ENOEXEC, "kernel %s: truncated: ELF segment %u is not wholly there", im->path, i);
         int rc = place(l, ph.p_paddr, im->data + ph.p_offset, ph.p_filesz, ph.p_memsz, im->path);
         if (rc) return rc;
         if ((u64)ph.p_paddr + ph.p_memsz > *end) *end = (u64)ph.p_paddr + ph.p_memsz;
@@ -457,7 +521,8 @@ static int multiboot_load_elf(struct boot *b, struct layout *l, u32 *entry, u64 
             entry_found = true;
         }
     }
-    if (!entry_found) return vm_fail(l->err, -ENOEXEC, "kernel %s: its entry point is outside every ELF segment", im->path);
+    if (!entry_found)
+        return vm_fail(l->err, -ENOEXEC, "kernel %s: its entry point is outside every ELF segment", im->path);
     return 0;
 }
 
@@ -480,7 +545,8 @@ static int multiboot_place_modules(struct boot *b, struct layout *l, u64 floor, 
         const struct image *m = &b->module[i];
         u64 at;
         if (!find_low(l, m->len, PAGE_SIZE, floor, (u64)1 << 32, &at))
-            return vm_fail(l->err, -ENOMEM, "initrd %s: %llu bytes do not fit in memory", m->path, (unsigned long long)m->len);
+            return vm_fail(l->err, -ENOMEM, "initrd %s: %llu bytes do not fit in memory", m->path,
+                           (unsigned long long)m->len);
         int rc = place(l, at, m->data, m->len, m->len, m->path);
         u32 name = 0;
         if (!rc) rc = place_info(l, m->args, strlen(m->args) + 1, floor, "module string", &name);
@@ -517,7 +583,8 @@ static int multiboot_load(struct boot *b, struct layout *l, struct cpu *c)
 {
     u32 entry = 0, at = 0;
     u64 end = 0;
-    int rc = b->kind == BOOT_MULTIBOOT_ELF ? multiboot_load_elf(b, l, &entry, &end) : multiboot_load_flat(b, l, &entry, &end);
+    int rc = b->kind == BOOT_MULTIBOOT_ELF ? multiboot_load_elf(b, l, &entry, &end)
+                                           : multiboot_load_flat(b, l, &entry, &end);
     if (rc) return rc;
     u64 floor = align_up(end < MIB ? MIB : end, PAGE_SIZE);
 
@@ -551,11 +618,17 @@ static int boot_classify(struct boot *b, struct vm_error *err)
     bool elf = image_has(im, 0, EI_NIDENT) && !memcmp(im->data, ELFMAG, SELFMAG);
     if (elf && im->data[EI_CLASS] == ELFCLASS64)
         return vm_fail(err, -ENOEXEC, "kernel %s: is a 64-bit ELF file; the guest's processor is 32-bit", im->path);
-    if (linux_detect(im)) { b->kind = BOOT_LINUX; return linux_check(b, err); }
+    if (linux_detect(im)) {
+        b->kind = BOOT_LINUX;
+        return linux_check(b, err);
+    }
     if (multiboot_find(im, &b->mb_header)) {
         b->kind = get32(im->data + b->mb_header + 4) & MB_F_KLUDGE ? BOOT_MULTIBOOT_FLAT : BOOT_MULTIBOOT_ELF;
         if (b->kind == BOOT_MULTIBOOT_ELF) {
-            if (!elf) return vm_fail(err, -ENOEXEC, "kernel %s: has a Multiboot header, but is neither ELF nor has load addresses in it", im->path);
+            if (!elf)
+                return vm_fail(err, -ENOEXEC,
+                               "kernel %s: has a Multiboot header, but is neither ELF nor has load addresses in it",
+                               im->path);
             int rc = elf32_check(im, err);
             if (rc) return rc;
         }
@@ -564,9 +637,12 @@ static int boot_classify(struct boot *b, struct vm_error *err)
     if (elf) {
         int rc = elf32_check(im, err);
         if (rc) return rc;
-        return vm_fail(err, -ENOEXEC, "kernel %s: is an ELF file without a Multiboot header (of Linux, use the bzImage)", im->path);
+        return vm_fail(err, -ENOEXEC,
+                       "kernel %s: is an ELF file without a Multiboot header (of Linux, use the bzImage)", im->path);
     }
-    if (im->len < 0x206) return vm_fail(err, -ENOEXEC, "kernel %s: truncated or not a kernel: only %llu bytes", im->path, (unsigned long long)im->len);
+    if (im->len < 0x206)
+        return vm_fail(err, -ENOEXEC, "kernel %s: truncated or not a kernel: only %llu bytes", im->path,
+                       (unsigned long long)im->len);
     return vm_fail(err, -ENOEXEC, "kernel %s: is neither a Linux bzImage nor a Multiboot kernel", im->path);
 }
 
@@ -599,10 +675,12 @@ int boot_open(struct boot **out, const struct vm_config *cfg, struct vm_error *e
         b->kernel.path = strdup(cfg->kernel);
         b->cmdline = strdup(cfg->cmdline ? cfg->cmdline : "");
     }
-    if (!b || !b->kernel.path || !b->cmdline) { vm_fail(err, rc, "kernel %s: out of memory", cfg->kernel); goto fail; }
-    if ((rc = image_read(&b->kernel, b->kernel.path, "kernel", err)) ||
-        (rc = boot_classify(b, err)) ||
-        (rc = boot_read_modules(b, cfg->initrd, err)))
+    if (!b || !b->kernel.path || !b->cmdline) {
+        vm_fail(err, rc, "kernel %s: out of memory", cfg->kernel);
+        goto fail;
+    }
+    if ((rc = image_read(&b->kernel, b->kernel.path, "kernel", err)) || (rc = boot_classify(b, err))
+        || (rc = boot_read_modules(b, cfg->initrd, err)))
         goto fail;
     *out = b;
     return 0;

@@ -69,7 +69,8 @@ static void map_build(struct pc *pc, u64 low, u64 total)
     map_add(m, EBDA_BASE, 0xa0000, E820_RESERVED);
     map_add(m, ROM_AREA, 0x100000, E820_RESERVED);
     map_add(m, 0x100000, pc->acpi_at, E820_RAM);
-    map_add(m, pc->acpi_at, low, E820_RESERVED); /* not E820_ACPI: the FACS in it must outlive the OS's reading of tables */
+    map_add(m, pc->acpi_at, low, E820_RESERVED); /* not E820_ACPI: the FACS in it must outlive the OS's reading of
+                                                    tables */
     map_add(m, IOAPIC_BASE, IOAPIC_BASE + PAGE_SIZE, E820_RESERVED);
     map_add(m, LAPIC_BASE, LAPIC_BASE + PAGE_SIZE, E820_RESERVED);
     map_add(m, (u64)1 << 32, ((u64)1 << 32) + (total - low), E820_RAM);
@@ -79,10 +80,20 @@ static void map_build(struct pc *pc, u64 low, u64 total)
 static int firmware_write(struct pc *pc, struct bus *bus)
 {
     static const u8 com1[2] = { 0xf8, 0x03 }, ebda_seg[2] = { (EBDA_BASE >> 4) & 0xff, EBDA_BASE >> 12 };
-    static const u8 base_kib[2] = { (EBDA_BASE >> 10) & 0xff, EBDA_BASE >> 18 }, equipment[2] = { 0x02, 0x02 }; /* FPU, one COM */
+    static const u8 base_kib[2] = { (EBDA_BASE >> 10) & 0xff, EBDA_BASE >> 18 }, equipment[2] = { 0x02, 0x02 }; /* FPU,
+                                                                                                                   one
+                                                                                                                   COM
+                                                                                                                 */
     static const u8 ebda_kib = 1;
-    const struct { paddr at; const void *data; size_t len; } piece[] = {
-        { BDA_COM1, com1, 2 }, { BDA_EBDA_SEG, ebda_seg, 2 }, { BDA_EQUIPMENT, equipment, 2 }, { BDA_BASE_KIB, base_kib, 2 },
+    const struct {
+        paddr at;
+        const void *data;
+        size_t len;
+    } piece[] = {
+        { BDA_COM1, com1, 2 },
+        { BDA_EBDA_SEG, ebda_seg, 2 },
+        { BDA_EQUIPMENT, equipment, 2 },
+        { BDA_BASE_KIB, base_kib, 2 },
         { EBDA_BASE, &ebda_kib, 1 },
         { pc->acpi_at, pc->acpi.blob, pc->acpi.len },
         { RSDP_AT, pc->acpi.rsdp, sizeof pc->acpi.rsdp },
@@ -97,8 +108,14 @@ static int firmware_write(struct pc *pc, struct bus *bus)
 static int acpi_build(struct pc *pc, u64 low)
 {
     struct acpi_config cfg = {
-        .tables = low - TABLES_ALIGN, .lapic_base = LAPIC_BASE, .ioapic_base = IOAPIC_BASE, .cpus = 1, .ioapic_id = IOAPIC_ID,
-        .pci_mem_first = PCI_MEM_FIRST, .pci_mem_last = PCI_MEM_LAST, .serial_ports = 1,
+        .tables = low - TABLES_ALIGN,
+        .lapic_base = LAPIC_BASE,
+        .ioapic_base = IOAPIC_BASE,
+        .cpus = 1,
+        .ioapic_id = IOAPIC_ID,
+        .pci_mem_first = PCI_MEM_FIRST,
+        .pci_mem_last = PCI_MEM_LAST,
+        .serial_ports = 1,
     };
     int rc = acpi_tables_build(&pc->acpi, &cfg);
     pc->acpi_at = cfg.tables;
@@ -115,7 +132,12 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
     struct pc *pc = calloc(1, sizeof *pc);
     if (!pc) goto fail;
 
-#define CHIP(name, call) do { what = (name); rc = (call); if (rc) goto fail; } while (0)
+#define CHIP(name, call)   \
+    do {                   \
+        what = (name);     \
+        rc = (call);       \
+        if (rc) goto fail; \
+    } while (0)
     /* Interrupt controllers: PIC -> LINT0 of the local APIC -> INTR. */
     CHIP("interrupt controller", pic_new(&pc->pic, bus, irq_split_input(&pc->pic_int)));
     CHIP("local APIC", lapic_new(&pc->lapic, bus, clk, 0, rt_intr_line(rt), rt_nmi_line(rt), pic_acknowledge, pc->pic));
@@ -129,7 +151,8 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
 
     /* Time. */
     CHIP("timer", pit_new(&pc->pit, bus, clk, isa[0]));
-    CHIP("real-time clock", rtc_new(&pc->rtc, bus, clk, isa[8], none)); /* the only NMI source is the APIC, which 70h does not mask */
+    CHIP("real-time clock", rtc_new(&pc->rtc, bus, clk, isa[8], none)); /* the only NMI source is the APIC, which 70h
+                                                                           does not mask */
 
     /* Super I/O. */
     CHIP("keyboard controller", i8042_new(&pc->kbd, bus, isa[1], isa[12], none, cfg->reset));

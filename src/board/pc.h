@@ -9,7 +9,7 @@ struct rt;
 struct pc;
 
 struct pc_config {
-    struct chardev *serial;    /* COM1 and the port E9h console; borrowed */
+    struct chardev *serial; /* COM1 and the port E9h console; borrowed */
     bool has_debug_exit;
     u16 debug_exit;
     struct dev_event poweroff; /* value: none */
@@ -17,7 +17,8 @@ struct pc_config {
     struct dev_event debug;    /* value: the exit status that was asked for */
 };
 
-/* Builds the machine around rt's CPU, with what firmware would leave in memory for an OS. Borrows rt. Returns 0 or -errno. */
+/* Builds the machine around rt's CPU, with what firmware would leave in memory for an OS. Borrows rt. Returns 0 or
+ * -errno. */
 MUST_CHECK int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct vm_error *err);
 void pc_free(struct pc *pc); /* before rt_free() */
 const struct memory_map *pc_memory_map(const struct pc *pc);

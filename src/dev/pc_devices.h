@@ -48,7 +48,8 @@ void pit_reset(struct pit *p);
 /* rtc.c: MC146818 with 128 bytes of CMOS RAM at 0x70. irq8: IRQ#; nmi_mask: bit 7 of port 0x70.
  * Memory sizes in CMOS are filled from the bus. */
 struct rtc;
-MUST_CHECK int rtc_new(struct rtc **out, struct bus *b, struct clock *clk, struct irq_line irq8, struct irq_line nmi_mask);
+MUST_CHECK int rtc_new(struct rtc **out, struct bus *b, struct clock *clk, struct irq_line irq8,
+                       struct irq_line nmi_mask);
 void rtc_free(struct rtc *r);
 void rtc_reset(struct rtc *r);
 void rtc_cmos_set(struct rtc *r, u8 index, u8 val); /* as firmware would: index 0x0e..0x7f */
@@ -57,7 +58,8 @@ u8 rtc_cmos_get(const struct rtc *r, u8 index);
 /* uart16550.c: 16550A, eight ports at base (COM1 is 0x3f8). be may be NULL: a line with nobody at the other end.
  * Takes over be->rx and be->fe. */
 struct uart;
-MUST_CHECK int uart_new(struct uart **out, struct bus *b, struct clock *clk, u16 base, struct irq_line irq, struct chardev *be);
+MUST_CHECK int uart_new(struct uart **out, struct bus *b, struct clock *clk, u16 base, struct irq_line irq,
+                        struct chardev *be);
 void uart_free(struct uart *u);
 void uart_reset(struct uart *u);
 
@@ -70,25 +72,28 @@ void i8042_free(struct i8042 *k);
 void i8042_reset(struct i8042 *k);
 /* What a user does. A key is named by its scan code set 2 make code, | 0x100 for those with the E0 prefix. */
 void i8042_key(struct i8042 *k, unsigned key, bool down);
-void i8042_mouse(struct i8042 *k, int dx, int dy /* up is positive */, int dz, unsigned buttons /* 1 left, 2 right, 4 middle */);
+void i8042_mouse(struct i8042 *k, int dx, int dy /* up is positive */, int dz,
+                 unsigned buttons /* 1 left, 2 right, 4 middle */);
 
 /* A message on the APIC bus. */
+/* clang-format off */
 enum apic_delivery {
     APIC_FIXED = 0, APIC_LOWEST = 1, APIC_SMI = 2, APIC_NMI = 4, APIC_INIT = 5, APIC_STARTUP = 6, APIC_EXTINT = 7,
 };
+/* clang-format on */
 struct apic_msg {
     u8 dest;
-    bool logical;  /* dest is a logical destination (MDA), not an APIC ID */
-    bool level;    /* trigger mode */
-    u8 delivery;   /* enum apic_delivery */
+    bool logical; /* dest is a logical destination (MDA), not an APIC ID */
+    bool level;   /* trigger mode */
+    u8 delivery;  /* enum apic_delivery */
     u8 vector;
 };
 
 /* lapic.c: the local APIC of one CPU at 0xfee00000. intr, nmi: the CPU's pins. pic: whom to ask when LINT0 is ExtINT.
  * Its timer counts a nominal 1 GHz bus clock. */
 struct lapic;
-MUST_CHECK int lapic_new(struct lapic **out, struct bus *b, struct clock *clk, u8 id, struct irq_line intr, struct irq_line nmi,
-                         int (*pic_ack)(void *pic), void *pic);
+MUST_CHECK int lapic_new(struct lapic **out, struct bus *b, struct clock *clk, u8 id, struct irq_line intr,
+                         struct irq_line nmi, int (*pic_ack)(void *pic), void *pic);
 void lapic_free(struct lapic *l);
 void lapic_reset(struct lapic *l);
 void lapic_on_eoi(struct lapic *l, void (*eoi)(void *ioapic, u8 vector), void *ioapic); /* EOI of a level interrupt */
@@ -99,7 +104,8 @@ extern const struct intc_ops lapic_intc_ops;               /* for rt_set_intc; d
 
 /* ioapic.c: 24 pins at 0xfec00000, version 0x11. deliver: lapic_deliver. */
 struct ioapic;
-MUST_CHECK int ioapic_new(struct ioapic **out, struct bus *b, u8 id, bool (*deliver)(void *lapic, const struct apic_msg *m), void *lapic);
+MUST_CHECK int ioapic_new(struct ioapic **out, struct bus *b, u8 id,
+                          bool (*deliver)(void *lapic, const struct apic_msg *m), void *lapic);
 void ioapic_free(struct ioapic *io);
 void ioapic_reset(struct ioapic *io);
 struct irq_line ioapic_input(struct ioapic *io, unsigned n); /* 0..23 */
@@ -107,40 +113,44 @@ void ioapic_eoi(void *ioapic, u8 vector);                    /* for lapic_on_eoi
 
 /* acpi_pm.c: ACPI fixed hardware at ACPI_PM_BASE, GPE0 at ACPI_GPE0_BASE, SMI command port at 0xb2. sci: level. */
 enum {
-    ACPI_PM_BASE = 0x600,  /* +0 PM1a event (4), +4 PM1a control (2), +8 PM timer (4) */
+    ACPI_PM_BASE = 0x600,   /* +0 PM1a event (4), +4 PM1a control (2), +8 PM timer (4) */
     ACPI_GPE0_BASE = 0x620, /* 2 status, 2 enable */
-    ACPI_SMI_CMD = 0xb2, ACPI_ENABLE_CMD = 0xf1, ACPI_DISABLE_CMD = 0xf0,
+    ACPI_SMI_CMD = 0xb2,
+    ACPI_ENABLE_CMD = 0xf1,
+    ACPI_DISABLE_CMD = 0xf0,
     ACPI_SCI_IRQ = 9,
-    ACPI_S5_TYP = 5,       /* SLP_TYP for soft-off, as \_S5 in the DSDT says */
-    ACPI_RESET_PORT = 0xcf9, ACPI_RESET_VALUE = 0x06,
+    ACPI_S5_TYP = 5, /* SLP_TYP for soft-off, as \_S5 in the DSDT says */
+    ACPI_RESET_PORT = 0xcf9,
+    ACPI_RESET_VALUE = 0x06,
 };
 struct acpi_pm;
-MUST_CHECK int acpi_pm_new(struct acpi_pm **out, struct bus *b, struct clock *clk, struct irq_line sci, struct dev_event poweroff);
+MUST_CHECK int acpi_pm_new(struct acpi_pm **out, struct bus *b, struct clock *clk, struct irq_line sci,
+                           struct dev_event poweroff);
 void acpi_pm_free(struct acpi_pm *a);
 void acpi_pm_reset(struct acpi_pm *a);
-void acpi_pm_power_button(struct acpi_pm *a); /* pressed and let go */
+void acpi_pm_power_button(struct acpi_pm *a);    /* pressed and let go */
 void acpi_pm_gpe(struct acpi_pm *a, unsigned n); /* 0..15: raise a general-purpose event */
 
 /* acpi_tables.c: everything from RSDP to DSDT, for firmware-less boot. */
 struct acpi_config {
-    paddr tables;          /* where the blob will be; 64-byte aligned, below 4 GiB. FACS in it is written by the OS */
+    paddr tables; /* where the blob will be; 64-byte aligned, below 4 GiB. FACS in it is written by the OS */
     u32 lapic_base, ioapic_base;
-    u8 cpus, ioapic_id;    /* APIC IDs are 0..cpus-1 */
+    u8 cpus, ioapic_id;              /* APIC IDs are 0..cpus-1 */
     u32 pci_mem_first, pci_mem_last; /* window for memory BARs, inclusive */
-    u8 serial_ports;       /* bit n: COM(n+1) is there */
+    u8 serial_ports;                 /* bit n: COM(n+1) is there */
     bool has_vga;
 };
 struct acpi_tables {
-    u8 *blob;              /* goes to cfg->tables */
+    u8 *blob; /* goes to cfg->tables */
     size_t len;
-    u8 rsdp[36];           /* goes to a 16-byte boundary in 0xe0000..0xfffff */
+    u8 rsdp[36]; /* goes to a 16-byte boundary in 0xe0000..0xfffff */
 };
 MUST_CHECK int acpi_tables_build(struct acpi_tables *out, const struct acpi_config *cfg); /* 0, -ENOMEM, -EINVAL */
 void acpi_tables_free(struct acpi_tables *t);
 
-/* pci.c: i440FX host bridge at 00:00.0, PIIX3 ISA bridge at 00:01.0, configuration mechanism #1, reset control at 0xcf9.
- * PIRQA..D go to the ISA interrupt that the PIIX3 routes them to, and always to apic[0..3] (I/O APIC pins 16..19).
- * INTx of device d reaches PIRQ (d + x) mod 4, INTA being x = 0. */
+/* pci.c: i440FX host bridge at 00:00.0, PIIX3 ISA bridge at 00:01.0, configuration mechanism #1, reset control at
+ * 0xcf9. PIRQA..D go to the ISA interrupt that the PIIX3 routes them to, and always to apic[0..3] (I/O APIC pins
+ * 16..19). INTx of device d reaches PIRQ (d + x) mod 4, INTA being x = 0. */
 struct pci;
 MUST_CHECK int pci_new(struct pci **out, struct bus *b, const struct irq_line isa[16], const struct irq_line apic[4],
                        struct dev_event reset);
@@ -149,31 +159,34 @@ void pci_reset(struct pci *p);
 
 struct pci_fn;
 struct pci_bar {
-    u64 size;                 /* 0: absent; else a power of two, I/O: 4..256, memory: at least 16 (mapped at its size) */
+    u64 size; /* 0: absent; else a power of two, I/O: 4..256, memory: at least 16 (mapped at its size) */
     bool io, prefetch;
     const struct io_ops *ops; /* with the descriptor's dev */
 };
 struct pci_desc {
-    u8 dev, fn;               /* 00:dev.fn */
+    u8 dev, fn; /* 00:dev.fn */
     u16 vendor, device, subsys_vendor, subsys;
     u8 class_code, subclass, prog_if, revision;
-    u8 int_pin;               /* 0 none, 1 INTA .. 4 INTD */
+    u8 int_pin; /* 0 none, 1 INTA .. 4 INTD */
     struct pci_bar bar[6];
-    void *opaque;             /* handed to bar[].ops and the hooks */
+    void *opaque; /* handed to bar[].ops and the hooks */
     const char *name;
-    void (*reset)(void *opaque);                                 /* may be NULL */
-    void (*cfg_written)(void *opaque, u8 off, unsigned size);    /* after a write to configuration space; may be NULL */
+    void (*reset)(void *opaque);                              /* may be NULL */
+    void (*cfg_written)(void *opaque, u8 off, unsigned size); /* after a write to configuration space; may be NULL */
 };
-/* Adds a function to bus 0. The descriptor is copied; ops, opaque and name are borrowed. -EBUSY if the slot is taken. */
+/* Adds a function to bus 0. The descriptor is copied; ops, opaque and name are borrowed. -EBUSY if the slot is taken.
+ */
 MUST_CHECK int pci_add(struct pci *p, struct pci_fn **out, const struct pci_desc *d);
-struct irq_line pci_fn_irq(struct pci_fn *f);  /* its INTx, level */
-u8 *pci_fn_config(struct pci_fn *f);           /* 256 bytes; the header's first 64 belong to pci.c */
-u8 *pci_fn_writable(struct pci_fn *f);         /* 256 bytes: mask of the bits the guest may write */
+struct irq_line pci_fn_irq(struct pci_fn *f); /* its INTx, level */
+u8 *pci_fn_config(struct pci_fn *f);          /* 256 bytes; the header's first 64 belong to pci.c */
+u8 *pci_fn_writable(struct pci_fn *f);        /* 256 bytes: mask of the bits the guest may write */
 bool pci_fn_bus_master(const struct pci_fn *f);
-/* What firmware does before it boots an OS: PIRQ routing, BARs (memory from mem_base, I/O from io_base), interrupt lines. */
+/* What firmware does before it boots an OS: PIRQ routing, BARs (memory from mem_base, I/O from io_base), interrupt
+ * lines. */
 void pci_firmware_setup(struct pci *p, u32 mem_base, u16 io_base);
 
-/* dma8237.c: the two 8237A at 0x00 and 0xc0 and the page registers 0x81..0x8f: registers only, no device requests DMA. */
+/* dma8237.c: the two 8237A at 0x00 and 0xc0 and the page registers 0x81..0x8f: registers only, no device requests DMA.
+ */
 struct dma8237;
 MUST_CHECK int dma8237_new(struct dma8237 **out, struct bus *b);
 void dma8237_free(struct dma8237 *d);

@@ -81,55 +81,107 @@ struct run_args {
     const char *stats;
 };
 
-static const char *const engine_names[] = { "bt", "interp", NULL }; /* in the order of enum vm_engine */
+static const char *const engine_names[] = { "bt", "interp", NULL };        /* in the order of enum vm_engine */
 static const char *const direct_names[] = { "on", "off", "always", NULL }; /* in the order of enum vm_direct */
 
-#define RUN_OPTIONS(a)                                                                                                       \
-    {                                                                                                                        \
-        { .name = "kernel", .type = OPT_STRING, .dest = &(a)->cfg.kernel, .arg = "FILE", .required = true,                   \
-          .help = "Linux bzImage or Multiboot 1 kernel" },                                                                   \
-        { .name = "initrd", .type = OPT_STRING, .dest = &(a)->cfg.initrd, .arg = "FILE[,FILE..]",                            \
-          .help = "initial RAM disk, or Multiboot modules" },                                                                \
-        { .name = "append", .type = OPT_STRING, .dest = &(a)->cfg.cmdline, .arg = "STR", .help = "kernel command line" },    \
-        { .name = "memory", .type = OPT_SIZE, .dest = &(a)->cfg.memory, .arg = "SIZE", .help = "RAM: 16M to 3584M [512M]" }, \
-        { .name = "cpu", .type = OPT_STRING, .dest = &(a)->cfg.cpu, .arg = "MODEL", .help = "processor, see below" },        \
-        { .name = "engine", .type = OPT_CHOICE, .dest = &(a)->engine, .arg = "bt|interp", .choices = engine_names,           \
-          .help = "binary translator, or reference interpreter [bt]" },                                                      \
-        { .name = "direct", .type = OPT_CHOICE, .dest = &(a)->direct, .arg = "on|off|always", .choices = direct_names,       \
-          .help = "run user code on the processor itself: where it pays, never, or wherever it can [on]" },                  \
-        { .name = "serial", .type = OPT_STRING, .dest = &(a)->cfg.serial, .arg = "BACKEND",                                  \
-          .help = "stdio, null, file:PATH, unix:PATH or pty [stdio]" },                                                      \
-        { .name = "debug-exit", .type = OPT_PORT, .dest = &(a)->debug_exit, .arg = "PORT",                                   \
-          .help = "a write of V to this port ends with status (V<<1)|1" },                                                   \
-        { .name = "perf-map", .type = OPT_FLAG, .dest = &(a)->cfg.perf_map, .help = "name translated code for perf(1), in /tmp/perf-PID.map" }, \
-        { .name = "no-reboot", .type = OPT_FLAG, .dest = &(a)->cfg.no_reboot, .help = "end when the guest resets itself" },  \
-        { .name = "stats", .type = OPT_STRING, .dest = &(a)->stats, .arg = "FILE", .help = "write counters there, as JSON" }, \
-        { .name = "trace", .type = OPT_STRING, .dest = &(a)->cfg.trace, .arg = "LIST[@FROM..TO]",                            \
-          .help = "trace to standard error, see below; only for EIP in FROM..TO" },                                          \
-        { .name = "disable", .type = OPT_STRING, .dest = &(a)->cfg.disable, .arg = "CLASS[,CLASS..]",                        \
-          .help = "interpret these instructions instead of translating them" },                                              \
-        { .name = "cache", .type = OPT_STRING, .dest = &(a)->cfg.cache_dir, .arg = "DIR",                                    \
-          .help = "keep translated code there between runs" },                                                               \
-        { .name = "cache-size", .type = OPT_SIZE, .dest = &(a)->cfg.code_cache, .arg = "SIZE", .help = "room for translated code" }, \
-        { 0 },                                                                                                               \
+#define RUN_OPTIONS(a)                                                                                          \
+    {                                                                                                           \
+        { .name = "kernel",                                                                                     \
+          .type = OPT_STRING,                                                                                   \
+          .dest = &(a)->cfg.kernel,                                                                             \
+          .arg = "FILE",                                                                                        \
+          .required = true,                                                                                     \
+          .help = "Linux bzImage or Multiboot 1 kernel" },                                                      \
+            { .name = "initrd",                                                                                 \
+              .type = OPT_STRING,                                                                               \
+              .dest = &(a)->cfg.initrd,                                                                         \
+              .arg = "FILE[,FILE..]",                                                                           \
+              .help = "initial RAM disk, or Multiboot modules" },                                               \
+            { .name = "append",                                                                                 \
+              .type = OPT_STRING,                                                                               \
+              .dest = &(a)->cfg.cmdline,                                                                        \
+              .arg = "STR",                                                                                     \
+              .help = "kernel command line" },                                                                  \
+            { .name = "memory",                                                                                 \
+              .type = OPT_SIZE,                                                                                 \
+              .dest = &(a)->cfg.memory,                                                                         \
+              .arg = "SIZE",                                                                                    \
+              .help = "RAM: 16M to 3584M [512M]" },                                                             \
+            { .name = "cpu",                                                                                    \
+              .type = OPT_STRING,                                                                               \
+              .dest = &(a)->cfg.cpu,                                                                            \
+              .arg = "MODEL",                                                                                   \
+              .help = "processor, see below" },                                                                 \
+            { .name = "engine",                                                                                 \
+              .type = OPT_CHOICE,                                                                               \
+              .dest = &(a)->engine,                                                                             \
+              .arg = "bt|interp",                                                                               \
+              .choices = engine_names,                                                                          \
+              .help = "binary translator, or reference interpreter [bt]" },                                     \
+            { .name = "direct",                                                                                 \
+              .type = OPT_CHOICE,                                                                               \
+              .dest = &(a)->direct,                                                                             \
+              .arg = "on|off|always",                                                                           \
+              .choices = direct_names,                                                                          \
+              .help = "run user code on the processor itself: where it pays, never, or wherever it can [on]" }, \
+            { .name = "serial",                                                                                 \
+              .type = OPT_STRING,                                                                               \
+              .dest = &(a)->cfg.serial,                                                                         \
+              .arg = "BACKEND",                                                                                 \
+              .help = "stdio, null, file:PATH, unix:PATH or pty [stdio]" },                                     \
+            { .name = "debug-exit",                                                                             \
+              .type = OPT_PORT,                                                                                 \
+              .dest = &(a)->debug_exit,                                                                         \
+              .arg = "PORT",                                                                                    \
+              .help = "a write of V to this port ends with status (V<<1)|1" },                                  \
+            { .name = "perf-map",                                                                               \
+              .type = OPT_FLAG,                                                                                 \
+              .dest = &(a)->cfg.perf_map,                                                                       \
+              .help = "name translated code for perf(1), in /tmp/perf-PID.map" },                               \
+            { .name = "no-reboot",                                                                              \
+              .type = OPT_FLAG,                                                                                 \
+              .dest = &(a)->cfg.no_reboot,                                                                      \
+              .help = "end when the guest resets itself" },                                                     \
+            { .name = "stats",                                                                                  \
+              .type = OPT_STRING,                                                                               \
+              .dest = &(a)->stats,                                                                              \
+              .arg = "FILE",                                                                                    \
+              .help = "write counters there, as JSON" },                                                        \
+            { .name = "trace",                                                                                  \
+              .type = OPT_STRING,                                                                               \
+              .dest = &(a)->cfg.trace,                                                                          \
+              .arg = "LIST[@FROM..TO]",                                                                         \
+              .help = "trace to standard error, see below; only for EIP in FROM..TO" },                         \
+            { .name = "disable",                                                                                \
+              .type = OPT_STRING,                                                                               \
+              .dest = &(a)->cfg.disable,                                                                        \
+              .arg = "CLASS[,CLASS..]",                                                                         \
+              .help = "interpret these instructions instead of translating them" },                             \
+            { .name = "cache",                                                                                  \
+              .type = OPT_STRING,                                                                               \
+              .dest = &(a)->cfg.cache_dir,                                                                      \
+              .arg = "DIR",                                                                                     \
+              .help = "keep translated code there between runs" },                                              \
+            { .name = "cache-size",                                                                             \
+              .type = OPT_SIZE,                                                                                 \
+              .dest = &(a)->cfg.code_cache,                                                                     \
+              .arg = "SIZE",                                                                                    \
+              .help = "room for translated code" },                                                             \
+            { 0 },                                                                                              \
     }
 
 static int run_status(struct vm *vm, enum vm_exit how, const struct stopper *s, const struct vm_error *err)
 {
     switch (how) {
     case VM_EXIT_POWEROFF:
-    case VM_EXIT_RESET:
-        return STATUS_OK;
-    case VM_EXIT_STOPPED:
-        return s->caught ? STATUS_SIGNAL + s->caught : STATUS_OK;
-    case VM_EXIT_DEBUG:
-        return (int)(vm_debug_exit_value(vm) & 0xff);
+    case VM_EXIT_RESET: return STATUS_OK;
+    case VM_EXIT_STOPPED: return s->caught ? STATUS_SIGNAL + s->caught : STATUS_OK;
+    case VM_EXIT_DEBUG: return (int)(vm_debug_exit_value(vm) & 0xff);
     case VM_EXIT_DIED:
         fputs("transvisor: the guest died of a triple fault\n", stderr);
         vm_diagnose(vm, stderr);
         return STATUS_DIED;
-    case VM_EXIT_ERROR:
-        break;
+    case VM_EXIT_ERROR: break;
     }
     return fail(STATUS_ERROR, err->text);
 }
@@ -172,7 +224,8 @@ static int verb_run(int argc, char **argv)
     const struct opt table[] = RUN_OPTIONS(&a);
     struct vm_error err;
     if (options_parse(table, argc, argv, &err)) return fail(STATUS_USAGE, err.text);
-    if (!a.cfg.memory) return fail(STATUS_USAGE, "--memory: a machine without memory"); /* to the API, 0 is the default */
+    if (!a.cfg.memory)
+        return fail(STATUS_USAGE, "--memory: a machine without memory"); /* to the API, 0 is the default */
     a.cfg.engine = a.engine ? VM_ENGINE_INTERP : VM_ENGINE_BT;
     a.cfg.direct = (enum vm_direct)a.direct;
     a.cfg.has_debug_exit = a.debug_exit.given;
@@ -196,15 +249,28 @@ struct translate_args {
 
 static const char *const mode_names[] = { "32", "16", NULL };
 
-#define TRANSLATE_OPTIONS(a)                                                                                                 \
-    {                                                                                                                        \
-        { .name = "file", .type = OPT_STRING, .dest = &(a)->cfg.file, .arg = "FILE", .required = true, .help = "raw code" }, \
-        { .name = "base", .type = OPT_U32, .dest = &(a)->cfg.base, .arg = "ADDR", .help = "where it lies [0]" },             \
-        { .name = "mode", .type = OPT_CHOICE, .dest = &(a)->mode, .arg = "16|32", .choices = mode_names,                     \
-          .help = "size of its code segment [32]" },                                                                         \
-        { .name = "cpl", .type = OPT_U32, .dest = &(a)->cpl, .arg = "N", .help = "privilege level [0]" },                    \
-        { .name = "cpu", .type = OPT_STRING, .dest = &(a)->cfg.cpu, .arg = "MODEL", .help = "processor, as for run" },       \
-        { 0 },                                                                                                               \
+#define TRANSLATE_OPTIONS(a)                                                                                         \
+    {                                                                                                                \
+        { .name = "file",                                                                                            \
+          .type = OPT_STRING,                                                                                        \
+          .dest = &(a)->cfg.file,                                                                                    \
+          .arg = "FILE",                                                                                             \
+          .required = true,                                                                                          \
+          .help = "raw code" },                                                                                      \
+            { .name = "base", .type = OPT_U32, .dest = &(a)->cfg.base, .arg = "ADDR", .help = "where it lies [0]" }, \
+            { .name = "mode",                                                                                        \
+              .type = OPT_CHOICE,                                                                                    \
+              .dest = &(a)->mode,                                                                                    \
+              .arg = "16|32",                                                                                        \
+              .choices = mode_names,                                                                                 \
+              .help = "size of its code segment [32]" },                                                             \
+            { .name = "cpl", .type = OPT_U32, .dest = &(a)->cpl, .arg = "N", .help = "privilege level [0]" },        \
+            { .name = "cpu",                                                                                         \
+              .type = OPT_STRING,                                                                                    \
+              .dest = &(a)->cfg.cpu,                                                                                 \
+              .arg = "MODEL",                                                                                        \
+              .help = "processor, as for run" },                                                                     \
+            { 0 },                                                                                                   \
     }
 
 static int verb_translate(int argc, char **argv)
@@ -261,7 +327,8 @@ static int help(FILE *out)
         verbs[i].help(out);
     }
     fputs("\nExit status: 0 the guest powered off, 1 error, 2 usage, 3 the guest died (triple fault),\n"
-          "(V<<1)|1 after a write of V to the debug-exit port, 128+N when signal N ended it.\n", out);
+          "(V<<1)|1 after a write of V to the debug-exit port, 128+N when signal N ended it.\n",
+          out);
     return ferror(out) || fflush(out) ? STATUS_ERROR : STATUS_OK;
 }
 
@@ -269,7 +336,8 @@ int main(int argc, char **argv)
 {
     if (argc < 2) return fail(STATUS_USAGE, "no verb given; try transvisor --help");
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) return help(stdout);
-    if (!strcmp(argv[1], "--version")) return printf("transvisor %s\n", vm_version()) < 0 || fflush(stdout) ? STATUS_ERROR : STATUS_OK;
+    if (!strcmp(argv[1], "--version"))
+        return printf("transvisor %s\n", vm_version()) < 0 || fflush(stdout) ? STATUS_ERROR : STATUS_OK;
     for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
         if (strcmp(argv[1], verbs[i].name)) continue;
         if (argc > 2 && !strcmp(argv[2], "--help")) return help(stdout);

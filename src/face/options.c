@@ -11,7 +11,10 @@ int parse_u64(const char *s, u64 max, u64 *out)
 {
     /* strtoull would take a sign, leading blanks and octal: none of them is a number here. */
     unsigned base = 10;
-    if (s[0] == '0' && (s[1] == 'x' || s[1] == 'X')) { base = 16; s += 2; }
+    if (s[0] == '0' && (s[1] == 'x' || s[1] == 'X')) {
+        base = 16;
+        s += 2;
+    }
     u64 v = 0;
     if (!*s) return -EINVAL;
     for (; *s; s++) {
@@ -35,9 +38,21 @@ int parse_size(const char *s, u64 *out)
     unsigned shift = 0;
     if (!n || n >= sizeof digits) return -EINVAL;
     switch (s[n - 1]) {
-    case 'k': case 'K': shift = 10; n--; break;
-    case 'm': case 'M': shift = 20; n--; break;
-    case 'g': case 'G': shift = 30; n--; break;
+    case 'k':
+    case 'K':
+        shift = 10;
+        n--;
+        break;
+    case 'm':
+    case 'M':
+        shift = 20;
+        n--;
+        break;
+    case 'g':
+    case 'G':
+        shift = 30;
+        n--;
+        break;
     }
     memcpy(digits, s, n);
     digits[n] = 0;
@@ -51,27 +66,29 @@ static int opt_store(const struct opt *o, const char *val, struct vm_error *err)
 {
     u64 v;
     switch (o->type) {
-    case OPT_FLAG:
-        *(bool *)o->dest = true;
-        return 0;
-    case OPT_STRING:
-        *(const char **)o->dest = val;
-        return 0;
+    case OPT_FLAG: *(bool *)o->dest = true; return 0;
+    case OPT_STRING: *(const char **)o->dest = val; return 0;
     case OPT_SIZE:
-        if (parse_size(val, &v)) return vm_fail(err, -EINVAL, "--%s: '%s' is not a size (a number, with K, M or G)", o->name, val);
+        if (parse_size(val, &v))
+            return vm_fail(err, -EINVAL, "--%s: '%s' is not a size (a number, with K, M or G)", o->name, val);
         *(u64 *)o->dest = v;
         return 0;
     case OPT_PORT:
-        if (parse_u64(val, 0xffff, &v)) return vm_fail(err, -EINVAL, "--%s: '%s' is not a port (0 to 0xffff)", o->name, val);
+        if (parse_u64(val, 0xffff, &v))
+            return vm_fail(err, -EINVAL, "--%s: '%s' is not a port (0 to 0xffff)", o->name, val);
         *(struct opt_port *)o->dest = (struct opt_port){ true, (u16)v };
         return 0;
     case OPT_U32:
-        if (parse_u64(val, UINT32_MAX, &v)) return vm_fail(err, -EINVAL, "--%s: '%s' is not a number up to 0xffffffff", o->name, val);
+        if (parse_u64(val, UINT32_MAX, &v))
+            return vm_fail(err, -EINVAL, "--%s: '%s' is not a number up to 0xffffffff", o->name, val);
         *(u32 *)o->dest = (u32)v;
         return 0;
     case OPT_CHOICE:
         for (int i = 0; o->choices[i]; i++)
-            if (!strcmp(o->choices[i], val)) { *(int *)o->dest = i; return 0; }
+            if (!strcmp(o->choices[i], val)) {
+                *(int *)o->dest = i;
+                return 0;
+            }
         return vm_fail(err, -EINVAL, "--%s: '%s' is not one of %s", o->name, val, o->arg);
     }
     BUG_ON("no such option type");
@@ -103,7 +120,8 @@ int options_parse(const struct opt *table, int argc, char **argv, struct vm_erro
         seen |= (u64)1 << (o - table);
     }
     for (const struct opt *o = table; o->name; o++)
-        if (o->required && !(seen >> (o - table) & 1)) return vm_fail(err, -EINVAL, "--%s %s is missing", o->name, o->arg);
+        if (o->required && !(seen >> (o - table) & 1))
+            return vm_fail(err, -EINVAL, "--%s %s is missing", o->name, o->arg);
     return 0;
 }
 

@@ -12,13 +12,16 @@ enum opt_type {
     OPT_U32,    /* u32: decimal or 0x */
     OPT_CHOICE, /* int: index into choices */
 };
-struct opt_port { bool given; u16 port; };
+struct opt_port {
+    bool given;
+    u16 port;
+};
 
 struct opt {
-    const char *name;           /* without the dashes; NULL ends a table */
+    const char *name; /* without the dashes; NULL ends a table */
     enum opt_type type;
     void *dest;
-    const char *arg;            /* how help shows the argument */
+    const char *arg; /* how help shows the argument */
     const char *help;
     const char *const *choices; /* OPT_CHOICE: names, NULL-terminated */
     bool required;

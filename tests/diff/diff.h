@@ -9,11 +9,13 @@
 #define PAGE 4096u
 
 /* The address space of a case. Pages not named here are not present. */
-#define CODE_BASE 0x00100000u  /* one page, read-only; what the code does not fill holds INT3 */
-#define DATA_BASE 0x00200000u  /* writable, and behind it one read-only page; long enough for runtime/mem/window.c to map it as a run */
+#define CODE_BASE 0x00100000u /* one page, read-only; what the code does not fill holds INT3 */
+#define DATA_BASE                                                                                                      \
+    0x00200000u /* writable, and behind it one read-only page; long enough for runtime/mem/window.c to map it as a run \
+                 */
 #define DATA_BYTES (16 * PAGE)
 #define RO_BASE (DATA_BASE + DATA_BYTES)
-#define STACK_BASE 0x00300000u /* one page, writable */
+#define STACK_BASE 0x00300000u          /* one page, writable */
 #define IMAGE_BYTES (DATA_BYTES + PAGE) /* data, stack: what a case may change */
 #define CODE_MAX 512u
 
@@ -34,7 +36,8 @@ struct diff_state {
     uint32_t gpr[8]; /* EAX ECX EDX EBX ESP EBP ESI EDI */
     uint32_t eip, eflags;
     uint32_t vector, error, cr2; /* results: the exception that ended the case (INT3 normally) */
-    uint16_t seg[6]; /* results: selectors of ES CS SS DS FS GS. Cases start with USER_DS, USER_CS, and FS and GS null */
+    uint16_t seg[6]; /* results: selectors of ES CS SS DS FS GS. Cases start with USER_DS, USER_CS, and FS and GS null
+                      */
     uint8_t fx[512];
 } __attribute__((aligned(16)));
 
@@ -53,7 +56,7 @@ struct diff_result {
 
 #define BATCH 64
 #define IMAGES 32
-struct diff_shared { /* the memory both processes see */
+struct diff_shared {    /* the memory both processes see */
     uint8_t code[PAGE]; /* first: the native program maps it a second time, executable, at CODE_BASE */
     uint8_t ro[PAGE];
     uint8_t images[IMAGES][IMAGE_BYTES];

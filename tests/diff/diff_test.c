@@ -1,30 +1,32 @@
 /* Differential tester: the same random cases on the real processor and in an engine, and everything compared.
  *
- *   diff_test --engine interp|bt [--judge native|interp|auto] [--kernel] [--no-windows | --eager-windows] [--seed N] [--count N] [--only OP]
+ *   diff_test --engine interp|bt [--judge native|interp|auto] [--kernel] [--no-windows | --eager-windows] [--seed N]
+ *   [--count N] [--only OP]
  *             [--native DIR] [--keep-going N] [--verbose]
  *
  * --native: where native_child and native_probe are, if not where they were built.
  *
- * --judge: what an engine is compared with. native: the processor; exit status 77 (skipped) on a host that runs no 32-bit
- * processes. interp: the interpreter, set up like such a process; the translator alone can be compared with it. auto: the
- * processor, or where there is none to be had, the interpreter.
+ * --judge: what an engine is compared with. native: the processor; exit status 77 (skipped) on a host that runs no
+ * 32-bit processes. interp: the interpreter, set up like such a process; the translator alone can be compared with it.
+ * auto: the processor, or where there is none to be had, the interpreter.
  *
- * --kernel: the engine runs the cases at CPL 0, which the translator does quite differently, and the processor as before;
- * instructions that privilege makes a difference to are left out. In an engine each case runs twice, the second time on what has
- * been translated and linked in the first. --no-windows: the translator uses the soft TLB for all memory.
- * --eager-windows: it uses windows at CPL 3 from the first.
+ * --kernel: the engine runs the cases at CPL 0, which the translator does quite differently, and the processor as
+ * before; instructions that privilege makes a difference to are left out. In an engine each case runs twice, the second
+ * time on what has been translated and linked in the first. --no-windows: the translator uses the soft TLB for all
+ * memory. --eager-windows: it uses windows at CPL 3 from the first.
  *
- * A processor that is QEMU's (TCG) judges integer instructions only, and not its own deviations (gen.c): RF is clear in its frames of
- * faults, and a read-modify-write faults as a read.
+ * A processor that is QEMU's (TCG) judges integer instructions only, and not its own deviations (gen.c): RF is clear in
+ * its frames of faults, and a read-modify-write faults as a read.
  *
- * A case that differs is run again (a wild write may have hit the native program), then shrunk: instructions are dropped as
- * long as it still differs. It is printed as bytes, disassembly, initial state and differences, and the seed and number that
- * make it again. Exit code 1 if any differed.
+ * A case that differs is run again (a wild write may have hit the native program), then shrunk: instructions are
+ * dropped as long as it still differs. It is printed as bytes, disassembly, initial state and differences, and the seed
+ * and number that make it again. Exit code 1 if any differed.
  *
- * Not compared: flags the manual leaves undefined (insn_flags_undef, followed through the code); FIP, FDP and FOP in the FXSAVE
- * image and in memory where FNSTENV, FNSAVE or FXSAVE put them (AMD and Intel keep them under different conditions); what
- * an instruction of several accesses (PUSHA, POPA, ENTER, FNSAVE ...) has done before a page fault, and which of them faulted; the I/D bit of page-fault errors on fetches (the engine's paging is without NX); MXCSR_MASK; the x87 state after #XM in a
- * conversion between XMM and MMX. */
+ * Not compared: flags the manual leaves undefined (insn_flags_undef, followed through the code); FIP, FDP and FOP in
+ * the FXSAVE image and in memory where FNSTENV, FNSAVE or FXSAVE put them (AMD and Intel keep them under different
+ * conditions); what an instruction of several accesses (PUSHA, POPA, ENTER, FNSAVE ...) has done before a page fault,
+ * and which of them faulted; the I/D bit of page-fault errors on fetches (the engine's paging is without NX);
+ * MXCSR_MASK; the x87 state after #XM in a conversion between XMM and MMX. */
 #include <cpuid.h>
 #include <errno.h>
 #include <getopt.h>
@@ -49,7 +51,7 @@ struct tester {
     u64 by_vector[32];
     unsigned keep_going;
     bool kernel, verbose;
-    bool qemu;                  /* the processor that judges is QEMU's */
+    bool qemu; /* the processor that judges is QEMU's */
 };
 
 /* ---- Comparison ---- */
@@ -64,7 +66,8 @@ static void differ(struct report *rep, const char *what, u32 native, u32 engine)
 {
     if (native == engine) return;
     rep->differs = true;
-    if (rep->out) fprintf(rep->out, "  %-8s judge %08x  engine %08x  (xor %08x)\n", what, native, engine, native ^ engine);
+    if (rep->out)
+        fprintf(rep->out, "  %-8s judge %08x  engine %08x  (xor %08x)\n", what, native, engine, native ^ engine);
 }
 
 static void differ_bytes(struct report *rep, const char *what, u32 at, const u8 *native, const u8 *engine, unsigned n)
@@ -91,12 +94,16 @@ static void compare_fx(struct report *rep, const u8 *native, const u8 *engine, b
     for (unsigned i = 0; i < 8; i++) differ_bytes(rep, "xmm", i, native + 160 + 16 * i, engine + 160 + 16 * i, 16);
 }
 
-static u32 memory_address(u32 offset) { return offset < DATA_BYTES ? DATA_BASE + offset : STACK_BASE + offset - DATA_BYTES; }
+static u32 memory_address(u32 offset)
+{
+    return offset < DATA_BYTES ? DATA_BASE + offset : STACK_BASE + offset - DATA_BYTES;
+}
 
 static bool ignored(const struct sequence *s, u32 at)
 {
     for (unsigned i = 0; i < s->n; i++)
-        if (at - s->unit[i].ignore_at < s->unit[i].ignore_len || at - s->unit[i].ignore2_at < s->unit[i].ignore2_len) return true;
+        if (at - s->unit[i].ignore_at < s->unit[i].ignore_len || at - s->unit[i].ignore2_at < s->unit[i].ignore2_len)
+            return true;
     return false;
 }
 
@@ -109,7 +116,8 @@ static void compare_memory(struct report *rep, const struct sequence *s, const u
             i += 63;
             continue;
         }
-        if (native[i] == engine[i] || ignored(s, memory_address(i)) || memory_address(i) - frame < FRAME_BYTES) continue;
+        if (native[i] == engine[i] || ignored(s, memory_address(i)) || memory_address(i) - frame < FRAME_BYTES)
+            continue;
         i &= ~15u;
         if (shown++ < 8) differ_bytes(rep, "memory", memory_address(i), native + i, engine + i, 16);
         i |= 15;
@@ -152,48 +160,64 @@ static u8 memory_byte(const struct tester *t, const struct diff_result *r, u32 l
     return la - STACK_BASE < PAGE ? r->memory[DATA_BYTES + la - STACK_BASE] : 0;
 }
 
-/* Whether the engine has refused an MXCSR with AMD's misaligned mode, which the guest's CPU does not have and the host's may. */
+/* Whether the engine has refused an MXCSR with AMD's misaligned mode, which the guest's CPU does not have and the
+ * host's may. */
 static bool refused_misaligned_mode(const struct tester *t, const struct diff_case *k, const struct diff_result *engine)
 {
     const struct diff_state *e = &engine->out;
     struct insn in;
     u32 at;
-    if (e->vector != V_GP || !last_insn(t->decoder, k, e, &in) || (in.op != OP_FXRSTOR && in.op != OP_LDMXCSR) || in.addrsize != 4) return false;
+    if (e->vector != V_GP || !last_insn(t->decoder, k, e, &in) || (in.op != OP_FXRSTOR && in.op != OP_LDMXCSR)
+        || in.addrsize != 4)
+        return false;
     at = effective_address(&in, e) + (in.op == OP_FXRSTOR ? 24 : 0);
     return memory_byte(t, engine, at + 2) == 2 && memory_byte(t, engine, at + 3) == 0;
 }
 
-/* Instructions that make several accesses: a page fault may leave half of what they write, and which access raises it is open. */
+/* Instructions that make several accesses: a page fault may leave half of what they write, and which access raises it
+ * is open. */
 static bool faulted_halfway(struct decoder *d, const struct diff_case *k, const struct diff_state *out)
 {
     if (out->vector != V_PF) return false;
     switch (last_op(d, k, out)) {
-    case OP_PUSHA: case OP_POPA: case OP_CALLF: case OP_ENTER: case OP_FNSAVE: case OP_FNSTENV: case OP_FXSAVE: case OP_FRSTOR: case OP_FLDENV:
+    case OP_PUSHA:
+    case OP_POPA:
+    case OP_CALLF:
+    case OP_ENTER:
+    case OP_FNSAVE:
+    case OP_FNSTENV:
+    case OP_FXSAVE:
+    case OP_FRSTOR:
+    case OP_FLDENV:
     case OP_FXRSTOR: return true;
     default: return false;
     }
 }
 
-/* Whether a conversion between XMM and MMX that raises #XM, or a MASKMOVQ that faults, has already switched to MMX mode is the
- * processor's business. */
+/* Whether a conversion between XMM and MMX that raises #XM, or a MASKMOVQ that faults, has already switched to MMX mode
+ * is the processor's business. */
 static bool mmx_mode_open(struct decoder *d, const struct diff_case *k, const struct diff_state *out)
 {
     switch (last_op(d, k, out)) {
     case OP_MASKMOVQ: return true;
-    case OP_CVTPS2PI: case OP_CVTTPS2PI: case OP_CVTPD2PI: case OP_CVTTPD2PI: case OP_CVTPI2PS: case OP_CVTPI2PD:
-        return out->vector == V_XM;
+    case OP_CVTPS2PI:
+    case OP_CVTTPS2PI:
+    case OP_CVTPD2PI:
+    case OP_CVTTPD2PI:
+    case OP_CVTPI2PS:
+    case OP_CVTPI2PD: return out->vector == V_XM;
     default: return false;
     }
 }
 
 static bool has_error_code(u32 vector) { return vector == V_DF || (vector >= V_TS && vector <= V_PF); }
 
-static bool compare(struct tester *t, const struct sequence *s, const struct diff_case *k, const struct diff_result *native,
-                    const struct diff_result *engine, FILE *out)
+static bool compare(struct tester *t, const struct sequence *s, const struct diff_case *k,
+                    const struct diff_result *native, const struct diff_result *engine, FILE *out)
 {
-    static const char *const name[8] = {"eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"};
-    static const char *const seg[6] = {"es", "cs", "ss", "ds", "fs", "gs"};
-    struct report rep = {.out = out};
+    static const char *const name[8] = { "eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi" };
+    static const char *const seg[6] = { "es", "cs", "ss", "ds", "fs", "gs" };
+    struct report rep = { .out = out };
     const struct diff_state *n = &native->out, *e = &engine->out;
     u32 flags = ~(case_undefined_flags(t->decoder, k, n->eip) | F_TF | (t->qemu ? F_RF : 0));
     bool halfway = faulted_halfway(t->decoder, k, n);
@@ -218,15 +242,20 @@ static bool compare(struct tester *t, const struct sequence *s, const struct dif
 }
 
 /* Different exceptions, each of which a processor may raise. */
-static bool either_is_right(struct decoder *d, const struct diff_case *k, const struct diff_state *n, const struct diff_state *e)
+static bool either_is_right(struct decoder *d, const struct diff_case *k, const struct diff_state *n,
+                            const struct diff_state *e)
 {
     if (n->vector == e->vector) return false;
     switch (last_op(d, k, n)) {
-    case OP_MASKMOVQ: case OP_MASKMOVDQU: return true; /* faults of bytes that the mask leaves out */
-    case OP_RETF: case OP_IRET: return n->vector == V_PF || e->vector == V_PF; /* stack read before or after the selector is checked */
+    case OP_MASKMOVQ:
+    case OP_MASKMOVDQU: return true; /* faults of bytes that the mask leaves out */
+    case OP_RETF:
+    case OP_IRET:
+        return n->vector == V_PF || e->vector == V_PF; /* stack read before or after the selector is checked */
     default: break;
     }
-    /* SDM vol. 3, 5.3: with a limit of 4 GiB this may or may not fault, and differently from one execution to another. */
+    /* SDM vol. 3, 5.3: with a limit of 4 GiB this may or may not fault, and differently from one execution to another.
+     */
     return wraps(d, k, n) || (e->vector == V_PF && e->cr2 >= 0xfffffe00);
 }
 
@@ -234,18 +263,21 @@ static bool either_is_right(struct decoder *d, const struct diff_case *k, const 
 static bool room_for_frame(u32 esp)
 {
     u32 at = esp - FRAME_BYTES;
-    return (at >= DATA_BASE && at <= RO_BASE - FRAME_BYTES) || (at >= STACK_BASE && at <= STACK_BASE + PAGE - FRAME_BYTES);
+    return (at >= DATA_BASE && at <= RO_BASE - FRAME_BYTES)
+           || (at >= STACK_BASE && at <= STACK_BASE + PAGE - FRAME_BYTES);
 }
 
 /* A case that cannot be judged: it ran away, or reached for where the native program lives. */
-static bool unusable(struct tester *t, const struct diff_case *k, const struct diff_state *n, const struct diff_result *engine)
+static bool unusable(struct tester *t, const struct diff_case *k, const struct diff_state *n,
+                     const struct diff_result *engine)
 {
     struct decoder *d = t->decoder;
     const struct diff_state *e = &engine->out;
     if (t->kernel && !room_for_frame(n->gpr[G_ESP])) return true;
     if (t->native && (n->vector == VECTOR_TIMEOUT || n->vector == VECTOR_CRASH)) return true;
     if (refused_misaligned_mode(t, k, engine)) return true;
-    if (t->qemu && n->vector == V_PF && e->vector == V_PF && n->cr2 != e->cr2) return true; /* across pages: the read or the write */
+    if (t->qemu && n->vector == V_PF && e->vector == V_PF && n->cr2 != e->cr2)
+        return true; /* across pages: the read or the write */
     if (either_is_right(d, k, n, e)) return true;
     return e->vector == V_PF && e->cr2 >= CHILD_LO && e->cr2 < CHILD_HI;
 }
@@ -266,8 +298,10 @@ static int judge_run(struct tester *t, unsigned count)
 
 /* ---- One sequence, alone ---- */
 
-/* Runs k in the engine, twice, and compares both times. Returns 1 if it differs, 0 if not, -1 if it cannot be judged. */
-static int judge(struct tester *t, const struct sequence *s, const struct diff_case *k, const struct diff_result *n, FILE *out)
+/* Runs k in the engine, twice, and compares both times. Returns 1 if it differs, 0 if not, -1 if it cannot be judged.
+ */
+static int judge(struct tester *t, const struct sequence *s, const struct diff_case *k, const struct diff_result *n,
+                 FILE *out)
 {
     struct diff_result e;
     for (unsigned again = 0; again < 2; again++) {
@@ -318,10 +352,11 @@ static void print_case(struct tester *t, const struct sequence *s)
         printf("  %s\n", text);
         at += in.len;
     }
-    printf("  eax %08x ecx %08x edx %08x ebx %08x esp %08x ebp %08x esi %08x edi %08x eflags %08x image %u\n", s->in.gpr[0], s->in.gpr[1],
-           s->in.gpr[2], s->in.gpr[3], s->in.gpr[4], s->in.gpr[5], s->in.gpr[6], s->in.gpr[7], s->in.eflags, s->image);
-    printf("  fcw %02x%02x fsw %02x%02x ftw %02x mxcsr %02x%02x\n", s->in.fx[1], s->in.fx[0], s->in.fx[3], s->in.fx[2], s->in.fx[4],
-           s->in.fx[25], s->in.fx[24]);
+    printf("  eax %08x ecx %08x edx %08x ebx %08x esp %08x ebp %08x esi %08x edi %08x eflags %08x image %u\n",
+           s->in.gpr[0], s->in.gpr[1], s->in.gpr[2], s->in.gpr[3], s->in.gpr[4], s->in.gpr[5], s->in.gpr[6],
+           s->in.gpr[7], s->in.eflags, s->image);
+    printf("  fcw %02x%02x fsw %02x%02x ftw %02x mxcsr %02x%02x\n", s->in.fx[1], s->in.fx[0], s->in.fx[3], s->in.fx[2],
+           s->in.fx[4], s->in.fx[25], s->in.fx[24]);
 }
 
 /* ---- The run ---- */
@@ -339,7 +374,8 @@ static void fail(struct tester *t, const struct sequence *s, u64 number)
     alarm(60);
     shrink(t, &small);
     sequence_to_case(&small, &k);
-    printf("FAIL %s: seed %llu case %llu\n", insn_rows[small.unit[small.n - 1].row].name, (unsigned long long)t->seed, (unsigned long long)number);
+    printf("FAIL %s: seed %llu case %llu\n", insn_rows[small.unit[small.n - 1].row].name, (unsigned long long)t->seed,
+           (unsigned long long)number);
     print_case(t, &small);
     differs_alone(t, &small, stdout);
     printf("\n");
@@ -407,15 +443,16 @@ static void on_alarm(int signo)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: diff_test --engine interp|bt [--judge native|interp|auto] [--kernel] [--no-windows | --eager-windows] [--seed N] [--count N] [--only OP] "
+    fprintf(stderr, "usage: diff_test --engine interp|bt [--judge native|interp|auto] [--kernel] [--no-windows | "
+                    "--eager-windows] [--seed N] [--count N] [--only OP] "
                     "[--native DIR] [--keep-going N] [--verbose]\n");
     return 2;
 }
 
 static void summary(const struct tester *t)
 {
-    printf("seed %llu: %llu cases, %llu failed, %llu skipped; ended by", (unsigned long long)t->seed, (unsigned long long)t->done,
-           (unsigned long long)t->failed, (unsigned long long)t->skipped);
+    printf("seed %llu: %llu cases, %llu failed, %llu skipped; ended by", (unsigned long long)t->seed,
+           (unsigned long long)t->done, (unsigned long long)t->failed, (unsigned long long)t->skipped);
     for (unsigned v = 0; v < 32; v++)
         if (t->by_vector[v]) printf(" #%u:%llu", v, (unsigned long long)t->by_vector[v]);
     printf("\n");
@@ -435,10 +472,12 @@ struct settings {
 static bool parse(int argc, char **argv, struct tester *t, struct settings *set)
 {
     static const struct option options[] = {
-        {"engine", required_argument, NULL, 'e'}, {"seed", required_argument, NULL, 's'}, {"count", required_argument, NULL, 'c'},
-        {"only", required_argument, NULL, 'o'}, {"native", required_argument, NULL, 'n'}, {"keep-going", required_argument, NULL, 'k'},
-        {"verbose", no_argument, NULL, 'v'}, {"kernel", no_argument, NULL, 'r'}, {"no-windows", no_argument, NULL, 'w'},
-        {"judge", required_argument, NULL, 'j'}, {"eager-windows", no_argument, NULL, 'W'}, {0},
+        { "engine", required_argument, NULL, 'e' },  { "seed", required_argument, NULL, 's' },
+        { "count", required_argument, NULL, 'c' },   { "only", required_argument, NULL, 'o' },
+        { "native", required_argument, NULL, 'n' },  { "keep-going", required_argument, NULL, 'k' },
+        { "verbose", no_argument, NULL, 'v' },       { "kernel", no_argument, NULL, 'r' },
+        { "no-windows", no_argument, NULL, 'w' },    { "judge", required_argument, NULL, 'j' },
+        { "eager-windows", no_argument, NULL, 'W' }, { 0 },
     };
     bool have_engine = false;
     int opt;
@@ -483,7 +522,8 @@ static bool processor_is_qemu(void)
 static int judge_new(struct tester *t, const struct settings *set)
 {
     char probe[PATH_MAX], child[PATH_MAX];
-    if ((size_t)snprintf(probe, sizeof(probe), "%s/native_probe", set->native) >= sizeof(probe)) return setup_error(set->native, -ENAMETOOLONG);
+    if ((size_t)snprintf(probe, sizeof(probe), "%s/native_probe", set->native) >= sizeof(probe))
+        return setup_error(set->native, -ENAMETOOLONG);
     snprintf(child, sizeof(child), "%s/native_child", set->native);
     int err = set->judge == JUDGE_INTERP ? -ENOEXEC : native_probe(probe);
     if (!err) {
@@ -506,7 +546,7 @@ static int judge_new(struct tester *t, const struct settings *set)
 /* Engines come last: their read-only page is the generator's. Returns 0 or the exit status. */
 static int tester_new(struct tester *t, struct settings *set)
 {
-    struct engine_config stand_in = {.kind = RT_INTERP};
+    struct engine_config stand_in = { .kind = RT_INTERP };
     const char *what = "";
     int err = judge_new(t, set);
 
@@ -535,8 +575,8 @@ static void tester_free(struct tester *t)
 
 int main(int argc, char **argv)
 {
-    struct tester t = {.seed = 1, .count = 5000, .keep_going = 10};
-    struct settings set = {.native = NATIVE_DIR, .only = OP_INVALID};
+    struct tester t = { .seed = 1, .count = 5000, .keep_going = 10 };
+    struct settings set = { .native = NATIVE_DIR, .only = OP_INVALID };
     int err;
 
     if (!parse(argc, argv, &t, &set)) return usage();

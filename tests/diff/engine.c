@@ -1,8 +1,8 @@
-/* Owns a machine without devices but one: a range of ports, one per vector. The interrupt stubs do `out vector, al`, which
- * stops the machine with the registers as the case left them and the exception frame on the CPL 0 stack.
+/* Owns a machine without devices but one: a range of ports, one per vector. The interrupt stubs do `out vector, al`,
+ * which stops the machine with the registers as the case left them and the exception frame on the CPL 0 stack.
  *
- * System pages are for CPL 0 only, and lie at linear addresses where the native program has its own (CHILD_LO..CHILD_HI), so that
- * a case that reaches for them is thrown away on either side's account. */
+ * System pages are for CPL 0 only, and lie at linear addresses where the native program has its own
+ * (CHILD_LO..CHILD_HI), so that a case that reaches for them is thrown away on either side's account. */
 #include "tests/diff/engine.h"
 
 #include <errno.h>
@@ -12,8 +12,8 @@
 
 #define SYS_LINEAR 0x57000000u /* linear = physical + SYS_LINEAR for these */
 #define PD_AT 0x10000u
-#define PT_AT 0x11000u         /* for 0..4 MiB */
-#define SYS_PT_AT 0x12000u     /* for 4 MiB from SYS_LINEAR */
+#define PT_AT 0x11000u     /* for 0..4 MiB */
+#define SYS_PT_AT 0x12000u /* for 4 MiB from SYS_LINEAR */
 #define GDT_AT 0x13000u
 #define IDT_AT 0x14000u
 #define STUBS_AT 0x15000u
@@ -22,8 +22,9 @@
 #define SYSTEM_LO 0x10000u
 #define SYSTEM_HI 0x18000u
 #define RAM_BYTES (8u << 20)
-#define CODE_PAGES 256u        /* physical pages that CODE_BASE maps in turn, the last MiB of RAM: what the translator learns about
-                                * an instruction of one case should not decide how the next one is translated */
+#define CODE_PAGES                                                                                            \
+    256u /* physical pages that CODE_BASE maps in turn, the last MiB of RAM: what the translator learns about \
+          * an instruction of one case should not decide how the next one is translated */
 #define KERNEL_CS 0x08u
 #define KERNEL_DS 0x10u
 #define TSS_SEL 0x30u
@@ -48,7 +49,7 @@ static void vector_out(void *dev, u32 off, unsigned size, u32 val)
     e->vector = off;
     rt_stop(e->rt);
 }
-static const struct io_ops vector_ops = {.write = vector_out};
+static const struct io_ops vector_ops = { .write = vector_out };
 
 static void write_ram(struct engine *e, u32 at, const void *from, u32 n) { bus_dma_write(e->bus, at, from, n); }
 static void write32(struct engine *e, u32 at, u32 val) { write_ram(e, at, &val, 4); }
@@ -74,10 +75,15 @@ static void make_pages(struct engine *e)
 
 static void make_descriptors(struct engine *e)
 {
-    static const struct { u32 sel, lo, hi; } gdt[] = {
-        {KERNEL_CS, 0x0000ffff, 0x00cf9b00}, {KERNEL_DS, 0x0000ffff, 0x00cf9300},
-        {USER_CS & ~3u, 0x0000ffff, 0x00cffb00}, {USER_DS & ~3u, 0x0000ffff, 0x00cff300},
-        {TSS_SEL, (TSS_AT & 0xffff) << 16 | 0x67, 0x00008b00 | ((SYS_LINEAR + TSS_AT) >> 16 & 0xff) | ((SYS_LINEAR + TSS_AT) & 0xff000000)},
+    static const struct {
+        u32 sel, lo, hi;
+    } gdt[] = {
+        { KERNEL_CS, 0x0000ffff, 0x00cf9b00 },
+        { KERNEL_DS, 0x0000ffff, 0x00cf9300 },
+        { USER_CS & ~3u, 0x0000ffff, 0x00cffb00 },
+        { USER_DS & ~3u, 0x0000ffff, 0x00cff300 },
+        { TSS_SEL, (TSS_AT & 0xffff) << 16 | 0x67,
+          0x00008b00 | ((SYS_LINEAR + TSS_AT) >> 16 & 0xff) | ((SYS_LINEAR + TSS_AT) & 0xff000000) },
     };
     for (unsigned i = 0; i < ARRAY_LEN(gdt); i++) {
         write32(e, GDT_AT + gdt[i].sel, gdt[i].lo);
@@ -85,7 +91,7 @@ static void make_descriptors(struct engine *e)
     }
     for (u32 v = 0; v < 256; v++) { /* interrupt gates; INT3 and INTO are open to CPL 3, as Linux has it */
         u32 stub = SYS_LINEAR + STUBS_AT + 4 * v, dpl = v == V_BP || v == V_OF ? 3 : 0;
-        u8 code[4] = {0xe6, (u8)v, 0xeb, 0xfe}; /* out v, al; jmp . */
+        u8 code[4] = { 0xe6, (u8)v, 0xeb, 0xfe }; /* out v, al; jmp . */
         write32(e, IDT_AT + 8 * v, KERNEL_CS << 16 | (stub & 0xffff));
         write32(e, IDT_AT + 8 * v + 4, (stub & 0xffff0000) | 0x8e00 | dpl << 13);
         write_ram(e, STUBS_AT + 4 * v, code, 4);
@@ -98,7 +104,7 @@ static void make_descriptors(struct engine *e)
 static struct seg flat(u16 sel, u32 type)
 {
     u32 dpl = (u32)(sel & 3) << SEG_DPL_SHIFT;
-    return (struct seg){.sel = sel, .limit = 0xffffffff, .attr = type | SEG_S | dpl | SEG_P | SEG_D | SEG_G};
+    return (struct seg){ .sel = sel, .limit = 0xffffffff, .attr = type | SEG_S | dpl | SEG_P | SEG_D | SEG_G };
 }
 
 static void make_cpu(struct engine *e)
@@ -107,16 +113,18 @@ static void make_cpu(struct engine *e)
     c->cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_PG;
     c->cr3 = PD_AT;
     c->cr4 = CR4_OSFXSR | CR4_OSXMMEXCPT;
-    c->gdtr = (struct table_reg){SYS_LINEAR + GDT_AT, 0x37};
-    c->idtr = (struct table_reg){SYS_LINEAR + IDT_AT, 0x7ff};
-    c->tr = (struct seg){.sel = TSS_SEL, .base = SYS_LINEAR + TSS_AT, .limit = 0x67, .attr = 0xb | SEG_P};
-    c->ldtr = (struct seg){.attr = SEG_UNUSABLE};
+    c->gdtr = (struct table_reg){ SYS_LINEAR + GDT_AT, 0x37 };
+    c->idtr = (struct table_reg){ SYS_LINEAR + IDT_AT, 0x7ff };
+    c->tr = (struct seg){ .sel = TSS_SEL, .base = SYS_LINEAR + TSS_AT, .limit = 0x67, .attr = 0xb | SEG_P };
+    c->ldtr = (struct seg){ .attr = SEG_UNUSABLE };
 }
 
 int engine_new(struct engine **out, const struct engine_config *config, const char **what)
 {
-    struct rt_config cfg = {.ram_size = RAM_BYTES, .engine = config->kind, .no_windows = config->no_windows,
-                            .eager_windows = config->eager_windows};
+    struct rt_config cfg = { .ram_size = RAM_BYTES,
+                             .engine = config->kind,
+                             .no_windows = config->no_windows,
+                             .eager_windows = config->eager_windows };
     struct engine *e = calloc(1, sizeof(*e));
     int err;
 
@@ -156,7 +164,7 @@ static void load_state(struct engine *e, const struct diff_state *s)
     memcpy(&c->fx, s->fx, sizeof(c->fx));
     c->seg[S_CS] = flat(e->kernel ? KERNEL_CS : USER_CS, SEG_CODE | SEG_R | SEG_A);
     c->seg[S_SS] = c->seg[S_DS] = c->seg[S_ES] = flat(e->kernel ? KERNEL_DS : USER_DS, SEG_W | SEG_A);
-    c->seg[S_FS] = c->seg[S_GS] = (struct seg){.attr = SEG_UNUSABLE};
+    c->seg[S_FS] = c->seg[S_GS] = (struct seg){ .attr = SEG_UNUSABLE };
     c->cpl = e->kernel ? 0 : 3;
     c->cr2 = 0;
     c->exc.valid = false;

@@ -7,10 +7,10 @@
 struct engine;
 struct engine_config {
     enum rt_engine kind;
-    bool kernel;     /* cases run at CPL 0, in supervisor pages, with the same flat segments; the exception frame is then on the
-                      * case's own stack, below its ESP */
+    bool kernel; /* cases run at CPL 0, in supervisor pages, with the same flat segments; the exception frame is then on
+                  * the case's own stack, below its ESP */
     bool no_windows, eager_windows; /* rt_config */
-    const u8 *ro;    /* the contents of the read-only page */
+    const u8 *ro;                   /* the contents of the read-only page */
 };
 /* Returns 0 or -errno; *what names what failed. */
 MUST_CHECK int engine_new(struct engine **out, const struct engine_config *cfg, const char **what);

@@ -1,11 +1,11 @@
 /* Owns the choice of instructions, operands and initial state.
  *
  *   I1  A case cannot run forever: every branch goes forward, and REP counts are loaded small.
- *   I2  Nothing that the manual leaves undefined reaches a register or memory: an instruction that reads a flag which may be
- *       undefined gets a CMP before it, forms with undefined results are not made (undefined_result), and what stores FPU
- *       pointers to memory comes last.
- *   I3  Memory operands go where this file decides as long as their registers hold values it knows; a register of unknown
- *       value is loaded first (or, rarely, used as it is). */
+ *   I2  Nothing that the manual leaves undefined reaches a register or memory: an instruction that reads a flag which
+ *       may be undefined gets a CMP before it, forms with undefined results are not made (undefined_result), and what
+ *       stores FPU pointers to memory comes last.
+ *   I3  Memory operands go where this file decides as long as their registers hold values it knows; a register of
+ *       unknown value is loaded first (or, rarely, used as it is). */
 #include "tests/diff/gen.h"
 
 #include <string.h>
@@ -17,38 +17,51 @@ struct gen {
     struct decoder *d;
     u16 rows[INSN_COUNT]; /* what may be generated, integer instructions first */
     unsigned nrows, ninteger;
-    unsigned choice;      /* how many of them the present sequence draws from */
+    unsigned choice; /* how many of them the present sequence draws from */
     bool kernel, qemu;
     /* While a sequence is made: */
     u32 value[8];
-    u8 known;        /* bit per register: value[] holds at this point */
-    u32 undef;       /* flags that may be undefined at this point */
-    bool branched;   /* some later unit may be skipped: definitions do not count for sure */
+    u8 known;      /* bit per register: value[] holds at this point */
+    u32 undef;     /* flags that may be undefined at this point */
+    bool branched; /* some later unit may be skipped: definitions do not count for sure */
     struct unit *u;
-    u8 busy;         /* registers the unit being made has loaded for its own use */
+    u8 busy; /* registers the unit being made has loaded for its own use */
 };
 
 /* ---- What is run ---- */
 
 /* Left out: what shows the host's tables, clock or identity, what Linux takes for a system call, and loads of segment
- * registers with selectors from memory (see safe_selector). INT1, because hypervisors on AMD reflect it with the wrong EIP.
- * Privileged instructions stay in: they fault. */
+ * registers with selectors from memory (see safe_selector). INT1, because hypervisors on AMD reflect it with the wrong
+ * EIP. Privileged instructions stay in: they fault. */
 static bool row_allowed(const struct insn_row *row)
 {
     switch (row->op) {
-    case OP_SYSENTER: case OP_SYSEXIT: case OP_CPUID: case OP_RDTSC: case OP_RDPMC: case OP_SGDT: case OP_SIDT: case OP_SLDT:
-    case OP_STR: case OP_SMSW: case OP_INT1: case OP_LES: case OP_LDS: case OP_LSS: case OP_LFS: case OP_LGS:
-        return false;
-    default:
-        return row->form != MR_MEM || (row->op != OP_CALLF && row->op != OP_JMPF);
+    case OP_SYSENTER:
+    case OP_SYSEXIT:
+    case OP_CPUID:
+    case OP_RDTSC:
+    case OP_RDPMC:
+    case OP_SGDT:
+    case OP_SIDT:
+    case OP_SLDT:
+    case OP_STR:
+    case OP_SMSW:
+    case OP_INT1:
+    case OP_LES:
+    case OP_LDS:
+    case OP_LSS:
+    case OP_LFS:
+    case OP_LGS: return false;
+    default: return row->form != MR_MEM || (row->op != OP_CALLF && row->op != OP_JMPF);
     }
 }
 
-/* Selectors that mean the same in Linux's GDT and in the engine's: null, the flat user segments with any RPL, segments of the
- * kernel, nothing at all, and an LDT that is not there. */
+/* Selectors that mean the same in Linux's GDT and in the engine's: null, the flat user segments with any RPL, segments
+ * of the kernel, nothing at all, and an LDT that is not there. */
 static u32 safe_selector(struct rng *r)
 {
-    static const u16 sel[] = {0, 1, 2, 3, 0x20, 0x23, 0x23, 0x28, 0x2a, 0x2b, 0x2b, 0x2b, 0x08, 0x0b, 0x10, 0x18, 0x04, 0x07, 0xfffb};
+    static const u16 sel[] = { 0,    1,    2,    3,    0x20, 0x23, 0x23, 0x28, 0x2a,  0x2b,
+                               0x2b, 0x2b, 0x08, 0x0b, 0x10, 0x18, 0x04, 0x07, 0xfffb };
     return sel[rng_below(r, ARRAY_LEN(sel))];
 }
 
@@ -58,24 +71,40 @@ static bool row_allowed_in_kernel(const struct insn_row *row)
     return !(row->attr & (A_PRIV | A_IOPL)) && row->cls != CLS_seg && row->cls != CLS_sys && row->cls != CLS_io;
 }
 
-/* Half of all rows are MMX and SSE: sequences without them have the flags, and what the translator does about them, to themselves. */
+/* Half of all rows are MMX and SSE: sequences without them have the flags, and what the translator does about them, to
+ * themselves. */
 static bool row_is_integer(const struct insn_row *row)
 {
-    return row->cls == CLS_int || row->cls == CLS_bcd || row->cls == CLS_ctl || row->cls == CLS_stack || row->cls == CLS_flag;
+    return row->cls == CLS_int || row->cls == CLS_bcd || row->cls == CLS_ctl || row->cls == CLS_stack
+           || row->cls == CLS_flag;
 }
 
-/* What a processor that is QEMU 7.2's can judge. It has no x87 and SSE exceptions; it takes some encodings for others; it lets IRET load
- * IOPL at CPL 3, CMPXCHG8B load EFLAGS with anything, and does not keep ID; SETcc, RCL and RCR have changed flags when they fault, ARPL, CLFLUSH and ENTER
- * fault at the wrong address or not at all. Of prefixes (random_prefixes) it lets LOCK pass or aborts over it, and a segment override
- * reaches what the segment does not allow. */
+/* What a processor that is QEMU 7.2's can judge. It has no x87 and SSE exceptions; it takes some encodings for others;
+ * it lets IRET load IOPL at CPL 3, CMPXCHG8B load EFLAGS with anything, and does not keep ID; SETcc, RCL and RCR have
+ * changed flags when they fault, ARPL, CLFLUSH and ENTER fault at the wrong address or not at all. Of prefixes
+ * (random_prefixes) it lets LOCK pass or aborts over it, and a segment override reaches what the segment does not
+ * allow. */
 static bool row_allowed_for_qemu(unsigned id)
 {
     switch (id) {
-    case INSN_NOP_18_0: case INSN_NOP_18_1: case INSN_NOP_18_2: case INSN_NOP_18_3: case INSN_TEST_Eb_Ib_1: case INSN_TEST_Ev_Iz_1: return false;
+    case INSN_NOP_18_0:
+    case INSN_NOP_18_1:
+    case INSN_NOP_18_2:
+    case INSN_NOP_18_3:
+    case INSN_TEST_Eb_Ib_1:
+    case INSN_TEST_Ev_Iz_1: return false;
     default: break;
     }
     switch (insn_rows[id].op) {
-    case OP_SETCC: case OP_ENTER: case OP_IRET: case OP_CMPXCHG8B: case OP_PUSHF: case OP_RCL: case OP_RCR: case OP_ARPL: case OP_CLFLUSH: return false;
+    case OP_SETCC:
+    case OP_ENTER:
+    case OP_IRET:
+    case OP_CMPXCHG8B:
+    case OP_PUSHF:
+    case OP_RCL:
+    case OP_RCR:
+    case OP_ARPL:
+    case OP_CLFLUSH: return false;
     default: return row_is_integer(&insn_rows[id]);
     }
 }
@@ -91,7 +120,8 @@ struct gen *gen_new(struct decoder *d, u64 seed, unsigned only, bool kernel, boo
     for (int integer = 1; integer >= 0; integer--) {
         for (unsigned id = INSN_INVALID + 1; id < INSN_COUNT; id++) {
             const struct insn_row *row = &insn_rows[id];
-            bool allowed = row_allowed(row) && (!kernel || row_allowed_in_kernel(row)) && (!qemu || row_allowed_for_qemu(id)) && (only == OP_INVALID || row->op == only);
+            bool allowed = row_allowed(row) && (!kernel || row_allowed_in_kernel(row))
+                           && (!qemu || row_allowed_for_qemu(id)) && (only == OP_INVALID || row->op == only);
             if (allowed && row_is_integer(row) == integer) g->rows[g->nrows++] = (u16)id;
         }
         if (integer) g->ninteger = g->nrows;
@@ -107,13 +137,16 @@ void gen_free(struct gen *g) { free(g); }
 
 static u32 random_value(struct rng *r)
 {
-    static const u32 corner[] = {0, 1, 2, 0x7f, 0x80, 0xff, 0x100, 0x7fff, 0x8000, 0xffff, 0x10000, 0x7fffffff, 0x80000000, 0x80000001,
-                                 0xfffffffe, 0xffffffff, 0x55555555, 0xaaaaaaaa, 0x00ff00ff, 0x0f0f0f0f, 0x99999999, 0xffff8000, 0xffffff80};
+    static const u32 corner[] = { 0,          1,          2,          0x7f,       0x80,       0xff,
+                                  0x100,      0x7fff,     0x8000,     0xffff,     0x10000,    0x7fffffff,
+                                  0x80000000, 0x80000001, 0xfffffffe, 0xffffffff, 0x55555555, 0xaaaaaaaa,
+                                  0x00ff00ff, 0x0f0f0f0f, 0x99999999, 0xffff8000, 0xffffff80 };
     switch (rng_below(r, 8)) {
-    case 0: case 1: return corner[rng_below(r, ARRAY_LEN(corner))];
+    case 0:
+    case 1: return corner[rng_below(r, ARRAY_LEN(corner))];
     case 2: return 1u << rng_below(r, 32);
     case 3: return rng_below(r, 40);
-    case 4: return (u32)-(s32)rng_below(r, 300);
+    case 4: return (u32) - (s32)rng_below(r, 300);
     case 5: return DATA_BASE + rng_below(r, DATA_BYTES);
     default: return rng_u32(r);
     }
@@ -121,10 +154,26 @@ static u32 random_value(struct rng *r)
 
 static u64 double_bits(struct rng *r)
 {
-    static const u64 corner[] = {0, 0x8000000000000000, 0x3ff0000000000000, 0xbff0000000000000, 0x7ff0000000000000, 0xfff0000000000000,
-                                 0x7ff8000000000000, 0x7ff0000000000001, 0x0000000000000001, 0x000fffffffffffff, 0x0010000000000000,
-                                 0x7fefffffffffffff, 0x41dfffffffc00000, 0x41e0000000000000, 0xc1e0000000000000, 0x4330000000000000,
-                                 0x3fe0000000000000, 0x400921fb54442d18, 0x43e0000000000000, 0x3fb999999999999a};
+    static const u64 corner[] = { 0,
+                                  0x8000000000000000,
+                                  0x3ff0000000000000,
+                                  0xbff0000000000000,
+                                  0x7ff0000000000000,
+                                  0xfff0000000000000,
+                                  0x7ff8000000000000,
+                                  0x7ff0000000000001,
+                                  0x0000000000000001,
+                                  0x000fffffffffffff,
+                                  0x0010000000000000,
+                                  0x7fefffffffffffff,
+                                  0x41dfffffffc00000,
+                                  0x41e0000000000000,
+                                  0xc1e0000000000000,
+                                  0x4330000000000000,
+                                  0x3fe0000000000000,
+                                  0x400921fb54442d18,
+                                  0x43e0000000000000,
+                                  0x3fb999999999999a };
     switch (rng_below(r, 4)) {
     case 0: return rng_u64(r);
     case 1: return (rng_u64(r) & 0x800fffffffffffff) | (u64)(1003 + rng_below(r, 41)) << 52; /* around 1.0 */
@@ -134,8 +183,9 @@ static u64 double_bits(struct rng *r)
 
 static u32 float_bits(struct rng *r)
 {
-    static const u32 corner[] = {0, 0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001, 1, 0x007fffff,
-                                 0x00800000, 0x7f7fffff, 0x4effffff, 0x4f000000, 0xcf000000, 0x3f000000, 0x40490fdb, 0x3dcccccd, 0x3fc00000};
+    static const u32 corner[] = { 0,          0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000, 0x7fc00000,
+                                  0x7f800001, 1,          0x007fffff, 0x00800000, 0x7f7fffff, 0x4effffff, 0x4f000000,
+                                  0xcf000000, 0x3f000000, 0x40490fdb, 0x3dcccccd, 0x3fc00000 };
     switch (rng_below(r, 4)) {
     case 0: return rng_u32(r);
     case 1: return (rng_u32(r) & 0x807fffff) | (107 + rng_below(r, 41)) << 23;
@@ -149,16 +199,43 @@ static void extended_bytes(struct rng *r, u8 out[10])
     u64 frac = rng_u64(r);
     u32 exp = rng_u32(r) & 0x7fff;
     switch (rng_below(r, 12)) {
-    case 0: frac = 0; exp = 0; break;
-    case 1: frac = 1ull << 63; exp = 0x7fff; break;
-    case 2: frac |= 3ull << 62; exp = 0x7fff; break;
-    case 3: frac = (frac | 1ull << 63) & ~(1ull << 62); exp = 0x7fff; break;
-    case 4: frac &= ~(1ull << 63); exp = 0; break;
+    case 0:
+        frac = 0;
+        exp = 0;
+        break;
+    case 1:
+        frac = 1ull << 63;
+        exp = 0x7fff;
+        break;
+    case 2:
+        frac |= 3ull << 62;
+        exp = 0x7fff;
+        break;
+    case 3:
+        frac = (frac | 1ull << 63) & ~(1ull << 62);
+        exp = 0x7fff;
+        break;
+    case 4:
+        frac &= ~(1ull << 63);
+        exp = 0;
+        break;
     case 5: frac &= ~(1ull << 63); break; /* unnormal, pseudo-NaN, pseudo-infinity */
-    case 6: frac |= 1ull << 63; exp = 0; break; /* pseudo-denormal */
-    case 7: frac = 1ull << 63; exp = 0x3fff; break; /* 1.0 */
-    case 8: frac = (u64)(1 + rng_below(r, 1000)) << 54 | 1ull << 63; exp = 0x3fff + rng_below(r, 12); break;
-    default: frac |= 1ull << 63; exp = 0x3fff - 70 + rng_below(r, 140); break;
+    case 6:
+        frac |= 1ull << 63;
+        exp = 0;
+        break; /* pseudo-denormal */
+    case 7:
+        frac = 1ull << 63;
+        exp = 0x3fff;
+        break; /* 1.0 */
+    case 8:
+        frac = (u64)(1 + rng_below(r, 1000)) << 54 | 1ull << 63;
+        exp = 0x3fff + rng_below(r, 12);
+        break;
+    default:
+        frac |= 1ull << 63;
+        exp = 0x3fff - 70 + rng_below(r, 140);
+        break;
     }
     exp |= rng_percent(r, 50) ? 0x8000 : 0;
     memcpy(out, &frac, 8);
@@ -170,9 +247,10 @@ static void fx_state(struct rng *r, u8 fx[512])
     /* Exceptions unmasked now and then; then flags are either all clear or consistent with ES and B. */
     u32 fcw = 0x40 | (rng_percent(r, 85) ? 0x3f : rng_below(r, 64)) | rng_below(r, 4) << 8 | rng_below(r, 4) << 10;
     u32 fsw = rng_below(r, 8) << 11 | (rng_u32(r) & 0x4700) | (rng_percent(r, 30) ? rng_below(r, 64) : 0);
-    /* Overflow and underflow stay masked: unmasked, they depend on whether the result is exact, which the interpreter, running
-     * with all masked, does not see (NOT-HW in interp_fpu.c). */
-    u32 mxcsr = (rng_percent(r, 85) ? 0x1f80 : rng_below(r, 64) << 7 | 0xc00) | rng_below(r, 4) << 13 | rng_below(r, 64);
+    /* Overflow and underflow stay masked: unmasked, they depend on whether the result is exact, which the interpreter,
+     * running with all masked, does not see (NOT-HW in interp_fpu.c). */
+    u32 mxcsr =
+        (rng_percent(r, 85) ? 0x1f80 : rng_below(r, 64) << 7 | 0xc00) | rng_below(r, 4) << 13 | rng_below(r, 64);
 
     if (fcw >> 8 & 1) fcw ^= rng_percent(r, 90) ? 0x100 : 0; /* precision control 01 is reserved: rarely */
     if (rng_percent(r, 60)) fcw |= 0x300;
@@ -186,14 +264,16 @@ static void fx_state(struct rng *r, u8 fx[512])
     memcpy(fx + 24, &mxcsr, 4);
     for (unsigned i = 0; i < 8; i++) extended_bytes(r, fx + 32 + 16 * i);
     for (unsigned i = 0; i < 16; i++) {
-        u64 bits = rng_percent(r, 50) ? double_bits(r) : rng_percent(r, 70) ? (u64)float_bits(r) << 32 | float_bits(r) : rng_u64(r);
+        u64 bits = rng_percent(r, 50)   ? double_bits(r)
+                   : rng_percent(r, 70) ? (u64)float_bits(r) << 32 | float_bits(r)
+                                        : rng_u64(r);
         memcpy(fx + 160 + 8 * i, &bits, 8);
     }
 }
 
 /* ---- Initial memory: 16-byte slots of every kind of operand, and whole FPU images at known places ---- */
 
-#define FX_AT (DATA_BASE + 0x400)   /* FXRSTOR */
+#define FX_AT (DATA_BASE + 0x400)    /* FXRSTOR */
 #define FSAVE_AT (DATA_BASE + 0x700) /* FRSTOR, FLDENV */
 #define MXCSR_AT (DATA_BASE + 0x7f0)
 
@@ -202,11 +282,20 @@ static void slot(struct rng *r, u8 out[16])
     u64 lo = rng_u64(r), hi = rng_u64(r);
     switch (rng_below(r, 6)) {
     case 0: break;
-    case 1: lo = double_bits(r); hi = double_bits(r); break;
-    case 2: lo = (u64)float_bits(r) << 32 | float_bits(r); hi = (u64)float_bits(r) << 32 | float_bits(r); break;
-    case 3: lo = random_value(r); hi = (u64)random_value(r) << 32 | random_value(r); break;
+    case 1:
+        lo = double_bits(r);
+        hi = double_bits(r);
+        break;
+    case 2:
+        lo = (u64)float_bits(r) << 32 | float_bits(r);
+        hi = (u64)float_bits(r) << 32 | float_bits(r);
+        break;
+    case 3:
+        lo = random_value(r);
+        hi = (u64)random_value(r) << 32 | random_value(r);
+        break;
     case 4: extended_bytes(r, out); return; /* and what was there before behind it */
-    case 5: /* packed BCD */
+    case 5:                                 /* packed BCD */
         for (unsigned i = 0; i < 16; i++) out[i] = (u8)(rng_below(r, 10) << 4 | rng_below(r, 10));
         out[9] = rng_percent(r, 50) ? 0x80 : 0;
         return;
@@ -217,7 +306,7 @@ static void slot(struct rng *r, u8 out[16])
 
 static void image(struct rng *r, u8 *m)
 {
-    u32 env[7] = {0xffff0000, 0xffff0000, 0xffff0000, 0, 0, 0, 0xffff0000};
+    u32 env[7] = { 0xffff0000, 0xffff0000, 0xffff0000, 0, 0, 0, 0xffff0000 };
     u32 mxcsr = rng_percent(r, 80) ? 0x1f80 | rng_below(r, 4) << 13 : (rng_u32(r) & 0xffff) | 0xc00;
 
     for (unsigned i = 0; i < IMAGE_BYTES; i += 16) slot(r, m + i);
@@ -251,7 +340,7 @@ static void put(struct gen *g, const void *bytes, unsigned n)
 
 static void put_mov_imm(struct gen *g, unsigned reg, u32 val)
 {
-    u8 bytes[5] = {(u8)(0xb8 + reg), (u8)val, (u8)(val >> 8), (u8)(val >> 16), (u8)(val >> 24)};
+    u8 bytes[5] = { (u8)(0xb8 + reg), (u8)val, (u8)(val >> 8), (u8)(val >> 16), (u8)(val >> 24) };
     put(g, bytes, 5);
     g->value[reg] = val;
     g->known |= (u8)(1u << reg);
@@ -261,7 +350,7 @@ static void put_mov_imm(struct gen *g, unsigned reg, u32 val)
 static void put_define_flags(struct gen *g)
 {
     u32 imm = random_value(&g->rng);
-    u8 bytes[5] = {0x3d, (u8)imm, (u8)(imm >> 8), (u8)(imm >> 16), (u8)(imm >> 24)};
+    u8 bytes[5] = { 0x3d, (u8)imm, (u8)(imm >> 8), (u8)(imm >> 16), (u8)(imm >> 24) };
     put(g, bytes, 5);
     g->undef = g->branched ? g->undef : 0;
 }
@@ -281,7 +370,8 @@ static unsigned pick_register(struct gen *g, u8 avoid)
 static u32 pick_target(struct gen *g, unsigned size, bool align16)
 {
     struct rng *r = &g->rng;
-    u32 inside = DATA_BASE + PAGE * (1 + rng_below(r, DATA_BYTES / PAGE - 1)); /* a page boundary with data on both sides */
+    u32 inside = DATA_BASE + PAGE * (1 + rng_below(r, DATA_BYTES / PAGE - 1)); /* a page boundary with data on both
+                                                                                  sides */
     unsigned room = DATA_BYTES - size;
     unsigned w = rng_below(r, 100);
 
@@ -300,8 +390,8 @@ static u32 pick_target(struct gen *g, unsigned size, bool align16)
 
 /* ---- ModRM ---- */
 
-/* Fills e with a memory operand at target. With clean registers any base and index do, the displacement makes up for them;
- * for short forms a base is loaded. exact: nothing is left to what earlier units did (they may be skipped). */
+/* Fills e with a memory operand at target. With clean registers any base and index do, the displacement makes up for
+ * them; for short forms a base is loaded. exact: nothing is left to what earlier units did (they may be skipped). */
 static void encode_memory(struct gen *g, struct encoding *e, u32 target, u8 avoid, bool exact)
 {
     struct rng *r = &g->rng;
@@ -318,7 +408,8 @@ static void encode_memory(struct gen *g, struct encoding *e, u32 target, u8 avoi
     if (exact || rng_percent(r, 55)) { /* [base + disp8] or [base], base loaded for it */
         s8 disp = rng_percent(r, 25) ? 0 : (s8)rng_u32(r);
         base = pick_register(g, avoid);
-        if (exact || !is_known(g, (int)base) || (u32)(g->value[base] - target + 128) > 255) put_mov_imm(g, base, target - (u32)disp);
+        if (exact || !is_known(g, (int)base) || (u32)(g->value[base] - target + 128) > 255)
+            put_mov_imm(g, base, target - (u32)disp);
         else disp = (s8)(target - g->value[base]);
         g->busy |= (u8)(1u << base);
         e->disp = (u8)disp;
@@ -374,7 +465,8 @@ static u32 special_target(struct gen *g, const struct insn_row *row, u32 target)
     if (!rng_percent(&g->rng, 80)) return target;
     switch (row->op) {
     case OP_FXRSTOR: return FX_AT;
-    case OP_FRSTOR: case OP_FLDENV: return FSAVE_AT;
+    case OP_FRSTOR:
+    case OP_FLDENV: return FSAVE_AT;
     case OP_LDMXCSR: return MXCSR_AT;
     default: return target;
     }
@@ -404,7 +496,8 @@ static bool row_names(const struct insn_row *row, const u8 *encs, unsigned n)
 /* ESP is mostly left alone. The same number is AH, MM4, XMM4 and ST(4), which are not. */
 static u8 random_modrm(struct gen *g, const struct insn_row *row)
 {
-    static const u8 reg[] = {ENC_Gw, ENC_Gd, ENC_Gv}, rm[] = {ENC_Ew, ENC_Ed, ENC_Ev, ENC_Rw, ENC_Rd, ENC_Rv, ENC_RvMw, ENC_RdMb, ENC_RdMw};
+    static const u8 reg[] = { ENC_Gw, ENC_Gd, ENC_Gv },
+                    rm[] = { ENC_Ew, ENC_Ed, ENC_Ev, ENC_Rw, ENC_Rd, ENC_Rv, ENC_RvMw, ENC_RdMb, ENC_RdMw };
     u8 modrm = (u8)rng_u32(&g->rng);
     if ((modrm & 7) == 4 && row_names(row, rm, sizeof(rm)) && rng_percent(&g->rng, 95)) modrm ^= 1;
     if ((modrm >> 3 & 7) == 4 && row_names(row, reg, sizeof(reg)) && rng_percent(&g->rng, 95)) modrm ^= 8;
@@ -432,12 +525,29 @@ static void forget_written(struct gen *g, const struct insn *in)
     if (in->row->attr & A_STACK) lost |= 1 << G_ESP;
     if (in->row->attr & (A_REP | A_REPCC)) lost |= 1 << G_ESI | 1 << G_EDI | 1 << G_ECX | 1 << G_EAX;
     switch (in->op) {
-    case OP_MUL: case OP_IMUL: case OP_DIV: case OP_IDIV: case OP_CWD: case OP_CMPXCHG8B: lost |= 1 << G_EAX | 1 << G_EDX; break;
-    case OP_ENTER: case OP_LEAVE: lost |= 1 << G_EBP; break;
-    case OP_LOOP: case OP_LOOPE: case OP_LOOPNE: lost |= 1 << G_ECX; break;
+    case OP_MUL:
+    case OP_IMUL:
+    case OP_DIV:
+    case OP_IDIV:
+    case OP_CWD:
+    case OP_CMPXCHG8B: lost |= 1 << G_EAX | 1 << G_EDX; break;
+    case OP_ENTER:
+    case OP_LEAVE: lost |= 1 << G_EBP; break;
+    case OP_LOOP:
+    case OP_LOOPE:
+    case OP_LOOPNE: lost |= 1 << G_ECX; break;
     case OP_POPA: lost = 0xff; break;
-    case OP_CBW: case OP_CMPXCHG: case OP_XLAT: case OP_SALC: case OP_LAHF: case OP_DAA: case OP_DAS: case OP_AAA: case OP_AAS:
-    case OP_AAM: case OP_AAD: lost |= 1 << G_EAX; break;
+    case OP_CBW:
+    case OP_CMPXCHG:
+    case OP_XLAT:
+    case OP_SALC:
+    case OP_LAHF:
+    case OP_DAA:
+    case OP_DAS:
+    case OP_AAA:
+    case OP_AAS:
+    case OP_AAM:
+    case OP_AAD: lost |= 1 << G_EAX; break;
     default: break;
     }
     g->known &= (u8)~lost;
@@ -461,21 +571,33 @@ static void prepare(struct gen *g, const struct insn_row *row, bool rep, struct 
     if (row->attr & (A_REP | A_REPCC)) {
         if (rng_percent(r, 92)) put_mov_imm(g, G_ESI, pick_target(g, 4, false));
         if (rng_percent(r, 92)) put_mov_imm(g, G_EDI, pick_target(g, 4, false));
-        if (row->cls == CLS_io) put_mov_imm(g, G_ECX, 1 + rng_below(r, 40)); /* 0: processors differ on whether I/O rights are checked */
+        if (row->cls == CLS_io)
+            put_mov_imm(g, G_ECX, 1 + rng_below(r, 40)); /* 0: processors differ on whether I/O rights are checked */
         else if (rep) put_mov_imm(g, G_ECX, rng_percent(r, 90) ? rng_below(r, 40) : rng_below(r, 3000));
         return;
     }
     switch (row->op) {
-    case OP_XLAT: if (rng_percent(r, 90)) put_mov_imm(g, G_EBX, pick_target(g, 256, false)); break;
-    case OP_MASKMOVQ: case OP_MASKMOVDQU: /* never a fault: processors may raise one for bytes that the mask leaves out */
+    case OP_XLAT:
+        if (rng_percent(r, 90)) put_mov_imm(g, G_EBX, pick_target(g, 256, false));
+        break;
+    case OP_MASKMOVQ:
+    case OP_MASKMOVDQU: /* never a fault: processors may raise one for bytes that the mask leaves out */
         put_mov_imm(g, G_EDI, DATA_BASE + rng_below(r, DATA_BYTES - 16));
         break;
-    case OP_LEAVE: if (rng_percent(r, 80)) put_mov_imm(g, G_EBP, STACK_BASE + 64 + rng_below(r, PAGE - 80)); break;
-    case OP_ENTER: if (rng_percent(r, 80)) put_mov_imm(g, G_EBP, STACK_BASE + 256 + rng_below(r, PAGE - 300)); break;
-    case OP_DIV: case OP_IDIV:
+    case OP_LEAVE:
+        if (rng_percent(r, 80)) put_mov_imm(g, G_EBP, STACK_BASE + 64 + rng_below(r, PAGE - 80));
+        break;
+    case OP_ENTER:
+        if (rng_percent(r, 80)) put_mov_imm(g, G_EBP, STACK_BASE + 256 + rng_below(r, PAGE - 300));
+        break;
+    case OP_DIV:
+    case OP_IDIV:
         if (rng_percent(r, 70)) put_mov_imm(g, G_EDX, rng_percent(r, 70) ? rng_below(r, 4) : 0xffffffff);
         break;
-    case OP_BT: case OP_BTS: case OP_BTR: case OP_BTC:
+    case OP_BT:
+    case OP_BTS:
+    case OP_BTR:
+    case OP_BTC:
         if (mem && row->enc[1] == ENC_Gv && rng_percent(r, 90)) { /* bit offset: signed, beyond the operand */
             unsigned reg = pick_register(g, 0);
             put_mov_imm(g, reg, rng_u32(r) % 4096 - 2048);
@@ -501,21 +623,25 @@ static void maybe_load_accumulator(struct gen *g, const struct insn_row *row, co
     if (encode_has(e->prefix, e->nprefix, 0x66)) load.prefix[load.nprefix++] = 0x66;
     n = insn_encode(mov, &load, bytes);
     put(g, bytes, n);
-    g->known &= (u8)~(1u << G_EAX);
+    g->known &= (u8) ~(1u << G_EAX);
 }
 
 static void random_prefixes(struct gen *g, const struct insn_row *row, struct encoding *e, bool rep)
 {
-    static const u8 segs[] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65};
+    static const u8 segs[] = { 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65 };
     struct rng *r = &g->rng;
 
     if (row->op == OP_MASKMOVQ || row->op == OP_MASKMOVDQU) return;
     if (row->pfx == PFX_ANY || row->pfx == PFX_66)
         if (rng_percent(r, 20)) e->prefix[e->nprefix++] = 0x66;
-    if (rng_percent(r, 4) && !g->qemu) e->prefix[e->nprefix++] = segs[rng_below(r, ARRAY_LEN(segs) - (g->qemu ? 2 : 0))];
-    if (rng_percent(r, row->op == OP_LEA || row->op == OP_JCXZ || row->op == OP_LOOP ? 20 : 1)) e->prefix[e->nprefix++] = 0x67;
-    if ((row->attr & A_LOCK ? rng_percent(r, 15) : rng_percent(r, 1) && row->map == MAP_1B) && !g->qemu) e->prefix[e->nprefix++] = 0xf0;
-    if (rep) e->prefix[e->nprefix++] = (row->attr & A_REPCC) && rng_percent(r, 50) ? 0xf2 : rng_percent(r, 95) ? 0xf3 : 0xf2;
+    if (rng_percent(r, 4) && !g->qemu)
+        e->prefix[e->nprefix++] = segs[rng_below(r, ARRAY_LEN(segs) - (g->qemu ? 2 : 0))];
+    if (rng_percent(r, row->op == OP_LEA || row->op == OP_JCXZ || row->op == OP_LOOP ? 20 : 1))
+        e->prefix[e->nprefix++] = 0x67;
+    if ((row->attr & A_LOCK ? rng_percent(r, 15) : rng_percent(r, 1) && row->map == MAP_1B) && !g->qemu)
+        e->prefix[e->nprefix++] = 0xf0;
+    if (rep)
+        e->prefix[e->nprefix++] = (row->attr & A_REPCC) && rng_percent(r, 50) ? 0xf2 : rng_percent(r, 95) ? 0xf3 : 0xf2;
 }
 
 /* A branch: forward by some units. Returns false if row is none. */
@@ -541,7 +667,8 @@ static bool make_branch(struct gen *g, const struct insn_row *row)
         put(g, bytes, row->enc[0] == ENC_Iw ? 3 : 1);
         break;
     }
-    case OP_JMP: case OP_CALL:
+    case OP_JMP:
+    case OP_CALL:
         if (row->enc[0] == ENC_Ev) { /* through a register, or through the stack */
             if (rng_percent(r, 50)) {
                 reg = pick_register(g, 0);
@@ -561,12 +688,16 @@ static bool make_branch(struct gen *g, const struct insn_row *row)
             u->fix_size = FIX_ABS;
             put(g, "\0\0\0", 4);
             put(g, bytes, reg == G_ESP ? 3 : 2);
-            g->known &= (u8)~(1u << reg);
+            g->known &= (u8) ~(1u << reg);
             break;
         }
         /* fallthrough */
-    case OP_JCC: case OP_LOOP: case OP_LOOPE: case OP_LOOPNE: case OP_JCXZ: {
-        struct encoding e = {.code32 = true};
+    case OP_JCC:
+    case OP_LOOP:
+    case OP_LOOPE:
+    case OP_LOOPNE:
+    case OP_JCXZ: {
+        struct encoding e = { .code32 = true };
         unsigned n;
         op16 = rng_percent(r, 1);
         if (op16) e.prefix[e.nprefix++] = 0x66;
@@ -580,8 +711,8 @@ static bool make_branch(struct gen *g, const struct insn_row *row)
     }
     default: return false;
     }
-    if (row->op == OP_LOOP || row->op == OP_LOOPE || row->op == OP_LOOPNE) g->known &= (u8)~(1u << G_ECX);
-    if (row->attr & A_STACK) g->known &= (u8)~(1u << G_ESP);
+    if (row->op == OP_LOOP || row->op == OP_LOOPE || row->op == OP_LOOPNE) g->known &= (u8) ~(1u << G_ECX);
+    if (row->attr & A_STACK) g->known &= (u8) ~(1u << G_ESP);
     g->branched = true;
     return true;
 }
@@ -589,9 +720,9 @@ static bool make_branch(struct gen *g, const struct insn_row *row)
 /* PUSH imm8 or imm32 as the unit's next bytes. */
 static void put_push(struct gen *g, u32 val)
 {
-    u8 bytes[5] = {0x68, (u8)val, (u8)(val >> 8), (u8)(val >> 16), (u8)(val >> 24)};
+    u8 bytes[5] = { 0x68, (u8)val, (u8)(val >> 8), (u8)(val >> 16), (u8)(val >> 24) };
     put(g, bytes, 5);
-    g->known &= (u8)~(1u << G_ESP);
+    g->known &= (u8) ~(1u << G_ESP);
 }
 
 /* PUSH of the address of a later unit. */
@@ -631,7 +762,7 @@ static void make_far(struct gen *g, const struct insn_row *row)
         g->u->fix_size = FIX_ABS;
         put(g, bytes, 7);
     }
-    g->known &= (u8)~(1u << G_ESP);
+    g->known &= (u8) ~(1u << G_ESP);
     g->branched = true;
 }
 
@@ -640,7 +771,7 @@ static void make_selector(struct gen *g, const struct insn_row *row)
 {
     struct rng *r = &g->rng;
     u32 sel = safe_selector(r);
-    struct encoding e = {.code32 = true};
+    struct encoding e = { .code32 = true };
     struct insn in;
     u8 bytes[32];
     unsigned reg, n;
@@ -663,30 +794,31 @@ static void make_selector(struct gen *g, const struct insn_row *row)
 
 static bool takes_selector(const struct insn_row *row)
 {
-    return row->op == OP_MOV_TO_SREG || row->op == OP_POP_SREG || row->op == OP_LAR || row->op == OP_LSL || row->op == OP_VERR ||
-           row->op == OP_VERW;
+    return row->op == OP_MOV_TO_SREG || row->op == OP_POP_SREG || row->op == OP_LAR || row->op == OP_LSL
+           || row->op == OP_VERR || row->op == OP_VERW;
 }
 
-/* PUSH imm; POPF. TF now and then: a debug trap after the next instruction. Never AC: Linux has CR0.AM set, the engine has not. */
+/* PUSH imm; POPF. TF now and then: a debug trap after the next instruction. Never AC: Linux has CR0.AM set, the engine
+ * has not. */
 static void make_popf(struct gen *g)
 {
     u32 f = rng_u32(&g->rng) & (F_ARITH | F_DF | F_IF | F_IOPL | F_ID | 0x8028 /* reserved */);
     if (g->kernel) f = (f & ~(u32)F_IOPL) | F_IF; /* would take effect there */
     if (rng_percent(&g->rng, 10)) f |= F_TF;
-    u8 bytes[7] = {0x68, (u8)f, (u8)(f >> 8), (u8)(f >> 16), 0, 0x9d, 0};
+    u8 bytes[7] = { 0x68, (u8)f, (u8)(f >> 8), (u8)(f >> 16), 0, 0x9d, 0 };
     bool op16 = rng_percent(&g->rng, 15);
     if (op16) {
-        u8 bytes16[6] = {0x66, 0x68, (u8)f, (u8)(f >> 8), 0x66, 0x9d};
+        u8 bytes16[6] = { 0x66, 0x68, (u8)f, (u8)(f >> 8), 0x66, 0x9d };
         put(g, bytes16, 6);
     } else put(g, bytes, 6);
     if (!g->branched) g->undef = 0;
-    g->known &= (u8)~(1u << G_ESP);
+    g->known &= (u8) ~(1u << G_ESP);
 }
 
 /* INT n through a gate that user code may not use: #GP. 3 and 4 are open to it, 80 is Linux's. */
 static void make_int(struct gen *g)
 {
-    u8 bytes[2] = {0xcd, (u8)rng_u32(&g->rng)};
+    u8 bytes[2] = { 0xcd, (u8)rng_u32(&g->rng) };
     if (bytes[1] == 0x80) bytes[1] = 0x81;
     put(g, bytes, 2);
     g->branched = true;
@@ -695,8 +827,11 @@ static void make_int(struct gen *g)
 static bool make_general(struct gen *g, const struct insn_row *row)
 {
     struct rng *r = &g->rng;
-    bool rep = (row->attr & (A_REP | A_REPCC)) ? rng_percent(r, 60) : row->pfx == PFX_ANY && row->map == MAP_1B && rng_percent(r, 1);
-    struct encoding e = {.modrm = random_modrm(g, row), .imm = random_value(r), .imm2 = random_value(r), .code32 = true};
+    bool rep = (row->attr & (A_REP | A_REPCC)) ? rng_percent(r, 60)
+                                               : row->pfx == PFX_ANY && row->map == MAP_1B && rng_percent(r, 1);
+    struct encoding e = {
+        .modrm = random_modrm(g, row), .imm = random_value(r), .imm2 = random_value(r), .code32 = true
+    };
     struct insn in;
     u8 bytes[32];
     unsigned n;
@@ -704,7 +839,8 @@ static bool make_general(struct gen *g, const struct insn_row *row)
 
     random_prefixes(g, row, &e, rep && !(row->opcode >= 0xa0 && row->opcode <= 0xa3));
     e.offset = (u8)rng_below(r, row->count);
-    if (row->enc[0] == ENC_Zv && ((row->opcode + e.offset) & 7) == 4 && !(row->attr & A_STACK) && rng_percent(r, 95)) e.offset ^= 1; /* not ESP */
+    if (row->enc[0] == ENC_Zv && ((row->opcode + e.offset) & 7) == 4 && !(row->attr & A_STACK) && rng_percent(r, 95))
+        e.offset ^= 1; /* not ESP */
     if (row->op == OP_ENTER) {
         e.imm = rng_below(r, 200);
         e.imm2 = rng_percent(r, 70) ? 0 : rng_below(r, 32) & (rng_percent(r, 80) ? 3 : 31);
@@ -783,7 +919,8 @@ void gen_sequence(struct gen *g, struct sequence *s)
 
     memset(s, 0, sizeof(*s));
     for (unsigned i = 0; i < 8; i++) s->in.gpr[i] = random_value(r);
-    s->in.gpr[G_ESP] = rng_percent(r, 90) ? STACK_BASE + 512 + (rng_below(r, PAGE - 1024) & ~3u) : STACK_BASE + rng_below(r, PAGE);
+    s->in.gpr[G_ESP] =
+        rng_percent(r, 90) ? STACK_BASE + 512 + (rng_below(r, PAGE - 1024) & ~3u) : STACK_BASE + rng_below(r, PAGE);
     s->in.eip = CODE_BASE;
     s->in.eflags = (rng_u32(r) & F_ARITH) | (rng_percent(r, 30) ? F_DF : 0) | F_IF | F_FIXED;
     fx_state(r, s->in.fx);

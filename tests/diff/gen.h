@@ -13,9 +13,9 @@
 struct unit {
     u8 bytes[UNIT_BYTES];
     u8 n;
-    u8 fix_at, fix_size; /* a branch target to fill in: relative (1, 2, 4), or absolute (FIX_ABS); 0: none */
-    u8 skip;             /* the target is the unit this many further on, or the end */
-    u16 row;             /* enum insn_id of the instruction proper */
+    u8 fix_at, fix_size;       /* a branch target to fill in: relative (1, 2, 4), or absolute (FIX_ABS); 0: none */
+    u8 skip;                   /* the target is the unit this many further on, or the end */
+    u16 row;                   /* enum insn_id of the instruction proper */
     u32 ignore_at, ignore_len; /* memory that the instruction fills with what may differ (FIP, FDP, FOP) */
     u32 ignore2_at, ignore2_len;
 };
@@ -29,8 +29,8 @@ struct sequence {
 };
 
 struct gen;
-/* only: OP_* to use alone, or OP_INVALID. kernel: nothing that behaves differently at CPL 0. qemu: what a processor that
- * is QEMU's can be asked. Borrows d. Returns NULL if out of memory or nothing matches. */
+/* only: OP_* to use alone, or OP_INVALID. kernel: nothing that behaves differently at CPL 0. qemu: what a processor
+ * that is QEMU's can be asked. Borrows d. Returns NULL if out of memory or nothing matches. */
 struct gen *gen_new(struct decoder *d, u64 seed, unsigned only, bool kernel, bool qemu);
 void gen_free(struct gen *g);
 void gen_memory(struct gen *g, struct diff_shared *s); /* the initial memory images and the read-only page */

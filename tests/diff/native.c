@@ -61,7 +61,7 @@ static void stop(struct native *n)
 /* In the new process: descriptors 3, 4, 5 as native_child wants them. */
 static void become_child(const struct native *n, int in, int out)
 {
-    int fds[3] = {n->memfd, in, out};
+    int fds[3] = { n->memfd, in, out };
     for (int i = 0; i < 3; i++) { /* clear of 3..5 first */
         fds[i] = fcntl(fds[i], F_DUPFD, 16);
         if (fds[i] < 0) _exit(127);

@@ -1,9 +1,10 @@
 /* Runs cases on the processor itself: a freestanding 32-bit program, started by native.c with the shared memory as
  * descriptor 3, requests (number of cases) as 4 and answers as 5.
  *
- * It gives up everything that a wild instruction could find: stack, vDSO and vvar are unmapped, and what it needs lies in
- * CHILD_LO..CHILD_HI. Each case ends in a signal (INT3 at the latest); the signal frame has all registers, the FXSAVE image,
- * vector, error code and CR2 as the processor gave them. The handler never returns to the case: it copies and goes on. */
+ * It gives up everything that a wild instruction could find: stack, vDSO and vvar are unmapped, and what it needs lies
+ * in CHILD_LO..CHILD_HI. Each case ends in a signal (INT3 at the latest); the signal frame has all registers, the
+ * FXSAVE image, vector, error code and CR2 as the processor gave them. The handler never returns to the case: it copies
+ * and goes on. */
 #include "tests/diff/diff.h"
 
 #define CODE_PAGE_INDEX (__builtin_offsetof(struct diff_shared, code) / PAGE)
@@ -22,7 +23,8 @@ u32 saved_esp;
 
 static inline int sys6(int nr, u32 a, u32 b, u32 c, u32 d, u32 e, u32 f)
 {
-    volatile u32 regs[3] = {(u32)nr, a, f}; /* EBX and EBP may not be named as operands; nothing may be ESP-relative after PUSH */
+    volatile u32 regs[3] = { (u32)nr, a, f }; /* EBX and EBP may not be named as operands; nothing may be ESP-relative
+                                                 after PUSH */
     int ret;
     __asm__ volatile("push %%ebp\n\tpush %%ebx\n\tmov 4(%%eax), %%ebx\n\tmov 8(%%eax), %%ebp\n\tmov (%%eax), %%eax\n\t"
                      "int $0x80\n\tpop %%ebx\n\tpop %%ebp"
@@ -32,9 +34,12 @@ static inline int sys6(int nr, u32 a, u32 b, u32 c, u32 d, u32 e, u32 f)
     return ret;
 }
 #define sys3(nr, a, b, c) sys6(nr, (u32)(a), (u32)(b), (u32)(c), 0, 0, 0)
-enum { NR_exit = 1, NR_read = 3, NR_write = 4, NR_open = 5, NR_munmap = 91, NR_setitimer = 104, NR_mprotect = 125, NR_rt_sigaction = 174,
+/* clang-format off */
+enum { NR_exit = 1, NR_read = 3, NR_write = 4, NR_open = 5, NR_munmap = 91, NR_setitimer = 104, NR_mprotect = 125,
+    NR_rt_sigaction = 174,
        NR_sigaltstack = 186, NR_mmap2 = 192, NR_exit_group = 252 };
-enum { P_READ = 1, P_WRITE = 2, P_EXEC = 4, M_SHARED = 1, M_PRIVATE = 2, M_FIXED = 0x10, M_ANON = 0x20, M_POPULATE = 0x8000 };
+enum { P_READ = 1, P_WRITE = 2, P_EXEC = 4, M_SHARED = 1, M_PRIVATE = 2, M_FIXED = 0x10, M_ANON = 0x20,
+    M_POPULATE = 0x8000 };
 
 static void die(int code)
 {
@@ -60,8 +65,10 @@ static void map(u32 at, u32 len, int prot)
 
 /* The 32-bit signal frame (Linux, asm/sigcontext.h and asm/ucontext.h), as far as it is read here. */
 struct sigcontext32 {
-    u32 gs, fs, es, ds, edi, esi, ebp, esp, ebx, edx, ecx, eax, trapno, err, eip, cs, eflags, uesp, ss, fpstate, oldmask, cr2;
+    u32 gs, fs, es, ds, edi, esi, ebp, esp, ebx, edx, ecx, eax, trapno, err, eip, cs, eflags, uesp, ss, fpstate,
+    oldmask, cr2;
 };
+/* clang-format on */
 struct ucontext32 {
     u32 flags, link, ss_sp, ss_flags, ss_size;
     struct sigcontext32 mc;
@@ -105,7 +112,8 @@ __asm__(".globl leave_case\n"
         "mov saved_esp, %esp\n\t"
         "pop %edi\n\tpop %esi\n\tpop %ebp\n\tpop %ebx\n\t"
         "ret\n"
-        /* run_case(state in EAX): loads everything and jumps to the code. Flags go through the own stack, ESP comes late. */
+        /* run_case(state in EAX): loads everything and jumps to the code. Flags go through the own stack, ESP comes
+         * late. */
         ".globl run_case\n"
         "run_case:\n\t"
         "push %ebx\n\tpush %ebp\n\tpush %esi\n\tpush %edi\n\t"
@@ -117,13 +125,17 @@ __asm__(".globl leave_case\n"
         "mov 16(%eax), %esp\n\tmov 20(%eax), %ebp\n\tmov 24(%eax), %esi\n\tmov 28(%eax), %edi\n\t"
         "mov (%eax), %eax\n\t"
         "jmp 0x00100000\n");
-_Static_assert(__builtin_offsetof(struct diff_state, fx) == 64 && __builtin_offsetof(struct diff_state, eflags) == 36, "run_case");
+_Static_assert(__builtin_offsetof(struct diff_state, fx) == 64 && __builtin_offsetof(struct diff_state, eflags) == 36,
+               "run_case");
 _Static_assert(CODE_BASE == 0x00100000u, "run_case");
 void run_case(const struct diff_state *s) __attribute__((regparm(1)));
 
-static void catch(int signo)
+static void catch (int signo)
 {
-    struct { void (*handler)(int, void *, struct ucontext32 *); u32 flags, restorer, mask[2]; } sa;
+    struct {
+        void (*handler)(int, void *, struct ucontext32 *);
+        u32 flags, restorer, mask[2];
+    } sa;
     sa.handler = on_signal;
     sa.flags = 4u /* SIGINFO */ | 0x08000000u /* ONSTACK */ | 0x40000000u /* NODEFER */ | 0x04000000u /* RESTORER */;
     sa.restorer = (u32)die;
@@ -163,7 +175,7 @@ static void unmap_the_rest(void)
 
 static void set_timer(u32 seconds)
 {
-    u32 it[4] = {0, 0, seconds, 0};
+    u32 it[4] = { 0, 0, seconds, 0 };
     sys3(NR_setitimer, 0, it, 0);
 }
 
@@ -186,12 +198,14 @@ static void run_one(u32 i)
 
 __attribute__((used)) static void child_main(void)
 {
-    static const u8 signals[] = {4, 5, 7, 8, 11, 14};
-    u32 alt[3] = {ALT_STACK_AT, 0, ALT_STACK_BYTES};
+    static const u8 signals[] = { 4, 5, 7, 8, 11, 14 };
+    u32 alt[3] = { ALT_STACK_AT, 0, ALT_STACK_BYTES };
     u32 count;
 
     unmap_the_rest();
-    if ((u32)sys6(NR_mmap2, CODE_BASE, PAGE, P_READ | P_EXEC, M_SHARED | M_FIXED | M_POPULATE, 3, CODE_PAGE_INDEX) != CODE_BASE) die(16);
+    if ((u32)sys6(NR_mmap2, CODE_BASE, PAGE, P_READ | P_EXEC, M_SHARED | M_FIXED | M_POPULATE, 3, CODE_PAGE_INDEX)
+        != CODE_BASE)
+        die(16);
     map(DATA_BASE, DATA_BYTES, P_READ | P_WRITE);
     map(STACK_BASE, PAGE, P_READ | P_WRITE);
     map(RO_BASE, PAGE, P_READ | P_WRITE);
@@ -213,8 +227,13 @@ __attribute__((used)) static void child_main(void)
 void start_c(void);
 void start_c(void)
 {
-    if ((u32)sys6(NR_mmap2, SHARED_AT, sizeof(struct diff_shared), P_READ | P_WRITE, M_SHARED | M_FIXED, 3, 0) != SHARED_AT) die(15);
+    if ((u32)sys6(NR_mmap2, SHARED_AT, sizeof(struct diff_shared), P_READ | P_WRITE, M_SHARED | M_FIXED, 3, 0)
+        != SHARED_AT)
+        die(15);
     map(MAIN_STACK_AT, MAIN_STACK_BYTES, P_READ | P_WRITE);
-    __asm__ volatile("mov %0, %%esp\n\txor %%ebp, %%ebp\n\tcall *%1\n\tud2" : : "r"(MAIN_STACK_AT + MAIN_STACK_BYTES - 64), "r"(child_main) : "memory");
+    __asm__ volatile("mov %0, %%esp\n\txor %%ebp, %%ebp\n\tcall *%1\n\tud2"
+                     :
+                     : "r"(MAIN_STACK_AT + MAIN_STACK_BYTES - 64), "r"(child_main)
+                     : "memory");
 }
 __asm__(".globl _start\n_start:\n\tjmp start_c\n");

@@ -3,7 +3,9 @@
 #define TESTS_DIFF_RNG_H
 #include "core/types.h"
 
-struct rng { u64 state; };
+struct rng {
+    u64 state;
+};
 
 static inline void rng_seed(struct rng *r, u64 seed)
 {

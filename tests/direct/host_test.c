@@ -1,11 +1,11 @@
-/* Direct execution as the host sees it: what its processes hold, which system calls they make, what becomes of them and of the
- * machine when somebody kills the one or the other.
+/* Direct execution as the host sees it: what its processes hold, which system calls they make, what becomes of them and
+ * of the machine when somebody kills the one or the other.
  *
  *   host_test --transvisor PROGRAM --guests DIRECTORY [--guest-words WORDS] [--late-us N] TEST...
  *   TEST: proc, signals, ends, lateness, trace
  *
- * trace needs root and tracefs; proc sees more as root. Exits with 0, 1 if something was not as it must be, 77 if this host,
- * or this user, cannot run it. The guests are tests/insn's "restless" and "hostile". */
+ * trace needs root and tracefs; proc sees more as root. Exits with 0, 1 if something was not as it must be, 77 if this
+ * host, or this user, cannot run it. The guests are tests/insn's "restless" and "hostile". */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -30,7 +30,7 @@ enum { SKIPPED = 77, PASSED = 33, MAX = 64 };
 static const char *transvisor, *guests, *guest_words = "";
 static long late_us = 200;
 static int failures;
-static bool left_out; /* the test, for want of something */
+static bool left_out;                             /* the test, for want of something */
 static char folder[] = P_tmpdir "/direct-XXXXXX"; /* as mkdtemp() wants it */
 
 static void check(bool holds, const char *format, ...)
@@ -104,8 +104,8 @@ static pid_t start(const char *guest, const char *words, const char *direct)
     if (pid) return pid;
     int out = open(in_folder("out"), O_WRONLY | O_CREAT | O_TRUNC, 0644), in = open("/dev/null", O_RDONLY);
     if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0) _exit(126);
-    execl(transvisor, "transvisor", "run", "--kernel", kernel, "--memory", "64M", "--direct", direct, "--append", append, "--debug-exit", "0xf4",
-          "--stats", in_folder("stats"), (char *)NULL);
+    execl(transvisor, "transvisor", "run", "--kernel", kernel, "--memory", "64M", "--direct", direct, "--append",
+          append, "--debug-exit", "0xf4", "--stats", in_folder("stats"), (char *)NULL);
     _exit(127);
 }
 
@@ -151,7 +151,10 @@ static long counter(const char *name)
 
 /* ---- their processes ---- */
 
-struct process { pid_t pid; bool runner; }; /* else a mapper */
+struct process {
+    pid_t pid;
+    bool runner;
+}; /* else a mapper */
 
 static long status_field(pid_t pid, const char *name, int base)
 {
@@ -216,7 +219,8 @@ static void must_be_gone(const struct process *list, unsigned n, const char *whe
         any = false;
         for (unsigned i = 0; i < n; i++) any |= exists(list[i].pid);
     }
-    for (unsigned i = 0; i < n; i++) check(!exists(list[i].pid), "a %s is still there %s", list[i].runner ? "runner" : "mapper", when);
+    for (unsigned i = 0; i < n; i++)
+        check(!exists(list[i].pid), "a %s is still there %s", list[i].runner ? "runner" : "mapper", when);
 }
 
 /* ---- proc: what they hold ---- */
@@ -270,7 +274,8 @@ static void check_closed(pid_t pid)
         int fd = open(path, O_RDONLY);
         check(fd < 0 && errno == EACCES, "%s can be opened", path);
         if (fd >= 0) close(fd);
-        check(!stat(path, &st) && st.st_uid == 0, "%s is owned by %u: the process is dumpable", path, (unsigned)st.st_uid);
+        check(!stat(path, &st) && st.st_uid == 0, "%s is owned by %u: the process is dumpable", path,
+              (unsigned)st.st_uid);
     }
 }
 
@@ -311,7 +316,8 @@ static void test_proc(void)
 
 /* ---- signals: somebody sends them ---- */
 
-/* Six processes there are at most, of two tasks; the monitor has two descriptors for each, and two more while it makes one. */
+/* Six processes there are at most, of two tasks; the monitor has two descriptors for each, and two more while it makes
+ * one. */
 enum { TASKS_MAX = 12, DESCRIPTORS_MAX = 14 };
 
 static void disturb(const char *what, bool runners, const int *signals, unsigned nsignals, bool lost)
@@ -344,8 +350,11 @@ static void disturb(const char *what, bool runners, const int *signals, unsigned
 static void test_signals(void)
 {
     static const int killing[] = { SIGKILL }, stopping[] = { SIGSTOP },
-                     confusing[] = { SIGSEGV, SIGTRAP, SIGSYS, SIGILL, SIGFPE, SIGBUS, SIGURG, SIGCONT, SIGTSTP, SIGTERM, SIGUSR1, SIGABRT, SIGHUP },
-                     ignored[] = { SIGINT, SIGSEGV, SIGTERM, SIGQUIT, SIGSYS, SIGUSR1, SIGHUP, SIGTSTP, SIGPIPE, SIGALRM };
+                     confusing[] = { SIGSEGV, SIGTRAP, SIGSYS,  SIGILL,  SIGFPE,  SIGBUS, SIGURG,
+                                     SIGCONT, SIGTSTP, SIGTERM, SIGUSR1, SIGABRT, SIGHUP },
+                     ignored[] = {
+                         SIGINT, SIGSEGV, SIGTERM, SIGQUIT, SIGSYS, SIGUSR1, SIGHUP, SIGTSTP, SIGPIPE, SIGALRM
+                     };
     disturb("SIGKILL of runners", true, killing, 1, true);
     disturb("SIGKILL of mappers", false, killing, 1, true);
     disturb("SIGSTOP of runners", true, stopping, 1, false);
@@ -419,13 +428,16 @@ static bool trace_start(void)
 {
     mkdir(TRACEFS, 0755);
     if (access(TRACEFS "/trace", R_OK)) (void)!mount("tracefs", TRACEFS, "tracefs", 0, NULL);
-    return trace_set("buffer_size_kb", "65536") && trace_set("trace", "") &&
-           trace_set("events/raw_syscalls/sys_enter/filter", "comm != \"transvisor\" && comm != \"host_test\"") &&
-           trace_set("events/raw_syscalls/sys_enter/enable", "1") && trace_set("tracing_on", "1");
+    return trace_set("buffer_size_kb", "65536") && trace_set("trace", "")
+           && trace_set("events/raw_syscalls/sys_enter/filter", "comm != \"transvisor\" && comm != \"host_test\"")
+           && trace_set("events/raw_syscalls/sys_enter/enable", "1") && trace_set("tracing_on", "1");
 }
 
 /* What a task has done so far. A runner is one that has split off its mapper; both lock themselves in. */
-struct task { pid_t pid; bool runner, locked; };
+struct task {
+    pid_t pid;
+    bool runner, locked;
+};
 static struct task tasks[1 << 16];
 
 static struct task *task_of(pid_t pid)
@@ -435,12 +447,16 @@ static struct task *task_of(pid_t pid)
     return t;
 }
 
-static struct { long runners, mappers, calls[512], late; } seen;
+static struct {
+    long runners, mappers, calls[512], late;
+} seen;
 
 static void note_call(struct task *t, long nr, unsigned long a, unsigned long b, const char *line)
 {
     if (t->locked) {
-        bool allowed = !t->runner && (nr == SYS_mmap || nr == SYS_munmap || nr == SYS_mprotect || nr == SYS_recvfrom || nr == SYS_sendto || nr == SYS_exit_group);
+        bool allowed = !t->runner
+                       && (nr == SYS_mmap || nr == SYS_munmap || nr == SYS_mprotect || nr == SYS_recvfrom
+                           || nr == SYS_sendto || nr == SYS_exit_group);
         if (!allowed && seen.late++ < 20) printf("after its filter: %s", line);
         if (nr >= 0 && nr < 512) seen.calls[nr]++;
     }
@@ -493,23 +509,31 @@ static void test_trace(void)
     trace_must_be_whole();
     trace_read();
     long made = counter("direct_promoted") + 1; /* and one to see whether the host can */
-    printf("trace: %ld runners and %ld mappers of %ld; mappers: mmap %ld munmap %ld mprotect %ld recvfrom %ld sendto %ld exit %ld; %ld escapes\n",
-           seen.runners, seen.mappers, made, seen.calls[SYS_mmap], seen.calls[SYS_munmap], seen.calls[SYS_mprotect], seen.calls[SYS_recvfrom],
-           seen.calls[SYS_sendto], seen.calls[SYS_exit_group], counter("direct_escapes"));
-    /* A mapper has nothing to do, and may not have locked itself in yet, when the first process is ended that was to see whether the host can. */
-    check(seen.runners == made && seen.mappers <= made && seen.mappers >= made - 1, "%ld runners and %ld mappers were seen, %ld were made", seen.runners,
-          seen.mappers, made);
+    printf("trace: %ld runners and %ld mappers of %ld; mappers: mmap %ld munmap %ld mprotect %ld recvfrom %ld sendto "
+           "%ld exit %ld; %ld escapes\n",
+           seen.runners, seen.mappers, made, seen.calls[SYS_mmap], seen.calls[SYS_munmap], seen.calls[SYS_mprotect],
+           seen.calls[SYS_recvfrom], seen.calls[SYS_sendto], seen.calls[SYS_exit_group], counter("direct_escapes"));
+    /* A mapper has nothing to do, and may not have locked itself in yet, when the first process is ended that was to
+     * see whether the host can. */
+    check(seen.runners == made && seen.mappers <= made && seen.mappers >= made - 1,
+          "%ld runners and %ld mappers were seen, %ld were made", seen.runners, seen.mappers, made);
     check(seen.late == 0, "%ld system calls that must not be", seen.late);
     check(seen.calls[SYS_mmap] > made && seen.calls[SYS_sendto] > made, "mappers do their work unseen");
-    check(counter("direct_escapes") > 500, "hostile code got into 64-bit mode %ld times only", counter("direct_escapes"));
-    /* QEMU's TCG says of a far return's fault on its stack that it is the kernel's: Linux kills the process that it finds there. */
+    check(counter("direct_escapes") > 500, "hostile code got into 64-bit mode %ld times only",
+          counter("direct_escapes"));
+    /* QEMU's TCG says of a far return's fault on its stack that it is the kernel's: Linux kills the process that it
+     * finds there. */
     check(counter("direct_lost") == 0 || strstr(guest_words, "tcg"), "%ld processes lost", counter("direct_lost"));
 }
 
 /* ---- */
 
-static const struct { const char *name; void (*run)(void); } tests[] = {
-    { "proc", test_proc }, { "signals", test_signals }, { "ends", test_ends }, { "lateness", test_lateness }, { "trace", test_trace },
+static const struct {
+    const char *name;
+    void (*run)(void);
+} tests[] = {
+    { "proc", test_proc },         { "signals", test_signals }, { "ends", test_ends },
+    { "lateness", test_lateness }, { "trace", test_trace },
 };
 
 static bool host_can(void)
@@ -546,7 +570,8 @@ int main(int argc, char **argv)
         else if (!strcmp(argv[i], "--late-us")) late_us = atol(argv[i + 1]);
     }
     if (!transvisor || !guests || !mkdtemp(folder) || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)) {
-        printf("usage: host_test --transvisor PROGRAM --guests DIRECTORY [--guest-words WORDS] [--late-us N] TEST...\n");
+        printf(
+            "usage: host_test --transvisor PROGRAM --guests DIRECTORY [--guest-words WORDS] [--late-us N] TEST...\n");
         return 2;
     }
     if (!host_can()) return SKIPPED;

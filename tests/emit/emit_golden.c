@@ -1,12 +1,14 @@
-/* Golden host code: what single blocks are translated to, as text that a reviewer can read, compared with what was accepted.
+/* Golden host code: what single blocks are translated to, as text that a reviewer can read, compared with what was
+ * accepted.
  *
  *   emit_golden CASES EXPECTED             status 1 and a diff if they differ
  *   emit_golden --accept CASES EXPECTED    writes EXPECTED
  *
- * A case is a line "name | mode | window or soft | code", mode being flat, user, based (no flat data segment) or uwin, and code
- * hex bytes with spaces, or @N for "at offset N of the page". A line without | is a heading.
- * Each case is also had from a template, at another place and after an eviction, in every mode, and must be what translation gives.
- * Addresses are labels, fields of struct cpu have their names, edges and helpers are named: the text changes only when the code does. */
+ * A case is a line "name | mode | window or soft | code", mode being flat, user, based (no flat data segment) or uwin,
+ * and code hex bytes with spaces, or @N for "at offset N of the page". A line without | is a heading. Each case is also
+ * had from a template, at another place and after an eviction, in every mode, and must be what translation gives.
+ * Addresses are labels, fields of struct cpu have their names, edges and helpers are named: the text changes only when
+ * the code does. */
 #include "tests/emit/clone_check.h"
 #include "tests/emit/host_check.h"
 
@@ -16,11 +18,18 @@
 
 #define EIP 0x00401000u
 
-struct field { u32 offset; const char *name; };
-#define FIELD(f) { offsetof(struct cpu, f), #f }
+struct field {
+    u32 offset;
+    const char *name;
+};
+#define FIELD(f)                    \
+    {                               \
+        offsetof(struct cpu, f), #f \
+    }
 static const struct field fields[] = {
-    FIELD(eip), FIELD(aflags), FIELD(df), FIELD(eflags_sys), FIELD(irq_pending), FIELD(fpu_hot), FIELD(iflag), FIELD(sse_hot), FIELD(tsc_offset),
-    FIELD(cr0), FIELD(cr2), FIELD(cr3), FIELD(cr4), FIELD(kick), FIELD(intr_shadow),
+    FIELD(eip),     FIELD(aflags), FIELD(df),      FIELD(eflags_sys), FIELD(irq_pending),
+    FIELD(fpu_hot), FIELD(iflag),  FIELD(sse_hot), FIELD(tsc_offset), FIELD(cr0),
+    FIELD(cr2),     FIELD(cr3),    FIELD(cr4),     FIELD(kick),       FIELD(intr_shadow),
 };
 static const char *const callout_name[] = {
 #define CALLOUT(name, text) #name,
@@ -39,7 +48,8 @@ static const char *const tlb_name[TLB_KINDS] = { "sup_r", "sup_w", "user_r", "us
 
 static void name_cpu_field(u64 disp, char *out, size_t n)
 {
-    u64 slot = disp - offsetof(struct cpu, callouts), helper = disp - offsetof(struct cpu, helpers), complex = disp - offsetof(struct cpu, seg_complex), seg = disp - offsetof(struct cpu, seg);
+    u64 slot = disp - offsetof(struct cpu, callouts), helper = disp - offsetof(struct cpu, helpers),
+        complex = disp - offsetof(struct cpu, seg_complex), seg = disp - offsetof(struct cpu, seg);
     snprintf(out, n, "0x%llx", (unsigned long long)disp);
     for (unsigned i = 0; i < ARRAY_LEN(fields); i++)
         if (fields[i].offset == disp) snprintf(out, n, "%s", fields[i].name);
@@ -47,7 +57,8 @@ static void name_cpu_field(u64 disp, char *out, size_t n)
     if (helper % 8 == 0 && helper / 8 < HELPER_COUNT) snprintf(out, n, "helper.%s", helper_name[helper / 8]);
     if (complex % 4 == 0 && complex / 4 < S_COUNT) snprintf(out, n, "complex.%s", seg_name[complex / 4]);
     if (seg / sizeof(struct seg) < S_COUNT)
-        snprintf(out, n, "%s.%s", seg_name[seg / sizeof(struct seg)], seg % sizeof(struct seg) == offsetof(struct seg, base) ? "base" : "sel");
+        snprintf(out, n, "%s.%s", seg_name[seg / sizeof(struct seg)],
+                 seg % sizeof(struct seg) == offsetof(struct seg, base) ? "base" : "sel");
 }
 
 /* "[r15 + 0x68]" becomes "[cpu.callout.TLB]", "[r15 + r9*8 + 0x4000]" becomes "[tlb.sup_r + r9*8]". */
@@ -79,7 +90,10 @@ static s64 mem_disp(const cs_insn *ci)
 
 /* ---- one block ---- */
 
-struct labels { u16 number[XL_MAX_HOST]; unsigned n; };
+struct labels {
+    u16 number[XL_MAX_HOST];
+    unsigned n;
+};
 
 static void find_labels(struct host_check *h, const u8 *code, u32 len, struct labels *l)
 {
@@ -87,7 +101,8 @@ static void find_labels(struct host_check *h, const u8 *code, u32 len, struct la
     u64 addr = 0;
     memset(l, 0, sizeof *l);
     while (cs_disasm_iter(h->cs, &code, &left, &addr, h->ci))
-        if (host_is_branch(h, h->ci) && h->ci->detail->x86.operands[0].type == X86_OP_IMM) l->number[h->ci->detail->x86.operands[0].imm] = 1;
+        if (host_is_branch(h, h->ci) && h->ci->detail->x86.operands[0].type == X86_OP_IMM)
+            l->number[h->ci->detail->x86.operands[0].imm] = 1;
     for (u32 i = 0; i < len; i++)
         if (l->number[i]) l->number[i] = (u16)++l->n;
 }
@@ -97,7 +112,8 @@ static bool print_edge(struct host_check *h, const struct xlf *f, const struct b
 {
     for (unsigned i = 0; i < 2; i++) {
         if (!b->edge[i].used || b->edge[i].thunk - b->host_off != at) continue;
-        fprintf(out, "    %s r8d, edge%u%s\n", h->ci->mnemonic, i, xl_edge(f->xl, (u64)h->ci->detail->x86.operands[1].imm) == &b->edge[i] ? "" : " (wrong number)");
+        fprintf(out, "    %s r8d, edge%u%s\n", h->ci->mnemonic, i,
+                xl_edge(f->xl, (u64)h->ci->detail->x86.operands[1].imm) == &b->edge[i] ? "" : " (wrong number)");
         return true;
     }
     return false;
@@ -149,7 +165,9 @@ static void print_guest(struct xlf *f, const struct block *b, const u8 *code, FI
 
 /* ---- the same from templates ---- */
 
-static const u32 all_modes[] = { MODE_FLAT, MODE_USER, MODE_BARE, MODE_BARE | 3, MODE_USER | MK_UWINDOW, MODE_FLAT & ~(u32)MK_PG, MODE_FLAT | 1 };
+static const u32 all_modes[] = {
+    MODE_FLAT, MODE_USER, MODE_BARE, MODE_BARE | 3, MODE_USER | MK_UWINDOW, MODE_FLAT & ~(u32)MK_PG, MODE_FLAT | 1
+};
 
 static const char *clone_at(struct xlf *f, const struct clone_page *p, laddr eip, u32 mode)
 {
@@ -184,14 +202,20 @@ static const char *clone_case(struct xlf *f, laddr eip, const u8 *code, unsigned
     for (unsigned i = 0; i < ARRAY_LEN(all_modes); i++)
         for (unsigned w = 0; w < 2; w++) {
             const char *err = clone_mode(&f[w], &page, eip, all_modes[i]);
-            if (err) return fprintf(stderr, "emit_golden: mode %04x %s: from a template: %s\n", all_modes[i], w ? "window" : "soft", err), err;
+            if (err)
+                return fprintf(stderr, "emit_golden: mode %04x %s: from a template: %s\n", all_modes[i],
+                               w ? "window" : "soft", err),
+                       err;
         }
     return NULL;
 }
 
 /* ---- cases ---- */
 
-struct golden { struct xlf f[2]; struct host_check h; };
+struct golden {
+    struct xlf f[2];
+    struct host_check h;
+};
 
 static char *trim(char *s)
 {
@@ -215,10 +239,11 @@ static unsigned parse_code(char *hex, u8 *code, laddr *eip)
     unsigned n = 0;
     for (char *word = strtok(hex, " "); word; word = strtok(NULL, " ")) {
         if (*word == '@') *eip = (EIP & PAGE_MASK) + (u32)strtoul(word + 1, NULL, 0);
-        else for (char *p = word; p[0] && p[1]; p += 2) {
-            const char byte[3] = { p[0], p[1], 0 };
-            code[n++] = (u8)strtoul(byte, NULL, 16);
-        }
+        else
+            for (char *p = word; p[0] && p[1]; p += 2) {
+                const char byte[3] = { p[0], p[1], 0 };
+                code[n++] = (u8)strtoul(byte, NULL, 16);
+            }
     }
     return n;
 }
@@ -283,7 +308,8 @@ int main(int argc, char **argv)
     if (accept) return bad;
     snprintf(command, sizeof command, "diff -u '%s' '%s'", expected, fresh);
     if (!bad && system(command)) {
-        printf("emit_golden: host code has changed. If that was the intention: tests/emit/accept.sh BUILD-DIRECTORY, and look at the diff\n");
+        printf("emit_golden: host code has changed. If that was the intention: tests/emit/accept.sh BUILD-DIRECTORY, "
+               "and look at the diff\n");
         bad = 1;
     }
     unlink(fresh);

@@ -26,8 +26,14 @@ static inline void xlf_init(struct xlf *f, u64 cache_bytes, bool window, u32 dis
     memset(f, 0, sizeof *f);
     f->trace = (struct trace){ .to = ~0u, .out = stderr };
     BUG_ON(decoder_new(&f->dec));
-    struct xl_config cfg = { .cache_bytes = cache_bytes, .disabled = disabled, .features = ~0u, .window = window,
-                             .miss = (void *)XLF_MISS, .trace = &f->trace, .ctr = &f->ctr, .dec = f->dec };
+    struct xl_config cfg = { .cache_bytes = cache_bytes,
+                             .disabled = disabled,
+                             .features = ~0u,
+                             .window = window,
+                             .miss = (void *)XLF_MISS,
+                             .trace = &f->trace,
+                             .ctr = &f->ctr,
+                             .dec = f->dec };
     BUG_ON(xl_new(&f->xl, &cfg));
 }
 
@@ -42,8 +48,14 @@ static inline struct xl_source xlf_source2(laddr eip, paddr pa, paddr pa2, u32 m
 {
     unsigned room = PAGE_SIZE - (eip & ~PAGE_MASK), first = n < room ? n : room;
     bool more = n > first && pa2 != XL_NO_PAGE;
-    return (struct xl_source){ .eip = eip, .pa = pa, .mode = mode, .bytes = bytes, .nbytes = first, .bytes2 = more ? bytes + first : NULL,
-                               .nbytes2 = more ? n - first : 0, .pa2 = more ? pa2 : XL_NO_PAGE };
+    return (struct xl_source){ .eip = eip,
+                               .pa = pa,
+                               .mode = mode,
+                               .bytes = bytes,
+                               .nbytes = first,
+                               .bytes2 = more ? bytes + first : NULL,
+                               .nbytes2 = more ? n - first : 0,
+                               .pa2 = more ? pa2 : XL_NO_PAGE };
 }
 static inline struct xl_source xlf_source(laddr eip, u32 mode, const u8 *bytes, unsigned n)
 {
@@ -59,6 +71,9 @@ static inline struct block *xlf_translate(struct xlf *f, laddr eip, u32 mode, co
 
 /* Host code and records of a block, in the view that may be read. */
 static inline const u8 *xlf_host(const struct xlf *f, const struct block *b) { return f->xl->rw + b->host_off; }
-static inline const struct record *xlf_records(const struct xlf *f, const struct block *b) { return (const struct record *)(f->xl->side + b->rec_off); }
+static inline const struct record *xlf_records(const struct xlf *f, const struct block *b)
+{
+    return (const struct record *)(f->xl->side + b->rec_off);
+}
 
 #endif

@@ -1,11 +1,16 @@
-/* Runs translated code and checks it against itself. No reference is needed for three things that must hold of any block:
+/* Runs translated code and checks it against itself. No reference is needed for three things that must hold of any
+ * block:
  *
- *   E1  It makes no difference whether the soft TLB has an entry or a miss brings it: registers, flags, memory and FPU state
+ *   E1  It makes no difference whether the soft TLB has an entry or a miss brings it: registers, flags, memory and FPU
+ *   state
  *       come out the same, and so does the way out.
- *   E2  When the nth miss leaves for the interpreter instead, nothing of the instruction is committed: a block that starts at
+ *   E2  When the nth miss leaves for the interpreter instead, nothing of the instruction is committed: a block that
+ *   starts at
  *       the recovered EIP ends in the same state. The same goes for faults in a window, and for a cold FPU.
- *   E3  Kicks, which come all the time, change nothing: not even the way out, since a block leaves at its end in any case.
- *   E4  A block that reaches memory through a window gives what it gives through the soft TLB, if it leaves in the same way.
+ *   E3  Kicks, which come all the time, change nothing: not even the way out, since a block leaves at its end in any
+ *   case.
+ *   E4  A block that reaches memory through a window gives what it gives through the soft TLB, if it leaves in the same
+ *   way.
  *
  * What the instructions do is tests/diff's business. Guest memory is eight pages, seen repeated through all 4 GiB.
  *
@@ -43,10 +48,10 @@ struct state {
 
 /* How one run goes. */
 struct run {
-    int refuse;      /* the number of the TLB miss, FPU load or helper call that leaves for the interpreter; -1: none */
-    int misses;      /* counted */
+    int refuse; /* the number of the TLB miss, FPU load or helper call that leaves for the interpreter; -1: none */
+    int misses; /* counted */
     enum exit_reason why;
-    laddr eip;       /* where it left: the target, or the instruction to be interpreted */
+    laddr eip; /* where it left: the target, or the instruction to be interpreted */
 };
 
 struct fuzz {
@@ -62,7 +67,14 @@ struct fuzz {
     struct rng rng;
     u64 seed, number, exits[8], compared;
     bool helper_done;
-    struct { laddr eip; u32 mode; bool window; u8 code[GUEST_MAX]; unsigned n; struct state in; } c;
+    struct {
+        laddr eip;
+        u32 mode;
+        bool window;
+        u8 code[GUEST_MAX];
+        unsigned n;
+        struct state in;
+    } c;
 };
 
 /* Found from the callouts: they get struct cpu, whose rt is not a runtime here. */
@@ -73,10 +85,16 @@ static u8 *ram_page(const struct fuzz *z, laddr la) { return z->ram + (la >> PAG
 /* Leaves nothing of value in any register that a C function may change. */
 static void scramble(void)
 {
-    __asm__ volatile("mov $-1, %%rax; mov %%rax, %%rcx; mov %%rax, %%rdx; mov %%rax, %%rsi; mov %%rax, %%rdi; mov %%rax, %%r8; mov %%rax, %%r9;"
-                     "mov %%rax, %%r10; mov %%rax, %%r11; movq %%rax, %%xmm0; movaps %%xmm0, %%xmm1; movaps %%xmm0, %%xmm2; movaps %%xmm0, %%xmm3;"
-                     "movaps %%xmm0, %%xmm4; movaps %%xmm0, %%xmm5; movaps %%xmm0, %%xmm6; movaps %%xmm0, %%xmm7; add $1, %%rax"
-                     : : : "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "cc");
+    __asm__ volatile(
+        "mov $-1, %%rax; mov %%rax, %%rcx; mov %%rax, %%rdx; mov %%rax, %%rsi; mov %%rax, %%rdi; mov %%rax, %%r8; mov "
+        "%%rax, %%r9;"
+        "mov %%rax, %%r10; mov %%rax, %%r11; movq %%rax, %%xmm0; movaps %%xmm0, %%xmm1; movaps %%xmm0, %%xmm2; movaps "
+        "%%xmm0, %%xmm3;"
+        "movaps %%xmm0, %%xmm4; movaps %%xmm0, %%xmm5; movaps %%xmm0, %%xmm6; movaps %%xmm0, %%xmm7; add $1, %%rax"
+        :
+        :
+        : "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5",
+          "xmm6", "xmm7", "cc");
 }
 
 static bool refuse(struct fuzz *z)
@@ -124,7 +142,8 @@ static int helper_leaves(struct cpu *c, u32 arg)
 
 static int (*helper_of(enum helper h))(struct cpu *, u32)
 {
-    return h == HELPER_IRET || h == HELPER_INT || h == HELPER_SYSENTER || h == HELPER_SYSEXIT ? helper_leaves : helper_goes_on;
+    return h == HELPER_IRET || h == HELPER_INT || h == HELPER_SYSENTER || h == HELPER_SYSEXIT ? helper_leaves
+                                                                                              : helper_goes_on;
 }
 
 /* ---- state ---- */
@@ -171,7 +190,8 @@ static void forget_tlb(struct fuzz *z)
     while (z->nfilled) *z->filled[--z->nfilled] = 0;
     while (z->nmapped)
         BUG_ON(mmap(z->window + ((u64)z->mapped[--z->nmapped] << PAGE_SHIFT), PAGE_SIZE, PROT_NONE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED);
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0)
+               == MAP_FAILED);
 }
 
 static void forget_code(struct fuzz *z)
@@ -202,7 +222,8 @@ static bool map_faulted(struct fuzz *z, const struct xl_point *point)
     if (page >= TLB_PAGES) return site_fault_again(z, point);
     if (z->nmapped == MAX_FILLED) return false;
     z->mapped[z->nmapped++] = (u32)page;
-    void *p = mmap(z->window + (page << PAGE_SHIFT), PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, z->ram_fd, (off_t)(page % RAM_PAGES * PAGE_SIZE));
+    void *p = mmap(z->window + (page << PAGE_SHIFT), PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+                   z->ram_fd, (off_t)(page % RAM_PAGES * PAGE_SIZE));
     return p != MAP_FAILED;
 }
 
@@ -287,7 +308,8 @@ static const char *run_case(struct fuzz *z)
     save(z, &other_state);
     const char *what = compare(&cold, &cold_state, &other, &other_state);
     if (what) {
-        printf("FAIL E1: cold and hot differ in %s: left at %08x (%d) and %08x (%d)\n", what, cold.eip, cold.why, other.eip, other.why);
+        printf("FAIL E1: cold and hot differ in %s: left at %08x (%d) and %08x (%d)\n", what, cold.eip, cold.why,
+               other.eip, other.why);
         return what;
     }
     for (int n = 0; n < cold.misses && n < 12; n++) {
@@ -301,8 +323,9 @@ static const char *run_case(struct fuzz *z)
         save(z, &other_state);
         what = compare(&cold, &cold_state, &other, &other_state);
         if (!what) continue;
-        printf("FAIL E2: after leaving at %08x (miss %d) and coming back, different %s: left at %08x (%d), not %08x (%d)\n", left, n, what,
-               other.eip, other.why, cold.eip, cold.why);
+        printf("FAIL E2: after leaving at %08x (miss %d) and coming back, different %s: left at %08x (%d), not %08x "
+               "(%d)\n",
+               left, n, what, other.eip, other.why, cold.eip, cold.why);
         return what;
     }
     return z->c.window ? compare_with_soft(z, &cold, &cold_state) : NULL;
@@ -369,7 +392,8 @@ static void make_case(struct fuzz *z)
 
 static void describe(const struct fuzz *z, FILE *out)
 {
-    fprintf(out, "seed %llu number %llu: eip %08x mode %04x window %d\n", (unsigned long long)z->seed, (unsigned long long)z->number, z->c.eip, z->c.mode, z->c.window);
+    fprintf(out, "seed %llu number %llu: eip %08x mode %04x window %d\n", (unsigned long long)z->seed,
+            (unsigned long long)z->number, z->c.eip, z->c.mode, z->c.window);
     for (unsigned off = 0; off < z->c.n;) {
         struct insn in;
         char text[120];
@@ -389,11 +413,13 @@ static void set_up(struct fuzz *z)
         xlf_init(&z->f[i], 8 << 20, i, 0);
         for (unsigned k = 0; k < JUMP_ENTRIES; k++) z->f[i].xl->jc[XL_JC_MISS][k].code = rt_exit_jump;
     }
-    z->cpu = mmap(NULL, sizeof(struct cpu_area) + TLB_KINDS * TLB_TABLE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    z->cpu = mmap(NULL, sizeof(struct cpu_area) + TLB_KINDS * TLB_TABLE_BYTES, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     z->ram_fd = memfd_create("ram", MFD_CLOEXEC);
     BUG_ON(z->cpu == MAP_FAILED || z->ram_fd < 0 || ftruncate(z->ram_fd, RAM_BYTES));
     z->ram = mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, z->ram_fd, 0);
-    z->reservation = mmap((void *)0x100100000000ull, RESERVED_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    z->reservation =
+        mmap((void *)0x100100000000ull, RESERVED_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     BUG_ON(z->ram == MAP_FAILED || z->reservation == MAP_FAILED);
     z->window = z->reservation + WINDOW_GUARD;
     struct cpu *c = z->cpu;
@@ -421,8 +447,11 @@ static void start_kicks(void)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = { { "seed", required_argument, 0, 's' }, { "count", required_argument, 0, 'c' },
-                                             { "from", required_argument, 0, 'f' }, { "verbose", no_argument, 0, 'v' }, { 0 } };
+    static const struct option options[] = { { "seed", required_argument, 0, 's' },
+                                             { "count", required_argument, 0, 'c' },
+                                             { "from", required_argument, 0, 'f' },
+                                             { "verbose", no_argument, 0, 'v' },
+                                             { 0 } };
     struct fuzz *z = calloc(1, sizeof *z);
     u64 count = 20000, from = 0;
     bool verbose = false;

@@ -1,10 +1,12 @@
-/* Feeds the translator whatever a hostile guest could, and looks at what comes out (tests/emit/host_check.h): no BUG, no host
- * instruction outside of what is allowed, records that lead back to guest instructions, a graph that survives writes to code. And
- * templates: what one gives elsewhere, for other constants, after an eviction, is what translation gives.
+/* Feeds the translator whatever a hostile guest could, and looks at what comes out (tests/emit/host_check.h): no BUG,
+ * no host instruction outside of what is allowed, records that lead back to guest instructions, a graph that survives
+ * writes to code. And templates: what one gives elsewhere, for other constants, after an eviction, is what translation
+ * gives.
  *
  *   fuzz_translate [--seed N] [--count N] [--verbose]
  *
- * Nothing is executed here: fuzz_exec.c does that. A failure prints the seed and number that make it again, and the bytes. */
+ * Nothing is executed here: fuzz_exec.c does that. A failure prints the seed and number that make it again, and the
+ * bytes. */
 #include "tests/emit/clone_check.h"
 #include "tests/emit/host_check.h"
 #include "tests/fuzz/gen_guest.h"
@@ -20,13 +22,20 @@ struct fuzz {
     u64 seed, number;
     u64 insns, host_bytes, equal, relocated, refused;
     u32 largest;
-    struct { laddr eip; paddr pa, pa2; u32 mode; bool window; u8 code[GUEST_MAX]; unsigned n; } c;
+    struct {
+        laddr eip;
+        paddr pa, pa2;
+        u32 mode;
+        bool window;
+        u8 code[GUEST_MAX];
+        unsigned n;
+    } c;
 };
 
 static void describe(const struct fuzz *z, FILE *out)
 {
-    fprintf(out, "seed %llu number %llu: eip %08x pa %llx mode %04x window %d\n", (unsigned long long)z->seed, (unsigned long long)z->number,
-            z->c.eip, (unsigned long long)z->c.pa, z->c.mode, z->c.window);
+    fprintf(out, "seed %llu number %llu: eip %08x pa %llx mode %04x window %d\n", (unsigned long long)z->seed,
+            (unsigned long long)z->number, z->c.eip, (unsigned long long)z->c.pa, z->c.mode, z->c.window);
     for (unsigned i = 0; i < z->c.n; i++) fprintf(out, "%02x", z->c.code[i]);
     fprintf(out, "\n");
 }
@@ -51,7 +60,8 @@ static void make_case(struct fuzz *z)
     unsigned meant = guest_code(r, z->c.code, sizeof z->c.code);
     u32 page = rng_u32(r) & PAGE_MASK & 0xffffff;
     unsigned off = rng_below(r, PAGE_SIZE - 1);
-    if (rng_percent(r, 40)) off = PAGE_SIZE - 1 - rng_below(r, meant ? meant < 64 ? meant : 64 : 1); /* the page ends inside */
+    if (rng_percent(r, 40))
+        off = PAGE_SIZE - 1 - rng_below(r, meant ? meant < 64 ? meant : 64 : 1); /* the page ends inside */
     z->c.eip = (rng_u32(r) & 0xff000000) | page | off;
     z->c.pa = page | off;
     /* The next linear page: another frame, the same one, or none. */
@@ -63,7 +73,7 @@ static void make_case(struct fuzz *z)
 /* Where guest instructions start, as the records claim, must be where the decoder finds them. */
 static const char *check_recovery(struct fuzz *z, struct xlf *f, const struct block *b)
 {
-    u8 starts[XL_MAX_INSNS * 16] = {0};
+    u8 starts[XL_MAX_INSNS * 16] = { 0 };
     unsigned off = 0;
     for (unsigned i = 0; i < b->ninsns; i++) {
         struct insn in;
@@ -74,9 +84,11 @@ static const char *check_recovery(struct fuzz *z, struct xlf *f, const struct bl
     for (u32 at = 0; at < b->host_len; at++) {
         struct xl_point p;
         if (!xl_recover(f->xl, (u64)f->xl->rx + b->host_off + at, &p)) return "a host pc that nothing recovers";
-        if (p.block != b || p.eip - b->eip >= b->guest_len || !starts[p.eip - b->eip]) return "a host pc that recovers to no instruction";
+        if (p.block != b || p.eip - b->eip >= b->guest_len || !starts[p.eip - b->eip])
+            return "a host pc that recovers to no instruction";
         unsigned first = PAGE_SIZE - (unsigned)(b->pa & (PAGE_SIZE - 1)), guest = p.eip - b->eip;
-        if (p.pa != (guest < first ? b->pa + guest : b->pa2 + (guest - first))) return "a site's physical address is wrong";
+        if (p.pa != (guest < first ? b->pa + guest : b->pa2 + (guest - first)))
+            return "a site's physical address is wrong";
     }
     return NULL;
 }
@@ -102,7 +114,8 @@ static const char *check_life(struct fuzz *z, struct xlf *f, struct block *b, co
 
 /* ---- templates ---- */
 
-/* Other values in the fields that the one template there is knows of, now and then ones that change the shape of the code. */
+/* Other values in the fields that the one template there is knows of, now and then ones that change the shape of the
+ * code. */
 static bool change_fields(struct fuzz *z, const struct xl *xl, u8 *code)
 {
     const struct template *t = &xl->templates.t[0];
@@ -134,7 +147,8 @@ static bool change_behind(struct fuzz *z, const struct xl *xl, u8 *code, unsigne
     return from < 16; /* then it may not be found */
 }
 
-/* The same code at another place, now and then with other constants or other code behind it, and out of what an eviction has left. */
+/* The same code at another place, now and then with other constants or other code behind it, and out of what an
+ * eviction has left. */
 static const char *check_templates(struct fuzz *z)
 {
     struct xlf *f = &z->t[z->c.window];
@@ -147,7 +161,9 @@ static const char *check_templates(struct fuzz *z)
     struct block *b = xl_translate(f->xl, &at, &evicted);
     if (!f->xl->templates.n) {
         z->refused++;
-        return at.nbytes >= 16 && b->guest_len <= at.nbytes && !b->partial && b->ninsns > 1 ? "a block without a template" : NULL;
+        return at.nbytes >= 16 && b->guest_len <= at.nbytes && !b->partial && b->ninsns > 1
+                   ? "a block without a template"
+                   : NULL;
     }
     laddr eip = rng_percent(r, 20) ? at.eip : (rng_u32(r) & PAGE_MASK) | off;
     memcpy(z->moved_page.bytes + off, z->page.bytes + off, PAGE_SIZE + 16 - off);
@@ -186,8 +202,11 @@ static const char *run_case(struct fuzz *z)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = { { "seed", required_argument, 0, 's' }, { "count", required_argument, 0, 'c' },
-                                             { "from", required_argument, 0, 'f' }, { "verbose", no_argument, 0, 'v' }, { 0 } };
+    static const struct option options[] = { { "seed", required_argument, 0, 's' },
+                                             { "count", required_argument, 0, 'c' },
+                                             { "from", required_argument, 0, 'f' },
+                                             { "verbose", no_argument, 0, 'v' },
+                                             { 0 } };
     struct fuzz *z = calloc(1, sizeof *z);
     u64 count = 20000, from = 0;
     bool verbose = false;
@@ -213,11 +232,12 @@ int main(int argc, char **argv)
         describe(z, stdout);
         failed++;
     }
-    printf("%llu blocks, %llu instructions, %llu host bytes (at most %u for one block), %d failures\n", (unsigned long long)(z->number - from), (unsigned long long)z->insns,
-           (unsigned long long)z->host_bytes, z->largest, failed);
+    printf("%llu blocks, %llu instructions, %llu host bytes (at most %u for one block), %d failures\n",
+           (unsigned long long)(z->number - from), (unsigned long long)z->insns, (unsigned long long)z->host_bytes,
+           z->largest, failed);
     host_check_free(&z->h);
-    printf("templates: %llu blocks had with the same bytes, %llu with other constants, %llu blocks without one\n", (unsigned long long)z->equal,
-           (unsigned long long)z->relocated, (unsigned long long)z->refused);
+    printf("templates: %llu blocks had with the same bytes, %llu with other constants, %llu blocks without one\n",
+           (unsigned long long)z->equal, (unsigned long long)z->relocated, (unsigned long long)z->refused);
     for (unsigned i = 0; i < 2; i++) xlf_free(&z->f[i]);
     for (unsigned i = 0; i < 2; i++) xlf_free(&z->t[i]);
     free(z);

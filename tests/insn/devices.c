@@ -1,5 +1,5 @@
-/* The chips that every PC system relies on, at their registers: 8259A, 8254, 16550A, local APIC, I/O APIC, RTC, 8042, PCI.
- * QEMU 7.2 departs: its 8254 counts in mode 0 although the gate is low. */
+/* The chips that every PC system relies on, at their registers: 8259A, 8254, 16550A, local APIC, I/O APIC, RTC, 8042,
+ * PCI. QEMU 7.2 departs: its 8254 counts in mode 0 although the gate is low. */
 #include "rt.h"
 
 const char guest_name[] = "devices";
@@ -120,7 +120,8 @@ static u32 pit_count2(void)
     return low | (u32)inb(0x42) << 8;
 }
 
-/* Channel 2 counts down from 0xf234, which takes 52 ms. Returns false if the host was so busy that it may have come to the end. */
+/* Channel 2 counts down from 0xf234, which takes 52 ms. Returns false if the host was so busy that it may have come to
+ * the end. */
 static bool pit_counts_down(void)
 {
     outb(0x43, 0xb0), outb(0x42, 0x34), outb(0x42, 0xf2);

@@ -1,6 +1,6 @@
-/* Tasks: #DF through a task gate when the stack is gone, #SS from a stack segment's limit, nested faults that become #DF,
- * and the task switches themselves (JMP, CALL, IRET with NT). SDM vol. 3, 6.15 (interrupt 8), 7.2, 7.3.
- * QEMU 7.2 departs: no stack limits. */
+/* Tasks: #DF through a task gate when the stack is gone, #SS from a stack segment's limit, nested faults that become
+ * #DF, and the task switches themselves (JMP, CALL, IRET with NT). SDM vol. 3, 6.15 (interrupt 8), 7.2, 7.3. QEMU 7.2
+ * departs: no stack limits. */
 #include "rt.h"
 
 const char guest_name[] = "dftask";
@@ -14,7 +14,8 @@ static volatile u32 task_ran, task_flags, task_error, task_esp, task_cr3, task_t
 static volatile struct tss main_then;                          /* what the interrupted task's TSS held */
 static volatile u32 resume_eip, resume_esp;
 
-/* The task behind a gate. It mends the interrupted task's ESP and EIP and returns to it; entered again, it goes on behind IRET. */
+/* The task behind a gate. It mends the interrupted task's ESP and EIP and returns to it; entered again, it goes on
+ * behind IRET. */
 void task_body(u32 error, u32 esp);
 void task_body(u32 error, u32 esp)
 {

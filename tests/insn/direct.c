@@ -1,6 +1,6 @@
-/* User code as a kernel has it, in and out by every door: what a monitor that runs it on the processor itself must not change.
- * Registers and flags both ways, system calls, exceptions with their exact EIP, debug traps, the instructions that
- * show the privileged state without trapping, the timer. SDM vol. 3, chapter 6; vol. 2, the instructions. */
+/* User code as a kernel has it, in and out by every door: what a monitor that runs it on the processor itself must not
+ * change. Registers and flags both ways, system calls, exceptions with their exact EIP, debug traps, the instructions
+ * that show the privileged state without trapping, the timer. SDM vol. 3, chapter 6; vol. 2, the instructions. */
 #include "user.h"
 
 const char guest_name[] = "direct";
@@ -580,7 +580,8 @@ static void debug_traps(void)
     on_trap(0x80, NULL);
 }
 
-/* ---- What shows the privileged state without trapping: as the kernel sees it. The page that has it is called from one that has not. */
+/* ---- What shows the privileged state without trapping: as the kernel sees it. The page that has it is called from one
+ * that has not. */
 USER(call_behind,
     movl $5, %esi;
 1:  call call_behind + 0x1000;

@@ -1,6 +1,6 @@
-/* Threads of a user program: each with its own thread-local segment and x87/SSE state, which the kernel saves and restores, looks at,
- * changes, or leaves where it is behind CR0.TS. What a monitor that keeps that state elsewhere while user code runs must not lose,
- * mix up or show too late. SDM vol. 1, 10.5; vol. 3, 2.5, 13.4. */
+/* Threads of a user program: each with its own thread-local segment and x87/SSE state, which the kernel saves and
+ * restores, looks at, changes, or leaves where it is behind CR0.TS. What a monitor that keeps that state elsewhere
+ * while user code runs must not lose, mix up or show too late. SDM vol. 1, 10.5; vol. 3, 2.5, 13.4. */
 #include "user.h"
 
 const char guest_name[] = "directfpu";
@@ -19,8 +19,9 @@ static inline void stts(void) { write_cr0(read_cr0() | CR0_TS); }
 enum { THREADS = 3, LOOPS = 40, AREA = U_DATA, TLS_DATA = U_DATA + 0x800, TLS = TEST_SEL(0) | 3, TLS2 = TEST_SEL(1) | 3 };
 enum { RC_NEAREST, RC_DOWN, RC_UP };
 
-/* A thread: EBX its numbers (a control word, an MXCSR, two doubles, a third at gs:0), ESI times. It adds in ST0, XMM0 and MM7's
- * neighbour XMM5, and keeps a quotient by its own rounding; what it has at its end is stored behind the numbers. */
+/* A thread: EBX its numbers (a control word, an MXCSR, two doubles, a third at gs:0), ESI times. It adds in ST0, XMM0
+ * and MM7's neighbour XMM5, and keeps a quotient by its own rounding; what it has at its end is stored behind the
+ * numbers. */
 USER(thread,
     fninit;
     fldcw (%ebx);

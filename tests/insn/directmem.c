@@ -1,6 +1,7 @@
-/* Memory of user programs as a kernel manages it: demand paging, copy on write, rights, invalidation, accessed and dirty bits, code
- * that changes, address spaces that take turns, string instructions that fault or are interrupted in their middle. What a monitor
- * that runs user code on the processor itself must see in time. SDM vol. 3, 4.8, 4.10, 8.1.3. */
+/* Memory of user programs as a kernel manages it: demand paging, copy on write, rights, invalidation, accessed and
+ * dirty bits, code that changes, address spaces that take turns, string instructions that fault or are interrupted in
+ * their middle. What a monitor that runs user code on the processor itself must see in time. SDM vol. 3, 4.8, 4.10,
+ * 8.1.3. */
 #include "user.h"
 
 const char guest_name[] = "directmem";
@@ -14,7 +15,8 @@ USER(load, movl (%ebx), %eax; DONE);
 USER(store, movl %eax, (%ebx); DONE);
 USER(enter, call *%ebx; DONE);
 
-/* Runs a program that has its EBX and EAX: what vector it ends with. The programs stay where they are: they are known code. */
+/* Runs a program that has its EBX and EAX: what vector it ends with. The programs stay where they are: they are known
+ * code. */
 enum { AT_LOAD = U_CODE + 0x200, AT_STORE = U_CODE + 0x240, AT_CALL = U_CODE + 0x280 };
 static struct frame last;
 static u32 run(u32 at, u32 ebx, u32 eax)

@@ -1,6 +1,6 @@
 /* More code than a code cache holds, kept hot: thousands of distinct functions, called in changing order, directly,
- * through each other and through a table, by the kernel and by ring 3, while interrupts come in. A model in C says what each
- * must return. */
+ * through each other and through a table, by the kernel and by ring 3, while interrupts come in. A model in C says what
+ * each must return. */
 #include "rt.h"
 
 const char guest_name[] = "evict";

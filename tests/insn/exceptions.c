@@ -1,8 +1,9 @@
-/* Exceptions are precise: EIP, CR2, error code, every register and the flags are as the manual says, in the middle of straight
- * code, in hot loops, in the middle of read-modify-write and stack instructions, and between the steps of string instructions.
- * SDM vol. 3, 6.15; vol. 1, 7.3.9.3 and the instructions' own pages.
- * A real processor says that read-modify-write faults as a write even where reading would fault already.
- * QEMU 7.2 departs: it reports those as reads, and lacks #AC, #XM, LOCK checks and #GP for unknown MSRs. CMPS/SCAS flags at a fault are not looked at here, since processors differ. */
+/* Exceptions are precise: EIP, CR2, error code, every register and the flags are as the manual says, in the middle of
+ * straight code, in hot loops, in the middle of read-modify-write and stack instructions, and between the steps of
+ * string instructions. SDM vol. 3, 6.15; vol. 1, 7.3.9.3 and the instructions' own pages. A real processor says that
+ * read-modify-write faults as a write even where reading would fault already. QEMU 7.2 departs: it reports those as
+ * reads, and lacks #AC, #XM, LOCK checks and #GP for unknown MSRs. CMPS/SCAS flags at a fault are not looked at here,
+ * since processors differ. */
 #include "rt.h"
 
 const char guest_name[] = "exceptions";

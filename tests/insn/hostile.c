@@ -1,9 +1,11 @@
-/* User code that tries to get out of what a monitor may run it in: another code segment's 64-bit mode, the host's system calls by every
- * door, the monitor's own page, every selector, every flag, code that overwrites itself, random bytes. On a real processor all of this
- * is a program that gets its exception, or goes on; so it must be here, and the kernel carries on, and so do other programs.
+/* User code that tries to get out of what a monitor may run it in: another code segment's 64-bit mode, the host's
+ * system calls by every door, the monitor's own page, every selector, every flag, code that overwrites itself, random
+ * bytes. On a real processor all of this is a program that gets its exception, or goes on; so it must be here, and the
+ * kernel carries on, and so do other programs.
  *
- * Where such code is run directly it first has to get past a scan of its page, so it hides: what a sweep of instructions sees as the
- * immediate operand of a MOV is what is jumped to. Nothing here depends on how far it gets; whoever runs it looks at that. */
+ * Where such code is run directly it first has to get past a scan of its page, so it hides: what a sweep of
+ * instructions sees as the immediate operand of a MOV is what is jumped to. Nothing here depends on how far it gets;
+ * whoever runs it looks at that. */
 #include "user.h"
 
 const char guest_name[] = "hostile";
@@ -20,7 +22,8 @@ __asm__(".macro HIDE a, b, c=0x90, d=0x90\n.byte 0xeb, 1, 0xb8, \\a, \\b, \\c, \
 
 /* ---- How a run ends, and whether all is well afterwards. */
 static u32 ended[256], ticks_left, runs, sub_calls;
-/* Ticks of 2 ms until it is ended by the timer. While it has not begun (a process may have to be made for it) they count less. */
+/* Ticks of 2 ms until it is ended by the timer. While it has not begun (a process may have to be made for it) they
+ * count less. */
 enum { TICK_BEGUN = 25, TICKS_MAX = 4 * TICK_BEGUN, TICKS_HONEST = 2000 * TICK_BEGUN };
 static u32 patience = TICKS_MAX;
 
@@ -227,7 +230,8 @@ static void stub(void)
     carries_on();
 }
 
-/* ---- Selectors: every one of them that LAR says anything about, and a sample of the others, into every segment register. */
+/* ---- Selectors: every one of them that LAR says anything about, and a sample of the others, into every segment
+ * register. */
 USER(next_lar,                                                 /* ESI: the first selector above it that the processor knows, or 65536 */
 1:  incl %esi;
     cmpl $0x10000, %esi;
@@ -456,7 +460,8 @@ static void self_destruction(void)
     carries_on();
 }
 
-/* ---- Random bytes, in both modes: eight by eight where a sweep sees the displacement and the immediate of MOV [ESP+disp32], imm32. */
+/* ---- Random bytes, in both modes: eight by eight where a sweep sees the displacement and the immediate of MOV
+ * [ESP+disp32], imm32. */
 USER(touch, movl %eax, (%ebx); pushl %eax; popl %eax; .byte 0xeb, 3, 0xc7, 0x84, 0x24);
 USER(touch64, movl %eax, (%ebx); TO64; .byte 0xeb, 3, 0xc7, 0x84, 0x24);
 __asm__(".code32\n");

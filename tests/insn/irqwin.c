@@ -1,6 +1,6 @@
-/* Where an interrupt may come in and where it may not: the instruction after STI and after MOV SS, HLT, CLI regions, POPF
- * and IRET; and that it does come in wherever it may: in loops without calls, in ring 3, in long string instructions.
- * SDM vol. 3, 6.8; vol. 2, STI, HLT, MOV.
+/* Where an interrupt may come in and where it may not: the instruction after STI and after MOV SS, HLT, CLI regions,
+ * POPF and IRET; and that it does come in wherever it may: in loops without calls, in ring 3, in long string
+ * instructions. SDM vol. 3, 6.8; vol. 2, STI, HLT, MOV.
  *
  * An interrupt is made pending with IF=0 (PIT, mode 0, seen in the PIC's IRR), so that where it is taken is exact. */
 #include "rt.h"
@@ -136,8 +136,8 @@ static void regions(void)
     CHECK_EQ(ticks, 1);
 }
 
-/* Code with no way out but the interrupt. Every loop here runs while ECX is 1. An interrupt may be as early as to come before
- * the loop on a busy host, so there is always another. */
+/* Code with no way out but the interrupt. Every loop here runs while ECX is 1. An interrupt may be as early as to come
+ * before the loop on a busy host, so there is always another. */
 static bool leave_loop(struct frame *f)
 {
     on_tick(f);

@@ -1,7 +1,7 @@
-/* The permission matrix: every combination of P, W, U and NX in both levels, for every kind of access, with WP on and off,
- * without PAE, with PAE, and with NX; large pages; reserved bits; accesses and instructions across a page border.
- * SDM vol. 3, 4.3, 4.4, 4.6, 4.7.
- * QEMU 7.2 departs: reserved-bit faults come without P, and PDPTEs are neither checked nor held by MOV CR3. */
+/* The permission matrix: every combination of P, W, U and NX in both levels, for every kind of access, with WP on and
+ * off, without PAE, with PAE, and with NX; large pages; reserved bits; accesses and instructions across a page border.
+ * SDM vol. 3, 4.3, 4.4, 4.6, 4.7. QEMU 7.2 departs: reserved-bit faults come without P, and PDPTEs are neither checked
+ * nor held by MOV CR3. */
 #include "rt.h"
 
 const char guest_name[] = "paging";

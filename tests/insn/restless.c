@@ -1,14 +1,15 @@
-/* Two programs that compute without end, of which a timer's interrupt makes one stop and the other go on, as an operating system does it.
- * One that gets an exception is started anew: that is what a kernel does when the machine says that a program has failed. What they
- * compute they check themselves. For 300 ms, or as long as the command line says, or longer on a slow machine: it is a guest to look at, and to disturb. */
+/* Two programs that compute without end, of which a timer's interrupt makes one stop and the other go on, as an
+ * operating system does it. One that gets an exception is started anew: that is what a kernel does when the machine
+ * says that a program has failed. What they compute they check themselves. For 300 ms, or as long as the command line
+ * says, or longer on a slow machine: it is a guest to look at, and to disturb. */
 #include "user.h"
 
 const char guest_name[] = "restless";
 
 enum { TICK_US = 2000, PROGRAMS = 2, TLS = TEST_SEL(0) | 3 };
 
-/* EBX its page: two counters that are equal but for a moment, their sum in x87 and XMM registers, a word that only the kernel changes.
- * The page behind is a new one after each call. */
+/* EBX its page: two counters that are equal but for a moment, their sum in x87 and XMM registers, a word that only the
+ * kernel changes. The page behind is a new one after each call. */
 USER(work,
     fninit;
     fldz;

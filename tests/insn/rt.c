@@ -319,8 +319,9 @@ static struct pit_read pit_read2(void)
     return r;
 }
 
-/* The host may look away at any moment, for long. So the count is read again and again until it ends (55 ms), and of all
- * pairs of the first read and another the one with the least doubt, in relation to the time between, says how fast the TSC is. */
+/* The host may look away at any moment, for long. So the count is read again and again until it ends (55 ms), and of
+ * all pairs of the first read and another the one with the least doubt, in relation to the time between, says how fast
+ * the TSC is. */
 u64 tsc_hz(void)
 {
     static u64 hz;

@@ -25,9 +25,9 @@ void finish(void) __attribute__((noreturn));
 #define CHECK_EQ(got, want) check_equal(__FILE__, __LINE__, #got, (u32)(got), (u32)(want))
 #define CHECK(holds) check_true(__FILE__, __LINE__, #holds, (holds))
 void section(const char *name);                         /* names what follows in messages */
-/* Whether the command line has that word. "tcg": user code is executed by QEMU's TCG, sooner or later, and what that is known not
- * to do is left out: segment limits and null segments, #AC, #XM, #MF before another instruction than WAIT, INT1, the
- * exponent that MMX instructions leave. */
+/* Whether the command line has that word. "tcg": user code is executed by QEMU's TCG, sooner or later, and what that is
+ * known not to do is left out: segment limits and null segments, #AC, #XM, #MF before another instruction than WAIT,
+ * INT1, the exponent that MMX instructions leave. */
 bool told(const char *word);
 
 /* ---- Selectors. TEST_SEL(n), n < 32, are free for the tests. */

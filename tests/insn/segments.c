@@ -1,6 +1,6 @@
-/* Segments: bases and limits at work in every kind of access, expand-down and read-only and execute-only segments, and the
- * checks that loading a segment register makes. SDM vol. 3, 3.4.5, 5.3, 5.6; vol. 2, MOV, LDS, LAR, LSL, VERR, ARPL.
- * QEMU 7.2 departs: it checks neither limits nor types nor null selectors on ordinary accesses. */
+/* Segments: bases and limits at work in every kind of access, expand-down and read-only and execute-only segments, and
+ * the checks that loading a segment register makes. SDM vol. 3, 3.4.5, 5.3, 5.6; vol. 2, MOV, LDS, LAR, LSL, VERR,
+ * ARPL. QEMU 7.2 departs: it checks neither limits nor types nor null selectors on ordinary accesses. */
 #include "rt.h"
 
 const char guest_name[] = "segments";

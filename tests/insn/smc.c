@@ -105,8 +105,8 @@ static void own_block(u32 page)
     u32 c = sizeof(replacement), s = (u32)replacement, d = (u32)p;
     __asm__ volatile("call *%4" : "=a"(got), "+c"(c), "+S"(s), "+D"(d) : "r"(page) : "memory");
     CHECK_EQ(got, 77);
-    /* A push whose ESP points into the code: at 0x200 "push imm32", whose four bytes land at 0x208, where control arrives
-     * by three NOPs. They are "mov al, 9; jmp +6", to "mov esp, ebp; ret" at 0x212. */
+    /* A push whose ESP points into the code: at 0x200 "push imm32", whose four bytes land at 0x208, where control
+     * arrives by three NOPs. They are "mov al, 9; jmp +6", to "mov esp, ebp; ret" at 0x212. */
     section("overwritten by a push");
     static const u8 pusher[] = {0x68, 0xb0, 9, 0xeb, 6, 0x90, 0x90, 0x90};
     static const u8 home[] = {0x89, 0xec, 0xc3};

@@ -105,8 +105,8 @@ ring3:
 ring3_return:
     int $0x81                           /* trap_dispatch takes it for the end of ring3() */
 
-/* int user_enter(const struct frame *f): continues from that frame; returns as ring3() does. Nothing may interrupt meanwhile:
- * the frame is popped from where it is. */
+/* int user_enter(const struct frame *f): continues from that frame; returns as ring3() does. Nothing may interrupt
+ * meanwhile: the frame is popped from where it is. */
     .globl user_enter
 user_enter:
     movl 4(%esp), %eax

@@ -1,8 +1,9 @@
-/* All clocks of the machine tell the same time: TSC, PIT (counted and interrupting), local APIC timer, ACPI PM timer, RTC.
+/* All clocks of the machine tell the same time: TSC, PIT (counted and interrupting), local APIC timer, ACPI PM timer,
+ * RTC.
  *
- * The host may be busy at any moment, which delays a read or an interrupt and never hastens it. So a clock is read between
- * two reads of the TSC and the pair with the closest bracket counts; and a periodic interrupt is judged by its most
- * punctual arrivals early and late in a run, which a lost or late tick between them does not change. */
+ * The host may be busy at any moment, which delays a read or an interrupt and never hastens it. So a clock is read
+ * between two reads of the TSC and the pair with the closest bracket counts; and a periodic interrupt is judged by its
+ * most punctual arrivals early and late in a run, which a lost or late tick between them does not change. */
 #include "rt.h"
 
 const char guest_name[] = "timers";
@@ -137,7 +138,8 @@ static u32 pit_against_tsc(void)
     return ppm(counted * tsc_hz() / PIT_HZ, span);
 }
 
-/* ---- Periodic interrupts. The most punctual of some ticks: how far it lies from a whole number of periods after the first. */
+/* ---- Periodic interrupts. The most punctual of some ticks: how far it lies from a whole number of periods after the
+ * first. */
 static s64 most_punctual(u32 from, u32 to, u64 period)
 {
     s64 least = (s64)period;
@@ -251,8 +253,8 @@ static u32 pit_oneshot_accuracy(void)
 /* ---- RTC: its seconds. */
 static u8 cmos(u8 reg) { outb(0x70, reg); return inb(0x71); }
 
-/* The moment at which the seconds change: after the last read that saw the old one began, before the first that saw the new
- * one ended. How far apart these are is added to *doubt. */
+/* The moment at which the seconds change: after the last read that saw the old one began, before the first that saw the
+ * new one ended. How far apart these are is added to *doubt. */
 static u64 rtc_edge(u64 *doubt)
 {
     u8 s = cmos(0), seen;

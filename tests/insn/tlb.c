@@ -1,5 +1,5 @@
-/* When a change of the page tables must be seen. Before the invalidation the old or the new translation may be used (both
- * are right, and nothing else is); after it only the new one. SDM vol. 3, 4.10. */
+/* When a change of the page tables must be seen. Before the invalidation the old or the new translation may be used
+ * (both are right, and nothing else is); after it only the new one. SDM vol. 3, 4.10. */
 #include "rt.h"
 
 const char guest_name[] = "tlb";

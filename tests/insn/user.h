@@ -1,6 +1,6 @@
-/* For guests that need user programs of a real kernel's kind: page tables in which the kernel is supervisor's, programs at their
- * own addresses in pages of their own (no page with kernel code on it), IF=1, IOPL 0, flat segments, SSE enabled. Such code
- * is what a monitor may run on the processor itself, without looking at every instruction. */
+/* For guests that need user programs of a real kernel's kind: page tables in which the kernel is supervisor's, programs
+ * at their own addresses in pages of their own (no page with kernel code on it), IF=1, IOPL 0, flat segments, SSE
+ * enabled. Such code is what a monitor may run on the processor itself, without looking at every instruction. */
 #ifndef TESTS_INSN_USER_H
 #define TESTS_INSN_USER_H
 #include "rt.h"
@@ -14,7 +14,8 @@ enum { P_RX = PTE_P | PTE_U, P_RW = PTE_P | PTE_U | PTE_W };
     extern const u8 name[], name##_end[]
 __asm__(".macro DONE\nint $0x81\n.endm\n");
 
-/* Paging on, CR0 and CR4 as a modern kernel has them; the kernel's map is the supervisor's. Frees the pages of an earlier one. */
+/* Paging on, CR0 and CR4 as a modern kernel has them; the kernel's map is the supervisor's. Frees the pages of an
+ * earlier one. */
 void user_start(bool pae);
 void user_stop(void);
 u32 user_space(void);                              /* another address space, with pages of U_CODE, U_DATA, U_STACK */

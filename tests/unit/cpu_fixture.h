@@ -1,6 +1,6 @@
-/* A processor in protected mode with memory, descriptor tables, a TSS and stacks, for the tests of cpu.c, seg.c, far.c and
- * except.c. Paging is off unless fix_page() turns it on (identity, 4 KiB pages, all of them user and writable).
- * One test program, one translation unit: so the definitions are right here. */
+/* A processor in protected mode with memory, descriptor tables, a TSS and stacks, for the tests of cpu.c, seg.c, far.c
+ * and except.c. Paging is off unless fix_page() turns it on (identity, 4 KiB pages, all of them user and writable). One
+ * test program, one translation unit: so the definitions are right here. */
 #ifndef TESTS_UNIT_CPU_FIXTURE_H
 #define TESTS_UNIT_CPU_FIXTURE_H
 #include "core/bus.h"
@@ -10,13 +10,17 @@
 #include <string.h>
 
 #define RAM_SIZE (4u << 20)
-enum { GDT = 0x1000, IDT = 0x2000, TSS = 0x3000, TSS_B = 0x3200, TSS_16 = 0x3400, LDT = 0x3800, STACK0 = 0x9000, STACK3 = 0xb000, CODE = 0x10000,
+/* clang-format off */
+enum { GDT = 0x1000, IDT = 0x2000, TSS = 0x3000, TSS_B = 0x3200, TSS_16 = 0x3400, LDT = 0x3800, STACK0 = 0x9000,
+    STACK3 = 0xb000, CODE = 0x10000,
        PAGE_DIR = 0x20000, PAGE_TABLE = 0x21000 };
 /* Selectors, in the order that SYSENTER wants of the first four. */
-enum { CS0 = 0x08, SS0 = 0x10, CS3 = 0x1b, DS3 = 0x23, SEL_TSS = 0x28, SEL_TSS_B = 0x30, SEL_LDT = 0x38, SEL_GATE = 0x40, SEL_TASK_GATE = 0x48,
+enum { CS0 = 0x08, SS0 = 0x10, CS3 = 0x1b, DS3 = 0x23, SEL_TSS = 0x28, SEL_TSS_B = 0x30, SEL_LDT = 0x38,
+    SEL_GATE = 0x40, SEL_TASK_GATE = 0x48,
        SEL_X = 0x50, SEL_Y = 0x58, SEL_TSS_16 = 0x60, GDT_ENTRIES = 16 };
 /* Access bytes. */
-enum { AC_CODE = 0x9b, AC_DATA = 0x93, AC_DPL3 = 0x60, AC_TSS = 0x89, AC_LDT = 0x82, AC_CALL32 = 0x8c, AC_CALL16 = 0x84, AC_TASK = 0x85, AC_INT32 = 0x8e,
+enum { AC_CODE = 0x9b, AC_DATA = 0x93, AC_DPL3 = 0x60, AC_TSS = 0x89, AC_LDT = 0x82, AC_CALL32 = 0x8c,
+    AC_CALL16 = 0x84, AC_TASK = 0x85, AC_INT32 = 0x8e,
        AC_TRAP32 = 0x8f, AC_INT16 = 0x86 };
 enum { FLAT = 0xc /* G, D */, WIDE = 0x4 /* D */ };
 
@@ -34,13 +38,15 @@ static inline void put_desc(paddr at, u32 base, u32 limit20, unsigned access, un
     poke32(at, (limit20 & 0xffff) | base << 16);
     poke32(at + 4, (base >> 16 & 0xff) | access << 8 | (limit20 & 0xf0000) | flags << 20 | (base & 0xff000000));
 }
-static inline void gdt_set(u16 sel, u32 base, u32 limit20, unsigned access, unsigned flags) { put_desc(GDT + (sel & 0xfff8u), base, limit20, access, flags); }
+static inline void gdt_set(u16 sel, u32 base, u32 limit20, unsigned access,
+    unsigned flags) { put_desc(GDT + (sel & 0xfff8u), base, limit20, access, flags); }
 static inline void put_gate(paddr at, u16 sel, u32 off, unsigned access, unsigned params)
 {
     poke32(at, (off & 0xffff) | (u32)sel << 16);
     poke32(at + 4, (off & 0xffff0000) | access << 8 | params);
 }
-static inline void idt_set(unsigned v, u16 sel, u32 off, unsigned access) { put_gate(IDT + 8 * v, sel, off, access, 0); }
+static inline void idt_set(unsigned v, u16 sel, u32 off,
+    unsigned access) { put_gate(IDT + 8 * v, sel, off, access, 0); }
 static inline u8 gdt_access(u16 sel) { return *ram(GDT + (sel & 0xfff8u) + 5); }
 
 /* Runs the processor at privilege 0 or 3, on flat segments and the stack of that privilege. */
@@ -106,7 +112,8 @@ static inline void fix_pte(laddr la, u32 flags)
                   x_ = (u32)cpu->exc.vector << 16 | cpu->exc.error; cpu->exc.valid = false; }                      \
         x_; })
 #define EXC(v, error) ((u32)(v) << 16 | (error))
-#define ASSERT_RAISED(expr, x) ck_assert_msg((fix_got = RAISED(expr)) == (x), "%s: raised %05x, expected %05x", #expr, fix_got, (unsigned)(x))
+#define ASSERT_RAISED(expr, x) \
+    ck_assert_msg((fix_got = RAISED(expr)) == (x), "%s: raised %05x, expected %05x", #expr, fix_got, (unsigned)(x))
 static u32 fix_got UNUSED;
 
 /* The registers that a faulting instruction must not change. */
@@ -115,6 +122,7 @@ struct regs {
     u8 cpl;
     struct seg seg[S_COUNT], ldtr, tr;
 };
+/* clang-format on */
 static inline void regs_get(struct regs *r)
 {
     memset(r, 0, sizeof *r);

@@ -62,8 +62,7 @@ static u32 fake_read(struct fake_space *s, u64 at, unsigned size)
         return size == 4 ? v : v & ((1u << 8 * size) - 1);
     }
     if (size == 1) return 0xff;
-    for (unsigned i = 0; i < size; i++)
-        v |= fake_read(s, at + i, 1) << 8 * i;
+    for (unsigned i = 0; i < size; i++) v |= fake_read(s, at + i, 1) << 8 * i;
     return v;
 }
 static void fake_write(struct fake_space *s, u64 at, unsigned size, u32 val)
@@ -74,8 +73,7 @@ static void fake_write(struct fake_space *s, u64 at, unsigned size, u32 val)
         r->ops->write(r->dev, at - r->base, size, val);
         return;
     }
-    for (unsigned i = 0; size > 1 && i < size; i++)
-        fake_write(s, at + i, 1, val >> 8 * i & 0xff);
+    for (unsigned i = 0; size > 1 && i < size; i++) fake_write(s, at + i, 1, val >> 8 * i & 0xff);
 }
 
 int bus_map_pio(struct bus *b, u16 base, u32 len, const struct io_ops *ops, void *dev, const char *name UNUSED)
@@ -88,12 +86,19 @@ int bus_map_mmio(struct bus *b, paddr base, u64 len, const struct io_ops *ops, v
 }
 void bus_unmap_pio(struct bus *b, u16 base) { fake_unmap(&b->pio, base); }
 void bus_unmap_mmio(struct bus *b, paddr base) { fake_unmap(&b->mmio, base); }
-int bus_map_rom(struct bus *b UNUSED, paddr base UNUSED, u64 len UNUSED, const u8 *data UNUSED, const char *name UNUSED) { return -ENOMEM; }
+int bus_map_rom(struct bus *b UNUSED, paddr base UNUSED, u64 len UNUSED, const u8 *data UNUSED, const char *name UNUSED)
+{
+    return -ENOMEM;
+}
 u32 bus_in(struct bus *b, u16 port, unsigned size) { return fake_read(&b->pio, port, size); }
 void bus_out(struct bus *b, u16 port, unsigned size, u32 val) { fake_write(&b->pio, port, size, val); }
 u32 bus_mmio_read(struct bus *b, paddr pa, unsigned size) { return fake_read(&b->mmio, pa, size); }
 void bus_mmio_write(struct bus *b, paddr pa, unsigned size, u32 val) { fake_write(&b->mmio, pa, size, val); }
-u64 bus_dma_read(struct bus *b UNUSED, paddr pa UNUSED, void *buf, u64 len) { memset(buf, 0xff, len); return 0; }
+u64 bus_dma_read(struct bus *b UNUSED, paddr pa UNUSED, void *buf, u64 len)
+{
+    memset(buf, 0xff, len);
+    return 0;
+}
 u64 bus_dma_write(struct bus *b UNUSED, paddr pa UNUSED, const void *buf UNUSED, u64 len UNUSED) { return 0; }
 u64 bus_ram_size(const struct bus *b) { return b->ram_size; }
 u64 bus_ram_low(const struct bus *b) { return b->ram_low; }
@@ -124,8 +129,7 @@ void timer_cancel(struct timer *t)
     struct timer **p = &t->clk->first;
 
     if (!t->armed) return;
-    while (*p != t)
-        p = &(*p)->next;
+    while (*p != t) p = &(*p)->next;
     *p = t->next;
     t->armed = false;
 }
@@ -134,8 +138,7 @@ void timer_arm(struct timer *t, u64 deadline)
     struct timer **p = &t->clk->first;
 
     timer_cancel(t);
-    while (*p && (*p)->deadline <= deadline)
-        p = &(*p)->next;
+    while (*p && (*p)->deadline <= deadline) p = &(*p)->next;
     t->deadline = deadline;
     t->armed = true;
     t->next = *p;
@@ -192,10 +195,7 @@ static UNUSED void wire_set(void *opaque, unsigned n, bool level)
     w->falls += !level && w->level;
     w->level = level;
 }
-static UNUSED struct irq_line wire_line(struct wire *w)
-{
-    return (struct irq_line){ .set = wire_set, .opaque = w };
-}
+static UNUSED struct irq_line wire_line(struct wire *w) { return (struct irq_line){ .set = wire_set, .opaque = w }; }
 
 struct event_log {
     unsigned count;

@@ -30,18 +30,23 @@ static inline void interp_teardown(void)
 }
 
 /* Puts bytes at a physical address, as a loader does. */
-#define PUT(at, ...)                                                       \
-    do {                                                                   \
-        const u8 bytes_[] = { __VA_ARGS__ };                               \
+#define PUT(at, ...)                                                                     \
+    do {                                                                                 \
+        const u8 bytes_[] = { __VA_ARGS__ };                                             \
         ck_assert_uint_eq(bus_dma_write(bus, at, bytes_, sizeof bytes_), sizeof bytes_); \
     } while (0)
 /* A program at CODE, and EIP there. */
-#define PROGRAM(...) do { PUT(CODE, __VA_ARGS__); cpu->eip = CODE; } while (0)
+#define PROGRAM(...)            \
+    do {                        \
+        PUT(CODE, __VA_ARGS__); \
+        cpu->eip = CODE;        \
+    } while (0)
 /* Its first n instructions, none of which may fault. */
 #define STEPS(n)                                                                                       \
-    for (unsigned i_ = 0; i_ < (n); i_++) {                                                             \
+    for (unsigned i_ = 0; i_ < (n); i_++) {                                                            \
         int r_ = interp_one(ip);                                                                       \
-        ck_assert_msg(!r_, "instruction %u at %x raised %02x error %x", i_, cpu->eip, cpu->exc.vector, cpu->exc.error); \
+        ck_assert_msg(!r_, "instruction %u at %x raised %02x error %x", i_, cpu->eip, cpu->exc.vector, \
+                      cpu->exc.error);                                                                 \
     }
 #define ASSERT_EXC(x) ASSERT_RAISED(interp_one(ip), x)
 

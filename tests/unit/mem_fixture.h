@@ -1,6 +1,7 @@
 /* A processor with memory and a soft TLB, nothing else, for the tests of mmu.c and tlb.c; and page tables to fill in.
  *
- * Page tables are at fixed physical addresses: CR3 = PD32 or PDPT. map32() and map_pae() write one leaf and what leads to it. */
+ * Page tables are at fixed physical addresses: CR3 = PD32 or PDPT. map32() and map_pae() write one leaf and what leads
+ * to it. */
 #ifndef TESTS_UNIT_MEM_FIXTURE_H
 #define TESTS_UNIT_MEM_FIXTURE_H
 #include "core/bus.h"
@@ -13,7 +14,7 @@
 #define MIB (1u << 20)
 #define FIX_RAM (32u * MIB)
 #define FIX_PD32 0x1000u
-#define FIX_PD_PAE 0x2000u  /* four directories in a row */
+#define FIX_PD_PAE 0x2000u   /* four directories in a row */
 #define FIX_TABLES 0x100000u /* page tables: one per 4 MiB of linear space, or per 2 MiB with PAE */
 #define P 1u
 #define W 2u
@@ -93,7 +94,12 @@ static inline void ck_pf(int status, laddr cr2, u32 error)
 }
 
 /* A device that remembers its last access and answers with a pattern made of the offset. */
-struct probe_dev { unsigned reads, writes; u32 off, val; unsigned size; unsigned sizes[16], n; };
+struct probe_dev {
+    unsigned reads, writes;
+    u32 off, val;
+    unsigned size;
+    unsigned sizes[16], n;
+};
 static u32 probe_read(void *dev, u32 off, unsigned size)
 {
     struct probe_dev *d = dev;

@@ -56,10 +56,16 @@ END_TEST
 START_TEST(a_write_retires_what_it_overlaps_and_nothing_else)
 {
     simple_code();
-    const struct { int at; unsigned len; bool hit; } write[] = { { -1, 1, false }, { -1, 2, true }, { 0, 1, true }, { 3, 1, true }, { 4, 1, false }, { 4, 100, false }, { -8, 20, true } };
+    const struct {
+        int at;
+        unsigned len;
+        bool hit;
+    } write[] = { { -1, 1, false }, { -1, 2, true },   { 0, 1, true },  { 3, 1, true },
+                  { 4, 1, false },  { 4, 100, false }, { -8, 20, true } };
     for (unsigned i = 0; i < ARRAY_LEN(write); i++) {
         xl_flush(f.xl);
-        struct block *b = make(EIP + 0x100, 0x5100, XL_NO_PAGE, MODE_FLAT), *far = make(EIP + 0x800, 0x5800, XL_NO_PAGE, MODE_FLAT);
+        struct block *b = make(EIP + 0x100, 0x5100, XL_NO_PAGE, MODE_FLAT),
+                     *far = make(EIP + 0x800, 0x5800, XL_NO_PAGE, MODE_FLAT);
         unsigned live = xl_retire(f.xl, (paddr)(0x5100 + write[i].at), write[i].len);
         ck_assert_msg(xl_block_live(b) != write[i].hit, "write of %u at %d", write[i].len, write[i].at);
         ck_assert(xl_block_live(far));
@@ -72,7 +78,8 @@ END_TEST
 START_TEST(a_page_loses_all_its_blocks_at_once)
 {
     simple_code();
-    struct block *a = make(EIP, 0x5000, XL_NO_PAGE, MODE_FLAT), *b = make(EIP + 0x800, 0x5800, XL_NO_PAGE, MODE_USER), *c = make(EIP, 0x6000, XL_NO_PAGE, MODE_FLAT);
+    struct block *a = make(EIP, 0x5000, XL_NO_PAGE, MODE_FLAT), *b = make(EIP + 0x800, 0x5800, XL_NO_PAGE, MODE_USER),
+                 *c = make(EIP, 0x6000, XL_NO_PAGE, MODE_FLAT);
     xl_retire_page(f.xl, 0x5123);
     ck_assert(!xl_block_live(a) && !xl_block_live(b) && xl_block_live(c));
     ck_assert(!xl_page_has_live(f.xl, 0x5000) && xl_page_has_live(f.xl, 0x6000));
@@ -177,7 +184,8 @@ START_TEST(forgetting_is_for_good_and_may_be_repeated)
         xl_forget(f.xl, b[order[i]]);
         ck_assert_ptr_null(xl_find(f.xl, EIP + 16 * order[i], 0x5000 + 16 * order[i], MODE_FLAT));
         ck_assert_uint_eq(xl_page(f.xl, 0x5000)->live, 4 - i);
-        for (unsigned k = i + 1; k < 5; k++) ck_assert_ptr_eq(xl_find(f.xl, EIP + 16 * order[k], 0x5000 + 16 * order[k], MODE_FLAT), b[order[k]]);
+        for (unsigned k = i + 1; k < 5; k++)
+            ck_assert_ptr_eq(xl_find(f.xl, EIP + 16 * order[k], 0x5000 + 16 * order[k], MODE_FLAT), b[order[k]]);
     }
 }
 END_TEST
@@ -202,8 +210,16 @@ START_TEST(addresses_outside_of_the_cache_are_no_blocks)
     simple_code();
     ck_assert_ptr_null(xl_block_at(f.xl, (u64)f.xl->rx));
     struct block *b = make(EIP, 0x5000, XL_NO_PAGE, MODE_FLAT);
-    const u64 outside[] = { 0, 1, (u64)f.xl->rx - 1, (u64)f.xl->rx + b->host_len, (u64)f.xl->rx + f.xl->cfg.cache_bytes, (u64)f.xl->rw, ~0ull, (u64)&f };
-    for (unsigned i = 0; i < ARRAY_LEN(outside); i++) ck_assert_msg(!xl_block_at(f.xl, outside[i]), "%llx", (unsigned long long)outside[i]);
+    const u64 outside[] = { 0,
+                            1,
+                            (u64)f.xl->rx - 1,
+                            (u64)f.xl->rx + b->host_len,
+                            (u64)f.xl->rx + f.xl->cfg.cache_bytes,
+                            (u64)f.xl->rw,
+                            ~0ull,
+                            (u64)&f };
+    for (unsigned i = 0; i < ARRAY_LEN(outside); i++)
+        ck_assert_msg(!xl_block_at(f.xl, outside[i]), "%llx", (unsigned long long)outside[i]);
 }
 END_TEST
 
@@ -276,7 +292,8 @@ START_TEST(blocks_are_found_however_many_there_are)
     xlf_init(&f, 64 << 20, false, 0);
     simple_code();
     u64 sum = 0;
-    for (u32 i = 0; i < MANY; i++) sum += (u64)make(0x1000 * (i % 0x1000) + 0x100, 0x5100 + 0x1000ull * i, XL_NO_PAGE, MODE_FLAT)->host_off;
+    for (u32 i = 0; i < MANY; i++)
+        sum += (u64)make(0x1000 * (i % 0x1000) + 0x100, 0x5100 + 0x1000ull * i, XL_NO_PAGE, MODE_FLAT)->host_off;
     for (u32 i = 0; i < MANY; i++) {
         struct block *b = xl_find(f.xl, 0x1000 * (i % 0x1000) + 0x100, 0x5100 + 0x1000ull * i, MODE_FLAT);
         ck_assert_msg(b != NULL, "block %u", i);

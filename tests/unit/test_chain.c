@@ -118,7 +118,8 @@ START_TEST(what_must_not_be_linked_is_not)
 {
     struct block *from = make_branch(0);
     struct edge *e = &from->edge[0];
-    struct block *other_mode = make(0x100, "\xc3", 1, MODE_BARE, PA), *other_frame = make(0x100, "\xc3", 1, MODE_FLAT, 0x7000), *elsewhere = make_ret(0x104);
+    struct block *other_mode = make(0x100, "\xc3", 1, MODE_BARE, PA),
+                 *other_frame = make(0x100, "\xc3", 1, MODE_FLAT, 0x7000), *elsewhere = make_ret(0x104);
     xl_link(f.xl, e, other_mode);
     xl_link(f.xl, e, other_frame);
     xl_link(f.xl, e, elsewhere);
@@ -162,7 +163,8 @@ END_TEST
 static const void *jump(enum xl_jump_cache which, laddr eip)
 {
     for (unsigned i = 0; i < 2; i++) {
-        const struct jump_entry *j = (const struct jump_entry *)xl_jump_cache(f.xl, which) + (jump_index(eip) + i) % JUMP_ENTRIES;
+        const struct jump_entry *j =
+            (const struct jump_entry *)xl_jump_cache(f.xl, which) + (jump_index(eip) + i) % JUMP_ENTRIES;
         if (j->neg_eip + eip == 0) return j->code;
     }
     return NULL;
@@ -257,8 +259,9 @@ START_TEST(two_of_the_same_index_fit_into_a_jump_cache)
     for (unsigned i = 0; i < 3; off++)
         if (jump_index(EIP + off) == jump_index(EIP + 0x100)) b[i++] = make(off, "\xc3", 1, MODE_FLAT, 0x100000);
     for (unsigned i = 0; i < 3; i++) xl_jump_fill(f.xl, XL_JC_SUPERVISOR, b[i]);
-    for (unsigned i = 0; i < 3; i++) ck_assert_ptr_eq(jump(XL_JC_SUPERVISOR, b[i]->eip), i ? xl_entry(f.xl, b[i]) : NULL);
-    for (unsigned i = 1; i < 3; i++)           /* each of them can be taken out, and does not come up for its neighbours */
+    for (unsigned i = 0; i < 3; i++)
+        ck_assert_ptr_eq(jump(XL_JC_SUPERVISOR, b[i]->eip), i ? xl_entry(f.xl, b[i]) : NULL);
+    for (unsigned i = 1; i < 3; i++) /* each of them can be taken out, and does not come up for its neighbours */
         for (unsigned again = 0; again < 2; again++) {
             xl_jump_fill(f.xl, XL_JC_SUPERVISOR, b[3 - i]);
             xl_jump_fill(f.xl, XL_JC_SUPERVISOR, b[i]);
@@ -266,7 +269,8 @@ START_TEST(two_of_the_same_index_fit_into_a_jump_cache)
             for (unsigned k = 0; k < 0x2000; k++)
                 if (EIP + k != b[1]->eip && EIP + k != b[2]->eip) ck_assert_ptr_null(jump(XL_JC_SUPERVISOR, EIP + k));
             for (unsigned k = 1; k < 3; k++)
-                ck_assert_ptr_eq(jump(XL_JC_SUPERVISOR, b[k]->eip), b[k]->state == BLOCK_LIVE ? xl_entry(f.xl, b[k]) : NULL);
+                ck_assert_ptr_eq(jump(XL_JC_SUPERVISOR, b[k]->eip),
+                                 b[k]->state == BLOCK_LIVE ? xl_entry(f.xl, b[k]) : NULL);
             xl_jump_flush(f.xl, XL_JC_SUPERVISOR);
             for (unsigned k = 1; k < 3; k++) {
                 ck_assert_ptr_null(jump(XL_JC_SUPERVISOR, b[k]->eip));
@@ -344,7 +348,8 @@ static const char *graph_broken(void)
         entries += j->code != NULL;
         if (!j->code || ((i - jump_index(-j->neg_eip)) % JUMP_ENTRIES) > 1) continue; /* nothing will find it */
         const struct block *b = xl_block_at(f.xl, (u64)j->code);
-        if (!b || b->state != BLOCK_LIVE || (const void *)j->code != xl_entry(f.xl, b)) err = "a jump cache that leads to what is not alive";
+        if (!b || b->state != BLOCK_LIVE || (const void *)j->code != xl_entry(f.xl, b))
+            err = "a jump cache that leads to what is not alive";
     }
     if (!err && entries != f.xl->jc_count[XL_JC_SUPERVISOR]) err = "a jump cache that has lost count";
     return err;
@@ -375,20 +380,31 @@ START_TEST(the_graph_stays_whole_whatever_happens)
         unsigned at = rng_below(&r, PLACES);
         struct block *b = xl_find(f.xl, EIP + at * 0x40, PA + at * 0x40, MODE_FLAT);
         switch (rng_below(&r, 12)) {
-        case 0: case 1: case 2: case 3: { /* as the dispatcher: come from at by its edge, link */
-            struct block *from = place(at, leads_to[at], memory[at]), *to = place(leads_to[at], leads_to[leads_to[at]], memory[leads_to[at]]);
+        case 0:
+        case 1:
+        case 2:
+        case 3: { /* as the dispatcher: come from at by its edge, link */
+            struct block *from = place(at, leads_to[at], memory[at]),
+                         *to = place(leads_to[at], leads_to[leads_to[at]], memory[leads_to[at]]);
             if (from->state == BLOCK_LIVE) xl_link(f.xl, &from->edge[0], to);
             break;
         }
-        case 4: case 5: xl_jump_fill(f.xl, XL_JC_SUPERVISOR, place(at, leads_to[at], memory[at])); break;
+        case 4:
+        case 5: xl_jump_fill(f.xl, XL_JC_SUPERVISOR, place(at, leads_to[at], memory[at])); break;
         case 6: xl_retire(f.xl, PA + at * 0x40, 1 + rng_below(&r, 100)); break;
         case 7: /* other code, when it comes to be looked at */
             xl_retire(f.xl, PA + at * 0x40, 6);
             leads_to[at] = rng_below(&r, PLACES);
             break;
-        case 8: if (b) xl_forget(f.xl, b); break;
-        case 9: if (b) xl_break(f.xl, (u64)xl_entry(f.xl, b) + rng_below(&r, b->host_len)); break;
-        case 10: if (rng_percent(&r, 10)) xl_retire_page(f.xl, PA); break;
+        case 8:
+            if (b) xl_forget(f.xl, b);
+            break;
+        case 9:
+            if (b) xl_break(f.xl, (u64)xl_entry(f.xl, b) + rng_below(&r, b->host_len));
+            break;
+        case 10:
+            if (rng_percent(&r, 10)) xl_retire_page(f.xl, PA);
+            break;
         default:
             if (rng_percent(&r, 5)) xl_flush(f.xl);
             else if (rng_percent(&r, 20)) xl_jump_flush(f.xl, XL_JC_SUPERVISOR);

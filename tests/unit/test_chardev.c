@@ -138,7 +138,11 @@ START_TEST(file_is_truncated_and_written)
 }
 END_TEST
 
-static const struct { const char *spec; int rc; const char *text; } bad[] = {
+static const struct {
+    const char *spec;
+    int rc;
+    const char *text;
+} bad[] = {
     { "tcp:1", -EINVAL, "--serial: 'tcp:1' is not one of null, stdio, file:PATH, unix:PATH, pty" },
     { "", -EINVAL, "--serial: '' is not one of null, stdio, file:PATH, unix:PATH, pty" },
     { "file:", -EINVAL, "--serial: 'file:' is not one of null, stdio, file:PATH, unix:PATH, pty" },
@@ -375,9 +379,15 @@ START_TEST(stdio_on_a_terminal_keeps_its_own_keys)
 {
     int stdout_was, master = tty_make(&stdout_was);
     struct chardev *c = be_open("stdio");
-    ck_assert_int_eq(6, write(master, "a\x01\x01" "b\x01x", 6));
+    ck_assert_int_eq(6, write(master,
+                              "a\x01\x01"
+                              "b\x01x",
+                              6));
     expect_quit();
-    expect_input(c, "a\x01" "b", 3);
+    expect_input(c,
+                 "a\x01"
+                 "b",
+                 3);
     chardev_close(c);
     dup2(stdout_was, STDOUT_FILENO);
     ck_assert_uint_eq(1, host.quits);

@@ -39,8 +39,14 @@ END_TEST
 
 START_TEST(cr0_refuses_contradictions)
 {
-    static const struct { u32 val; bool ok; } t[] = {
-        { CR0_PE, true }, { 0, true }, { CR0_PG, false }, { CR0_PG | CR0_PE, true }, { CR0_PE | CR0_NW, false }, { CR0_PE | CR0_NW | CR0_CD, true }, { CR0_PE | CR0_CD, true },
+    static const struct {
+        u32 val;
+        bool ok;
+    } t[] = {
+        { CR0_PE, true },           { 0, true },
+        { CR0_PG, false },          { CR0_PG | CR0_PE, true },
+        { CR0_PE | CR0_NW, false }, { CR0_PE | CR0_NW | CR0_CD, true },
+        { CR0_PE | CR0_CD, true },
     };
     for (unsigned i = 0; i < ARRAY_LEN(t); i++) {
         u32 before = cpu->cr0, v;
@@ -61,7 +67,8 @@ END_TEST
 START_TEST(cr4_has_the_bits_of_the_model)
 {
     const u32 n270 = CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT;
-    for (unsigned bit = 0; bit < 32; bit++) ASSERT_RAISED(cpu_write_cr(cpu, 4, 1u << bit), n270 >> bit & 1 ? 0 : EXC(V_GP, 0));
+    for (unsigned bit = 0; bit < 32; bit++)
+        ASSERT_RAISED(cpu_write_cr(cpu, 4, 1u << bit), n270 >> bit & 1 ? 0 : EXC(V_GP, 0));
     ASSERT_RAISED(cpu_write_cr(cpu, 4, n270), 0);
     ck_assert_uint_eq(cpu->cr4, n270);
 }
@@ -184,20 +191,29 @@ static u64 rdmsr(u32 msr)
     return v;
 }
 
-struct msr_case { u32 msr; u64 val; bool ok; };
+struct msr_case {
+    u32 msr;
+    u64 val;
+    bool ok;
+};
+/* clang-format off */
 static const struct msr_case msrs[] = {
     { 0x174, 0x60, true }, { 0x175, 0xc0001000, true }, { 0x176, 0xc1234567, true },
     { 0x277, 0x0007010600070406ull, true }, { 0x277, 2, false }, { 0x277, 8ull << 56, false },
     { 0x1b, 0xfee00900, true }, { 0x1b, 0xfee00500, false }, { 0x1b, 1ull << 36 | 0x900, false },
     { 0x2ff, 0xc06, true }, { 0x2ff, 0x1c06, false }, { 0x2ff, 7, false },
-    { 0x200, 0x80000006, true }, { 0x200, 0x80000106, false }, { 0x200, 2, false }, { 0x201, 0xf80000800ull, true }, { 0x201, 1, false }, { 0x201, 1ull << 40, false },
-    { 0x20f, 0, true }, { 0x210, 0, false }, { 0x250, 0x0606060606060606ull, true }, { 0x258, 0x0202020202020202ull, false }, { 0x26f, 0, true },
+    { 0x200, 0x80000006, true }, { 0x200, 0x80000106, false }, { 0x200, 2, false }, { 0x201, 0xf80000800ull, true },
+    { 0x201, 1, false }, { 0x201, 1ull << 40, false },
+    { 0x20f, 0, true }, { 0x210, 0, false }, { 0x250, 0x0606060606060606ull, true },
+    { 0x258, 0x0202020202020202ull, false }, { 0x26f, 0, true },
     { 0xfe, 0, false }, { 0x179, 0, false }, { 0x17a, 7, true }, { 0x17a, 8, false }, { 0x17b, 0, false },
     { 0x400, ~0ull, true }, { 0x401, 0, true }, { 0x401, 1, false }, { 0x413, 0, false }, { 0x414, 0, false },
     { 0xc0000080, EFER_NXE, true }, { 0xc0000080, 1 << 8, false }, { 0xc0000080, 1, false },
     { 0x1a0, 1 | 1 << 22, true }, { 0x1a0, 1 << 18, false }, { 0x8b, 0, true }, { 0x17, 0, false }, { 0x79, 0, true },
-    { 0x3a, 0, false }, { 0xc1, 0, false }, { 0x186, 0, false }, { 0x38f, 0, false }, { 0x1234, 0, false }, { 0xc0000081, 0, false }, { 0xc0010015, 0, false },
+    { 0x3a, 0, false }, { 0xc1, 0, false }, { 0x186, 0, false }, { 0x38f, 0, false }, { 0x1234, 0, false },
+    { 0xc0000081, 0, false }, { 0xc0010015, 0, false },
 };
+/* clang-format on */
 
 START_TEST(wrmsr_takes_what_an_n270_takes)
 {
@@ -291,7 +307,7 @@ START_TEST(cpuid_of_an_n270)
     brand(text);
     ck_assert_str_eq(text, "Intel(R) Atom(TM) CPU N270   @ 1.60GHz");
     cpu_cpuid(cpu, 1, 0, r);
-    ck_assert_uint_eq(r[0], 0x106c2); /* family 6, model 28, stepping 2 */
+    ck_assert_uint_eq(r[0], 0x106c2);                      /* family 6, model 28, stepping 2 */
     ck_assert_uint_eq(r[2], 1u << 0 | 1u << 9 | 1u << 22); /* SSE3, SSSE3, MOVBE */
     ck_assert_uint_eq(r[3], 0x0789fbfd);
     cpu_cpuid(cpu, 4, 0, r);
@@ -322,9 +338,12 @@ END_TEST
 
 START_TEST(every_model_says_what_its_decoder_accepts)
 {
-    static const struct { unsigned reg, bit, feature; } t[] = {
-        { 3, 0, FEAT_FPU }, { 3, 11, FEAT_SEP }, { 3, 15, FEAT_CMOV }, { 3, 23, FEAT_MMX }, { 3, 24, FEAT_FXSR }, { 3, 25, FEAT_SSE }, { 3, 26, FEAT_SSE2 },
-        { 2, 0, FEAT_SSE3 }, { 2, 3, FEAT_MONITOR }, { 2, 9, FEAT_SSSE3 }, { 2, 22, FEAT_MOVBE },
+    static const struct {
+        unsigned reg, bit, feature;
+    } t[] = {
+        { 3, 0, FEAT_FPU },     { 3, 11, FEAT_SEP },  { 3, 15, FEAT_CMOV },  { 3, 23, FEAT_MMX },
+        { 3, 24, FEAT_FXSR },   { 3, 25, FEAT_SSE },  { 3, 26, FEAT_SSE2 },  { 2, 0, FEAT_SSE3 },
+        { 2, 3, FEAT_MONITOR }, { 2, 9, FEAT_SSSE3 }, { 2, 22, FEAT_MOVBE },
     };
     const struct cpu_model *m;
     unsigned n = 0;
@@ -336,8 +355,10 @@ START_TEST(every_model_says_what_its_decoder_accepts)
         u32 r[4];
         cpu_cpuid(cpu, 1, 0, r);
         for (unsigned i = 0; i < ARRAY_LEN(t); i++)
-            ck_assert_msg((r[t[i].reg] >> t[i].bit & 1) == (m->features >> t[i].feature & 1), "%s, feature %u", m->name, t[i].feature);
-        ck_assert_msg(!(r[3] & (1u << 1 | 1u << 17 | 1u << 21 | 1u << 29)), "%s shows what the machine has not", m->name);
+            ck_assert_msg((r[t[i].reg] >> t[i].bit & 1) == (m->features >> t[i].feature & 1), "%s, feature %u", m->name,
+                          t[i].feature);
+        ck_assert_msg(!(r[3] & (1u << 1 | 1u << 17 | 1u << 21 | 1u << 29)), "%s shows what the machine has not",
+                      m->name);
         cpu_cpuid(cpu, 0, 0, r);
         ck_assert_uint_eq(r[0], m->max_leaf);
     }

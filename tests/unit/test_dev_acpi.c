@@ -18,7 +18,8 @@ static void setup(void)
     machine_clear();
     memset(&sci, 0, sizeof(sci));
     memset(&off, 0, sizeof(off));
-    ck_assert_int_eq(acpi_pm_new(&pm, &fake_bus, &fake_clock, wire_line(&sci), (struct dev_event){ event_fired, &off }), 0);
+    ck_assert_int_eq(acpi_pm_new(&pm, &fake_bus, &fake_clock, wire_line(&sci), (struct dev_event){ event_fired, &off }),
+                     0);
 }
 static void teardown(void) { acpi_pm_free(pm); }
 
@@ -124,10 +125,12 @@ END_TEST
 /* ---- tables ---- */
 
 static struct acpi_tables t;
+/* clang-format off */
 static const struct acpi_config config = {
     .tables = 0x7ff0000, .lapic_base = 0xfee00000, .ioapic_base = 0xfec00000, .cpus = 2, .ioapic_id = 7,
     .pci_mem_first = 0xc0000000, .pci_mem_last = 0xfebfffff, .serial_ports = 5,
 };
+/* clang-format on */
 
 static u32 le32(const u8 *p) { return p[0] | p[1] << 8 | p[2] << 16 | (u32)p[3] << 24; }
 static u16 le16(const u8 *p) { return p[0] | p[1] << 8; }
@@ -185,8 +188,13 @@ START_TEST(the_fadt_names_the_ports_that_the_chip_has)
 {
     ck_assert_int_eq(acpi_tables_build(&t, &config), 0);
     const u8 *f = table("FACP");
-    static const struct { u16 field, x_field, port, len; } block[] = {
-        { 56, 148, ACPI_PM_BASE, 4 }, { 64, 172, ACPI_PM_BASE + 4, 2 }, { 76, 208, ACPI_PM_BASE + 8, 4 }, { 80, 220, ACPI_GPE0_BASE, 4 },
+    static const struct {
+        u16 field, x_field, port, len;
+    } block[] = {
+        { 56, 148, ACPI_PM_BASE, 4 },
+        { 64, 172, ACPI_PM_BASE + 4, 2 },
+        { 76, 208, ACPI_PM_BASE + 8, 4 },
+        { 80, 220, ACPI_GPE0_BASE, 4 },
     };
     static const u8 len_at[] = { 88, 89, 91, 92 };
     for (unsigned i = 0; i < ARRAY_LEN(block); i++) {
@@ -221,7 +229,11 @@ START_TEST(the_madt_lists_apics_and_overrides)
         ck_assert_uint_ge(p[1], 2);
         switch (p[0]) {
         case 0: ck_assert_uint_eq(p[3], lapics++); break;
-        case 1: ck_assert_uint_eq(p[2], 7); ck_assert_uint_eq(le32(p + 4), 0xfec00000); ioapics++; break;
+        case 1:
+            ck_assert_uint_eq(p[2], 7);
+            ck_assert_uint_eq(le32(p + 4), 0xfec00000);
+            ioapics++;
+            break;
         case 2:
             if (p[3] == 0) ck_assert_uint_eq(le32(p + 4), 2);
             else ck_assert_uint_eq(le16(p + 8), 0x0d);
@@ -253,8 +265,7 @@ static u32 pkg_length(const u8 **p)
     unsigned extra = q[0] >> 6;
     u32 len = extra ? q[0] & 15 : q[0] & 63;
 
-    for (unsigned i = 0; i < extra; i++)
-        len |= (u32)q[1 + i] << (4 + 8 * i);
+    for (unsigned i = 0; i < extra; i++) len |= (u32)q[1 + i] << (4 + 8 * i);
     *p = q + 1 + extra;
     return len;
 }
@@ -272,7 +283,8 @@ static void name_string(struct aml *a, char *out, const char *scope)
     else if (*a->p == 0x2f) n = a->p[1], a->p += 2;
     for (; n; n--, a->p += 4) {
         for (unsigned i = 0; i < 4; i++)
-            ck_assert_msg((a->p[i] >= 'A' && a->p[i] <= 'Z') || a->p[i] == '_' || (i && a->p[i] >= '0' && a->p[i] <= '9'),
+            ck_assert_msg((a->p[i] >= 'A' && a->p[i] <= 'Z') || a->p[i] == '_'
+                              || (i && a->p[i] >= '0' && a->p[i] <= '9'),
                           "byte %02x in a name", a->p[i]);
         ck_assert_uint_lt(strlen(out), 50);
         strcat(out, ".");
@@ -282,8 +294,7 @@ static void name_string(struct aml *a, char *out, const char *scope)
 static void note(struct aml *a, const char *path)
 {
     ck_assert_uint_lt(a->n, ARRAY_LEN(a->seen));
-    for (unsigned i = 0; i < a->n; i++)
-        ck_assert_msg(strcmp(a->seen[i], path), "%s twice", path);
+    for (unsigned i = 0; i < a->n; i++) ck_assert_msg(strcmp(a->seen[i], path), "%s twice", path);
     strcpy(a->seen[a->n], path);
     a->value[a->n++] = a->p;
 }
@@ -302,7 +313,10 @@ static void term(struct aml *a, const char *scope)
     }
     a->p++;
     switch (op) {
-    case 0x00: case 0x01: case 0x60: case 0x68: return;
+    case 0x00:
+    case 0x01:
+    case 0x60:
+    case 0x68: return;
     case 0x0a: a->p += 1; return;
     case 0x0b: a->p += 2; return;
     case 0x0c: a->p += 4; return;
@@ -328,8 +342,7 @@ static void term(struct aml *a, const char *scope)
         end = a->p;
         end += pkg_length(&a->p);
         unsigned n = *a->p++;
-        for (; n; n--)
-            term(a, scope);
+        for (; n; n--) term(a, scope);
         ck_assert_ptr_eq(a->p, end);
         return;
     }
@@ -341,10 +354,25 @@ static void term(struct aml *a, const char *scope)
         a->p++;
         term_list(a, end, path);
         return;
-    case 0x70: case 0x82: term(a, scope); term(a, scope); return;
-    case 0x76: case 0xa4: term(a, scope); return;
-    case 0x79: case 0x7b: case 0x7d: term(a, scope); term(a, scope); term(a, scope); return;
-    case 0x8b: term(a, scope); term(a, scope); name_string(a, path, scope); return;
+    case 0x70:
+    case 0x82:
+        term(a, scope);
+        term(a, scope);
+        return;
+    case 0x76:
+    case 0xa4: term(a, scope); return;
+    case 0x79:
+    case 0x7b:
+    case 0x7d:
+        term(a, scope);
+        term(a, scope);
+        term(a, scope);
+        return;
+    case 0x8b:
+        term(a, scope);
+        term(a, scope);
+        name_string(a, path, scope);
+        return;
     case 0xa0:
         end = a->p;
         end += pkg_length(&a->p);
@@ -382,15 +410,17 @@ static void term(struct aml *a, const char *scope)
         ck_assert_ptr_eq(a->p, end);
         return;
     case 0x82: note(a, path); break;
-    case 0x83: note(a, path); a->p += 6; break;
+    case 0x83:
+        note(a, path);
+        a->p += 6;
+        break;
     default: ck_abort_msg("extended opcode %02x", op);
     }
     term_list(a, end, path);
 }
 static void term_list(struct aml *a, const u8 *end, const char *scope)
 {
-    while (a->p < end)
-        term(a, scope);
+    while (a->p < end) term(a, scope);
     ck_assert_ptr_eq(a->p, end);
 }
 static struct aml parsed;
@@ -404,9 +434,24 @@ static const u8 *object(const char *path)
 START_TEST(the_dsdt_parses_and_has_what_an_os_looks_for)
 {
     static const char *const wanted[] = {
-        "._S5_", "._PIC", "._PR_.CP00", "._PR_.CP01", "._SB_.PCI0", "._SB_.PCI0._HID", "._SB_.PCI0._CRS", "._SB_.PCI0._PRT",
-        "._SB_.LNKA._CRS", "._SB_.LNKB._SRS", "._SB_.LNKC._PRS", "._SB_.LNKD._DIS", "._SB_.PCI0.ISA_.PRQA", "._SB_.PCI0.ISA_.COM1",
-        "._SB_.PCI0.ISA_.COM3", "._SB_.PCI0.ISA_.RTC_", "._SB_.PCI0.ISA_.KBD_", "._SB_.PCI0.ISA_.MOU_",
+        "._S5_",
+        "._PIC",
+        "._PR_.CP00",
+        "._PR_.CP01",
+        "._SB_.PCI0",
+        "._SB_.PCI0._HID",
+        "._SB_.PCI0._CRS",
+        "._SB_.PCI0._PRT",
+        "._SB_.LNKA._CRS",
+        "._SB_.LNKB._SRS",
+        "._SB_.LNKC._PRS",
+        "._SB_.LNKD._DIS",
+        "._SB_.PCI0.ISA_.PRQA",
+        "._SB_.PCI0.ISA_.COM1",
+        "._SB_.PCI0.ISA_.COM3",
+        "._SB_.PCI0.ISA_.RTC_",
+        "._SB_.PCI0.ISA_.KBD_",
+        "._SB_.PCI0.ISA_.MOU_",
     };
 
     ck_assert_int_eq(acpi_tables_build(&t, &config), 0);
@@ -419,7 +464,7 @@ START_TEST(the_dsdt_parses_and_has_what_an_os_looks_for)
     ck_assert(!object("._SB_.PCI0.ISA_.COM2"));
     const u8 *hid = object("._SB_.PCI0._HID");
     ck_assert_uint_eq(le32(hid + 1), 0x030ad041); /* PNP0A03 */
-    const u8 *s5 = object("._S5_"); /* PackageOp, length, elements, BytePrefix, SLP_TYPa */
+    const u8 *s5 = object("._S5_");               /* PackageOp, length, elements, BytePrefix, SLP_TYPa */
     ck_assert_uint_eq(s5[0], 0x12);
     ck_assert_uint_eq(s5[4], ACPI_S5_TYP);
     acpi_tables_free(&t);
@@ -443,7 +488,7 @@ END_TEST
 
 CHIP_SUITE("acpi", setup, teardown, acpi_mode_is_entered_and_left_by_the_smi_port,
            the_power_button_interrupts_until_its_status_is_cleared, enable_bits_stick_and_reserved_ones_do_not,
-           the_pm_timer_runs_at_its_rate_in_24_bits, the_timer_carry_interrupts_every_half_wrap, tmr_sts_comes_up_unasked,
-           slp_en_with_the_s5_type_powers_off_and_no_other, general_purpose_events_interrupt, the_chain_of_tables_holds,
-           the_fadt_names_the_ports_that_the_chip_has, the_madt_lists_apics_and_overrides,
+           the_pm_timer_runs_at_its_rate_in_24_bits, the_timer_carry_interrupts_every_half_wrap,
+           tmr_sts_comes_up_unasked, slp_en_with_the_s5_type_powers_off_and_no_other, general_purpose_events_interrupt,
+           the_chain_of_tables_holds, the_fadt_names_the_ports_that_the_chip_has, the_madt_lists_apics_and_overrides,
            the_dsdt_parses_and_has_what_an_os_looks_for, nonsense_in_the_configuration_is_refused)

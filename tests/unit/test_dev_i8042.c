@@ -14,7 +14,8 @@ static void setup(void)
     memset(&a20, 0, sizeof(a20));
     memset(&reset, 0, sizeof(reset));
     ck_assert_int_eq(i8042_new(&kbc, &fake_bus, wire_line(&irq1), wire_line(&irq12), wire_line(&a20),
-                               (struct dev_event){ event_fired, &reset }), 0);
+                               (struct dev_event){ event_fired, &reset }),
+                     0);
 }
 static void teardown(void) { i8042_free(kbc); }
 
@@ -183,8 +184,7 @@ END_TEST
 
 START_TEST(too_many_keys_lose_whole_keys)
 {
-    for (unsigned i = 0; i < 100; i++)
-        i8042_key(kbc, 0x175, false);
+    for (unsigned i = 0; i < 100; i++) i8042_key(kbc, 0x175, false);
     unsigned n = 0;
     while (status() & 1) {
         ck_assert_uint_eq(inb(0x60), n++ % 2 ? 0xc8 : 0xe0);
@@ -304,8 +304,9 @@ START_TEST(random_traffic_does_no_harm)
 END_TEST
 
 CHIP_SUITE("i8042", setup, teardown, the_controller_passes_its_tests, the_command_byte_reads_back,
-           the_aux_loop_returns_as_mouse_data_and_is_no_multiplexer, the_keyboard_identifies_itself_plain_and_translated,
-           a_key_makes_and_breaks_in_each_coding, each_byte_makes_its_own_edge, a_disabled_keyboard_keeps_its_keys,
-           too_many_keys_lose_whole_keys, the_mouse_resets_identifies_and_reports, the_wheel_appears_after_the_knock,
+           the_aux_loop_returns_as_mouse_data_and_is_no_multiplexer,
+           the_keyboard_identifies_itself_plain_and_translated, a_key_makes_and_breaks_in_each_coding,
+           each_byte_makes_its_own_edge, a_disabled_keyboard_keeps_its_keys, too_many_keys_lose_whole_keys,
+           the_mouse_resets_identifies_and_reports, the_wheel_appears_after_the_knock,
            wrap_mode_echoes_until_it_is_left, every_way_to_reset_resets, a20_has_three_switches_and_one_gate,
            random_traffic_does_no_harm)

@@ -179,7 +179,7 @@ START_TEST(with_a_local_apic_a_level_interrupt_goes_round)
 }
 END_TEST
 
-CHIP_SUITE("ioapic", setup, teardown, it_has_24_masked_pins, an_edge_sends_what_the_entry_says, an_edge_at_a_masked_pin_is_lost,
-           a_level_is_sent_again_after_eoi_while_it_lasts, a_level_at_a_masked_pin_waits, a_refused_level_is_not_taken_as_delivered,
-           turning_to_edge_clears_remote_irr, the_window_is_written_whole_and_read_in_parts,
-           with_a_local_apic_a_level_interrupt_goes_round)
+CHIP_SUITE("ioapic", setup, teardown, it_has_24_masked_pins, an_edge_sends_what_the_entry_says,
+           an_edge_at_a_masked_pin_is_lost, a_level_is_sent_again_after_eoi_while_it_lasts,
+           a_level_at_a_masked_pin_waits, a_refused_level_is_not_taken_as_delivered, turning_to_edge_clears_remote_irr,
+           the_window_is_written_whole_and_read_in_parts, with_a_local_apic_a_level_interrupt_goes_round)

@@ -45,7 +45,8 @@ static void setup(void)
     memset(&fake_pic_int, 0, sizeof(fake_pic_int));
     pic_vector = 0x30;
     pic_acks = eoi_count = 0;
-    ck_assert_int_eq(lapic_new(&lapic, &fake_bus, &fake_clock, 3, wire_line(&intr), wire_line(&nmi), fake_pic_ack, NULL), 0);
+    ck_assert_int_eq(
+        lapic_new(&lapic, &fake_bus, &fake_clock, 3, wire_line(&intr), wire_line(&nmi), fake_pic_ack, NULL), 0);
     lapic_on_eoi(lapic, fake_eoi, &eoi_count);
     put(0xf0, 0x1ff);
 }
@@ -242,7 +243,10 @@ END_TEST
 
 START_TEST(the_divider_has_eight_settings)
 {
-    static const struct { u8 tdcr; unsigned by; } d[] = { { 0, 2 }, { 1, 4 }, { 2, 8 }, { 3, 16 }, { 8, 32 }, { 9, 64 }, { 10, 128 }, { 11, 1 } };
+    static const struct {
+        u8 tdcr;
+        unsigned by;
+    } d[] = { { 0, 2 }, { 1, 4 }, { 2, 8 }, { 3, 16 }, { 8, 32 }, { 9, 64 }, { 10, 128 }, { 11, 1 } };
 
     for (unsigned i = 0; i < ARRAY_LEN(d); i++) {
         put(0x3e0, d[i].tdcr);
@@ -465,14 +469,15 @@ START_TEST(random_programs_do_no_harm)
 }
 END_TEST
 
-CHIP_SUITE("lapic", setup, teardown, it_says_what_it_is, the_higher_class_goes_first_and_nests, tpr_holds_back_its_class_and_below,
-           irr_isr_and_tmr_show_each_vector_at_its_place, destinations_are_matched_in_all_three_models,
-           a_self_ipi_arrives_and_illegal_vectors_are_errors, an_illegal_error_vector_does_not_recurse,
-           init_and_startup_do_not_disturb_the_only_cpu, the_one_shot_timer_counts_down_once,
-           a_count_shorter_than_the_host_is_slow_expires_all_the_same,
-           an_expiry_that_the_host_is_late_with_is_not_lost_when_the_guest_changes_the_mode, the_divider_has_eight_settings,
-           changing_the_divider_keeps_the_count, the_periodic_timer_does_not_drift,
-           a_late_periodic_timer_drops_ticks_and_keeps_its_phase, absurd_timer_rates_are_slowed_down, a_masked_timer_counts_silently,
-           a_host_that_is_slower_than_the_timer_loses_no_interrupt, stopping_the_timer_stops_it, lint0_brings_the_8259a_when_it_is_extint, lint0_can_be_fixed_and_lint1_is_nmi,
+CHIP_SUITE("lapic", setup, teardown, it_says_what_it_is, the_higher_class_goes_first_and_nests,
+           tpr_holds_back_its_class_and_below, irr_isr_and_tmr_show_each_vector_at_its_place,
+           destinations_are_matched_in_all_three_models, a_self_ipi_arrives_and_illegal_vectors_are_errors,
+           an_illegal_error_vector_does_not_recurse, init_and_startup_do_not_disturb_the_only_cpu,
+           the_one_shot_timer_counts_down_once, a_count_shorter_than_the_host_is_slow_expires_all_the_same,
+           an_expiry_that_the_host_is_late_with_is_not_lost_when_the_guest_changes_the_mode,
+           the_divider_has_eight_settings, changing_the_divider_keeps_the_count, the_periodic_timer_does_not_drift,
+           a_late_periodic_timer_drops_ticks_and_keeps_its_phase, absurd_timer_rates_are_slowed_down,
+           a_masked_timer_counts_silently, a_host_that_is_slower_than_the_timer_loses_no_interrupt,
+           stopping_the_timer_stops_it, lint0_brings_the_8259a_when_it_is_extint, lint0_can_be_fixed_and_lint1_is_nmi,
            software_disable_masks_the_lvt_and_passes_the_8259a, ia32_apic_base_moves_and_switches_off,
            messages_of_other_kinds_do_what_they_say, random_programs_do_no_harm)

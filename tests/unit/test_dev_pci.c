@@ -24,9 +24,18 @@ static void dev_reset(void *opaque UNUSED) { n_reset++; }
 static struct pci_desc card(u8 dev, u8 fn)
 {
     return (struct pci_desc){
-        .dev = dev, .fn = fn, .vendor = 0x1af4, .device = 0x1000, .subsys_vendor = 0x1af4, .subsys = 1, .class_code = 2, .int_pin = 1,
+        .dev = dev,
+        .fn = fn,
+        .vendor = 0x1af4,
+        .device = 0x1000,
+        .subsys_vendor = 0x1af4,
+        .subsys = 1,
+        .class_code = 2,
+        .int_pin = 1,
         .bar = { { .size = 32, .io = true, .ops = &dev_ops }, { .size = 0x1000, .ops = &dev_ops } },
-        .opaque = &reg_io, .name = "card", .reset = dev_reset,
+        .opaque = &reg_io,
+        .name = "card",
+        .reset = dev_reset,
     };
 }
 
@@ -38,10 +47,8 @@ static void setup(void)
     memset(isa, 0, sizeof(isa));
     memset(apic, 0, sizeof(apic));
     memset(&reset, 0, sizeof(reset));
-    for (unsigned n = 0; n < 16; n++)
-        i[n] = (struct irq_line){ wire_set, isa, n };
-    for (unsigned n = 0; n < 4; n++)
-        a[n] = (struct irq_line){ wire_set, apic, n };
+    for (unsigned n = 0; n < 16; n++) i[n] = (struct irq_line){ wire_set, isa, n };
+    for (unsigned n = 0; n < 4; n++) a[n] = (struct irq_line){ wire_set, apic, n };
     ck_assert_int_eq(pci_new(&pci, &fake_bus, i, a, (struct dev_event){ event_fired, &reset }), 0);
 }
 static void teardown(void) { pci_free(pci); }
@@ -53,8 +60,7 @@ START_TEST(the_two_bridges_are_found_and_nothing_else)
     bus_out(&fake_bus, 0xcf8, 4, 0x80000000u);
     ck_assert_uint_eq(bus_in(&fake_bus, 0xcf8, 4), 0x80000000u);
     for (unsigned dev = 0; dev < 32; dev++)
-        for (unsigned fn = 0; fn < 8; fn++)
-            found += get(dev, fn, 0, 4) != 0xffffffff;
+        for (unsigned fn = 0; fn < 8; fn++) found += get(dev, fn, 0, 4) != 0xffffffff;
     ck_assert_uint_eq(found, 2);
     ck_assert_uint_eq(get(0, 0, 0, 4), 0x12378086);
     ck_assert_uint_eq(get(0, 0, 0x0a, 2), 0x0600);
@@ -148,8 +154,7 @@ START_TEST(intx_reaches_its_pirq_shared_and_routed)
     struct irq_line la = pci_fn_irq(a), lb = pci_fn_irq(b);
     irq_set(&la, true); /* (3 + 0) mod 4: PIRQD */
     ck_assert(apic[3].level && !apic[0].level);
-    for (unsigned n = 0; n < 16; n++)
-        ck_assert(!isa[n].level); /* not routed after reset */
+    for (unsigned n = 0; n < 16; n++) ck_assert(!isa[n].level); /* not routed after reset */
     ck_assert_uint_eq(get(3, 0, 6, 1) & 8, 8);
     put(1, 0, 0x63, 1, 11);
     ck_assert(isa[11].level);
@@ -230,5 +235,6 @@ END_TEST
 
 CHIP_SUITE("pci", setup, teardown, the_two_bridges_are_found_and_nothing_else, read_only_registers_stay,
            a_function_header_is_sized_and_mapped, a_bar_over_something_else_stays_unmapped_until_moved,
-           more_functions_make_a_device_multifunction, intx_reaches_its_pirq_shared_and_routed, firmware_leaves_everything_assigned,
-           reset_takes_it_all_back, port_cf9_resets_on_the_rise_of_bit_2, random_accesses_do_no_harm)
+           more_functions_make_a_device_multifunction, intx_reaches_its_pirq_shared_and_routed,
+           firmware_leaves_everything_assigned, reset_takes_it_all_back, port_cf9_resets_on_the_rise_of_bit_2,
+           random_accesses_do_no_harm)

@@ -274,10 +274,9 @@ START_TEST(without_ic4_the_sequence_ends_at_icw3)
 END_TEST
 
 CHIP_SUITE("pic", setup, teardown, an_untouched_pic_asks_for_nothing, an_edge_is_served_once_with_its_vector,
-           a_request_that_is_taken_back_gives_the_default_ir7,
-           polling_the_slave_takes_its_request_from_the_master_too, slave_vectors_come_through_the_cascade,
-           higher_priority_nests_and_lower_waits, a_masked_request_waits_in_irr, a_level_input_asks_again_until_it_falls,
-           elcr_keeps_the_system_interrupts_edge_triggered, rotation_moves_the_served_input_to_the_end,
-           automatic_eoi_leaves_nothing_in_service, special_mask_mode_lets_lower_inputs_in,
-           special_fully_nested_mode_lets_the_slave_interrupt_itself, polling_acknowledges_without_inta, icw1_starts_over,
-           without_ic4_the_sequence_ends_at_icw3)
+           a_request_that_is_taken_back_gives_the_default_ir7, polling_the_slave_takes_its_request_from_the_master_too,
+           slave_vectors_come_through_the_cascade, higher_priority_nests_and_lower_waits, a_masked_request_waits_in_irr,
+           a_level_input_asks_again_until_it_falls, elcr_keeps_the_system_interrupts_edge_triggered,
+           rotation_moves_the_served_input_to_the_end, automatic_eoi_leaves_nothing_in_service,
+           special_mask_mode_lets_lower_inputs_in, special_fully_nested_mode_lets_the_slave_interrupt_itself,
+           polling_acknowledges_without_inta, icw1_starts_over, without_ic4_the_sequence_ends_at_icw3)

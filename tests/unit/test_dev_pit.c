@@ -361,9 +361,10 @@ END_TEST
 
 CHIP_SUITE("pit", setup, teardown, nothing_ticks_before_it_is_programmed, mode_2_ticks_for_an_hour_without_drift,
            mode_2_counts_down_from_the_reload_to_one, mode_2_takes_a_new_count_at_the_end_of_the_cycle,
-           mode_3_is_a_square_wave_even_and_odd, mode_3_takes_a_new_count_at_the_end_of_a_half, mode_0_interrupts_once_and_counts_on,
-           mode_0_stops_at_the_first_byte_of_a_new_count, the_gate_holds_modes_0_and_4, mode_1_is_a_retriggerable_one_shot,
-           mode_4_strobes_once, mode_5_strobes_after_a_trigger, bcd_counts_in_tens, one_byte_access_leaves_the_other_byte_zero,
+           mode_3_is_a_square_wave_even_and_odd, mode_3_takes_a_new_count_at_the_end_of_a_half,
+           mode_0_interrupts_once_and_counts_on, mode_0_stops_at_the_first_byte_of_a_new_count,
+           the_gate_holds_modes_0_and_4, mode_1_is_a_retriggerable_one_shot, mode_4_strobes_once,
+           mode_5_strobes_after_a_trigger, bcd_counts_in_tens, one_byte_access_leaves_the_other_byte_zero,
            a_latched_count_stands_until_it_is_read, port_61_toggles_refresh_and_keeps_its_low_bits,
-           ticks_missed_in_a_stall_are_given_later, a_long_stall_costs_the_guest_time_and_not_us, absurd_rates_are_slowed_down,
-           reset_stops_the_ticks, random_programs_do_no_harm)
+           ticks_missed_in_a_stall_are_given_later, a_long_stall_costs_the_guest_time_and_not_us,
+           absurd_rates_are_slowed_down, reset_stops_the_ticks, random_programs_do_no_harm)

@@ -31,16 +31,16 @@ static void make(u64 wall_s)
 static void setup(void) { make(WALL); }
 static void teardown(void) { rtc_free(rtc); }
 
-#define EXPECT_TIME(century, year, month, day, wday, h, m, s)                                               \
-    do {                                                                                                    \
-        ck_assert_uint_eq(get(0x32), century);                                                              \
-        ck_assert_uint_eq(get(9), year);                                                                    \
-        ck_assert_uint_eq(get(8), month);                                                                   \
-        ck_assert_uint_eq(get(7), day);                                                                     \
-        ck_assert_uint_eq(get(6), wday);                                                                    \
-        ck_assert_uint_eq(get(4), h);                                                                       \
-        ck_assert_uint_eq(get(2), m);                                                                       \
-        ck_assert_uint_eq(get(0), s);                                                                       \
+#define EXPECT_TIME(century, year, month, day, wday, h, m, s) \
+    do {                                                      \
+        ck_assert_uint_eq(get(0x32), century);                \
+        ck_assert_uint_eq(get(9), year);                      \
+        ck_assert_uint_eq(get(8), month);                     \
+        ck_assert_uint_eq(get(7), day);                       \
+        ck_assert_uint_eq(get(6), wday);                      \
+        ck_assert_uint_eq(get(4), h);                         \
+        ck_assert_uint_eq(get(2), m);                         \
+        ck_assert_uint_eq(get(0), s);                         \
     } while (0)
 
 START_TEST(the_time_is_the_hosts_utc)
@@ -67,9 +67,9 @@ END_TEST
 START_TEST(a_time_set_under_set_runs_on_from_there)
 {
     put(0x0b, 0x82);
-    static const u8 bytes[][2] = { { 0x32, 0x19 }, { 9, 0x99 }, { 8, 0x12 }, { 7, 0x31 }, { 4, 0x23 }, { 2, 0x59 }, { 0, 0x58 } };
-    for (unsigned i = 0; i < ARRAY_LEN(bytes); i++)
-        put(bytes[i][0], bytes[i][1]);
+    static const u8 bytes[][2] = { { 0x32, 0x19 }, { 9, 0x99 }, { 8, 0x12 }, { 7, 0x31 },
+                                   { 4, 0x23 },    { 2, 0x59 }, { 0, 0x58 } };
+    for (unsigned i = 0; i < ARRAY_LEN(bytes); i++) put(bytes[i][0], bytes[i][1]);
     pass(&fake_clock, 100 * SEC);
     ck_assert_uint_eq(get(0), 0x58);
     put(0x0b, 0x02);
@@ -255,11 +255,12 @@ START_TEST(the_calendar_agrees_with_gmtime)
         gmtime_r(&t, &tm);
         put(0x0b, 0x06);
         int year = tm.tm_year + 1900;
-        EXPECT_TIME(year / 1000 << 4 | year / 100 % 10, year % 100, tm.tm_mon + 1, tm.tm_mday, tm.tm_wday + 1, tm.tm_hour, tm.tm_min, tm.tm_sec);
+        EXPECT_TIME(year / 1000 << 4 | year / 100 % 10, year % 100, tm.tm_mon + 1, tm.tm_mday, tm.tm_wday + 1,
+                    tm.tm_hour, tm.tm_min, tm.tm_sec);
         /* And back: written as it was read, nothing moves. */
-        for (unsigned i = 0; i < 10; i += i >= 6 ? 1 : 2)
-            put(i, get(i));
-        EXPECT_TIME(year / 1000 << 4 | year / 100 % 10, year % 100, tm.tm_mon + 1, tm.tm_mday, tm.tm_wday + 1, tm.tm_hour, tm.tm_min, tm.tm_sec);
+        for (unsigned i = 0; i < 10; i += i >= 6 ? 1 : 2) put(i, get(i));
+        EXPECT_TIME(year / 1000 << 4 | year / 100 % 10, year % 100, tm.tm_mon + 1, tm.tm_mday, tm.tm_wday + 1,
+                    tm.tm_hour, tm.tm_min, tm.tm_sec);
     }
 }
 END_TEST
@@ -281,7 +282,8 @@ END_TEST
 CHIP_SUITE("rtc", setup, teardown, the_time_is_the_hosts_utc, binary_and_twelve_hours_are_the_same_time,
            a_time_set_under_set_runs_on_from_there, letting_the_divider_go_starts_half_a_second_before_the_update,
            uip_warns_before_the_update_and_not_after, update_interrupts_once_a_second_if_read,
-           flags_come_up_without_interrupts_enabled, the_alarm_goes_off_at_its_second, an_alarm_byte_of_c0_and_up_fits_anything,
-           an_alarm_at_no_time_of_day_never_comes, the_periodic_interrupt_keeps_its_rate, cmos_says_how_much_memory_there_is,
+           flags_come_up_without_interrupts_enabled, the_alarm_goes_off_at_its_second,
+           an_alarm_byte_of_c0_and_up_fits_anything, an_alarm_at_no_time_of_day_never_comes,
+           the_periodic_interrupt_keeps_its_rate, cmos_says_how_much_memory_there_is,
            cmos_ram_outlives_reset_and_enables_do_not, bit_7_of_the_index_masks_nmi, one_word_write_sets_index_and_data,
            the_calendar_agrees_with_gmtime, random_programs_do_no_harm)

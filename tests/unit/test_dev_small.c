@@ -46,10 +46,8 @@ START_TEST(dma_masks_and_pages_read_back)
     ck_assert_uint_eq(inb(0xde) & 0x0f, 0x05);
     outb(0x09, 0x06);
     ck_assert_uint_eq(inb(0x08), 0x40);
-    for (unsigned i = 0x81; i < 0x90; i++)
-        outb(i, i);
-    for (unsigned i = 0x81; i < 0x90; i++)
-        ck_assert_uint_eq(inb(i), i);
+    for (unsigned i = 0x81; i < 0x90; i++) outb(i, i);
+    for (unsigned i = 0x81; i < 0x90; i++) ck_assert_uint_eq(inb(i), i);
     dma8237_free(d);
 }
 END_TEST

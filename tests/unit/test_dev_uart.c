@@ -170,14 +170,12 @@ START_TEST(interrupts_come_in_order_of_priority)
     put(MCR, 0x1f); /* loopback, to make errors and modem changes */
     get(MSR);
     put(IER, 0x0f);
-    for (unsigned i = 0; i < 17; i++)
-        put(RBR, i);
+    for (unsigned i = 0; i < 17; i++) put(RBR, i);
     put(MCR, 0x1b);
     ck_assert_uint_eq(get(IIR), 0xc6);
     ck_assert_uint_eq(get(LSR), 0x63); /* overrun */
     ck_assert_uint_eq(get(IIR), 0xc4);
-    for (unsigned i = 0; i < 16; i++)
-        ck_assert_uint_eq(get(RBR), i);
+    for (unsigned i = 0; i < 16; i++) ck_assert_uint_eq(get(RBR), i);
     ck_assert_uint_eq(get(IIR), 0xc2);
     ck_assert_uint_eq(get(IIR), 0xc0);
     ck_assert_uint_eq(get(MSR), 0xb4); /* RI has ended */
@@ -211,12 +209,10 @@ START_TEST(much_input_arrives_whole_and_in_order)
     static u8 big[300000];
     size_t at = 0;
 
-    for (size_t i = 0; i < sizeof(big); i++)
-        big[i] = i * 7 + (i >> 8);
+    for (size_t i = 0; i < sizeof(big); i++) big[i] = i * 7 + (i >> 8);
     put(2, 0xc1);
     be.rx(be.fe, big, 100);
-    for (; at < 50; at++)
-        ck_assert_uint_eq(get(RBR), big[at]);
+    for (; at < 50; at++) ck_assert_uint_eq(get(RBR), big[at]);
     be.rx(be.fe, big + 100, sizeof(big) - 100);
     while (get(LSR) & 1) {
         ck_assert_uint_lt(at, sizeof(big));
@@ -259,7 +255,9 @@ END_TEST
 
 CHIP_SUITE("uart", setup, teardown, bytes_written_leave_at_once, short_characters_lose_their_high_bits,
            the_probe_finds_a_16550a_and_no_more, enabling_thre_interrupts_every_time, each_byte_sent_raises_thre_anew,
-           out2_gates_the_interrupt, without_fifo_a_byte_interrupts_and_the_next_waits, the_fifo_interrupts_at_its_trigger,
-           fewer_bytes_than_the_trigger_time_out_after_four_characters, interrupts_come_in_order_of_priority,
-           loopback_keeps_line_input_waiting, clearing_the_fifo_drops_what_is_in_it, much_input_arrives_whole_and_in_order,
-           endless_input_overruns_instead_of_eating_memory, a_line_without_a_far_end_has_no_modem_signals, a_taken_port_is_an_error)
+           out2_gates_the_interrupt, without_fifo_a_byte_interrupts_and_the_next_waits,
+           the_fifo_interrupts_at_its_trigger, fewer_bytes_than_the_trigger_time_out_after_four_characters,
+           interrupts_come_in_order_of_priority, loopback_keeps_line_input_waiting,
+           clearing_the_fifo_drops_what_is_in_it, much_input_arrives_whole_and_in_order,
+           endless_input_overruns_instead_of_eating_memory, a_line_without_a_far_end_has_no_modem_signals,
+           a_taken_port_is_an_error)

@@ -9,8 +9,11 @@
 #include <string.h>
 #include <time.h>
 
-enum { GDT = 0x1000, IDT = 0x2000, TSS_A = 0x3000, TSS_B = 0x3100, STACK = 0x8000, STACK_B = 0x9000, CODE = 0x10000, PD = 0x20000, PT = 0x21000, DATA = 0x30000,
-       FRAME_1 = 0x40000, FRAME_2 = 0x41000, SEL_CS = 0x08, SEL_DS = 0x10, SEL_TSS_A = 0x18, SEL_TSS_B = 0x20, PORT = 0xf4 };
+/* clang-format off */
+enum { GDT = 0x1000, IDT = 0x2000, TSS_A = 0x3000, TSS_B = 0x3100, STACK = 0x8000, STACK_B = 0x9000, CODE = 0x10000,
+    PD = 0x20000, PT = 0x21000, DATA = 0x30000,
+       FRAME_1 = 0x40000, FRAME_2 = 0x41000, SEL_CS = 0x08, SEL_DS = 0x10, SEL_TSS_A = 0x18, SEL_TSS_B = 0x20,
+       PORT = 0xf4 };
 
 static struct rt *rt;
 static struct cpu *c;
@@ -44,13 +47,15 @@ static void put_gate(unsigned vector, u32 off) /* interrupt gate */
     put32(IDT + 8 * vector + 4, (off & 0xffff0000) | 0x8e00);
 }
 
-static struct seg flat(u16 sel, u32 type) { return (struct seg){ .sel = sel, .limit = 0xffffffff, .attr = type | SEG_S | SEG_P | SEG_D | SEG_G }; }
+static struct seg flat(u16 sel,
+    u32 type) { return (struct seg){ .sel = sel, .limit = 0xffffffff, .attr = type | SEG_S | SEG_P | SEG_D | SEG_G }; }
 
 static const struct { const char *name; struct rt_config cfg; } engine[] = {
     { "interpreter", { .ram_size = 4 << 20, .engine = RT_INTERP } },
     { "translator", { .ram_size = 4 << 20, .engine = RT_BT } },
     { "translator, no windows", { .ram_size = 4 << 20, .engine = RT_BT, .no_windows = true } },
 };
+/* clang-format on */
 
 static void start(int which)
 {
@@ -102,12 +107,13 @@ static void end(void)
 
 #define CODE_AT(at, bytes) put(at, bytes, sizeof(bytes) - 1)
 
-/* INTR stays asserted with IF clear while an NMI is latched in an NMI handler: nothing can be delivered, so instructions run. */
+/* INTR stays asserted with IF clear while an NMI is latched in an NMI handler: nothing can be delivered, so
+ * instructions run. */
 START_TEST(a_blocked_NMI_beside_a_masked_interrupt_does_not_stop_the_guest)
 {
     start(_i);
-    CODE_AT(CODE, "\xb8\x07\x00\x00\x00"  /* mov eax, 7     */
-                  "\xe7\xf4"              /* out 0xf4, eax  */
+    CODE_AT(CODE, "\xb8\x07\x00\x00\x00" /* mov eax, 7     */
+                  "\xe7\xf4"             /* out 0xf4, eax  */
                   "\xeb\xfe");
     c->nmi_pending = c->nmi_blocked = true;
     c->iflag = 0;
@@ -118,16 +124,16 @@ START_TEST(a_blocked_NMI_beside_a_masked_interrupt_does_not_stop_the_guest)
 }
 END_TEST
 
-/* The page being executed is remapped: the instruction behind INVLPG comes from the new frame, however often the way has been
- * gone before. EDI counts rounds; the PTE to store is in ESI. */
+/* The page being executed is remapped: the instruction behind INVLPG comes from the new frame, however often the way
+ * has been gone before. EDI counts rounds; the PTE to store is in ESI. */
 START_TEST(behind_INVLPG_of_its_own_page_code_comes_from_the_new_frame)
 {
     start(_i);
     page();
     put32(PT + 4 * 0x300, FRAME_1 | 3);
-    CODE_AT(CODE, "\xbf\x06\x00\x00\x00"                     /* mov edi, 6                    */
-                  "\xbe\x03\x00\x04\x00"                     /* mov esi, FRAME_1 | 3          */
-                  "\xb8\x00\x00\x30\x00\xff\xe0");           /* mov eax, 0x300000; jmp eax    */
+    CODE_AT(CODE, "\xbf\x06\x00\x00\x00"                      /* mov edi, 6                    */
+                  "\xbe\x03\x00\x04\x00"                      /* mov esi, FRAME_1 | 3          */
+                  "\xb8\x00\x00\x30\x00\xff\xe0");            /* mov eax, 0x300000; jmp eax    */
     static const char code[] = "\x89\x35\x00\x1c\x02\x00"     /* start: mov [PT + 4 * 0x300], esi */
                                "\x0f\x01\x3d\x00\x00\x30\x00" /* invlpg [0x300000]             */
                                "\xb8\x01\x00\x00\x00"         /* mov eax, 1                    */
@@ -143,7 +149,8 @@ START_TEST(behind_INVLPG_of_its_own_page_code_comes_from_the_new_frame)
 }
 END_TEST
 
-/* An instruction across the end of a page whose second page comes with the first fault: from then on it is translated. */
+/* An instruction across the end of a page whose second page comes with the first fault: from then on it is translated.
+ */
 START_TEST(an_instruction_whose_second_page_came_late_is_not_interpreted_for_ever)
 {
     start(_i);
@@ -164,8 +171,8 @@ START_TEST(an_instruction_whose_second_page_came_late_is_not_interpreted_for_eve
 }
 END_TEST
 
-/* A task switch sets CR0.TS: x87 state that was in the host's registers must not be used without #NM. Global pages, so that the
- * jump cache survives the switch and the new task is reached without the dispatcher. */
+/* A task switch sets CR0.TS: x87 state that was in the host's registers must not be used without #NM. Global pages, so
+ * that the jump cache survives the switch and the new task is reached without the dispatcher. */
 START_TEST(a_task_gate_disarms_the_FPU)
 {
     start(_i);
@@ -180,10 +187,10 @@ START_TEST(a_task_gate_disarms_the_FPU)
     put32(TSS_B + 0x38, STACK_B);
     for (unsigned s = 0; s < S_COUNT; s++) put32(TSS_B + 0x48 + 4 * s, s == S_CS ? SEL_CS : SEL_DS);
     put_gate(V_NM, 0x7200);
-    CODE_AT(0x7200, "\xb8\x02\x00\x00\x00\xe7\xf4\xeb\xfe"); /* EAX = 2: as it should be */
-    CODE_AT(CODE, "\xbb\x01\x00\x00\x00"                    /* mov ebx, 1: the new task has 0  */
-                  "\xb8\x00\x01\x01\x00\xff\xe0");          /* mov eax, CODE + 0x100; jmp eax  */
-    CODE_AT(CODE + 0x100, "\xd9\xe8\x4b\x75\x04\xd9\xe8\xcd\x40" /* fld1; dec ebx; jnz on; fld1; int 0x40 */
+    CODE_AT(0x7200, "\xb8\x02\x00\x00\x00\xe7\xf4\xeb\xfe");       /* EAX = 2: as it should be */
+    CODE_AT(CODE, "\xbb\x01\x00\x00\x00"                           /* mov ebx, 1: the new task has 0  */
+                  "\xb8\x00\x01\x01\x00\xff\xe0");                 /* mov eax, CODE + 0x100; jmp eax  */
+    CODE_AT(CODE + 0x100, "\xd9\xe8\x4b\x75\x04\xd9\xe8\xcd\x40"   /* fld1; dec ebx; jnz on; fld1; int 0x40 */
                           "\xb8\x01\x00\x00\x00\xe7\xf4\xeb\xfe"); /* on: EAX = 1       */
     ck_assert_uint_eq(run(), 2);
     end();
@@ -194,9 +201,9 @@ END_TEST
 START_TEST(RF_does_not_outlive_an_instruction)
 {
     start(_i);
-    CODE_AT(CODE, "\x68\x02\x00\x01\x00\x6a\x08"               /* push 0x10002; push 8     */
-                  "\x68\x0d\x00\x01\x00\xcf"                   /* push CODE + 13; iret     */
-                  "\x90\x9c\x58\xe7\xf4\xeb\xfe");             /* nop; pushf; pop eax; out */
+    CODE_AT(CODE, "\x68\x02\x00\x01\x00\x6a\x08"   /* push 0x10002; push 8     */
+                  "\x68\x0d\x00\x01\x00\xcf"       /* push CODE + 13; iret     */
+                  "\x90\x9c\x58\xe7\xf4\xeb\xfe"); /* nop; pushf; pop eax; out */
     ck_assert_uint_eq(run() & F_RF, 0);
     end();
 }
@@ -205,14 +212,15 @@ END_TEST
 static int acknowledge(void *dev) { return (void)dev, 0x30; }
 static const struct intc_ops intc = { .acknowledge = acknowledge };
 
-/* The shadow of MOV SS is over after one instruction, with an interrupt pending and masked as well: POPF lets it in at once. */
+/* The shadow of MOV SS is over after one instruction, with an interrupt pending and masked as well: POPF lets it in at
+ * once. */
 START_TEST(a_shadow_does_not_outlive_an_instruction)
 {
     start(_i);
     put_gate(0x30, 0x7300);
-    CODE_AT(0x7300, "\x89\xd8\xe7\xf4\xeb\xfe");             /* mov eax, ebx; out 0xf4, eax  */
-    CODE_AT(CODE, "\x31\xdb\x8e\xd2\x90"                     /* xor ebx, ebx; mov ss, edx; nop */
-                  "\x68\x02\x02\x00\x00\x9d\x43"             /* push 0x202; popf; inc ebx     */
+    CODE_AT(0x7300, "\x89\xd8\xe7\xf4\xeb\xfe"); /* mov eax, ebx; out 0xf4, eax  */
+    CODE_AT(CODE, "\x31\xdb\x8e\xd2\x90"         /* xor ebx, ebx; mov ss, edx; nop */
+                  "\x68\x02\x02\x00\x00\x9d\x43" /* push 0x202; popf; inc ebx     */
                   "\xb8\xff\x00\x00\x00\xe7\xf4\xeb\xfe");
     c->gpr[G_EDX] = SEL_DS;
     c->iflag = 0;
@@ -249,8 +257,8 @@ START_TEST(code_that_writes_into_itself_is_obeyed)
 }
 END_TEST
 
-/* Sums that leave 32 bits on either side, a table in the upper half, and an operand across the end of linear memory; each often
- * enough that translated code has changed its way. */
+/* Sums that leave 32 bits on either side, a table in the upper half, and an operand across the end of linear memory;
+ * each often enough that translated code has changed its way. */
 START_TEST(addresses_wrap_around_at_4_GiB)
 {
     start(_i);
@@ -261,17 +269,17 @@ START_TEST(addresses_wrap_around_at_4_GiB)
     put32(DATA + 4, 0x22222222);
     put32(0x3ffffc, 0x44000000);
     put32(0, 0x00ccbbaa);
-    CODE_AT(CODE, "\xbf\x64\x00\x00\x00\x31\xd2"         /* mov edi, 100; xor edx, edx     */
-                  "\xbb\x01\x00\x03\x80"                 /* loop: mov ebx, 0x80030001      */
-                  "\x03\x93\xff\xff\xff\x7f"             /* add edx, [ebx + 0x7fffffff]    */
-                  "\xb9\x03\x00\x00\x00"                 /* mov ecx, 3                     */
-                  "\x03\x91\x01\x00\xc3\xff"             /* add edx, [ecx + 0xffc30001]    */
-                  "\x31\xc9\xbe\x00\x80\x00\x40"         /* xor ecx, ecx; mov esi, 0x40008000 */
-                  "\x03\x14\xb5\x00\x00\x01\x00"         /* add edx, [esi*4 + 0x10000]     */
-                  "\x33\x51\xff"                         /* xor edx, [ecx - 1]             */
-                  "\x01\x51\xff\x29\x51\xff"             /* add [ecx - 1], edx; sub        */
-                  "\x4f\x75\xd0"                         /* dec edi; jnz loop              */
-                  "\x89\xd0\xe7\xf4\xeb\xfe");          /* mov eax, edx; out 0xf4, eax    */
+    CODE_AT(CODE, "\xbf\x64\x00\x00\x00\x31\xd2" /* mov edi, 100; xor edx, edx     */
+                  "\xbb\x01\x00\x03\x80"         /* loop: mov ebx, 0x80030001      */
+                  "\x03\x93\xff\xff\xff\x7f"     /* add edx, [ebx + 0x7fffffff]    */
+                  "\xb9\x03\x00\x00\x00"         /* mov ecx, 3                     */
+                  "\x03\x91\x01\x00\xc3\xff"     /* add edx, [ecx + 0xffc30001]    */
+                  "\x31\xc9\xbe\x00\x80\x00\x40" /* xor ecx, ecx; mov esi, 0x40008000 */
+                  "\x03\x14\xb5\x00\x00\x01\x00" /* add edx, [esi*4 + 0x10000]     */
+                  "\x33\x51\xff"                 /* xor edx, [ecx - 1]             */
+                  "\x01\x51\xff\x29\x51\xff"     /* add [ecx - 1], edx; sub        */
+                  "\x4f\x75\xd0"                 /* dec edi; jnz loop              */
+                  "\x89\xd0\xe7\xf4\xeb\xfe");   /* mov eax, edx; out 0xf4, eax    */
     u32 expect = 0;
     for (unsigned i = 0; i < 100; i++) expect = (expect + 0x11111111 + 0x22222222 + 0x11111111) ^ 0xccbbaa44;
     ck_assert_uint_eq(run(), expect);
@@ -299,17 +307,17 @@ START_TEST(kicks_change_nothing)
 {
     const u32 rounds = engine[_i].cfg.engine == RT_INTERP ? 0x40000 : 0x800000;
     start(_i);
-    CODE_AT(CODE, "\xbf\x00\x00\x00\x00\xd9\xee"               /* mov edi, rounds; fldz   */
-                  "\xe8\x0c\x00\x00\x00"                       /* loop: call f             */
-                  "\xd9\xe8\xde\xc1"                           /* fld1; faddp              */
-                  "\x4f\x75\xf4"                               /* dec edi; jnz loop        */
-                  "\xe9\xe9\x0f\x00\x00"                       /* jmp done                 */
-                  "\x01\x3d\x00\x00\x03\x00"                   /* f: add [DATA], edi       */
-                  "\x83\x15\x04\x00\x03\x00\x00"               /* adc dword [DATA + 4], 0  */
-                  "\xe9\xd6\x0f\x00\x00");                     /* jmp to RET, a page on    */
+    CODE_AT(CODE, "\xbf\x00\x00\x00\x00\xd9\xee" /* mov edi, rounds; fldz   */
+                  "\xe8\x0c\x00\x00\x00"         /* loop: call f             */
+                  "\xd9\xe8\xde\xc1"             /* fld1; faddp              */
+                  "\x4f\x75\xf4"                 /* dec edi; jnz loop        */
+                  "\xe9\xe9\x0f\x00\x00"         /* jmp done                 */
+                  "\x01\x3d\x00\x00\x03\x00"     /* f: add [DATA], edi       */
+                  "\x83\x15\x04\x00\x03\x00\x00" /* adc dword [DATA + 4], 0  */
+                  "\xe9\xd6\x0f\x00\x00");       /* jmp to RET, a page on    */
     CODE_AT(CODE + 0x1000, "\xc3"
-                           "\xdb\x1d\x08\x00\x03\x00"          /* done: fistp dword [DATA + 8] */
-                           "\xa1\x08\x00\x03\x00"              /* mov eax, [DATA + 8]      */
+                           "\xdb\x1d\x08\x00\x03\x00" /* done: fistp dword [DATA + 8] */
+                           "\xa1\x08\x00\x03\x00"     /* mov eax, [DATA + 8]      */
                            "\xe7\xf4\xeb\xfe");
     put32(CODE + 1, rounds);
     put32(DATA, 0);

@@ -1,5 +1,5 @@
-/* The direct-execution process by itself: what is mapped is there, registers go in and come out, every stop is told apart, and
- * nothing is left behind. On a host that runs no 32-bit code: that it says so, and leaves nothing behind. */
+/* The direct-execution process by itself: what is mapped is there, registers go in and come out, every stop is told
+ * apart, and nothing is left behind. On a host that runs no 32-bit code: that it says so, and leaves nothing behind. */
 #define _GNU_SOURCE
 #include "runtime/direct/dx_process.h"
 
@@ -136,8 +136,8 @@ static long pages_mapped(void)
     return n;
 }
 
-/* A monitor that does nothing but make processes, for so many seconds, or for ever. Its status is the sum of: a process is left behind, not
- * every one came to what the first one did, descriptors are left, memory is. */
+/* A monitor that does nothing but make processes, for so many seconds, or for ever. Its status is the sum of: a process
+ * is left behind, not every one came to what the first one did, descriptors are left, memory is. */
 enum { LEFT_PROCESS = 1, FAILED_SOME = 2, LEFT_DESCRIPTOR = 4, LEFT_MEMORY = 8 };
 static pid_t monitor(double seconds)
 {
@@ -157,8 +157,10 @@ static pid_t monitor(double seconds)
         if (!err) dx_free(d);
         all &= err == (able ? 0 : -ENOTSUP);
     }
-    _exit((children(getpid(), 0) ? LEFT_PROCESS : 0) + (all ? 0 : FAILED_SOME) + (descriptors() != fds ? LEFT_DESCRIPTOR : 0) +
-          (pages_mapped() > pages + 64 ? LEFT_MEMORY : 0)); /* 64: the heap's */
+    _exit((children(getpid(), 0) ? LEFT_PROCESS : 0) + (all ? 0 : FAILED_SOME)
+          + (descriptors() != fds ? LEFT_DESCRIPTOR : 0) + (pages_mapped() > pages + 64 ? LEFT_MEMORY : 0)); /* 64: the
+                                                                                                                heap's
+                                                                                                              */
 }
 
 /* Its status, or -1 if it does not end; then it is killed. */
@@ -191,7 +193,8 @@ END_TEST
 START_TEST(one_that_is_killed_at_its_birth_is_buried)
 {
     ram_new();
-    void (*before)(int) = signal(SIGCHLD, _i ? SIG_IGN : SIG_DFL); /* ignored, it lets the kernel bury them, and their pids are free at once */
+    void (*before)(int) = signal(SIGCHLD, _i ? SIG_IGN : SIG_DFL); /* ignored, it lets the kernel bury them, and their
+                                                                      pids are free at once */
     pid_t pid = monitor(3);
     signal(SIGCHLD, before);
     for (double end = now() + 3; now() < end;) (void)children(pid, SIGKILL);
@@ -221,7 +224,8 @@ START_TEST(registers_go_in_and_come_out)
 {
     struct dx_regs r = fresh();
     r.eflags |= F_DF | F_CF;
-    struct dx_stop s = run("05 10 00 00 00 41 87 d3 a3 00 00 00 09 cd 80", &r); /* add eax,16; inc ecx; xchg edx,ebx; mov [DATA],eax; int 80h */
+    struct dx_stop s = run("05 10 00 00 00 41 87 d3 a3 00 00 00 09 cd 80", &r); /* add eax,16; inc ecx; xchg edx,ebx;
+                                                                                   mov [DATA],eax; int 80h */
     ck_assert_int_eq(s.why, DX_SYSCALL);
     ck_assert_uint_eq(r.gpr[G_EAX], 17);
     ck_assert_uint_eq(r.gpr[G_ECX], 3);
@@ -236,18 +240,21 @@ START_TEST(registers_go_in_and_come_out)
 END_TEST
 
 /* One kind of stop for each way out. off: where EIP is then. */
+/* clang-format off */
 static const struct { const char *hex; enum dx_why why; u32 addr, off; bool step; } stops[] = {
     { "cd 80", DX_SYSCALL, 0, 2, false },
     { "a1 00 00 00 70", DX_FAULT, 0x70000000, 0, false },        /* mov eax, [70000000h] */
     { "a3 00 80 04 08", DX_FAULT, CODE, 0, false },              /* a write to the code */
     { "ff 25 00 00 00 09", DX_FAULT, 0, 0, false },              /* jmp [DATA], which is 0; EIP is checked below */
-    { "f4", DX_OTHER, 0, 0, false }, { "cd 21", DX_OTHER, 0, 0, false }, { "0f 0b", DX_OTHER, 0, 0, false }, { "ec", DX_OTHER, 0, 0, false },
+    { "f4", DX_OTHER, 0, 0, false }, { "cd 21", DX_OTHER, 0, 0, false }, { "0f 0b", DX_OTHER, 0, 0, false },
+    { "ec", DX_OTHER, 0, 0, false },
     { "31 c9 f7 f1", DX_OTHER, 0, 2, false },                    /* div by zero */
     { "62 05 00 00 00 09", DX_OTHER, 0, 0, false },              /* bound eax, [DATA]: 1 is not in 0..0 */
     { "cc", DX_TRAP, 0, 1, false },
     { "9c 81 0c 24 00 01 00 00 9d 90 90", DX_TRAP, 0, 10, true }, /* pushf; or [esp], TF; popf; nop */
     { "ea 00 00 00 00 33 00", DX_ESCAPED, 0, 0, false },         /* jmp 33h:0: 64-bit code, at once in a page fault */
 };
+/* clang-format on */
 
 START_TEST(every_stop_is_told_apart)
 {
@@ -276,7 +283,8 @@ START_TEST(gs_addresses_what_its_descriptor_says)
     ck_assert_uint_eq(r.gpr[G_EAX], 0xcafe);
     r.eip = CODE;
     r.null[S_GS] = true;
-    ck_assert_int_ne(run("65 a1 04 00 00 00 cd 80", &r).why, DX_SYSCALL); /* #GP; QEMU knows no null selectors: page fault */
+    ck_assert_int_ne(run("65 a1 04 00 00 00 cd 80", &r).why, DX_SYSCALL); /* #GP; QEMU knows no null selectors: page
+                                                                             fault */
     ck_assert_uint_eq(r.eip, CODE);
 }
 END_TEST
@@ -350,7 +358,10 @@ START_TEST(one_that_is_killed_is_reported_and_can_be_freed)
 }
 END_TEST
 
-struct kick { pid_t tid; int signo; };
+struct kick {
+    pid_t tid;
+    int signo;
+};
 
 static void *kicker(void *arg)
 {

@@ -32,7 +32,8 @@ static const cs_x86 *one(void)
     const u8 *code = buf;
     size_t left = (size_t)(e.p - buf);
     u64 addr = 0;
-    if (!cs_disasm_iter(cs, &code, &left, &addr, ci)) ck_abort_msg("does not decode: %02x %02x %02x %02x", buf[0], buf[1], buf[2], buf[3]);
+    if (!cs_disasm_iter(cs, &code, &left, &addr, ci))
+        ck_abort_msg("does not decode: %02x %02x %02x %02x", buf[0], buf[1], buf[2], buf[3]);
     if (left) ck_abort_msg("%zu bytes behind %s %s", left, ci->mnemonic, ci->op_str);
     return &ci->detail->x86;
 }
@@ -45,16 +46,20 @@ static const char *text(void)
     return t;
 }
 
-static const x86_reg reg64[16] = { X86_REG_RAX, X86_REG_RCX, X86_REG_RDX, X86_REG_RBX, X86_REG_RSP, X86_REG_RBP, X86_REG_RSI, X86_REG_RDI,
-                                   X86_REG_R8, X86_REG_R9, X86_REG_R10, X86_REG_R11, X86_REG_R12, X86_REG_R13, X86_REG_R14, X86_REG_R15 };
-static const x86_reg reg32[16] = { X86_REG_EAX, X86_REG_ECX, X86_REG_EDX, X86_REG_EBX, X86_REG_ESP, X86_REG_EBP, X86_REG_ESI, X86_REG_EDI,
-                                   X86_REG_R8D, X86_REG_R9D, X86_REG_R10D, X86_REG_R11D, X86_REG_R12D, X86_REG_R13D, X86_REG_R14D, X86_REG_R15D };
+static const x86_reg reg64[16] = { X86_REG_RAX, X86_REG_RCX, X86_REG_RDX, X86_REG_RBX, X86_REG_RSP, X86_REG_RBP,
+                                   X86_REG_RSI, X86_REG_RDI, X86_REG_R8,  X86_REG_R9,  X86_REG_R10, X86_REG_R11,
+                                   X86_REG_R12, X86_REG_R13, X86_REG_R14, X86_REG_R15 };
+static const x86_reg reg32[16] = { X86_REG_EAX,  X86_REG_ECX,  X86_REG_EDX,  X86_REG_EBX, X86_REG_ESP,  X86_REG_EBP,
+                                   X86_REG_ESI,  X86_REG_EDI,  X86_REG_R8D,  X86_REG_R9D, X86_REG_R10D, X86_REG_R11D,
+                                   X86_REG_R12D, X86_REG_R13D, X86_REG_R14D, X86_REG_R15D };
 
 static bool is_mem(const cs_x86_op *op, struct hmem m)
 {
-    x86_reg base = m.base == H_NONE ? X86_REG_INVALID : reg64[m.base], index = m.index == H_NONE ? X86_REG_INVALID : reg64[m.index];
+    x86_reg base = m.base == H_NONE ? X86_REG_INVALID : reg64[m.base],
+            index = m.index == H_NONE ? X86_REG_INVALID : reg64[m.index];
     bool none = op->mem.index == X86_REG_INVALID || op->mem.index == X86_REG_RIZ || op->mem.index == X86_REG_EIZ;
-    return op->type == X86_OP_MEM && op->mem.base == base && (index == X86_REG_INVALID ? none : op->mem.index == index && op->mem.scale == m.scale)
+    return op->type == X86_OP_MEM && op->mem.base == base
+           && (index == X86_REG_INVALID ? none : op->mem.index == index && op->mem.scale == m.scale)
            && op->mem.disp == m.disp && op->mem.segment == X86_REG_INVALID;
 }
 
@@ -67,12 +72,15 @@ START_TEST(every_address_form_reads_back)
                 if (index == H_SP) continue;
                 for (unsigned s = 0; s < 4; s++)
                     for (unsigned d = 0; d < ARRAY_LEN(disp); d++) {
-                        struct hmem m = { .base = (s8)base, .index = (s8)index, .scale = (u8)(1u << s), .disp = disp[d] };
+                        struct hmem m = {
+                            .base = (s8)base, .index = (s8)index, .scale = (u8)(1u << s), .disp = disp[d]
+                        };
                         start();
                         emit_load32(&e, dst, m);
                         const cs_x86 *x = one();
                         if (ci->id != X86_INS_MOV || x->operands[0].reg != reg32[dst] || !is_mem(&x->operands[1], m))
-                            ck_abort_msg("load32 %d, base %d index %d scale %u disp %d: %s %s", dst, base, index, m.scale, m.disp, ci->mnemonic, ci->op_str);
+                            ck_abort_msg("load32 %d, base %d index %d scale %u disp %d: %s %s", dst, base, index,
+                                         m.scale, m.disp, ci->mnemonic, ci->op_str);
                     }
             }
 }
@@ -106,32 +114,37 @@ START_TEST(flag_neutral_shifts_read_back)
                 start();
                 emit_shrx32(&e, a, b, c);
                 const cs_x86 *x = one();
-                ck_assert(ci->id == X86_INS_SHRX && x->operands[0].reg == reg32[a] && x->operands[1].reg == reg32[b] && x->operands[2].reg == reg32[c]);
+                ck_assert(ci->id == X86_INS_SHRX && x->operands[0].reg == reg32[a] && x->operands[1].reg == reg32[b]
+                          && x->operands[2].reg == reg32[c]);
                 start();
                 emit_sarx32(&e, a, b, c);
                 x = one();
-                ck_assert(ci->id == X86_INS_SARX && x->operands[0].reg == reg32[a] && x->operands[1].reg == reg32[b] && x->operands[2].reg == reg32[c]);
+                ck_assert(ci->id == X86_INS_SARX && x->operands[0].reg == reg32[a] && x->operands[1].reg == reg32[b]
+                          && x->operands[2].reg == reg32[c]);
                 start();
                 emit_shlx64(&e, a, b, c);
                 x = one();
-                ck_assert(ci->id == X86_INS_SHLX && x->operands[0].reg == reg64[a] && x->operands[1].reg == reg64[b] && x->operands[2].reg == reg64[c]);
+                ck_assert(ci->id == X86_INS_SHLX && x->operands[0].reg == reg64[a] && x->operands[1].reg == reg64[b]
+                          && x->operands[2].reg == reg64[c]);
                 start();
                 emit_rorx32(&e, a, b, (unsigned)c);
                 x = one();
-                ck_assert(ci->id == X86_INS_RORX && x->operands[0].reg == reg32[a] && x->operands[1].reg == reg32[b] && x->operands[2].imm == c);
+                ck_assert(ci->id == X86_INS_RORX && x->operands[0].reg == reg32[a] && x->operands[1].reg == reg32[b]
+                          && x->operands[2].imm == c);
                 start();
                 emit_rorx64(&e, a, b, (unsigned)c + 32);
                 x = one();
-                ck_assert(ci->id == X86_INS_RORX && x->operands[0].reg == reg64[a] && x->operands[1].reg == reg64[b] && x->operands[2].imm == c + 32);
+                ck_assert(ci->id == X86_INS_RORX && x->operands[0].reg == reg64[a] && x->operands[1].reg == reg64[b]
+                          && x->operands[2].imm == c + 32);
             }
 }
 END_TEST
 
-#define EMITS(call, expected)                  \
-    do {                                       \
-        start();                               \
-        call;                                  \
-        ck_assert_str_eq(text(), expected);    \
+#define EMITS(call, expected)               \
+    do {                                    \
+        start();                            \
+        call;                               \
+        ck_assert_str_eq(text(), expected); \
     } while (0)
 
 START_TEST(named_forms_are_what_they_say)

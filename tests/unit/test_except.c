@@ -14,9 +14,15 @@ static int deliver(enum vector v, u32 error)
 static void assert_frame(const u32 *frame, unsigned n, u32 top)
 {
     ck_assert_uint_eq(cpu->gpr[G_ESP], top - 4 * n);
-    for (unsigned i = 0; i < n; i++) ck_assert_msg(peek32(cpu->gpr[G_ESP] + 4 * i) == frame[i], "word %u: %x, expected %x", i, peek32(cpu->gpr[G_ESP] + 4 * i), frame[i]);
+    for (unsigned i = 0; i < n; i++)
+        ck_assert_msg(peek32(cpu->gpr[G_ESP] + 4 * i) == frame[i], "word %u: %x, expected %x", i,
+                      peek32(cpu->gpr[G_ESP] + 4 * i), frame[i]);
 }
-#define ASSERT_FRAME(top, ...) do { const u32 frame_[] = { __VA_ARGS__ }; assert_frame(frame_, ARRAY_LEN(frame_), top); } while (0)
+#define ASSERT_FRAME(top, ...)                        \
+    do {                                              \
+        const u32 frame_[] = { __VA_ARGS__ };         \
+        assert_frame(frame_, ARRAY_LEN(frame_), top); \
+    } while (0)
 
 /* ---- frames and flags ---- */
 
@@ -236,15 +242,20 @@ END_TEST
 
 /* What reaches a handler when the gate of first is broken in this way, at CPL 0. */
 enum broken { NOT_PRESENT, BAD_CS };
-struct nested { enum vector first; enum broken how; enum vector reached; u32 error; };
+struct nested {
+    enum vector first;
+    enum broken how;
+    enum vector reached;
+    u32 error;
+};
 static const struct nested nested[] = {
-    { V_UD, NOT_PRESENT, V_NP, V_UD * 8 + 3 },  /* benign, then anything: one after the other */
+    { V_UD, NOT_PRESENT, V_NP, V_UD * 8 + 3 }, /* benign, then anything: one after the other */
     { V_UD, BAD_CS, V_GP, 0xfff8 | 1 },
-    { V_DE, NOT_PRESENT, V_DF, 0 },             /* contributory, then contributory */
+    { V_DE, NOT_PRESENT, V_DF, 0 }, /* contributory, then contributory */
     { V_TS, NOT_PRESENT, V_DF, 0 },
     { V_SS, NOT_PRESENT, V_DF, 0 },
     { V_GP, NOT_PRESENT, V_DF, 0 },
-    { V_PF, NOT_PRESENT, V_DF, 0 },             /* page fault, then contributory */
+    { V_PF, NOT_PRESENT, V_DF, 0 }, /* page fault, then contributory */
     { V_PF, BAD_CS, V_DF, 0 },
     { V_AC, NOT_PRESENT, V_NP, V_AC * 8 + 3 },
 };
@@ -289,8 +300,10 @@ START_TEST(a_double_fault_that_fails_is_shutdown_and_the_chain_is_told)
     FILE *f = open_memstream(&text, &size);
     exc_describe_chain(cpu, f);
     fclose(f);
-    const char *gp = strstr(text, "#GP vector 0d at 0008:00010000 esp 00009000 cpl 0 error 0018: its delivery raised the next");
-    const char *df = strstr(text, "#DF vector 08 at 0008:00010000 esp 00009000 cpl 0 error 0000: its delivery failed: shutdown");
+    const char *gp =
+        strstr(text, "#GP vector 0d at 0008:00010000 esp 00009000 cpl 0 error 0018: its delivery raised the next");
+    const char *df =
+        strstr(text, "#DF vector 08 at 0008:00010000 esp 00009000 cpl 0 error 0000: its delivery failed: shutdown");
     ck_assert_msg(gp && df && gp < df, "%s", text);
     free(text);
 }

@@ -42,7 +42,9 @@ START_TEST(a_direct_transfer_checks_the_code_segment)
             struct regs before;
             regs_get(&before);
             u32 v = cpl ? d->ring3 : d->ring0;
-            ASSERT_RAISED(call ? far_call(cpu, SEL_X | d->rpl, TARGET, NEXT, 4) : far_jmp(cpu, SEL_X | d->rpl, TARGET, 4), v ? EXC(v, SEL_X) : 0);
+            ASSERT_RAISED(call ? far_call(cpu, SEL_X | d->rpl, TARGET, NEXT, 4)
+                               : far_jmp(cpu, SEL_X | d->rpl, TARGET, 4),
+                          v ? EXC(v, SEL_X) : 0);
             if (v) {
                 ck_assert(regs_same(&before));
                 continue;
@@ -201,8 +203,13 @@ START_TEST(iret_changes_only_the_flags_that_privilege_allows)
 {
     const u32 all = F_ARITH | F_TF | F_IF | F_DF | F_IOPL | F_NT | F_RF | F_AC | F_VIF | F_VIP | F_ID;
     const u32 always = F_ARITH | F_TF | F_DF | F_NT | F_RF | F_AC | F_ID;
-    static const struct { unsigned cpl, iopl; u32 extra; } t[] = {
-        { 0, 0, F_IF | F_IOPL | F_VIF | F_VIP }, { 3, 0, 0 }, { 3, 3, F_IF },
+    static const struct {
+        unsigned cpl, iopl;
+        u32 extra;
+    } t[] = {
+        { 0, 0, F_IF | F_IOPL | F_VIF | F_VIP },
+        { 3, 0, 0 },
+        { 3, 3, F_IF },
     };
     for (unsigned i = 0; i < ARRAY_LEN(t); i++) {
         fix_ring(t[i].cpl);
@@ -282,7 +289,9 @@ START_TEST(iret_to_virtual_8086_mode_and_out_of_it_again)
     ck_assert(cpu->mode & MK_VM);
     ck_assert_uint_eq(cpu->eip, 0x42);
     ck_assert_uint_eq(cpu->gpr[G_ESP], 0x1234);
-    static const u16 sel[S_COUNT] = { [S_ES] = 0x1000, [S_CS] = 0x700, [S_SS] = 0x500, [S_DS] = 0x2000, [S_FS] = 0x3000, [S_GS] = 0x4000 };
+    static const u16 sel[S_COUNT] = {
+        [S_ES] = 0x1000, [S_CS] = 0x700, [S_SS] = 0x500, [S_DS] = 0x2000, [S_FS] = 0x3000, [S_GS] = 0x4000
+    };
     for (unsigned s = 0; s < S_COUNT; s++) {
         ck_assert_uint_eq(cpu->seg[s].sel, sel[s]);
         ck_assert_uint_eq(cpu->seg[s].base, (u32)sel[s] << 4);
@@ -317,10 +326,19 @@ END_TEST
 
 START_TEST(iret_refuses)
 {
-    static const struct { u32 cs, ss, raised; } t[] = {
-        { 0, DS3, EXC(V_GP, 0) }, { CS0 | 1, DS3, EXC(V_GP, CS0) }, { DS3, DS3, EXC(V_GP, DS3 & ~3) }, { 0xfff8, DS3, EXC(V_GP, 0xfff8) },
-        { CS3, 0, EXC(V_GP, 0) }, { CS3, SS0, EXC(V_GP, SS0) }, { CS3, SS0 | 3, EXC(V_GP, SS0) }, { CS3, CS3, EXC(V_GP, CS3 & ~3) },
-        { SEL_X | 3, DS3, EXC(V_NP, SEL_X) }, { CS3, SEL_Y | 3, EXC(V_SS, SEL_Y) },
+    static const struct {
+        u32 cs, ss, raised;
+    } t[] = {
+        { 0, DS3, EXC(V_GP, 0) },
+        { CS0 | 1, DS3, EXC(V_GP, CS0) },
+        { DS3, DS3, EXC(V_GP, DS3 & ~3) },
+        { 0xfff8, DS3, EXC(V_GP, 0xfff8) },
+        { CS3, 0, EXC(V_GP, 0) },
+        { CS3, SS0, EXC(V_GP, SS0) },
+        { CS3, SS0 | 3, EXC(V_GP, SS0) },
+        { CS3, CS3, EXC(V_GP, CS3 & ~3) },
+        { SEL_X | 3, DS3, EXC(V_NP, SEL_X) },
+        { CS3, SEL_Y | 3, EXC(V_SS, SEL_Y) },
     };
     gdt_set(SEL_X, 0, 0xfffff, (AC_CODE | AC_DPL3) & ~0x80, FLAT);
     gdt_set(SEL_Y, 0, 0xfffff, (AC_DATA | AC_DPL3) & ~0x80, FLAT);
@@ -371,7 +389,8 @@ START_TEST(sysenter_and_sysexit)
     ck_assert_uint_eq(cpu->gpr[G_ESP], STACK0);
     ck_assert_uint_eq(cpu->cpl, 0);
     ck_assert_uint_eq(cpu_eflags(cpu), F_CF | F_FIXED);
-    const struct seg cs = { .sel = CS0, .limit = 0xffffffff, .attr = AC_CODE | SEG_D | SEG_G }, ss = { .sel = SS0, .limit = 0xffffffff, .attr = AC_DATA | SEG_D | SEG_G };
+    const struct seg cs = { .sel = CS0, .limit = 0xffffffff, .attr = AC_CODE | SEG_D | SEG_G },
+                     ss = { .sel = SS0, .limit = 0xffffffff, .attr = AC_DATA | SEG_D | SEG_G };
     ck_assert_mem_eq(&cpu->seg[S_CS], &cs, sizeof cs);
     ck_assert_mem_eq(&cpu->seg[S_SS], &ss, sizeof ss);
     assert_mode_consistent();
@@ -395,7 +414,8 @@ END_TEST
 
 START_TEST(sysenter_out_of_virtual_8086_mode)
 {
-    push32(0), push32(0), push32(0x2000), push32(0x1000), push32(0x500), push32(0x1234), push32(F_VM | F_IF), push32(0x700), push32(0x42);
+    push32(0), push32(0), push32(0x2000), push32(0x1000), push32(0x500), push32(0x1234), push32(F_VM | F_IF),
+        push32(0x700), push32(0x42);
     ASSERT_RAISED(far_iret(cpu, 4), 0);
     cpu->sysenter_cs = CS0;
     ASSERT_RAISED(far_sysenter(cpu), 0);
@@ -475,7 +495,8 @@ START_TEST(a_16_bit_task)
     poke16(TSS_16 + 0x0e, 0x4321);
     poke16(TSS_16 + 0x12, 0x5678);
     poke16(TSS_16 + 0x1a, 0x8000);
-    poke16(TSS_16 + 0x22, 0), poke16(TSS_16 + 0x24, CS0), poke16(TSS_16 + 0x26, SS0), poke16(TSS_16 + 0x28, SS0), poke16(TSS_16 + 0x2a, 0);
+    poke16(TSS_16 + 0x22, 0), poke16(TSS_16 + 0x24, CS0), poke16(TSS_16 + 0x26, SS0), poke16(TSS_16 + 0x28, SS0),
+        poke16(TSS_16 + 0x2a, 0);
     cpu->cr3 = 0x5000;
     cpu->gpr[G_EAX] = 0x11112222;
     ASSERT_RAISED(far_jmp(cpu, SEL_TSS_16, 0, 4), 0);
@@ -570,7 +591,8 @@ static void random_descriptor(paddr at)
     else put_gate(at, (u16)(rnd(GDT_ENTRIES) * 8), rnd(RAM_SIZE), access, rnd(32));
 }
 
-/* Whatever lies in the tables and on the stack, a fault leaves the registers as they were, and the mode key is right. */
+/* Whatever lies in the tables and on the stack, a fault leaves the registers as they were, and the mode key is right.
+ */
 START_TEST(random_tables_never_leave_a_transfer_half_done)
 {
     static const u16 known[4] = { CS0, SS0, CS3, DS3 };
@@ -580,7 +602,11 @@ START_TEST(random_tables_never_leave_a_transfer_half_done)
         for (u32 i = 1; i < GDT_ENTRIES; i++)
             if (i > 4 || !rnd(16)) random_descriptor(GDT + 8 * i);
             else put_desc(GDT + 8 * i, 0, 0xfffff, (i & 1 ? AC_CODE : AC_DATA) | (i > 2 ? AC_DPL3 : 0), FLAT);
-        for (u32 at = STACK0 - 64; at < STACK0 + 64; at += 4) poke32(at, rnd(2) ? known[rnd(4)] : rnd(2) ? rnd(GDT_ENTRIES * 8) : rnd(4) ? rnd(RAM_SIZE) : rnd(0x7fffffff));
+        for (u32 at = STACK0 - 64; at < STACK0 + 64; at += 4)
+            poke32(at, rnd(2)   ? known[rnd(4)]
+                       : rnd(2) ? rnd(GDT_ENTRIES * 8)
+                       : rnd(4) ? rnd(RAM_SIZE)
+                                : rnd(0x7fffffff));
         fix_ring(rnd(2) * 3);
         cpu_set_eflags(cpu, rnd(0x4000) | (rnd(8) ? 0 : F_NT));
         cpu->tr = (struct seg){ .sel = SEL_TSS, .base = TSS, .limit = rnd(8) ? 0x67 : rnd(0x68), .attr = AC_TSS | 2 };
@@ -603,7 +629,8 @@ START_TEST(random_tables_never_leave_a_transfer_half_done)
         case 5: put_gate(IDT, sel, rnd(RAM_SIZE), rnd(128) | 0x80, 0), r = exc_soft_int(cpu, 0, NEXT, true); break;
         }
         if (r && cpu->exc_count == count) { /* not one that a new task raised on arrival */
-            ck_assert_msg(regs_same(&before), "seed %x, step %u: vector %u error %x", 0x5eed + (u32)_i, n, cpu->exc.vector, cpu->exc.error);
+            ck_assert_msg(regs_same(&before), "seed %x, step %u: vector %u error %x", 0x5eed + (u32)_i, n,
+                          cpu->exc.vector, cpu->exc.error);
             faults++;
         }
         if (!r) done++;

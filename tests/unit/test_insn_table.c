@@ -7,9 +7,9 @@
 
 #define FIRST (INSN_INVALID + 1)
 /* ck_assert_msg() writes to a pipe even when it holds: too slow for millions of checks. */
-#define EXPECT(cond, ...)                        \
-    do {                                         \
-        if (!(cond)) ck_abort_msg(__VA_ARGS__);  \
+#define EXPECT(cond, ...)                       \
+    do {                                        \
+        if (!(cond)) ck_abort_msg(__VA_ARGS__); \
     } while (0)
 
 static bool mentions(const struct insn_row *row, const u8 *encs, unsigned n)
@@ -38,7 +38,7 @@ START_TEST(no_two_rows_claim_one_encoding)
             EXPECT(x->form != MR_NONE && y->form != MR_NONE, "%s and %s", x->name, y->name);
             for (unsigned modrm = 0; modrm < 256; modrm++)
                 EXPECT(!row_covers_modrm(x, modrm) || !row_covers_modrm(y, modrm), "%s and %s share ModRM %02x",
-                              x->name, y->name, modrm);
+                       x->name, y->name, modrm);
         }
 }
 END_TEST
@@ -53,8 +53,13 @@ START_TEST(every_row_is_reached_by_its_encodings)
             for (unsigned modrm = 0; modrm < 256; modrm++)
                 for (unsigned variant = 0; variant < 8; variant++) {
                     const struct insn_row *row = &insn_rows[id];
-                    struct encoding e = {.offset = (u8)offset, .modrm = (u8)modrm, .sib = (u8)(modrm * 37), .disp = 0x89abcdef,
-                                         .imm = 0x12345678, .imm2 = 0x9abc, .code32 = variant & 1};
+                    struct encoding e = { .offset = (u8)offset,
+                                          .modrm = (u8)modrm,
+                                          .sib = (u8)(modrm * 37),
+                                          .disp = 0x89abcdef,
+                                          .imm = 0x12345678,
+                                          .imm2 = 0x9abc,
+                                          .code32 = variant & 1 };
                     struct insn in;
                     u8 bytes[32];
                     unsigned n;
@@ -69,9 +74,13 @@ START_TEST(every_row_is_reached_by_its_encodings)
                         if (!(0x1d >> (modrm >> 3 & 7) & 1)) continue; /* CR0, CR2, CR3, CR4 */
                     n = insn_encode(row, &e, bytes);
                     EXPECT(decode(d, bytes, n, 0, e.code32, ~0u, &in) == DECODE_OK, "%s does not decode", row->name);
-                    EXPECT(in.id == id, "%s decodes as %s (ModRM %02x, variant %u)", row->name, in.row->name, modrm, variant);
-                    EXPECT(in.len == n, "%s is %u bytes, not %u (ModRM %02x, variant %u)", row->name, n, in.len, modrm, variant);
-                    if (n > 1) EXPECT(decode(d, bytes, n - 1, 0, e.code32, ~0u, &in) == DECODE_TRUNCATED, "%s without its last byte", row->name);
+                    EXPECT(in.id == id, "%s decodes as %s (ModRM %02x, variant %u)", row->name, in.row->name, modrm,
+                           variant);
+                    EXPECT(in.len == n, "%s is %u bytes, not %u (ModRM %02x, variant %u)", row->name, n, in.len, modrm,
+                           variant);
+                    if (n > 1)
+                        EXPECT(decode(d, bytes, n - 1, 0, e.code32, ~0u, &in) == DECODE_TRUNCATED,
+                               "%s without its last byte", row->name);
                 }
     decoder_free(d);
 }
@@ -80,13 +89,15 @@ END_TEST
 /* Operands of a row fit its form: what is in ModRM needs one, memory-only and register-only operands need that form. */
 START_TEST(operands_fit_the_modrm_form)
 {
-    static const u8 modrm[] = {ENC_Eb, ENC_Ew, ENC_Ed, ENC_Ev, ENC_Gb, ENC_Gw, ENC_Gd, ENC_Gv, ENC_Rw, ENC_Rd, ENC_Rv, ENC_RvMw, ENC_RdMb,
-                               ENC_RdMw, ENC_M, ENC_Mb, ENC_Mw, ENC_Md, ENC_Mq, ENC_Mdq, ENC_Ms, ENC_Mt, ENC_Ma, ENC_Mp, ENC_Menv,
-                               ENC_Mfpu, ENC_Mfx, ENC_Mbcd, ENC_Sw, ENC_Cd, ENC_Dd, ENC_Pq, ENC_Qq, ENC_Qd, ENC_Nq, ENC_Vx, ENC_Wdq,
-                               ENC_Wq, ENC_Wd, ENC_Ww, ENC_Ux, ENC_STi};
-    static const u8 memory[] = {ENC_M, ENC_Mb, ENC_Mw, ENC_Md, ENC_Mq, ENC_Mdq, ENC_Ms, ENC_Mt, ENC_Ma, ENC_Mp, ENC_Menv, ENC_Mfpu, ENC_Mfx, ENC_Mbcd};
-    static const u8 registers[] = {ENC_Rw, ENC_Rv, ENC_Nq, ENC_Ux, ENC_STi};
-    static const u8 low3[] = {ENC_Zb, ENC_Zv};
+    static const u8 modrm[] = { ENC_Eb,   ENC_Ew,  ENC_Ed,   ENC_Ev,   ENC_Gb,   ENC_Gw, ENC_Gd,   ENC_Gv,   ENC_Rw,
+                                ENC_Rd,   ENC_Rv,  ENC_RvMw, ENC_RdMb, ENC_RdMw, ENC_M,  ENC_Mb,   ENC_Mw,   ENC_Md,
+                                ENC_Mq,   ENC_Mdq, ENC_Ms,   ENC_Mt,   ENC_Ma,   ENC_Mp, ENC_Menv, ENC_Mfpu, ENC_Mfx,
+                                ENC_Mbcd, ENC_Sw,  ENC_Cd,   ENC_Dd,   ENC_Pq,   ENC_Qq, ENC_Qd,   ENC_Nq,   ENC_Vx,
+                                ENC_Wdq,  ENC_Wq,  ENC_Wd,   ENC_Ww,   ENC_Ux,   ENC_STi };
+    static const u8 memory[] = { ENC_M,  ENC_Mb, ENC_Mw, ENC_Md,   ENC_Mq,   ENC_Mdq, ENC_Ms,
+                                 ENC_Mt, ENC_Ma, ENC_Mp, ENC_Menv, ENC_Mfpu, ENC_Mfx, ENC_Mbcd };
+    static const u8 registers[] = { ENC_Rw, ENC_Rv, ENC_Nq, ENC_Ux, ENC_STi };
+    static const u8 low3[] = { ENC_Zb, ENC_Zv };
 
     for (unsigned id = FIRST; id < INSN_COUNT; id++) {
         const struct insn_row *row = &insn_rows[id];
@@ -99,17 +110,19 @@ START_TEST(operands_fit_the_modrm_form)
             EXPECT((row->opcode & 7) + row->count == 8, "%s takes a register from its opcode", row->name);
         if (row->attr & A_CC) EXPECT(row->count == 16 && (row->opcode & 15) == 0, "%s", row->name);
         for (unsigned i = 1; i < 4; i++)
-            if (row->enc[i] != ENC_NONE) EXPECT(row->enc[i - 1] != ENC_NONE, "%s has a hole among its operands", row->name);
+            if (row->enc[i] != ENC_NONE)
+                EXPECT(row->enc[i - 1] != ENC_NONE, "%s has a hole among its operands", row->name);
     }
 }
 END_TEST
 
 START_TEST(attributes_are_consistent)
 {
-    static const u8 strings[] = {ENC_Xb, ENC_Xv, ENC_Yb, ENC_Yv};
-    static const u8 lockable[] = {ENC_Eb, ENC_Ev, ENC_Mq};
-    static const u8 simd[] = {ENC_Pq, ENC_Qq, ENC_Qd, ENC_Nq, ENC_Vx, ENC_Wdq, ENC_Wq, ENC_Wd, ENC_Ww, ENC_Ux, ENC_ST0, ENC_STi};
-    static const u8 wide[] = {ENC_Wdq, ENC_Mdq, ENC_Mfx};
+    static const u8 strings[] = { ENC_Xb, ENC_Xv, ENC_Yb, ENC_Yv };
+    static const u8 lockable[] = { ENC_Eb, ENC_Ev, ENC_Mq };
+    static const u8 simd[] = { ENC_Pq, ENC_Qq, ENC_Qd, ENC_Nq, ENC_Vx,  ENC_Wdq,
+                               ENC_Wq, ENC_Wd, ENC_Ww, ENC_Ux, ENC_ST0, ENC_STi };
+    static const u8 wide[] = { ENC_Wdq, ENC_Mdq, ENC_Mfx };
 
     for (unsigned id = FIRST; id < INSN_COUNT; id++) {
         const struct insn_row *row = &insn_rows[id];
@@ -166,7 +179,7 @@ START_TEST(an_instruction_the_cpu_lacks_is_undefined)
     ck_assert_int_eq(decoder_new(&d), 0);
     for (unsigned id = FIRST; id < INSN_COUNT; id++) {
         const struct insn_row *row = &insn_rows[id];
-        struct encoding e = {.modrm = 0x00, .code32 = true};
+        struct encoding e = { .modrm = 0x00, .code32 = true };
         struct insn in;
         u8 bytes[32];
         unsigned n = insn_encode(row, &e, bytes);

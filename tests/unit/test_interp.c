@@ -1,5 +1,5 @@
-/* The interpreter's own business: the loop and its ways out, the cache of decoded blocks, faults in the middle of things,
- * stacks and modes. What single instructions compute is compared with the processor in tests/diff. */
+/* The interpreter's own business: the loop and its ways out, the cache of decoded blocks, faults in the middle of
+ * things, stacks and modes. What single instructions compute is compared with the processor in tests/diff. */
 #include "runtime/interp/interp_core.h"
 #include "tests/insn_encode.h"
 #include "tests/unit/interp_fixture.h"
@@ -152,7 +152,11 @@ END_TEST
 
 START_TEST(a_data_breakpoint_traps_behind_the_access)
 {
-    PROGRAM(0xa3, 0x02, 0x00, 0x08, 0x00, 0xa1, 0x00, 0x00, 0x08, 0x00, 0xa3, 0x04, 0x00, 0x08, 0x00); /* mov [DATA+2], eax; mov eax, [DATA]; mov [DATA+4], eax */
+    PROGRAM(0xa3, 0x02, 0x00, 0x08, 0x00, 0xa1, 0x00, 0x00, 0x08, 0x00, 0xa3, 0x04, 0x00, 0x08, 0x00); /* mov [DATA+2],
+                                                                                                          eax; mov eax,
+                                                                                                          [DATA]; mov
+                                                                                                          [DATA+4], eax
+                                                                                                        */
     cpu->dr[1] = DATA;
     cpu->dr[7] = 0x400 | 2 << 2 | 1u << 20 | 3u << 22; /* 4 bytes, writes */
     cpu_update_mode(cpu);
@@ -288,8 +292,16 @@ START_TEST(fifteen_bytes_run_and_sixteen_fault)
 END_TEST
 
 static u32 dev_val;
-static u32 dev_read(void *dev, u32 off, unsigned size) { (void)dev, (void)off, (void)size; return dev_val; }
-static void dev_write(void *dev, u32 off, unsigned size, u32 val) { (void)dev, (void)off, (void)size; dev_val = val; }
+static u32 dev_read(void *dev, u32 off, unsigned size)
+{
+    (void)dev, (void)off, (void)size;
+    return dev_val;
+}
+static void dev_write(void *dev, u32 off, unsigned size, u32 val)
+{
+    (void)dev, (void)off, (void)size;
+    dev_val = val;
+}
 static const struct io_ops dev_ops = { dev_read, dev_write };
 
 START_TEST(devices_are_reached_by_memory_and_by_port)
@@ -391,7 +403,7 @@ END_TEST
 START_TEST(a_read_modify_write_faults_as_a_write_before_it_reads)
 {
     fix_page();
-    fix_pte(DATA, 5); /* present, user, read-only */
+    fix_pte(DATA, 5);                   /* present, user, read-only */
     PROGRAM(0x83, 0x05, 0, 0, 8, 0, 1); /* add dword [DATA], 1 */
     u32 flags = cpu->aflags = F_CF | F_ZF;
     ASSERT_EXC(EXC(V_PF, PF_P | PF_W));
@@ -495,7 +507,7 @@ START_TEST(ports_obey_iopl_and_the_bitmap)
     cpu->tr.limit = 0x67 + 33;
     poke16(TSS + 0x66, 0x68);
     memset(ram(TSS + 0x68), 0xff, 34);
-    *ram(TSS + 0x68 + 0x80 / 8) = 0xfe; /* port 80 alone */
+    *ram(TSS + 0x68 + 0x80 / 8) = 0xfe;          /* port 80 alone */
     PROGRAM(0xe4, 0x80, 0xe5, 0x80, 0xe4, 0x81); /* in al, 0x80; in eax, 0x80; in al, 0x81 */
     STEPS(1);
     ASSERT_EXC(EXC(V_GP, 0));
@@ -512,9 +524,26 @@ END_TEST
 
 START_TEST(privileged_instructions_fault_outside_cpl_0)
 {
-    static const u8 code[][4] = { { 0xf4 }, { 0x0f, 0x06 }, { 0x0f, 0x08 }, { 0x0f, 0x09 }, { 0x0f, 0x20, 0xc0 }, { 0x0f, 0x22, 0xc0 }, { 0x0f, 0x21, 0xc0 },
-                                  { 0x0f, 0x23, 0xc0 }, { 0x0f, 0x30 }, { 0x0f, 0x32 }, { 0x0f, 0x01, 0x10 }, { 0x0f, 0x01, 0x18 }, { 0x0f, 0x01, 0x38 },
-                                  { 0x0f, 0x01, 0xf0 }, { 0x0f, 0x00, 0xd0 }, { 0x0f, 0x00, 0xd8 }, { 0xfa }, { 0xfb }, { 0xec }, { 0xee } };
+    static const u8 code[][4] = { { 0xf4 },
+                                  { 0x0f, 0x06 },
+                                  { 0x0f, 0x08 },
+                                  { 0x0f, 0x09 },
+                                  { 0x0f, 0x20, 0xc0 },
+                                  { 0x0f, 0x22, 0xc0 },
+                                  { 0x0f, 0x21, 0xc0 },
+                                  { 0x0f, 0x23, 0xc0 },
+                                  { 0x0f, 0x30 },
+                                  { 0x0f, 0x32 },
+                                  { 0x0f, 0x01, 0x10 },
+                                  { 0x0f, 0x01, 0x18 },
+                                  { 0x0f, 0x01, 0x38 },
+                                  { 0x0f, 0x01, 0xf0 },
+                                  { 0x0f, 0x00, 0xd0 },
+                                  { 0x0f, 0x00, 0xd8 },
+                                  { 0xfa },
+                                  { 0xfb },
+                                  { 0xec },
+                                  { 0xee } };
     for (unsigned i = 0; i < ARRAY_LEN(code); i++) {
         fix_ring(3);
         bus_dma_write(bus, CODE, code[i], 4);
@@ -569,7 +598,8 @@ static void real_mode(void)
 {
     cpu->cr0 &= ~(u32)CR0_PE;
     cpu->idtr = (struct table_reg){ 0, 0x3ff };
-    for (unsigned s = 0; s < S_COUNT; s++) cpu->seg[s] = (struct seg){ .limit = 0xffff, .attr = s == S_CS ? AC_CODE : AC_DATA };
+    for (unsigned s = 0; s < S_COUNT; s++)
+        cpu->seg[s] = (struct seg){ .limit = 0xffff, .attr = s == S_CS ? AC_CODE : AC_DATA };
     cpu->seg[S_CS].sel = CODE >> 4;
     cpu->seg[S_CS].base = CODE;
     cpu->seg[S_DS].sel = DATA >> 4;
@@ -583,7 +613,8 @@ START_TEST(real_mode_runs_sixteen_bit_code)
 {
     real_mode();
     /* mov bx, 2; mov si, 4; mov word [bx+si], 0x1234; mov eax, [bx+si] (66); mov cx, 3; loop $; call +1; hlt; ret */
-    PUT(CODE, 0xbb, 2, 0, 0xbe, 4, 0, 0xc7, 0, 0x34, 0x12, 0x66, 0x8b, 0, 0xb9, 3, 0, 0xe2, 0xfe, 0xe8, 1, 0, 0xf4, 0xc3);
+    PUT(CODE, 0xbb, 2, 0, 0xbe, 4, 0, 0xc7, 0, 0x34, 0x12, 0x66, 0x8b, 0, 0xb9, 3, 0, 0xe2, 0xfe, 0xe8, 1, 0, 0xf4,
+        0xc3);
     ck_assert_int_eq(interp_run(ip, 100), INTERP_HLT);
     ck_assert_uint_eq(cpu->gpr[G_EAX], 0x1234);
     ck_assert_uint_eq(peek16(DATA + 6), 0x1234);
@@ -671,16 +702,22 @@ static void run_row(unsigned id, const struct cpu *clean)
     u32 s = id * 77 + 1;
     for (unsigned n = 0; n < 60; n++) {
         u8 code[32];
-        struct encoding e = { .offset = (u8)(row->count > 1 ? rnd(&s) % row->count : 0), .modrm = (u8)rnd(&s), .sib = (u8)rnd(&s),
-                              .disp = rnd(&s), .imm = rnd(&s), .imm2 = rnd(&s), .code32 = n % 4 != 2 };
+        struct encoding e = { .offset = (u8)(row->count > 1 ? rnd(&s) % row->count : 0),
+                              .modrm = (u8)rnd(&s),
+                              .sib = (u8)rnd(&s),
+                              .disp = rnd(&s),
+                              .imm = rnd(&s),
+                              .imm2 = rnd(&s),
+                              .code32 = n % 4 != 2 };
         if (n % 5 == 0) e.prefix[e.nprefix++] = (u8[]){ 0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x64 }[rnd(&s) % 6];
         unsigned len = insn_encode(row, &e, code);
         random_state(&s, clean, n % 4);
         bus_dma_write(bus, CODE, code, len < 32 ? len : 32);
         int r = interp_one(ip);
-        ck_assert_msg(!r || (cpu->exc.valid && cpu->exc.vector <= V_XM), "%s, state %u: exception %u, valid %u", row->name, n,
-                      cpu->exc.vector, cpu->exc.valid);
-        ck_assert_msg(!(cpu->fx.mxcsr_mask & ~0xffffu), "%s, state %u: MXCSR_MASK %x", row->name, n, cpu->fx.mxcsr_mask);
+        ck_assert_msg(!r || (cpu->exc.valid && cpu->exc.vector <= V_XM), "%s, state %u: exception %u, valid %u",
+                      row->name, n, cpu->exc.vector, cpu->exc.valid);
+        ck_assert_msg(!(cpu->fx.mxcsr_mask & ~0xffffu), "%s, state %u: MXCSR_MASK %x", row->name, n,
+                      cpu->fx.mxcsr_mask);
     }
 }
 

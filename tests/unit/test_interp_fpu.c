@@ -63,7 +63,8 @@ END_TEST
 
 START_TEST(comparisons_set_eflags_and_fcmov_reads_them)
 {
-    PROGRAM(0xd9, 0xe8, 0xd9, 0xee, 0xdf, 0xf1, 0x66, 0x0f, 0x2f, 0xc1, 0xda, 0xc8); /* fld1; fldz; fcomip st1; comisd xmm0, xmm1; fcmove st0, st0 */
+    PROGRAM(0xd9, 0xe8, 0xd9, 0xee, 0xdf, 0xf1, 0x66, 0x0f, 0x2f, 0xc1, 0xda, 0xc8); /* fld1; fldz; fcomip st1; comisd
+                                                                                        xmm0, xmm1; fcmove st0, st0 */
     cpu->aflags = F_OF | F_AF | F_SF;
     STEPS(3);
     ck_assert_uint_eq(cpu->aflags, F_CF); /* 0 below 1 */
@@ -208,7 +209,8 @@ END_TEST
 START_TEST(fxsave_and_fxrstor_are_inverse_and_leave_the_rest_alone)
 {
     struct fxstate before;
-    PROGRAM(0xd9, 0xe8, 0x0f, 0xae, 0x05, MODRM_DATA, 0xdb, 0xe3, 0x0f, 0xae, 0x0d, MODRM_DATA); /* fld1; fxsave; fninit; fxrstor */
+    PROGRAM(0xd9, 0xe8, 0x0f, 0xae, 0x05, MODRM_DATA, 0xdb, 0xe3, 0x0f, 0xae, 0x0d, MODRM_DATA); /* fld1; fxsave;
+                                                                                                    fninit; fxrstor */
     memset(ram(DATA), 0xaa, 512);
     for (unsigned i = 0; i < 8; i++) memset(cpu->fx.xmm[i], (int)(i + 1), 16);
     STEPS(1);
@@ -222,7 +224,9 @@ END_TEST
 
 START_TEST(no_host_address_reaches_the_guest)
 {
-    PROGRAM(0xdd, 0x05, MODRM_DATA, 0x0f, 0xae, 0x05, 0, 1, 8, 0, 0xd9, 0x35, 0, 2, 8, 0); /* fld qword [DATA]; fxsave [DATA+100]; fnstenv [DATA+200] */
+    PROGRAM(0xdd, 0x05, MODRM_DATA, 0x0f, 0xae, 0x05, 0, 1, 8, 0, 0xd9, 0x35, 0, 2, 8, 0); /* fld qword [DATA]; fxsave
+                                                                                              [DATA+100]; fnstenv
+                                                                                              [DATA+200] */
     STEPS(3);
     for (unsigned i = 6; i < 24; i += 2) ck_assert_uint_eq(peek16(DATA + 0x100 + i), 0);
     ck_assert_uint_eq(peek32(DATA + 0x200 + 12), 0); /* FIP */
@@ -237,7 +241,7 @@ START_TEST(fnsave_writes_tags_and_registers_and_frstor_brings_them_back)
     STEPS(3);
     ck_assert_uint_eq(peek16(DATA), 0x37f);
     ck_assert_uint_eq(peek16(DATA + 4), 6 << 11);
-    ck_assert_uint_eq(peek16(DATA + 8), 0x4fff); /* R7 zero, R6 valid, the others empty */
+    ck_assert_uint_eq(peek16(DATA + 8), 0x4fff);      /* R7 zero, R6 valid, the others empty */
     ck_assert_uint_eq(peek16(DATA + 28 + 8), 0x3fff); /* ST0 = 1.0 */
     ck_assert_uint_eq(cpu->fx.ftw, 0);
     ck_assert_uint_eq(cpu->fx.fsw, 0);
@@ -296,8 +300,8 @@ START_TEST(the_hosts_own_control_words_stay)
     u16 fcw;
     u32 mxcsr;
     PROGRAM(0xd9, 0xe8, 0x0f, 0x57, 0xc0); /* fld1; xorps */
-    cpu->fx.fcw = 0x0040; /* nothing masked, single precision */
-    cpu->fx.mxcsr = 0xe040; /* flush to zero, denormals are zeros, towards zero; nothing masked */
+    cpu->fx.fcw = 0x0040;                  /* nothing masked, single precision */
+    cpu->fx.mxcsr = 0xe040;                /* flush to zero, denormals are zeros, towards zero; nothing masked */
     STEPS(2);
     __asm__ volatile("fnstcw %0; stmxcsr %1" : "=m"(fcw), "=m"(mxcsr));
     ck_assert_uint_eq(fcw, 0x37f);
@@ -307,7 +311,8 @@ END_TEST
 
 START_TEST(more_forms_than_there_is_room_for)
 {
-    /* pshufd xmm0, xmm1, imm8 with all registers and immediates: 16384 forms; twice, so that some were dropped meanwhile */
+    /* pshufd xmm0, xmm1, imm8 with all registers and immediates: 16384 forms; twice, so that some were dropped
+     * meanwhile */
     for (unsigned i = 0; i < 40000; i++) {
         u8 code[5] = { 0x66, 0x0f, 0x70, (u8)(0xc0 | (i & 63)), (u8)(i >> 6) };
         unsigned dst = i >> 3 & 7, src = i & 7;

@@ -1,5 +1,5 @@
-/* How fast the interpreter is: million guest instructions a second in typical loops, printed. The bounds are a tenth of what
- * is usual, to find the day when every instruction is decoded anew, not a busy host. */
+/* How fast the interpreter is: million guest instructions a second in typical loops, printed. The bounds are a tenth of
+ * what is usual, to find the day when every instruction is decoded anew, not a busy host. */
 #include "tests/unit/interp_fixture.h"
 
 #include <time.h>
@@ -19,7 +19,8 @@ static const struct {
     /* add eax, ecx; xor edx, eax; dec ecx; jnz */
     { "registers", 4, { 0x01, 0xc8, 0x31, 0xc2, 0x49, 0x75, 0xf9 } },
     /* mov eax, [esi+ecx*4]; add [edi], eax; movzx edx, al; lea ebx, [edx+edx*2]; inc ecx; and ecx, 0xff; jmp */
-    { "memory", 4, { 0x8b, 0x04, 0x8e, 0x01, 0x07, 0x0f, 0xb6, 0xd0, 0x8d, 0x1c, 0x52, 0x41, 0x81, 0xe1, 0xff, 0, 0, 0, 0xeb, 0xec } },
+    { "memory", 4, { 0x8b, 0x04, 0x8e, 0x01, 0x07, 0x0f, 0xb6, 0xd0, 0x8d, 0x1c,
+                     0x52, 0x41, 0x81, 0xe1, 0xff, 0,    0,    0,    0xeb, 0xec } },
     /* call f; jmp; f: push ebx; mov ebx, eax; shl ebx, 3; pop ebx; ret */
     { "calls", 3, { 0xe8, 2, 0, 0, 0, 0xeb, 0xf9, 0x53, 0x89, 0xc3, 0xc1, 0xe3, 3, 0x5b, 0xc3 } },
     /* bytes, shifts by CL, ADC, SETcc, CMOV */

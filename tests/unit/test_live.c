@@ -60,8 +60,12 @@ END_TEST
 
 START_TEST(whatever_may_fault_shows_all_flags)
 {
-    static const struct { const char *bytes; unsigned n; } may[] = {
-        { "\x8b\x03", 2 }, { "\x50", 1 }, { "\xa4", 1 }, { "\xd7", 1 }, { "\xf7\xf1", 2 }, { "\xd9\xe8", 2 }, { "\x0f\x57\xc0", 3 }, { "\x0f\x20\xc0", 3 }, { "\xfa", 1 },
+    static const struct {
+        const char *bytes;
+        unsigned n;
+    } may[] = {
+        { "\x8b\x03", 2 }, { "\x50", 1 },         { "\xa4", 1 },         { "\xd7", 1 }, { "\xf7\xf1", 2 },
+        { "\xd9\xe8", 2 }, { "\x0f\x57\xc0", 3 }, { "\x0f\x20\xc0", 3 }, { "\xfa", 1 },
     };
     for (unsigned i = 0; i < ARRAY_LEN(may); i++) {
         char code[16] = "\x01\xd8"; /* add; the one that may fault; add */

@@ -15,7 +15,9 @@
 
 /* ---- the fake bus: writes land in an array, and any that the memory map does not call usable is counted ---- */
 
-struct bus { u8 *ram; };
+struct bus {
+    u8 *ram;
+};
 static struct bus bus;
 static unsigned stray_writes;
 static struct memory_map map;
@@ -24,7 +26,8 @@ u64 bus_dma_write(struct bus *b, paddr pa, const void *buf, u64 len)
 {
     bool ok = false;
     for (unsigned i = 0; i < map.n; i++)
-        ok |= map.entry[i].type == E820_RAM && pa >= map.entry[i].addr && pa + len <= map.entry[i].addr + map.entry[i].size;
+        ok |= map.entry[i].type == E820_RAM && pa >= map.entry[i].addr
+              && pa + len <= map.entry[i].addr + map.entry[i].size;
     if (!ok) {
         stray_writes++;
         return 0;
@@ -49,9 +52,12 @@ static void setup(void)
     cpu = calloc(1, sizeof *cpu);
     memset(cpu->gpr, 0xcc, sizeof cpu->gpr);
     stray_writes = 0;
-    map = (struct memory_map){ .entry = { { 0, 0x9fc00, E820_RAM }, { 0x9fc00, 0x400, E820_RESERVED },
-                                          { 0xe0000, 0x20000, E820_RESERVED }, { MIB, RAM - MIB - 0x10000, E820_RAM },
-                                          { RAM - 0x10000, 0x10000, E820_RESERVED } }, .n = 5 };
+    map = (struct memory_map){ .entry = { { 0, 0x9fc00, E820_RAM },
+                                          { 0x9fc00, 0x400, E820_RESERVED },
+                                          { 0xe0000, 0x20000, E820_RESERVED },
+                                          { MIB, RAM - MIB - 0x10000, E820_RAM },
+                                          { RAM - 0x10000, 0x10000, E820_RESERVED } },
+                               .n = 5 };
 }
 static void teardown(void)
 {
@@ -61,7 +67,10 @@ static void teardown(void)
 
 /* ---- files ---- */
 
-struct file { int fd; char path[64]; };
+struct file {
+    int fd;
+    char path[64];
+};
 static struct file file_make(const void *data, size_t len)
 {
     struct file f = { .fd = memfd_create("kernel", 0) };
@@ -221,8 +230,13 @@ START_TEST(an_initrd_that_does_not_fit_is_refused)
 }
 END_TEST
 
-/* Each row: what is changed in the good kernel (n bytes at off become val; n 0: the file ends at off), and a word of the reason. */
-static const struct { unsigned off, n; u64 val; const char *word; } linux_bad[] = {
+/* Each row: what is changed in the good kernel (n bytes at off become val; n 0: the file ends at off), and a word of
+ * the reason. */
+static const struct {
+    unsigned off, n;
+    u64 val;
+    const char *word;
+} linux_bad[] = {
     { 0, 0, 0, "empty" },
     { 100, 0, 0, "truncated or not a kernel" },
     { 0x205, 0, 0, "truncated or not a kernel" },
@@ -256,7 +270,8 @@ START_TEST(a_damaged_linux_kernel_is_refused_with_its_name)
     else len = linux_bad[_i].off;
     int rc = load(linux_image, len, NULL, NULL, &err);
     ck_assert_msg(rc < 0 && rc != -EINVAL, "row %d: rc %d", _i, rc);
-    ck_assert_msg(strstr(err.text, linux_bad[_i].word) != NULL, "row %d: '%s' lacks '%s'", _i, err.text, linux_bad[_i].word);
+    ck_assert_msg(strstr(err.text, linux_bad[_i].word) != NULL, "row %d: '%s' lacks '%s'", _i, err.text,
+                  linux_bad[_i].word);
     ck_assert_msg(strstr(err.text, "/proc/self/fd/") != NULL, "row %d: '%s' names no file", _i, err.text);
     ck_assert_uint_eq(0, stray_writes);
 }
@@ -299,7 +314,7 @@ static void mb_header(u8 *h, u32 flags)
 {
     put(h, 0x1badb002, 4);
     put(h + 4, flags, 4);
-    put(h + 8, (u32)-(0x1badb002 + flags), 4);
+    put(h + 8, (u32) - (0x1badb002 + flags), 4);
 }
 
 static Elf32_Phdr *mb_phdr(void) { return (Elf32_Phdr *)(mb_image + sizeof(Elf32_Ehdr)); }
@@ -308,14 +323,24 @@ static Elf32_Phdr *mb_phdr(void) { return (Elf32_Phdr *)(mb_image + sizeof(Elf32
 static void mb_elf_make(void)
 {
     memset(mb_image, 0, sizeof mb_image);
-    Elf32_Ehdr eh = { .e_type = ET_EXEC, .e_machine = EM_386, .e_version = 1, .e_entry = 0xc0200010, .e_phoff = sizeof eh,
-                      .e_ehsize = sizeof eh, .e_phentsize = sizeof(Elf32_Phdr), .e_phnum = 1 };
+    Elf32_Ehdr eh = { .e_type = ET_EXEC,
+                      .e_machine = EM_386,
+                      .e_version = 1,
+                      .e_entry = 0xc0200010,
+                      .e_phoff = sizeof eh,
+                      .e_ehsize = sizeof eh,
+                      .e_phentsize = sizeof(Elf32_Phdr),
+                      .e_phnum = 1 };
     memcpy(eh.e_ident, ELFMAG, SELFMAG);
     eh.e_ident[EI_CLASS] = ELFCLASS32;
     eh.e_ident[EI_DATA] = ELFDATA2LSB;
     memcpy(mb_image, &eh, sizeof eh);
-    *mb_phdr() = (Elf32_Phdr){ .p_type = PT_LOAD, .p_offset = MB_TEXT, .p_vaddr = 0xc0200000, .p_paddr = 0x200000,
-                               .p_filesz = MB_LEN - MB_TEXT, .p_memsz = MB_LEN - MB_TEXT + 4096 };
+    *mb_phdr() = (Elf32_Phdr){ .p_type = PT_LOAD,
+                               .p_offset = MB_TEXT,
+                               .p_vaddr = 0xc0200000,
+                               .p_paddr = 0x200000,
+                               .p_filesz = MB_LEN - MB_TEXT,
+                               .p_memsz = MB_LEN - MB_TEXT + 4096 };
     for (unsigned i = MB_TEXT; i < MB_LEN; i++) mb_image[i] = (u8)i;
     mb_header(mb_image + MB_TEXT, 3);
 }
@@ -389,7 +414,12 @@ START_TEST(a_flat_multiboot_kernel_is_loaded_by_its_header)
 END_TEST
 
 enum { PH = sizeof(Elf32_Ehdr), HDR = 0x100 };
-static const struct { bool flat; unsigned off, n; u64 val; const char *word; } mb_bad[] = {
+static const struct {
+    bool flat;
+    unsigned off, n;
+    u64 val;
+    const char *word;
+} mb_bad[] = {
     { false, 4, 1, ELFCLASS64, "64-bit ELF" },
     { false, 5, 1, ELFDATA2MSB, "another processor" },
     { false, 18, 2, EM_ARM, "another processor" },
@@ -460,7 +490,12 @@ START_TEST(random_damage_never_writes_outside_ram)
         if (round % 3 == 0) linux_make();
         else if (round % 3 == 1) mb_elf_make();
         else mb_flat_make();
-        unsigned where = round % 3 == 0 ? 0x1f0 : round % 3 == 1 ? 0 : 0x100, span = round % 3 == 0 ? 0x80 : round % 3 == 1 ? 0x60 : 0x20;
+        unsigned where = round % 3 == 0   ? 0x1f0
+                         : round % 3 == 1 ? 0
+                                          : 0x100,
+                 span = round % 3 == 0   ? 0x80
+                        : round % 3 == 1 ? 0x60
+                                         : 0x20;
         for (unsigned k = 0; k < 1 + round % 4; k++) {
             seed = seed * 6364136223846793005u + 1442695040888963407u;
             image[where + (seed >> 33) % span] = (u8)(seed >> 56);

@@ -2,14 +2,16 @@
 #include "mem_fixture.h"
 #include "runtime/cpu/cpu_ops.h"
 
-#define LA 0x40345000u    /* the page under test */
+#define LA 0x40345000u /* the page under test */
 #define PA 0x345000u
 
 static void flush(void) { tlb_flush_all(cpu); }
 
 /* ---- permissions ---- */
 
-struct rights { bool pae, large, pde_u, pde_w, pte_u, pte_w, pde_nx, pte_nx, wp, nxe; };
+struct rights {
+    bool pae, large, pde_u, pde_w, pte_u, pte_w, pde_nx, pte_nx, wp, nxe;
+};
 
 /* Maps LA to PA with these rights; A and D clear. */
 static void map_rights(const struct rights *r)
@@ -53,8 +55,10 @@ static void check_rights(const struct rights *r, enum access acc, bool user)
     int st = mmu_translate(cpu, LA + 0x123, acc, user, &pa);
     const char *what = acc == ACC_R ? "read" : acc == ACC_W ? "write" : "fetch";
     u32 got = st ? 1 + cpu->exc.error : 0;
-    ck_assert_msg(got == expect, "%s user=%d pae=%d large=%d pde u%d w%d nx%d pte u%d w%d nx%d wp=%d nxe=%d: got %d, expected %d", what, user, r->pae,
-                  r->large, r->pde_u, r->pde_w, r->pde_nx, r->pte_u, r->pte_w, r->pte_nx, r->wp, r->nxe, (int)got - 1, (int)expect - 1);
+    ck_assert_msg(got == expect,
+                  "%s user=%d pae=%d large=%d pde u%d w%d nx%d pte u%d w%d nx%d wp=%d nxe=%d: got %d, expected %d",
+                  what, user, r->pae, r->large, r->pde_u, r->pde_w, r->pde_nx, r->pte_u, r->pte_w, r->pte_nx, r->wp,
+                  r->nxe, (int)got - 1, (int)expect - 1);
     u64 ad = leaf_of(r) & (A | D);
     if (st) {
         ck_pf(st, LA + 0x123, expect - 1);
@@ -73,7 +77,9 @@ static void check_rights(const struct rights *r, enum access acc, bool user)
     unsigned n;
     for (unsigned i = 0; i < 2; i++) {
         cpu->cpl = user ? 3 : 0;
-        st = acc == ACC_R ? mem_read(cpu, LA + 0x123, 4, user, &v) : acc == ACC_W ? mem_write(cpu, LA + 0x123, 4, user, 0) : mem_fetch(cpu, LA + 0x123, &b, 1, &n);
+        st = acc == ACC_R   ? mem_read(cpu, LA + 0x123, 4, user, &v)
+             : acc == ACC_W ? mem_write(cpu, LA + 0x123, 4, user, 0)
+                            : mem_fetch(cpu, LA + 0x123, &b, 1, &n);
         ck_assert_int_eq(st != 0, expect != 0);
         if (st) ck_pf(st, LA + 0x123, expect - 1);
     }
@@ -82,7 +88,8 @@ static void check_rights(const struct rights *r, enum access acc, bool user)
 START_TEST(every_combination_of_rights_is_judged_as_the_manual_does)
 {
     for (unsigned bits = 0; bits < 1u << 10; bits++) {
-        struct rights r = { bits & 1, bits >> 1 & 1, bits >> 2 & 1, bits >> 3 & 1, bits >> 4 & 1, bits >> 5 & 1, bits >> 6 & 1, bits >> 7 & 1, bits >> 8 & 1, bits >> 9 & 1 };
+        struct rights r = { bits & 1,      bits >> 1 & 1, bits >> 2 & 1, bits >> 3 & 1, bits >> 4 & 1,
+                            bits >> 5 & 1, bits >> 6 & 1, bits >> 7 & 1, bits >> 8 & 1, bits >> 9 & 1 };
         if (!r.pae && (r.pde_nx || r.pte_nx)) continue;
         if (r.large && (r.pte_u || r.pte_w || r.pte_nx)) continue;
         for (enum access acc = ACC_R; acc <= ACC_X; acc++) {

@@ -34,14 +34,17 @@ static int parse(struct got *g, struct vm_error *err, const char *const *words, 
     strcpy(err->text, "");
     return options_parse(table, argc, argv, err);
 }
-#define WORDS(...) (const char *const[]){ __VA_ARGS__, NULL }
+#define WORDS(...) \
+    (const char *const[]) { __VA_ARGS__, NULL }
 
 START_TEST(values_of_every_type_arrive)
 {
     struct got g;
     struct vm_error err;
-    ck_assert_int_eq(0, parse(&g, &err, WORDS("--flag", "--string", "a b", "--size=3M", "--port", "0xf4", "--num", "4294967295",
-                                              "--choice=green"), false));
+    ck_assert_int_eq(0, parse(&g, &err,
+                              WORDS("--flag", "--string", "a b", "--size=3M", "--port", "0xf4", "--num", "4294967295",
+                                    "--choice=green"),
+                              false));
     ck_assert(g.flag);
     ck_assert_str_eq("a b", g.string);
     ck_assert_uint_eq(3u << 20, g.size);
@@ -62,7 +65,10 @@ START_TEST(the_last_of_two_counts_and_an_empty_string_is_one)
 }
 END_TEST
 
-static const struct { const char *words[4]; const char *text; } bad[] = {
+static const struct {
+    const char *words[4];
+    const char *text;
+} bad[] = {
     { { "--nonsense" }, "unknown option '--nonsense'" },
     { { "--strin", "x" }, "unknown option '--strin'" },
     { { "--strings=x" }, "unknown option '--strings'" },

@@ -42,8 +42,11 @@ static int board(u64 ram, u16 debug_exit, struct vm_error *err)
     ck_assert_int_eq(0, bus_new(&rt.bus, ram));
     ck_assert_int_eq(0, clock_new(&rt.clock));
     clock_set_manual(rt.clock, 0);
-    struct pc_config cfg = { .has_debug_exit = debug_exit != 0, .debug_exit = debug_exit, .poweroff = { on_poweroff, NULL },
-                             .reset = { on_reset, NULL }, .debug = { on_debug, NULL } };
+    struct pc_config cfg = { .has_debug_exit = debug_exit != 0,
+                             .debug_exit = debug_exit,
+                             .poweroff = { on_poweroff, NULL },
+                             .reset = { on_reset, NULL },
+                             .debug = { on_debug, NULL } };
     pc = NULL;
     return pc_new(&pc, &rt, &cfg, err);
 }
@@ -142,9 +145,12 @@ START_TEST(the_timer_interrupts_through_the_pic)
 {
     struct vm_error err;
     ck_assert_int_eq(0, board(16 << 20, 0, &err));
-    static const struct { u16 port; u8 val; } init[] = { { 0x20, 0x11 }, { 0x21, 0x20 }, { 0x21, 4 }, { 0x21, 1 }, { 0x21, 0xfe },
-                                                         { 0xa0, 0x11 }, { 0xa1, 0x28 }, { 0xa1, 2 }, { 0xa1, 1 }, { 0xa1, 0xff },
-                                                         { 0x43, 0x34 }, { 0x40, 0xa9 }, { 0x40, 0x04 } /* 1193: 1 ms */ };
+    static const struct {
+        u16 port;
+        u8 val;
+    } init[] = { { 0x20, 0x11 }, { 0x21, 0x20 }, { 0x21, 4 },   { 0x21, 1 }, { 0x21, 0xfe },
+                 { 0xa0, 0x11 }, { 0xa1, 0x28 }, { 0xa1, 2 },   { 0xa1, 1 }, { 0xa1, 0xff },
+                 { 0x43, 0x34 }, { 0x40, 0xa9 }, { 0x40, 0x04 } /* 1193: 1 ms */ };
     for (size_t i = 0; i < ARRAY_LEN(init); i++) out8(init[i].port, init[i].val);
     ck_assert(!rt.intr);
     clock_set_manual(rt.clock, 1100000);
@@ -161,8 +167,8 @@ START_TEST(the_timer_interrupts_through_the_io_apic_pin_2)
 {
     struct vm_error err;
     ck_assert_int_eq(0, board(16 << 20, 0, &err));
-    bus_mmio_write(rt.bus, 0xfee000f0, 4, 0x1ff);        /* APIC on */
-    for (unsigned pin = 0; pin < 24; pin++) {            /* each pin its own vector, to APIC 0 */
+    bus_mmio_write(rt.bus, 0xfee000f0, 4, 0x1ff); /* APIC on */
+    for (unsigned pin = 0; pin < 24; pin++) {     /* each pin its own vector, to APIC 0 */
         bus_mmio_write(rt.bus, 0xfec00000, 4, 0x10 + pin * 2);
         bus_mmio_write(rt.bus, 0xfec00010, 4, 0x40 + pin);
     }

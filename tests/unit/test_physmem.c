@@ -158,7 +158,12 @@ START_TEST(dma_crosses_pages_and_stops_at_the_end_of_ram)
 }
 END_TEST
 
-struct code_log { unsigned calls; paddr pa; u64 len; u8 before; };
+struct code_log {
+    unsigned calls;
+    paddr pa;
+    u64 len;
+    u8 before;
+};
 static void on_code(void *arg, paddr pa, u64 len)
 {
     struct code_log *l = arg;

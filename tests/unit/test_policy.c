@@ -75,15 +75,47 @@ END_TEST
 
 START_TEST(what_64_bit_mode_lacks_or_means_otherwise_is_never_copied)
 {
-    static const struct { const char *bytes; unsigned n; } gone[] = {
-        { "\x06", 1 }, { "\x0e", 1 }, { "\x27", 1 }, { "\x2f", 1 }, { "\x37", 1 }, { "\x3f", 1 }, { "\x40", 1 }, { "\x4f", 1 }, { "\x60", 1 }, { "\x61", 1 },
-        { "\x62\x00", 2 }, { "\x63\xc0", 2 }, { "\x9a\0\0\0\0\0\0", 7 }, { "\xa1\0\0\0\0", 5 }, { "\xc4\x00", 2 }, { "\xc5\x00", 2 }, { "\xce", 1 },
-        { "\xd4\x0a", 2 }, { "\xd5\x0a", 2 }, { "\xd6", 1 }, { "\xea\0\0\0\0\0\0", 7 }, { "\x50", 1 }, { "\x58", 1 }, { "\xc9", 1 }, { "\xff\x30", 2 },
-        { "\x0f\xa0", 2 }, { "\x68\0\0\0\0", 5 }, { "\x90", 1 }, { "\x0f\x1f\x00", 3 }, { "\xe2\x00", 2 }, { "\x0f\x05", 2 }, { "\x0f\x34", 2 },
+    static const struct {
+        const char *bytes;
+        unsigned n;
+    } gone[] = {
+        { "\x06", 1 },
+        { "\x0e", 1 },
+        { "\x27", 1 },
+        { "\x2f", 1 },
+        { "\x37", 1 },
+        { "\x3f", 1 },
+        { "\x40", 1 },
+        { "\x4f", 1 },
+        { "\x60", 1 },
+        { "\x61", 1 },
+        { "\x62\x00", 2 },
+        { "\x63\xc0", 2 },
+        { "\x9a\0\0\0\0\0\0", 7 },
+        { "\xa1\0\0\0\0", 5 },
+        { "\xc4\x00", 2 },
+        { "\xc5\x00", 2 },
+        { "\xce", 1 },
+        { "\xd4\x0a", 2 },
+        { "\xd5\x0a", 2 },
+        { "\xd6", 1 },
+        { "\xea\0\0\0\0\0\0", 7 },
+        { "\x50", 1 },
+        { "\x58", 1 },
+        { "\xc9", 1 },
+        { "\xff\x30", 2 },
+        { "\x0f\xa0", 2 },
+        { "\x68\0\0\0\0", 5 },
+        { "\x90", 1 },
+        { "\x0f\x1f\x00", 3 },
+        { "\xe2\x00", 2 },
+        { "\x0f\x05", 2 },
+        { "\x0f\x34", 2 },
     };
     for (unsigned i = 0; i < ARRAY_LEN(gone); i++)
         for (u32 cpl = 0; cpl < 4; cpl += 3)
-            ck_assert_msg(policy(MODE_FLAT | cpl, gone[i].bytes, gone[i].n) != lower_ident, "%02x %02x is copied", (u8)gone[i].bytes[0], (u8)gone[i].bytes[1]);
+            ck_assert_msg(policy(MODE_FLAT | cpl, gone[i].bytes, gone[i].n) != lower_ident, "%02x %02x is copied",
+                          (u8)gone[i].bytes[0], (u8)gone[i].bytes[1]);
 }
 END_TEST
 
@@ -95,7 +127,14 @@ START_TEST(no_sensitive_row_is_copied)
         if (!(row->attr & (A_SENS | A_PRIV | A_IOPL | A_STACK | A_END))) continue;
         for (u32 mode = 0; mode < 4; mode++) {
             memset(&in, 0, sizeof in);
-            in = (struct insn){ .row = row, .id = (u16)id, .op = row->op, .opsize = 4, .addrsize = 4, .opcode = row->opcode, .base = -1, .index = -1 };
+            in = (struct insn){ .row = row,
+                                .id = (u16)id,
+                                .op = row->op,
+                                .opsize = 4,
+                                .addrsize = 4,
+                                .opcode = row->opcode,
+                                .base = -1,
+                                .index = -1 };
             in.opnd[0].reg = in.opnd[1].reg = 2;
             src = (struct xl_source){ .mode = MODE_FLAT | mode };
             x = (struct xl_ctx){ .xl = f.xl, .src = &src };

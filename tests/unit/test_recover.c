@@ -37,7 +37,8 @@ START_TEST(registers_only)
 }
 END_TEST
 
-/* Four loads and then RET: each TLB miss is an island at the end or after the second load, and belongs to its own load. */
+/* Four loads and then RET: each TLB miss is an island at the end or after the second load, and belongs to its own load.
+ */
 START_TEST(an_island_belongs_to_the_instruction_that_branches_to_it)
 {
     static const u8 code[] = { 0x8b, 0x03, 0x8b, 0x0b, 0x8b, 0x13, 0x8b, 0x33, 0xc3 };
@@ -56,7 +57,8 @@ START_TEST(both_accesses_of_one_instruction_are_that_instruction)
 {
     static const u8 code[] = { 0x40, 0xff, 0x33, 0x43, 0xc3 }; /* inc eax; push [ebx]; inc ebx; ret */
     struct block *b = xlf_translate(&f, EIP, MODE_FLAT, code, sizeof code);
-    u32 load = find(b, "\x47\x8b\x1c\x01", 4, 0), store = find(b, "\x47\x89\x1c\x01", 4, 0); /* mov r11d, [r9+r8]; mov [r9+r8], r11d */
+    u32 load = find(b, "\x47\x8b\x1c\x01", 4, 0), store = find(b, "\x47\x89\x1c\x01", 4, 0); /* mov r11d, [r9+r8]; mov
+                                                                                                [r9+r8], r11d */
     ck_assert_uint_eq(at(b, load).eip, EIP + 1);
     ck_assert_uint_eq(at(b, store).eip, EIP + 1);
     ck_assert_uint_eq(at(b, find(b, "\xff\xc3", 2, 0)).eip, EIP + 3); /* inc ebx */
@@ -65,7 +67,8 @@ END_TEST
 
 START_TEST(the_site_of_an_instruction_on_the_second_page)
 {
-    static const u8 code[] = { 0x8b, 0x83, 0x00, 0x10, 0x00, 0x00, 0xc3 }; /* mov eax, [ebx+0x1000], split after two bytes */
+    static const u8 code[] = { 0x8b, 0x83, 0x00, 0x10, 0x00, 0x00, 0xc3 }; /* mov eax, [ebx+0x1000], split after two
+                                                                              bytes */
     struct xl_source src = xlf_source2(EIP + 0xffe, 0x5ffe, 0x9000, MODE_FLAT, code, sizeof code);
     bool evicted;
     struct block *b = xl_translate(f.xl, &src, &evicted);

@@ -31,10 +31,16 @@ END_TEST
 
 START_TEST(what_ends_a_block_is_its_last_instruction)
 {
-    static const struct { const char *bytes; unsigned n; } last[] = {
-        { "\xc3", 1 }, { "\xeb\x00", 2 }, { "\x74\x00", 2 }, { "\xe8\0\0\0\0", 5 }, { "\xff\xe0", 2 }, { "\xcd\x80", 2 }, { "\xf4", 1 }, /* transfers, HLT */
-        { "\x8e\xd8", 2 }, { "\x9d", 1 }, { "\x0f\x22\xd8", 3 }, { "\x0f\x01\x38", 3 }, { "\xcf", 1 },                                  /* mode changes */
-        { "\x0f\xa2", 2 }, { "\x60", 1 }, { "\x27", 1 }, { "\x0f\x0b", 2 }, { "\x0f\xff", 2 },                                          /* interpreted */
+    static const struct {
+        const char *bytes;
+        unsigned n;
+    } last[] = {
+        { "\xc3", 1 },     { "\xeb\x00", 2 }, { "\x74\x00", 2 },     { "\xe8\0\0\0\0", 5 },
+        { "\xff\xe0", 2 }, { "\xcd\x80", 2 }, { "\xf4", 1 }, /* transfers, HLT */
+        { "\x8e\xd8", 2 }, { "\x9d", 1 },     { "\x0f\x22\xd8", 3 }, { "\x0f\x01\x38", 3 },
+        { "\xcf", 1 }, /* mode changes */
+        { "\x0f\xa2", 2 }, { "\x60", 1 },     { "\x27", 1 },         { "\x0f\x0b", 2 },
+        { "\x0f\xff", 2 }, /* interpreted */
     };
     for (unsigned i = 0; i < ARRAY_LEN(last); i++) {
         char code[16];
@@ -84,7 +90,8 @@ START_TEST(every_split_of_a_long_instruction_decodes)
     static const char code[] = "\x64\x81\x84\x88\x78\x56\x34\x12\xf0\xde\xbc\x9a\xc3";
     for (unsigned first = 1; first < 12; first++) {
         SCAN(0x402000 - first, code);
-        ck_assert_msg(x.n == 1 && x.straddles && x.insn[0].len == 12 && x.insn[0].imm == 0x9abcdef0, "split after %u", first);
+        ck_assert_msg(x.n == 1 && x.straddles && x.insn[0].len == 12 && x.insn[0].imm == 0x9abcdef0, "split after %u",
+                      first);
     }
 }
 END_TEST

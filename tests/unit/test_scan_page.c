@@ -29,20 +29,31 @@ static void put(unsigned at, const char *hex)
 }
 
 /* What the processor would do for itself instead of for the guest, without a trap. */
+/* clang-format off */
 static const char *const sensitive[] = {
-    "0f a2" /* cpuid */, "0f 34" /* sysenter */, "0f 01 00" /* sgdt [eax] */, "0f 01 08" /* sidt */, "0f 00 c0" /* sldt eax */, "0f 00 c8" /* str */,
-    "0f 01 e0" /* smsw */, "0f 02 c0" /* lar */, "0f 03 c0" /* lsl */, "0f 00 e0" /* verr */, "0f 00 e8" /* verw */, "63 c8" /* arpl */,
-    "8c d8" /* mov eax, ds */, "8e e8" /* mov gs, eax */, "8e d8" /* mov ds */, "8e d0" /* mov ss */, "06" /* push es */, "07" /* pop es */, "1f" /* pop ds */,
-    "17" /* pop ss */, "0f a9" /* pop gs */, "0f a0" /* push fs */, "c5 00" /* lds eax, [eax] */, "c4 00" /* les */, "0f b2 00" /* lss */, "cf" /* iret */,
-    "cb" /* retf */, "ca 04 00", "ff 18" /* call far [eax] */, "ff 28" /* jmp far [eax] */, "9a 00 00 00 00 33 00", "ea 00 00 00 00 33 00", "ce" /* into */,
+    "0f a2" /* cpuid */, "0f 34" /* sysenter */, "0f 01 00" /* sgdt [eax] */, "0f 01 08" /* sidt */,
+    "0f 00 c0" /* sldt eax */, "0f 00 c8" /* str */,
+    "0f 01 e0" /* smsw */, "0f 02 c0" /* lar */, "0f 03 c0" /* lsl */, "0f 00 e0" /* verr */, "0f 00 e8" /* verw */,
+    "63 c8" /* arpl */,
+    "8c d8" /* mov eax, ds */, "8e e8" /* mov gs, eax */, "8e d8" /* mov ds */, "8e d0" /* mov ss */,
+    "06" /* push es */, "07" /* pop es */, "1f" /* pop ds */,
+    "17" /* pop ss */, "0f a9" /* pop gs */, "0f a0" /* push fs */, "c5 00" /* lds eax, [eax] */, "c4 00" /* les */,
+    "0f b2 00" /* lss */, "cf" /* iret */,
+    "cb" /* retf */, "ca 04 00", "ff 18" /* call far [eax] */, "ff 28" /* jmp far [eax] */, "9a 00 00 00 00 33 00",
+    "ea 00 00 00 00 33 00", "ce" /* into */,
     "0f 05" /* syscall */, "cd 03", "cd 04", "f1" /* int1 */, "66 8c d8", "2e 0f a2" /* with a prefix */,
 };
+/* clang-format on */
 /* What traps, or gives the guest's own result. */
+/* clang-format off */
 static const char *const harmless[] = {
-    "9c" /* pushf */, "9d" /* popf */, "0f 31" /* rdtsc */, "cd 80", "cd 21", "cc" /* int3 */, "f4" /* hlt */, "fa" /* cli */, "fb", "e4 10" /* in */,
-    "ec", "6c" /* ins */, "0f 20 c0" /* mov eax, cr0 */, "0f 22 c0", "0f 0b" /* ud2 */, "0f 08" /* invd */, "0f 06" /* clts */, "0f 32" /* rdmsr */, "c3", "e8 00 00 00 00",
+    "9c" /* pushf */, "9d" /* popf */, "0f 31" /* rdtsc */, "cd 80", "cd 21", "cc" /* int3 */, "f4" /* hlt */,
+    "fa" /* cli */, "fb", "e4 10" /* in */,
+    "ec", "6c" /* ins */, "0f 20 c0" /* mov eax, cr0 */, "0f 22 c0", "0f 0b" /* ud2 */, "0f 08" /* invd */,
+    "0f 06" /* clts */, "0f 32" /* rdmsr */, "c3", "e8 00 00 00 00",
     "65 a1 14 00 00 00" /* mov eax, gs:[14h] */, "89 c8", "f3 a4", "0f 0d 00", "d9 c0", "0f 58 c1",
 };
+/* clang-format on */
 
 START_TEST(each_sensitive_instruction_is_found)
 {

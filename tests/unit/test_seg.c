@@ -154,13 +154,13 @@ static const struct access_case accesses[] = {
     { 0x91, WIDE, 0xfff, 0, 4, true, false },
     { 0x91, FLAT, 0xfffff, 0, 4, true, false },
     { AC_CODE, FLAT, 0xfffff, 0, 4, true, false },
-    { 0x97, WIDE, 0xfff, 0x1000, 4, true, true },          /* expand-down: above the limit */
+    { 0x97, WIDE, 0xfff, 0x1000, 4, true, true }, /* expand-down: above the limit */
     { 0x97, WIDE, 0xfff, 0xfff, 4, false, false },
     { 0x97, WIDE, 0xfff, 0xfffffffc, 4, true, true },
     { 0x97, WIDE, 0xfff, 0xfffffffd, 4, false, false },
-    { 0x97, 0, 0xfff, 0xfffc, 4, true, true },             /* B=0: up to ffff */
+    { 0x97, 0, 0xfff, 0xfffc, 4, true, true }, /* B=0: up to ffff */
     { 0x97, 0, 0xfff, 0xfffd, 4, false, false },
-    { 0x97, FLAT, 0xfffff, 0, 1, false, false },           /* nothing is above 4 GiB */
+    { 0x97, FLAT, 0xfffff, 0, 1, false, false }, /* nothing is above 4 GiB */
 };
 
 START_TEST(an_access_obeys_type_and_limit)
@@ -183,8 +183,12 @@ END_TEST
 
 START_TEST(complexity_tells_translated_code_what_it_may_do)
 {
-    static const struct { unsigned access, flags; u32 limit, complexity; } t[] = {
-        { AC_DATA, FLAT, 0xfffff, 0 }, { AC_DATA, FLAT, 0xffffe, 3 }, { 0x91, FLAT, 0xfffff, 2 }, { 0x97, FLAT, 0, 3 }, { AC_CODE, FLAT, 0xfffff, 2 },
+    static const struct {
+        unsigned access, flags;
+        u32 limit, complexity;
+    } t[] = {
+        { AC_DATA, FLAT, 0xfffff, 0 }, { AC_DATA, FLAT, 0xffffe, 3 }, { 0x91, FLAT, 0xfffff, 2 },
+        { 0x97, FLAT, 0, 3 },          { AC_CODE, FLAT, 0xfffff, 2 },
     };
     for (unsigned i = 0; i < ARRAY_LEN(t); i++) {
         for (u32 base = 0; base <= 0x1000; base += 0x1000) {
@@ -252,8 +256,12 @@ END_TEST
 
 START_TEST(verr_and_verw)
 {
-    static const struct { unsigned access; bool r, w; } t[] = {
-        { AC_DATA, true, true }, { 0x91, true, false }, { AC_CODE, true, false }, { 0x99, false, false }, { AC_TSS, false, false },
+    static const struct {
+        unsigned access;
+        bool r, w;
+    } t[] = {
+        { AC_DATA, true, true }, { 0x91, true, false },    { AC_CODE, true, false },
+        { 0x99, false, false },  { AC_TSS, false, false },
     };
     int fault;
     for (unsigned i = 0; i < ARRAY_LEN(t); i++) {

@@ -1,4 +1,5 @@
-/* space.c: who gets a window, when, and who loses it. Times are real CPU time, so only orders of magnitude are checked. */
+/* space.c: who gets a window, when, and who loses it. Times are real CPU time, so only orders of magnitude are checked.
+ */
 #define _GNU_SOURCE
 #include "mem_fixture.h"
 #include "runtime/run/hostsig.h"
@@ -22,13 +23,15 @@ static u64 cpu_ns(void)
 }
 static void burn(u64 ns)
 {
-    for (u64 end = cpu_ns() + ns; cpu_ns() < end;) ;
+    for (u64 end = cpu_ns() + ns; cpu_ns() < end;)
+        ;
 }
 
 /* n user pages from LA on, none beside its neighbour in physical memory. */
 static void map_scattered(unsigned n)
 {
-    for (unsigned i = 0; i < n; i++) map32(LA + i * PAGE_SIZE, (PA + (i * 7 + i % 2) % 0x1000 * PAGE_SIZE) | P | W | U | A | D, P | W | U | A);
+    for (unsigned i = 0; i < n; i++)
+        map32(LA + i * PAGE_SIZE, (PA + (i * 7 + i % 2) % 0x1000 * PAGE_SIZE) | P | W | U | A | D, P | W | U | A);
 }
 
 static void setup(void)
@@ -112,7 +115,7 @@ START_TEST(a_page_that_was_missing_is_mapped_on_the_way_back)
     time_to_window(1000000);
     back_from_page_fault(la, cpu->cr3); /* in vain */
     ck_assert(!is_mapped(la));
-    *pte32(la) = pte & ~D;              /* the write that may come sets D, and nobody else */
+    *pte32(la) = pte & ~D; /* the write that may come sets D, and nobody else */
     back_from_page_fault(la, cpu->cr3);
     ck_assert(!is_mapped(la));
     ck_assert_uint_eq(*pte32(la) & D, 0);
@@ -120,10 +123,12 @@ START_TEST(a_page_that_was_missing_is_mapped_on_the_way_back)
     back_from_page_fault(la, cpu->cr3 + PAGE_SIZE);
     ck_assert(!is_mapped(la));
     u64 cost = 0;
-    for (unsigned i = 0; i < SPACES; i++) if (rt->space[i].windowed) cost = rt->space[i].cost_ns;
+    for (unsigned i = 0; i < SPACES; i++)
+        if (rt->space[i].windowed) cost = rt->space[i].cost_ns;
     back_from_page_fault(la, cpu->cr3);
     ck_assert(is_mapped(la));
-    for (unsigned i = 0; i < SPACES; i++) if (rt->space[i].windowed) ck_assert_uint_gt(rt->space[i].cost_ns, cost);
+    for (unsigned i = 0; i < SPACES; i++)
+        if (rt->space[i].windowed) ck_assert_uint_gt(rt->space[i].cost_ns, cost);
 }
 END_TEST
 
@@ -138,8 +143,10 @@ START_TEST(who_has_more_to_map_must_have_lost_more)
     map_scattered(1500);
     tlb_flush_nonglobal(cpu);
     u64 large = time_to_window(100000), price = windows_map_ns(rt->windows);
-    ck_assert_msg(large > small, "%llu ns for 1500 pages, %llu for 2", (unsigned long long)large, (unsigned long long)small);
-    ck_assert_msg(large > 1500 * price, "%llu ns for 1500 pages at %llu", (unsigned long long)large, (unsigned long long)price);
+    ck_assert_msg(large > small, "%llu ns for 1500 pages, %llu for 2", (unsigned long long)large,
+                  (unsigned long long)small);
+    ck_assert_msg(large > 1500 * price, "%llu ns for 1500 pages at %llu", (unsigned long long)large,
+                  (unsigned long long)price);
 }
 END_TEST
 

@@ -1,5 +1,5 @@
-/* template.c and template_file.c: which blocks a template serves, that what it gives is what translation gives, and what is not loaded.
- * Whether that holds for all code is for tests/emit and tests/fuzz. */
+/* template.c and template_file.c: which blocks a template serves, that what it gives is what translation gives, and
+ * what is not loaded. Whether that holds for all code is for tests/emit and tests/fuzz. */
 #include "tests/diff/rng.h"
 #include "tests/emit/clone_check.h"
 
@@ -83,13 +83,13 @@ START_TEST(a_site_that_is_soft_or_wraps_is_part_of_what_is_compared)
 {
     CODE(A, LOADS);
     have(&f, A, PA, MODE_FLAT);
-    xl_site_fault(f.xl, 0x9106, false);             /* the store, at 9000h: soft */
+    xl_site_fault(f.xl, 0x9106, false); /* the store, at 9000h: soft */
     ck_assert(!cloned_at(&f, A, 0x9000, MODE_FLAT));
     ck_assert(cloned_at(&f, A, 0x9000, MODE_FLAT)); /* the template of just now */
     ck_assert(cloned_at(&f, A, 0xa000, MODE_FLAT)); /* that of before */
     xl_site_fault(f.xl, 0xb106, true);              /* wraps */
     ck_assert(!cloned_at(&f, A, 0xb000, MODE_FLAT));
-    xl_site_fault(f.xl, 0xc100, false);             /* the load */
+    xl_site_fault(f.xl, 0xc100, false); /* the load */
     ck_assert(!cloned_at(&f, A, 0xc000, MODE_FLAT));
 }
 END_TEST
@@ -102,7 +102,7 @@ START_TEST(what_lies_behind_a_block_counts_where_it_was_looked_at)
     struct block *b = have(&f, eip, PA, MODE_FLAT);
     ck_assert_uint_eq(b->guest_len, 15);
     ck_assert(cloned_at(&f, eip, 0x9000, MODE_FLAT));
-    page.bytes[0xfff] = 0x40;             /* it goes on to the page's end now */
+    page.bytes[0xfff] = 0x40; /* it goes on to the page's end now */
     ck_assert(!cloned_at(&f, eip, 0xa000, MODE_FLAT));
 }
 END_TEST
@@ -129,7 +129,7 @@ END_TEST
 
 /* ---- one physical page at ever other linear addresses, as a library is ---- */
 
-#define PLACES 8                               /* as many as page.c keeps, unless all of them are in use */
+#define PLACES 8 /* as many as page.c keeps, unless all of them are in use */
 static void time_passes(void) { f.xl->finds += 1 << 14; }
 #define NTH(eip, i) ((eip) + ((i) << PAGE_SHIFT))
 static struct block *there(laddr eip) { return xl_find(f.xl, eip, PA | (eip & ~PAGE_MASK), MODE_FLAT); }
@@ -167,11 +167,12 @@ END_TEST
 /* A branch and where it goes, linked, both in a jump cache; what has been forgotten, and what has no template. */
 START_TEST(a_page_is_moved_with_its_links)
 {
-    CODE(A, "\x74\x1e\xeb\x0e");           /* jz +20h; jmp +12h */
+    CODE(A, "\x74\x1e\xeb\x0e"); /* jz +20h; jmp +12h */
     CODE(A + 0x20, CALL_AWAY);
     CODE(A + 0x40, "\xc3");
     memcpy(page.bytes + 0xffe, "\xb8\x78\x56\x34\x12", 5); /* straddles */
-    struct block *from = have(&f, A, PA, MODE_FLAT), *to = have(&f, A + 0x20, PA, MODE_FLAT), *gone = have(&f, A + 0x40, PA, MODE_FLAT);
+    struct block *from = have(&f, A, PA, MODE_FLAT), *to = have(&f, A + 0x20, PA, MODE_FLAT),
+                 *gone = have(&f, A + 0x40, PA, MODE_FLAT);
     have(&f, A | 0xffe, PA, MODE_FLAT);
     xl_link(f.xl, &from->edge[0], to);
     xl_forget(f.xl, gone);
@@ -209,7 +210,7 @@ START_TEST(a_page_that_has_been_written_is_moved_and_looked_at_anew)
     CODE(A + 0x20, "\xc3");
     for (u32 i = 0; i < PLACES; i++) have(&f, NTH(A, i), PA, MODE_FLAT), have(&f, NTH(A + 0x20, i), PA, MODE_FLAT);
     xl_retire_page(f.xl, PA);
-    page.bytes[A & ~PAGE_MASK] = 0xe9;     /* a jump now */
+    page.bytes[A & ~PAGE_MASK] = 0xe9; /* a jump now */
     time_passes();
     struct block *ret = have(&f, B + 0x20, PA, MODE_FLAT);
     ck_assert_uint_eq(f.ctr.readdressed, 2);
@@ -233,8 +234,8 @@ START_TEST(what_is_traced_is_translated_though_its_page_could_be_moved_there)
 }
 END_TEST
 
-/* Second preimages of unseeded XXH3 for 16 bytes. It is a bijection of bswap(lo) + hi + fold(lo * hi), where lo and hi are the two halves
- * exclusive-or constants: for a small lo the other half follows bit by bit. */
+/* Second preimages of unseeded XXH3 for 16 bytes. It is a bijection of bswap(lo) + hi + fold(lo * hi), where lo and hi
+ * are the two halves exclusive-or constants: for a small lo the other half follows bit by bit. */
 static u64 half_lo(void) { return 0x6782737bea4239b9ull; }
 static u64 half_hi(void) { return 0xaf56bc3b0996523aull; } /* 40 ^ 48 */
 
@@ -290,7 +291,8 @@ START_TEST(a_process_cannot_leave_its_code_to_another_that_gets_its_page)
 }
 END_TEST
 
-/* More processes than places take turns, as a busy machine has them: what has no template must not be made anew each time. */
+/* More processes than places take turns, as a busy machine has them: what has no template must not be made anew each
+ * time. */
 START_TEST(pages_that_take_turns_do_not_fill_the_cache)
 {
     CODE(A, CALL_AWAY);
@@ -319,14 +321,18 @@ static struct rng dice;
 static laddr spot(unsigned la, unsigned i) { return 0x10000000u + la * 0x00123000u + (i * 101u & 0xfff); }
 static paddr phys(unsigned p) { return 0x7000 + p * 0x10000ull; }
 
-/* A branch in the page, a call out of it, a load from an address, something that ends at once; the last spots reach the page's end. */
+/* A branch in the page, a call out of it, a load from an address, something that ends at once; the last spots reach the
+ * page's end. */
 static void write_spot(unsigned p, unsigned i)
 {
     u8 code[16] = { 0 };
     u32 v = (u32)rng_below(&dice, 0x10000);
     unsigned off = i * 101u & 0xfff;
     switch (rng_below(&dice, 4)) {
-    case 0: code[0] = 0x0f, code[1] = 0x84, v = (rng_below(&dice, SPOTS) * 101u & 0xfff) - (off + 6), memcpy(code + 2, &v, 4), code[6] = 0xc3; break;
+    case 0:
+        code[0] = 0x0f, code[1] = 0x84, v = (rng_below(&dice, SPOTS) * 101u & 0xfff) - (off + 6),
+        memcpy(code + 2, &v, 4), code[6] = 0xc3;
+        break;
     case 1: code[0] = 0xe8, v += 0x2000, memcpy(code + 1, &v, 4); break;
     case 2: code[0] = 0xa1, memcpy(code + 1, &v, 4), code[5] = 0xc3; break;
     default: code[0] = 0x40, code[1] = 0xc3; break;
@@ -352,7 +358,8 @@ static const char *block_wrong(struct block *b)
 {
     if (b->state != BLOCK_LIVE && b->state != BLOCK_RETIRED) return NULL;
     unsigned times = 0;
-    if (b->place->la != (b->eip & PAGE_MASK) || b->place->pfn != b->pa >> PAGE_SHIFT) return "is in another place than its own";
+    if (b->place->la != (b->eip & PAGE_MASK) || b->place->pfn != b->pa >> PAGE_SHIFT)
+        return "is in another place than its own";
     for (const struct block *o = b->place->first; o; o = o->place_next) times += o == b;
     if (times != 1) return "is not once on its list";
     if (xl_find(f.xl, b->eip, b->pa, b->mode) != b) return "is not found";
@@ -360,7 +367,8 @@ static const char *block_wrong(struct block *b)
         const struct edge *e = &b->edge[i];
         if (!e->used || !e->to) continue;
         if (b->state != BLOCK_LIVE || e->to->state != BLOCK_LIVE) return "has a link from or to what is not alive";
-        if (e->to->eip != xl_edge_target(e) || e->to->mode != b->mode || e->to->place != b->place) return "has a link to elsewhere";
+        if (e->to->eip != xl_edge_target(e) || e->to->mode != b->mode || e->to->place != b->place)
+            return "has a link to elsewhere";
     }
     return NULL;
 }
@@ -373,7 +381,8 @@ static const char *all_wrong(void)
         const char *err = block_wrong(b);
         if (err) return err;
         for (unsigned p = 0; p < PHYS && b->state == BLOCK_LIVE; p++)
-            live[p] += b->pa >> PAGE_SHIFT == phys(p) >> PAGE_SHIFT || (b->pa2 != XL_NO_PAGE && b->pa2 >> PAGE_SHIFT == phys(p) >> PAGE_SHIFT);
+            live[p] += b->pa >> PAGE_SHIFT == phys(p) >> PAGE_SHIFT
+                       || (b->pa2 != XL_NO_PAGE && b->pa2 >> PAGE_SHIFT == phys(p) >> PAGE_SHIFT);
     }
     for (unsigned p = 0; p < PHYS; p++) {
         const struct code_page *pg = xl_page(f.xl, phys(p));
@@ -387,7 +396,8 @@ static const char *all_wrong(void)
             const struct jump_entry *j = &f.xl->jc[w][i];
             if (!j->code || (i - jump_index(-j->neg_eip)) % JUMP_ENTRIES > 1) continue;
             const struct block *b = xl_block_at(f.xl, (u64)j->code);
-            if (!b || b->state != BLOCK_LIVE || j->code != xl_entry(f.xl, b) || b->eip + j->neg_eip || ((b->mode & 3) == 3) != (w == XL_JC_USER))
+            if (!b || b->state != BLOCK_LIVE || j->code != xl_entry(f.xl, b) || b->eip + j->neg_eip
+                || ((b->mode & 3) == 3) != (w == XL_JC_USER))
                 return "a jump cache leads to what is not there";
             if (!xl_jump_knows(f.xl, (enum xl_jump_cache)w, b->eip)) return "a jump cache does not know a page";
         }
@@ -417,12 +427,16 @@ START_TEST(places_stay_whole_whatever_happens)
         for (unsigned i = 0; i < SPOTS; i++) write_spot(p, i);
     }
     for (unsigned step = 0; step < 60000; step++) {
-        unsigned la = rng_below(&dice, LINEAR), p = rng_below(&dice, 4) ? 0 : rng_below(&dice, PHYS), i = rng_below(&dice, SPOTS);
+        unsigned la = rng_below(&dice, LINEAR), p = rng_below(&dice, 4) ? 0 : rng_below(&dice, PHYS),
+                 i = rng_below(&dice, SPOTS);
         u32 mode = modes[rng_below(&dice, 2)];
         struct block *b = get(la, p, i, mode);
         const char *err = NULL;
         switch (rng_below(&dice, 16)) {
-        case 0: case 1: case 2: case 3:
+        case 0:
+        case 1:
+        case 2:
+        case 3:
             for (unsigned k = 0; k < 2 && b; k++) {
                 struct edge *e = &b->edge[k];
                 if (!e->used) continue;
@@ -436,16 +450,31 @@ START_TEST(places_stay_whole_whatever_happens)
                     }
             }
             break;
-        case 4: case 5: case 6: xl_jump_fill_page(f.xl, mode == MODE_USER ? XL_JC_USER : XL_JC_SUPERVISOR, b); break;
+        case 4:
+        case 5:
+        case 6: xl_jump_fill_page(f.xl, mode == MODE_USER ? XL_JC_USER : XL_JC_SUPERVISOR, b); break;
         case 7: xl_retire(f.xl, b->pa, 1 + rng_below(&dice, 100)); break;
-        case 8: xl_retire(f.xl, phys(p) + (i * 101u & 0xfff), (i * 101u & 0xfff) + 16 > PAGE_SIZE ? 1 : 16); if (rng_below(&dice, 4)) break;
-            xl_retire_page(f.xl, phys(p)), xl_retire_page(f.xl, phys((p + 1) % PHYS)), write_spot(p, i); break;
+        case 8:
+            xl_retire(f.xl, phys(p) + (i * 101u & 0xfff), (i * 101u & 0xfff) + 16 > PAGE_SIZE ? 1 : 16);
+            if (rng_below(&dice, 4)) break;
+            xl_retire_page(f.xl, phys(p)), xl_retire_page(f.xl, phys((p + 1) % PHYS)), write_spot(p, i);
+            break;
         case 9: xl_forget(f.xl, b); break;
-        case 10: if (!rng_below(&dice, 8)) xl_retire_page(f.xl, phys(p)); break;
-        case 11: if (!rng_below(&dice, 8)) xl_jump_flush(f.xl, rng_below(&dice, 2)); break;
-        case 12: if (!rng_below(&dice, 8)) xl_site_fault(f.xl, phys(p) + (i * 101u & 0xfff), false); break;
-        case 13: if (!rng_below(&dice, 200)) xl_flush(f.xl); break;
-        case 14: if (b->state == BLOCK_LIVE) err = code_wrong(b, p); break;
+        case 10:
+            if (!rng_below(&dice, 8)) xl_retire_page(f.xl, phys(p));
+            break;
+        case 11:
+            if (!rng_below(&dice, 8)) xl_jump_flush(f.xl, rng_below(&dice, 2));
+            break;
+        case 12:
+            if (!rng_below(&dice, 8)) xl_site_fault(f.xl, phys(p) + (i * 101u & 0xfff), false);
+            break;
+        case 13:
+            if (!rng_below(&dice, 200)) xl_flush(f.xl);
+            break;
+        case 14:
+            if (b->state == BLOCK_LIVE) err = code_wrong(b, p);
+            break;
         default: time_passes();
         }
         ck_assert_msg(!err, "step %u: %s", step, err);
@@ -458,14 +487,14 @@ END_TEST
 
 START_TEST(a_template_whose_block_is_linked_gives_one_that_is_not)
 {
-    CODE(A, "\x74\x1e\xeb\x0e");           /* jz +20h; jmp +12h */
+    CODE(A, "\x74\x1e\xeb\x0e"); /* jz +20h; jmp +12h */
     CODE(A + 0x20, "\xc3");
     struct block *from = have(&f, A, PA, MODE_FLAT), *to = have(&f, A + 0x20, PA, MODE_FLAT);
     xl_link(f.xl, &from->edge[0], to);
     ck_assert(cloned_at(&f, B, 0x9000, MODE_FLAT));
     struct block *b = have(&f, B, 0x9000, MODE_FLAT), *there = have(&f, B + 0x20, 0x9000, MODE_FLAT);
     ck_assert_uint_eq(xl_edge_target(&b->edge[0]), B + 0x20);
-    xl_link(f.xl, &b->edge[0], there);     /* and can be linked */
+    xl_link(f.xl, &b->edge[0], there); /* and can be linked */
     ck_assert_ptr_eq(b->edge[0].to, there);
     xl_retire(f.xl, PA, PAGE_SIZE);
     ck_assert_ptr_eq(b->edge[0].to, there);
@@ -554,7 +583,10 @@ END_TEST
 static u8 *image;
 static u64 image_len;
 
-static void save(struct xlf *from, u64 max) { ck_assert_int_eq(xl_templates_save(from->xl, max, &image, &image_len), 0); }
+static void save(struct xlf *from, u64 max)
+{
+    ck_assert_int_eq(xl_templates_save(from->xl, max, &image, &image_len), 0);
+}
 static const char *load(struct xlf *to) { return xl_templates_load(to->xl, image, image_len); }
 static void discard(void) { xl_templates_discard(image, image_len); }
 
@@ -577,7 +609,7 @@ END_TEST
 START_TEST(what_is_saved_has_no_trace_of_the_host)
 {
     CODE(A, "\x74\x1e\xeb\x0e");
-    CODE(A + 0x20, "\x9d\xcf"); /* popf, iret: helpers */
+    CODE(A + 0x20, "\x9d\xcf");         /* popf, iret: helpers */
     have(&g, A + 0x800, PA, MODE_FLAT); /* so that indices and places differ */
     template_drop_all(g.xl);
     for (unsigned i = 0; i < 2; i++) {
@@ -670,7 +702,7 @@ START_TEST(a_constant_that_gives_the_code_another_shape_is_translated)
     template_drop_all(f.xl);
     xl_flush(f.xl);
     LOAD_MOVED(CALL_AWAY);
-    constant(1, 0x100);      /* into the page: an edge */
+    constant(1, 0x100); /* into the page: an edge */
     ck_assert(!cloned_at(&f, A, PA, MODE_FLAT));
     constant(1, 0x3000);
     ck_assert(cloned_at(&f, A, PA, MODE_FLAT));
@@ -679,7 +711,8 @@ END_TEST
 
 START_TEST(bytes_that_are_no_such_constant_are_part_of_what_is_compared)
 {
-    LOAD_MOVED("\x83\x83\x00\x00\x34\xc1\x10\x8f\x84\x24\x00\x01\x00\x00\xc3"); /* add dword [ebx+disp32], 10h; pop [esp+100h]; ret */
+    LOAD_MOVED("\x83\x83\x00\x00\x34\xc1\x10\x8f\x84\x24\x00\x01\x00\x00\xc3"); /* add dword [ebx+disp32], 10h; pop
+                                                                                   [esp+100h]; ret */
     page.bytes[(A & ~PAGE_MASK) + 6] = 0x11;
     ck_assert(!cloned_at(&f, A, PA, MODE_FLAT));
     page.bytes[(A & ~PAGE_MASK) + 6] = 0x10;
@@ -731,7 +764,8 @@ START_TEST(no_byte_of_it_may_be_missing_or_too_much)
 {
     saved_two();
     u64 whole = image_len;
-    for (image_len = 0; image_len < whole; image_len++) ck_refused(image_len < AT_TEMPLATES ? "is no file of templates" : "is truncated");
+    for (image_len = 0; image_len < whole; image_len++)
+        ck_refused(image_len < AT_TEMPLATES ? "is no file of templates" : "is truncated");
     u8 *longer = calloc(1, whole + 1);
     memcpy(longer, image, whole);
     ck_assert_str_eq(xl_templates_load(g.xl, longer, whole + 1), "is truncated");
@@ -774,7 +808,8 @@ static void rehash(void)
     memcpy(image + AT_CHECK + 8, &check.high64, 8);
 }
 
-/* With a hash that fits, as only a friend could make it, there is still nothing that the translator would stumble over. */
+/* With a hash that fits, as only a friend could make it, there is still nothing that the translator would stumble over.
+ */
 START_TEST(fields_out_of_bounds_are_refused_whatever_the_hash)
 {
     saved_two();

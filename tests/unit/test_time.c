@@ -206,7 +206,7 @@ START_TEST(the_alarm_rings_at_the_guest_deadline_or_at_an_earlier_one_that_was_s
     ck_assert(!signal_comes(60));
     deadline = clock_now(c) + 20 * 1000000;
     alarm_set(a, deadline + 3600 * 1000000000ull, c);
-    alarm_set(a, deadline, c); /* earlier: moves it */
+    alarm_set(a, deadline, c);     /* earlier: moves it */
     alarm_set(a, deadline + 1, c); /* later, and never: leave it where it is */
     alarm_set(a, UINT64_MAX, c);
     ck_assert(signal_comes(1000));

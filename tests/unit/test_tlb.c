@@ -140,7 +140,11 @@ START_TEST(a_page_that_stops_being_global_goes_with_the_next_cr3_write)
 }
 END_TEST
 
-struct flush_log { unsigned n; enum tlb_flush_kind kind; laddr la; };
+struct flush_log {
+    unsigned n;
+    enum tlb_flush_kind kind;
+    laddr la;
+};
 static struct flush_log flushes;
 static void on_flush(struct cpu *c, enum tlb_flush_kind kind, laddr la)
 {
@@ -211,7 +215,7 @@ START_TEST(protecting_a_page_takes_the_write_entries_of_every_alias)
     ck_assert_uint_eq(kinds(LA), SR | UR);
     ck_assert_uint_eq(kinds(0x80001000), SR);
     ck_assert_uint_eq(kinds(0x80002000), SR | SW); /* another page: not touched */
-    tlb_protect_phys(cpu, 0xe0000000); /* not RAM: nothing to do */
+    tlb_protect_phys(cpu, 0xe0000000);             /* not RAM: nothing to do */
 }
 END_TEST
 
@@ -252,8 +256,8 @@ START_TEST(more_fills_than_the_lists_hold_are_still_flushed)
 }
 END_TEST
 
-/* Random page-table edits and flushes; every access is checked against the walk of a page table that is remembered from the
- * last flush, which is the most that the architecture lets a TLB remember. */
+/* Random page-table edits and flushes; every access is checked against the walk of a page table that is remembered from
+ * the last flush, which is the most that the architecture lets a TLB remember. */
 START_TEST(accesses_agree_with_some_page_table_since_the_last_flush)
 {
     enum { PAGES = 8 };

@@ -1,5 +1,5 @@
-/* translate.c and the lowering behind it: what becomes of single instructions, where the way they are done matters for more
- * than speed. Golden code of the ordinary cases is in tests/emit. */
+/* translate.c and the lowering behind it: what becomes of single instructions, where the way they are done matters for
+ * more than speed. Golden code of the ordinary cases is in tests/emit. */
 #include "tests/emit/host_check.h"
 
 #include <check.h>
@@ -60,11 +60,11 @@ END_TEST
 
 START_TEST(high_byte_registers_never_meet_a_rex_prefix)
 {
-    /* mov ah, fs:[eax] and mov ah, [esp]: any host address of guest memory needs a REX prefix, so it goes through RSI. host_check
-     * looks for SPL. */
+    /* mov ah, fs:[eax] and mov ah, [esp]: any host address of guest memory needs a REX prefix, so it goes through RSI.
+     * host_check looks for SPL. */
     ck_assert(CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x64\x8a\x20"), "\x8a\x26"));
     ck_assert(CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x8a\x24\x24"), "\x8a\x26"));
-    ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x0f\xb6\xe4"))); /* movzx esp, ah */
+    ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x0f\xb6\xe4")));    /* movzx esp, ah */
     ck_assert(CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x8a\x20"), "\x8a\x26")); /* mov ah, [eax] */
     ck_assert(!interpreted(&off, MAKE(&off, MODE_FLAT, "\x64\x8a\x20")));
 }
@@ -72,32 +72,37 @@ END_TEST
 
 START_TEST(addresses_of_16_bits_are_interpreted)
 {
-    ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x67\xd7")));         /* xlat [bx] */
-    ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x67\x8b\x07")));     /* mov eax, [bx] */
-    ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x67\xa4")));         /* movsb [di], [si] */
-    ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x67\xe2\x00")));     /* loop, counting CX */
-    ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x67\xe3\x00")));     /* jcxz */
+    ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x67\xd7")));     /* xlat [bx] */
+    ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x67\x8b\x07"))); /* mov eax, [bx] */
+    ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x67\xa4")));     /* movsb [di], [si] */
+    ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x67\xe2\x00"))); /* loop, counting CX */
+    ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x67\xe3\x00"))); /* jcxz */
     ck_assert(!interpreted(&off, MAKE(&off, MODE_FLAT, "\xd7")));
 }
 END_TEST
 
 START_TEST(writes_through_CS_are_interpreted_and_reads_are_not)
 {
-    ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x2e\x89\x03")));     /* mov cs:[ebx], eax */
+    ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x2e\x89\x03"))); /* mov cs:[ebx], eax */
     ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x2e\xa3\x00\x10\x00\x00")));
     ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x2e\x0f\xab\x03"))); /* bts cs:[ebx], eax */
     ck_assert(interpreted(&off, MAKE(&off, MODE_FLAT, "\x2e\x8f\x03")));     /* pop cs:[ebx] */
     ck_assert(!interpreted(&off, MAKE(&off, MODE_FLAT, "\x2e\x8b\x03")));
-    ck_assert(!interpreted(&off, MAKE(&off, MODE_FLAT, "\x2e\x39\x03")));    /* cmp cs:[ebx], eax */
-    ck_assert(!interpreted(&off, MAKE(&off, MODE_FLAT, "\x66\x2e\x0f\x1f\x84\x00\x00\x00\x00\x00"))); /* a compiler's long NOP */
+    ck_assert(!interpreted(&off, MAKE(&off, MODE_FLAT, "\x2e\x39\x03"))); /* cmp cs:[ebx], eax */
+    ck_assert(!interpreted(&off, MAKE(&off, MODE_FLAT, "\x66\x2e\x0f\x1f\x84\x00\x00\x00\x00\x00"))); /* a compiler's
+                                                                                                         long NOP */
 }
 END_TEST
 
 START_TEST(operands_of_16_bits_on_the_stack_and_in_transfers_are_interpreted)
 {
-    static const char *const code[] = { "\x66\x50", "\x66\x58", "\x66\xc9", "\x66\xc3", "\x66\xe8\x00\x00", "\x66\xeb\x00", "\x66\x0f\x84\x00\x00", "\x66\x9c", "\x66\xcf" };
+    static const char *const code[] = {
+        "\x66\x50", "\x66\x58", "\x66\xc9", "\x66\xc3", "\x66\xe8\x00\x00", "\x66\xeb\x00", "\x66\x0f\x84\x00\x00",
+        "\x66\x9c", "\x66\xcf"
+    };
     static const unsigned len[] = { 2, 2, 2, 2, 4, 3, 5, 2, 2 };
-    for (unsigned i = 0; i < ARRAY_LEN(code); i++) ck_assert_msg(interpreted(&off, make(&off, MODE_FLAT, code[i], len[i])), "case %u", i);
+    for (unsigned i = 0; i < ARRAY_LEN(code); i++)
+        ck_assert_msg(interpreted(&off, make(&off, MODE_FLAT, code[i], len[i])), "case %u", i);
 }
 END_TEST
 
@@ -107,7 +112,8 @@ START_TEST(privileged_instructions_are_inline_at_CPL_0_only)
     static const unsigned len[] = { 1, 1, 3, 2, 1, 3 };
     for (unsigned i = 0; i < ARRAY_LEN(code); i++) {
         ck_assert_msg(!interpreted(&off, make(&off, MODE_FLAT, code[i], len[i])), "case %u", i);
-        for (u32 cpl = 1; cpl <= 3; cpl++) ck_assert_msg(interpreted(&off, make(&off, MODE_FLAT | cpl, code[i], len[i])), "case %u CPL %u", i, cpl);
+        for (u32 cpl = 1; cpl <= 3; cpl++)
+            ck_assert_msg(interpreted(&off, make(&off, MODE_FLAT | cpl, code[i], len[i])), "case %u CPL %u", i, cpl);
     }
 }
 END_TEST
@@ -158,11 +164,13 @@ END_TEST
 
 START_TEST(an_address_that_wraps_is_computed_in_32_bits_and_one_that_may_from_the_first_fault_on)
 {
-    ck_assert(CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x8b\x43\xf8"), "\x41\x8b\x44\x1c\xf8"));             /* [ebx - 8] */
-    ck_assert(CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x8b\x83\x78\x56\x34\x12"), "\x41\x8b\x84\x1c\x78\x56\x34\x12")); /* [ebx + 0x12345678] */
-    ck_assert(CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x8b\x83\x78\x56\x34\xc2"), LOAD_EAX_R8)); /* [ebx + 0xc2345678]: a kernel's table */
+    ck_assert(CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x8b\x43\xf8"), "\x41\x8b\x44\x1c\xf8")); /* [ebx - 8] */
+    ck_assert(CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x8b\x83\x78\x56\x34\x12"),
+                       "\x41\x8b\x84\x1c\x78\x56\x34\x12"));                                 /* [ebx + 0x12345678] */
+    ck_assert(CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x8b\x83\x78\x56\x34\xc2"), LOAD_EAX_R8)); /* [ebx + 0xc2345678]: a
+                                                                                                kernel's table */
     ck_assert(CONTAINS(&on, MAKE(&on, MODE_FLAT, "\xa1\x78\x56\x34\xc2"), "\x41\xb8\x78\x56\x34\xc2" LOAD_EAX_R8));
-    ck_assert(CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x8b\x04\x8b"), LOAD_EAX_R8));                    /* [ebx + ecx*4] */
+    ck_assert(CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x8b\x04\x8b"), LOAD_EAX_R8)); /* [ebx + ecx*4] */
     xl_site_fault(on.xl, EIP, true);
     ck_assert(CONTAINS(&on, MAKE(&on, MODE_FLAT, "\x8b\x43\xf8"), LOAD_EAX_R8));
     xl_site_fault(on.xl, EIP, true); /* the sum in 32 bits leads out of the window: across its end */
@@ -174,10 +182,15 @@ END_TEST
 
 START_TEST(every_disabled_class_is_interpreted)
 {
-    static const struct { enum insn_class cls; const char *code; unsigned len; } probe[] = {
-        { CLS_int, "\x01\xd8", 2 }, { CLS_stack, "\x50", 1 }, { CLS_ctl, "\xc3", 1 }, { CLS_string, "\xa4", 1 }, { CLS_bcd, "\xd7", 1 },
-        { CLS_flag, "\x9c", 1 }, { CLS_seg, "\x1e", 1 }, { CLS_sys, "\x0f\x31", 2 }, { CLS_x87, "\xd9\xe8", 2 }, { CLS_mmx, "\x0f\xef\xc0", 3 },
-        { CLS_sse, "\x0f\x57\xc0", 3 },
+    static const struct {
+        enum insn_class cls;
+        const char *code;
+        unsigned len;
+    } probe[] = {
+        { CLS_int, "\x01\xd8", 2 },     { CLS_stack, "\x50", 1 },       { CLS_ctl, "\xc3", 1 },
+        { CLS_string, "\xa4", 1 },      { CLS_bcd, "\xd7", 1 },         { CLS_flag, "\x9c", 1 },
+        { CLS_seg, "\x1e", 1 },         { CLS_sys, "\x0f\x31", 2 },     { CLS_x87, "\xd9\xe8", 2 },
+        { CLS_mmx, "\x0f\xef\xc0", 3 }, { CLS_sse, "\x0f\x57\xc0", 3 },
     };
     for (unsigned i = 0; i < ARRAY_LEN(probe); i++)
         for (unsigned cls = 0; cls < CLS_COUNT; cls++) {
@@ -190,9 +203,10 @@ END_TEST
 
 START_TEST(a_block_of_the_largest_instructions_has_room)
 {
-    /* MOVSW and CMPSW with both segments based; xchg fs:[eax+ecx*8+disp32], ax; mov fs:[..], ds; mov ds, fs:[..], which ends a block */
-    static const char *const code[] = { "\x66\xa5", "\x66\x64\x87\x84\xc8\x78\x56\x34\x12", "\x66\xa7", "\x66\x64\x8c\x9c\xc8\x78\x56\x34\x12",
-                                        "\x64\x8e\x9c\xc8\x78\x56\x34\x12" };
+    /* MOVSW and CMPSW with both segments based; xchg fs:[eax+ecx*8+disp32], ax; mov fs:[..], ds; mov ds, fs:[..], which
+     * ends a block */
+    static const char *const code[] = { "\x66\xa5", "\x66\x64\x87\x84\xc8\x78\x56\x34\x12", "\x66\xa7",
+                                        "\x66\x64\x8c\x9c\xc8\x78\x56\x34\x12", "\x64\x8e\x9c\xc8\x78\x56\x34\x12" };
     static const unsigned len[] = { 2, 9, 2, 9, 8 };
     for (unsigned i = 0; i < ARRAY_LEN(code); i++)
         for (unsigned lead = 0; lead < 16; lead++) { /* shifts the islands */

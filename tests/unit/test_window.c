@@ -198,7 +198,8 @@ START_TEST(what_is_not_supervisor_ram_is_refused)
     ck_assert_uint_eq(*pte32(LA) & D, 0);
     ck_assert(window_map(sup, LA, false));
     fix_paging(false);
-    for (unsigned i = 0; i < 64; i++) map32(0x90000000 + i * PAGE_SIZE, (0xe0000000 + i * PAGE_SIZE) | P | W | A | D, P | W | A);
+    for (unsigned i = 0; i < 64; i++)
+        map32(0x90000000 + i * PAGE_SIZE, (0xe0000000 + i * PAGE_SIZE) | P | W | A | D, P | W | A);
     ck_assert(!window_map(sup, 0x90000000, true)); /* no RAM */
 }
 END_TEST
@@ -206,7 +207,8 @@ END_TEST
 START_TEST(reserved_bits_end_a_run)
 {
     fix_paging(true);
-    for (unsigned i = 0; i < 64; i++) map_pae(LA + i * PAGE_SIZE, (PA + i * PAGE_SIZE) | P | W | A | D | (i == 33 ? 1ull << 40 : 0), P | W | A);
+    for (unsigned i = 0; i < 64; i++)
+        map_pae(LA + i * PAGE_SIZE, (PA + i * PAGE_SIZE) | P | W | A | D | (i == 33 ? 1ull << 40 : 0), P | W | A);
     ck_assert(window_map(sup, LA, true));
     ck_assert_int_eq(state(sup, LA + 32 * PAGE_SIZE), WRITE);
     ck_assert_int_eq(state(sup, LA + 33 * PAGE_SIZE), NONE);
@@ -277,7 +279,8 @@ END_TEST
 START_TEST(a_cr3_write_ends_what_is_not_global)
 {
     map_linear(64, P | W | A | D, P | W | A);
-    for (unsigned i = 0; i < 64; i++) map32(0x90000000 + i * PAGE_SIZE, (PA + i * PAGE_SIZE) | P | W | A | D | G, P | W | A);
+    for (unsigned i = 0; i < 64; i++)
+        map32(0x90000000 + i * PAGE_SIZE, (PA + i * PAGE_SIZE) | P | W | A | D | G, P | W | A);
     ck_assert(window_map(sup, LA, true));
     ck_assert(window_map(sup, 0x90000000, true));
     *pte32(LA + PAGE_SIZE) = 0;
@@ -382,7 +385,7 @@ START_TEST(user_windows_hold_user_pages_of_their_own_address_space)
     map32(0x10000000, 0x345000 | P | W | U | A | D, P | W | U | A);
     *ram32(0x345000) = 0x1111;
     usr = windows_user(ws, cpu->cr3, true);
-    ck_assert(!window_map(usr, LA, false)); /* a supervisor page */
+    ck_assert(!window_map(usr, LA, false));       /* a supervisor page */
     ck_assert(window_map(usr, 0x10000000, true)); /* one page is enough here */
     ck_assert_uint_eq(seen(usr, 0x10000000), 0x1111);
     ck_assert_int_eq(state(sup, 0x10000000), NONE);
@@ -401,7 +404,8 @@ START_TEST(what_is_mapped_ahead_is_what_an_access_would_not_change)
 {
     const u32 f[4] = { P | W | U | A | D, P | W | U | A, P | W | U, 0 };
     map_linear(64, P | W | A | D, P | W | U | A);
-    for (unsigned i = 0; i < 4; i++) map32(0x10000000 + i * PAGE_SIZE, (0x345000 + i * 2 * PAGE_SIZE) | f[i], P | W | U | A);
+    for (unsigned i = 0; i < 4; i++)
+        map32(0x10000000 + i * PAGE_SIZE, (0x345000 + i * 2 * PAGE_SIZE) | f[i], P | W | U | A);
     usr = windows_user(ws, cpu->cr3, true);
     for (unsigned write = 0; write < 2; write++)
         for (unsigned i = 0; i < 4; i++) {
@@ -422,7 +426,8 @@ START_TEST(filling_maps_accessed_user_pages_of_all_kinds_with_the_rights_they_ha
         tlb_flush_all(cpu);
         const unsigned large = pae ? 512 : 1024;
         for (unsigned i = 0; i < 8; i++) {
-            const u32 f[8] = { P | W | U | A | D, P | W | U | A | D, P | W | U | A, P | U | A | D, P | W | U, P | W | A | D, U | A | D, P | W | U | A | D };
+            const u32 f[8] = { P | W | U | A | D, P | W | U | A | D, P | W | U | A, P | U | A | D,
+                               P | W | U,         P | W | A | D,     U | A | D,     P | W | U | A | D };
             if (pae) map_pae(0x10000000 + i * PAGE_SIZE, (PA + i * PAGE_SIZE) | f[i], P | W | U | A);
             else map32(0x10000000 + i * PAGE_SIZE, (PA + i * PAGE_SIZE) | f[i], P | W | U | A);
         }
@@ -432,7 +437,8 @@ START_TEST(filling_maps_accessed_user_pages_of_all_kinds_with_the_rights_they_ha
         ck_assert_uint_eq(windows_runs(ws, false), 4);
         window_fill(usr, false);
         const int expect[8] = { WRITE, WRITE, READ, READ, NONE, NONE, NONE, WRITE };
-        for (unsigned i = 0; i < 8; i++) ck_assert_msg(state(usr, 0x10000000 + i * PAGE_SIZE) == expect[i], "page %u, pae %u", i, pae);
+        for (unsigned i = 0; i < 8; i++)
+            ck_assert_msg(state(usr, 0x10000000 + i * PAGE_SIZE) == expect[i], "page %u, pae %u", i, pae);
         ck_assert_int_eq(state(usr, 0x20000000), WRITE);
         ck_assert_int_eq(state(usr, 0x20000000 + (large - 1) * PAGE_SIZE), WRITE);
         ck_assert_int_eq(state(usr, 0x20000000 + large * PAGE_SIZE), NONE);
@@ -451,14 +457,16 @@ END_TEST
 START_TEST(filling_what_was_used_lately_takes_what_the_soft_TLB_has)
 {
     map_linear(1, P | W | A | D, P | W | A);
-    for (unsigned i = 0; i < 8; i++) map32(0x10000000 + i * PAGE_SIZE, (PA + i * 2 * PAGE_SIZE) | P | W | U | A | D, P | W | U | A);
+    for (unsigned i = 0; i < 8; i++)
+        map32(0x10000000 + i * PAGE_SIZE, (PA + i * 2 * PAGE_SIZE) | P | W | U | A | D, P | W | U | A);
     rd(0x10002000, 4, true);
     rd(0x10005000, 4, true);
     ck_assert_uint_eq(windows_runs(ws, false), 8);
     ck_assert_uint_eq(windows_runs(ws, true), 2);
     usr = windows_user(ws, cpu->cr3, true);
     window_fill(usr, true);
-    for (unsigned i = 0; i < 8; i++) ck_assert_int_eq(state(usr, 0x10000000 + i * PAGE_SIZE), i == 2 || i == 5 ? WRITE : NONE);
+    for (unsigned i = 0; i < 8; i++)
+        ck_assert_int_eq(state(usr, 0x10000000 + i * PAGE_SIZE), i == 2 || i == 5 ? WRITE : NONE);
 }
 END_TEST
 
@@ -469,11 +477,13 @@ START_TEST(the_least_recently_used_address_space_makes_room)
     for (u32 i = 1; i < 40; i++) ck_assert_ptr_nonnull(windows_user(ws, 0x5000 + i * PAGE_SIZE, true));
     struct window *again = windows_user(ws, 0x5000, true);
     ck_assert_ptr_nonnull(again);
-    ck_assert(window_base(first) >= windows_base(ws) && window_base(first) + (1ull << 32) <= windows_base(ws) + windows_span(ws));
+    ck_assert(window_base(first) >= windows_base(ws)
+              && window_base(first) + (1ull << 32) <= windows_base(ws) + windows_span(ws));
 }
 END_TEST
 
-/* The largest and smallest sum that [r12+reg+disp] can be, with the largest operand there is, and what lies between them. */
+/* The largest and smallest sum that [r12+reg+disp] can be, with the largest operand there is, and what lies between
+ * them. */
 START_TEST(nothing_is_mapped_in_the_guards_of_any_window)
 {
     const s64 least = INT32_MIN, most = (s64)UINT32_MAX + INT32_MAX + 511;

@@ -1,10 +1,11 @@
 /* Bytes to struct insn.
  *
  * The table of insn.def decides: a first-level index by opcode map, mandatory prefix and opcode, and for opcodes whose
- * meaning depends on ModRM a second level by ModRM, both built once in decoder_new(). What a row's operands are tells which
- * bytes follow, so the length falls out of the same walk. Capstone is the second opinion: test_decode.c sweeps the opcode
- * space against it and lists every disagreement; at run time it is asked only how long an instruction is that the table does
- * not have, and for text. (The walk takes 15 ns an instruction, capstone 160 ns, and where the two differ the table is right.)
+ * meaning depends on ModRM a second level by ModRM, both built once in decoder_new(). What a row's operands are tells
+ * which bytes follow, so the length falls out of the same walk. Capstone is the second opinion: test_decode.c sweeps
+ * the opcode space against it and lists every disagreement; at run time it is asked only how long an instruction is
+ * that the table does not have, and for text. (The walk takes 15 ns an instruction, capstone 160 ns, and where the two
+ * differ the table is right.)
  *
  *   I1  no byte at or beyond n, or beyond the 15th, is ever read.          [only take() reads]
  *   I2  row is never NULL; a row other than INSN_INVALID is matched in full: prefix, ModRM, operands, LOCK, feature.
@@ -20,7 +21,7 @@
 
 #define MAX_LEN 15
 #define MAPS 4
-#define PFXS 4      /* NP, 66, F3, F2: enum simd_prefix less PFX_ANY */
+#define PFXS 4 /* NP, 66, F3, F2: enum simd_prefix less PFX_ANY */
 #define GROUP_BIT 0x8000u
 
 /* Second level: rows by ModRM of one (map, prefix, opcode). */
@@ -41,8 +42,8 @@ struct decoder {
 
 static bool row_covers(const struct insn_row *row, unsigned map, unsigned pfx, unsigned opcode)
 {
-    return row->map == map && (row->pfx == PFX_ANY || row->pfx == pfx) && opcode >= row->opcode &&
-           opcode < (unsigned)row->opcode + row->count;
+    return row->map == map && (row->pfx == PFX_ANY || row->pfx == pfx) && opcode >= row->opcode
+           && opcode < (unsigned)row->opcode + row->count;
 }
 
 static bool row_needs_group(const struct insn_row *row)
@@ -204,8 +205,8 @@ static u8 take_prefixes(struct walk *w, struct insn *in)
             if (w->seg >= 0) in->prefixes |= IP_SEG;
             in->opsize = w->code32 != !!(in->prefixes & IP_OPSIZE) ? 4 : 2;
             in->addrsize = w->code32 != !!(in->prefixes & IP_ADDRSIZE) ? 4 : 2;
-            w->pfx = in->prefixes & IP_REP     ? PFX_F3
-                     : in->prefixes & IP_REPNE ? PFX_F2
+            w->pfx = in->prefixes & IP_REP      ? PFX_F3
+                     : in->prefixes & IP_REPNE  ? PFX_F2
                      : in->prefixes & IP_OPSIZE ? PFX_66
                                                 : PFX_NP;
             return byte;
@@ -245,8 +246,8 @@ static unsigned take_opcode(const struct decoder *d, struct walk *w, struct insn
 /* SDM vol. 2, table 2-1. A BP base makes SS the default segment. */
 static void take_address16(struct walk *w, struct insn *in)
 {
-    static const s8 base[8] = {G_EBX, G_EBX, G_EBP, G_EBP, G_ESI, G_EDI, G_EBP, G_EBX};
-    static const s8 index[8] = {G_ESI, G_EDI, G_ESI, G_EDI, -1, -1, -1, -1};
+    static const s8 base[8] = { G_EBX, G_EBX, G_EBP, G_EBP, G_ESI, G_EDI, G_EBP, G_EBX };
+    static const s8 index[8] = { G_ESI, G_EDI, G_ESI, G_EDI, -1, -1, -1, -1 };
     unsigned mod = in->modrm >> 6, rm = in->modrm & 7;
 
     in->base = mod == 0 && rm == 6 ? -1 : base[rm];
@@ -308,7 +309,8 @@ static void operand_imm(struct walk *w, struct insn *in, struct operand *o, u32 
 
 static u32 low_bytes(u32 val, unsigned size) { return size == 2 ? val & 0xffff : val; }
 
-/* Implicit memory of string instructions. Those with both keep the source in base and seg: the destination is ES:EDI always. */
+/* Implicit memory of string instructions. Those with both keep the source in base and seg: the destination is ES:EDI
+ * always. */
 static void operand_string(struct walk *w, struct insn *in, struct operand *o, bool source, unsigned size)
 {
     operand_reg(o, OPK_MEM, 0, size);
@@ -326,7 +328,8 @@ static void operand_take(struct walk *w, struct insn *in, struct operand *o, uns
     unsigned v = in->opsize, reg = in->modrm >> 3 & 7, rm = in->modrm & 7, low = in->opcode & 7;
 
     switch ((enum operand_enc)enc) {
-    case ENC_NONE: case ENC_COUNT: break;
+    case ENC_NONE:
+    case ENC_COUNT: break;
     case ENC_Eb: operand_rm(o, in, OPK_REG, 1, 1); break;
     case ENC_Ew: operand_rm(o, in, OPK_REG, 2, 2); break;
     case ENC_Ed: operand_rm(o, in, OPK_REG, 4, 4); break;
@@ -348,7 +351,8 @@ static void operand_take(struct walk *w, struct insn *in, struct operand *o, uns
     case ENC_Mq: operand_reg(o, OPK_MEM, 0, 8); break;
     case ENC_Mdq: operand_reg(o, OPK_MEM, 0, 16); break;
     case ENC_Ms: operand_reg(o, OPK_MEM, 0, 6); break;
-    case ENC_Mt: case ENC_Mbcd: operand_reg(o, OPK_MEM, 0, 10); break;
+    case ENC_Mt:
+    case ENC_Mbcd: operand_reg(o, OPK_MEM, 0, 10); break;
     case ENC_Ma: operand_reg(o, OPK_MEM, 0, 2 * v); break;
     case ENC_Mp: operand_reg(o, OPK_MEM, 0, v + 2); break;
     case ENC_Menv: operand_reg(o, OPK_MEM, 0, v == 2 ? 14 : 28); break;
@@ -360,14 +364,21 @@ static void operand_take(struct walk *w, struct insn *in, struct operand *o, uns
     case ENC_Iz: operand_imm(w, in, o, take(&w->c, v), v); break;
     case ENC_I1: operand_imm(w, in, o, 1, 1); break;
     case ENC_I3: operand_imm(w, in, o, 3, 1); break;
-    case ENC_Jb: operand_imm(w, in, o, take_signed(&w->c, 1), v); o->kind = OPK_REL; break;
-    case ENC_Jz: operand_imm(w, in, o, take_signed(&w->c, v), v); o->kind = OPK_REL; break;
+    case ENC_Jb:
+        operand_imm(w, in, o, take_signed(&w->c, 1), v);
+        o->kind = OPK_REL;
+        break;
+    case ENC_Jz:
+        operand_imm(w, in, o, take_signed(&w->c, v), v);
+        o->kind = OPK_REL;
+        break;
     case ENC_Ap:
         operand_imm(w, in, o, take(&w->c, v), v + 2);
         o->kind = OPK_FAR;
         in->imm2 = take(&w->c, 2);
         break;
-    case ENC_Ob: case ENC_Ov:
+    case ENC_Ob:
+    case ENC_Ov:
         operand_reg(o, OPK_MEM, 0, enc == ENC_Ob ? 1 : v);
         in->disp = take_signed(&w->c, in->addrsize);
         break;
@@ -445,9 +456,10 @@ static void make_invalid(struct decoder *d, const struct walk *w, struct insn *i
     in->len = (u8)(len < 1 ? 1 : len > MAX_LEN ? MAX_LEN : len);
 }
 
-enum decode_status decode(struct decoder *d, const u8 *bytes, unsigned n, u32 eip, bool code32, u32 features, struct insn *in)
+enum decode_status decode(struct decoder *d, const u8 *bytes, unsigned n, u32 eip, bool code32, u32 features,
+                          struct insn *in)
 {
-    struct walk w = {.c = {.bytes = bytes, .n = n}, .code32 = code32, .seg = -1};
+    struct walk w = { .c = { .bytes = bytes, .n = n }, .code32 = code32, .seg = -1 };
     unsigned id = INSN_INVALID;
     u8 byte;
 
@@ -469,7 +481,8 @@ enum decode_status decode(struct decoder *d, const u8 *bytes, unsigned n, u32 ei
     if (w.c.ended) return n >= MAX_LEN ? DECODE_TOO_LONG : DECODE_TRUNCATED;
 
     in->len = (u8)w.c.pos;
-    if (id == INSN_INVALID || w.invalid || !(features & 1u << in->row->feat) || !lock_is_legal(in)) make_invalid(d, &w, in);
+    if (id == INSN_INVALID || w.invalid || !(features & 1u << in->row->feat) || !lock_is_legal(in))
+        make_invalid(d, &w, in);
     memcpy(in->bytes, bytes, in->len);
     in->next = code32 ? eip + in->len : (eip + in->len) & 0xffff;
     if (in->nops && in->opnd[0].kind == OPK_REL) in->target = low_bytes(eip + in->len + in->imm, in->opsize);

@@ -9,20 +9,24 @@
 
 #include "core/cpu.h"
 
+/* clang-format off */
 const struct insn_row insn_rows[INSN_COUNT] = {
     [INSN_INVALID] = {
-        .name = "INVALID", .mnemonic = "(bad)", .ext = -1, .rm = -1, .op = OP_INVALID, .cls = CLS_int, .feat = FEAT_BASE,
+        .name = "INVALID", .mnemonic = "(bad)", .ext = -1, .rm = -1, .op = OP_INVALID, .cls = CLS_int,
+        .feat = FEAT_BASE,
         .attr = A_FAULT | A_END,
     },
-#define INSN(id, map_, pfx_, opcode_, count_, ext_, rm_, form_, e0, e1, e2, e3, op_, cls_, feat_, reads_, writes_, undef_, attr_) \
-    [INSN_##id] = {                                                                                                  \
-        .name = #id, .mnemonic = #op_, .map = map_, .pfx = pfx_, .opcode = opcode_, .count = count_, .ext = ext_,        \
-        .rm = rm_, .form = form_, .enc = {ENC_##e0, ENC_##e1, ENC_##e2, ENC_##e3}, .op = OP_##op_, .cls = CLS_##cls_,    \
-        .feat = FEAT_##feat_, .reads = reads_, .writes = writes_, .undef = undef_, .attr = attr_,                        \
+#define INSN(id, map_, pfx_, opcode_, count_, ext_, rm_, form_, e0, e1, e2, e3, \
+             op_, cls_, feat_, reads_, writes_, undef_, attr_) \
+    [INSN_##id] = { \
+        .name = #id, .mnemonic = #op_, .map = map_, .pfx = pfx_, .opcode = opcode_, .count = count_, .ext = ext_, \
+        .rm = rm_, .form = form_, .enc = {ENC_##e0, ENC_##e1, ENC_##e2, ENC_##e3}, .op = OP_##op_, .cls = CLS_##cls_, \
+        .feat = FEAT_##feat_, .reads = reads_, .writes = writes_, .undef = undef_, .attr = attr_, \
     },
 #include "translator/front/insn.def"
 #undef INSN
 };
+/* clang-format on */
 
 /* Condition codes (SDM vol. 1, appendix B): pairs of opposite conditions read the same flags. */
 static const u32 cc_reads[8] = {
@@ -46,7 +50,8 @@ static bool rep_may_do_nothing(const struct insn *in)
     return (in->row->attr & A_REPCC) && (in->prefixes & (IP_REP | IP_REPNE));
 }
 
-/* Flags beyond row->undef that a count other than one leaves undefined (SDM vol. 2: SAL/SAR/SHL/SHR, RCL/RCR/ROL/ROR, SHLD, SHRD). */
+/* Flags beyond row->undef that a count other than one leaves undefined (SDM vol. 2: SAL/SAR/SHL/SHR, RCL/RCR/ROL/ROR,
+ * SHLD, SHRD). */
 static u32 undef_by_count(const struct insn *in)
 {
     u32 count = 0;
@@ -55,14 +60,15 @@ static u32 undef_by_count(const struct insn *in)
 
     if (kind == COUNT_ZERO || kind == COUNT_ONE) return 0;
     switch (in->op) {
-    case OP_SHL: case OP_SHR: /* CF holds no bit of the operand once all have gone */
+    case OP_SHL:
+    case OP_SHR: /* CF holds no bit of the operand once all have gone */
         if (kind == COUNT_UNKNOWN ? bits < 32 : count >= bits) return F_OF | F_CF;
         return F_OF;
-    case OP_SHLD: case OP_SHRD: /* beyond the operand size even the result is undefined */
+    case OP_SHLD:
+    case OP_SHRD: /* beyond the operand size even the result is undefined */
         if (kind == COUNT_UNKNOWN ? bits < 32 : count > bits) return F_ARITH;
         return F_OF;
-    default:
-        return F_OF;
+    default: return F_OF;
     }
 }
 
@@ -111,9 +117,12 @@ u32 insn_flags_undef(const struct insn *in)
 static unsigned imm_size(const struct insn *in, u8 enc)
 {
     switch (enc) {
-    case ENC_Ib: case ENC_Ibs: case ENC_Jb: return 1;
+    case ENC_Ib:
+    case ENC_Ibs:
+    case ENC_Jb: return 1;
     case ENC_Iw: return 2;
-    case ENC_Iz: case ENC_Jz: return in->opsize;
+    case ENC_Iz:
+    case ENC_Jz: return in->opsize;
     case ENC_Ap: return in->opsize + 2u;
     default: return 0;
     }

@@ -1,5 +1,5 @@
-/* Pass 2: which arithmetic flags are live after each instruction, backwards from the block's end, where all of them are.
- * An instruction that may fault shows all flags to the handler, so it counts as a reader of them. */
+/* Pass 2: which arithmetic flags are live after each instruction, backwards from the block's end, where all of them
+ * are. An instruction that may fault shows all flags to the handler, so it counts as a reader of them. */
 #include "translator/xl.h"
 
 void xl_live(struct xl_ctx *x)

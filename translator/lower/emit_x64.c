@@ -62,7 +62,7 @@ void emit_op_rm(struct emit *e, u32 pfx, u32 opc, unsigned flags, int reg, struc
 {
     emit_prefixes(e, pfx);
     unsigned rex = (flags & OF_W ? 8 : 0) | (reg & 8 ? 4 : 0) | (m.index != H_NONE && (m.index & 8) ? 2 : 0)
-                 | (m.base != H_NONE && (m.base & 8) ? 1 : 0);
+                   | (m.base != H_NONE && (m.base & 8) ? 1 : 0);
     if (rex || ((flags & OF_BYTE_REG) && reg >= 4)) emit_u8(e, (u8)(0x40 | rex));
     emit_opcode(e, opc);
     emit_modrm_mem(e, reg, m);
@@ -130,8 +130,10 @@ void emit_store_imm(struct emit *e, struct hmem m, u32 imm, unsigned size)
 {
     emit_op_rm(e, size == 2 ? 0x66 : 0, size == 1 ? 0xc6 : 0xc7, 0, 0, m);
     if (size == 1) emit_u8(e, (u8)imm);
-    else if (size == 2) { emit_u8(e, (u8)imm); emit_u8(e, (u8)(imm >> 8)); }
-    else emit_u32(e, imm);
+    else if (size == 2) {
+        emit_u8(e, (u8)imm);
+        emit_u8(e, (u8)(imm >> 8));
+    } else emit_u32(e, imm);
 }
 
 void emit_movzx16(struct emit *e, int dst, int src) { emit_op_rr(e, 0, 0x0fb7, 0, dst, src); }
@@ -173,12 +175,38 @@ static u8 *emit_rel32(struct emit *e)
     emit_u32(e, 0);
     return e->p - 4;
 }
-u8 *emit_jrcxz(struct emit *e) { emit_u8(e, 0xe3); return emit_rel8(e); }
-u8 *emit_jecxz(struct emit *e) { emit_u8(e, 0x67); emit_u8(e, 0xe3); return emit_rel8(e); }
-u8 *emit_jmp8(struct emit *e) { emit_u8(e, 0xeb); return emit_rel8(e); }
-u8 *emit_jcc8(struct emit *e, unsigned cc) { emit_u8(e, (u8)(0x70 | cc)); return emit_rel8(e); }
-u8 *emit_jmp32(struct emit *e) { emit_u8(e, 0xe9); return emit_rel32(e); }
-u8 *emit_jcc32(struct emit *e, unsigned cc) { emit_u8(e, 0x0f); emit_u8(e, (u8)(0x80 | cc)); return emit_rel32(e); }
+u8 *emit_jrcxz(struct emit *e)
+{
+    emit_u8(e, 0xe3);
+    return emit_rel8(e);
+}
+u8 *emit_jecxz(struct emit *e)
+{
+    emit_u8(e, 0x67);
+    emit_u8(e, 0xe3);
+    return emit_rel8(e);
+}
+u8 *emit_jmp8(struct emit *e)
+{
+    emit_u8(e, 0xeb);
+    return emit_rel8(e);
+}
+u8 *emit_jcc8(struct emit *e, unsigned cc)
+{
+    emit_u8(e, (u8)(0x70 | cc));
+    return emit_rel8(e);
+}
+u8 *emit_jmp32(struct emit *e)
+{
+    emit_u8(e, 0xe9);
+    return emit_rel32(e);
+}
+u8 *emit_jcc32(struct emit *e, unsigned cc)
+{
+    emit_u8(e, 0x0f);
+    emit_u8(e, (u8)(0x80 | cc));
+    return emit_rel32(e);
+}
 
 void emit_patch8(struct emit *e, u8 *at, const u8 *target)
 {

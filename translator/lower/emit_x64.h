@@ -21,10 +21,14 @@ enum hreg { H_AX, H_CX, H_DX, H_BX, H_SP, H_BP, H_SI, H_DI, H_R8, H_R9, H_R10, H
 struct hmem {
     s8 base, index; /* enum hreg or H_NONE */
     u8 scale;       /* 1, 2, 4, 8 */
-    u8 at;          /* disp is the displacement of the instruction that is being lowered, which has it there; 0: it is not (reloc.h) */
+    u8 at; /* disp is the displacement of the instruction that is being lowered, which has it there; 0: it is not
+              (reloc.h) */
     s32 disp;
 };
-static inline struct hmem hm(int base, s32 disp) { return (struct hmem){ .base = base, .index = H_NONE, .scale = 1, .disp = disp }; }
+static inline struct hmem hm(int base, s32 disp)
+{
+    return (struct hmem){ .base = base, .index = H_NONE, .scale = 1, .disp = disp };
+}
 static inline struct hmem hmx(int base, int index, unsigned scale, s32 disp)
 {
     return (struct hmem){ .base = base, .index = index, .scale = scale, .disp = disp };
@@ -55,7 +59,7 @@ void emit_mov_ri32(struct emit *e, int dst, u32 imm);
 void emit_mov_ri64(struct emit *e, int dst, u64 imm);
 void emit_load32(struct emit *e, int dst, struct hmem m);
 void emit_load64(struct emit *e, int dst, struct hmem m);
-void emit_loads32(struct emit *e, int dst, struct hmem m);  /* movsxd */
+void emit_loads32(struct emit *e, int dst, struct hmem m);              /* movsxd */
 void emit_loadz(struct emit *e, int dst, struct hmem m, unsigned size); /* 1, 2: zero-extended; 4 */
 void emit_store(struct emit *e, struct hmem m, int src, unsigned size); /* 1 (src as spl..r15b form), 2, 4 */
 void emit_store_imm(struct emit *e, struct hmem m, u32 imm, unsigned size);
@@ -69,8 +73,8 @@ void emit_jmp_m(struct emit *e, struct hmem m);
 void emit_call_m(struct emit *e, struct hmem m);
 
 /* Branches to be patched. Each returns the address of its displacement. */
-u8 *emit_jrcxz(struct emit *e);             /* rel8, tests RCX */
-u8 *emit_jecxz(struct emit *e);             /* rel8, tests ECX */
+u8 *emit_jrcxz(struct emit *e); /* rel8, tests RCX */
+u8 *emit_jecxz(struct emit *e); /* rel8, tests ECX */
 u8 *emit_jmp8(struct emit *e);
 u8 *emit_jcc8(struct emit *e, unsigned cc);
 u8 *emit_jmp32(struct emit *e);

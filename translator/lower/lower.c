@@ -9,7 +9,10 @@ static void record(struct xl_ctx *x, unsigned insn)
     x->rec[x->nrec++] = (struct record){ (u16)(x->e.p - x->e.start), guest };
 }
 
-static void emit_callout(struct emit *e, enum callout c) { emit_call_m(e, hm(H_CPU, (s32)(offsetof(struct cpu, callouts) + 8 * c))); }
+static void emit_callout(struct emit *e, enum callout c)
+{
+    emit_call_m(e, hm(H_CPU, (s32)(offsetof(struct cpu, callouts) + 8 * c)));
+}
 
 void xl_flush_islands(struct xl_ctx *x, bool falls_through)
 {
@@ -34,11 +37,12 @@ void xl_flush_islands(struct xl_ctx *x, bool falls_through)
     record(x, x->cur);
 }
 
-/* The oldest branch must reach the oldest island: 127 (a rel8) + 1 - XL_ROOM (what the caller is about to emit) - 2 (the jump
- * over). The younger ones are further apart than their islands. */
+/* The oldest branch must reach the oldest island: 127 (a rel8) + 1 - XL_ROOM (what the caller is about to emit) - 2
+ * (the jump over). The younger ones are further apart than their islands. */
 void xl_room(struct xl_ctx *x)
 {
-    if (x->nislands && (x->e.p - x->island[0].branch > 128 - XL_ROOM - 2 || x->nislands >= 4)) xl_flush_islands(x, true);
+    if (x->nislands && (x->e.p - x->island[0].branch > 128 - XL_ROOM - 2 || x->nislands >= 4))
+        xl_flush_islands(x, true);
 }
 
 void xl_lower_emulate(struct xl_ctx *x, const struct insn *in)
@@ -59,7 +63,8 @@ void xl_check_fpu(struct xl_ctx *x, const struct insn *in)
     emit_mov_rr64(&x->e, H_R10, H_CX);
     emit_load32(&x->e, H_CX, sse ? CPU_FIELD(sse_hot) : CPU_FIELD(fpu_hot));
     u8 *cold = emit_jrcxz(&x->e);
-    x->island[x->nislands++] = (struct island){ .kind = ISLAND_FPU, .branch = cold, .back = x->e.p, .desc = sse, .insn = (u16)x->cur };
+    x->island[x->nislands++] =
+        (struct island){ .kind = ISLAND_FPU, .branch = cold, .back = x->e.p, .desc = sse, .insn = (u16)x->cur };
     emit_mov_rr64(&x->e, H_CX, H_R10);
 }
 

@@ -1,10 +1,13 @@
 /* Pass 3: the stack and near control transfers.
  *
- * Order matters where two things are committed: a push stores first and moves ESP then, a pop loads first, so that a fault
- * leaves ESP as it was (SDM vol. 2, PUSH and POP). */
+ * Order matters where two things are committed: a push stores first and moves ESP then, a pop loads first, so that a
+ * fault leaves ESP as it was (SDM vol. 2, PUSH and POP). */
 #include "translator/xl.h"
 
-static struct hmem stack_mem(struct xl_ctx *x, s32 disp, enum xl_access acc) { return xl_mem_at(x, hm(H_ESP, disp), S_SS, acc, 4); }
+static struct hmem stack_mem(struct xl_ctx *x, s32 disp, enum xl_access acc)
+{
+    return xl_mem_at(x, hm(H_ESP, disp), S_SS, acc, 4);
+}
 
 static void esp_add(struct xl_ctx *x, s32 n) { emit_lea32(&x->e, H_ESP, hm(H_ESP, n)); }
 
@@ -66,9 +69,9 @@ static void add_edge(struct xl_ctx *x, u8 *patch, laddr target)
     x->edge[x->nedges++].target = target;
 }
 
-/* On entry r8d = target, r10 = guest ECX, ecx = entry.neg_eip + target. What follows is the jump to where the entry has the host
- * address. A kick may exchange R13 between the comparison and that jump: r8d is set by then, so that what the all-miss cache
- * holds, the way out, finds its target. */
+/* On entry r8d = target, r10 = guest ECX, ecx = entry.neg_eip + target. What follows is the jump to where the entry has
+ * the host address. A kick may exchange R13 between the comparison and that jump: r8d is set by then, so that what the
+ * all-miss cache holds, the way out, finds its target. */
 static void jump_cache_test(struct xl_ctx *x)
 {
     struct emit *e = &x->e;

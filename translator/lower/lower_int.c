@@ -1,4 +1,5 @@
-/* Pass 3: instructions that are copied. Only what 64-bit mode encodes differently, or cannot encode, is more than that. */
+/* Pass 3: instructions that are copied. Only what 64-bit mode encodes differently, or cannot encode, is more than that.
+ */
 #include "translator/xl.h"
 
 static u32 mandatory_prefix(const struct insn *in)
@@ -23,7 +24,9 @@ static u32 opcode_of(const struct insn *in)
 static bool reg_field_is_gpr(const struct insn *in)
 {
     for (unsigned i = 0; i < 4; i++) switch (in->row->enc[i]) {
-        case ENC_Gw: case ENC_Gd: case ENC_Gv: return true;
+        case ENC_Gw:
+        case ENC_Gd:
+        case ENC_Gv: return true;
         default: break;
         }
     return false;
@@ -32,7 +35,15 @@ static bool reg_field_is_gpr(const struct insn *in)
 static bool rm_field_is_gpr(const struct insn *in)
 {
     for (unsigned i = 0; i < 4; i++) switch (in->row->enc[i]) {
-        case ENC_Ew: case ENC_Ed: case ENC_Ev: case ENC_Rw: case ENC_Rd: case ENC_Rv: case ENC_RvMw: case ENC_RdMb: case ENC_RdMw: return true;
+        case ENC_Ew:
+        case ENC_Ed:
+        case ENC_Ev:
+        case ENC_Rw:
+        case ENC_Rd:
+        case ENC_Rv:
+        case ENC_RvMw:
+        case ENC_RdMb:
+        case ENC_RdMw: return true;
         default: break;
         }
     return false;
@@ -75,8 +86,8 @@ static void ident_mem(struct xl_ctx *x, const struct insn *in, int reg)
         copy_imm(x, in);
         return;
     }
-    /* AH..BH: no REX, so the host address goes through ESI, which no such instruction uses otherwise. While that is in place nothing may
-     * fault: what a window might refuse is tried before. */
+    /* AH..BH: no REX, so the host address goes through ESI, which no such instruction uses otherwise. While that is in
+     * place nothing may fault: what a window might refuse is tried before. */
     if (m.base == H_WINDOW) touch(x, m, write);
     emit_mov_rr64(&x->e, H_R11, H_SI);
     emit_lea64(&x->e, H_SI, m);

@@ -5,11 +5,11 @@
  * Through the window whose base R12 holds, in one of two forms:
  *     op    [r12+reg+disp]        reg: a register that holds 32 bits, zero-extended
  *     op    [r12+r8]              behind lea r8d, [ea], which wraps around at 4 GiB as the guest's address does
- * No value in a register gets the first further than 2 GiB below the window's beginning or 2 GiB and the operand's size (512 bytes at
- * most) above its end, nor the second further than the operand's size above its end; there are 4 GiB of guard on
- * either side (WINDOW_GUARD), and all else faults. Where the sum in 64 bits is not what the guest's in 32 bits is, it differs by 4 GiB: it lies
- * in a guard, and the instruction is done again as the second form (SITE_WRAPS). So is one whose displacement looks like an address
- * in the upper half.
+ * No value in a register gets the first further than 2 GiB below the window's beginning or 2 GiB and the operand's size
+ * (512 bytes at most) above its end, nor the second further than the operand's size above its end; there are 4 GiB of
+ * guard on either side (WINDOW_GUARD), and all else faults. Where the sum in 64 bits is not what the guest's in 32 bits
+ * is, it differs by 4 GiB: it lies in a guard, and the instruction is done again as the second form (SITE_WRAPS). So is
+ * one whose displacement looks like an address in the upper half.
  *
  * The soft-TLB sequence (size 4; in modes without a window R12 holds the 10 and its MOV is not there):
  *     lea   r8d, [ea]             linear address
@@ -29,8 +29,11 @@ int xl_gpr(unsigned guest_reg) { return guest_reg == G_ESP ? H_ESP : (int)guest_
 
 struct hmem xl_ea(const struct insn *in)
 {
-    return (struct hmem){ .base = in->base < 0 ? H_NONE : (s8)xl_gpr((unsigned)in->base), .index = in->index < 0 ? H_NONE : (s8)xl_gpr((unsigned)in->index),
-                          .scale = in->scale ? in->scale : 1, .at = (u8)insn_disp32_at(in), .disp = (s32)in->disp };
+    return (struct hmem){ .base = in->base < 0 ? H_NONE : (s8)xl_gpr((unsigned)in->base),
+                          .index = in->index < 0 ? H_NONE : (s8)xl_gpr((unsigned)in->index),
+                          .scale = in->scale ? in->scale : 1,
+                          .at = (u8)insn_disp32_at(in),
+                          .disp = (s32)in->disp };
 }
 
 bool xl_seg_flat(const struct xl_ctx *x, enum segreg seg)
@@ -39,7 +42,8 @@ bool xl_seg_flat(const struct xl_ctx *x, enum segreg seg)
     return (x->src->mode & key[seg]) != 0;
 }
 
-/* A segment that is not flat may still be one that only has a base. Looks once per block, leaves for the interpreter if not. */
+/* A segment that is not flat may still be one that only has a base. Looks once per block, leaves for the interpreter if
+ * not. */
 static void check_segment(struct xl_ctx *x, enum segreg seg)
 {
     if (x->seg_checked & 1u << seg) return;
@@ -71,15 +75,17 @@ static struct hmem soft_access(struct xl_ctx *x, enum xl_access acc, unsigned si
     emit_load64(e, H_CX, hmx(H_CPU, H_R9, 8, (s32)(sizeof(struct cpu_area) + kind * TLB_TABLE_BYTES)));
     u8 *miss = emit_jrcxz(e);
     BUG_ON(x->nislands == XL_MAX_ISLANDS);
-    x->island[x->nislands++] = (struct island){ .kind = ISLAND_TLB, .branch = miss, .back = e->p, .desc = TLB_DESC(size, kind), .insn = (u16)x->cur };
+    x->island[x->nislands++] = (struct island){
+        .kind = ISLAND_TLB, .branch = miss, .back = e->p, .desc = TLB_DESC(size, kind), .insn = (u16)x->cur
+    };
     emit_mov_rr64(e, H_R9, H_CX);
     emit_mov_rr64(e, H_CX, H_R10);
     return hmx(H_R9, H_R8, 1, 0);
 }
 
-/* Whether the sum in 64 bits is likely to be the guest's. A displacement from half a MiB below zero up is an offset from a pointer,
- * or an address in the lower half; below that it is an address in the upper half, which sign extension would turn into a
- * negative number. Without a register nothing is left to likelihood. */
+/* Whether the sum in 64 bits is likely to be the guest's. A displacement from half a MiB below zero up is an offset
+ * from a pointer, or an address in the lower half; below that it is an address in the upper half, which sign extension
+ * would turn into a negative number. Without a register nothing is left to likelihood. */
 static bool sum_fits(struct hmem ea)
 {
     if (ea.index != H_NONE) return false;
@@ -88,7 +94,8 @@ static bool sum_fits(struct hmem ea)
 
 static struct hmem window_access(struct xl_ctx *x, struct hmem ea, enum site_state site)
 {
-    if (sum_fits(ea) && site != SITE_WRAPS) return (struct hmem){ .base = H_WINDOW, .index = ea.base, .scale = 1, .at = ea.at, .disp = ea.disp };
+    if (sum_fits(ea) && site != SITE_WRAPS)
+        return (struct hmem){ .base = H_WINDOW, .index = ea.base, .scale = 1, .at = ea.at, .disp = ea.disp };
     emit_lea32(&x->e, H_R8, ea);
     return hmx(H_WINDOW, H_R8, 1, 0);
 }
@@ -102,7 +109,8 @@ static struct hmem add_base(struct xl_ctx *x, struct hmem ea, enum segreg seg)
         emit_lea32(&x->e, H_R8, ea);
         ea = hm(H_R8, 0);
     }
-    emit_load32(&x->e, H_R9, hm(H_CPU, (s32)(offsetof(struct cpu, seg) + seg * sizeof(struct seg) + offsetof(struct seg, base))));
+    emit_load32(&x->e, H_R9,
+                hm(H_CPU, (s32)(offsetof(struct cpu, seg) + seg * sizeof(struct seg) + offsetof(struct seg, base))));
     if (ea.base == H_NONE) ea.base = H_R9;
     else ea.index = H_R9;
     xl_room(x);

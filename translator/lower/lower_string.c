@@ -1,4 +1,5 @@
-/* Pass 3: string instructions without a repeat prefix. DF is a number here, +1 or -1, so that advancing needs no branch. */
+/* Pass 3: string instructions without a repeat prefix. DF is a number here, +1 or -1, so that advancing needs no
+ * branch. */
 #include "translator/xl.h"
 
 static void advance(struct xl_ctx *x, int reg, unsigned size)
@@ -12,7 +13,10 @@ static struct hmem source(struct xl_ctx *x, const struct insn *in, unsigned size
     enum segreg seg = in->prefixes & IP_SEG ? (enum segreg)in->seg : S_DS;
     return xl_mem_at(x, hm(H_SI, 0), seg, XL_R, size);
 }
-static struct hmem dest(struct xl_ctx *x, enum xl_access acc, unsigned size) { return xl_mem_at(x, hm(H_DI, 0), S_ES, acc, size); }
+static struct hmem dest(struct xl_ctx *x, enum xl_access acc, unsigned size)
+{
+    return xl_mem_at(x, hm(H_DI, 0), S_ES, acc, size);
+}
 
 static void op_size(struct xl_ctx *x, u32 byte_opcode, int reg, struct hmem m, unsigned size)
 {

@@ -1,21 +1,21 @@
 /* Pass 3: sensitive instructions that are cheap enough to simulate in line. The rest leaves for the interpreter. */
 #include "translator/xl.h"
 
-/* The guest's EFLAGS from the host's: arithmetic flags are right as they are, and of the others the host has exactly IF and
- * bit 1 set (rt_enter sees to that), so adding the difference composes them without a masking operation. */
+/* The guest's EFLAGS from the host's: arithmetic flags are right as they are, and of the others the host has exactly IF
+ * and bit 1 set (rt_enter sees to that), so adding the difference composes them without a masking operation. */
 void lower_pushf(struct xl_ctx *x, const struct insn *in)
 {
     (void)in;
     struct emit *e = &x->e;
     xl_room(x);
-    emit_u8(e, 0x9c);                                    /* pushfq                       */
-    emit_u8(e, 0x41), emit_u8(e, 0x5b);                  /* pop r11                      */
+    emit_u8(e, 0x9c);                   /* pushfq                       */
+    emit_u8(e, 0x41), emit_u8(e, 0x5b); /* pop r11                      */
     emit_load32(e, H_R9, CPU_FIELD(eflags_sys));
     emit_lea64(e, H_R11, hmx(H_R11, H_R9, 1, -(s32)F_IF)); /* host IF out, F_FIXED stays */
     emit_loadz(e, H_R9, CPU_FIELD(iflag), 1);
     emit_rorx32(e, H_R9, H_R9, 32 - 9);
     emit_lea64(e, H_R11, hmx(H_R11, H_R9, 1, 0));
-    emit_load32(e, H_R9, CPU_FIELD(df));                 /* -1: DF set                   */
+    emit_load32(e, H_R9, CPU_FIELD(df)); /* -1: DF set                   */
     emit_mov_ri32(e, H_R10, 31);
     emit_shrx32(e, H_R9, H_R9, H_R10);
     emit_rorx32(e, H_R9, H_R9, 32 - 10);
@@ -50,7 +50,8 @@ void lower_sti(struct xl_ctx *x, const struct insn *in)
 
 void lower_mov_from_sreg(struct xl_ctx *x, const struct insn *in)
 {
-    struct hmem sel = hm(H_CPU, (s32)(offsetof(struct cpu, seg) + in->opnd[1].reg * sizeof(struct seg) + offsetof(struct seg, sel)));
+    struct hmem sel =
+        hm(H_CPU, (s32)(offsetof(struct cpu, seg) + in->opnd[1].reg * sizeof(struct seg) + offsetof(struct seg, sel)));
     const struct operand *dst = &in->opnd[0];
     if (dst->kind == OPK_MEM) {
         struct hmem m = xl_mem(x, in, XL_W, 2);
@@ -65,7 +66,8 @@ void lower_mov_from_sreg(struct xl_ctx *x, const struct insn *in)
 
 void lower_mov_from_cr(struct xl_ctx *x, const struct insn *in)
 {
-    static const s32 field[] = { offsetof(struct cpu, cr0), 0, offsetof(struct cpu, cr2), offsetof(struct cpu, cr3), offsetof(struct cpu, cr4) };
+    static const s32 field[] = { offsetof(struct cpu, cr0), 0, offsetof(struct cpu, cr2), offsetof(struct cpu, cr3),
+                                 offsetof(struct cpu, cr4) };
     emit_load32(&x->e, xl_gpr(in->opnd[0].reg), hm(H_CPU, field[in->opnd[1].reg]));
 }
 
@@ -119,7 +121,10 @@ static void end_in_helper(struct xl_ctx *x, enum helper h, laddr eip)
 void lower_rep_string(struct xl_ctx *x, const struct insn *in)
 {
     unsigned size = in->opcode & 1 ? in->opsize : 1;
-    enum helper_string op = in->op == OP_MOVS ? STRING_MOVS : in->op == OP_STOS ? STRING_STOS : in->op == OP_CMPS ? STRING_CMPS : STRING_SCAS;
+    enum helper_string op = in->op == OP_MOVS   ? STRING_MOVS
+                            : in->op == OP_STOS ? STRING_STOS
+                            : in->op == OP_CMPS ? STRING_CMPS
+                                                : STRING_SCAS;
     call_helper_arg(x, HELPER_STRING, HELPER_STRING_ARG(size, op, (in->prefixes & IP_REPNE) != 0));
 }
 
@@ -132,18 +137,19 @@ void lower_mov_sreg(struct xl_ctx *x, const struct insn *in)
     emit_rorx32(&x->e, H_R8, H_R8, 24);
     emit_lea32(&x->e, H_R8, hm(H_R8, in->opnd[0].reg));
     call_helper(x, HELPER_MOV_SREG);
-    x->seg_checked &= (u8)~(1u << in->opnd[0].reg);
+    x->seg_checked &= (u8) ~(1u << in->opnd[0].reg);
 }
 
 void lower_pop_sreg(struct xl_ctx *x, const struct insn *in)
 {
     call_helper_arg(x, HELPER_POP_SREG, in->opnd[0].reg);
-    x->seg_checked &= (u8)~(1u << in->opnd[0].reg);
+    x->seg_checked &= (u8) ~(1u << in->opnd[0].reg);
 }
 
 void lower_push_sreg(struct xl_ctx *x, const struct insn *in)
 {
-    struct hmem sel = hm(H_CPU, (s32)(offsetof(struct cpu, seg) + in->opnd[0].reg * sizeof(struct seg) + offsetof(struct seg, sel)));
+    struct hmem sel =
+        hm(H_CPU, (s32)(offsetof(struct cpu, seg) + in->opnd[0].reg * sizeof(struct seg) + offsetof(struct seg, sel)));
     struct hmem m = xl_mem_at(x, hm(H_ESP, -4), S_SS, XL_W, 4);
     emit_loadz(&x->e, H_R11, sel, 2);
     emit_store(&x->e, m, H_R11, 4);

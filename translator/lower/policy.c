@@ -1,5 +1,5 @@
-/* Instruction x mode x class switches -> how it is done. Adams & Agesen's terms: identity (copied, operands re-encoded),
- * simulation in line (a lower_* of its own), callout, and leaving for the interpreter. */
+/* Instruction x mode x class switches -> how it is done. Adams & Agesen's terms: identity (copied, operands
+ * re-encoded), simulation in line (a lower_* of its own), callout, and leaving for the interpreter. */
 #include "translator/xl.h"
 
 bool xl_can_translate(u32 mode)
@@ -15,8 +15,8 @@ static bool supervisor(const struct xl_ctx *x) { return (x->src->mode & MK_CPL) 
 static bool gpr_is_esp(const struct operand *o) { return o->kind == OPK_REG && o->reg == G_ESP && o->size > 1; }
 static bool high_byte(const struct operand *o) { return o->kind == OPK_REG && o->size == 1 && o->reg >= 4; }
 
-/* AH..BH cannot be named in a host instruction that needs a REX prefix, which R14d (ESP) or R8-R11 do: the encoding would mean
- * SPL..DIL. For a memory operand lower_ident() finds a way through RSI. */
+/* AH..BH cannot be named in a host instruction that needs a REX prefix, which R14d (ESP) or R8-R11 do: the encoding
+ * would mean SPL..DIL. For a memory operand lower_ident() finds a way through RSI. */
 static bool high_byte_conflict(const struct insn *in)
 {
     bool high = false, esp = false;
@@ -33,7 +33,8 @@ static lower_fn *policy_string(const struct xl_ctx *x, const struct insn *in)
     if (in->addrsize != 4) return xl_lower_emulate;
     if (!(in->prefixes & (IP_REP | IP_REPNE))) return lower_string;
     if (in->op == OP_STOS || in->op == OP_SCAS) return x->src->mode & MK_ESFLAT ? lower_rep_string : xl_lower_emulate;
-    bool flat = x->src->mode & MK_ESFLAT && x->src->mode & MK_DSFLAT && (!(in->prefixes & IP_SEG) || in->seg == S_DS || in->seg == S_ES);
+    bool flat = x->src->mode & MK_ESFLAT && x->src->mode & MK_DSFLAT
+                && (!(in->prefixes & IP_SEG) || in->seg == S_DS || in->seg == S_ES);
     return (in->op == OP_MOVS || in->op == OP_CMPS) && flat ? lower_rep_string : xl_lower_emulate;
 }
 
@@ -44,20 +45,25 @@ static lower_fn *policy_system(const struct xl_ctx *x, const struct insn *in)
     case OP_CLI: return supervisor(x) ? lower_cli : xl_lower_emulate;
     case OP_STI: return supervisor(x) ? lower_sti : xl_lower_emulate;
     case OP_MOV_FROM_SREG: return lower_mov_from_sreg;
-    case OP_MOV_FROM_CR: return supervisor(x) && (in->opnd[1].reg == 0 || in->opnd[1].reg == 2 || in->opnd[1].reg == 3 || in->opnd[1].reg == 4)
-                                    ? lower_mov_from_cr : xl_lower_emulate;
+    case OP_MOV_FROM_CR:
+        return supervisor(x)
+                       && (in->opnd[1].reg == 0 || in->opnd[1].reg == 2 || in->opnd[1].reg == 3 || in->opnd[1].reg == 4)
+                   ? lower_mov_from_cr
+                   : xl_lower_emulate;
     case OP_POPF: return supervisor(x) && in->opsize == 4 ? lower_popf : xl_lower_emulate;
     case OP_PUSH_SREG: return in->opsize == 4 ? lower_push_sreg : xl_lower_emulate;
     /* SS opens an interrupt shadow: the interpreter's. */
     case OP_POP_SREG: return in->opsize == 4 && in->opnd[0].reg != S_SS ? lower_pop_sreg : xl_lower_emulate;
-    case OP_MOV_TO_SREG:
-        return in->opnd[0].reg != S_SS && in->opnd[0].reg != S_CS ? lower_mov_sreg : xl_lower_emulate;
+    case OP_MOV_TO_SREG: return in->opnd[0].reg != S_SS && in->opnd[0].reg != S_CS ? lower_mov_sreg : xl_lower_emulate;
     case OP_IRET: return in->opsize == 4 ? lower_iret : xl_lower_emulate;
     case OP_INT: return lower_int;
     case OP_SYSENTER: return lower_sysenter;
     case OP_SYSEXIT: return lower_sysexit;
-    case OP_INVLPG: return supervisor(x) && (in->seg == S_DS || in->seg == S_SS) && x->src->mode & MK_DSFLAT && x->src->mode & MK_SSFLAT
-                                ? lower_invlpg : xl_lower_emulate;
+    case OP_INVLPG:
+        return supervisor(x) && (in->seg == S_DS || in->seg == S_SS) && x->src->mode & MK_DSFLAT
+                       && x->src->mode & MK_SSFLAT
+                   ? lower_invlpg
+                   : xl_lower_emulate;
     case OP_RDTSC: return supervisor(x) ? lower_rdtsc : xl_lower_emulate;
     default: return xl_lower_emulate;
     }
@@ -66,9 +72,16 @@ static lower_fn *policy_system(const struct xl_ctx *x, const struct insn *in)
 static lower_fn *policy_fp(const struct insn *in)
 {
     switch (in->op) {
-    /* These carry the FPU's instruction and data pointers or host-sized images, or touch memory that is not an operand. */
-    case OP_FXSAVE: case OP_FXRSTOR: case OP_FNSAVE: case OP_FRSTOR: case OP_FNSTENV: case OP_FLDENV:
-    case OP_MASKMOVQ: case OP_MASKMOVDQU: return xl_lower_emulate;
+    /* These carry the FPU's instruction and data pointers or host-sized images, or touch memory that is not an operand.
+     */
+    case OP_FXSAVE:
+    case OP_FXRSTOR:
+    case OP_FNSAVE:
+    case OP_FRSTOR:
+    case OP_FNSTENV:
+    case OP_FLDENV:
+    case OP_MASKMOVQ:
+    case OP_MASKMOVDQU: return xl_lower_emulate;
     default: return lower_ident;
     }
 }
@@ -76,11 +89,15 @@ static lower_fn *policy_fp(const struct insn *in)
 static lower_fn *policy_int(const struct insn *in)
 {
     switch (in->op) {
-    case OP_NOP: case OP_PAUSE: case OP_PREFETCH: return lower_nop;
-    case OP_MFENCE: case OP_SFENCE: return lower_nop; /* one vCPU: nobody else looks */
-    case OP_LFENCE: return lower_ident;               /* orders RDTSC */
+    case OP_NOP:
+    case OP_PAUSE:
+    case OP_PREFETCH: return lower_nop;
+    case OP_MFENCE:
+    case OP_SFENCE: return lower_nop;   /* one vCPU: nobody else looks */
+    case OP_LFENCE: return lower_ident; /* orders RDTSC */
     case OP_LEA: return lower_lea;
-    case OP_INC: case OP_DEC: return in->row->form == MR_NONE ? lower_incdec_z : lower_ident;
+    case OP_INC:
+    case OP_DEC: return in->row->form == MR_NONE ? lower_incdec_z : lower_ident;
     case OP_MOV:
         if (in->row->form != MR_NONE) return lower_ident;
         return insn_has_mem(in) ? lower_moffs : lower_mov_zv;
@@ -88,17 +105,57 @@ static lower_fn *policy_int(const struct insn *in)
         if (in->row->form == MR_NONE) return lower_xchg_zv;
         return insn_has_mem(in) ? lower_xchg_mem : lower_ident;
     case OP_BSWAP: return in->opsize == 4 ? lower_bswap : xl_lower_emulate;
-    case OP_BT: case OP_BTS: case OP_BTR: case OP_BTC:
+    case OP_BT:
+    case OP_BTS:
+    case OP_BTR:
+    case OP_BTC:
         if (!insn_has_mem(in) || in->opnd[1].kind != OPK_REG) return lower_ident;
         return in->opsize == 4 ? lower_bt_mem : xl_lower_emulate;
-    case OP_ADD: case OP_OR: case OP_ADC: case OP_SBB: case OP_AND: case OP_SUB: case OP_XOR: case OP_CMP: case OP_TEST:
-    case OP_NOT: case OP_NEG: case OP_MUL: case OP_IMUL: case OP_DIV: case OP_IDIV:
-    case OP_ROL: case OP_ROR: case OP_RCL: case OP_RCR: case OP_SHL: case OP_SHR: case OP_SAR: case OP_SHLD: case OP_SHRD:
-    case OP_MOVZX: case OP_MOVSX: case OP_CMOVCC: case OP_SETCC: case OP_BSF: case OP_BSR: case OP_XADD: case OP_CMPXCHG:
-    case OP_CMPXCHG8B: case OP_CBW: case OP_CWD: case OP_LAHF: case OP_SAHF: case OP_CLC: case OP_STC: case OP_CMC: case OP_MOVBE:
-        return lower_ident;
-    case OP_CLD: case OP_STD: return lower_cldstd;
-    case OP_XLAT: return in->addrsize == 4 ? lower_xlat : xl_lower_emulate; /* no operands that would have been looked at */
+    case OP_ADD:
+    case OP_OR:
+    case OP_ADC:
+    case OP_SBB:
+    case OP_AND:
+    case OP_SUB:
+    case OP_XOR:
+    case OP_CMP:
+    case OP_TEST:
+    case OP_NOT:
+    case OP_NEG:
+    case OP_MUL:
+    case OP_IMUL:
+    case OP_DIV:
+    case OP_IDIV:
+    case OP_ROL:
+    case OP_ROR:
+    case OP_RCL:
+    case OP_RCR:
+    case OP_SHL:
+    case OP_SHR:
+    case OP_SAR:
+    case OP_SHLD:
+    case OP_SHRD:
+    case OP_MOVZX:
+    case OP_MOVSX:
+    case OP_CMOVCC:
+    case OP_SETCC:
+    case OP_BSF:
+    case OP_BSR:
+    case OP_XADD:
+    case OP_CMPXCHG:
+    case OP_CMPXCHG8B:
+    case OP_CBW:
+    case OP_CWD:
+    case OP_LAHF:
+    case OP_SAHF:
+    case OP_CLC:
+    case OP_STC:
+    case OP_CMC:
+    case OP_MOVBE: return lower_ident;
+    case OP_CLD:
+    case OP_STD: return lower_cldstd;
+    case OP_XLAT:
+        return in->addrsize == 4 ? lower_xlat : xl_lower_emulate; /* no operands that would have been looked at */
     default: return xl_lower_emulate;
     }
 }
@@ -122,7 +179,10 @@ static lower_fn *policy_ctl(const struct insn *in)
     case OP_JCC: return lower_jcc;
     case OP_CALL: return lower_call;
     case OP_RET: return lower_ret;
-    case OP_LOOP: case OP_LOOPE: case OP_LOOPNE: case OP_JCXZ: return in->addrsize == 4 ? lower_loop : xl_lower_emulate;
+    case OP_LOOP:
+    case OP_LOOPE:
+    case OP_LOOPNE:
+    case OP_JCXZ: return in->addrsize == 4 ? lower_loop : xl_lower_emulate;
     default: return xl_lower_emulate;
     }
 }
@@ -133,14 +193,20 @@ lower_fn *xl_policy(const struct xl_ctx *x, const struct insn *in)
     if (row == &insn_rows[INSN_INVALID] || x->xl->cfg.disabled & 1u << row->cls) return xl_lower_emulate;
     if (insn_has_mem(in) && in->addrsize != 4) return xl_lower_emulate;
     if (high_byte_conflict(in)) return xl_lower_emulate;
-    if (in->seg == S_CS && xl_writes_mem(in)) return xl_lower_emulate; /* flat as it may be, a code segment is not writable: #GP */
+    if (in->seg == S_CS && xl_writes_mem(in))
+        return xl_lower_emulate; /* flat as it may be, a code segment is not writable: #GP */
     switch (row->cls) {
-    case CLS_int: case CLS_bcd: return policy_int(in);
+    case CLS_int:
+    case CLS_bcd: return policy_int(in);
     case CLS_stack: return policy_stack(in);
     case CLS_ctl: return policy_ctl(in);
     case CLS_string: return policy_string(x, in);
-    case CLS_flag: case CLS_seg: case CLS_sys: return policy_system(x, in);
-    case CLS_x87: case CLS_mmx: case CLS_sse: return policy_fp(in);
+    case CLS_flag:
+    case CLS_seg:
+    case CLS_sys: return policy_system(x, in);
+    case CLS_x87:
+    case CLS_mmx:
+    case CLS_sse: return policy_fp(in);
     default: return xl_lower_emulate;
     }
 }

@@ -11,10 +11,12 @@ void emit_note(struct emit *e, enum reloc_kind kind, unsigned at)
     struct reloc_list *l = e->relocs;
     if (e->overflow || (kind == RELOC_PLAIN && !at)) return;
     BUG_ON(l->n == XL_MAX_RELOCS);
-    l->r[l->n++] = (struct reloc){ .at = (u16)(e->p - 4 - e->start), .kind = kind, .field = (u16)(at ? l->insn + at : 0) };
+    l->r[l->n++] =
+        (struct reloc){ .at = (u16)(e->p - 4 - e->start), .kind = kind, .field = (u16)(at ? l->insn + at : 0) };
 }
 
-#define DISP32 0x7fffffff /* a displacement that takes 32 bits, at the end of the instruction; the right one replaces it */
+#define DISP32 \
+    0x7fffffff /* a displacement that takes 32 bits, at the end of the instruction; the right one replaces it */
 
 static void put_disp32(struct emit *e, u32 v)
 {

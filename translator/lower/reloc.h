@@ -1,7 +1,8 @@
-/* What in a block's host code depends on where the block lies, or is a constant of 32 bits that the guest's code has as it is: code
- * that is relocated changes in those. Whatever is emitted of that kind is emitted by a call that says so, and leaves a note;
- * template.c makes a block for another place of it by going through the notes. Host code is never searched for addresses, and has
- * none of the host's: callouts, helpers and guest state are reached through R15, its own parts by relative branches.
+/* What in a block's host code depends on where the block lies, or is a constant of 32 bits that the guest's code has as
+ * it is: code that is relocated changes in those. Whatever is emitted of that kind is emitted by a call that says so,
+ * and leaves a note; template.c makes a block for another place of it by going through the notes. Host code is never
+ * searched for addresses, and has none of the host's: callouts, helpers and guest state are reached through R15, its
+ * own parts by relative branches.
  *
  * The encodings have one length whatever the value, so that a block is as long at one place as at another. */
 #ifndef TRANSLATOR_RELOC_H
@@ -11,37 +12,38 @@
 
 #include <string.h>
 
-enum reloc_kind { /* of 32 bits, all of them */
-    RELOC_EIP,    /* a guest linear address that lies where the block lies */
-    RELOC_SLOT,   /* the displacement in a jump cache of a field of the entry for the address that the note before this one is of */
-    RELOC_PLAIN,  /* a constant of the guest's */
-    RELOC_KINDS
+enum reloc_kind {              /* of 32 bits, all of them */
+                  RELOC_EIP,   /* a guest linear address that lies where the block lies */
+                  RELOC_SLOT,  /* the displacement in a jump cache of a field of the entry for the address that the note
+                                  before this one is of */
+                  RELOC_PLAIN, /* a constant of the guest's */
+                  RELOC_KINDS
 };
 struct reloc {
-    u16 at;                     /* host offset in the block */
+    u16 at; /* host offset in the block */
     u16 kind : 2;
-    u16 field : 14;             /* guest offset in the block of 32 bits that it changes with, one for one; 0: none */
+    u16 field : 14; /* guest offset in the block of 32 bits that it changes with, one for one; 0: none */
 };
 
-/* For each instruction of a block: an address and an immediate in it, its displacement up to three times. And what ends one: a
- * return address, two ways through the jump cache, two edges. */
+/* For each instruction of a block: an address and an immediate in it, its displacement up to three times. And what ends
+ * one: a return address, two ways through the jump cache, two edges. */
 #define XL_MAX_RELOCS (48 * 5 + 1 + 2 * 4 + 2)
 struct reloc_list {
     struct reloc r[XL_MAX_RELOCS];
     unsigned n;
-    unsigned insn;              /* guest offset in the block of the instruction that is being lowered */
+    unsigned insn; /* guest offset in the block of the instruction that is being lowered */
 };
 
-/* The last 32 bits emitted. at: where in the instruction that is being lowered what they change with is (insn_imm32_at(),
- * insn_disp32_at()); 0: nowhere. */
+/* The last 32 bits emitted. at: where in the instruction that is being lowered what they change with is
+ * (insn_imm32_at(), insn_disp32_at()); 0: nowhere. */
 void emit_note(struct emit *e, enum reloc_kind kind, unsigned at);
 
 /* at: as for emit_note(), where the guest's code has la relative to itself. */
-void emit_mov_eip(struct emit *e, int dst, laddr la, unsigned at);          /* mov r32, la                      */
-void emit_store_eip(struct emit *e, struct hmem m, laddr la);               /* mov dword [m], la                */
-void emit_add_eip(struct emit *e, int dst, laddr la, unsigned at);          /* lea r32, [dst + la]              */
-void emit_load_slot(struct emit *e, int dst, laddr la, unsigned at);        /* mov r32, [jump entry of la]      */
-void emit_jmp_slot(struct emit *e, laddr la, unsigned at);                  /* jmp [jump entry of la, its code] */
+void emit_mov_eip(struct emit *e, int dst, laddr la, unsigned at);   /* mov r32, la                      */
+void emit_store_eip(struct emit *e, struct hmem m, laddr la);        /* mov dword [m], la                */
+void emit_add_eip(struct emit *e, int dst, laddr la, unsigned at);   /* lea r32, [dst + la]              */
+void emit_load_slot(struct emit *e, int dst, laddr la, unsigned at); /* mov r32, [jump entry of la]      */
+void emit_jmp_slot(struct emit *e, laddr la, unsigned at);           /* jmp [jump entry of la, its code] */
 
 static inline u32 get32(const u8 *at)
 {
@@ -50,11 +52,12 @@ static inline u32 get32(const u8 *at)
     return v;
 }
 
-/* Corrects code that was made for another place. delta: how far the new one lies behind that in guest linear memory; was, is: guest
- * bytes of the one and the other, or NULL if they are the same. */
+/* Corrects code that was made for another place. delta: how far the new one lies behind that in guest linear memory;
+ * was, is: guest bytes of the one and the other, or NULL if they are the same. */
 void reloc_apply(u8 *code, const struct reloc *r, unsigned n, u32 delta, const u8 *was, const u8 *is);
 
-/* How a thunk begins: mov r8d, number of edge i of the block of that index (xl_edge). Each block has its own, wherever it is. */
+/* How a thunk begins: mov r8d, number of edge i of the block of that index (xl_edge). Each block has its own, wherever
+ * it is. */
 void emit_edge(struct emit *e, u32 block, unsigned i);
 void emit_patch_edge(u8 *thunk, u32 block, unsigned i);
 

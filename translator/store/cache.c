@@ -83,9 +83,11 @@ void xl_prefault(struct xl *xl)
     u64 size = xl->cfg.cache_bytes, want = xl->used + XL_MAX_HOST;
     hostmem_prefault(xl->rw, size, &xl->ready.rw, want, HOSTMEM_WRITE);
     hostmem_prefault(xl->rx, size, &xl->ready.rx, want, HOSTMEM_READ);
-    hostmem_prefault(xl->arena, (u64)xl->max_blocks * sizeof *xl->arena, &xl->ready.arena, (xl->nblocks + 1ull) * sizeof *xl->arena, HOSTMEM_WRITE);
+    hostmem_prefault(xl->arena, (u64)xl->max_blocks * sizeof *xl->arena, &xl->ready.arena,
+                     (xl->nblocks + 1ull) * sizeof *xl->arena, HOSTMEM_WRITE);
     struct template_store *s = &xl->templates;
-    hostmem_prefault(s->t, (u64)s->max * sizeof *s->t, &xl->ready.templates, (s->n + 1ull) * sizeof *s->t, HOSTMEM_WRITE);
+    hostmem_prefault(s->t, (u64)s->max * sizeof *s->t, &xl->ready.templates, (s->n + 1ull) * sizeof *s->t,
+                     HOSTMEM_WRITE);
     hostmem_prefault(xl->side, xl->side_max, &xl->ready.side, xl->side_used + XL_MAX_SIDE, HOSTMEM_WRITE);
 }
 
@@ -181,8 +183,11 @@ void xl_commit(struct xl_ctx *x, struct block *b)
     xl->used = xl_align(b->host_off + b->host_len);
     xl->side_used += x->nrec * sizeof x->rec[0];
     for (unsigned i = 0; i < x->nedges; i++)
-        b->edge[i] = (struct edge){ .from = b, .patch = (u32)(x->edge[i].patch - xl->rw), .thunk = (u32)(x->edge[i].thunk - xl->rw),
-                                    .target = (u16)(x->edge[i].target & ~PAGE_MASK), .used = true };
+        b->edge[i] = (struct edge){ .from = b,
+                                    .patch = (u32)(x->edge[i].patch - xl->rw),
+                                    .thunk = (u32)(x->edge[i].thunk - xl->rw),
+                                    .target = (u16)(x->edge[i].target & ~PAGE_MASK),
+                                    .used = true };
     xl->nblocks++;
     xl_block_place(xl, b);
 }
@@ -194,7 +199,8 @@ static void hash_add(struct xl *xl, struct block *b)
     *slot = b;
 }
 
-/* Each process that maps a library has blocks of its own, so there may be many; each step along a chain misses the host's caches. */
+/* Each process that maps a library has blocks of its own, so there may be many; each step along a chain misses the
+ * host's caches. */
 static void hash_grow(struct xl *xl)
 {
     struct block **bigger = (struct block **)hostmem_map(sizeof *xl->hash << (xl->hash_bits + 2));

@@ -3,8 +3,8 @@
  *   I1  An edge is linked iff e->to is set; then its rel32 points at to's entry, and it is on to's `in` list.
  *   I2  Only LIVE blocks are linked to or found in a jump cache.
  *   I3  A jump-cache entry that is not empty is on its list exactly once.
- *   I4  What is at jump_index() of its EIP, or behind that: it has been put there by another of the same index. Translated code looks at the first, the
- *       way out at the second (enter_x64.S). */
+ *   I4  What is at jump_index() of its EIP, or behind that: it has been put there by another of the same index.
+ *       Translated code looks at the first, the way out at the second (enter_x64.S). */
 #include "translator/xl.h"
 
 #include <string.h>
@@ -13,13 +13,17 @@ struct edge *xl_edge(struct xl *xl, u64 number) { return &xl->arena[number / 2].
 laddr xl_edge_target(const struct edge *e) { return (e->from->eip & PAGE_MASK) | e->target; }
 struct block *xl_edge_block(const struct edge *e) { return e->from; }
 
-static void point(struct xl *xl, const struct edge *e, u32 target_off) { emit_patch32(xl->rw + e->patch, xl->rw + target_off); }
+static void point(struct xl *xl, const struct edge *e, u32 target_off)
+{
+    emit_patch32(xl->rw + e->patch, xl->rw + target_off);
+}
 
 void xl_link(struct xl *xl, struct edge *e, struct block *to)
 {
     const struct block *from = e->from;
     if (e->to || from->state != BLOCK_LIVE || to->state != BLOCK_LIVE || to->pa2 != XL_NO_PAGE || to->partial) return;
-    if (to->eip != xl_edge_target(e) || to->mode != from->mode || to->pa - to->eip != from->pa - from->eip) return; /* mapped elsewhere meanwhile */
+    if (to->eip != xl_edge_target(e) || to->mode != from->mode || to->pa - to->eip != from->pa - from->eip)
+        return; /* mapped elsewhere meanwhile */
     e->to = to;
     e->next_in = to->in;
     to->in = e;
@@ -78,9 +82,15 @@ void *xl_jump_cache(struct xl *xl, enum xl_jump_cache which) { return xl->jc[whi
 /* An empty entry matches no EIP that is looked for there; 0 would match EIP 0. */
 void xl_jump_empty(struct xl *xl, enum xl_jump_cache which) { xl->jc[which][0].neg_eip = xl->jc[which][1].neg_eip = 1; }
 
-static void note_page(struct xl *xl, unsigned which, laddr la) { xl->jc_pages[which][la >> 15] |= (u8)(1u << (la >> 12 & 7)); }
+static void note_page(struct xl *xl, unsigned which, laddr la)
+{
+    xl->jc_pages[which][la >> 15] |= (u8)(1u << (la >> 12 & 7));
+}
 
-bool xl_jump_knows(const struct xl *xl, enum xl_jump_cache which, laddr la) { return xl->jc_pages[which][la >> 15] & 1u << (la >> 12 & 7); }
+bool xl_jump_knows(const struct xl *xl, enum xl_jump_cache which, laddr la)
+{
+    return xl->jc_pages[which][la >> 15] & 1u << (la >> 12 & 7);
+}
 
 bool xl_jump_next_page(const struct xl *xl, enum xl_jump_cache which, u32 *page)
 {

@@ -29,8 +29,8 @@ u8 *hostmem_map(u64 bytes)
     return p + before;
 }
 
-/* perf(1) looks into its map for anonymous memory only. But where memory may not become executable afterwards (PR_SET_MDWE, systemd's
- * MemoryDenyWriteExecute) a file's can be mapped twice, and this cannot. */
+/* perf(1) looks into its map for anonymous memory only. But where memory may not become executable afterwards
+ * (PR_SET_MDWE, systemd's MemoryDenyWriteExecute) a file's can be mapped twice, and this cannot. */
 static int map_anonymous(u64 size, u8 **rw, u8 **rx)
 {
     *rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -43,8 +43,10 @@ static int map_file(u64 size, u8 **rw, u8 **rx)
 {
     int fd = memfd_create("transvisor-code", MFD_CLOEXEC), err = 0;
     if (fd < 0) return -errno;
-    if (ftruncate(fd, (off_t)size) < 0 || (*rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) == MAP_FAILED
-        || (*rx = mmap(NULL, size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0)) == MAP_FAILED) err = -errno;
+    if (ftruncate(fd, (off_t)size) < 0
+        || (*rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) == MAP_FAILED
+        || (*rx = mmap(NULL, size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0)) == MAP_FAILED)
+        err = -errno;
     close(fd);
     return err;
 }
@@ -70,6 +72,8 @@ void hostmem_prefault(void *base, u64 size, u64 *ready, u64 want, enum hostmem_u
 {
     while (*ready < want && *ready < size) {
         u64 left = whole_pages(size - *ready), n = left < PREFAULT_BYTES ? left : PREFAULT_BYTES;
-        *ready = madvise((u8 *)base + *ready, n, use == HOSTMEM_WRITE ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) ? size : *ready + n;
+        *ready = madvise((u8 *)base + *ready, n, use == HOSTMEM_WRITE ? MADV_POPULATE_WRITE : MADV_POPULATE_READ)
+                     ? size
+                     : *ready + n;
     }
 }

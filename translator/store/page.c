@@ -1,10 +1,12 @@
-/* Owns which blocks are on a physical page: by the linear page that they are for, and those that run into it from the page before.
+/* Owns which blocks are on a physical page: by the linear page that they are for, and those that run into it from the
+ * page before.
  *
- * A library is mapped elsewhere in each process, and most processes do not live long. If each left its blocks behind, the code cache would
- * be full of them, and what is looked up or written would be in none of the host's caches. So once a physical page has blocks for
- * PLACES linear pages, those for the place that has not been looked for longest are moved to a further one, all at once, with the links
- * between them: a new process finds its libraries translated, except for what no process has run so far. Only if all of these are in use, as
- * by many processes taking turns, there are more of them, up to PLACES_MAX.
+ * A library is mapped elsewhere in each process, and most processes do not live long. If each left its blocks behind,
+ * the code cache would be full of them, and what is looked up or written would be in none of the host's caches. So once
+ * a physical page has blocks for PLACES linear pages, those for the place that has not been looked for longest are
+ * moved to a further one, all at once, with the links between them: a new process finds its libraries translated,
+ * except for what no process has run so far. Only if all of these are in use, as by many processes taking turns, there
+ * are more of them, up to PLACES_MAX.
  *
  *   I1  A block that is LIVE or RETIRED is on the list of its place, and on its second page's, if it has another one.
  *   I2  page->live counts the LIVE ones among them. */
@@ -15,7 +17,8 @@
 
 #define PLACES 8
 #define PLACES_MAX 64
-#define IN_USE (1u << 14) /* xl->finds: what runs makes some hundred in a time slice, since a CR3 write empties its jump cache */
+#define IN_USE \
+    (1u << 14) /* xl->finds: what runs makes some hundred in a time slice, since a CR3 write empties its jump cache */
 
 static unsigned page_slot(u64 pfn) { return (unsigned)((pfn * 0x9e3779b97f4a7c15ull) >> (64 - XL_PAGE_BITS)); }
 
@@ -101,7 +104,10 @@ static struct place *place_make(struct xl *xl, struct code_page *pg, laddr la)
 }
 
 /* The second page of a block that straddles, if it is a page of its own: two linear pages may be one physical page. */
-static bool other_page(const struct block *b) { return b->pa2 != XL_NO_PAGE && b->pa2 >> PAGE_SHIFT != b->pa >> PAGE_SHIFT; }
+static bool other_page(const struct block *b)
+{
+    return b->pa2 != XL_NO_PAGE && b->pa2 >> PAGE_SHIFT != b->pa >> PAGE_SHIFT;
+}
 
 void xl_page_count(struct xl *xl, const struct block *b, int by)
 {
@@ -155,7 +161,8 @@ unsigned xl_page_starts(const struct xl *xl, paddr pa, u16 *off, unsigned max)
     unsigned n = 0;
     for (const struct block *b = xl_page_first(pg); b && n < max; b = xl_page_after(pg, b)) {
         u16 at = b->pa & (PAGE_SIZE - 1);
-        if (b->pa >> PAGE_SHIFT != pg->pfn || told[at / 64] >> at % 64 & 1) continue; /* straddles into this page, or known */
+        if (b->pa >> PAGE_SHIFT != pg->pfn || told[at / 64] >> at % 64 & 1)
+            continue; /* straddles into this page, or known */
         told[at / 64] |= 1ull << at % 64;
         off[n++] = at;
     }

@@ -1,15 +1,19 @@
-/* What guest instructions have taught us about their window accesses, by physical address: a table with open addressing,
- * grown at half full, whose entries are never taken out.
+/* What guest instructions have taught us about their window accesses, by physical address: a table with open
+ * addressing, grown at half full, whose entries are never taken out.
  *
  *     FITS --guard--> WRAPS --guard, or not to be mapped--> SOFT --its time has come--> FITS
  *       `-------------not to be mapped------------------------^
  *
- * A soft site goes back because reasons pass: a page held code once, a kernel's early page tables were not worth a mapping, one
- * caller of memcpy() passed a device's memory. Where they do not, it costs a host fault and a translation or two, so each
- * return is followed by a wait twice as long as the one before, and the caller says how many it can afford. */
+ * A soft site goes back because reasons pass: a page held code once, a kernel's early page tables were not worth a
+ * mapping, one caller of memcpy() passed a device's memory. Where they do not, it costs a host fault and a translation
+ * or two, so each return is followed by a wait twice as long as the one before, and the caller says how many it can
+ * afford. */
 #include "translator/xl.h"
 
-static unsigned site_slot(const struct site_set *s, u64 key) { return (unsigned)((key * 0x9e3779b97f4a7c15ull) >> 32) & (s->cap - 1); }
+static unsigned site_slot(const struct site_set *s, u64 key)
+{
+    return (unsigned)((key * 0x9e3779b97f4a7c15ull) >> 32) & (s->cap - 1);
+}
 
 static unsigned page_bit(paddr pa) { return (unsigned)(((pa >> PAGE_SHIFT) * 0x9e3779b97f4a7c15ull) >> 52); }
 
@@ -23,7 +27,10 @@ static struct site *site_find(const struct site_set *s, u64 key)
     return &s->slot[i];
 }
 
-enum site_state site_get(const struct site_set *s, paddr pa) { return s->cap ? (enum site_state)site_find(s, pa + 1)->state : SITE_FITS; }
+enum site_state site_get(const struct site_set *s, paddr pa)
+{
+    return s->cap ? (enum site_state)site_find(s, pa + 1)->state : SITE_FITS;
+}
 
 static void site_grow(struct site_set *s)
 {

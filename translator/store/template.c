@@ -1,39 +1,52 @@
 /* Owns templates: blocks that can be had again, in this place or another, without being translated.
  *
- * The same bytes turn up again when a library is mapped at another address, when a page is another physical copy of one known, after
- * the code cache has been emptied, and in the next run (template_file.c). So do bytes that differ in constants only, when code is
- * relocated: a kernel that chooses its place anew at each boot, a module, a library that is not position-independent.
+ * The same bytes turn up again when a library is mapped at another address, when a page is another physical copy of one
+ * known, after the code cache has been emptied, and in the next run (template_file.c). So do bytes that differ in
+ * constants only, when code is relocated: a kernel that chooses its place anew at each boot, a module, a library that
+ * is not position-independent.
  *
- *   I1  A template serves a block iff mode, offset in the page, state of the sites and all bytes that the translation depended on
- *       are equal, save for fields that reloc.h names, if the code has the same shape with their new values. Bytes are compared, not only
- *       hashed: guests know the hash, and could make one process run another's code.
- *   I2  What comes of it is byte for byte what would have been translated.                        [tests/emit/clone_check.h]
- *   I3  The code of a template is in the code cache, and right for its eip. That of number i < nloaded belongs to block record i,
- *       which is BLOCK_NONE until a first block takes it; the others' belongs to the block that was translated, whether that still
- *       lives or not. All further blocks are copies.                                               [template_block]
- *   I4  A template is in the chain of the key that it had when it was made or loaded; if it was loaded, also in the chain of the
- *       place that it had then. What is moved stays there: it will be found by place.
+ *   I1  A template serves a block iff mode, offset in the page, state of the sites and all bytes that the translation
+ *       depended on are equal, save for fields that reloc.h names, if the code has the same shape with their new
+ *       values. Bytes are compared, not only hashed: guests know the hash, and could make one process run another's
+ *       code.
+ *   I2  What comes of it is byte for byte what would have been translated.
+ *       [tests/emit/clone_check.h]
+ *   I3  The code of a template is in the code cache, and right for its eip. That of number i < nloaded belongs to block
+ *       record i, which is BLOCK_NONE until a first block takes it; the others' belongs to the block that was
+ *       translated, whether that still lives or not. All further blocks are
+ *       copies.                                               [template_block]
+ *   I4  A template is in the chain of the key that it had when it was made or loaded; if it was loaded, also in the
+ *       chain of the place that it had then. What is moved stays there: it will be found by place.
  *
- * Equal bytes are found by hash. Others are found by place: code is moved in large pieces, so that a block is as far from where
- * its template was as the last one that was found thereabouts. */
+ * Equal bytes are found by hash. Others are found by place: code is moved in large pieces, so that a block is as far
+ * from where its template was as the last one that was found thereabouts. */
 #include "translator/xl.h"
 
 #include <errno.h>
 #include <string.h>
 #include <xxhash.h>
 
-#define KEY_BYTES 16   /* of the code go into the key; the page may end before */
-#define CHAIN_MAX 8    /* templates looked at: a guest can make many with one key, */
-#define PLACES_MAX 4   /* or for one place */
+#define KEY_BYTES 16 /* of the code go into the key; the page may end before */
+#define CHAIN_MAX 8  /* templates looked at: a guest can make many with one key, */
+#define PLACES_MAX 4 /* or for one place */
 
 u32 template_side_len(const struct template *t)
 {
     return (t->nrec * (u32)sizeof(struct record) + t->nrel * (u32)sizeof(struct reloc) + t->depends + 3) & ~3u;
 }
-const struct reloc *template_relocs(const struct template *t, const u8 *side) { return (const struct reloc *)(side + t->nrec * sizeof(struct record)); }
+const struct reloc *template_relocs(const struct template *t, const u8 *side)
+{
+    return (const struct reloc *)(side + t->nrec * sizeof(struct record));
+}
 
-static const struct reloc *relocs_of(const struct xl *xl, const struct template *t) { return template_relocs(t, xl->side + t->side); }
-static const u8 *bytes_of(const struct xl *xl, const struct template *t) { return (const u8 *)(relocs_of(xl, t) + t->nrel); }
+static const struct reloc *relocs_of(const struct xl *xl, const struct template *t)
+{
+    return template_relocs(t, xl->side + t->side);
+}
+static const u8 *bytes_of(const struct xl *xl, const struct template *t)
+{
+    return (const u8 *)(relocs_of(xl, t) + t->nrel);
+}
 
 static const struct record *records_of(const struct xl *xl, const struct template *t)
 {
@@ -116,10 +129,12 @@ static bool whole(const struct xl_source *src) { return ((src->eip + src->nbytes
 
 static u32 key_of(const struct xl_source *src)
 {
-    return (u32)XXH3_64bits_withSeed(src->bytes, src->nbytes < KEY_BYTES ? src->nbytes : KEY_BYTES, (u64)src->mode << PAGE_SHIFT | (src->eip & ~PAGE_MASK));
+    return (u32)XXH3_64bits_withSeed(src->bytes, src->nbytes < KEY_BYTES ? src->nbytes : KEY_BYTES,
+                                     (u64)src->mode << PAGE_SHIFT | (src->eip & ~PAGE_MASK));
 }
 
-/* The state of the sites of the instructions that rec knows of, at pa; 0 if there are none. A collision would cost time, no more. */
+/* The state of the sites of the instructions that rec knows of, at pa; 0 if there are none. A collision would cost
+ * time, no more. */
 static u32 sites_at(const struct xl *xl, const struct record *rec, unsigned nrec, paddr pa)
 {
     u32 h = 0;
@@ -134,8 +149,8 @@ static u32 sites_at(const struct xl *xl, const struct record *rec, unsigned nrec
     return h;
 }
 
-/* Whether the code has the same shape with another value of this field: a target stays outside of the page (lower_ctl.c), a
- * displacement on its side of the borders that lower_mem.c knows. */
+/* Whether the code has the same shape with another value of this field: a target stays outside of the page
+ * (lower_ctl.c), a displacement on its side of the borders that lower_mem.c knows. */
 static bool same_shape(const struct reloc *r, const struct xl_source *src, u32 was)
 {
     u32 is = get32(src->bytes + r->field);
@@ -223,9 +238,20 @@ bool template_add(struct xl_ctx *x, struct block *b)
     u32 depends = xl->cfg.no_templates ? 0 : depends_on(x, b->guest_len);
     if (!depends || s->n == s->max) return false;
     struct template *t = &s->t[s->n];
-    *t = (struct template){ .key = key_of(x->src), .code = b->host_off, .side = b->rec_off, .eip = b->eip, .mode = (u16)b->mode,
-                            .sites = sites_at(xl, x->rec, x->nrec, b->pa), .host_len = (u16)b->host_len, .nrec = b->nrec, .nrel = (u16)x->relocs.n,
-                            .guest_len = b->guest_len, .ninsns = b->ninsns, .depends = (u16)depends, .nedges = (u8)x->nedges, .used = true };
+    *t = (struct template){ .key = key_of(x->src),
+                            .code = b->host_off,
+                            .side = b->rec_off,
+                            .eip = b->eip,
+                            .mode = (u16)b->mode,
+                            .sites = sites_at(xl, x->rec, x->nrec, b->pa),
+                            .host_len = (u16)b->host_len,
+                            .nrec = b->nrec,
+                            .nrel = (u16)x->relocs.n,
+                            .guest_len = b->guest_len,
+                            .ninsns = b->ninsns,
+                            .depends = (u16)depends,
+                            .nedges = (u8)x->nedges,
+                            .used = true };
     for (unsigned i = 0; i < x->nedges; i++) {
         t->patch[i] = (u16)(b->edge[i].patch - b->host_off);
         t->thunk[i] = (u16)(b->edge[i].thunk - b->host_off);
@@ -260,8 +286,8 @@ static void prefetch(const void *p, u32 bytes)
     for (u32 i = 0; i < bytes; i += 64) __builtin_prefetch((const u8 *)p + i);
 }
 
-/* Code that came in one order often comes in the same order again. By then its templates are in no cache any more: all that the
- * next one consists of is asked for, and what says where the one behind that is. */
+/* Code that came in one order often comes in the same order again. By then its templates are in no cache any more: all
+ * that the next one consists of is asked for, and what says where the one behind that is. */
 static void expect_next(struct xl *xl, u32 i)
 {
     struct template_store *s = &xl->templates;
@@ -274,8 +300,9 @@ static void expect_next(struct xl *xl, u32 i)
     prefetch(&xl->arena[i + 1], sizeof(struct block));
 }
 
-/* Fills in a new record, all zeroes but for host_off, for the block at src out of template i, whose code is at host_off.
- * Records are the template's own. Edges never leave the page (lower_ctl.c), so that the offset of a target in it is enough. */
+/* Fills in a new record, all zeroes but for host_off, for the block at src out of template i, whose code is at
+ * host_off. Records are the template's own. Edges never leave the page (lower_ctl.c), so that the offset of a target in
+ * it is enough. */
 static void fill_block(const struct template *t, const struct xl_source *src, struct block *b)
 {
     b->eip = src->eip;
@@ -288,7 +315,11 @@ static void fill_block(const struct template *t, const struct xl_source *src, st
     b->guest_len = t->guest_len;
     b->ninsns = t->ninsns;
     for (unsigned i = 0; i < t->nedges; i++)
-        b->edge[i] = (struct edge){ .from = b, .patch = b->host_off + t->patch[i], .thunk = b->host_off + t->thunk[i], .target = t->target[i], .used = true };
+        b->edge[i] = (struct edge){ .from = b,
+                                    .patch = b->host_off + t->patch[i],
+                                    .thunk = b->host_off + t->thunk[i],
+                                    .target = t->target[i],
+                                    .used = true };
 }
 
 /* Makes the code of t right for src. */

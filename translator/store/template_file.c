@@ -1,10 +1,12 @@
-/* Owns templates outside of the code cache: as one piece of memory, which the embedder may keep in a file, and over evictions.
+/* Owns templates outside of the code cache: as one piece of memory, which the embedder may keep in a file, and over
+ * evictions.
  *
  *   head, templates, sides (records, relocations and guest bytes of each), code (of each, as it will lie in the cache)
  *
- * What is loaded is code that will be run. The hash tells damage from sense, and so do the checks of all that the translator relies
- * on; neither tells friend from foe, and nothing could: whoever can write such a file decides what this process runs. So whoever
- * keeps one must make sure that only its own user can (src/cache_dir.c). There are no host addresses in it. */
+ * What is loaded is code that will be run. The hash tells damage from sense, and so do the checks of all that the
+ * translator relies on; neither tells friend from foe, and nothing could: whoever can write such a file decides what
+ * this process runs. So whoever keeps one must make sure that only its own user can (src/cache_dir.c). There are no
+ * host addresses in it. */
 #define _GNU_SOURCE
 #include "translator/xl.h"
 
@@ -18,8 +20,8 @@
 
 struct head {
     u64 magic;
-    u64 check[2];      /* xxh3-128 of all that follows */
-    u64 key;           /* xl_templates_key() */
+    u64 check[2]; /* xxh3-128 of all that follows */
+    u64 key;      /* xl_templates_key() */
     u64 n;
     u64 side_bytes, code_bytes;
     u64 reserved;
@@ -27,8 +29,9 @@ struct head {
 #define CHECKED offsetof(struct head, key)
 _Static_assert(sizeof(struct head) % 16 == 0 && sizeof(struct template) % 16 == 0, "what follows is aligned");
 
-/* Everything besides mode and bytes that decides what a block is translated to. A field of struct xl_config that does belongs here;
- * the version, which is made from the sources when they are compiled (CMakeLists.txt), stands for the rest. */
+/* Everything besides mode and bytes that decides what a block is translated to. A field of struct xl_config that does
+ * belongs here; the version, which is made from the sources when they are compiled (CMakeLists.txt), stands for the
+ * rest. */
 u64 xl_templates_key(const struct xl *xl)
 {
     const struct xl_config *c = &xl->cfg;
@@ -40,7 +43,8 @@ u64 xl_templates_key(const struct xl *xl)
 
 static u64 code_room(const struct template *t) { return xl_align(t->host_len); }
 
-/* The order in which templates are kept: what this run has used, then the others. So a limit drops what has not been used for longest. */
+/* The order in which templates are kept: what this run has used, then the others. So a limit drops what has not been
+ * used for longest. */
 static void keep_order(const struct template_store *s, u32 *order)
 {
     u32 n = 0;
@@ -66,7 +70,10 @@ static struct head plan(const struct xl *xl, const u32 *order, u64 max)
     return h;
 }
 
-static u64 image_bytes(const struct head *h) { return sizeof *h + h->n * sizeof(struct template) + h->side_bytes + h->code_bytes; }
+static u64 image_bytes(const struct head *h)
+{
+    return sizeof *h + h->n * sizeof(struct template) + h->side_bytes + h->code_bytes;
+}
 
 static void put_templates(const struct xl *xl, const struct head *h, const u32 *order, u8 *image)
 {
@@ -133,7 +140,8 @@ static bool relocs_valid(const struct template *t, const struct reloc *r)
 {
     u32 wrong = 0;
     for (unsigned i = 0; i < t->nrel; i++)
-        wrong |= (u32)(r[i].kind >= RELOC_KINDS) | (u32)(r[i].at + 4u > t->host_len) | (u32)(r[i].field && r[i].field + 4u > t->guest_len);
+        wrong |= (u32)(r[i].kind >= RELOC_KINDS) | (u32)(r[i].at + 4u > t->host_len)
+                 | (u32)(r[i].field && r[i].field + 4u > t->guest_len);
     return !wrong;
 }
 
@@ -141,7 +149,9 @@ static bool fields_valid(const struct template *t)
 {
     if (!t->host_len || t->host_len > XL_MAX_CODE || t->nrec > XL_MAX_RECORDS || t->nrel > XL_MAX_RELOCS) return false;
     if (!t->ninsns || t->ninsns > XL_MAX_INSNS || !t->guest_len || t->guest_len > XL_MAX_GUEST) return false;
-    if (t->depends < t->guest_len || t->depends > t->guest_len + XL_LOOKAHEAD || (t->eip & ~PAGE_MASK) + t->depends > PAGE_SIZE) return false;
+    if (t->depends < t->guest_len || t->depends > t->guest_len + XL_LOOKAHEAD
+        || (t->eip & ~PAGE_MASK) + t->depends > PAGE_SIZE)
+        return false;
     if (!xl_can_translate(t->mode) || t->nedges > 2) return false;
     for (unsigned i = 0; i < t->nedges; i++)
         if (t->patch[i] + 4u > t->host_len || t->thunk[i] + 6u > t->host_len || t->target[i] >= PAGE_SIZE) return false;
@@ -155,7 +165,8 @@ static bool template_valid(const struct template *t, const struct head *h, const
     *side += template_side_len(t);
     *at += code_room(t);
     if (*side > h->side_bytes || *at > h->code_bytes) return false;
-    return records_valid(t, (const struct record *)(sides + t->side)) && relocs_valid(t, template_relocs(t, sides + t->side));
+    return records_valid(t, (const struct record *)(sides + t->side))
+           && relocs_valid(t, template_relocs(t, sides + t->side));
 }
 
 static const char *image_wrong(const struct xl *xl, const u8 *image, u64 len)
@@ -164,7 +175,8 @@ static const char *image_wrong(const struct xl *xl, const u8 *image, u64 len)
     const struct template *t = (const struct template *)(h + 1);
     if (len < sizeof *h || h->magic != MAGIC) return "is no file of templates";
     if (h->key != xl_templates_key(xl)) return "is of another version, processor or set of options";
-    if (h->n > len / sizeof *t || h->side_bytes > len || h->code_bytes > len || image_bytes(h) != len) return "is truncated";
+    if (h->n > len / sizeof *t || h->side_bytes > len || h->code_bytes > len || image_bytes(h) != len)
+        return "is truncated";
     XXH128_hash_t check = XXH3_128bits(image + CHECKED, len - CHECKED);
     if (check.low64 != h->check[0] || check.high64 != h->check[1]) return "is damaged";
     u64 side = 0, at = 0;
@@ -179,11 +191,13 @@ static u32 room_for(const struct xl *xl, const struct template *t, u64 have)
 {
     u32 n = 0;
     while (n < have && n < xl->max_blocks / 2 && t[n].code + code_room(&t[n]) <= xl->cfg.cache_bytes / 2
-           && t[n].side + template_side_len(&t[n]) <= xl->side_max / 2) n++;
+           && t[n].side + template_side_len(&t[n]) <= xl->side_max / 2)
+        n++;
     return n;
 }
 
-/* Makes an image that is known to be right the only templates there are, or as much of it as an empty code cache has room for. */
+/* Makes an image that is known to be right the only templates there are, or as much of it as an empty code cache has
+ * room for. */
 static void take(struct xl *xl, const u8 *image)
 {
     struct template_store *s = &xl->templates;

@@ -1,11 +1,12 @@
 /* Owns the I/O APIC: 24 pins, each with a redirection entry, at 0xfec00000 (Intel 82093AA, version 0x11).
  *   I1  After each entry point no level pin is left that is asserted, unmasked and without Remote IRR, unless the APIC
  *       it is directed to would not take it.                                                     [ioapic_service]
- *   I2  Remote IRR is set only on level pins: an entry that turns to edge loses it. Old kernels, and Linux on this version,
- *       end a stuck interrupt that way.                                                          [ioapic_write_entry]
- * Enter at ioapic_write() (the guest), ioapic_set() (the devices), ioapic_eoi() (the local APICs).
- * Polarity is stored but means nothing here: irq_line carries "asserted" (pc_devices.h). An edge at a masked pin is lost, as
- * the data sheet has it. */
+ *   I2  Remote IRR is set only on level pins: an entry that turns to edge loses it. Old kernels, and Linux on this
+ *       version, end a stuck interrupt that way.
+ *       [ioapic_write_entry]
+ * Enter at ioapic_write() (the guest), ioapic_set() (the devices), ioapic_eoi() (the local APICs). Polarity is stored
+ * but means nothing here: irq_line carries "asserted" (pc_devices.h). An edge at a masked pin is lost, as the data
+ * sheet has it. */
 #include "src/dev/pc_devices.h"
 
 #include <errno.h>
@@ -23,7 +24,7 @@ struct ioapic {
     u32 id;
     u8 index;
     u32 lo[PINS], hi[PINS];
-    u32 line;     /* levels of the pins */
+    u32 line; /* levels of the pins */
     bool (*deliver)(void *lapic, const struct apic_msg *m);
     void *lapic;
     u8 reset_id;
@@ -55,10 +56,8 @@ static void ioapic_set(void *opaque, unsigned n, bool level)
     bool rise = level && !(io->line >> n & 1);
 
     io->line = level ? io->line | 1u << n : io->line & ~(1u << n);
-    if (io->lo[n] & RTE_LEVEL)
-        ioapic_service(io, n);
-    else if (rise && !(io->lo[n] & RTE_MASKED))
-        ioapic_send(io, n);
+    if (io->lo[n] & RTE_LEVEL) ioapic_service(io, n);
+    else if (rise && !(io->lo[n] & RTE_MASKED)) ioapic_send(io, n);
 }
 
 struct irq_line ioapic_input(struct ioapic *io, unsigned n)
@@ -103,10 +102,8 @@ static u32 ioapic_read_reg(const struct ioapic *io)
 
     switch (io->index) {
     case IND_ID:
-    case IND_ARBITRATION:
-        return io->id;
-    case IND_VERSION:
-        return 0x11 | (PINS - 1) << 16;
+    case IND_ARBITRATION: return io->id;
+    case IND_VERSION: return 0x11 | (PINS - 1) << 16;
     default:
         if (io->index < IND_ENTRIES || entry >= 2 * PINS) return 0;
         return entry & 1 ? io->hi[entry / 2] : io->lo[entry / 2];
@@ -148,7 +145,8 @@ void ioapic_reset(struct ioapic *io)
     }
 }
 
-int ioapic_new(struct ioapic **out, struct bus *b, u8 id, bool (*deliver)(void *lapic, const struct apic_msg *m), void *lapic)
+int ioapic_new(struct ioapic **out, struct bus *b, u8 id, bool (*deliver)(void *lapic, const struct apic_msg *m),
+               void *lapic)
 {
     struct ioapic *io = calloc(1, sizeof(*io));
     int err;
@@ -167,7 +165,4 @@ int ioapic_new(struct ioapic **out, struct bus *b, u8 id, bool (*deliver)(void *
     return 0;
 }
 
-void ioapic_free(struct ioapic *io)
-{
-    free(io);
-}
+void ioapic_free(struct ioapic *io) { free(io); }

@@ -6,11 +6,7 @@ static void irq_split_set(void *opaque, unsigned n UNUSED, bool level)
 {
     struct irq_split *s = opaque;
 
-    for (unsigned i = 0; i < ARRAY_LEN(s->out); i++)
-        irq_set(&s->out[i], level);
+    for (unsigned i = 0; i < ARRAY_LEN(s->out); i++) irq_set(&s->out[i], level);
 }
 
-struct irq_line irq_split_input(struct irq_split *s)
-{
-    return (struct irq_line){ .set = irq_split_set, .opaque = s };
-}
+struct irq_line irq_split_input(struct irq_split *s) { return (struct irq_line){ .set = irq_split_set, .opaque = s }; }

@@ -17,14 +17,21 @@
 #include <errno.h>
 #include <string.h>
 
+/* clang-format off */
 enum {
     REG_ID = 0x02, REG_VERSION = 0x03, REG_TPR = 0x08, REG_APR = 0x09, REG_PPR = 0x0a, REG_EOI = 0x0b, REG_RRD = 0x0c,
     REG_LDR = 0x0d, REG_DFR = 0x0e, REG_SVR = 0x0f, REG_ISR = 0x10, REG_TMR = 0x18, REG_IRR = 0x20, REG_ESR = 0x28,
-    REG_ICR_LO = 0x30, REG_ICR_HI = 0x31, REG_LVT = 0x32, REG_LVT_LAST = 0x37, REG_TICR = 0x38, REG_TCCR = 0x39, REG_TDCR = 0x3e,
+    REG_ICR_LO = 0x30, REG_ICR_HI = 0x31, REG_LVT = 0x32, REG_LVT_LAST = 0x37, REG_TICR = 0x38, REG_TCCR = 0x39,
+    REG_TDCR = 0x3e,
 };
+/* clang-format on */
 enum { LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVT_COUNT };
 enum {
-    LVT_STATUS = 1 << 12, LVT_POLARITY = 1 << 13, LVT_RIRR = 1 << 14, LVT_LEVEL = 1 << 15, LVT_MASKED = 1 << 16,
+    LVT_STATUS = 1 << 12,
+    LVT_POLARITY = 1 << 13,
+    LVT_RIRR = 1 << 14,
+    LVT_LEVEL = 1 << 15,
+    LVT_MASKED = 1 << 16,
     LVT_PERIODIC = 1 << 17,
 };
 enum { SVR_ENABLE = 1 << 8, SVR_WRITABLE = 0x3ff };
@@ -41,16 +48,16 @@ struct lapic {
     u32 id, tpr, ldr, dfr, svr, esr, esr_pending, icr_lo, icr_hi;
     u32 lvt[LVT_COUNT];
     u32 isr[8], tmr[8], irr[8];
-    bool hw_enabled;      /* IA32_APIC_BASE.EN */
-    u64 base;             /* where the registers are */
+    bool hw_enabled; /* IA32_APIC_BASE.EN */
+    u64 base;        /* where the registers are */
     bool mapped;
-    bool lint[2];         /* levels of the inputs */
-    bool ioapic_extint;   /* an ExtINT message is waiting for the INTA cycle */
+    bool lint[2];       /* levels of the inputs */
+    bool ioapic_extint; /* an ExtINT message is waiting for the INTA cycle */
     bool intr_level;
 
     u32 ticr, tdcr;
     bool timer_running;
-    u64 timer_start;      /* guest ns at which the counter was (as if) loaded with ticr */
+    u64 timer_start; /* guest ns at which the counter was (as if) loaded with ticr */
     struct timer timer;
 
     struct bus *bus;
@@ -63,10 +70,7 @@ struct lapic {
     u8 reset_id;
 };
 
-static bool bit_test(const u32 *map, unsigned n)
-{
-    return map[n / 32] >> n % 32 & 1;
-}
+static bool bit_test(const u32 *map, unsigned n) { return map[n / 32] >> n % 32 & 1; }
 static void bit_assign(u32 *map, unsigned n, bool v)
 {
     u32 bit = 1u << n % 32;
@@ -81,10 +85,7 @@ static int bit_highest(const u32 *map)
     return -1;
 }
 
-static bool lapic_sw_enabled(const struct lapic *l)
-{
-    return l->hw_enabled && (l->svr & SVR_ENABLE);
-}
+static bool lapic_sw_enabled(const struct lapic *l) { return l->hw_enabled && (l->svr & SVR_ENABLE); }
 
 static u8 lapic_ppr(const struct lapic *l)
 {
@@ -103,10 +104,7 @@ static int lapic_deliverable(const struct lapic *l)
     return irr;
 }
 
-static unsigned lvt_delivery(u32 lvt)
-{
-    return lvt >> 8 & 7;
-}
+static unsigned lvt_delivery(u32 lvt) { return lvt >> 8 & 7; }
 
 /* Is the 8259A asking, and does its request reach the CPU? */
 static bool lapic_extint(const struct lapic *l)
@@ -174,7 +172,7 @@ bool lapic_deliver(void *opaque, const struct apic_msg *m)
 
     if (m->dest == 0xff) match = true;
     else if (!m->logical) match = m->dest == l->id >> 24;
-    else if (l->dfr >> 28 == 0xf) match = m->dest & l->ldr >> 24;              /* flat */
+    else if (l->dfr >> 28 == 0xf) match = m->dest & l->ldr >> 24;                              /* flat */
     else match = (m->dest & 0xf0) == (l->ldr >> 24 & 0xf0) && (m->dest & l->ldr >> 24 & 0x0f); /* cluster */
     if (!match || !l->hw_enabled) return false;
 
@@ -192,8 +190,7 @@ bool lapic_deliver(void *opaque, const struct apic_msg *m)
         if (!lapic_sw_enabled(l)) return false;
         l->ioapic_extint = true;
         break;
-    default:
-        break;
+    default: break;
     }
     lapic_update(l);
     return true;
@@ -214,7 +211,7 @@ static void lapic_send(struct lapic *l)
         lapic_error(l, ESR_SEND_VECTOR);
         return;
     }
-    if (shorthand == SHORT_OTHERS) return; /* nobody else is on the bus */
+    if (shorthand == SHORT_OTHERS) return;                    /* nobody else is on the bus */
     if (m.delivery == APIC_EXTINT || m.delivery == 3) return; /* not for software to send */
     lapic_deliver(l, &m);
 }
@@ -249,10 +246,7 @@ static int lapic_acknowledge(void *opaque)
 /* ---- timer ---- */
 
 /* Bus clocks per count, as a shift. */
-static unsigned timer_shift(const struct lapic *l)
-{
-    return (((l->tdcr & 3) | (l->tdcr >> 1 & 4)) + 1) & 7;
-}
+static unsigned timer_shift(const struct lapic *l) { return (((l->tdcr & 3) | (l->tdcr >> 1 & 4)) + 1) & 7; }
 
 static u32 lapic_timer_count(const struct lapic *l, u64 now)
 {
@@ -264,8 +258,8 @@ static u32 lapic_timer_count(const struct lapic *l, u64 now)
     return elapsed < l->ticr ? l->ticr - elapsed : 0;
 }
 
-/* All of one register access is of one moment, now: the host may take the processor away for longer than a period between
- * two looks at its clock, and a timer that was started before it and judged after it would never fire. */
+/* All of one register access is of one moment, now: the host may take the processor away for longer than a period
+ * between two looks at its clock, and a timer that was started before it and judged after it would never fire. */
 static void lapic_timer_schedule(struct lapic *l, u64 now)
 {
     u64 period = (u64)l->ticr << timer_shift(l), due = l->timer_start + period;
@@ -319,19 +313,14 @@ static void lapic_set_lint(void *opaque, unsigned n, bool level)
     bool rise = level && !l->lint[n];
 
     l->lint[n] = level;
-    /* NOT-HW: a LINT pin in level mode is taken at its rise, like an edge; no PC wires one to a level source but the 8259A. */
+    /* NOT-HW: a LINT pin in level mode is taken at its rise, like an edge; no PC wires one to a level source but the
+     * 8259A. */
     if (rise && lvt_delivery(lvt) != APIC_EXTINT) lapic_local(l, LVT_LINT0 + n, false);
     lapic_update(l);
 }
 
-struct irq_line lapic_lint0(struct lapic *l)
-{
-    return (struct irq_line){ .set = lapic_set_lint, .opaque = l, .n = 0 };
-}
-struct irq_line lapic_lint1(struct lapic *l)
-{
-    return (struct irq_line){ .set = lapic_set_lint, .opaque = l, .n = 1 };
-}
+struct irq_line lapic_lint0(struct lapic *l) { return (struct irq_line){ .set = lapic_set_lint, .opaque = l, .n = 0 }; }
+struct irq_line lapic_lint1(struct lapic *l) { return (struct irq_line){ .set = lapic_set_lint, .opaque = l, .n = 1 }; }
 
 void lapic_on_eoi(struct lapic *l, void (*eoi)(void *ioapic, u8 vector), void *ioapic)
 {
@@ -365,8 +354,7 @@ static void lapic_write_svr(struct lapic *l, u32 val)
 
     l->svr = val & SVR_WRITABLE;
     if (l->svr & SVR_ENABLE) return;
-    for (unsigned n = 0; n < LVT_COUNT; n++)
-        l->lvt[n] |= LVT_MASKED;
+    for (unsigned n = 0; n < LVT_COUNT; n++) l->lvt[n] |= LVT_MASKED;
     lapic_timer_schedule(l, now);
 }
 
@@ -376,24 +364,12 @@ static void lapic_write_reg(struct lapic *l, unsigned reg, u32 val)
     u32 count;
 
     switch (reg) {
-    case REG_ID:
-        l->id = val & 0xff000000;
-        break;
-    case REG_TPR:
-        l->tpr = val & 0xff;
-        break;
-    case REG_EOI:
-        lapic_eoi(l);
-        break;
-    case REG_LDR:
-        l->ldr = val & 0xff000000;
-        break;
-    case REG_DFR:
-        l->dfr = val | 0x0fffffff;
-        break;
-    case REG_SVR:
-        lapic_write_svr(l, val);
-        break;
+    case REG_ID: l->id = val & 0xff000000; break;
+    case REG_TPR: l->tpr = val & 0xff; break;
+    case REG_EOI: lapic_eoi(l); break;
+    case REG_LDR: l->ldr = val & 0xff000000; break;
+    case REG_DFR: l->dfr = val | 0x0fffffff; break;
+    case REG_SVR: lapic_write_svr(l, val); break;
     case REG_ESR: /* any write shows the errors since the last one */
         l->esr = l->esr_pending;
         l->esr_pending = 0;
@@ -402,12 +378,8 @@ static void lapic_write_reg(struct lapic *l, unsigned reg, u32 val)
         l->icr_lo = val & ICR_WRITABLE;
         lapic_send(l);
         break;
-    case REG_ICR_HI:
-        l->icr_hi = val & 0xff000000;
-        break;
-    case REG_LVT ... REG_LVT_LAST:
-        lapic_write_lvt(l, reg - REG_LVT, val);
-        break;
+    case REG_ICR_HI: l->icr_hi = val & 0xff000000; break;
+    case REG_LVT ... REG_LVT_LAST: lapic_write_lvt(l, reg - REG_LVT, val); break;
     case REG_TICR:
         now = lapic_timer_catch_up(l);
         l->ticr = val;
@@ -426,10 +398,8 @@ static void lapic_write_reg(struct lapic *l, unsigned reg, u32 val)
     case REG_PPR:
     case REG_RRD:
     case REG_ISR ... REG_ESR - 1:
-    case REG_TCCR:
-        break; /* read-only */
-    default:
-        lapic_error(l, ESR_REGISTER);
+    case REG_TCCR: break; /* read-only */
+    default: lapic_error(l, ESR_REGISTER);
     }
 }
 
@@ -463,8 +433,8 @@ static u32 lapic_read_reg(struct lapic *l, unsigned reg)
     }
 }
 
-/* Registers are 32 bits wide on 16-byte boundaries, and software must access them whole. What it may not do: a narrower read
- * gives its part of the register, a narrower write is dropped; the 12 bytes between registers read as zero. */
+/* Registers are 32 bits wide on 16-byte boundaries, and software must access them whole. What it may not do: a narrower
+ * read gives its part of the register, a narrower write is dropped; the 12 bytes between registers read as zero. */
 static u32 lapic_read(void *dev, u32 off, unsigned size)
 {
     unsigned in_reg = off & 15;
@@ -494,8 +464,7 @@ static void lapic_reset_registers(struct lapic *l)
     memset(l->isr, 0, sizeof(l->isr));
     memset(l->tmr, 0, sizeof(l->tmr));
     memset(l->irr, 0, sizeof(l->irr));
-    for (unsigned n = 0; n < LVT_COUNT; n++)
-        l->lvt[n] = LVT_MASKED;
+    for (unsigned n = 0; n < LVT_COUNT; n++) l->lvt[n] = LVT_MASKED;
     l->lvt[LVT_LINT0] = APIC_EXTINT << 8;
     l->lvt[LVT_LINT1] = APIC_NMI << 8;
     l->ioapic_extint = false;
@@ -516,7 +485,8 @@ static void lapic_set_apic_base(void *opaque, u64 msr)
         l->mapped = false;
     }
     l->base = base;
-    if (enable && !l->mapped) /* over something else's addresses: the guest has hidden its APIC, and sees the other device */
+    if (enable && !l->mapped) /* over something else's addresses: the guest has hidden its APIC, and sees the other
+                                 device */
         l->mapped = bus_map_mmio(l->bus, base, LAPIC_LEN, &lapic_ops, l, "lapic") == 0;
     if (!enable && l->hw_enabled) lapic_reset_registers(l);
     l->hw_enabled = enable;

@@ -8,10 +8,7 @@ struct debug_exit {
     struct dev_event exit;
 };
 
-static u8 exit_read(void *dev UNUSED, u32 off UNUSED)
-{
-    return 0xff;
-}
+static u8 exit_read(void *dev UNUSED, u32 off UNUSED) { return 0xff; }
 
 /* The low bit is always set, so that no guest can pretend to a clean exit of the program, 0. */
 static void exit_write(void *dev, u32 off UNUSED, u8 val)
@@ -38,7 +35,4 @@ int debug_exit_new(struct debug_exit **out, struct bus *b, u16 port, struct dev_
     return 0;
 }
 
-void debug_exit_free(struct debug_exit *d)
-{
-    free(d);
-}
+void debug_exit_free(struct debug_exit *d) { free(d); }

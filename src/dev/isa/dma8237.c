@@ -8,7 +8,10 @@
 #include <errno.h>
 #include <string.h>
 
-enum { REG_COMMAND = 8, REG_REQUEST, REG_MASK_ONE, REG_MODE, REG_CLEAR_FLIPFLOP, REG_MASTER_CLEAR, REG_CLEAR_MASK, REG_MASK_ALL };
+/* clang-format off */
+enum { REG_COMMAND = 8, REG_REQUEST, REG_MASK_ONE, REG_MODE, REG_CLEAR_FLIPFLOP, REG_MASTER_CLEAR, REG_CLEAR_MASK,
+    REG_MASK_ALL };
+/* clang-format on */
 
 struct dma_channel {
     u16 base_addr, base_count, addr, count;
@@ -17,11 +20,11 @@ struct dma_channel {
 struct controller {
     struct dma_channel ch[4];
     u8 command, request, mask;
-    bool flipflop;   /* the next byte of an address or count is the high one */
+    bool flipflop; /* the next byte of an address or count is the high one */
 };
 struct dma8237 {
     struct controller c[2];
-    u8 page[16];     /* 0x80..0x8f, less 0x80 itself, which is port80.c's */
+    u8 page[16]; /* 0x80..0x8f, less 0x80 itself, which is port80.c's */
 };
 
 static void half_write(u16 *reg, bool high, u8 val)
@@ -65,8 +68,12 @@ static u8 controller_read(struct controller *c, unsigned reg)
     switch (reg) {
     case REG_COMMAND: return c->request << 4; /* status: requests, and no terminal count */
     case REG_MASK_ALL: return c->mask | 0xf0;
-    case REG_REQUEST: case REG_MASK_ONE: case REG_MODE: case REG_CLEAR_FLIPFLOP: case REG_MASTER_CLEAR: case REG_CLEAR_MASK:
-        return 0;
+    case REG_REQUEST:
+    case REG_MASK_ONE:
+    case REG_MODE:
+    case REG_CLEAR_FLIPFLOP:
+    case REG_MASTER_CLEAR:
+    case REG_CLEAR_MASK: return 0;
     default:
         v = reg & 1 ? ch->count : ch->addr;
         v = c->flipflop ? v >> 8 : v;
@@ -139,7 +146,4 @@ fail:
     return err;
 }
 
-void dma8237_free(struct dma8237 *d)
-{
-    free(d);
-}
+void dma8237_free(struct dma8237 *d) { free(d); }

@@ -1,11 +1,12 @@
 /* Owns the PS/2 keyboard controller, port 0x92, and the keyboard and mouse behind it.
  * Devices answer in no time; a byte enters the output buffer as soon as the one before has been read.
  *   I1  While the output buffer is empty, no source that may deliver has a byte waiting.             [kbc_fill]
- *   I2  irq1 is "output buffer full, not from the mouse, enabled in the command byte"; irq12 the same for the mouse. [kbc_update]
+ *   I2  irq1 is "output buffer full, not from the mouse, enabled in the command byte"; irq12 the same for the mouse.
+ *       [kbc_update]
  *   I3  What a device replies goes before what its user does.                                        [port_next]
- * Enter at kbc_write(). IBM PS/2 Hardware Interface TR, keyboard/auxiliary controller; the mouse speaks IntelliMouse when
- * asked.
- * NOT-HW, for want of firmware: after reset the keyboard works, translated and interrupting, and A20 is open. */
+ * Enter at kbc_write(). IBM PS/2 Hardware Interface TR, keyboard/auxiliary controller; the mouse speaks IntelliMouse
+ * when asked. NOT-HW, for want of firmware: after reset the keyboard works, translated and interrupting, and A20 is
+ * open. */
 #include "src/dev/isa/byte_ports.h"
 #include "src/dev/pc_devices.h"
 
@@ -13,14 +14,22 @@
 #include <string.h>
 
 enum { STAT_OBF = 0x01, STAT_SYS = 0x04, STAT_CMD = 0x08, STAT_UNLOCKED = 0x10, STAT_AUX = 0x20 };
-enum { CTR_KBD_INT = 0x01, CTR_AUX_INT = 0x02, CTR_SYS = 0x04, CTR_KBD_OFF = 0x10, CTR_AUX_OFF = 0x20, CTR_XLATE = 0x40 };
+/* clang-format off */
+enum { CTR_KBD_INT = 0x01, CTR_AUX_INT = 0x02, CTR_SYS = 0x04, CTR_KBD_OFF = 0x10, CTR_AUX_OFF = 0x20,
+    CTR_XLATE = 0x40 };
+/* clang-format on */
 enum { OUT_NO_RESET = 0x01, OUT_A20 = 0x02, OUT_IRQ1 = 0x10, OUT_IRQ12 = 0x20, OUT_CLOCKS = 0xcc };
+/* clang-format off */
 enum {
-    CMD_READ_RAM = 0x20, CMD_WRITE_RAM = 0x60, CMD_PASSWORD_TEST = 0xa4, CMD_AUX_OFF = 0xa7, CMD_AUX_ON = 0xa8, CMD_AUX_TEST = 0xa9,
-    CMD_SELF_TEST = 0xaa, CMD_KBD_TEST = 0xab, CMD_KBD_OFF = 0xad, CMD_KBD_ON = 0xae, CMD_READ_IN = 0xc0, CMD_READ_OUT = 0xd0,
-    CMD_WRITE_OUT = 0xd1, CMD_KBD_LOOP = 0xd2, CMD_AUX_LOOP = 0xd3, CMD_WRITE_AUX = 0xd4, CMD_A20_OFF = 0xdd, CMD_A20_ON = 0xdf,
+    CMD_READ_RAM = 0x20, CMD_WRITE_RAM = 0x60, CMD_PASSWORD_TEST = 0xa4, CMD_AUX_OFF = 0xa7, CMD_AUX_ON = 0xa8,
+    CMD_AUX_TEST = 0xa9,
+    CMD_SELF_TEST = 0xaa, CMD_KBD_TEST = 0xab, CMD_KBD_OFF = 0xad, CMD_KBD_ON = 0xae, CMD_READ_IN = 0xc0,
+    CMD_READ_OUT = 0xd0,
+    CMD_WRITE_OUT = 0xd1, CMD_KBD_LOOP = 0xd2, CMD_AUX_LOOP = 0xd3, CMD_WRITE_AUX = 0xd4, CMD_A20_OFF = 0xdd,
+    CMD_A20_ON = 0xdf,
     CMD_READ_TEST = 0xe0, CMD_PULSE = 0xf0,
 };
+/* clang-format on */
 enum { P92_RESET = 0x01, P92_A20 = 0x02 };
 enum { ACK = 0xfa, RESEND = 0xfe, BAT_OK = 0xaa };
 enum { FROM_CONTROLLER, FROM_KEYBOARD, FROM_MOUSE };
@@ -43,18 +52,18 @@ struct ps2_port {
 struct mouse {
     struct ps2_port port;
     u8 rate, resolution, id;
-    u8 knock[2];      /* the sample rates set before the present one */
+    u8 knock[2]; /* the sample rates set before the present one */
     bool scaling21, remote, wrap;
-    int dx, dy, dz;   /* moved since the last report */
+    int dx, dy, dz; /* moved since the last report */
     unsigned buttons, reported;
 };
 
 struct i8042 {
-    u8 ctr, ram[32];  /* ram[0] is ctr's place and unused */
-    u8 pending;       /* command whose parameter the next write to 0x60 is */
+    u8 ctr, ram[32]; /* ram[0] is ctr's place and unused */
+    u8 pending;      /* command whose parameter the next write to 0x60 is */
     bool last_was_command;
-    u8 out_port;      /* its A20 bit is port 0x92's, too */
-    bool fast_reset;  /* port 0x92 bit 0 */
+    u8 out_port;     /* its A20 bit is port 0x92's, too */
+    bool fast_reset; /* port 0x92 bit 0 */
     bool a20_level;
     u8 buf, buf_from;
     bool full;
@@ -69,20 +78,15 @@ struct i8042 {
 
 /* Set 2 to set 1, as the controller translates; from 0x85 on a byte stands for itself. */
 static const u8 translation[0x85] = {
-    0xff, 0x43, 0x41, 0x3f, 0x3d, 0x3b, 0x3c, 0x58, 0x64, 0x44, 0x42, 0x40, 0x3e, 0x0f, 0x29, 0x59,
-    0x65, 0x38, 0x2a, 0x70, 0x1d, 0x10, 0x02, 0x5a, 0x66, 0x71, 0x2c, 0x1f, 0x1e, 0x11, 0x03, 0x5b,
-    0x67, 0x2e, 0x2d, 0x20, 0x12, 0x05, 0x04, 0x5c, 0x68, 0x39, 0x2f, 0x21, 0x14, 0x13, 0x06, 0x5d,
-    0x69, 0x31, 0x30, 0x23, 0x22, 0x15, 0x07, 0x5e, 0x6a, 0x72, 0x32, 0x24, 0x16, 0x08, 0x09, 0x5f,
-    0x6b, 0x33, 0x25, 0x17, 0x18, 0x0b, 0x0a, 0x60, 0x6c, 0x34, 0x35, 0x26, 0x27, 0x19, 0x0c, 0x61,
-    0x6d, 0x73, 0x28, 0x74, 0x1a, 0x0d, 0x62, 0x6e, 0x3a, 0x36, 0x1c, 0x1b, 0x75, 0x2b, 0x63, 0x76,
-    0x55, 0x56, 0x77, 0x78, 0x79, 0x7a, 0x0e, 0x7b, 0x7c, 0x4f, 0x7d, 0x4b, 0x47, 0x7e, 0x7f, 0x6f,
-    0x52, 0x53, 0x50, 0x4c, 0x4d, 0x48, 0x01, 0x45, 0x57, 0x4e, 0x51, 0x4a, 0x37, 0x49, 0x46, 0x54,
-    0x80, 0x81, 0x82, 0x41, 0x54,
+    0xff, 0x43, 0x41, 0x3f, 0x3d, 0x3b, 0x3c, 0x58, 0x64, 0x44, 0x42, 0x40, 0x3e, 0x0f, 0x29, 0x59, 0x65, 0x38, 0x2a,
+    0x70, 0x1d, 0x10, 0x02, 0x5a, 0x66, 0x71, 0x2c, 0x1f, 0x1e, 0x11, 0x03, 0x5b, 0x67, 0x2e, 0x2d, 0x20, 0x12, 0x05,
+    0x04, 0x5c, 0x68, 0x39, 0x2f, 0x21, 0x14, 0x13, 0x06, 0x5d, 0x69, 0x31, 0x30, 0x23, 0x22, 0x15, 0x07, 0x5e, 0x6a,
+    0x72, 0x32, 0x24, 0x16, 0x08, 0x09, 0x5f, 0x6b, 0x33, 0x25, 0x17, 0x18, 0x0b, 0x0a, 0x60, 0x6c, 0x34, 0x35, 0x26,
+    0x27, 0x19, 0x0c, 0x61, 0x6d, 0x73, 0x28, 0x74, 0x1a, 0x0d, 0x62, 0x6e, 0x3a, 0x36, 0x1c, 0x1b, 0x75, 0x2b, 0x63,
+    0x76, 0x55, 0x56, 0x77, 0x78, 0x79, 0x7a, 0x0e, 0x7b, 0x7c, 0x4f, 0x7d, 0x4b, 0x47, 0x7e, 0x7f, 0x6f, 0x52, 0x53,
+    0x50, 0x4c, 0x4d, 0x48, 0x01, 0x45, 0x57, 0x4e, 0x51, 0x4a, 0x37, 0x49, 0x46, 0x54, 0x80, 0x81, 0x82, 0x41, 0x54,
 };
-static u8 translate(u8 set2)
-{
-    return set2 < sizeof(translation) ? translation[set2] : set2;
-}
+static u8 translate(u8 set2) { return set2 < sizeof(translation) ? translation[set2] : set2; }
 
 static bool queue_put(struct queue *q, u8 v)
 {
@@ -174,7 +178,8 @@ static void kbd_param(struct i8042 *k, u8 command, u8 val)
     queue_put(reply, ACK);
     if (command != 0xf0) return; /* LEDs, typematic rate, keys of set 3: nothing to see here */
     if (val == 0) queue_put(reply, k->scan_set);
-    else if (val == 1 || val == 2) k->scan_set = val; /* set 3 is acknowledged and not done, as many keyboards have it */
+    else if (val == 1 || val == 2)
+        k->scan_set = val; /* set 3 is acknowledged and not done, as many keyboards have it */
 }
 
 static void kbd_command(struct i8042 *k, u8 val)
@@ -189,28 +194,35 @@ static void kbd_command(struct i8042 *k, u8 val)
         return;
     }
     switch (val) {
-    case 0xed: case 0xf0: case 0xf3: case 0xfb: case 0xfc: case 0xfd:
+    case 0xed:
+    case 0xf0:
+    case 0xf3:
+    case 0xfb:
+    case 0xfc:
+    case 0xfd:
         p->param_of = val;
         queue_put(&p->reply, ACK);
         break;
-    case 0xee:
-        queue_put(&p->reply, 0xee);
-        break;
+    case 0xee: queue_put(&p->reply, 0xee); break;
     case 0xf2:
         queue_put(&p->reply, ACK);
         queue_put(&p->reply, 0xab);
         queue_put(&p->reply, 0x83);
         break;
-    case 0xf4: case 0xf5: case 0xf6: case 0xff:
+    case 0xf4:
+    case 0xf5:
+    case 0xf6:
+    case 0xff:
         p->enabled = val != 0xf5;
         p->events.len = 0;
         if (val != 0xf4) kbd_defaults(k);
         queue_put(&p->reply, ACK);
         if (val == 0xff) queue_put(&p->reply, BAT_OK);
         break;
-    case 0xf7: case 0xf8: case 0xf9: case 0xfa:
-        queue_put(&p->reply, ACK);
-        break;
+    case 0xf7:
+    case 0xf8:
+    case 0xf9:
+    case 0xfa: queue_put(&p->reply, ACK); break;
     default: /* 0xfe asks for the last byte again; anything else gets the request to say it again */
         queue_put(&p->reply, val == 0xfe ? p->last : RESEND);
     }
@@ -244,10 +256,7 @@ static void mouse_defaults(struct mouse *m)
     m->dx = m->dy = m->dz = 0;
 }
 
-static int clamp(int v, int lo, int hi)
-{
-    return v < lo ? lo : v > hi ? hi : v;
-}
+static int clamp(int v, int lo, int hi) { return v < lo ? lo : v > hi ? hi : v; }
 
 /* One movement report; more than fits stays for the next. */
 static void mouse_report(struct mouse *m, struct queue *q)
@@ -305,8 +314,10 @@ static void mouse_command(struct mouse *m, u8 val)
     }
     queue_put(reply, ACK);
     switch (val) {
-    case 0xe6: case 0xe7: m->scaling21 = val & 1; break;
-    case 0xe8: case 0xf3: m->port.param_of = val; break;
+    case 0xe6:
+    case 0xe7: m->scaling21 = val & 1; break;
+    case 0xe8:
+    case 0xf3: m->port.param_of = val; break;
     case 0xe9: mouse_status(m, reply); break;
     case 0xea: m->remote = false; break;
     case 0xeb: mouse_report(m, reply); break;
@@ -323,9 +334,7 @@ static void mouse_command(struct mouse *m, u8 val)
         queue_put(reply, BAT_OK);
         queue_put(reply, m->id);
         break;
-    default:
-        reply->len = 0;
-        queue_put(reply, RESEND);
+    default: reply->len = 0; queue_put(reply, RESEND);
     }
 }
 
@@ -388,7 +397,10 @@ static void kbc_command(struct i8042 *k, u8 val)
     case CMD_KBD_ON: k->ctr &= ~CTR_KBD_OFF; break;
     case CMD_READ_IN: queue_put(&k->own, 0x80); break; /* not locked */
     case CMD_READ_OUT: queue_put(&k->own, kbc_read_out(k)); break;
-    case CMD_WRITE_OUT: case CMD_KBD_LOOP: case CMD_AUX_LOOP: case CMD_WRITE_AUX: k->pending = val; break;
+    case CMD_WRITE_OUT:
+    case CMD_KBD_LOOP:
+    case CMD_AUX_LOOP:
+    case CMD_WRITE_AUX: k->pending = val; break;
     case CMD_A20_OFF: k->out_port &= ~OUT_A20; break;
     case CMD_A20_ON: k->out_port |= OUT_A20; break;
     case CMD_READ_TEST: queue_put(&k->own, 0x00); break;
@@ -424,8 +436,8 @@ static void kbc_data(struct i8042 *k, u8 val)
 
 static u8 kbc_status(const struct i8042 *k)
 {
-    return (k->full ? STAT_OBF : 0) | (k->ctr & CTR_SYS ? STAT_SYS : 0) | (k->last_was_command ? STAT_CMD : 0) | STAT_UNLOCKED |
-           (k->full && k->buf_from == FROM_MOUSE ? STAT_AUX : 0);
+    return (k->full ? STAT_OBF : 0) | (k->ctr & CTR_SYS ? STAT_SYS : 0) | (k->last_was_command ? STAT_CMD : 0)
+           | STAT_UNLOCKED | (k->full && k->buf_from == FROM_MOUSE ? STAT_AUX : 0);
 }
 
 static u8 kbc_take(struct i8042 *k)
@@ -455,10 +467,7 @@ static void kbc_write_data(void *dev, u32 off UNUSED, u8 val)
     kbc_data(k, val);
     kbc_update(k);
 }
-static u8 kbc_read_status(void *dev, u32 off UNUSED)
-{
-    return kbc_status(dev);
-}
+static u8 kbc_read_status(void *dev, u32 off UNUSED) { return kbc_status(dev); }
 static void kbc_write_command(void *dev, u32 off UNUSED, u8 val)
 {
     struct i8042 *k = dev;
@@ -478,7 +487,8 @@ static void port92_write(void *dev, u32 off UNUSED, u8 val)
     bool rise = (val & P92_RESET) && !k->fast_reset;
 
     k->fast_reset = val & P92_RESET;
-    k->out_port = (k->out_port & ~OUT_A20) | (val & P92_A20 ? OUT_A20 : 0); /* one gate, two switches: the later decides */
+    k->out_port = (k->out_port & ~OUT_A20) | (val & P92_A20 ? OUT_A20 : 0); /* one gate, two switches: the later decides
+                                                                             */
     kbc_update(k);
     if (rise) dev_event_fire(&k->reset, 0);
 }
@@ -532,7 +542,4 @@ fail:
     return err;
 }
 
-void i8042_free(struct i8042 *k)
-{
-    free(k);
-}
+void i8042_free(struct i8042 *k) { free(k); }

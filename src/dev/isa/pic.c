@@ -1,12 +1,13 @@
 /* Owns the PC's pair of 8259A interrupt controllers and the ELCR.
  *   I1  irr is derived from the input lines: a level input shows its line, an edge input shows a rise that has not
  *       been acknowledged and whose line is still high.            [i8259_line, i8259_take, i8259_icw1, elcr_write]
- *   I2  the slave's INT is the master's line 2, and the master's INT is the intr wire, whenever the guest or the CPU can
- *       look: each entry point ends in pic_update().
+ *   I2  the slave's INT is the master's line 2, and the master's INT is the intr wire, whenever the guest or the CPU
+ *       can look: each entry point ends in pic_update().
  * Enter at i8259_write() (the guest), pic_set_line() (the devices), pic_acknowledge() (the CPU).
  * Intel 8259A, 231468-003. ICW1.LTIM is ignored, as in the PIIX3, whose ELCR replaces it.
  *
- * IR falling before INTA gives up the request, and INTA without a request answers 7 (the "default IR7" of the data sheet). */
+ * IR falling before INTA gives up the request, and INTA without a request answers 7 (the "default IR7" of the data
+ * sheet). */
 #include "src/dev/isa/byte_ports.h"
 #include "src/dev/pc_devices.h"
 
@@ -19,14 +20,14 @@ enum { CASCADE = 2, SPURIOUS = 7, NONE = 8 };
 
 struct i8259 {
     bool slave;
-    u8 line;             /* levels of the inputs */
-    u8 elcr, elcr_mask;  /* 1: level-triggered; which bits exist */
+    u8 line;            /* levels of the inputs */
+    u8 elcr, elcr_mask; /* 1: level-triggered; which bits exist */
     u8 irr, isr, imr;
     u8 vector_base;
-    u8 lowest;           /* the input of lowest priority: 7 until rotated */
-    u8 next_icw;         /* 0: initialised or untouched, 2..4: the ICW that the next write to A0=1 is */
+    u8 lowest;   /* the input of lowest priority: 7 until rotated */
+    u8 next_icw; /* 0: initialised or untouched, 2..4: the ICW that the next write to A0=1 is */
     bool want_icw4, single;
-    bool ready;          /* an initialisation sequence has been completed */
+    bool ready; /* an initialisation sequence has been completed */
     bool aeoi, sfnm, special_mask, rotate_on_aeoi, read_isr, poll;
 };
 
@@ -37,10 +38,7 @@ struct pic {
 };
 
 /* Rank of input n: 0 is served first. */
-static unsigned i8259_rank(const struct i8259 *c, unsigned n)
-{
-    return (n - c->lowest - 1) & 7;
-}
+static unsigned i8259_rank(const struct i8259 *c, unsigned n) { return (n - c->lowest - 1) & 7; }
 
 /* The input of highest priority among bits, or NONE. */
 static unsigned i8259_first(const struct i8259 *c, u8 bits)
@@ -75,10 +73,8 @@ static void i8259_line(struct i8259 *c, unsigned n, bool level)
     bool rise = level && !(c->line & bit);
 
     c->line = level ? c->line | bit : c->line & ~bit;
-    if (!level)
-        c->irr &= ~bit;
-    else if (rise || (c->elcr & bit))
-        c->irr |= bit;
+    if (!level) c->irr &= ~bit;
+    else if (rise || (c->elcr & bit)) c->irr |= bit;
 }
 
 /* What INTA does to the input it serves. */
@@ -87,10 +83,8 @@ static void i8259_take(struct i8259 *c, unsigned n)
     u8 bit = 1u << n;
 
     if (!(c->elcr & bit)) c->irr &= ~bit;
-    if (!c->aeoi)
-        c->isr |= bit;
-    else if (c->rotate_on_aeoi)
-        c->lowest = n;
+    if (!c->aeoi) c->isr |= bit;
+    else if (c->rotate_on_aeoi) c->lowest = n;
 }
 
 static void pic_update(struct pic *p)
@@ -178,9 +172,9 @@ static void i8259_ocw2(struct i8259 *c, u8 val)
     unsigned n = val & 7;
 
     if (!eoi) {
-        if (rotate && specific) c->lowest = n;      /* set priority */
+        if (rotate && specific) c->lowest = n; /* set priority */
         else if (!specific) c->rotate_on_aeoi = rotate;
-        return;                                     /* 010 is no operation */
+        return; /* 010 is no operation */
     }
     if (!specific) n = i8259_first(c, c->special_mask ? c->isr & ~c->imr : c->isr);
     if (n == NONE) return;
@@ -298,7 +292,4 @@ fail:
     return err;
 }
 
-void pic_free(struct pic *p)
-{
-    free(p);
-}
+void pic_free(struct pic *p) { free(p); }

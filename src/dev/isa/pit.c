@@ -10,9 +10,9 @@
  * one is given at once and the rest are owed, given halfway between the regular ones, so that a guest that counts ticks
  * catches up at twice the rate. At most OWED_MAX_NS worth is owed: after a longer stop the guest simply loses time.
  *
- * Reads take as long as an 8-bit I/O cycle on the ISA bus. Guests calibrate their clocks by polling these ports, and judge
- * the result by comparing the slowest poll with the fastest: far faster ones than a PC's make every hiccup look bad.
- * NOT-HW: in mode 3 the interrupt line stays high through the low half of the square wave. The rising edge is what
+ * Reads take as long as an 8-bit I/O cycle on the ISA bus. Guests calibrate their clocks by polling these ports, and
+ * judge the result by comparing the slowest poll with the fastest: far faster ones than a PC's make every hiccup look
+ * bad. NOT-HW: in mode 3 the interrupt line stays high through the low half of the square wave. The rising edge is what
  * matters to the 8259A, and a falling edge before the acknowledge would lose the tick. */
 #include "src/dev/isa/byte_ports.h"
 #include "src/dev/pc_devices.h"
@@ -31,56 +31,41 @@ enum { ACCESS_LATCH, ACCESS_LSB, ACCESS_MSB, ACCESS_BOTH };
 struct counter {
     u8 mode, access;
     bool bcd, gate;
-    bool loaded;          /* a count is in the counting element (modes 1, 5: or waits for its trigger) */
-    bool triggered;       /* modes 1 and 5: the gate has risen since the control word */
-    bool null_count;      /* a count was written that is not yet in the counting element */
+    bool loaded;              /* a count is in the counting element (modes 1, 5: or waits for its trigger) */
+    bool triggered;           /* modes 1 and 5: the gate has risen since the control word */
+    bool null_count;          /* a count was written that is not yet in the counting element */
     bool write_msb, read_msb; /* ACCESS_BOTH: which byte is next */
     u8 write_lsb;
     u32 reload;
-    s64 origin;           /* clock tick of the load */
-    s64 stopped_at;       /* gate low: the tick at which counting stopped */
-    bool has_next;        /* modes 2 and 3: a new count for the end of this (half) cycle, which is at next_at */
+    s64 origin;     /* clock tick of the load */
+    s64 stopped_at; /* gate low: the tick at which counting stopped */
+    bool has_next;  /* modes 2 and 3: a new count for the end of this (half) cycle, which is at next_at */
     u32 next_reload;
     s64 next_at;
     bool status_latched;
     u8 status;
-    u8 count_bytes;       /* how many latched bytes are still to be read */
+    u8 count_bytes; /* how many latched bytes are still to be read */
     u16 count;
 };
 
 struct pit {
     struct counter c[3];
-    u8 port_b;            /* bits 0..3 as written */
+    u8 port_b; /* bits 0..3 as written */
     struct clock *clk;
     struct irq_line irq0;
     struct timer tick;
-    s64 next_edge;        /* clock tick of the next rising edge of OUT0 */
+    s64 next_edge; /* clock tick of the next rising edge of OUT0 */
     u64 owed;
 };
 
-static s64 pit_ticks(const struct pit *p)
-{
-    return (unsigned __int128)clock_now(p->clk) * PIT_HZ / NS_PER_S;
-}
+static s64 pit_ticks(const struct pit *p) { return (unsigned __int128)clock_now(p->clk) * PIT_HZ / NS_PER_S; }
 
 /* The first ns at which pit_ticks() gives t. */
-static u64 tick_to_ns(s64 t)
-{
-    return ((unsigned __int128)t * NS_PER_S + PIT_HZ - 1) / PIT_HZ;
-}
+static u64 tick_to_ns(s64 t) { return ((unsigned __int128)t * NS_PER_S + PIT_HZ - 1) / PIT_HZ; }
 
-static bool counter_periodic(const struct counter *c)
-{
-    return c->mode == 2 || c->mode == 3;
-}
-static u32 counter_modulus(const struct counter *c)
-{
-    return c->bcd ? 10000 : 65536;
-}
-static u32 high_half(u32 reload)
-{
-    return (reload + 1) / 2;
-}
+static bool counter_periodic(const struct counter *c) { return c->mode == 2 || c->mode == 3; }
+static u32 counter_modulus(const struct counter *c) { return c->bcd ? 10000 : 65536; }
+static u32 high_half(u32 reload) { return (reload + 1) / 2; }
 
 static bool counter_counting(const struct counter *c)
 {
@@ -100,7 +85,8 @@ static s64 counter_elapsed(const struct counter *c, s64 now)
 static void counter_sync(struct counter *c, s64 now)
 {
     if (c->has_next && c->gate && now >= c->next_at) {
-        /* Mode 3 takes a new count at the end of either half. After the high one, the low half of the new period begins. */
+        /* Mode 3 takes a new count at the end of either half. After the high one, the low half of the new period
+         * begins. */
         bool low_half = c->mode == 3 && (c->next_at - c->origin) % c->reload != 0;
 
         c->reload = c->next_reload;
@@ -119,15 +105,13 @@ static u32 counter_value(const struct counter *c, s64 now)
     if (!counter_counting(c)) return c->loaded ? n % m : 0;
     if (e < 0) e = 0;
     switch (c->mode) {
-    case 2:
-        return (n - e % n) % m;
+    case 2: return (n - e % n) % m;
     case 3:
         e %= n;
         half = high_half(n);
         if (e >= half) e -= half;
         return ((n & ~1ll) - 2 * e) % m;
-    default: /* runs on through zero */
-        return (((n - e) % m) + m) % m;
+    default: /* runs on through zero */ return (((n - e) % m) + m) % m;
     }
 }
 
@@ -138,14 +122,10 @@ static bool counter_out(const struct counter *c, s64 now)
     if (!counter_counting(c) || e < 0) return c->mode != 0;
     switch (c->mode) {
     case 0:
-    case 1:
-        return e >= c->reload;
-    case 2:
-        return !c->gate || e % c->reload != c->reload - 1;
-    case 3:
-        return !c->gate || e % c->reload < high_half(c->reload);
-    default:
-        return e != c->reload;
+    case 1: return e >= c->reload;
+    case 2: return !c->gate || e % c->reload != c->reload - 1;
+    case 3: return !c->gate || e % c->reload < high_half(c->reload);
+    default: return e != c->reload;
     }
 }
 
@@ -158,24 +138,15 @@ static s64 counter_next_edge(const struct counter *c, s64 now)
     if (!c->gate && c->mode != 1 && c->mode != 5) return -1;
     switch (c->mode) {
     case 0:
-    case 1:
-        return e < n ? c->origin + n : -1;
+    case 1: return e < n ? c->origin + n : -1;
     case 2:
-    case 3:
-        return c->origin + (e < 0 ? 1 : e / n + 1) * n;
-    default:
-        return e < n + 1 ? c->origin + n + 1 : -1;
+    case 3: return c->origin + (e < 0 ? 1 : e / n + 1) * n;
+    default: return e < n + 1 ? c->origin + n + 1 : -1;
     }
 }
 
-static u16 to_bcd(u32 v)
-{
-    return v % 10 | v / 10 % 10 << 4 | v / 100 % 10 << 8 | v / 1000 % 10 << 12;
-}
-static u32 from_bcd(u16 v)
-{
-    return (v & 15) + (v >> 4 & 15) * 10 + (v >> 8 & 15) * 100 + (v >> 12 & 15) * 1000;
-}
+static u16 to_bcd(u32 v) { return v % 10 | v / 10 % 10 << 4 | v / 100 % 10 << 8 | v / 1000 % 10 << 12; }
+static u32 from_bcd(u16 v) { return (v & 15) + (v >> 4 & 15) * 10 + (v >> 8 & 15) * 100 + (v >> 12 & 15) * 1000; }
 
 static void pit_pulse(struct pit *p)
 {
@@ -262,19 +233,15 @@ static void counter_load(struct counter *c, u16 val, s64 now)
     c->reload = n;
     c->loaded = true;
     if (c->mode == 1 || c->mode == 5) return; /* waits for its trigger */
-    c->origin = now + 1; /* the next CLK pulse loads it */
+    c->origin = now + 1;                      /* the next CLK pulse loads it */
     c->stopped_at = now + 1;
 }
 
 static void counter_write(struct counter *c, u8 val, s64 now)
 {
     switch (c->access) {
-    case ACCESS_LSB:
-        counter_load(c, val, now);
-        break;
-    case ACCESS_MSB:
-        counter_load(c, val << 8, now);
-        break;
+    case ACCESS_LSB: counter_load(c, val, now); break;
+    case ACCESS_MSB: counter_load(c, val << 8, now); break;
     case ACCESS_BOTH:
         if (c->write_msb) {
             counter_load(c, val << 8 | c->write_lsb, now);
@@ -327,7 +294,9 @@ static void counter_control(struct counter *c, u8 val)
 {
     bool gate = c->gate;
 
-    *c = (struct counter){ .mode = val >> 1 & 7, .access = val >> 4 & 3, .bcd = val & 1, .gate = gate, .null_count = true };
+    *c = (struct counter){
+        .mode = val >> 1 & 7, .access = val >> 4 & 3, .bcd = val & 1, .gate = gate, .null_count = true
+    };
     if (c->mode > 5) c->mode -= 4; /* x10, x11 */
 }
 
@@ -378,8 +347,7 @@ static void pit_write(void *dev, u32 off, u8 val)
     s64 now = pit_ticks(p);
     bool in_cycle;
 
-    for (unsigned i = 0; i < 3; i++)
-        counter_sync(&p->c[i], now);
+    for (unsigned i = 0; i < 3; i++) counter_sync(&p->c[i], now);
     if (off == 3) {
         pit_control(p, val, now);
         return;
@@ -391,7 +359,8 @@ static void pit_write(void *dev, u32 off, u8 val)
         pit_restart(p, now);
         return;
     }
-    /* A new count waits for the end of the (half) cycle. Ending the high half, it moves the edge that ends the low one. */
+    /* A new count waits for the end of the (half) cycle. Ending the high half, it moves the edge that ends the low one.
+     */
     p->next_edge = p->c[0].next_at;
     if (p->c[0].mode == 3 && (p->c[0].next_at - p->c[0].origin) % p->c[0].reload != 0)
         p->next_edge += p->c[0].next_reload - high_half(p->c[0].next_reload);
@@ -435,7 +404,8 @@ void pit_reset(struct pit *p)
 {
     timer_cancel(&p->tick);
     for (unsigned i = 0; i < 3; i++)
-        p->c[i] = (struct counter){ .mode = 3, .access = ACCESS_BOTH, .reload = 65536, .gate = i != 2, .null_count = true };
+        p->c[i] =
+            (struct counter){ .mode = 3, .access = ACCESS_BOTH, .reload = 65536, .gate = i != 2, .null_count = true };
     p->port_b = 0;
     p->owed = 0;
     p->next_edge = -1;

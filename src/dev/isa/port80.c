@@ -43,7 +43,4 @@ int port80_new(struct port80 **out, struct bus *b, struct dev_event changed)
     return 0;
 }
 
-void port80_free(struct port80 *p)
-{
-    free(p);
-}
+void port80_free(struct port80 *p) { free(p); }

@@ -10,10 +10,7 @@ struct porte9 {
     struct chardev *be;
 };
 
-static u8 console_read(void *dev UNUSED, u32 off UNUSED)
-{
-    return PRESENT;
-}
+static u8 console_read(void *dev UNUSED, u32 off UNUSED) { return PRESENT; }
 
 static void console_write(void *dev, u32 off UNUSED, u8 val)
 {
@@ -39,7 +36,4 @@ int porte9_new(struct porte9 **out, struct bus *b, struct chardev *be)
     return 0;
 }
 
-void porte9_free(struct porte9 *p)
-{
-    free(p);
-}
+void porte9_free(struct porte9 *p) { free(p); }

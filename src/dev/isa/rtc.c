@@ -1,8 +1,8 @@
-/* Owns the MC146818 real-time clock and the 128 bytes of CMOS RAM around it.
- * The time is the host's UTC plus an offset that the guest moves by setting the clock; nothing ticks unless an interrupt
- * that the guest has enabled needs it.
- *   I1  While the clock runs, the time bytes are computed; while it is stopped (SET, or the divider held in reset), they are
- *       what cmos[] holds.                                              [rtc_running decides; rtc_stop, rtc_start change over]
+/* Owns the MC146818 real-time clock and the 128 bytes of CMOS RAM around it. The time is the host's UTC plus an offset
+ * that the guest moves by setting the clock; nothing ticks unless an interrupt that the guest has enabled needs it.
+ *   I1  While the clock runs, the time bytes are computed; while it is stopped (SET, or the divider held in reset),
+ *       they are what cmos[] holds.                                              [rtc_running decides; rtc_stop,
+ *       rtc_start change over]
  *   I2  UF and AF are right as of `seen`, the last second looked at; rtc_account() brings them up to now before
  *       register C is read or its timer is armed.
  *   I3  The irq8 wire is IRQF, always.                                  [rtc_update_irq]
@@ -17,10 +17,12 @@
 #define UIP_NS 2228000u /* 244 us of warning and 1984 us of update */
 #define DIVIDER_HALF_NS (NS_PER_S / 2)
 
+/* clang-format off */
 enum {
     R_SEC, R_SEC_ALARM, R_MIN, R_MIN_ALARM, R_HOUR, R_HOUR_ALARM, R_WDAY, R_MDAY, R_MONTH, R_YEAR, R_A, R_B, R_C, R_D,
     R_FIRST_RAM, R_CENTURY = 0x32,
 };
+/* clang-format on */
 enum { A_UIP = 0x80, A_DV = 0x70, A_DV_RUN = 0x20, A_RS = 0x0f };
 enum { B_SET = 0x80, B_PIE = 0x40, B_AIE = 0x20, B_UIE = 0x10, B_BINARY = 0x04, B_24H = 0x02 };
 enum { C_IRQF = 0x80, C_PF = 0x40, C_AF = 0x20, C_UF = 0x10 };
@@ -30,18 +32,21 @@ enum { HOUR_PM = 0x80, ALARM_ANY = 0xc0 };
 struct rtc {
     u8 index;
     u8 cmos[128];
-    s64 offset_s;        /* guest's time minus the host's UTC is offset_s seconds */
-    u32 offset_ns;       /* and this, below 1 s; both meaningless while stopped */
-    s64 seen;            /* second up to which UF and AF are accounted for */
-    u64 periodic_from;   /* guest ns: origin of the periodic interrupt */
-    u64 periods_seen;    /* periods since then that PF is accounted for */
+    s64 offset_s;      /* guest's time minus the host's UTC is offset_s seconds */
+    u32 offset_ns;     /* and this, below 1 s; both meaningless while stopped */
+    s64 seen;          /* second up to which UF and AF are accounted for */
+    u64 periodic_from; /* guest ns: origin of the periodic interrupt */
+    u64 periods_seen;  /* periods since then that PF is accounted for */
     struct clock *clk;
     struct irq_line irq8, nmi_mask;
     struct timer second; /* next update or alarm that interrupts */
     struct timer period;
 };
 
-struct civil { s64 year; unsigned month, mday, wday /* 1 Sunday */, hour, min, sec; };
+struct civil {
+    s64 year;
+    unsigned month, mday, wday /* 1 Sunday */, hour, min, sec;
+};
 
 /* Days since 1970-01-01 of a date in the proleptic Gregorian calendar; March is month 0 of its year. */
 static s64 days_of(s64 year, unsigned month, unsigned mday)
@@ -54,10 +59,7 @@ static s64 days_of(s64 year, unsigned month, unsigned mday)
     return era * 146097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719468;
 }
 
-static s64 floor_div(s64 a, s64 b)
-{
-    return a / b - (a % b < 0);
-}
+static s64 floor_div(s64 a, s64 b) { return a / b - (a % b < 0); }
 
 static struct civil civil_of(s64 sec)
 {
@@ -78,10 +80,7 @@ static struct civil civil_of(s64 sec)
     return c;
 }
 
-static bool rtc_running(const struct rtc *r)
-{
-    return !(r->cmos[R_B] & B_SET) && (r->cmos[R_A] & A_DV) == A_DV_RUN;
-}
+static bool rtc_running(const struct rtc *r) { return !(r->cmos[R_B] & B_SET) && (r->cmos[R_A] & A_DV) == A_DV_RUN; }
 
 /* The guest's time, in s since 1970 and ns. */
 static s64 rtc_now(const struct rtc *r, u32 *ns)
@@ -93,14 +92,8 @@ static s64 rtc_now(const struct rtc *r, u32 *ns)
 }
 
 /* Register encoding of a number, and back, by the present DM bit. */
-static u8 rtc_encode(const struct rtc *r, unsigned v)
-{
-    return r->cmos[R_B] & B_BINARY ? v : v / 10 << 4 | v % 10;
-}
-static unsigned rtc_decode(const struct rtc *r, u8 v)
-{
-    return r->cmos[R_B] & B_BINARY ? v : (v >> 4) * 10 + (v & 15);
-}
+static u8 rtc_encode(const struct rtc *r, unsigned v) { return r->cmos[R_B] & B_BINARY ? v : v / 10 << 4 | v % 10; }
+static unsigned rtc_decode(const struct rtc *r, u8 v) { return r->cmos[R_B] & B_BINARY ? v : (v >> 4) * 10 + (v & 15); }
 static u8 rtc_encode_hour(const struct rtc *r, unsigned h)
 {
     if (r->cmos[R_B] & B_24H) return rtc_encode(r, h);
@@ -125,10 +118,12 @@ static void rtc_to_cmos(struct rtc *r)
     r->cmos[R_MDAY] = rtc_encode(r, c.mday);
     r->cmos[R_MONTH] = rtc_encode(r, c.month);
     r->cmos[R_YEAR] = rtc_encode(r, (c.year % 100 + 100) % 100);
-    r->cmos[R_CENTURY] = (u8)(c.year / 100 % 100 / 10 << 4 | c.year / 100 % 10); /* BCD whatever DM says, as PC BIOSes keep it */
+    r->cmos[R_CENTURY] = (u8)(c.year / 100 % 100 / 10 << 4 | c.year / 100 % 10); /* BCD whatever DM says, as PC BIOSes
+                                                                                    keep it */
 }
 
-/* Takes the time bytes for the time now, with the given fraction of a second gone. Nonsense in them counts as it adds up. */
+/* Takes the time bytes for the time now, with the given fraction of a second gone. Nonsense in them counts as it adds
+ * up. */
 static void rtc_from_cmos(struct rtc *r, u32 fraction_ns)
 {
     u64 wall = clock_wall_ns(r->clk);
@@ -136,9 +131,11 @@ static void rtc_from_cmos(struct rtc *r, u32 fraction_ns)
     unsigned century = (r->cmos[R_CENTURY] >> 4) * 10 + (r->cmos[R_CENTURY] & 15);
     unsigned month = rtc_decode(r, r->cmos[R_MONTH]);
     s64 sec = days_of((s64)century * 100 + rtc_decode(r, r->cmos[R_YEAR]), month >= 1 && month <= 12 ? month : 1,
-                      rtc_decode(r, r->cmos[R_MDAY])) * 86400;
+                      rtc_decode(r, r->cmos[R_MDAY]))
+              * 86400;
 
-    sec += rtc_decode_hour(r, r->cmos[R_HOUR]) * 3600 + rtc_decode(r, r->cmos[R_MIN]) * 60 + rtc_decode(r, r->cmos[R_SEC]);
+    sec +=
+        rtc_decode_hour(r, r->cmos[R_HOUR]) * 3600 + rtc_decode(r, r->cmos[R_MIN]) * 60 + rtc_decode(r, r->cmos[R_SEC]);
     r->offset_s = sec - (s64)(wall / NS_PER_S) - (fraction_ns < wall_ns);
     r->offset_ns = fraction_ns - wall_ns + (fraction_ns < wall_ns ? NS_PER_S : 0);
     r->seen = sec;
@@ -171,9 +168,9 @@ static s64 rtc_next_alarm(const struct rtc *r, s64 t)
     s64 day = floor_div(t, 86400) * 86400, s = t - day + 1, last = s + 86400;
     const u8 *m = r->cmos;
 
-    if ((m[R_HOUR_ALARM] < ALARM_ANY && rtc_decode_hour(r, m[R_HOUR_ALARM]) > 23) ||
-        (m[R_MIN_ALARM] < ALARM_ANY && rtc_decode(r, m[R_MIN_ALARM]) > 59) ||
-        (m[R_SEC_ALARM] < ALARM_ANY && rtc_decode(r, m[R_SEC_ALARM]) > 59))
+    if ((m[R_HOUR_ALARM] < ALARM_ANY && rtc_decode_hour(r, m[R_HOUR_ALARM]) > 23)
+        || (m[R_MIN_ALARM] < ALARM_ANY && rtc_decode(r, m[R_MIN_ALARM]) > 59)
+        || (m[R_SEC_ALARM] < ALARM_ANY && rtc_decode(r, m[R_SEC_ALARM]) > 59))
         return INT64_MAX;
     while (s <= last)
         if (alarm_step(r, &s)) return day + s;
@@ -189,7 +186,8 @@ static unsigned rtc_period(const struct rtc *r)
     return 1u << (rs <= 2 ? rs + 6 : rs - 1);
 }
 
-/* Sets PF for the periods gone by since last asked. Those that went unnoticed are lost, as on the chip when C is not read. */
+/* Sets PF for the periods gone by since last asked. Those that went unnoticed are lost, as on the chip when C is not
+ * read. */
 static void rtc_account_periods(struct rtc *r)
 {
     unsigned length = rtc_period(r);
@@ -259,10 +257,7 @@ static void rtc_refresh(struct rtc *r)
     rtc_schedule(r);
 }
 
-static void rtc_timer(void *arg)
-{
-    rtc_refresh(arg);
-}
+static void rtc_timer(void *arg) { rtc_refresh(arg); }
 
 static bool is_time(u8 i)
 {
@@ -315,12 +310,9 @@ static void rtc_write(void *dev, u32 off, u8 val)
     }
     switch (r->index) {
     case R_A:
-    case R_B:
-        rtc_write_control(r, r->index, val);
-        break;
+    case R_B: rtc_write_control(r, r->index, val); break;
     case R_C:
-    case R_D:
-        return; /* read-only */
+    case R_D: return; /* read-only */
     default:
         if (is_time(r->index)) {
             rtc_write_time(r, r->index, val);
@@ -394,8 +386,7 @@ static void rtc_fill_cmos(struct rtc *r, struct bus *b)
     r->cmos[0x5b] = high >> 16; /* above 4 GiB, in 64 KiB: where SeaBIOS looks */
     r->cmos[0x5c] = high >> 24;
     r->cmos[0x5d] = high >> 32;
-    for (unsigned i = 0x10; i <= 0x2d; i++)
-        sum += r->cmos[i];
+    for (unsigned i = 0x10; i <= 0x2d; i++) sum += r->cmos[i];
     r->cmos[0x2e] = sum >> 8;
     r->cmos[0x2f] = sum;
 }

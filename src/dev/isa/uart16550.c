@@ -1,6 +1,6 @@
-/* Owns one 16550A serial port.
- * Transmission takes no time: a byte written to THR has left when the write returns, so THRE and TEMT are always 1, and the
- * THRE interrupt, which marks the passage from full to empty, comes up again at once.
+/* Owns one 16550A serial port. Transmission takes no time: a byte written to THR has left when the write returns, so
+ * THRE and TEMT are always 1, and the THRE interrupt, which marks the passage from full to empty, comes up again at
+ * once.
  *   I1  fifo holds at most uart_capacity() bytes; what the line brings beyond waits in queue, and moves up as the
  *       guest reads, unless loopback has cut the line off.                                     [uart_pump]
  *   I2  The irq wire is "an interrupt is pending and OUT2 is on": on a PC, OUT2 gates the driver. [uart_update]
@@ -37,10 +37,7 @@ struct uart {
     struct chardev *be;
 };
 
-static unsigned uart_capacity(const struct uart *u)
-{
-    return u->fcr & FCR_ENABLE ? FIFO_SIZE : 1;
-}
+static unsigned uart_capacity(const struct uart *u) { return u->fcr & FCR_ENABLE ? FIFO_SIZE : 1; }
 static unsigned uart_trigger(const struct uart *u)
 {
     static const u8 level[4] = { 1, 4, 8, 14 };
@@ -78,10 +75,8 @@ static void uart_fifo_moved(struct uart *u)
 {
     u->lsr = u->fifo_len ? u->lsr | LSR_DR : u->lsr & ~LSR_DR;
     u->timeout_pending = false;
-    if ((u->fcr & FCR_ENABLE) && u->fifo_len)
-        timer_arm(&u->timeout, clock_now(u->clk) + 4 * uart_char_ns(u));
-    else
-        timer_cancel(&u->timeout);
+    if ((u->fcr & FCR_ENABLE) && u->fifo_len) timer_arm(&u->timeout, clock_now(u->clk) + 4 * uart_char_ns(u));
+    else timer_cancel(&u->timeout);
 }
 
 static void uart_timeout(void *arg)
@@ -115,8 +110,7 @@ static bool uart_queue_room(struct uart *u, size_t n)
 
     if (n > QUEUE_MAX - u->queue_len) return false;
     if (u->queue_len + n <= u->queue_size) return true;
-    while (size < u->queue_len + n)
-        size *= 2;
+    while (size < u->queue_len + n) size *= 2;
     q = malloc(size);
     if (!q) return false;
     first = u->queue_size - u->queue_head < u->queue_len ? u->queue_size - u->queue_head : u->queue_len;
@@ -137,8 +131,7 @@ static void uart_rx(void *fe, const u8 *buf, size_t n)
 
     if (!n) return;
     if (uart_queue_room(u, n)) {
-        for (size_t i = 0; i < n; i++)
-            u->queue[(u->queue_head + u->queue_len++) % u->queue_size] = buf[i];
+        for (size_t i = 0; i < n; i++) u->queue[(u->queue_head + u->queue_len++) % u->queue_size] = buf[i];
         uart_pump(u);
     } else {
         u->lsr |= LSR_OE;
@@ -168,8 +161,8 @@ static void uart_transmit(struct uart *u, u8 val)
 static u8 uart_modem_inputs(const struct uart *u)
 {
     if (!(u->mcr & MCR_LOOP)) return u->be ? MSR_CTS | MSR_DSR | MSR_DCD : 0;
-    return (u->mcr & MCR_RTS ? MSR_CTS : 0) | (u->mcr & MCR_DTR ? MSR_DSR : 0) | (u->mcr & MCR_OUT1 ? MSR_RI : 0) |
-           (u->mcr & MCR_OUT2 ? MSR_DCD : 0);
+    return (u->mcr & MCR_RTS ? MSR_CTS : 0) | (u->mcr & MCR_DTR ? MSR_DSR : 0) | (u->mcr & MCR_OUT1 ? MSR_RI : 0)
+           | (u->mcr & MCR_OUT2 ? MSR_DCD : 0);
 }
 
 static void uart_update_modem(struct uart *u)
@@ -209,22 +202,15 @@ static void uart_write(void *dev, u32 off, u8 val)
         if ((val & ~u->ier) & IER_THRE) u->thre_pending = true; /* enabled while THR is empty: interrupts at once */
         u->ier = val & 0x0f;
         break;
-    case 2:
-        uart_write_fcr(u, val);
-        break;
-    case 3:
-        u->lcr = val;
-        break;
+    case 2: uart_write_fcr(u, val); break;
+    case 3: u->lcr = val; break;
     case 4:
         u->mcr = val & 0x1f;
         uart_update_modem(u);
         uart_pump(u);
         break;
-    case 7:
-        u->scr = val;
-        break;
-    default:
-        return; /* LSR and MSR are not for writing ("factory testing") */
+    case 7: u->scr = val; break;
+    default: return; /* LSR and MSR are not for writing ("factory testing") */
     }
     uart_update(u);
 }
@@ -250,17 +236,14 @@ static u8 uart_read(void *dev, u32 off)
         if (u->lcr & LCR_DLAB) return u->divisor & 0xff;
         v = uart_read_rbr(u);
         break;
-    case 1:
-        return u->lcr & LCR_DLAB ? u->divisor >> 8 : u->ier;
+    case 1: return u->lcr & LCR_DLAB ? u->divisor >> 8 : u->ier;
     case 2:
         v = uart_pending(u);
         if (v == IIR_THRE) u->thre_pending = false; /* reading it is the acknowledge */
         if (u->fcr & FCR_ENABLE) v |= IIR_FIFO;
         break;
-    case 3:
-        return u->lcr;
-    case 4:
-        return u->mcr;
+    case 3: return u->lcr;
+    case 4: return u->mcr;
     case 5:
         v = u->lsr | LSR_THRE | LSR_TEMT;
         u->lsr &= ~LSR_ERRORS;
@@ -269,8 +252,7 @@ static u8 uart_read(void *dev, u32 off)
         v = u->msr;
         u->msr &= ~MSR_DELTAS;
         break;
-    default:
-        return u->scr;
+    default: return u->scr;
     }
     uart_update(u);
     return v;

@@ -12,7 +12,10 @@
 #define NS_PER_S 1000000000ull
 #define CARRY_SHIFT 23 /* TMR_STS is set whenever bit 23 changes */
 
-enum { STS_TMR = 1 << 0, STS_GBL = 1 << 5, STS_PWRBTN = 1 << 8, STS_SLPBTN = 1 << 9, STS_RTC = 1 << 10, STS_WAK = 1 << 15 };
+/* clang-format off */
+enum { STS_TMR = 1 << 0, STS_GBL = 1 << 5, STS_PWRBTN = 1 << 8, STS_SLPBTN = 1 << 9, STS_RTC = 1 << 10,
+    STS_WAK = 1 << 15 };
+/* clang-format on */
 enum { STS_ALL = STS_TMR | STS_GBL | STS_PWRBTN | STS_SLPBTN | STS_RTC | STS_WAK, EN_ALL = STS_ALL & ~STS_WAK };
 enum { CNT_SCI_EN = 1 << 0, CNT_BM_RLD = 1 << 1, CNT_GBL_RLS = 1 << 2, CNT_SLP_EN = 1 << 13 };
 enum { OFF_STS = 0, OFF_EN = 2, OFF_CNT = 4, OFF_TMR = 8, PM_LEN = 12 };
@@ -20,7 +23,7 @@ enum { OFF_STS = 0, OFF_EN = 2, OFF_CNT = 4, OFF_TMR = 8, PM_LEN = 12 };
 struct acpi_pm {
     u16 sts, en, cnt;
     u16 gpe_sts, gpe_en;
-    u8 smi_status;       /* port 0xb3: scratch */
+    u8 smi_status; /* port 0xb3: scratch */
     u8 smi_cmd;
     u64 carries_seen;
     struct clock *clk;
@@ -29,10 +32,7 @@ struct acpi_pm {
     struct dev_event poweroff;
 };
 
-static u64 acpi_ticks(const struct acpi_pm *a)
-{
-    return (unsigned __int128)clock_now(a->clk) * PM_TIMER_HZ / NS_PER_S;
-}
+static u64 acpi_ticks(const struct acpi_pm *a) { return (unsigned __int128)clock_now(a->clk) * PM_TIMER_HZ / NS_PER_S; }
 
 static void acpi_account(struct acpi_pm *a)
 {
@@ -54,10 +54,7 @@ static void acpi_update(struct acpi_pm *a)
     timer_arm(&a->carry, ((unsigned __int128)next * NS_PER_S + PM_TIMER_HZ - 1) / PM_TIMER_HZ);
 }
 
-static void acpi_carry(void *arg)
-{
-    acpi_update(arg);
-}
+static void acpi_carry(void *arg) { acpi_update(arg); }
 
 static void acpi_write_cnt(struct acpi_pm *a, u16 val)
 {
@@ -72,9 +69,12 @@ static u8 pm_read_byte(struct acpi_pm *a, u32 off)
     u64 v;
 
     switch (off) {
-    case OFF_STS: case OFF_STS + 1: v = a->sts; break;
-    case OFF_EN: case OFF_EN + 1: v = a->en; break;
-    case OFF_CNT: case OFF_CNT + 1: v = a->cnt; break;
+    case OFF_STS:
+    case OFF_STS + 1: v = a->sts; break;
+    case OFF_EN:
+    case OFF_EN + 1: v = a->en; break;
+    case OFF_CNT:
+    case OFF_CNT + 1: v = a->cnt; break;
     default: return 0;
     }
     return v >> 8 * (off & 1);
@@ -87,8 +87,7 @@ static u32 pm_read(void *dev, u32 off, unsigned size)
 
     if (off >= OFF_TMR) return (acpi_ticks(a) & 0xffffff) >> 8 * (off - OFF_TMR); /* one look, however wide */
     acpi_account(a);
-    for (unsigned i = 0; i < size; i++)
-        v |= (u32)pm_read_byte(a, off + i) << 8 * i;
+    for (unsigned i = 0; i < size; i++) v |= (u32)pm_read_byte(a, off + i) << 8 * i;
     return v;
 }
 
@@ -107,15 +106,12 @@ static void pm_write(void *dev, u32 off, unsigned size, u32 val)
         case OFF_STS:
             a->sts &= ~(byte & STS_ALL); /* write one to clear */
             break;
-        case OFF_EN:
-            a->en = ((a->en & ~mask) | byte) & EN_ALL;
-            break;
+        case OFF_EN: a->en = ((a->en & ~mask) | byte) & EN_ALL; break;
         case OFF_CNT:
             cnt = (cnt & ~mask) | byte;
             cnt_written = true;
             break;
-        default:
-            break;
+        default: break;
         }
     }
     if (cnt_written) acpi_write_cnt(a, cnt);

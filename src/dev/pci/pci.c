@@ -1,21 +1,27 @@
 /* Owns PCI bus 0: configuration mechanism #1 at 0xcf8, the i440FX host bridge, the PIIX3 ISA bridge with its interrupt
  * router and reset control register, and the header of every function added with pci_add().
- *   I1  config[] changes only where writable[] has a bit, or by this file's and the owner's own hand.   [cfg_write_byte]
+ *   I1  config[] changes only where writable[] has a bit, or by this file's and the owner's own hand.
+ *       [cfg_write_byte]
  *   I2  A BAR is mapped on the bus iff its space is enabled in COMMAND, it has an address, and nothing else was there
- *       first.                                                                                          [pci_update_bars]
- *   I3  apic[p] is the OR of the INTx of the functions on PIRQ p, and isa[n] the OR of the PIRQs routed to ISA interrupt
- *       n. isa[n] is driven only while one is routed there.                                              [pci_update_pirq]
+ *       first.
+ *       [pci_update_bars]
+ *   I3  apic[p] is the OR of the INTx of the functions on PIRQ p, and isa[n] the OR of the PIRQs routed to ISA
+ *       interrupt n. isa[n] is driven only while one is routed there.
+ *       [pci_update_pirq]
  * Enter at data_read(), data_write(). PCI 2.1; Intel 290549 (440FX), 290550 (PIIX3). */
 #include "src/dev/pc_devices.h"
 
 #include <errno.h>
 #include <string.h>
 
+/* clang-format off */
 enum {
-    CFG_VENDOR = 0x00, CFG_DEVICE = 0x02, CFG_COMMAND = 0x04, CFG_STATUS = 0x06, CFG_REVISION = 0x08, CFG_PROG_IF = 0x09,
+    CFG_VENDOR = 0x00, CFG_DEVICE = 0x02, CFG_COMMAND = 0x04, CFG_STATUS = 0x06, CFG_REVISION = 0x08,
+    CFG_PROG_IF = 0x09,
     CFG_SUBCLASS = 0x0a, CFG_CLASS = 0x0b, CFG_CACHE_LINE = 0x0c, CFG_LATENCY = 0x0d, CFG_HEADER = 0x0e, CFG_BAR = 0x10,
     CFG_SUBSYS_VENDOR = 0x2c, CFG_SUBSYS = 0x2e, CFG_INT_LINE = 0x3c, CFG_INT_PIN = 0x3d,
 };
+/* clang-format on */
 enum { CMD_IO = 1, CMD_MEM = 2, CMD_MASTER = 4, CMD_SERR = 0x100, CMD_INTX_OFF = 0x400 };
 enum { STATUS_INTX = 0x08 /* of the low byte */, HEADER_MULTI = 0x80 };
 enum { BAR_IO = 1, BAR_PREFETCH = 8 };
@@ -27,26 +33,23 @@ struct pci_fn {
     struct pci *pci;
     struct pci_desc d;
     u8 config[256], writable[256];
-    u32 mapped[6];        /* address each BAR is mapped at; 0: not mapped */
-    bool intx;            /* as the device drives it */
+    u32 mapped[6]; /* address each BAR is mapped at; 0: not mapped */
+    bool intx;     /* as the device drives it */
 };
 
 struct pci {
     struct bus *bus;
-    u32 address;          /* 0xcf8 */
-    u8 reset_control;     /* 0xcf9 */
+    u32 address;            /* 0xcf8 */
+    u8 reset_control;       /* 0xcf9 */
     struct pci_fn *fn[256]; /* by device * 8 + function */
     struct pci_fn *piix;
     struct irq_line isa[16], apic[4];
-    u16 isa_driven;       /* levels last given to isa[] */
+    u16 isa_driven; /* levels last given to isa[] */
     u8 apic_driven;
     struct dev_event reset;
 };
 
-static u32 get32(const u8 *p)
-{
-    return p[0] | p[1] << 8 | p[2] << 16 | (u32)p[3] << 24;
-}
+static u32 get32(const u8 *p) { return p[0] | p[1] << 8 | p[2] << 16 | (u32)p[3] << 24; }
 static void put16(u8 *p, u16 v)
 {
     p[0] = v;
@@ -60,10 +63,7 @@ static void put32(u8 *p, u32 v)
 
 /* ---- interrupts ---- */
 
-static unsigned fn_pirq(const struct pci_fn *f)
-{
-    return (f->d.dev + f->d.int_pin - 1u) & 3;
-}
+static unsigned fn_pirq(const struct pci_fn *f) { return (f->d.dev + f->d.int_pin - 1u) & 3; }
 
 static void pci_update_pirq(struct pci *p)
 {
@@ -168,8 +168,7 @@ static u32 data_read(void *dev, u32 off, unsigned size)
     u32 v = 0;
 
     if (!f) return ~0u;
-    for (unsigned i = 0; i < size; i++)
-        v |= (u32)f->config[(at + i) & 0xff] << 8 * i;
+    for (unsigned i = 0; i < size; i++) v |= (u32)f->config[(at + i) & 0xff] << 8 * i;
     return v;
 }
 
@@ -180,8 +179,7 @@ static void data_write(void *dev, u32 off, unsigned size, u32 val)
     unsigned at = (p->address & 0xfc) + off;
 
     if (!f) return;
-    for (unsigned i = 0; i < size; i++)
-        cfg_write_byte(f, at + i, val >> 8 * i);
+    for (unsigned i = 0; i < size; i++) cfg_write_byte(f, at + i, val >> 8 * i);
     pci_update_bars(f);
     pci_update_pirq(p);
     if (f->d.cfg_written) f->d.cfg_written(f->d.opaque, at, size);
@@ -217,18 +215,9 @@ static void address_write(void *dev, u32 off, unsigned size, u32 val)
 static const struct io_ops address_ops = { address_read, address_write };
 static const struct io_ops data_ops = { data_read, data_write };
 
-u8 *pci_fn_config(struct pci_fn *f)
-{
-    return f->config;
-}
-u8 *pci_fn_writable(struct pci_fn *f)
-{
-    return f->writable;
-}
-bool pci_fn_bus_master(const struct pci_fn *f)
-{
-    return f->config[CFG_COMMAND] & CMD_MASTER;
-}
+u8 *pci_fn_config(struct pci_fn *f) { return f->config; }
+u8 *pci_fn_writable(struct pci_fn *f) { return f->writable; }
+bool pci_fn_bus_master(const struct pci_fn *f) { return f->config[CFG_COMMAND] & CMD_MASTER; }
 
 /* ---- functions ---- */
 
@@ -261,19 +250,18 @@ static void fn_init_header(struct pci_fn *f)
         fn_init_bar(f, i);
         if (d->bar[i].size) *(d->bar[i].io ? &io : &mem) = true;
     }
-    put16(f->writable + CFG_COMMAND, (io ? CMD_IO : 0) | (mem ? CMD_MEM : 0) | CMD_MASTER | CMD_SERR | (d->int_pin ? CMD_INTX_OFF : 0));
+    put16(f->writable + CFG_COMMAND,
+          (io ? CMD_IO : 0) | (mem ? CMD_MEM : 0) | CMD_MASTER | CMD_SERR | (d->int_pin ? CMD_INTX_OFF : 0));
     f->writable[CFG_CACHE_LINE] = f->writable[CFG_LATENCY] = 0xff;
     if (d->int_pin) f->writable[CFG_INT_LINE] = 0xff;
 }
 
 static void fn_reset(struct pci_fn *f)
 {
-    for (unsigned i = 0; i < 6; i++)
-        fn_unmap_bar(f, i);
+    for (unsigned i = 0; i < 6; i++) fn_unmap_bar(f, i);
     put16(f->config + CFG_COMMAND, 0);
     f->config[CFG_CACHE_LINE] = f->config[CFG_LATENCY] = f->config[CFG_INT_LINE] = 0;
-    for (unsigned i = 0; i < 6; i++)
-        fn_init_bar(f, i);
+    for (unsigned i = 0; i < 6; i++) fn_init_bar(f, i);
     if (f->d.reset) f->d.reset(f->d.opaque);
 }
 
@@ -290,8 +278,7 @@ int pci_add(struct pci *p, struct pci_fn **out, const struct pci_desc *d)
     struct pci_fn *f, *first;
 
     BUG_ON(d->dev > 31 || d->fn > 7 || d->int_pin > 4);
-    for (unsigned i = 0; i < 6; i++)
-        BUG_ON(!bar_sane(&d->bar[i]));
+    for (unsigned i = 0; i < 6; i++) BUG_ON(!bar_sane(&d->bar[i]));
     if (p->fn[devfn]) return -EBUSY;
     f = calloc(1, sizeof(*f));
     if (!f) return -ENOMEM;
@@ -320,9 +307,17 @@ static void piix_reset(void *opaque)
 
 static int pci_add_bridges(struct pci *p)
 {
-    const struct pci_desc host = { .dev = 0, .vendor = 0x8086, .device = 0x1237, .class_code = 6, .revision = 2, .name = "i440fx" };
-    const struct pci_desc isa = { .dev = 1, .vendor = 0x8086, .device = 0x7000, .class_code = 6, .subclass = 1,
-                                  .opaque = p, .name = "piix3", .reset = piix_reset };
+    const struct pci_desc host = {
+        .dev = 0, .vendor = 0x8086, .device = 0x1237, .class_code = 6, .revision = 2, .name = "i440fx"
+    };
+    const struct pci_desc isa = { .dev = 1,
+                                  .vendor = 0x8086,
+                                  .device = 0x7000,
+                                  .class_code = 6,
+                                  .subclass = 1,
+                                  .opaque = p,
+                                  .name = "piix3",
+                                  .reset = piix_reset };
     struct pci_fn *h;
     int err;
 
@@ -348,10 +343,7 @@ void pci_reset(struct pci *p)
 }
 
 /* The next address for a BAR of this size: aligned to it. */
-static u32 align_up(u32 base, u64 size)
-{
-    return (base + size - 1) & ~(size - 1);
-}
+static u32 align_up(u32 base, u64 size) { return (base + size - 1) & ~(size - 1); }
 
 static void fn_assign_bars(struct pci_fn *f, u32 *mem, u32 *io)
 {
@@ -386,7 +378,8 @@ void pci_firmware_setup(struct pci *p, u32 mem_base, u16 io_base)
     pci_update_pirq(p);
 }
 
-int pci_new(struct pci **out, struct bus *b, const struct irq_line isa[16], const struct irq_line apic[4], struct dev_event reset)
+int pci_new(struct pci **out, struct bus *b, const struct irq_line isa[16], const struct irq_line apic[4],
+            struct dev_event reset)
 {
     struct pci *p = calloc(1, sizeof(*p));
     int err;
@@ -413,7 +406,6 @@ fail:
 void pci_free(struct pci *p)
 {
     if (!p) return;
-    for (unsigned i = 0; i < ARRAY_LEN(p->fn); i++)
-        free(p->fn[i]);
+    for (unsigned i = 0; i < ARRAY_LEN(p->fn); i++) free(p->fn[i]);
     free(p);
 }
