@@ -25,7 +25,8 @@
  * Not compared: flags the manual leaves undefined (insn_flags_undef, followed through the code); FIP, FDP and FOP in
  * the FXSAVE image and in memory where FNSTENV, FNSAVE or FXSAVE put them (AMD and Intel keep them under different
  * conditions); what an instruction of several accesses (PUSHA, POPA, ENTER, FNSAVE ...) has done before a page fault,
- * and which of them faulted; the I/D bit of page-fault errors on fetches (the engine's paging is without NX);
+ * and which of them faulted; of two memory operands that both fault, which is reported (operands.c: each must be
+ * reported as that operand faults); the I/D bit of page-fault errors on fetches (the engine's paging is without NX);
  * MXCSR_MASK; the x87 state after #XM in a conversion between XMM and MMX. */
 #include <cpuid.h>
 #include <errno.h>
@@ -38,6 +39,7 @@
 #include "tests/diff/engine.h"
 #include "tests/diff/gen.h"
 #include "tests/diff/native.h"
+#include "tests/diff/operands.h"
 
 struct tester {
     struct native *native;      /* the judge: the processor, */
@@ -210,6 +212,14 @@ static bool mmx_mode_open(struct decoder *d, const struct diff_case *k, const st
     }
 }
 
+/* Whether judge and engine have each reported a fault of another one of two memory operands. */
+static bool other_operand(struct tester *t, const struct diff_case *k, const struct diff_state *n,
+                          const struct diff_state *e)
+{
+    struct insn in;
+    return last_insn(t->decoder, k, n, &in) && operand_order_differs(&in, n, e, t->kernel);
+}
+
 static bool has_error_code(u32 vector) { return vector == V_DF || (vector >= V_TS && vector <= V_PF); }
 
 static bool compare(struct tester *t, const struct sequence *s, const struct diff_case *k,
@@ -220,22 +230,22 @@ static bool compare(struct tester *t, const struct sequence *s, const struct dif
     struct report rep = { .out = out };
     const struct diff_state *n = &native->out, *e = &engine->out;
     u32 flags = ~(case_undefined_flags(t->decoder, k, n->eip) | F_TF | (t->qemu ? F_RF : 0));
-    bool halfway = faulted_halfway(t->decoder, k, n);
+    bool halfway = faulted_halfway(t->decoder, k, n), order_open = other_operand(t, k, n, e);
 
     if (e->vector == VECTOR_CRASH) rep.differs = true; /* no case shuts the machine down, whatever the judge found */
-    differ(&rep, "vector", n->vector, e->vector);
+    if (!order_open) differ(&rep, "vector", n->vector, e->vector);
     differ(&rep, "eip", n->eip, e->eip);
     for (unsigned i = 0; i < 8; i++)
         if (!halfway || i == G_ESP) differ(&rep, name[i], n->gpr[i], e->gpr[i]); /* POPA */
     for (unsigned i = 0; i < 6 && !t->kernel; i++) differ(&rep, seg[i], n->seg[i], e->seg[i]);
     differ(&rep, "eflags", n->eflags & flags, e->eflags & flags);
-    if (n->vector == e->vector && has_error_code(n->vector)) {
+    if (!order_open && n->vector == e->vector && has_error_code(n->vector)) {
         u32 mask = n->vector == V_PF && n->cr2 == n->eip ? ~(u32)PF_I : ~0u;
         if (n->vector == V_PF && t->kernel) mask &= ~(u32)PF_U;
         if (n->vector == V_PF && t->qemu) mask &= ~(u32)(PF_W | PF_P);
         if (!halfway) differ(&rep, "error", n->error & mask, e->error & mask);
     }
-    if (n->vector == V_PF && e->vector == V_PF && !halfway) differ(&rep, "cr2", n->cr2, e->cr2);
+    if (n->vector == V_PF && e->vector == V_PF && !halfway && !order_open) differ(&rep, "cr2", n->cr2, e->cr2);
     compare_fx(&rep, n->fx, e->fx, !mmx_mode_open(t->decoder, k, n));
     if (!halfway) compare_memory(&rep, s, native->memory, engine->memory, t->kernel ? n->gpr[G_ESP] - FRAME_BYTES : 0);
     return rep.differs;
