@@ -12,6 +12,8 @@
 #define XLATE_MAX ((u64)1 << 20) /* of code: it is for reading */
 #define XLATE_CACHE ((u64)64 << 20)
 
+_Static_assert(VM_CODE_CACHE_MIN == XL_CACHE_MIN && VM_CODE_CACHE_MAX == XL_CACHE_MAX, "what vm.h promises");
+
 struct xlate {
     const struct vm_translate_config *cfg;
     const struct cpu_model *model;

@@ -59,15 +59,15 @@ expect 2 'no verb' "$program"
 expect 2 "there is no verb 'fly'" "$program" fly
 expect 2 'kernel FILE is missing' "$program" run
 expect 2 "unknown option '--nonsense'" "$program" run --nonsense
-expect 2 "unexpected argument 'word'" "$program" run word
+expect 2 "unexpected argument 'word'" "$program" run "$good" word
 run 2 'kernel needs an argument' --kernel
 run 2 "memory: '12X' is not a size" --kernel "$good" --memory 12X
 run 2 "memory: '-5M' is not a size" --kernel "$good" --memory -5M
-run 2 'memory: a machine without memory' --kernel "$good" --memory 0
-run 2 'memory: a machine has 16 to 3584 MiB' --kernel "$good" --memory 8M
-run 2 'memory: a machine has 16 to 3584 MiB' --kernel "$good" --memory 3585M
-run 2 'memory: a machine has 16 to 3584 MiB' --kernel "$good" --memory 17179869183G
-run 2 'memory: .*multiple of 4 KiB' --kernel "$good" --memory 33554433
+run 2 'memory: 0 is not within 16M to 3584M' --kernel "$good" --memory 0
+run 2 'memory: 8M is not within 16M to 3584M' --kernel "$good" --memory 8M
+run 2 'm: 3585M is not within 16M to 3584M' --kernel "$good" -m 3585M
+run 2 'memory: 17179869183G is not within 16M to 3584M' --kernel "$good" --memory 17179869183G
+run 2 'memory: .*multiple of 4 KiB' --kernel "$good" --memory 32769K
 run 2 "cpu: there is no 'z80'" --kernel "$good" --cpu z80
 run 2 "cpu: there is no ''" --kernel "$good" --cpu ''
 run 2 "engine: 'jit' is not one of bt\|interp" --kernel "$good" --engine jit
@@ -80,6 +80,7 @@ run 2 "serial: 'carrier-pigeon' is not one of" --kernel "$good" --serial carrier
 run 2 "debug-exit: '65536' is not a port" --kernel "$good" --debug-exit 65536
 run 2 'debug-exit: port 0x3f8 belongs to another device' --kernel "$good" --serial null --debug-exit 0x3f8
 run 2 "cache-size: '1Q' is not a size" --kernel "$good" --cache-size 1Q
+run 2 'cache-size: 2G is not within 64K to 1G' --kernel "$good" --cache-size 2G
 
 # --- Kernels.
 variant() { make_linux "$dir/$1"; shift; }

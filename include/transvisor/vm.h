@@ -53,6 +53,8 @@ struct vm_config {
 #define VM_MEMORY_DEFAULT ((uint64_t)512 << 20)
 #define VM_MEMORY_MIN ((uint64_t)16 << 20)
 #define VM_MEMORY_MAX ((uint64_t)3584 << 20)
+#define VM_CODE_CACHE_MIN ((uint64_t)64 << 10)
+#define VM_CODE_CACHE_MAX ((uint64_t)1 << 30)
 
 /* Makes a machine and loads its kernel. Returns 0 or -errno; -EINVAL says that the description itself is wrong (an
  * unknown name, a size out of range), anything else that a file, the host or memory did not serve. */

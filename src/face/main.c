@@ -1,7 +1,7 @@
-/* The command line: verbs, their options, and what becomes of them. Uses the embedding API alone: the first embedder.
- * Exit status: 0 the guest powered off (or the user quit), 1 a host or VMM error, 2 usage, 3 the guest died,
- * (V << 1) | 1 after a write of V to the debug-exit port, 128 + N when signal N ended it. */
-#include "src/face/options.h"
+/* The command line: what becomes of each verb (src/face/verbs.c has their words). Uses the embedding API alone: the
+ * first embedder. Exit status: 0 the guest powered off (or the user quit), 1 a host or VMM error, 2 usage, 3 the guest
+ * died, (V << 1) | 1 after a write of V to the debug-exit port, 128 + N when signal N ended it. */
+#include "src/face/verbs.h"
 #include "transvisor/vm.h"
 
 #include <errno.h>
@@ -17,6 +17,12 @@ static int fail(int status, const char *text)
 {
     fprintf(stderr, "transvisor: %s\n", text);
     return status;
+}
+
+/* What was printed is the result: say so if it did not get out. */
+static int end_output(void)
+{
+    return ferror(stdout) || fflush(stdout) ? fail(STATUS_ERROR, "standard output: could not be written") : STATUS_OK;
 }
 
 /* ---- signals that ask us to stop ----
@@ -74,102 +80,6 @@ static void stopper_end(struct stopper *s)
 
 static void print_warning(void *arg UNUSED, const char *text) { fprintf(stderr, "transvisor: warning: %s\n", text); }
 
-struct run_args {
-    struct vm_config cfg;
-    struct opt_port debug_exit;
-    int engine, direct;
-    const char *stats;
-};
-
-static const char *const engine_names[] = { "bt", "interp", NULL };        /* in the order of enum vm_engine */
-static const char *const direct_names[] = { "on", "off", "always", NULL }; /* in the order of enum vm_direct */
-
-#define RUN_OPTIONS(a)                                                                                          \
-    {                                                                                                           \
-        { .name = "kernel",                                                                                     \
-          .type = OPT_STRING,                                                                                   \
-          .dest = &(a)->cfg.kernel,                                                                             \
-          .arg = "FILE",                                                                                        \
-          .required = true,                                                                                     \
-          .help = "Linux bzImage or Multiboot 1 kernel" },                                                      \
-            { .name = "initrd",                                                                                 \
-              .type = OPT_STRING,                                                                               \
-              .dest = &(a)->cfg.initrd,                                                                         \
-              .arg = "FILE[,FILE..]",                                                                           \
-              .help = "initial RAM disk, or Multiboot modules" },                                               \
-            { .name = "append",                                                                                 \
-              .type = OPT_STRING,                                                                               \
-              .dest = &(a)->cfg.cmdline,                                                                        \
-              .arg = "STR",                                                                                     \
-              .help = "kernel command line" },                                                                  \
-            { .name = "memory",                                                                                 \
-              .type = OPT_SIZE,                                                                                 \
-              .dest = &(a)->cfg.memory,                                                                         \
-              .arg = "SIZE",                                                                                    \
-              .help = "RAM: 16M to 3584M [512M]" },                                                             \
-            { .name = "cpu",                                                                                    \
-              .type = OPT_STRING,                                                                               \
-              .dest = &(a)->cfg.cpu,                                                                            \
-              .arg = "MODEL",                                                                                   \
-              .help = "processor, see below" },                                                                 \
-            { .name = "engine",                                                                                 \
-              .type = OPT_CHOICE,                                                                               \
-              .dest = &(a)->engine,                                                                             \
-              .arg = "bt|interp",                                                                               \
-              .choices = engine_names,                                                                          \
-              .help = "binary translator, or reference interpreter [bt]" },                                     \
-            { .name = "direct",                                                                                 \
-              .type = OPT_CHOICE,                                                                               \
-              .dest = &(a)->direct,                                                                             \
-              .arg = "on|off|always",                                                                           \
-              .choices = direct_names,                                                                          \
-              .help = "run user code on the processor itself: where it pays, never, or wherever it can [on]" }, \
-            { .name = "serial",                                                                                 \
-              .type = OPT_STRING,                                                                               \
-              .dest = &(a)->cfg.serial,                                                                         \
-              .arg = "BACKEND",                                                                                 \
-              .help = "stdio, null, file:PATH, unix:PATH or pty [stdio]" },                                     \
-            { .name = "debug-exit",                                                                             \
-              .type = OPT_PORT,                                                                                 \
-              .dest = &(a)->debug_exit,                                                                         \
-              .arg = "PORT",                                                                                    \
-              .help = "a write of V to this port ends with status (V<<1)|1" },                                  \
-            { .name = "perf-map",                                                                               \
-              .type = OPT_FLAG,                                                                                 \
-              .dest = &(a)->cfg.perf_map,                                                                       \
-              .help = "name translated code for perf(1), in /tmp/perf-PID.map" },                               \
-            { .name = "no-reboot",                                                                              \
-              .type = OPT_FLAG,                                                                                 \
-              .dest = &(a)->cfg.no_reboot,                                                                      \
-              .help = "end when the guest resets itself" },                                                     \
-            { .name = "stats",                                                                                  \
-              .type = OPT_STRING,                                                                               \
-              .dest = &(a)->stats,                                                                              \
-              .arg = "FILE",                                                                                    \
-              .help = "write counters there, as JSON" },                                                        \
-            { .name = "trace",                                                                                  \
-              .type = OPT_STRING,                                                                               \
-              .dest = &(a)->cfg.trace,                                                                          \
-              .arg = "LIST[@FROM..TO]",                                                                         \
-              .help = "trace to standard error, see below; only for EIP in FROM..TO" },                         \
-            { .name = "disable",                                                                                \
-              .type = OPT_STRING,                                                                               \
-              .dest = &(a)->cfg.disable,                                                                        \
-              .arg = "CLASS[,CLASS..]",                                                                         \
-              .help = "interpret these instructions instead of translating them" },                             \
-            { .name = "cache",                                                                                  \
-              .type = OPT_STRING,                                                                               \
-              .dest = &(a)->cfg.cache_dir,                                                                      \
-              .arg = "DIR",                                                                                     \
-              .help = "keep translated code there between runs" },                                              \
-            { .name = "cache-size",                                                                             \
-              .type = OPT_SIZE,                                                                                 \
-              .dest = &(a)->cfg.code_cache,                                                                     \
-              .arg = "SIZE",                                                                                    \
-              .help = "room for translated code" },                                                             \
-            { 0 },                                                                                              \
-    }
-
 static int run_status(struct vm *vm, enum vm_exit how, const struct stopper *s, const struct vm_error *err)
 {
     switch (how) {
@@ -218,18 +128,28 @@ static int run_machine(struct vm *vm, struct stopper *s, const char *stats_path)
     return status;
 }
 
+/* Reads a verb's words. Returns -1 to go on, or the status to end with: help was asked for, or a word is wrong. */
+static int read_words(enum verb_id id, void *args, int argc, char **argv)
+{
+    const struct opt *asked;
+    struct vm_error err;
+    int rc = options_parse(verbs[id].options, args, argc, argv, &asked, &err);
+    if (!rc) return -1;
+    if (rc < 0) return fail(STATUS_USAGE, err.text);
+    if (asked->type == OPT_HELP) verb_help(id, !strcmp(asked->name, "help-all"), stdout);
+    else options_names(asked, stdout);
+    return end_output();
+}
+
 static int verb_run(int argc, char **argv)
 {
-    struct run_args a = { .cfg.serial = "stdio", .cfg.memory = VM_MEMORY_DEFAULT, .cfg.warn = print_warning };
-    const struct opt table[] = RUN_OPTIONS(&a);
+    struct run_args a;
     struct vm_error err;
-    if (options_parse(table, argc, argv, &err)) return fail(STATUS_USAGE, err.text);
-    if (!a.cfg.memory)
-        return fail(STATUS_USAGE, "--memory: a machine without memory"); /* to the API, 0 is the default */
-    a.cfg.engine = a.engine ? VM_ENGINE_INTERP : VM_ENGINE_BT;
-    a.cfg.direct = (enum vm_direct)a.direct;
-    a.cfg.has_debug_exit = a.debug_exit.given;
-    a.cfg.debug_exit = a.debug_exit.port;
+    run_args_init(&a);
+    int status = read_words(VERB_RUN, &a, argc, argv);
+    if (status >= 0) return status;
+    run_args_finish(&a);
+    a.cfg.warn = print_warning;
 
     struct stopper s;
     stopper_block(&s);
@@ -241,109 +161,63 @@ static int verb_run(int argc, char **argv)
 
 /* ---- translate ---- */
 
-struct translate_args {
-    struct vm_translate_config cfg;
-    int mode;
-    u32 cpl;
-};
-
-static const char *const mode_names[] = { "32", "16", NULL };
-
-#define TRANSLATE_OPTIONS(a)                                                                                         \
-    {                                                                                                                \
-        { .name = "file",                                                                                            \
-          .type = OPT_STRING,                                                                                        \
-          .dest = &(a)->cfg.file,                                                                                    \
-          .arg = "FILE",                                                                                             \
-          .required = true,                                                                                          \
-          .help = "raw code" },                                                                                      \
-            { .name = "base", .type = OPT_U32, .dest = &(a)->cfg.base, .arg = "ADDR", .help = "where it lies [0]" }, \
-            { .name = "mode",                                                                                        \
-              .type = OPT_CHOICE,                                                                                    \
-              .dest = &(a)->mode,                                                                                    \
-              .arg = "16|32",                                                                                        \
-              .choices = mode_names,                                                                                 \
-              .help = "size of its code segment [32]" },                                                             \
-            { .name = "cpl", .type = OPT_U32, .dest = &(a)->cpl, .arg = "N", .help = "privilege level [0]" },        \
-            { .name = "cpu",                                                                                         \
-              .type = OPT_STRING,                                                                                    \
-              .dest = &(a)->cfg.cpu,                                                                                 \
-              .arg = "MODEL",                                                                                        \
-              .help = "processor, as for run" },                                                                     \
-            { 0 },                                                                                                   \
-    }
-
 static int verb_translate(int argc, char **argv)
 {
     struct translate_args a = { 0 };
-    const struct opt table[] = TRANSLATE_OPTIONS(&a);
     struct vm_error err;
-    if (options_parse(table, argc, argv, &err)) return fail(STATUS_USAGE, err.text);
+    int status = read_words(VERB_TRANSLATE, &a, argc, argv);
+    if (status >= 0) return status;
     a.cfg.code16 = a.mode == 1;
-    a.cfg.cpl = a.cpl;
+    a.cfg.cpl = (unsigned)a.cpl;
+    a.cfg.base = (u32)a.base;
     int rc = vm_translate(&a.cfg, stdout, &err);
     if (rc) return fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err.text);
-    return ferror(stdout) || fflush(stdout) ? fail(STATUS_ERROR, "standard output: could not be written") : STATUS_OK;
-}
-
-static void translate_help(FILE *out)
-{
-    struct translate_args a;
-    const struct opt table[] = TRANSLATE_OPTIONS(&a);
-    options_help(table, out);
+    return end_output();
 }
 
 /* ---- verbs ---- */
 
-static void run_help(FILE *out)
-{
-    struct run_args a;
-    const struct opt table[] = RUN_OPTIONS(&a);
-    const char *name, *what;
-    options_help(table, out);
-    fputs("\nProcessors (the first is the default):", out);
-    for (unsigned i = 0; (name = vm_cpu_name(i)); i++) fprintf(out, " %s", name);
-    fputs("\n\nTrace channels:\n", out);
-    for (unsigned i = 0; (name = vm_trace_name(i, &what)); i++) fprintf(out, "  %-10s %s\n", name, what);
-    fputs("\nInstruction classes:\n", out);
-    for (unsigned i = 0; (name = vm_class_name(i, &what)); i++) fprintf(out, "  %-10s %s\n", name, what);
-    fputs("\nOn a terminal: Ctrl-A x quits, Ctrl-A Ctrl-A sends Ctrl-A.\n", out);
-}
-
-static const struct verb {
-    const char *name, *what;
-    int (*run)(int argc, char **argv);
-    void (*help)(FILE *out);
-} verbs[] = {
-    { "run", "runs a virtual machine", verb_run, run_help },
-    { "translate", "prints guest code and the host code it becomes, side by side", verb_translate, translate_help },
+static int (*const verb_runs[VERB_COUNT])(int argc, char **argv) = {
+    [VERB_RUN] = verb_run,
+    [VERB_TRANSLATE] = verb_translate,
 };
 
-static int help(FILE *out)
+static int help(void)
 {
-    fputs("usage: transvisor VERB [OPTIONS]\n       transvisor --help | --version\n", out);
-    for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
-        fprintf(out, "\ntransvisor %s: %s\n", verbs[i].name, verbs[i].what);
-        verbs[i].help(out);
-    }
-    fputs("\nExit status: 0 the guest powered off, 1 error, 2 usage, 3 the guest died (triple fault),\n"
-          "(V<<1)|1 after a write of V to the debug-exit port, 128+N when signal N ended it.\n",
-          out);
-    return ferror(out) || fflush(out) ? STATUS_ERROR : STATUS_OK;
+    puts("usage: transvisor VERB [OPTIONS]\n       transvisor FILE       runs it, as `transvisor run FILE`\n");
+    for (int i = 0; i < VERB_COUNT; i++)
+        printf("  transvisor %-10s %s; `transvisor %s --help`\n", verbs[i].name, verbs[i].what, verbs[i].name);
+    printf("  transvisor --version\n\n%s", verbs_exit_status);
+    return end_output();
+}
+
+/* Options without a verb: what would have been typed with it. */
+static int no_verb(int argc, char **argv)
+{
+    char text[400];
+    int n = snprintf(text, sizeof text, "options follow a verb: transvisor run");
+    for (int i = 1; i < argc && n < (int)sizeof text; i++)
+        n += snprintf(text + n, sizeof text - (size_t)n, " %s", argv[i]);
+    return fail(STATUS_USAGE, text);
 }
 
 int main(int argc, char **argv)
 {
+    const char *ignored;
     if (argc < 2) return fail(STATUS_USAGE, "no verb given; try transvisor --help");
-    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) return help(stdout);
-    if (!strcmp(argv[1], "--version"))
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "-help") || !strcmp(argv[1], "help"))
+        return help();
+    if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-version"))
         return printf("transvisor %s\n", vm_version()) < 0 || fflush(stdout) ? STATUS_ERROR : STATUS_OK;
-    for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
-        if (strcmp(argv[1], verbs[i].name)) continue;
-        if (argc > 2 && !strcmp(argv[2], "--help")) return help(stdout);
-        return verbs[i].run(argc - 2, argv + 2);
+    struct closest near = { .word = argv[1] };
+    for (int i = 0; i < VERB_COUNT; i++) {
+        if (!strcmp(argv[1], verbs[i].name)) return verb_runs[i](argc - 2, argv + 2);
+        closest_offer(&near, verbs[i].name);
     }
+    if (options_find(verbs[VERB_RUN].options, argv[1], &ignored)) return no_verb(argc, argv);
+    if (argv[1][0] != '-' && !access(argv[1], F_OK)) return verb_run(argc - 1, argv + 1);
     char text[256];
-    snprintf(text, sizeof text, "there is no verb '%.100s'; try transvisor --help", argv[1]);
+    if (near.best) snprintf(text, sizeof text, "there is no verb '%.100s'; did you mean %s?", argv[1], near.best);
+    else snprintf(text, sizeof text, "there is no verb '%.100s', nor a file; try transvisor --help", argv[1]);
     return fail(STATUS_USAGE, text);
 }

@@ -1,5 +1,6 @@
 /* Owns the parsing of typed option tables; knows no option by name.
  *   I1  a destination is written only with a value that parsed completely.   [only opt_store writes]
+ *   I2  an error names the option as it was typed.
  * Enter at options_parse(). */
 #include "src/face/options.h"
 #include "src/error.h"
@@ -31,106 +32,285 @@ int parse_u64(const char *s, u64 max, u64 *out)
     return 0;
 }
 
-int parse_size(const char *s, u64 *out)
+int parse_size(const char *s, u64 unit, u64 *out)
 {
-    char digits[32];
-    size_t n = strlen(s);
-    unsigned shift = 0;
+    static const char letters[] = "KMG";
+    size_t n = strcspn(s, "kmgKMG");
+    char digits[24];
     if (!n || n >= sizeof digits) return -EINVAL;
-    switch (s[n - 1]) {
-    case 'k':
-    case 'K':
-        shift = 10;
-        n--;
-        break;
-    case 'm':
-    case 'M':
-        shift = 20;
-        n--;
-        break;
-    case 'g':
-    case 'G':
-        shift = 30;
-        n--;
-        break;
-    }
     memcpy(digits, s, n);
     digits[n] = 0;
+    if (s[n]) {
+        const char *end = s + n + 1;
+        if (strcmp(end, "") && strcmp(end, "B") && strcmp(end, "iB")) return -EINVAL;
+        unit = (u64)1 << 10 * (strchr(letters, s[n] & ~0x20) - letters + 1);
+    }
     u64 v;
-    if (parse_u64(digits, UINT64_MAX >> shift, &v)) return -EINVAL;
-    *out = v << shift;
+    if (parse_u64(digits, UINT64_MAX / unit, &v)) return -EINVAL;
+    *out = v * unit;
     return 0;
 }
 
-static int opt_store(const struct opt *o, const char *val, struct vm_error *err)
+int parse_seconds(const char *s, u64 *ms)
 {
+    size_t whole = strcspn(s, ".");
+    char digits[24];
+    u64 v, part = 0;
+    if (whole >= sizeof digits) return -EINVAL;
+    memcpy(digits, s, whole);
+    digits[whole] = 0;
+    if (parse_u64(digits, UINT32_MAX, &v) || (digits[0] == '0' && digits[1])) return -EINVAL;
+    if (s[whole]) {
+        const char *p = s + whole + 1;
+        if (!*p) return -EINVAL;
+        for (u64 weight = 100; *p; p++, weight /= 10) {
+            if (*p < '0' || *p > '9') return -EINVAL;
+            part += weight * (u64)(*p - '0');
+        }
+    }
+    *ms = v * 1000 + part;
+    return 0;
+}
+
+/* ---- did you mean ---- */
+
+#define WORD_MAX 32u
+
+/* Optimal string alignment: insertions, deletions, replacements and swaps of neighbours, each one step. */
+static unsigned word_distance(const char *a, const char *b)
+{
+    unsigned n = (unsigned)strlen(a), m = (unsigned)strlen(b), d[WORD_MAX + 1][WORD_MAX + 1];
+    if (n > WORD_MAX || m > WORD_MAX) return UINT32_MAX;
+    for (unsigned i = 0; i <= n; i++) d[i][0] = i;
+    for (unsigned j = 0; j <= m; j++) d[0][j] = j;
+    for (unsigned i = 1; i <= n; i++) {
+        for (unsigned j = 1; j <= m; j++) {
+            unsigned best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
+            if (d[i - 1][j] + 1 < best) best = d[i - 1][j] + 1;
+            if (d[i][j - 1] + 1 < best) best = d[i][j - 1] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && d[i - 2][j - 2] + 1 < best)
+                best = d[i - 2][j - 2] + 1;
+            d[i][j] = best;
+        }
+    }
+    return d[n][m];
+}
+
+void closest_offer(struct closest *c, const char *candidate)
+{
+    unsigned distance = word_distance(c->word, candidate), limit = 1 + (unsigned)strlen(c->word) / 4;
+    if (distance > limit || (c->best && distance >= c->distance)) return;
+    c->best = candidate;
+    c->distance = distance;
+}
+
+/* ---- values ---- */
+
+/* The message of a refused value, and what to do about it. */
+static int refuse(const struct opt *o, struct vm_error *err, const char *text)
+{
+    return vm_fail(err, -EINVAL, "%s%s%s", text, o->cure ? "; " : "", o->cure ? o->cure : "");
+}
+
+static void size_text(u64 bytes, char *text, size_t room)
+{
+    unsigned i = 0;
+    while (i < 3 && bytes && bytes % 1024 == 0) {
+        bytes /= 1024;
+        i++;
+    }
+    snprintf(text, room, "%llu%.1s", (unsigned long long)bytes, &"\0KMG"[i]);
+}
+
+static int check_bounds(const struct opt *o, const char *typed, const char *val, u64 v, struct vm_error *err)
+{
+    if (!o->max || (v >= o->min && v <= o->max)) return 0;
+    char text[256], lo[32], hi[32];
+    if (o->type == OPT_SIZE) {
+        size_text(o->min, lo, sizeof lo);
+        size_text(o->max, hi, sizeof hi);
+    } else {
+        u64 unit = o->type == OPT_SECONDS ? 1000 : 1;
+        snprintf(lo, sizeof lo, "%llu", (unsigned long long)(o->min / unit));
+        snprintf(hi, sizeof hi, "%llu", (unsigned long long)(o->max / unit));
+    }
+    if (o->min == o->max) snprintf(text, sizeof text, "%s: %.64s is not %s", typed, val, lo);
+    else snprintf(text, sizeof text, "%s: %.64s is not within %s to %s", typed, val, lo, hi);
+    return refuse(o, err, text);
+}
+
+static int store_name(const struct opt *o, const char *typed, const char *val, const char **to, struct vm_error *err)
+{
+    struct closest near = { .word = val };
+    const char *name;
+    for (unsigned i = 0; (name = o->names(i, NULL)); i++) {
+        if (!strcmp(name, val)) {
+            *to = val;
+            return 0;
+        }
+        closest_offer(&near, name);
+    }
+    if (near.best) return vm_fail(err, -EINVAL, "%s: there is no '%s'; did you mean %s?", typed, val, near.best);
+    return vm_fail(err, -EINVAL, "%s: there is no '%s'; `%s help` lists them", typed, val, typed);
+}
+
+/* to: NULL if only the check is wanted. */
+static int store_choice(const struct opt *o, const char *typed, const char *val, int *to, struct vm_error *err)
+{
+    for (int i = 0; o->choices[i]; i++)
+        if (!strcmp(o->choices[i], val)) {
+            if (to) *to = i;
+            return 0;
+        }
+    char text[256];
+    snprintf(text, sizeof text, "%s: '%.64s' is not one of %s", typed, val, o->arg);
+    return refuse(o, err, text);
+}
+
+static int opt_store(const struct opt *o, void *args, const char *typed, const char *val, struct vm_error *err)
+{
+    void *to = (char *)args + o->at;
+    char text[256];
     u64 v;
+    int rc;
     switch (o->type) {
-    case OPT_FLAG: *(bool *)o->dest = true; return 0;
-    case OPT_STRING: *(const char **)o->dest = val; return 0;
+    case OPT_FLAG: *(bool *)to = true; return 0;
+    case OPT_STRING: *(const char **)to = val; return 0;
+    case OPT_NAME: return store_name(o, typed, val, to, err);
+    case OPT_CHOICE: return store_choice(o, typed, val, to, err);
+    case OPT_CALL: return o->parse(args, typed, val, err);
     case OPT_SIZE:
-        if (parse_size(val, &v))
-            return vm_fail(err, -EINVAL, "--%s: '%s' is not a size (a number, with K, M or G)", o->name, val);
-        *(u64 *)o->dest = v;
-        return 0;
+        snprintf(text, sizeof text, "%s: '%.64s' is not a size (a number, with K, M or G)", typed, val);
+        if (parse_size(val, o->unit ? o->unit : 1, &v)) return refuse(o, err, text);
+        rc = check_bounds(o, typed, val, v, err);
+        if (!rc) *(u64 *)to = v;
+        return rc;
+    case OPT_SECONDS:
+        snprintf(text, sizeof text, "%s: '%.64s' is not a number of seconds", typed, val);
+        if (parse_seconds(val, &v)) return refuse(o, err, text);
+        rc = check_bounds(o, typed, val, v, err);
+        if (!rc) *(u64 *)to = v;
+        return rc;
+    case OPT_NUMBER:
+        snprintf(text, sizeof text, "%s: '%.64s' is not a number (decimal, or 0x and hexadecimal)", typed, val);
+        if (parse_u64(val, UINT64_MAX, &v)) return refuse(o, err, text);
+        rc = check_bounds(o, typed, val, v, err);
+        if (!rc) *(u64 *)to = v;
+        return rc;
     case OPT_PORT:
-        if (parse_u64(val, 0xffff, &v))
-            return vm_fail(err, -EINVAL, "--%s: '%s' is not a port (0 to 0xffff)", o->name, val);
-        *(struct opt_port *)o->dest = (struct opt_port){ true, (u16)v };
+        snprintf(text, sizeof text, "%s: '%.64s' is not a port (0 to 0xffff)", typed, val);
+        if (parse_u64(val, 0xffff, &v)) return refuse(o, err, text);
+        *(struct opt_port *)to = (struct opt_port){ true, (u16)v };
         return 0;
-    case OPT_U32:
-        if (parse_u64(val, UINT32_MAX, &v))
-            return vm_fail(err, -EINVAL, "--%s: '%s' is not a number up to 0xffffffff", o->name, val);
-        *(u32 *)o->dest = (u32)v;
-        return 0;
-    case OPT_CHOICE:
-        for (int i = 0; o->choices[i]; i++)
-            if (!strcmp(o->choices[i], val)) {
-                *(int *)o->dest = i;
-                return 0;
-            }
-        return vm_fail(err, -EINVAL, "--%s: '%s' is not one of %s", o->name, val, o->arg);
+    case OPT_NOTHING: return o->choices ? store_choice(o, typed, val, NULL, err) : 0;
+    case OPT_LATER: return vm_fail(err, -EINVAL, "%s: %s", typed, o->help);
+    case OPT_HELP: return 0;
     }
     BUG_ON("no such option type");
     return -EINVAL;
 }
 
-int options_parse(const struct opt *table, int argc, char **argv, struct vm_error *err)
+/* ---- words ---- */
+
+/* Whether the n characters at word are one of the blank-separated words of list. */
+static bool list_has(const char *list, const char *word, size_t n)
 {
-    u64 seen = 0; /* by index in the table */
-    for (int i = 0; i < argc; i++) {
-        const char *word = argv[i];
-        if (strncmp(word, "--", 2) || !word[2]) return vm_fail(err, -EINVAL, "unexpected argument '%s'", word);
-        const char *name = word + 2, *eq = strchr(name, '=');
-        size_t len = eq ? (size_t)(eq - name) : strlen(name);
-        const struct opt *o = table;
-        while (o->name && (strlen(o->name) != len || memcmp(o->name, name, len))) o++;
-        if (!o->name) return vm_fail(err, -EINVAL, "unknown option '--%.*s'", (int)len, name);
-        const char *val = NULL;
-        if (o->type == OPT_FLAG) {
-            if (eq) return vm_fail(err, -EINVAL, "--%s takes no argument", o->name);
-        } else if (eq) {
-            val = eq + 1;
-        } else {
-            if (++i >= argc) return vm_fail(err, -EINVAL, "--%s needs an argument: %s", o->name, o->arg);
-            val = argv[i];
-        }
-        int rc = opt_store(o, val, err);
-        if (rc) return rc;
-        seen |= (u64)1 << (o - table);
+    for (const char *p = list; p && *p;) {
+        size_t len = strcspn(p, " ");
+        if (len == n && !memcmp(p, word, n)) return true;
+        p += len;
+        p += strspn(p, " ");
     }
-    for (const struct opt *o = table; o->name; o++)
-        if (o->required && !(seen >> (o - table) & 1))
-            return vm_fail(err, -EINVAL, "--%s %s is missing", o->name, o->arg);
-    return 0;
+    return false;
 }
 
-void options_help(const struct opt *table, FILE *out)
+const struct opt *options_find(const struct opt *table, const char *word, const char **value)
 {
-    for (const struct opt *o = table; o->name; o++) {
-        char left[80];
-        snprintf(left, sizeof left, "--%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
-        if (strlen(left) > 26) fprintf(out, "  %s\n  %-26s %s\n", left, "", o->help);
-        else fprintf(out, "  %-26s %s\n", left, o->help);
+    size_t dashes = strspn(word, "-");
+    const char *name = word + dashes, *eq = strchr(name, '=');
+    size_t n = eq ? (size_t)(eq - name) : strlen(name);
+    *value = eq ? eq + 1 : NULL;
+    if (!n || !dashes || dashes > 2 || (n == 1 && dashes == 2)) return NULL; /* --m is nobody's */
+    for (const struct opt *o = table; o->name; o++)
+        if (list_has(o->name, name, n) || list_has(o->aliases, name, n)) return o;
+    return NULL;
+}
+
+static int unknown(const struct opt *table, const char *word, struct vm_error *err)
+{
+    char name[WORD_MAX + 1];
+    size_t dashes = strspn(word, "-"), n = strcspn(word, "=");
+    snprintf(name, sizeof name, "%.*s", (int)(n - dashes), word + dashes);
+    struct closest near = { .word = name };
+    if (n - dashes > 2 && n - dashes < sizeof name)
+        for (const struct opt *o = table; o->name; o++) closest_offer(&near, o->name);
+    if (near.best) return vm_fail(err, -EINVAL, "unknown option '%.*s'; did you mean --%s?", (int)n, word, near.best);
+    return vm_fail(err, -EINVAL, "unknown option '%.*s'", (int)n, word);
+}
+
+static bool takes_argument(const struct opt *o)
+{
+    return o->type != OPT_FLAG && o->type != OPT_HELP && (o->type != OPT_NOTHING || o->arg);
+}
+
+static const struct opt *operand_of(const struct opt *table)
+{
+    while (table->name && !table->operand) table++;
+    return table->name ? table : NULL;
+}
+
+/* An option with its value, or an operand. */
+struct word {
+    const struct opt *row;
+    const char *value; /* NULL: none */
+    char typed[WORD_MAX + 3];
+    bool operand;
+};
+
+/* Reads the word at argv[*i]; if its value is the next one, *i moves there. Returns 0 or -EINVAL. */
+static int next_word(const struct opt *table, int argc, char **argv, int *i, struct word *w, struct vm_error *err)
+{
+    const char *text = argv[*i];
+    *w = (struct word){ .operand = text[0] != '-' };
+    if (w->operand) {
+        w->row = operand_of(table);
+        w->value = text;
+        if (w->row) snprintf(w->typed, sizeof w->typed, "%s", w->row->arg);
+        return w->row ? 0 : vm_fail(err, -EINVAL, "unexpected argument '%s'", text);
     }
+    if (!text[strspn(text, "-")]) return vm_fail(err, -EINVAL, "unexpected argument '%s'", text);
+    w->row = options_find(table, text, &w->value);
+    if (!w->row) return unknown(table, text, err);
+    snprintf(w->typed, sizeof w->typed, "%.*s", (int)strcspn(text, "="), text);
+    if (w->row->type == OPT_LATER) return 0;
+    if (!takes_argument(w->row)) return w->value ? vm_fail(err, -EINVAL, "%s takes no argument", w->typed) : 0;
+    if (!w->value && *i + 1 < argc) w->value = argv[++*i];
+    return w->value ? 0 : vm_fail(err, -EINVAL, "%s needs an argument: %s", w->typed, w->row->arg);
+}
+
+#define ROWS_MAX 256
+
+int options_parse(const struct opt *table, void *args, int argc, char **argv, const struct opt **asked,
+                  struct vm_error *err)
+{
+    bool seen[ROWS_MAX] = { false }; /* by index in the table */
+    bool operand = false;
+    for (int i = 0; i < argc; i++) {
+        struct word w;
+        int rc = next_word(table, argc, argv, &i, &w, err);
+        if (rc) return rc;
+        if (w.operand && operand)
+            return vm_fail(err, -EINVAL, "unexpected argument '%s': there is one %s already", w.value, w.row->arg);
+        operand |= w.operand;
+        BUG_ON(w.row - table >= ROWS_MAX);
+        if (w.row->type == OPT_HELP || (w.row->names && (!strcmp(w.value, "help") || !strcmp(w.value, "?")))) {
+            *asked = w.row;
+            return 1;
+        }
+        if ((rc = opt_store(w.row, args, w.typed, w.value, err))) return rc;
+        seen[w.row - table] = true;
+    }
+    for (const struct opt *o = table; o->name; o++)
+        if (o->required && !seen[o - table]) return vm_fail(err, -EINVAL, "--%s %s is missing", o->name, o->arg);
+    return 0;
 }

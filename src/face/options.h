@@ -1,39 +1,79 @@
-/* Command-line options as typed tables. */
+/* Command-line options as typed tables. Parsing, help, suggestions, the man page and shell completion all read the
+ * same rows (src/face/verbs.c); nothing else knows an option. */
 #ifndef SRC_OPTIONS_H
 #define SRC_OPTIONS_H
 #include "core/types.h"
 #include "transvisor/vm.h"
 
+#include <stddef.h>
+
 enum opt_type {
-    OPT_FLAG,   /* bool; takes no argument */
-    OPT_STRING, /* const char *: points into argv */
-    OPT_SIZE,   /* u64: bytes, with an optional K, M or G */
-    OPT_PORT,   /* struct opt_port: 0..0xffff, decimal or 0x */
-    OPT_U32,    /* u32: decimal or 0x */
-    OPT_CHOICE, /* int: index into choices */
+    OPT_FLAG,    /* bool; takes no argument */
+    OPT_STRING,  /* const char *: points into argv */
+    OPT_NAME,    /* const char *: one of what names() lists */
+    OPT_SIZE,    /* u64: bytes; a number with K, M, G or KiB, MiB, GiB; without: in units of unit */
+    OPT_SECONDS, /* u64: milliseconds; seconds with an optional fraction */
+    OPT_NUMBER,  /* u64: decimal or 0x */
+    OPT_PORT,    /* struct opt_port: 0..0xffff, decimal or 0x */
+    OPT_CHOICE,  /* int: index into choices */
+    OPT_CALL,    /* what parse() makes of it */
+    OPT_HELP,    /* asks for help: see options_parse() */
+    OPT_NOTHING, /* accepted: things are so anyway. Takes an argument if arg is set, one of choices if there are any */
+    OPT_LATER,   /* refused: help says why and what to type instead; no further word is read */
 };
 struct opt_port {
     bool given;
     u16 port;
 };
 
-struct opt {
-    const char *name; /* without the dashes; NULL ends a table */
-    enum opt_type type;
-    void *dest;
-    const char *arg; /* how help shows the argument */
-    const char *help;
-    const char *const *choices; /* OPT_CHOICE: names, NULL-terminated */
-    bool required;
+enum opt_rank {
+    OPT_PLAIN,  /* named in the verb's help, explained in its full help */
+    OPT_COMMON, /* explained in the verb's help */
+    OPT_FOREIGN /* what users of other programs type: in the man page only */
 };
 
-/* Parses "--name value" and "--name=value"; anything else is an error. Returns 0, or -EINVAL with *err set.
- * An option given twice: the last one counts. */
-MUST_CHECK int options_parse(const struct opt *table, int argc, char **argv, struct vm_error *err);
-void options_help(const struct opt *table, FILE *out);
+struct opt {
+    const char *name;    /* long name, without dashes; NULL ends a table */
+    const char *aliases; /* other spellings, without dashes, blank-separated; single letters take one dash; or NULL */
+    enum opt_type type;
+    enum opt_rank rank;
+    bool required;
+    bool operand;               /* a word without dashes is this option's value */
+    size_t at;                  /* offset of the destination in the verb's arguments */
+    const char *arg;            /* how help shows the argument */
+    u64 min, max;               /* OPT_SIZE (bytes), OPT_SECONDS (ms), OPT_NUMBER: inclusive; max 0: no bounds */
+    u64 unit;                   /* OPT_SIZE: bytes that a number without a letter counts */
+    const char *const *choices; /* NULL-terminated */
+    /* The names a value is made of, NULL past the last; *what explains one. The value `help` lists them. */
+    const char *(*names)(unsigned i, const char **what);
+    int (*parse)(void *args, const char *typed, const char *value, struct vm_error *err); /* OPT_CALL; 0 or -EINVAL */
+    const char *group; /* a heading; rows of a group stand together */
+    const char *help;
+    const char *cure; /* said after a value that is refused; or NULL */
+};
+
+/* Parses words into *args. A word is --name VALUE, --name=VALUE, the same with one dash, or an operand. Returns 0, or
+ * -EINVAL with *err set, or 1 if help was asked for: *asked is then the row of type OPT_HELP, or the row whose value
+ * was `help`. An option given twice: the last one counts. */
+MUST_CHECK int options_parse(const struct opt *table, void *args, int argc, char **argv, const struct opt **asked,
+                             struct vm_error *err);
+/* The row that is called word (with its dashes), or NULL. *value is what follows an equals sign, or NULL. */
+const struct opt *options_find(const struct opt *table, const char *word, const char **value);
+
+/* The closest of candidate words, or NULL if none is close: for "did you mean". */
+struct closest {
+    const char *word, *best; /* best: NULL while nothing is close */
+    unsigned distance;
+};
+void closest_offer(struct closest *c, const char *candidate);
+
+/* The verb's help: common rows one by one, the others by name. all: every row but OPT_FOREIGN, by group. */
+void options_help(const struct opt *table, bool all, FILE *out);
+void options_names(const struct opt *o, FILE *out); /* what names() lists, one a line */
 
 /* The parsers of single values, for those who have only a string. Return 0 or -EINVAL. */
 MUST_CHECK int parse_u64(const char *s, u64 max, u64 *out);
-MUST_CHECK int parse_size(const char *s, u64 *out);
+MUST_CHECK int parse_size(const char *s, u64 unit, u64 *out); /* unit: bytes that a number without a letter counts */
+MUST_CHECK int parse_seconds(const char *s, u64 *ms);
 
 #endif

@@ -1,0 +1,218 @@
+/* Owns the words of the command line: every verb, every option, what each is called elsewhere, and what is said of what
+ * we do not have. Nothing here runs anything. */
+#include "src/face/verbs.h"
+#include "src/error.h"
+
+#include <errno.h>
+#include <string.h>
+
+static const char *const engine_names[] = { "bt", "interp", NULL };        /* in the order of enum vm_engine */
+static const char *const direct_names[] = { "on", "off", "always", NULL }; /* in the order of enum vm_direct */
+static const char *const mode_names[] = { "32", "16", NULL };
+static const char *const machine_names[] = { "pc", "i440fx", NULL };
+static const char *const accel_names[] = { "tcg", NULL };
+static const char *const one_names[] = { "1", "cpus=1", "boot=1", NULL };
+static const char *const none_names[] = { "none", NULL };
+
+static const char *cpu_name(unsigned i, const char **what)
+{
+    if (what) *what = NULL;
+    return vm_cpu_name(i);
+}
+
+/* What other programs call the back ends of ours. */
+static int parse_serial(void *args, const char *typed UNUSED, const char *value, struct vm_error *err UNUSED)
+{
+    static const char *const same[][2] = { { "mon:stdio", "stdio" }, { "tty", "stdio" }, { "none", "null" } };
+    struct run_args *a = args;
+    a->cfg.serial = value;
+    for (size_t i = 0; i < ARRAY_LEN(same); i++)
+        if (!strcmp(value, same[i][0])) a->cfg.serial = same[i][1];
+    return 0;
+}
+
+/* -device isa-debug-exit[,iobase=PORT][,iosize=N] is what kernels' own tests use; QEMU's default port is 501h. */
+static int parse_device(void *args, const char *typed, const char *value, struct vm_error *err)
+{
+    static const char device[] = "isa-debug-exit", key[] = ",iobase=";
+    struct run_args *a = args;
+    size_t n = strlen(device);
+    if (strncmp(value, device, n) || (value[n] && value[n] != ','))
+        return vm_fail(err, -EINVAL,
+                       "%s %s: devices to choose from are not supported yet; the machine is a PC with a "
+                       "serial port",
+                       typed, value);
+    const char *at = strstr(value, key);
+    u64 port = 0x501;
+    if (at) {
+        char digits[16];
+        snprintf(digits, sizeof digits, "%.*s", (int)strcspn(at + strlen(key), ","), at + strlen(key));
+        if (parse_u64(digits, 0xffff, &port))
+            return vm_fail(err, -EINVAL, "%s: '%s' is not a port; say --debug-exit PORT", typed, digits);
+    }
+    a->debug_exit = (struct opt_port){ true, (u16)port };
+    return 0;
+}
+
+#define RUN(field) .at = offsetof(struct run_args, field)
+#define DISKS "disks are not supported yet; put files into an initial RAM disk (--initrd FILE)"
+#define NETWORK "networks are not supported yet; the guest has a serial port (--serial)"
+#define DISPLAY "displays are not supported yet; the guest has a serial port (--append console=ttyS0)"
+#define DEBUGGER "a gdb stub is not supported yet; --trace LIST shows what the guest does"
+#define FIRMWARE "firmware is not supported yet; a kernel is loaded directly (--kernel FILE)"
+#define MONITOR "a monitor is not supported yet; Ctrl-A x ends the machine"
+#define SOUND "sound is not supported yet"
+#define SHARING "shared folders are not supported yet; put files into an initial RAM disk (--initrd FILE)"
+#define CONFIG "machines are described by options; see transvisor run --help"
+#define KVM "no accelerator is needed: leave it out (--engine chooses how guest code is run)"
+
+/* clang-format off */
+static const struct opt run_options[] = {
+    { .group = "What to boot", .name = "kernel", .aliases = "k", .type = OPT_STRING, .rank = OPT_COMMON,
+      .required = true, .operand = true, RUN(cfg.kernel), .arg = "FILE",
+      .help = "Linux bzImage or Multiboot 1 kernel" },
+    { .group = "What to boot", .name = "initrd", .aliases = "i initramfs", .type = OPT_STRING, .rank = OPT_COMMON,
+      RUN(cfg.initrd), .arg = "FILE[,FILE..]", .help = "initial RAM disk, or Multiboot modules" },
+    { .group = "What to boot", .name = "append", .aliases = "p params cmdline", .type = OPT_STRING, .rank = OPT_COMMON,
+      RUN(cfg.cmdline), .arg = "STR", .help = "kernel command line" },
+
+    { .group = "The machine", .name = "memory", .aliases = "m mem", .type = OPT_SIZE, .rank = OPT_COMMON,
+      RUN(cfg.memory), .arg = "SIZE", .min = VM_MEMORY_MIN, .max = VM_MEMORY_MAX, .unit = (u64)1 << 20,
+      .help = "RAM: 16M to 3584M; a number alone is MiB [512M]" },
+    { .group = "The machine", .name = "cpu", .type = OPT_NAME, .rank = OPT_COMMON, RUN(cfg.cpu), .arg = "MODEL",
+      .names = cpu_name, .help = "processor; `--cpu help` lists them" },
+    { .group = "The machine", .name = "serial", .aliases = "console", .type = OPT_CALL, .rank = OPT_COMMON,
+      .parse = parse_serial, .arg = "BACKEND", .help = "stdio, null, file:PATH, unix:PATH or pty [stdio]" },
+    { .group = "The machine", .name = "debug-exit", .type = OPT_PORT, .rank = OPT_COMMON, RUN(debug_exit),
+      .arg = "PORT", .help = "a write of V to this port ends with status (V<<1)|1" },
+    { .group = "The machine", .name = "no-reboot", .type = OPT_FLAG, .rank = OPT_COMMON, RUN(cfg.no_reboot),
+      .help = "end when the guest resets itself" },
+
+    { .group = "How guest code is run", .name = "engine", .type = OPT_CHOICE, .rank = OPT_COMMON, RUN(engine),
+      .arg = "bt|interp", .choices = engine_names, .help = "binary translator, or reference interpreter [bt]" },
+    { .group = "How guest code is run", .name = "direct", .type = OPT_CHOICE, RUN(direct), .arg = "on|off|always",
+      .choices = direct_names,
+      .help = "run user code on the processor itself: where it pays, never, or wherever it can [on]" },
+    { .group = "How guest code is run", .name = "cache", .type = OPT_STRING, .rank = OPT_COMMON, RUN(cfg.cache_dir),
+      .arg = "DIR", .help = "keep translated code there between runs" },
+    { .group = "How guest code is run", .name = "cache-size", .type = OPT_SIZE, RUN(cfg.code_cache), .arg = "SIZE",
+      .min = VM_CODE_CACHE_MIN, .max = VM_CODE_CACHE_MAX, .unit = 1, .help = "room for translated code: 64K to 1G" },
+    { .group = "How guest code is run", .name = "disable", .type = OPT_STRING, RUN(cfg.disable),
+      .arg = "CLASS[,CLASS..]", .names = vm_class_name,
+      .help = "interpret these instructions instead of translating them; `--disable help` lists them" },
+
+    { .group = "Looking inside", .name = "stats", .type = OPT_STRING, RUN(stats), .arg = "FILE",
+      .help = "write counters there, as JSON" },
+    { .group = "Looking inside", .name = "trace", .type = OPT_STRING, RUN(cfg.trace), .arg = "LIST[@FROM..TO]",
+      .names = vm_trace_name,
+      .help = "trace to standard error, only for EIP in FROM..TO; `--trace help` lists what" },
+    { .group = "Looking inside", .name = "perf-map", .type = OPT_FLAG, RUN(cfg.perf_map),
+      .help = "name translated code for perf(1), in /tmp/perf-PID.map" },
+    { .name = "help", .aliases = "h ?", .type = OPT_HELP, .help = "the options in common use" },
+    { .name = "help-all", .type = OPT_HELP, .help = "all options" },
+
+    /* What a PC without a display is anyway. */
+    { .name = "nographic", .type = OPT_NOTHING, .rank = OPT_FOREIGN,
+      .help = "the serial port is on the terminal anyway" },
+    { .name = "nodefaults", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .help = "there is nothing to leave out" },
+    { .name = "no-user-config", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .help = "there is no configuration file" },
+    { .name = "name", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .arg = "NAME", .help = "has no effect" },
+    { .name = "machine", .aliases = "M", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .arg = "pc",
+      .choices = machine_names, .cure = "the only machine is pc", .help = "the only machine is pc" },
+    { .name = "cpus", .aliases = "c smp", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .arg = "1", .choices = one_names,
+      .cure = "more than one processor is not supported yet", .help = "one processor" },
+    { .name = "accel", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .arg = "tcg", .choices = accel_names, .cure = KVM,
+      .help = KVM },
+    { .name = "enable-kvm", .type = OPT_LATER, .rank = OPT_FOREIGN, .help = KVM },
+    { .name = "display", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .arg = "none", .choices = none_names,
+      .cure = DISPLAY, .help = DISPLAY },
+    { .name = "vga", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .arg = "none", .choices = none_names, .cure = DISPLAY,
+      .help = DISPLAY },
+    { .name = "monitor", .aliases = "mon", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .arg = "none",
+      .choices = none_names, .cure = MONITOR, .help = MONITOR },
+    { .name = "nic", .aliases = "net", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .arg = "none", .choices = none_names,
+      .cure = NETWORK, .help = NETWORK },
+    { .name = "device", .type = OPT_CALL, .rank = OPT_FOREIGN, .parse = parse_device, .arg = "DEVICE",
+      .help = "isa-debug-exit,iobase=PORT is --debug-exit PORT" },
+
+    /* What is not there yet. */
+    { .name = "disk", .aliases = "d drive hda hdb hdc hdd fda fdb cdrom blockdev sd pflash mtdblock",
+      .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "FILE", .help = DISKS },
+    { .name = "network", .aliases = "n netdev", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "NET",
+      .help = NETWORK },
+    { .name = "vnc", .aliases = "spice", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "DISPLAY", .help = DISPLAY },
+    { .name = "sdl", .aliases = "gtk curses full-screen", .type = OPT_LATER, .rank = OPT_FOREIGN, .help = DISPLAY },
+    { .name = "gdb", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "DEVICE", .help = DEBUGGER },
+    { .name = "s", .type = OPT_LATER, .rank = OPT_FOREIGN, .help = DEBUGGER },
+    { .name = "S", .aliases = "paused", .type = OPT_LATER, .rank = OPT_FOREIGN,
+      .help = "starting stopped is not supported yet; --trace LIST shows what the guest does from the start" },
+    { .name = "bios", .aliases = "boot firmware", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "FILE",
+      .help = FIRMWARE },
+    { .name = "dtb", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "FILE", .help = "a PC has no device tree" },
+    { .name = "qmp", .aliases = "chardev api-sock api-socket", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "DEVICE",
+      .help = MONITOR },
+    { .name = "config-file", .aliases = "readconfig", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "FILE",
+      .help = CONFIG },
+    { .name = "no-api", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .help = "there is none" },
+    { .name = "audiodev", .aliases = "audio soundhw", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "DEVICE",
+      .help = SOUND },
+    { .name = "virtfs", .aliases = "fsdev 9p", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "FOLDER",
+      .help = SHARING },
+    { .name = "loadvm", .aliases = "snapshot incoming", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "NAME",
+      .help = "snapshots are not supported yet" },
+    { .name = "daemonize", .type = OPT_LATER, .rank = OPT_FOREIGN,
+      .help = "running in the background is the shell's: transvisor run .. --serial file:LOG &" },
+    { 0 },
+};
+
+#define TRANSLATE(field) .at = offsetof(struct translate_args, field)
+static const struct opt translate_options[] = {
+    { .name = "file", .type = OPT_STRING, .rank = OPT_COMMON, .required = true, .operand = true, TRANSLATE(cfg.file),
+      .arg = "FILE", .help = "raw code" },
+    { .name = "base", .type = OPT_NUMBER, .rank = OPT_COMMON, TRANSLATE(base), .arg = "ADDR", .min = 0,
+      .max = UINT32_MAX, .help = "where it lies [0]" },
+    { .name = "mode", .type = OPT_CHOICE, .rank = OPT_COMMON, TRANSLATE(mode), .arg = "16|32", .choices = mode_names,
+      .help = "size of its code segment [32]" },
+    { .name = "cpl", .type = OPT_NUMBER, .rank = OPT_COMMON, TRANSLATE(cpl), .arg = "N", .min = 0, .max = 3,
+      .help = "privilege level [0]" },
+    { .name = "cpu", .type = OPT_NAME, .rank = OPT_COMMON, TRANSLATE(cfg.cpu), .arg = "MODEL", .names = cpu_name,
+      .help = "processor, as for run" },
+    { .name = "help", .aliases = "h ? help-all", .type = OPT_HELP },
+    { 0 },
+};
+/* clang-format on */
+
+const struct verb verbs[VERB_COUNT] = {
+    [VERB_RUN] = { "run", "[FILE]", "runs a virtual machine",
+                   "  transvisor run vmlinuz --initrd initrd.img --append console=ttyS0 --memory 512\n"
+                   "On a terminal: Ctrl-A x quits, Ctrl-A h shows the other keys.\n",
+                   run_options },
+    [VERB_TRANSLATE] = { "translate", "FILE", "prints guest code and the host code it becomes, side by side", NULL,
+                         translate_options },
+};
+
+const char verbs_exit_status[] =
+    "Exit status: 0 the guest powered off, 1 error, 2 usage, 3 the guest died (triple fault),\n"
+    "(V<<1)|1 after a write of V to the debug-exit port, 128+N when signal N ended it.\n";
+
+void run_args_init(struct run_args *a)
+{
+    *a = (struct run_args){ .cfg = { .serial = "stdio", .memory = VM_MEMORY_DEFAULT } };
+}
+
+void run_args_finish(struct run_args *a)
+{
+    a->cfg.engine = (enum vm_engine)a->engine;
+    a->cfg.direct = (enum vm_direct)a->direct;
+    a->cfg.has_debug_exit = a->debug_exit.given;
+    a->cfg.debug_exit = a->debug_exit.port;
+}
+
+void verb_help(enum verb_id id, bool all, FILE *out)
+{
+    const struct verb *v = &verbs[id];
+    fprintf(out, "usage: transvisor %s [OPTIONS]%s%s\n%s%s", v->name, v->operand ? " " : "",
+            v->operand ? v->operand : "", v->examples ? v->examples : "", all ? "" : "\n");
+    options_help(v->options, all, out);
+    if (!all && id == VERB_RUN) fputs("`transvisor run --help-all` explains all of them.\n", out);
+}

@@ -1,0 +1,37 @@
+/* The verbs of the command line and their options: the one table of each. */
+#ifndef SRC_VERBS_H
+#define SRC_VERBS_H
+#include "src/face/options.h"
+
+enum verb_id { VERB_RUN, VERB_TRANSLATE, VERB_COUNT };
+
+struct verb {
+    const char *name, *operand; /* operand: as help shows it, or NULL */
+    const char *what;           /* one line */
+    const char *examples;       /* lines, or NULL */
+    const struct opt *options;  /* their destinations are in the verb's struct of arguments below */
+};
+extern const struct verb verbs[VERB_COUNT];
+
+/* What `transvisor VERB --help` prints, or --help-all. */
+void verb_help(enum verb_id id, bool all, FILE *out);
+
+/* What --help says of the exit status, for all verbs. */
+extern const char verbs_exit_status[];
+
+struct run_args {
+    struct vm_config cfg; /* engine, direct and debug_exit are set by run_args_finish() */
+    struct opt_port debug_exit;
+    int engine, direct;
+    const char *stats;
+};
+void run_args_init(struct run_args *a);
+void run_args_finish(struct run_args *a); /* after options_parse() */
+
+struct translate_args {
+    struct vm_translate_config cfg;
+    int mode;
+    u64 cpl, base;
+};
+
+#endif
