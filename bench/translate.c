@@ -39,7 +39,7 @@ static struct xl *fresh(struct bench *b, bool templates)
 {
     struct xl *xl;
     struct xl_config cfg = { .cache_bytes = 256u << 20,
-                             .features = ~0u,
+                             .opt.features = ~0u,
                              .no_templates = !templates,
                              .trace = &b->trace,
                              .ctr = &b->ctr,

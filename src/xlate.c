@@ -115,7 +115,7 @@ int vm_translate(const struct vm_translate_config *cfg, FILE *out, struct vm_err
         goto out;
     }
     struct xl_config xc = {
-        .cache_bytes = XLATE_CACHE, .features = t.model->features, .trace = &quiet, .ctr = &ctr, .dec = t.dec
+        .cache_bytes = XLATE_CACHE, .opt.features = t.model->features, .trace = &quiet, .ctr = &ctr, .dec = t.dec
     };
     rc = xl_new(&t.xl, &xc);
     if (rc) vm_fail(err, rc, "code cache: %s", strerror(-rc));

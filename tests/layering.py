@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Holds the include rules: who may include whom, and which file may use which library.
+"""Holds the include rules: who may include whom, which file may use which library, and that no includes go in a circle.
 
   layering.py [ROOT]     checks every .c, .h, .def and .S under ROOT; status 1 if a rule is broken
   layering.py --self     checks the checker on made-up violations
@@ -13,6 +13,10 @@ CORE = r'include/core/'
 RULES = [
     (r'include/core/', [CORE]),
     (r'include/transvisor/', []),                                       # installed alone: nothing of ours
+    (r'translator/front/', [r'translator/front/', CORE]),
+    (r'translator/lower/', [r'translator/(front|lower)/', r'translator/translator\.h', CORE]),
+    (r'translator/store/', [r'translator/(front|lower|store)/', r'translator/translator\.h', CORE]),
+    (r'translator/translator\.h', [r'translator/front/', CORE]),         # what embedders include
     (r'translator/', [r'translator/', CORE]),
     (r'runtime/', [r'runtime/', CORE, r'translator/translator\.h', r'translator/front/(insn|decode)\.(h|def)',
                    r'translator/front/insn_(op|class)\.def']),
@@ -34,6 +38,8 @@ LIBRARIES = {
     'ffi.h': r'runtime/run/(callout|probe)\.c|tests/',
     'check.h': r'tests/',
 }
+# Files in one circle of includes, NAME.c and NAME.h being one thing: whoever uses the one needs them all.
+CIRCLE_MAX = 4
 SOURCE = re.compile(r'.*\.(c|h|def|S)$')
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
 ROOTS = ['', 'include/']
@@ -76,12 +82,51 @@ def violations(files, read):
                 yield f'{path}: includes {target}: it may include {" ".join(allowed) or "nothing of ours"}'
 
 
+def unit(path):
+    """NAME.c and NAME.h of one folder are one thing: what the one includes the other depends on."""
+    return re.sub(r'\.[ch]$', '', path)
+
+
+def circles(files, read):
+    """Sets of files of ours each of which needs all others: strongly connected components (Tarjan, without recursion)."""
+    needs = {}
+    for path in sorted(files):
+        if not re.match(r'tests/|bench/', path):
+            targets = (resolve(files, path, kind, name) for kind, name in INCLUDE.findall(read(path)))
+            needs.setdefault(unit(path), set()).update(unit(t) for t in targets if t)
+    order, low, stack, found = {}, {}, [], []
+    for root in sorted(needs):
+        work = [(root, iter(sorted(needs[root])))] if root not in order else []
+        while work:
+            at, rest = work[-1]
+            if at not in order:
+                order[at] = low[at] = len(order)
+                stack.append(at)
+            for target in rest:
+                if target not in order:
+                    work.append((target, iter(sorted(needs.get(target, ())))))
+                    break
+                if target in stack:
+                    low[at] = min(low[at], order[target])
+            else:
+                work.pop()
+                if work:
+                    low[work[-1][0]] = min(low[work[-1][0]], low[at])
+                if low[at] == order[at]:
+                    members = stack[stack.index(at):]
+                    del stack[stack.index(at):]
+                    found.append(sorted(f for f in files if unit(f) in members))
+    return [c for c in found if len(set(map(unit, c))) > 1]
+
+
 def self_test():
     good = {'include/core/a.h': '#include <stdio.h>\n', 'translator/t.c': '#include "core/a.h"\n', 'translator/translator.h': '',
             'src/dev/isa/d.c': '#include "core/a.h"\n', 'runtime/runtime.h': '#include "core/a.h"\n',
             'runtime/run/r.c': '#include "translator/translator.h"\n', 'translator/xl.h': '',
             'src/board/pc.c': '#include "runtime/runtime.h"\n#include "src/dev/isa/d.h"\n', 'src/dev/isa/d.h': '', 'include/transvisor/vm.h': '',
-            'src/face/main.c': '#include "transvisor/vm.h"\n', 'src/vm.h': ''}
+            'src/face/main.c': '#include "transvisor/vm.h"\n', 'src/vm.h': '', 'translator/front/f.c': '#include "core/a.h"\n',
+            'translator/lower/l.c': '#include "translator/front/f.h"\n', 'translator/front/f.h': '', 'translator/lower/l.h': '',
+            'translator/store/s.h': '#include "translator/lower/l.h"\n', 'translator/store/s.c': '#include "s.h"\n'}
     if list(violations(set(good), good.get)):
         print('layering.py: a lawful tree is refused:', list(violations(set(good), good.get)))
         return 1
@@ -90,10 +135,31 @@ def self_test():
                        ('runtime/run/r.c', '#include "translator/xl.h"'), ('src/dev/isa/d.c', '#include "runtime/runtime.h"'),
                        ('src/dev/isa/d.c', '#include "../../../runtime/runtime.h"'), ('src/face/main.c', '#include "runtime/runtime.h"'),
                        ('src/face/main.c', '#include "src/vm.h"'), ('src/vm.h', '#include "src/dev/isa/d.h"'),
+                       ('translator/front/f.c', '#include "translator/lower/l.h"'), ('translator/lower/l.c', '#include "../store/s.h"'),
+                       ('translator/translator.h', '#include "translator/store/s.h"'),
                        ('src/board/pc.c', '#include <capstone/capstone.h>'), ('src/board/pc.c', '  #  include <ffi.h>'), ('src/board/pc.c', '#include "gone.h"')):
         bad = dict(good, **{path: line + '\n'})
         if len(list(violations(set(bad), bad.get))) != 1:
             print(f'layering.py: {path} with {line} passes')
+            return 1
+    return self_test_circles()
+
+
+def self_test_circles():
+    def ring(n):
+        """a0.c > a1.h, a1.c > a2.h, ... and round again: 2 * n files that need each other, by way of NAME.c and NAME.h."""
+        return dict({f'runtime/mem/a{i}.h': '' for i in range(n)},
+                    **{f'runtime/mem/a{i}.c': f'#include "a{(i + 1) % n}.h"\n' for i in range(n)})
+    for what, tree, sizes in (('a chain', dict(ring(4), **{'runtime/mem/a3.c': ''}), []), ('a file and its header', ring(1), []),
+                              ('two', ring(2), [4]), ('three', ring(3), [6]), ('two rings', dict(ring(3), **{
+                                  'src/b.h': '#include "src/c.h"\n', 'src/c.h': '#include "src/b.h"\n',
+                                  'src/d.c': '#include "src/b.h"\n#include "runtime/mem/a0.h"\n'}), [2, 6]),
+                              ('one that touches itself twice', {'src/a.h': '#include "src/b.h"\n#include "src/c.h"\n',
+                                                                 'src/b.h': '#include "src/d.h"\n', 'src/c.h': '#include "src/d.h"\n',
+                                                                 'src/d.h': '#include "src/a.h"\n', 'src/e.h': '#include "src/a.h"\n'}, [4])):
+        got = sorted(len(c) for c in circles(set(tree), tree.get))
+        if got != sizes:
+            print(f'layering.py: {what}: circles of {got} files, not {sizes}')
             return 1
     return 0
 
@@ -111,6 +177,7 @@ def main():
         with open(os.path.join(root, path), encoding='utf-8') as f:
             return f.read()
     broken = list(violations(files, read))
+    broken += [f'a circle of {len(c)} files, more than {CIRCLE_MAX}: {" ".join(c)}' for c in circles(files, read) if len(c) > CIRCLE_MAX]
     for line in broken:
         print(line)
     return 1 if broken else 0

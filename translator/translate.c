@@ -1,36 +1,36 @@
-/* The story of one block: scan, live, lower, commit. Guest bytes and a mode key go in; host code in the cache comes
- * out. Unless another process has it (page.c), or a template (template.c).
+/* The story of one block: scan, lower, commit. Guest bytes and a mode key go in; host code in the cache comes
+ * out. Unless another process has it (readdress.c), or a template (template.c).
  *
  *   scan    (scan.c)    bytes -> struct insn, up to where the block ends
- *   live    (live.c)    which arithmetic flags matter after each instruction
  *   lower   (lower*.c)  each instruction, as policy.c says, into host code
  *   commit  (cache.c)   the code gets its records, its key and its place in the graph; a template remembers it */
-#include "translator/xl.h"
+#include "translator/dump.h"
+#include "translator/front/scan.h"
+#include "translator/lower/lower.h"
+#include "translator/store/cache.h"
+#include "translator/store/perf.h"
+#include "translator/store/readdress.h"
+#include "translator/store/store.h"
+#include "translator/store/template.h"
 
 #include <x86intrin.h>
-
-static bool has_room(const struct xl *xl)
-{
-    return xl->used + XL_MAX_HOST <= xl->cfg.cache_bytes && xl->side_used + XL_MAX_SIDE <= xl->side_max
-           && xl->nblocks < xl->max_blocks;
-}
 
 static struct block *translate_anew(struct xl *xl, const struct xl_source *src)
 {
     struct xl_ctx x; /* not initialised, for it is large: each pass begins by setting what it fills */
     struct block *b = &xl->arena[xl->nblocks];
-    x.xl = xl;
     x.src = src;
-    x.relocs.n = 0;
+    x.opt = &xl->cfg.opt;
+    x.sites = &xl->sites;
+    x.number = xl->nblocks;
     x.e = (struct emit){
         .start = xl->rw + xl->used, .p = xl->rw + xl->used, .end = xl->rw + xl->used + XL_MAX_CODE, .relocs = &x.relocs
     };
-    xl_scan(&x);
-    xl_live(&x);
+    xl_scan(&x.scan, src, xl->cfg.dec, xl->cfg.opt.features);
     xl_lower(&x);
     BUG_ON(x.e.overflow);
-    xl_commit(&x, b);
-    if (!template_add(&x, b)) xl_keep_bytes(xl, b, src);
+    xl_commit(xl, &x, b);
+    if (!template_add(xl, &x, b)) xl_keep_bytes(xl, b, src);
 
     struct counters *c = xl->cfg.ctr;
     c->blocks++;
@@ -42,9 +42,9 @@ static struct block *translate_anew(struct xl *xl, const struct xl_source *src)
 }
 
 /* What other processes have run of a page, where this is the first block of it at this linear address. */
-static struct block *find_moved(struct xl *xl, const struct xl_source *src)
+static struct block *find_readdressed(struct xl *xl, const struct xl_source *src)
 {
-    if (xl_traced(xl, src->eip) || !xl_page_move(xl, src->eip, src->pa)) return NULL;
+    if (xl_traced(xl, src->eip) || !xl_readdress(xl, src->eip, src->pa)) return NULL;
     struct block *b = xl_find(xl, src->eip, src->pa, src->mode);
     return b && (b->state == BLOCK_LIVE || xl_revive(xl, b, src)) ? b : NULL;
 }
@@ -53,10 +53,10 @@ struct block *xl_translate(struct xl *xl, const struct xl_source *src, bool *evi
 {
     u64 begin = __rdtsc();
     struct counters *c = xl->cfg.ctr;
-    *evicted = !has_room(xl);
+    *evicted = !xl_has_room(xl);
     if (*evicted) xl_evict(xl);
     xl_prefault(xl);
-    struct block *b = find_moved(xl, src);
+    struct block *b = find_readdressed(xl, src);
     if (b) {
         c->clone_cycles += __rdtsc() - begin;
         return b; /* which has been named where it was moved */

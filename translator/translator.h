@@ -12,19 +12,16 @@
 #include "core/cpu.h"
 #include "core/trace.h"
 #include "translator/front/insn.h"
+#include "translator/front/source.h"
 
 struct xl;
 struct block;
 struct edge;
 struct decoder;
 
-#define XL_NO_PAGE (~(paddr)0)
-
 struct xl_config {
-    u64 cache_bytes;           /* size of the code cache; records and templates may take as much again */
-    u32 disabled;              /* classes (1 << enum insn_class) to be interpreted instead */
-    u32 features;              /* of the CPU model: 1 << enum insn_feature */
-    bool window;               /* data accesses in modes that can have a window start out through it */
+    u64 cache_bytes; /* size of the code cache; records and templates may take as much again */
+    struct xl_options opt;
     bool no_templates;         /* translate everything that is asked for: for tests and measurements */
     bool perf_map;             /* name blocks in /tmp/perf-PID.map, the file that perf(1) looks for */
     void *miss;                /* where the all-miss jump cache sends control, with the target in r8d */
@@ -39,17 +36,6 @@ MUST_CHECK int xl_new(struct xl **out, const struct xl_config *cfg); /* 0, -EINV
                                                                         host for memory */
 void xl_free(struct xl *xl);
 
-/* What to translate: code at eip (CS is flat, so linear too). bytes: from eip to the end of its page; bytes2: the first
- * of the next linear page, if that is mapped (nbytes2 0 otherwise), needed only when the first instruction straddles.
- */
-struct xl_source {
-    laddr eip;
-    paddr pa;
-    u32 mode; /* enum mode_key bits */
-    const u8 *bytes, *bytes2;
-    unsigned nbytes, nbytes2;
-    paddr pa2; /* physical address of bytes2, or XL_NO_PAGE */
-};
 /* Whether code in this mode can be translated at all; otherwise it is the interpreter's. */
 bool xl_can_translate(u32 mode);
 /* Whether code in this mode reaches memory through a window, if there are windows: then R12 must be its base, and the

@@ -58,10 +58,10 @@ static int make_engines(struct rt *rt, const char **what)
     if (rt->cfg.direct == RT_DIRECT_ALWAYS && (err = direct_probe(bus_ram_fd(rt->bus), what))) return err;
     *what = "code cache";
     struct xl_config cfg = { .cache_bytes = rt->cfg.code_cache_size ? rt->cfg.code_cache_size : DEFAULT_CACHE_BYTES,
-                             .disabled = rt->cfg.disabled_classes,
-                             .window = rt->windows != NULL,
+                             .opt = { .disabled = rt->cfg.disabled_classes,
+                                      .features = rt->cpu->model->features,
+                                      .window = rt->windows != NULL },
                              .perf_map = rt->cfg.perf_map,
-                             .features = rt->cpu->model->features,
                              .miss = rt_exit_jump,
                              .trace = &rt->trace,
                              .ctr = &rt->cpu->ctr,

@@ -11,8 +11,8 @@ static inline const char *clone_edges(const struct xlf *f, const struct block *a
 {
     for (unsigned i = 0; i < 2; i++) {
         const struct edge *x = &a->edge[i], *y = &b->edge[i];
-        if (x->used != y->used) return CLONE_FAIL("edge %u is there in one only", i);
-        if (!x->used) continue;
+        if (!x->from != !y->from) return CLONE_FAIL("edge %u is there in one only", i);
+        if (!x->from) continue;
         if (x->target != y->target) return CLONE_FAIL("edge %u goes to %03x, not %03x", i, x->target, y->target);
         if (x->patch - a->host_off != y->patch - b->host_off || x->thunk - a->host_off != y->thunk - b->host_off)
             return CLONE_FAIL("edge %u lies elsewhere", i);

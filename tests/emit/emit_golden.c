@@ -11,6 +11,8 @@
  * the code does. */
 #include "tests/emit/clone_check.h"
 #include "tests/emit/host_check.h"
+#include "translator/store/store.h"
+#include "translator/store/template.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -111,7 +113,7 @@ static void find_labels(struct host_check *h, const u8 *code, u32 len, struct la
 static bool print_edge(struct host_check *h, const struct xlf *f, const struct block *b, u64 at, FILE *out)
 {
     for (unsigned i = 0; i < 2; i++) {
-        if (!b->edge[i].used || b->edge[i].thunk - b->host_off != at) continue;
+        if (!b->edge[i].from || b->edge[i].thunk - b->host_off != at) continue;
         fprintf(out, "    %s r8d, edge%u%s\n", h->ci->mnemonic, i,
                 xl_edge(f->xl, (u64)h->ci->detail->x86.operands[1].imm) == &b->edge[i] ? "" : " (wrong number)");
         return true;
@@ -160,7 +162,7 @@ static void print_guest(struct xlf *f, const struct block *b, const u8 *code, FI
         off += in.len;
     }
     for (unsigned i = 0; i < 2; i++)
-        if (b->edge[i].used) fprintf(out, "; edge%u to %08x\n", i, xl_edge_target(&b->edge[i]));
+        if (b->edge[i].from) fprintf(out, "; edge%u to %08x\n", i, xl_edge_target(&b->edge[i]));
 }
 
 /* ---- the same from templates ---- */
@@ -185,7 +187,7 @@ static const char *clone_mode(struct xlf *f, const struct clone_page *p, laddr e
     xl_flush(f->xl);
     struct xl_source at = clone_source(p, eip, eip, mode);
     xl_translate(f->xl, &at, &evicted);
-    if (!f->xl->templates.n) return (eip & ~PAGE_MASK) < PAGE_SIZE - 16 ? "no template" : NULL; /* it straddles */
+    if (!f->xl->templates->n) return (eip & ~PAGE_MASK) < PAGE_SIZE - 16 ? "no template" : NULL; /* it straddles */
     const char *err = clone_at(f, p, eip ^ 0x8fff7000, mode);
     xl_evict(f->xl);
     if (!err) err = clone_at(f, p, eip ^ 0x00013000, mode); /* the code that lies there, */

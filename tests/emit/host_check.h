@@ -301,7 +301,7 @@ static inline const char *host_check_block(struct host_check *h, const struct xl
     size_t left = b->host_len;
     u64 addr = 0;
     const char *err = NULL;
-    h->window = f->xl->cfg.window && xl_mode_has_window(b->mode);
+    h->window = f->xl->cfg.opt.window && xl_mode_has_window(b->mode);
     h->rsi_is_host = false;
     h->wide = 0;
     if (b->host_len >= sizeof starts) return HOST_FAIL(h, "%u bytes of host code", b->host_len);

@@ -3,7 +3,7 @@
 #ifndef TESTS_EMIT_XL_FIXTURE_H
 #define TESTS_EMIT_XL_FIXTURE_H
 #include "translator/front/decode.h"
-#include "translator/xl.h"
+#include "translator/store/xl.h"
 
 #include <string.h>
 
@@ -27,9 +27,7 @@ static inline void xlf_init(struct xlf *f, u64 cache_bytes, bool window, u32 dis
     f->trace = (struct trace){ .to = ~0u, .out = stderr };
     BUG_ON(decoder_new(&f->dec));
     struct xl_config cfg = { .cache_bytes = cache_bytes,
-                             .disabled = disabled,
-                             .features = ~0u,
-                             .window = window,
+                             .opt = { .disabled = disabled, .features = ~0u, .window = window },
                              .miss = (void *)XLF_MISS,
                              .trace = &f->trace,
                              .ctr = &f->ctr,

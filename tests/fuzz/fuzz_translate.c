@@ -10,6 +10,9 @@
 #include "tests/emit/clone_check.h"
 #include "tests/emit/host_check.h"
 #include "tests/fuzz/gen_guest.h"
+#include "translator/lower/reloc.h"
+#include "translator/store/store.h"
+#include "translator/store/template.h"
 
 #include <getopt.h>
 
@@ -118,7 +121,7 @@ static const char *check_life(struct fuzz *z, struct xlf *f, struct block *b, co
  * code. */
 static bool change_fields(struct fuzz *z, const struct xl *xl, u8 *code)
 {
-    const struct template *t = &xl->templates.t[0];
+    const struct template *t = &xl->templates->t[0];
     const struct reloc *r = template_relocs(t, xl->side + t->side);
     u32 all = rng_percent(&z->rng, 50) ? rng_below(&z->rng, 0x10000) : rng_u32(&z->rng) & PAGE_MASK;
     bool any = false, together = rng_percent(&z->rng, 70); /* as relocation changes them */
@@ -142,7 +145,7 @@ static void empty(struct xl *xl)
 /* Other code behind what the one template depends on. */
 static bool change_behind(struct fuzz *z, const struct xl *xl, u8 *code, unsigned n)
 {
-    unsigned from = xl->templates.t[0].depends;
+    unsigned from = xl->templates->t[0].depends;
     for (unsigned i = from; i < n; i++) code[i] = (u8)rng_u32(&z->rng);
     return from < 16; /* then it may not be found */
 }
@@ -159,7 +162,7 @@ static const char *check_templates(struct fuzz *z)
     empty(f->xl);
     struct xl_source at = clone_source(&z->page, z->c.eip, z->c.pa, z->c.mode);
     struct block *b = xl_translate(f->xl, &at, &evicted);
-    if (!f->xl->templates.n) {
+    if (!f->xl->templates->n) {
         z->refused++;
         return at.nbytes >= 16 && b->guest_len <= at.nbytes && !b->partial && b->ninsns > 1
                    ? "a block without a template"
@@ -170,7 +173,7 @@ static const char *check_templates(struct fuzz *z)
     if (rng_percent(r, 50)) {
         xl_evict(f->xl);
         if (rng_percent(r, 60)) changed = change_fields(z, f->xl, z->moved_page.bytes + off);
-        f->xl->templates.moved[eip >> 24] = eip - at.eip;
+        f->xl->templates->moved_by[eip >> 24] = eip - at.eip;
     }
     if (rng_percent(r, 50)) changed |= change_behind(z, f->xl, z->moved_page.bytes + off, PAGE_SIZE + 16 - off);
     struct xl_source to = clone_source(&z->moved_page, eip, rng_u32(r) & 0xfff000, z->c.mode);

@@ -1,5 +1,8 @@
 /* cache.c: blocks by key and by page, retirement, revival, eviction. */
 #include "tests/emit/xl_fixture.h"
+#include "translator/store/alias.h"
+#include "translator/store/hostmem.h"
+#include "translator/store/recover.h"
 
 #include <check.h>
 #include <sys/prctl.h>

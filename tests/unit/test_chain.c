@@ -1,6 +1,8 @@
 /* chain.c: edges between the blocks of a page, and the jump caches. */
 #include "tests/diff/rng.h"
 #include "tests/emit/xl_fixture.h"
+#include "translator/store/alias.h"
+#include "translator/store/recover.h"
 
 #include <check.h>
 
@@ -43,7 +45,7 @@ START_TEST(an_edge_leaves_by_its_thunk_until_it_is_linked)
 {
     struct block *from = make_branch(0), *to = make_ret(0x100);
     struct edge *e = &from->edge[0];
-    ck_assert(e->used && from->edge[1].used);
+    ck_assert(e->from && from->edge[1].from);
     ck_assert_uint_eq(xl_edge_target(e), EIP + 0x100);
     ck_assert_uint_eq(xl_edge_target(&from->edge[1]), EIP + 6);
     ck_assert_ptr_eq(xl_edge_block(e), from);
@@ -314,13 +316,13 @@ END_TEST
 
 /* ---- everything at random, and the invariants of chain.c and cache.c after each step ---- */
 
-enum { PLACES = 24 };
+enum { ALIASES = 24 };
 
 static const char *broken(const struct block *b)
 {
     for (unsigned i = 0; i < 2; i++) {
         const struct edge *e = &b->edge[i];
-        if (!e->used) continue;
+        if (!e->from) continue;
         if (goes_to(e) != (e->to ? e->to->host_off : e->thunk)) return "an edge that goes elsewhere than it says";
         if (!e->to) continue;
         if (b->state != BLOCK_LIVE || e->to->state != BLOCK_LIVE) return "a link from or to what is not alive";
@@ -372,12 +374,12 @@ static struct block *place(unsigned at, unsigned to, u8 *bytes)
 
 START_TEST(the_graph_stays_whole_whatever_happens)
 {
-    static u8 memory[PLACES][64];
-    static unsigned leads_to[PLACES];
+    static u8 memory[ALIASES][64];
+    static unsigned leads_to[ALIASES];
     struct rng r;
     rng_seed(&r, 7);
     for (unsigned step = 0; step < 4000; step++) {
-        unsigned at = rng_below(&r, PLACES);
+        unsigned at = rng_below(&r, ALIASES);
         struct block *b = xl_find(f.xl, EIP + at * 0x40, PA + at * 0x40, MODE_FLAT);
         switch (rng_below(&r, 12)) {
         case 0:
@@ -394,7 +396,7 @@ START_TEST(the_graph_stays_whole_whatever_happens)
         case 6: xl_retire(f.xl, PA + at * 0x40, 1 + rng_below(&r, 100)); break;
         case 7: /* other code, when it comes to be looked at */
             xl_retire(f.xl, PA + at * 0x40, 6);
-            leads_to[at] = rng_below(&r, PLACES);
+            leads_to[at] = rng_below(&r, ALIASES);
             break;
         case 8:
             if (b) xl_forget(f.xl, b);

@@ -1,5 +1,11 @@
 /* policy.c: instruction and mode to the way it is done. */
 #include "tests/emit/xl_fixture.h"
+#include "translator/lower/island.h"
+#include "translator/lower/lower_ctl.h"
+#include "translator/lower/lower_int.h"
+#include "translator/lower/lower_string.h"
+#include "translator/lower/lower_sys.h"
+#include "translator/lower/policy.h"
 
 #include <check.h>
 
@@ -15,7 +21,7 @@ static lower_fn *policy(u32 mode, const char *bytes, unsigned n)
 {
     ck_assert_int_eq(decode(f.dec, (const u8 *)bytes, n, 0x401000, true, ~0u, &in), DECODE_OK);
     src = (struct xl_source){ .mode = mode };
-    x = (struct xl_ctx){ .xl = f.xl, .src = &src };
+    x = (struct xl_ctx){ .opt = &f.xl->cfg.opt, .src = &src };
     return xl_policy(&x, &in);
 }
 #define POLICY(mode, bytes) policy(mode, bytes, sizeof(bytes) - 1)
@@ -137,7 +143,7 @@ START_TEST(no_sensitive_row_is_copied)
                                 .index = -1 };
             in.opnd[0].reg = in.opnd[1].reg = 2;
             src = (struct xl_source){ .mode = MODE_FLAT | mode };
-            x = (struct xl_ctx){ .xl = f.xl, .src = &src };
+            x = (struct xl_ctx){ .opt = &f.xl->cfg.opt, .src = &src };
             ck_assert_msg(xl_policy(&x, &in) != lower_ident, "%s at CPL %u", row->name, mode);
         }
     }

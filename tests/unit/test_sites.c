@@ -5,8 +5,8 @@
 #include <check.h>
 
 static struct site_set set;
-static void setup(void) { set = (struct site_set){ 0 }; }
-static void teardown(void) { free(set.slot); }
+static void setup(void) { ck_assert_int_eq(site_set_init(&set), 0); }
+static void teardown(void) { site_set_free(&set); }
 
 START_TEST(an_empty_set_has_nothing)
 {

@@ -2,6 +2,13 @@
  * what is not loaded. Whether that holds for all code is for tests/emit and tests/fuzz. */
 #include "tests/diff/rng.h"
 #include "tests/emit/clone_check.h"
+#include "translator/lower/reloc.h"
+#include "translator/store/alias.h"
+#include "translator/store/chain.h"
+#include "translator/store/hostmem.h"
+#include "translator/store/recover.h"
+#include "translator/store/store.h"
+#include "translator/store/template.h"
 
 #include <check.h>
 #include <xxhash.h>
@@ -129,7 +136,7 @@ END_TEST
 
 /* ---- one physical page at ever other linear addresses, as a library is ---- */
 
-#define PLACES 8 /* as many as page.c keeps, unless all of them are in use */
+#define ALIASES 8 /* as many as readdress.c keeps, unless all of them are in use */
 static void time_passes(void) { f.xl->finds += 1 << 14; }
 #define NTH(eip, i) ((eip) + ((i) << PAGE_SHIFT))
 static struct block *there(laddr eip) { return xl_find(f.xl, eip, PA | (eip & ~PAGE_MASK), MODE_FLAT); }
@@ -137,18 +144,18 @@ static struct block *there(laddr eip) { return xl_find(f.xl, eip, PA | (eip & ~P
 START_TEST(a_page_has_so_many_places_and_no_more)
 {
     CODE(A, CALL_AWAY);
-    for (u32 i = 0; i < PLACES; i++) have(&f, NTH(A, i), PA, MODE_FLAT);
+    for (u32 i = 0; i < ALIASES; i++) have(&f, NTH(A, i), PA, MODE_FLAT);
     ck_assert_uint_eq(f.ctr.readdressed, 0);
     u32 blocks = f.xl->nblocks;
-    for (u32 i = PLACES; i < 5 * PLACES; i++) {
+    for (u32 i = ALIASES; i < 5 * ALIASES; i++) {
         time_passes();
         struct block *b = have(&f, NTH(A, i), PA, MODE_FLAT);
         ck_assert_uint_eq(f.xl->nblocks, blocks);
-        ck_assert_ptr_null(there(NTH(A, i - PLACES))); /* the oldest */
+        ck_assert_ptr_null(there(NTH(A, i - ALIASES))); /* the oldest */
         ck_assert_ptr_eq(there(NTH(A, i)), b);
-        ck_assert_uint_eq(xl_page(f.xl, PA)->live, PLACES);
+        ck_assert_uint_eq(xl_page(f.xl, PA)->live, ALIASES);
     }
-    ck_assert_uint_eq(f.ctr.readdressed, 4 * PLACES);
+    ck_assert_uint_eq(f.ctr.readdressed, 4 * ALIASES);
     ck_assert(cloned_at(&f, B, 0x9000, MODE_FLAT)); /* out of a template whose own code has been moved */
 }
 END_TEST
@@ -156,7 +163,7 @@ END_TEST
 START_TEST(a_place_that_is_looked_for_stays)
 {
     CODE(A, CALL_AWAY);
-    for (u32 i = 0; i < 20 * PLACES; i++) {
+    for (u32 i = 0; i < 20 * ALIASES; i++) {
         have(&f, NTH(A, i), PA, MODE_FLAT);
         time_passes();
         ck_assert_ptr_nonnull(there(A));
@@ -176,7 +183,7 @@ START_TEST(a_page_is_moved_with_its_links)
     have(&f, A | 0xffe, PA, MODE_FLAT);
     xl_link(f.xl, &from->edge[0], to);
     xl_forget(f.xl, gone);
-    for (u32 i = 1; i < PLACES; i++) have(&f, NTH(A, i), PA, MODE_FLAT);
+    for (u32 i = 1; i < ALIASES; i++) have(&f, NTH(A, i), PA, MODE_FLAT);
     xl_jump_fill(f.xl, XL_JC_SUPERVISOR, from);
     xl_jump_fill(f.xl, XL_JC_SUPERVISOR, to);
     const struct jump_entry *j = xl_jump_cache(f.xl, XL_JC_SUPERVISOR);
@@ -208,7 +215,7 @@ START_TEST(a_page_that_has_been_written_is_moved_and_looked_at_anew)
 {
     CODE(A, CALL_AWAY);
     CODE(A + 0x20, "\xc3");
-    for (u32 i = 0; i < PLACES; i++) have(&f, NTH(A, i), PA, MODE_FLAT), have(&f, NTH(A + 0x20, i), PA, MODE_FLAT);
+    for (u32 i = 0; i < ALIASES; i++) have(&f, NTH(A, i), PA, MODE_FLAT), have(&f, NTH(A + 0x20, i), PA, MODE_FLAT);
     xl_retire_page(f.xl, PA);
     page.bytes[A & ~PAGE_MASK] = 0xe9; /* a jump now */
     time_passes();
@@ -224,7 +231,7 @@ END_TEST
 START_TEST(what_is_traced_is_translated_though_its_page_could_be_moved_there)
 {
     CODE(A, CALL_AWAY);
-    for (u32 i = 0; i < PLACES; i++) have(&f, NTH(A, i), PA, MODE_FLAT);
+    for (u32 i = 0; i < ALIASES; i++) have(&f, NTH(A, i), PA, MODE_FLAT);
     u64 translated = f.ctr.blocks;
     time_passes();
     f.trace = (struct trace){ .mask = 1u << TR_host, .from = B, .to = B, .out = fopen("/dev/null", "w") };
@@ -280,7 +287,7 @@ START_TEST(a_process_cannot_leave_its_code_to_another_that_gets_its_page)
         xl_flush(g.xl);
         b = have(&g, A, PA, MODE_USER);
     }
-    for (u32 i = 0; i < PLACES; i++) have(&f, NTH(A, i), PA, MODE_USER);
+    for (u32 i = 0; i < ALIASES; i++) have(&f, NTH(A, i), PA, MODE_USER);
     xl_retire_page(f.xl, PA);
     memcpy(page.bytes + 0x100, victim, 16);
     struct xl_source src = clone_source(&page, B, PA, MODE_USER);
@@ -300,7 +307,7 @@ START_TEST(pages_that_take_turns_do_not_fill_the_cache)
     u64 used = 0;
     for (u32 round = 0; round < 20; round++) {
         if (round == 2) used = f.xl->used;
-        for (u32 i = 0; i <= PLACES; i++)
+        for (u32 i = 0; i <= ALIASES; i++)
             for (unsigned k = 0; k < 2; k++) {
                 laddr eip = k ? NTH(A, i) | 0xfff : NTH(A, i);
                 eip = k ? eip - 1 : eip;
@@ -358,16 +365,16 @@ static const char *block_wrong(struct block *b)
 {
     if (b->state != BLOCK_LIVE && b->state != BLOCK_RETIRED) return NULL;
     unsigned times = 0;
-    if (b->place->la != (b->eip & PAGE_MASK) || b->place->pfn != b->pa >> PAGE_SHIFT)
+    if (b->alias->la != (b->eip & PAGE_MASK) || b->alias->pfn != b->pa >> PAGE_SHIFT)
         return "is in another place than its own";
-    for (const struct block *o = b->place->first; o; o = o->place_next) times += o == b;
+    for (const struct block *o = b->alias->first; o; o = o->alias_next) times += o == b;
     if (times != 1) return "is not once on its list";
     if (xl_find(f.xl, b->eip, b->pa, b->mode) != b) return "is not found";
     for (unsigned i = 0; i < 2; i++) {
         const struct edge *e = &b->edge[i];
-        if (!e->used || !e->to) continue;
+        if (!e->from || !e->to) continue;
         if (b->state != BLOCK_LIVE || e->to->state != BLOCK_LIVE) return "has a link from or to what is not alive";
-        if (e->to->eip != xl_edge_target(e) || e->to->mode != b->mode || e->to->place != b->place)
+        if (e->to->eip != xl_edge_target(e) || e->to->mode != b->mode || e->to->alias != b->alias)
             return "has a link to elsewhere";
     }
     return NULL;
@@ -388,7 +395,7 @@ static const char *all_wrong(void)
         const struct code_page *pg = xl_page(f.xl, phys(p));
         if ((pg ? pg->live : 0) != live[p]) return "a page miscounts";
         unsigned n = 0;
-        for (const struct place *q = pg ? pg->places : NULL; q; q = q->next) n++;
+        for (const struct alias *q = pg ? pg->aliases : NULL; q; q = q->next) n++;
         if (n > LINEAR) return "too many places";
     }
     for (unsigned w = 0; w < 2; w++)
@@ -439,7 +446,7 @@ START_TEST(places_stay_whole_whatever_happens)
         case 3:
             for (unsigned k = 0; k < 2 && b; k++) {
                 struct edge *e = &b->edge[k];
-                if (!e->used) continue;
+                if (!e->from) continue;
                 for (unsigned t = 0; t < SPOTS; t++)
                     if (spot(la, t) == xl_edge_target(e)) {
                         evictions = f.ctr.evictions;
@@ -573,7 +580,7 @@ START_TEST(a_flush_keeps_what_was_loaded_as_if_it_had_never_been_used)
     CODE(A + 0x60, LOADS);
     have(&f, A + 0x60, PA, MODE_FLAT);
     xl_flush(f.xl);
-    ck_assert_uint_eq(f.xl->templates.n, 2);
+    ck_assert_uint_eq(f.xl->templates->n, 2);
     ck_assert(cloned_at(&f, A, PA, MODE_FLAT)); /* unlinked: it is what translation gives */
     ck_assert(cloned_at(&f, A + 0x20, PA, MODE_FLAT));
     ck_assert(!cloned_at(&f, A + 0x60, PA, MODE_FLAT));
@@ -641,7 +648,7 @@ START_TEST(a_limit_keeps_what_was_used_last)
     xl_flush(f.xl);
     ck_assert_ptr_null(load(&f));
     discard();
-    ck_assert_uint_eq(f.xl->templates.n, 1);
+    ck_assert_uint_eq(f.xl->templates->n, 1);
     ck_assert(cloned_at(&f, A + 0x40, PA, MODE_FLAT));
     ck_assert(!cloned_at(&f, A, PA, MODE_FLAT));
     save(&f, 0);
@@ -685,7 +692,7 @@ START_TEST(moved_code_is_found_where_its_neighbours_are)
     constant(0x82, 0xc2340000);
     ck_assert(!cloned_at(&f, B + 0x80, PA, MODE_FLAT)); /* nothing is known of B yet */
     ck_assert(cloned_at(&f, B, PA, MODE_FLAT));         /* by its bytes */
-    f.xl->templates.expected = f.xl->templates.n;       /* not by luck */
+    f.xl->templates->expected = f.xl->templates->n;     /* not by luck */
     constant(0x42, 0xc2340000);
     ck_assert(cloned_at(&f, B + 0x40, PA, MODE_FLAT));
 }
@@ -743,7 +750,7 @@ static void ck_refused(const char *why)
     const char *wrong = load(&g);
     if (!wrong) ck_abort_msg("it is loaded");
     if (why) ck_assert_str_eq(wrong, why);
-    ck_assert_uint_eq(g.xl->templates.n, 0);
+    ck_assert_uint_eq(g.xl->templates->n, 0);
     ck_assert_uint_eq(g.xl->nblocks, 0);
 }
 
@@ -779,14 +786,14 @@ START_TEST(other_options_or_processors_have_other_templates)
     saved_two();
     u64 key = xl_templates_key(f.xl);
     ck_assert_uint_eq(key, xl_templates_key(g.xl));
-    g.xl->cfg.window = false;
+    g.xl->cfg.opt.window = false;
     ck_assert_uint_ne(key, xl_templates_key(g.xl));
     ck_refused("is of another version, processor or set of options");
-    g.xl->cfg.window = true;
-    g.xl->cfg.disabled = 1;
+    g.xl->cfg.opt.window = true;
+    g.xl->cfg.opt.disabled = 1;
     ck_refused("is of another version, processor or set of options");
-    g.xl->cfg.disabled = 0;
-    g.xl->cfg.features = 1;
+    g.xl->cfg.opt.disabled = 0;
+    g.xl->cfg.opt.features = 1;
     ck_refused("is of another version, processor or set of options");
     discard();
 }

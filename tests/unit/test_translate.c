@@ -133,6 +133,24 @@ START_TEST(a_window_serves_CPL_0_and_users_that_have_one)
 }
 END_TEST
 
+START_TEST(what_the_interpreter_does_ends_a_block)
+{
+    static const struct {
+        const char *bytes;
+        unsigned n;
+    } last[] = { { "\x0f\xa2", 2 }, { "\x60", 1 },     { "\x27", 1 },
+                 { "\x0f\x0b", 2 }, { "\x0f\xff", 2 }, { "\x67\xa1\0\0", 4 } };
+    for (unsigned i = 0; i < ARRAY_LEN(last); i++) {
+        u8 code[16];
+        memset(code, 0x40, sizeof code);
+        memcpy(code + 1, last[i].bytes, last[i].n);
+        struct block *b = xlf_translate(&off, EIP + 0x20 * i, MODE_FLAT, code, sizeof code);
+        ck_assert_msg(b->ninsns == 2, "case %u: %u instructions", i, b->ninsns);
+        ck_assert_uint_eq(b->guest_len, 1 + last[i].n);
+    }
+}
+END_TEST
+
 START_TEST(a_soft_site_leaves_the_window_from_the_next_translation_on)
 {
     xl_site_fault(on.xl, EIP, false);
@@ -194,7 +212,7 @@ START_TEST(every_disabled_class_is_interpreted)
     };
     for (unsigned i = 0; i < ARRAY_LEN(probe); i++)
         for (unsigned cls = 0; cls < CLS_COUNT; cls++) {
-            off.xl->cfg.disabled = 1u << cls;
+            off.xl->cfg.opt.disabled = 1u << cls;
             struct block *b = make(&off, MODE_FLAT, probe[i].code, probe[i].len);
             ck_assert_msg(interpreted(&off, b) == (cls == probe[i].cls), "probe %u with class %u disabled", i, cls);
         }
@@ -229,9 +247,9 @@ START_TEST(control_goes_on_behind_INVLPG_through_the_jump_cache)
 {
     /* An edge would lead on in the page as it was mapped before. */
     struct block *b = MAKE(&off, MODE_FLAT, "\x0f\x01\x38");
-    ck_assert(!b->edge[0].used);
+    ck_assert(!b->edge[0].from);
     b = MAKE(&off, MODE_FLAT, "\x9d"); /* popf ends a block as well, but changes no mapping */
-    ck_assert(b->edge[0].used);
+    ck_assert(b->edge[0].from);
 }
 END_TEST
 
@@ -293,6 +311,7 @@ int main(void)
     tcase_add_test(t, operands_of_16_bits_on_the_stack_and_in_transfers_are_interpreted);
     tcase_add_test(t, privileged_instructions_are_inline_at_CPL_0_only);
     tcase_add_test(t, a_window_serves_CPL_0_and_users_that_have_one);
+    tcase_add_test(t, what_the_interpreter_does_ends_a_block);
     tcase_add_test(t, a_soft_site_leaves_the_window_from_the_next_translation_on);
     tcase_add_test(t, a_soft_site_goes_back_when_its_time_has_come_and_waits_twice_as_long_the_next_time);
     tcase_add_test(t, an_address_that_wraps_is_computed_in_32_bits_and_one_that_may_from_the_first_fault_on);

@@ -151,3 +151,10 @@ unsigned insn_disp32_at(const struct insn *in)
     bool disp32 = moffs || mod == 2 || (mod == 0 && in->base < 0);
     return disp32 ? in->len - insn_imm_bytes(in) - 4 : 0;
 }
+
+bool insn_writes_mem(const struct insn *in)
+{
+    const struct operand *mem = insn_mem(in);
+    if (!mem) return false;
+    return mem == &in->opnd[0] ? (in->row->attr & A_WR) != 0 : mem == &in->opnd[1] && in->row->attr & A_WR1;
+}

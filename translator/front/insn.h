@@ -1,6 +1,6 @@
 /* One guest instruction, and the table of all there are.
  *
- * struct insn is made by decode.c, from bytes, once; scan, liveness, lowering, the interpreter and the recovery of
+ * struct insn is made by decode.c, from bytes, once; scan, lowering, the interpreter and the recovery of
  * guest state after a fault all read the same record. What an instruction does to flags, whether it may fault, whether
  * it ends a block: those come from its row in insn.def, never from the decoder library. */
 #ifndef TRANSLATOR_INSN_H
@@ -172,6 +172,8 @@ static inline const struct operand *insn_mem(const struct insn *in)
         if (in->opnd[i].kind == OPK_MEM) return &in->opnd[i];
     return NULL;
 }
+
+bool insn_writes_mem(const struct insn *in); /* its explicit memory operand */
 
 u32 insn_flags_read(const struct insn *in);    /* row->reads refined by condition code and counts */
 u32 insn_flags_written(const struct insn *in); /* written for sure: row->writes less what an immediate zero count leaves

@@ -1,6 +1,5 @@
 /* Owns the encoding of host instructions (SDM vol. 2, chapter 2). See emit_x64.h for the forms. */
 #include "translator/lower/emit_x64.h"
-#include "translator/lower/reloc.h"
 
 void emit_u8(struct emit *e, u8 v)
 {
@@ -17,6 +16,15 @@ void emit_bytes(struct emit *e, const void *b, unsigned n)
 void emit_u32(struct emit *e, u32 v)
 {
     for (unsigned i = 0; i < 4; i++) emit_u8(e, (u8)(v >> (8 * i)));
+}
+
+void emit_note(struct emit *e, enum reloc_kind kind, unsigned at)
+{
+    struct reloc_list *l = e->relocs;
+    if (e->overflow || (kind == RELOC_PLAIN && !at)) return;
+    BUG_ON(l->n == XL_MAX_RELOCS);
+    l->r[l->n++] =
+        (struct reloc){ .at = (u16)(e->p - 4 - e->start), .kind = kind, .field = (u16)(at ? l->insn + at : 0) };
 }
 
 static void emit_prefixes(struct emit *e, u32 pfx)

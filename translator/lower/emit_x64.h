@@ -35,12 +35,38 @@ static inline struct hmem hmx(int base, int index, unsigned scale, s32 disp)
 }
 #define CPU_FIELD(f) hm(H_CPU, (s32)offsetof(struct cpu, f))
 
-struct reloc_list;
+/* What in the code depends on where the block lies, or is a constant of 32 bits that the guest has as it is: noted when
+ * it is emitted, for reloc.c to correct. All kinds are of 32 bits. */
+enum reloc_kind {
+    RELOC_EIP,   /* a guest linear address that lies where the block lies */
+    RELOC_SLOT,  /* the displacement, in a jump cache, of a field of the entry for the address of the note before */
+    RELOC_PLAIN, /* a constant of the guest's */
+    RELOC_KINDS
+};
+struct reloc {
+    u16 at; /* host offset in the block */
+    u16 kind : 2;
+    u16 field : 14; /* guest offset in the block of 32 bits that it changes with, one for one; 0: none */
+};
+
+/* For each instruction of a block: an address and an immediate in it, its displacement up to three times. And what ends
+ * one: a return address, two ways through the jump cache, two edges. */
+#define XL_MAX_RELOCS (48 * 5 + 1 + 2 * 4 + 2)
+struct reloc_list {
+    struct reloc r[XL_MAX_RELOCS];
+    unsigned n;
+    unsigned insn; /* guest offset in the block of the instruction that is being lowered */
+};
+
 struct emit {
     u8 *start, *p, *end; /* the writable view */
     bool overflow;
     struct reloc_list *relocs; /* what differs in another place (reloc.h) */
 };
+
+/* The last 32 bits emitted. at: where in the instruction that is being lowered what they change with is
+ * (insn_imm32_at(), insn_disp32_at()); 0: nowhere. */
+void emit_note(struct emit *e, enum reloc_kind kind, unsigned at);
 
 void emit_bytes(struct emit *e, const void *b, unsigned n);
 void emit_u8(struct emit *e, u8 v);

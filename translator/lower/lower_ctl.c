@@ -1,8 +1,11 @@
-/* Pass 3: the stack and near control transfers.
+/* Pass 2: the stack and near control transfers.
  *
  * Order matters where two things are committed: a push stores first and moves ESP then, a pop loads first, so that a
  * fault leaves ESP as it was (SDM vol. 2, PUSH and POP). */
-#include "translator/xl.h"
+#include "translator/lower/island.h"
+#include "translator/lower/lower_ctl.h"
+#include "translator/lower/lower_mem.h"
+#include "translator/lower/reloc.h"
 
 static struct hmem stack_mem(struct xl_ctx *x, s32 disp, enum xl_access acc)
 {

@@ -1,6 +1,8 @@
-/* Pass 3: instructions that are copied. Only what 64-bit mode encodes differently, or cannot encode, is more than that.
+/* Pass 2: instructions that are copied. Only what 64-bit mode encodes differently, or cannot encode, is more than that.
  */
-#include "translator/xl.h"
+#include "translator/lower/island.h"
+#include "translator/lower/lower_int.h"
+#include "translator/lower/lower_mem.h"
 
 static u32 mandatory_prefix(const struct insn *in)
 {
@@ -63,13 +65,6 @@ static void copy_imm(struct xl_ctx *x, const struct insn *in)
     emit_note(&x->e, RELOC_PLAIN, insn_imm32_at(in));
 }
 
-bool xl_writes_mem(const struct insn *in)
-{
-    const struct operand *mem = insn_mem(in);
-    if (!mem) return false;
-    return mem == &in->opnd[0] ? (in->row->attr & A_WR) != 0 : mem == &in->opnd[1] && in->row->attr & A_WR1;
-}
-
 /* Faults if a byte at m cannot be read, or written. With one vCPU nobody sees the byte being written back. */
 static void touch(struct xl_ctx *x, struct hmem m, bool write)
 {
@@ -79,7 +74,7 @@ static void touch(struct xl_ctx *x, struct hmem m, bool write)
 
 static void ident_mem(struct xl_ctx *x, const struct insn *in, int reg)
 {
-    bool write = xl_writes_mem(in);
+    bool write = insn_writes_mem(in);
     struct hmem m = xl_mem(x, in, write ? XL_W : XL_R, insn_mem(in)->size);
     if (!has_high_byte(in)) {
         emit_op_rm(&x->e, mandatory_prefix(in), opcode_of(in), 0, reg, m);

@@ -1,4 +1,4 @@
-/* Pass 3, guest memory operands: through a window, or through the soft TLB in line.
+/* Pass 2, guest memory operands: through a window, or through the soft TLB in line.
  *
  * All of it is free of flag effects, so that the guest's flags stay in RFLAGS and are exact at every fault.
  *
@@ -23,7 +23,9 @@
  *     mov   rcx, r10
  *     op    [r9+r8]
  * R11 is left alone: callers keep values in it across an access. */
-#include "translator/xl.h"
+#include "translator/lower/island.h"
+#include "translator/lower/lower_mem.h"
+#include "translator/translator.h"
 
 int xl_gpr(unsigned guest_reg) { return guest_reg == G_ESP ? H_ESP : (int)guest_reg; }
 
@@ -59,7 +61,7 @@ static void check_segment(struct xl_ctx *x, enum segreg seg)
 
 static unsigned log2_size(unsigned size) { return size <= 1 ? 0 : size <= 2 ? 1 : size <= 4 ? 2 : size <= 8 ? 3 : 4; }
 
-static bool mode_has_window(const struct xl_ctx *x) { return x->xl->cfg.window && xl_mode_has_window(x->src->mode); }
+static bool mode_has_window(const struct xl_ctx *x) { return x->opt->window && xl_mode_has_window(x->src->mode); }
 
 static struct hmem soft_access(struct xl_ctx *x, enum xl_access acc, unsigned size)
 {
@@ -122,8 +124,8 @@ struct hmem xl_mem_at(struct xl_ctx *x, struct hmem ea, enum segreg seg, enum xl
     xl_room(x);
     if (!xl_seg_flat(x, seg)) ea = add_base(x, ea, seg);
     if (mode_has_window(x)) {
-        const struct insn *in = &x->insn[x->cur];
-        enum site_state site = site_get(&x->xl->sites, x->src->pa + (in->eip - x->src->eip));
+        const struct insn *in = &x->scan.insn[x->cur];
+        enum site_state site = site_get(x->sites, x->src->pa + (in->eip - x->src->eip));
         if (site != SITE_SOFT) return window_access(x, ea, site);
     }
     emit_lea32(&x->e, H_R8, ea);

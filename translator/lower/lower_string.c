@@ -1,6 +1,7 @@
-/* Pass 3: string instructions without a repeat prefix. DF is a number here, +1 or -1, so that advancing needs no
+/* Pass 2: string instructions without a repeat prefix. DF is a number here, +1 or -1, so that advancing needs no
  * branch. */
-#include "translator/xl.h"
+#include "translator/lower/lower_mem.h"
+#include "translator/lower/lower_string.h"
 
 static void advance(struct xl_ctx *x, int reg, unsigned size)
 {

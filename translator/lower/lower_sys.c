@@ -1,5 +1,9 @@
-/* Pass 3: sensitive instructions that are cheap enough to simulate in line. The rest leaves for the interpreter. */
-#include "translator/xl.h"
+/* Pass 2: sensitive instructions that are cheap enough to simulate in line. The rest leaves for the interpreter. */
+#include "translator/lower/island.h"
+#include "translator/lower/lower_ctl.h"
+#include "translator/lower/lower_mem.h"
+#include "translator/lower/lower_sys.h"
+#include "translator/lower/reloc.h"
 
 /* The guest's EFLAGS from the host's: arithmetic flags are right as they are, and of the others the host has exactly IF
  * and bit 1 set (rt_enter sees to that), so adding the difference composes them without a masking operation. */

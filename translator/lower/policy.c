@@ -1,6 +1,13 @@
 /* Instruction x mode x class switches -> how it is done. Adams & Agesen's terms: identity (copied, operands
  * re-encoded), simulation in line (a lower_* of its own), callout, and leaving for the interpreter. */
-#include "translator/xl.h"
+#include "translator/lower/island.h"
+#include "translator/lower/lower_ctl.h"
+#include "translator/lower/lower_int.h"
+#include "translator/lower/lower_mem.h"
+#include "translator/lower/lower_string.h"
+#include "translator/lower/lower_sys.h"
+#include "translator/lower/policy.h"
+#include "translator/translator.h"
 
 bool xl_can_translate(u32 mode)
 {
@@ -190,10 +197,10 @@ static lower_fn *policy_ctl(const struct insn *in)
 lower_fn *xl_policy(const struct xl_ctx *x, const struct insn *in)
 {
     const struct insn_row *row = in->row;
-    if (row == &insn_rows[INSN_INVALID] || x->xl->cfg.disabled & 1u << row->cls) return xl_lower_emulate;
+    if (row == &insn_rows[INSN_INVALID] || x->opt->disabled & 1u << row->cls) return xl_lower_emulate;
     if (insn_has_mem(in) && in->addrsize != 4) return xl_lower_emulate;
     if (high_byte_conflict(in)) return xl_lower_emulate;
-    if (in->seg == S_CS && xl_writes_mem(in))
+    if (in->seg == S_CS && insn_writes_mem(in))
         return xl_lower_emulate; /* flat as it may be, a code segment is not writable: #GP */
     switch (row->cls) {
     case CLS_int:

@@ -1,19 +1,7 @@
 /* Owns the forms of host code that depend on where a block lies, and their correction. */
 #include "translator/lower/reloc.h"
-#include "translator/xl.h"
 
 #include <string.h>
-
-_Static_assert(XL_MAX_RELOCS == XL_MAX_INSNS * 5 + 1 + 2 * 4 + 2, "see reloc.h");
-
-void emit_note(struct emit *e, enum reloc_kind kind, unsigned at)
-{
-    struct reloc_list *l = e->relocs;
-    if (e->overflow || (kind == RELOC_PLAIN && !at)) return;
-    BUG_ON(l->n == XL_MAX_RELOCS);
-    l->r[l->n++] =
-        (struct reloc){ .at = (u16)(e->p - 4 - e->start), .kind = kind, .field = (u16)(at ? l->insn + at : 0) };
-}
 
 #define DISP32 \
     0x7fffffff /* a displacement that takes 32 bits, at the end of the instruction; the right one replaces it */

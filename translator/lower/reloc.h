@@ -12,32 +12,6 @@
 
 #include <string.h>
 
-enum reloc_kind {              /* of 32 bits, all of them */
-                  RELOC_EIP,   /* a guest linear address that lies where the block lies */
-                  RELOC_SLOT,  /* the displacement in a jump cache of a field of the entry for the address that the note
-                                  before this one is of */
-                  RELOC_PLAIN, /* a constant of the guest's */
-                  RELOC_KINDS
-};
-struct reloc {
-    u16 at; /* host offset in the block */
-    u16 kind : 2;
-    u16 field : 14; /* guest offset in the block of 32 bits that it changes with, one for one; 0: none */
-};
-
-/* For each instruction of a block: an address and an immediate in it, its displacement up to three times. And what ends
- * one: a return address, two ways through the jump cache, two edges. */
-#define XL_MAX_RELOCS (48 * 5 + 1 + 2 * 4 + 2)
-struct reloc_list {
-    struct reloc r[XL_MAX_RELOCS];
-    unsigned n;
-    unsigned insn; /* guest offset in the block of the instruction that is being lowered */
-};
-
-/* The last 32 bits emitted. at: where in the instruction that is being lowered what they change with is
- * (insn_imm32_at(), insn_disp32_at()); 0: nowhere. */
-void emit_note(struct emit *e, enum reloc_kind kind, unsigned at);
-
 /* at: as for emit_note(), where the guest's code has la relative to itself. */
 void emit_mov_eip(struct emit *e, int dst, laddr la, unsigned at);   /* mov r32, la                      */
 void emit_store_eip(struct emit *e, struct hmem m, laddr la);        /* mov dword [m], la                */

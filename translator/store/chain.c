@@ -5,7 +5,7 @@
  *   I3  A jump-cache entry that is not empty is on its list exactly once.
  *   I4  What is at jump_index() of its EIP, or behind that: it has been put there by another of the same index.
  *       Translated code looks at the first, the way out at the second (enter_x64.S). */
-#include "translator/xl.h"
+#include "translator/store/chain.h"
 
 #include <string.h>
 
@@ -55,11 +55,15 @@ void xl_jump_forget(struct xl *xl, const struct block *b)
     }
 }
 
-/* Cuts a block out of the graph: edges in and out, and its jump-cache entry. */
+void xl_unlink_out(struct xl *xl, struct block *b)
+{
+    for (unsigned i = 0; i < 2; i++) unlink_out(xl, &b->edge[i]);
+}
+
 void xl_unlink_block(struct xl *xl, struct block *b)
 {
     while (b->in) unlink_out(xl, b->in);
-    for (unsigned i = 0; i < 2; i++) unlink_out(xl, &b->edge[i]);
+    xl_unlink_out(xl, b);
     xl_jump_forget(xl, b);
 }
 
@@ -67,14 +71,6 @@ void xl_reset_edges(struct xl *xl, struct block *b)
 {
     for (unsigned i = 0; i < 2; i++)
         if (b->edge[i].to) point(xl, &b->edge[i], b->edge[i].thunk);
-}
-
-bool xl_break(struct xl *xl, u64 host_pc)
-{
-    struct block *b = xl_block_at(xl, host_pc);
-    if (!b) return false;
-    for (unsigned i = 0; i < 2; i++) unlink_out(xl, &b->edge[i]);
-    return true;
 }
 
 void *xl_jump_cache(struct xl *xl, enum xl_jump_cache which) { return xl->jc[which]; }
@@ -130,7 +126,7 @@ void xl_jump_fill_page(struct xl *xl, enum xl_jump_cache which, struct block *b)
     b->jumped = true;
     xl_jump_fill(xl, which, b);
     if (!first) return;
-    for (struct block *other = b->place->first; other; other = other->place_next)
+    for (struct block *other = b->alias->first; other; other = other->alias_next)
         if (other->jumped && other->mode == b->mode && other->pa2 == XL_NO_PAGE) xl_jump_fill(xl, which, other);
 }
 

@@ -20,15 +20,19 @@
  *
  * Equal bytes are found by hash. Others are found by place: code is moved in large pieces, so that a block is as far
  * from where its template was as the last one that was found thereabouts. */
-#include "translator/xl.h"
+#include "translator/lower/lower_mem.h"
+#include "translator/lower/reloc.h"
+#include "translator/store/cache.h"
+#include "translator/store/hostmem.h"
+#include "translator/store/template.h"
 
 #include <errno.h>
 #include <string.h>
 #include <xxhash.h>
 
-#define KEY_BYTES 16 /* of the code go into the key; the page may end before */
-#define CHAIN_MAX 8  /* templates looked at: a guest can make many with one key, */
-#define PLACES_MAX 4 /* or for one place */
+#define KEY_BYTES 16       /* of the code go into the key; the page may end before */
+#define CHAIN_MAX 8        /* templates looked at: a guest can make many with one key, */
+#define SAME_ADDRESS_MAX 4 /* or for one place */
 
 u32 template_side_len(const struct template *t)
 {
@@ -55,18 +59,27 @@ static const struct record *records_of(const struct xl *xl, const struct templat
 
 int template_store_init(struct xl *xl)
 {
-    struct template_store *s = &xl->templates;
+    struct template_store *s = xl->templates = calloc(1, sizeof *s);
+    if (!s) return -ENOMEM;
     s->max = xl->max_blocks;
     s->t = (struct template *)hostmem_map((u64)s->max * sizeof *s->t);
     s->head = xl->tables->template_head[0];
-    s->head_place = xl->tables->template_head[1];
+    s->head_at = xl->tables->template_head[1];
     return s->t ? 0 : -ENOMEM;
 }
 
 void template_store_free(struct xl *xl)
 {
-    struct template_store *s = &xl->templates;
-    hostmem_unmap(s->t, (u64)s->max * sizeof *s->t);
+    struct template_store *s = xl->templates;
+    if (s) hostmem_unmap(s->t, (u64)s->max * sizeof *s->t);
+    free(s);
+}
+
+void template_prefault(struct xl *xl)
+{
+    struct template_store *s = xl->templates;
+    hostmem_prefault(s->t, (u64)s->max * sizeof *s->t, &xl->ready.templates, (s->n + 1ull) * sizeof *s->t,
+                     HOSTMEM_WRITE);
 }
 
 static u32 *chain_of(const struct template_store *s, u32 key) { return &s->head[key >> (32 - XL_TEMPLATE_BITS)]; }
@@ -85,39 +98,39 @@ static void unchain(struct template_store *s, u32 i)
     *at = s->t[i].next;
 }
 
-static u32 *place_of(const struct template_store *s, laddr eip, u32 mode)
+static u32 *chain_at(const struct template_store *s, laddr eip, u32 mode)
 {
-    return &s->head_place[((eip ^ mode << 19) * 0x9e3779b1u) >> (32 - XL_TEMPLATE_BITS)];
+    return &s->head_at[((eip ^ mode << 19) * 0x9e3779b1u) >> (32 - XL_TEMPLATE_BITS)];
 }
 
-void template_chain_place(struct template_store *s, u32 i)
+void template_chain_at(struct template_store *s, u32 i)
 {
-    u32 *head = place_of(s, s->t[i].eip, s->t[i].mode);
-    s->t[i].next_place = *head;
+    u32 *head = chain_at(s, s->t[i].eip, s->t[i].mode);
+    s->t[i].next_at = *head;
     *head = i + 1;
 }
 
 void template_prefetch(const struct xl *xl, u32 i)
 {
-    const struct template_store *s = &xl->templates;
+    const struct template_store *s = xl->templates;
     __builtin_prefetch(chain_of(s, s->t[i].key), 1);
-    __builtin_prefetch(place_of(s, s->t[i].eip, s->t[i].mode), 1);
+    __builtin_prefetch(chain_at(s, s->t[i].eip, s->t[i].mode), 1);
     __builtin_prefetch(&xl->arena[i], 1);
 }
 
 void template_drop_made(struct xl *xl)
 {
-    struct template_store *s = &xl->templates;
+    struct template_store *s = xl->templates;
     for (; s->n > s->nloaded; s->n--) unchain(s, s->n - 1);
     s->expected = 0;
 }
 
 void template_drop_all(struct xl *xl)
 {
-    struct template_store *s = &xl->templates;
+    struct template_store *s = xl->templates;
     memset(s->head, 0, sizeof *s->head << XL_TEMPLATE_BITS);
-    memset(s->head_place, 0, sizeof *s->head_place << XL_TEMPLATE_BITS);
-    memset(s->moved, 0, sizeof s->moved);
+    memset(s->head_at, 0, sizeof *s->head_at << XL_TEMPLATE_BITS);
+    memset(s->moved_by, 0, sizeof s->moved_by);
     s->n = s->nloaded = s->expected = 0;
     s->loaded_code = s->loaded_side = 0;
 }
@@ -177,7 +190,7 @@ enum match { EQUAL, EQUAL_BUT_FIELDS };
 
 static bool serves(const struct xl *xl, u32 i, const struct xl_source *src, enum match match)
 {
-    const struct template *t = &xl->templates.t[i];
+    const struct template *t = &xl->templates->t[i];
     if (t->mode != src->mode || (t->eip ^ src->eip) & ~PAGE_MASK || t->depends > src->nbytes) return false;
     bool bytes = match == EQUAL ? !memcmp(bytes_of(xl, t), src->bytes, t->depends) : differs_in_fields(xl, t, src);
     return bytes && t->sites == sites_at(xl, records_of(xl, t), t->nrec, src->pa);
@@ -186,17 +199,18 @@ static bool serves(const struct xl *xl, u32 i, const struct xl_source *src, enum
 /* As good as found by hash or place, without looking there. */
 static bool expected_serves(const struct xl *xl, u32 i, const struct xl_source *src, enum match *match)
 {
-    const struct template_store *s = &xl->templates;
+    const struct template_store *s = xl->templates;
     *match = EQUAL;
     if (serves(xl, i, src, EQUAL)) return true;
     *match = EQUAL_BUT_FIELDS;
-    return i < s->nloaded && src->eip - s->t[i].eip == s->moved[src->eip >> 24] && serves(xl, i, src, EQUAL_BUT_FIELDS);
+    return i < s->nloaded && src->eip - s->t[i].eip == s->moved_by[src->eip >> 24]
+           && serves(xl, i, src, EQUAL_BUT_FIELDS);
 }
 
 /* Index + 1, or 0. */
 static u32 find(const struct xl *xl, const struct xl_source *src, enum match *match)
 {
-    const struct template_store *s = &xl->templates;
+    const struct template_store *s = xl->templates;
     if (xl->cfg.no_templates || !whole(src) || xl_traced(xl, src->eip)) return 0;
     u32 i = s->expected;
     if (i < s->n && expected_serves(xl, i, src, match)) return i + 1;
@@ -207,8 +221,8 @@ static u32 find(const struct xl *xl, const struct xl_source *src, enum match *ma
         if (s->t[i - 1].key == key && serves(xl, i - 1, src, EQUAL)) return i;
     if (!s->nloaded) return 0;
     *match = EQUAL_BUT_FIELDS;
-    i = *place_of(s, src->eip - s->moved[src->eip >> 24], src->mode);
-    for (unsigned tries = PLACES_MAX; i && tries--; i = s->t[i - 1].next_place)
+    i = *chain_at(s, src->eip - s->moved_by[src->eip >> 24], src->mode);
+    for (unsigned tries = SAME_ADDRESS_MAX; i && tries--; i = s->t[i - 1].next_at)
         if (serves(xl, i - 1, src, EQUAL_BUT_FIELDS)) return i;
     return 0;
 }
@@ -219,24 +233,25 @@ static u32 find(const struct xl *xl, const struct xl_source *src, enum match *ma
 static u32 depends_on(const struct xl_ctx *x, u32 guest_len)
 {
     u32 rest = x->src->nbytes - guest_len;
-    if (x->bound || x->straddles || !whole(x->src)) return 0;
-    return !x->looked_ahead ? guest_len : guest_len + (rest < XL_LOOKAHEAD ? rest : XL_LOOKAHEAD);
+    if (x->scan.bound || x->scan.straddles || !whole(x->src)) return 0;
+    bool looked_ahead = x->scan.looked_ahead && x->n == x->scan.n;
+    return !looked_ahead ? guest_len : guest_len + (rest < XL_LOOKAHEAD ? rest : XL_LOOKAHEAD);
 }
 
 static void came_from(const struct xl *xl, struct block *b, u32 i)
 {
-    const struct template *t = &xl->templates.t[i];
+    const struct template *t = &xl->templates->t[i];
     b->from = i + 1;
     b->nmoving = t->nmoving;
     b->bytes = (u32)(bytes_of(xl, t) - xl->side);
 }
 
-bool template_add(struct xl_ctx *x, struct block *b)
+bool template_add(struct xl *xl, const struct xl_ctx *x, struct block *b)
 {
-    struct xl *xl = x->xl;
-    struct template_store *s = &xl->templates;
+    struct template_store *s = xl->templates;
     u32 depends = xl->cfg.no_templates ? 0 : depends_on(x, b->guest_len);
     if (!depends || s->n == s->max) return false;
+    template_prefault(xl);
     struct template *t = &s->t[s->n];
     *t = (struct template){ .key = key_of(x->src),
                             .code = b->host_off,
@@ -290,7 +305,7 @@ static void prefetch(const void *p, u32 bytes)
  * that the next one consists of is asked for, and what says where the one behind that is. */
 static void expect_next(struct xl *xl, u32 i)
 {
-    struct template_store *s = &xl->templates;
+    struct template_store *s = xl->templates;
     s->expected = i + 1;
     if (i + 2 >= s->n) return;
     const struct template *t = &s->t[i + 1];
@@ -315,17 +330,15 @@ static void fill_block(const struct template *t, const struct xl_source *src, st
     b->guest_len = t->guest_len;
     b->ninsns = t->ninsns;
     for (unsigned i = 0; i < t->nedges; i++)
-        b->edge[i] = (struct edge){ .from = b,
-                                    .patch = b->host_off + t->patch[i],
-                                    .thunk = b->host_off + t->thunk[i],
-                                    .target = t->target[i],
-                                    .used = true };
+        b->edge[i] = (struct edge){
+            .from = b, .patch = b->host_off + t->patch[i], .thunk = b->host_off + t->thunk[i], .target = t->target[i]
+        };
 }
 
 /* Makes the code of t right for src. */
 static void move(struct xl *xl, u32 i, const struct xl_source *src, enum match match)
 {
-    struct template_store *s = &xl->templates;
+    struct template_store *s = xl->templates;
     struct template *t = &s->t[i];
     u8 *bytes = xl->side + t->side + t->nrec * sizeof(struct record) + t->nrel * sizeof(struct reloc);
     bool other = match == EQUAL_BUT_FIELDS;
@@ -340,10 +353,10 @@ static void move(struct xl *xl, u32 i, const struct xl_source *src, enum match m
 /* The code that lies there already becomes the block's. */
 static struct block *take_over(struct xl *xl, u32 i, const struct xl_source *src, enum match match)
 {
-    struct template_store *s = &xl->templates;
+    struct template_store *s = xl->templates;
     struct block *b = &xl->arena[i];
     bool sure = match == EQUAL_BUT_FIELDS || s->t[i].depends >= KEY_BYTES; /* a RET is found anywhere */
-    if (sure) s->moved[src->eip >> 24] = src->eip - s->t[i].eip;
+    if (sure) s->moved_by[src->eip >> 24] = src->eip - s->t[i].eip;
     move(xl, i, src, match);
     fill_block(&s->t[i], src, b);
     return b;
@@ -351,7 +364,7 @@ static struct block *take_over(struct xl *xl, u32 i, const struct xl_source *src
 
 static struct block *copy(struct xl *xl, u32 i, const struct xl_source *src, enum match match)
 {
-    const struct template *t = &xl->templates.t[i];
+    const struct template *t = &xl->templates->t[i];
     struct block *b = &xl->arena[xl->nblocks];
     u8 *code = xl->rw + xl->used;
     bool other = match == EQUAL_BUT_FIELDS;
@@ -368,7 +381,7 @@ static struct block *copy(struct xl *xl, u32 i, const struct xl_source *src, enu
 void template_readdress(struct xl *xl, const struct block *b, u32 delta)
 {
     if (!b->nmoving) return;
-    struct template *t = &xl->templates.t[b->from - 1];
+    struct template *t = &xl->templates->t[b->from - 1];
     reloc_apply(xl->rw + b->host_off, relocs_of(xl, t), t->nrel, delta, NULL, NULL);
     if (t->code == b->host_off) t->eip += delta;
 }
@@ -378,13 +391,13 @@ struct block *template_block(struct xl *xl, const struct xl_source *src)
     enum match match;
     u32 i = find(xl, src, &match);
     if (!i--) return NULL;
-    struct template_store *s = &xl->templates;
+    struct template_store *s = xl->templates;
     expect_next(xl, i);
     s->t[i].used = true;
     bool waits = i < s->nloaded && xl->arena[i].state == BLOCK_NONE;
     struct block *b = waits ? take_over(xl, i, src, match) : copy(xl, i, src, match);
     came_from(xl, b, i);
     if (!waits && match == EQUAL_BUT_FIELDS) xl_keep_bytes(xl, b, src); /* they are not the template's */
-    xl_block_place(xl, b);
+    xl_block_add(xl, b);
     return b;
 }

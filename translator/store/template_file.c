@@ -8,7 +8,10 @@
  * this process runs. So whoever keeps one must make sure that only its own user can (src/cache_dir.c). There are no
  * host addresses in it. */
 #define _GNU_SOURCE
-#include "translator/xl.h"
+#include "translator/store/cache.h"
+#include "translator/store/hostmem.h"
+#include "translator/store/template.h"
+#include "translator/store/template_file.h"
 
 #include <translator_version.h> /* made by CMake */
 
@@ -29,13 +32,12 @@ struct head {
 #define CHECKED offsetof(struct head, key)
 _Static_assert(sizeof(struct head) % 16 == 0 && sizeof(struct template) % 16 == 0, "what follows is aligned");
 
-/* Everything besides mode and bytes that decides what a block is translated to. A field of struct xl_config that does
- * belongs here; the version, which is made from the sources when they are compiled (CMakeLists.txt), stands for the
- * rest. */
+/* The version, which is made from the sources when they are compiled (CMakeLists.txt), stands for all that is not an
+ * option. */
 u64 xl_templates_key(const struct xl *xl)
 {
-    const struct xl_config *c = &xl->cfg;
-    const u64 of[] = { c->disabled, c->features, c->window };
+    const struct xl_options *o = &xl->cfg.opt;
+    const u64 of[] = { o->disabled, o->features, o->window };
     return XXH3_64bits_withSeed(TRANSLATOR_VERSION, sizeof TRANSLATOR_VERSION, XXH3_64bits(of, sizeof of));
 }
 
@@ -56,7 +58,7 @@ static void keep_order(const struct template_store *s, u32 *order)
 /* As many of the first as fit into max bytes. */
 static struct head plan(const struct xl *xl, const u32 *order, u64 max)
 {
-    const struct template_store *s = &xl->templates;
+    const struct template_store *s = xl->templates;
     struct head h = { .magic = MAGIC, .key = xl_templates_key(xl) };
     u64 bytes = sizeof h + 16;
     for (; h.n < s->n; h.n++) {
@@ -81,9 +83,9 @@ static void put_templates(const struct xl *xl, const struct head *h, const u32 *
     u8 *sides = (u8 *)(t + h->n), *code = sides + h->side_bytes;
     u32 side = 0, at = 0;
     for (u32 i = 0; i < h->n; i++) {
-        const struct template *from = &xl->templates.t[order[i]];
+        const struct template *from = &xl->templates->t[order[i]];
         t[i] = *from;
-        t[i].next = t[i].next_place = t[i].used = 0;
+        t[i].next = t[i].next_at = t[i].used = 0;
         t[i].side = side;
         t[i].code = at;
         memcpy(sides + side, xl->side + from->side, template_side_len(from));
@@ -96,11 +98,11 @@ static void put_templates(const struct xl *xl, const struct head *h, const u32 *
 }
 
 /* NULL: out of memory. */
-static u8 *collect(const struct xl *xl, u64 max, u64 *len)
+u8 *template_collect(const struct xl *xl, u64 max, u64 *len)
 {
-    u32 *order = malloc((xl->templates.n + 1) * sizeof *order);
+    u32 *order = malloc((xl->templates->n + 1) * sizeof *order);
     if (!order) return NULL;
-    keep_order(&xl->templates, order);
+    keep_order(xl->templates, order);
     struct head h = plan(xl, order, max);
     *len = image_bytes(&h);
     u8 *image = hostmem_map(*len);
@@ -111,7 +113,7 @@ static u8 *collect(const struct xl *xl, u64 max, u64 *len)
 
 int xl_templates_save(const struct xl *xl, u64 max, u8 **out, u64 *len)
 {
-    u8 *image = collect(xl, max, len);
+    u8 *image = template_collect(xl, max, len);
     if (!image) return -ENOMEM;
     XXH128_hash_t check = XXH3_128bits(image + CHECKED, *len - CHECKED);
     memcpy(image + offsetof(struct head, check), &(u64[]){ check.low64, check.high64 }, 16);
@@ -120,7 +122,7 @@ int xl_templates_save(const struct xl *xl, u64 max, u8 **out, u64 *len)
 }
 
 /* One in a hundred is not worth a file: no run is quite like the last. */
-bool xl_templates_changed(const struct xl *xl) { return xl->templates.made > xl->templates.nloaded / 100; }
+bool xl_templates_changed(const struct xl *xl) { return xl->templates->made > xl->templates->nloaded / 100; }
 
 /* ---- loading ---- */
 
@@ -198,9 +200,9 @@ static u32 room_for(const struct xl *xl, const struct template *t, u64 have)
 
 /* Makes an image that is known to be right the only templates there are, or as much of it as an empty code cache has
  * room for. */
-static void take(struct xl *xl, const u8 *image)
+void template_take(struct xl *xl, const u8 *image)
 {
-    struct template_store *s = &xl->templates;
+    struct template_store *s = xl->templates;
     const struct head *h = (const struct head *)image;
     const struct template *t = (const struct template *)(h + 1);
     const u8 *sides = (const u8 *)(t + h->n);
@@ -211,13 +213,14 @@ static void take(struct xl *xl, const u8 *image)
     s->loaded_code = xl->used = t[n - 1].code + code_room(&t[n - 1]);
     s->loaded_side = xl->side_used = t[n - 1].side + template_side_len(&t[n - 1]);
     xl_prefault(xl);
+    template_prefault(xl);
     memcpy(xl->rw, sides + h->side_bytes, xl->used);
     memcpy(xl->side, sides, xl->side_used);
     memcpy(s->t, t, n * sizeof *t);
     for (u32 i = 0; i < n; i++) {
         template_prefetch(xl, i + 16 < n ? i + 16 : i);
         template_chain(s, i);
-        template_chain_place(s, i);
+        template_chain_at(s, i);
         xl->arena[i].host_off = t[i].code;
     }
 }
@@ -226,19 +229,7 @@ const char *xl_templates_load(struct xl *xl, const u8 *image, u64 len)
 {
     const char *wrong = xl->nblocks ? "comes too late" : image_wrong(xl, image, len);
     if (wrong) return wrong;
-    take(xl, image);
-    xl->cfg.ctr->templates_loaded += xl->templates.n;
+    template_take(xl, image);
+    xl->cfg.ctr->templates_loaded += xl->templates->n;
     return NULL;
-}
-
-/* The code goes, what it was worth stays: half a cache full of templates, those used last. */
-void xl_evict(struct xl *xl)
-{
-    u64 len;
-    u8 *image = xl->cfg.no_templates ? NULL : collect(xl, xl->cfg.cache_bytes / 2, &len);
-    template_drop_all(xl); /* what was loaded has been copied, and is in the way */
-    xl_flush(xl);
-    if (!image) return;
-    take(xl, image);
-    hostmem_unmap(image, len);
 }

@@ -8,7 +8,13 @@
  * mapping, one caller of memcpy() passed a device's memory. Where they do not, it costs a host fault and a translation
  * or two, so each return is followed by a wait twice as long as the one before, and the caller says how many it can
  * afford. */
-#include "translator/xl.h"
+#include "translator/lower/sites.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FIRST_CAP 1024u
 
 static unsigned site_slot(const struct site_set *s, u64 key)
 {
@@ -27,17 +33,38 @@ static struct site *site_find(const struct site_set *s, u64 key)
     return &s->slot[i];
 }
 
-enum site_state site_get(const struct site_set *s, paddr pa)
+enum site_state site_get(const struct site_set *s, paddr pa) { return (enum site_state)site_find(s, pa + 1)->state; }
+
+int site_set_init(struct site_set *s)
 {
-    return s->cap ? (enum site_state)site_find(s, pa + 1)->state : SITE_FITS;
+    *s = (struct site_set){ .cap = FIRST_CAP, .slot = calloc(FIRST_CAP, sizeof *s->slot) };
+    return s->slot ? 0 : -ENOMEM;
+}
+
+void site_set_free(struct site_set *s)
+{
+    free(s->slot);
+    s->slot = NULL;
+}
+
+/* What has been learnt costs a fault each to learn again. */
+static void site_forget_all(struct site_set *s)
+{
+    memset(s->slot, 0, s->cap * sizeof *s->slot);
+    memset(s->pages, 0, sizeof s->pages);
+    s->used = s->soft = 0;
 }
 
 static void site_grow(struct site_set *s)
 {
     struct site_set old = *s;
-    s->cap = old.cap ? old.cap * 2 : 1024;
-    s->slot = calloc(s->cap, sizeof *s->slot);
-    BUG_ON(!s->slot);
+    struct site *bigger = calloc(old.cap * (size_t)2, sizeof *bigger);
+    if (!bigger) {
+        site_forget_all(s);
+        return;
+    }
+    s->slot = bigger;
+    s->cap = old.cap * 2;
     for (unsigned i = 0; i < old.cap; i++)
         if (old.slot[i].key) *site_find(s, old.slot[i].key) = old.slot[i];
     free(old.slot);
@@ -69,25 +96,4 @@ paddr site_next_due(struct site_set *s, unsigned look)
         return t->key - 1;
     }
     return XL_NO_PAGE;
-}
-
-void xl_site_fault(struct xl *xl, paddr pa, bool guard)
-{
-    bool soft = site_fault(&xl->sites, pa, guard) == SITE_SOFT;
-    xl_forget_at(xl, pa);
-    if (soft) xl->cfg.ctr->site_soft++;
-    else xl->cfg.ctr->site_wrap++;
-    TRACE(xl->cfg.trace, sites, 0, "site: pa %llx %s\n", (unsigned long long)pa, soft ? "soft" : "wraps");
-}
-
-void xl_sites_age(struct xl *xl, u32 now_ms, unsigned most)
-{
-    xl->sites.now = now_ms;
-    for (; most; most--) {
-        paddr pa = site_next_due(&xl->sites, SITE_LOOK);
-        if (pa == XL_NO_PAGE) return;
-        xl_forget_at(xl, pa);
-        xl->cfg.ctr->site_back++;
-        TRACE(xl->cfg.trace, sites, 0, "site: pa %llx back\n", (unsigned long long)pa);
-    }
 }

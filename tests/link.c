@@ -1,0 +1,2 @@
+/* Links: see CMakeLists.txt. */
+int main(void) { return 0; }

@@ -1,0 +1,28 @@
+/* What is to be translated, and what besides its bytes decides how: the input of every pass. */
+#ifndef TRANSLATOR_SOURCE_H
+#define TRANSLATOR_SOURCE_H
+#include "core/cpu.h"
+#include "core/types.h"
+
+#define XL_NO_PAGE (~(paddr)0)
+
+/* Code at eip (CS is flat, so linear too). bytes: from eip to the end of its page; bytes2: the first of the next linear
+ * page, if that is mapped (nbytes2 0 otherwise), needed only when the first instruction straddles. */
+struct xl_source {
+    laddr eip;
+    paddr pa;
+    u32 mode; /* enum mode_key bits */
+    const u8 *bytes, *bytes2;
+    unsigned nbytes, nbytes2;
+    paddr pa2; /* physical address of bytes2, or XL_NO_PAGE */
+};
+
+/* With the source, all that decides what host code comes of it: a file of templates is good for one set of these only
+ * (xl_templates_key). */
+struct xl_options {
+    u32 disabled; /* classes (1 << enum insn_class) to be interpreted instead */
+    u32 features; /* of the CPU model: 1 << enum insn_feature */
+    bool window;  /* data accesses in modes that can have a window start out through it */
+};
+
+#endif

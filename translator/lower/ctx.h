@@ -1,0 +1,55 @@
+/* The context of one translation: what scan has found, and what lowering has made of it so far. */
+#ifndef TRANSLATOR_CTX_H
+#define TRANSLATOR_CTX_H
+#include "translator/front/scan.h"
+#include "translator/lower/emit_x64.h"
+#include "translator/lower/sites.h"
+
+#define XL_MAX_HOST_INSN 288 /* host bytes that one guest instruction may become, its islands included */
+#define XL_MAX_ISLANDS 16
+#define XL_MAX_RECORDS (XL_MAX_INSNS * 4 + XL_MAX_ISLANDS * 4)
+#define XL_MAX_CODE (XL_MAX_INSNS * XL_MAX_HOST_INSN + 512) /* 512: the ways out */
+
+/* From host offset `host` of a block on, the code belongs to the guest instruction `guest` bytes into the block. */
+struct record {
+    u16 host;
+    u16 guest;
+};
+
+/* One deferred piece of code, placed where control does not fall into it. */
+struct island {
+    enum { ISLAND_TLB, ISLAND_FPU } kind;
+    u8 *branch; /* rel8 to be pointed at it */
+    u8 *back;   /* where it returns to */
+    u32 desc;   /* ISLAND_TLB: TLB_DESC; ISLAND_FPU: 1 if SSE */
+    u16 insn;
+};
+
+struct xl_ctx {
+    const struct xl_source *src;
+    const struct xl_options *opt;
+    const struct site_set *sites;
+    u32 number; /* index that the block will have: its edges' numbers come of it */
+    struct scan scan;
+    unsigned n; /* instructions lowered: scan.n, or fewer if one of them ends the block by the way it is done */
+    struct emit e;
+    struct reloc_list relocs;
+    unsigned cur; /* index of the instruction being lowered */
+    struct record rec[XL_MAX_RECORDS];
+    unsigned nrec;
+    struct island island[XL_MAX_ISLANDS];
+    unsigned nislands;
+    u8 seg_checked; /* 1 << enum segreg: seg_complex has been looked at in this block */
+    bool fpu_checked, sse_checked;
+    bool ended; /* control does not fall out of what has been emitted */
+    struct {
+        u8 *patch, *thunk;
+        laddr target;
+    } edge[2];
+    unsigned nedges;
+};
+
+/* How one instruction is done. */
+typedef void lower_fn(struct xl_ctx *x, const struct insn *in);
+
+#endif

@@ -1,0 +1,17 @@
+/* What is emitted beside the straight way: islands, the records that lead from host code back to guest instructions,
+ * and the way out to the interpreter. */
+#ifndef TRANSLATOR_ISLAND_H
+#define TRANSLATOR_ISLAND_H
+#include "translator/lower/ctx.h"
+
+/* Host bytes between two calls of xl_room(): a memory access takes up to 44, what follows it up to 21. */
+#define XL_ROOM 66
+
+void xl_record(struct xl_ctx *x, unsigned insn); /* what is emitted from here on is that instruction's */
+void xl_room(struct xl_ctx *x); /* to be called before up to XL_ROOM bytes: keeps islands within reach of branches */
+void xl_flush_islands(struct xl_ctx *x, bool falls_through);
+void xl_callout(struct xl_ctx *x, enum callout c);
+void xl_check_fpu(struct xl_ctx *x, const struct insn *in);
+lower_fn xl_lower_emulate;
+
+#endif

@@ -1,0 +1,19 @@
+/* Guest memory operands, and guest registers as host registers. */
+#ifndef TRANSLATOR_LOWER_MEM_H
+#define TRANSLATOR_LOWER_MEM_H
+#include "translator/lower/ctx.h"
+
+enum xl_access { XL_R, XL_W }; /* what the access needs; what is written may be read, too */
+struct hmem xl_ea(const struct insn *in);
+/* All that lowering asks of the value of a displacement of 32 bits. */
+enum xl_disp_class { DISP_UP, DISP_DOWN /* up to half a MiB */, DISP_FAR_DOWN };
+static inline enum xl_disp_class xl_disp_class(s32 disp)
+{
+    return disp >= 0 ? DISP_UP : disp >= -0x80000 ? DISP_DOWN : DISP_FAR_DOWN;
+}
+int xl_gpr(unsigned guest_reg);
+bool xl_seg_flat(const struct xl_ctx *x, enum segreg seg); /* base 0, limit 4 GiB in this block's mode */
+struct hmem xl_mem(struct xl_ctx *x, const struct insn *in, enum xl_access acc, unsigned size);
+struct hmem xl_mem_at(struct xl_ctx *x, struct hmem ea, enum segreg seg, enum xl_access acc, unsigned size);
+
+#endif

@@ -1,0 +1,159 @@
+/* Owns which blocks are on a physical page: by the linear page under which they are run, and those that run into it
+ * from the page before. Each linear page under which one physical page is run is an alias of it; blocks are an alias's,
+ * for their code has linear addresses in it. What bounds their number is in readdress.c.
+ *
+ *   I1  A block that is LIVE or RETIRED is on the list of its alias, and on its second page's, if it has another one.
+ *   I2  page->live counts the LIVE ones among them. */
+#include "translator/store/alias.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static unsigned page_slot(u64 pfn) { return (unsigned)((pfn * 0x9e3779b97f4a7c15ull) >> (64 - XL_PAGE_BITS)); }
+
+struct code_page *xl_page(const struct xl *xl, paddr pa)
+{
+    u64 pfn = pa >> PAGE_SHIFT;
+    for (struct code_page *pg = xl->pages[page_slot(pfn)]; pg; pg = pg->next)
+        if (pg->pfn == pfn) return pg;
+    return NULL;
+}
+
+bool xl_page_has_live(const struct xl *xl, paddr pa)
+{
+    const struct code_page *pg = xl_page(xl, pa);
+    return pg && pg->live;
+}
+
+static void *make(size_t bytes)
+{
+    void *p = calloc(1, bytes);
+    BUG_ON(!p); /* a few dozen bytes; the host is out of memory */
+    return p;
+}
+
+static struct code_page *page_make(struct xl *xl, paddr pa)
+{
+    struct code_page *pg = xl_page(xl, pa);
+    if (pg) return pg;
+    pg = make(sizeof *pg);
+    pg->pfn = pa >> PAGE_SHIFT;
+    struct code_page **slot = &xl->pages[page_slot(pg->pfn)];
+    pg->next = *slot;
+    *slot = pg;
+    return pg;
+}
+
+void xl_pages_free(struct xl *xl)
+{
+    for (unsigned i = 0; i < 1u << XL_PAGE_BITS; i++)
+        for (struct code_page *pg = xl->pages[i], *next; pg; pg = next) {
+            next = pg->next;
+            for (struct alias *p = pg->aliases, *following; p; p = following) {
+                following = p->next;
+                free(p);
+            }
+            free(pg);
+            xl->pages[i] = NULL;
+        }
+    memset(xl->alias, 0, sizeof *xl->alias << XL_ALIAS_BITS);
+}
+
+/* ---- lists ---- */
+
+struct alias *xl_alias_of(const struct code_page *pg, laddr la)
+{
+    struct alias *p = pg->aliases;
+    while (p && p->la != (la & PAGE_MASK)) p = p->next;
+    return p;
+}
+
+struct alias *xl_alias(struct xl *xl, laddr eip, paddr pa)
+{
+    u64 pfn = pa >> PAGE_SHIFT;
+    u32 hash = (eip >> PAGE_SHIFT ^ (u32)pfn << 9) * 0x9e3779b1u;
+    struct alias **slot = &xl->alias[hash >> (32 - XL_ALIAS_BITS)], *p = *slot;
+    if (p && p->pfn == pfn && p->la == (eip & PAGE_MASK)) return p;
+    const struct code_page *pg = xl_page(xl, pa);
+    if (pg && (p = xl_alias_of(pg, eip))) return *slot = p;
+    return NULL;
+}
+
+static struct alias *alias_make(struct xl *xl, struct code_page *pg, laddr la)
+{
+    struct alias *p = xl_alias_of(pg, la);
+    if (p) return p;
+    p = make(sizeof *p);
+    p->id = ++xl->naliases;
+    p->pfn = pg->pfn;
+    p->la = la & PAGE_MASK;
+    p->next = pg->aliases;
+    pg->aliases = p;
+    return p;
+}
+
+/* The second page of a block that straddles, if it is a page of its own: two linear pages may be one physical page. */
+static bool other_page(const struct block *b)
+{
+    return b->pa2 != XL_NO_PAGE && b->pa2 >> PAGE_SHIFT != b->pa >> PAGE_SHIFT;
+}
+
+void xl_page_count(struct xl *xl, const struct block *b, int by)
+{
+    xl_page(xl, b->pa)->live += (unsigned)by;
+    if (other_page(b)) xl_page(xl, b->pa2)->live += (unsigned)by;
+}
+
+void xl_page_add(struct xl *xl, struct block *b)
+{
+    b->alias = alias_make(xl, page_make(xl, b->pa), b->eip);
+    b->alias->used = ++xl->finds;
+    b->alias_next = b->alias->first;
+    b->alias->first = b;
+    if (other_page(b)) {
+        struct code_page *pg = page_make(xl, b->pa2);
+        b->into_next = pg->into;
+        pg->into = b;
+    }
+    xl_page_count(xl, b, 1);
+}
+
+void xl_page_remove(struct xl *xl, struct block *b)
+{
+    struct block **at = &b->alias->first;
+    while (*at != b) at = &(*at)->alias_next;
+    *at = b->alias_next;
+    if (!other_page(b)) return;
+    at = &xl_page(xl, b->pa2)->into;
+    while (*at != b) at = &(*at)->into_next;
+    *at = b->into_next;
+}
+
+static struct block *first_from(const struct code_page *pg, const struct alias *p)
+{
+    while (p && !p->first) p = p->next;
+    return p ? p->first : pg->into;
+}
+
+struct block *xl_page_first(const struct code_page *pg) { return pg ? first_from(pg, pg->aliases) : NULL; }
+
+struct block *xl_page_after(const struct code_page *pg, const struct block *b)
+{
+    if (b->pa >> PAGE_SHIFT != pg->pfn) return b->into_next;
+    return b->alias_next ? b->alias_next : first_from(pg, b->alias->next);
+}
+
+unsigned xl_page_starts(const struct xl *xl, paddr pa, u16 *off, unsigned max)
+{
+    const struct code_page *pg = xl_page(xl, pa);
+    u64 told[PAGE_SIZE / 64] = { 0 }; /* each alias has blocks of its own */
+    unsigned n = 0;
+    for (const struct block *b = xl_page_first(pg); b && n < max; b = xl_page_after(pg, b)) {
+        u16 at = b->pa & (PAGE_SIZE - 1);
+        if (b->pa >> PAGE_SHIFT != pg->pfn || told[at / 64] >> at % 64 & 1)
+            continue; /* straddles into this page, or known */
+        told[at / 64] |= 1ull << at % 64;
+        off[n++] = at;
+    }
+    return n;
+}

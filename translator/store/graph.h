@@ -1,0 +1,65 @@
+/* The graph of blocks as data. What may be done with it: cache.h (blocks), chain.h (links between them), alias.h (where
+ * they are). */
+#ifndef TRANSLATOR_GRAPH_H
+#define TRANSLATOR_GRAPH_H
+#include "core/types.h"
+
+/* A direct transfer of control within a page. */
+struct edge {
+    struct block *from, *to; /* to NULL: not linked */
+    struct edge *next_in;    /* among the edges into `to` */
+    u32 patch;               /* cache offset of the rel32 */
+    u32 thunk;               /* cache offset of the code that leaves with EXIT_CHAIN */
+    u16 target;              /* its offset in the page: edges never leave it (lower_ctl.c) */
+};
+
+enum block_state {
+    BLOCK_NONE, /* a record that is free, or waits with its code for a block (template.c) */
+    BLOCK_LIVE,
+    BLOCK_RETIRED, /* its bytes have been written to */
+    BLOCK_DEAD,    /* forgotten: its code stays, as all does until the cache is emptied */
+};
+struct block {
+    /* What looking one up and re-addressing one goes through is in one line of the host's caches, for that is what
+     * these are paid for in. */
+    _Alignas(64) laddr eip;
+    u32 mode;
+    paddr pa;
+    struct block *hash_next;
+    struct alias *alias;      /* on whose list it is, */
+    struct block *alias_next; /* by this */
+    u32 host_off;             /* in the code cache */
+    u32 from;     /* index + 1 of the template whose relocations its code has; 0: it cannot be re-addressed */
+    u16 nmoving;  /* the template's */
+    u8 state;     /* enum block_state */
+    bool jumped;  /* has been in a jump cache */
+    bool partial; /* its one instruction runs into a page that was not there */
+    u32 host_len;
+    u32 rec_off; /* records, in side; of a block from a template, that one's */
+    u16 nrec, guest_len, ninsns;
+    paddr pa2; /* of the page that its one instruction ends in, or XL_NO_PAGE */
+    u32 bytes; /* the guest's, guest_len of them, in side */
+    struct edge edge[2];
+    struct edge *in;
+    struct block *into_next; /* if it straddles: on the list of pa2's page */
+};
+
+/* A linear page under which a physical page is run, or has been. Has the blocks that begin in it. */
+struct alias {
+    u64 pfn;
+    laddr la;
+    u32 id;   /* stays, whatever linear page it is re-addressed to */
+    u32 used; /* xl->finds, when a block was last looked for there */
+    struct block *first;
+    struct alias *next; /* of the same physical page */
+};
+
+struct code_page {
+    u64 pfn;
+    struct alias *aliases;
+    struct block *into; /* those that straddle into it */
+    unsigned live;
+    struct code_page *next; /* of the same hash */
+};
+
+#endif

@@ -1,0 +1,9 @@
+/* The file in which perf(1) looks for the names of code that no file holds. */
+#ifndef TRANSLATOR_PERF_H
+#define TRANSLATOR_PERF_H
+#include "translator/store/xl.h"
+
+MUST_CHECK int xl_perf_open(struct xl *xl); /* 0 or -errno */
+void xl_perf_block(struct xl *xl, const struct block *b);
+
+#endif

@@ -1,0 +1,75 @@
+/* struct xl: what the files of this folder share. Each field is filled by the file that its comment names. */
+#ifndef TRANSLATOR_XL_H
+#define TRANSLATOR_XL_H
+#include "translator/lower/ctx.h"
+#include "translator/lower/sites.h"
+#include "translator/store/graph.h"
+#include "translator/translator.h"
+
+/* Per block, the room translate.c insists on: in the code cache, and beside it. */
+#define XL_MAX_HOST (XL_MAX_CODE + 32)
+#define XL_MAX_SIDE \
+    (XL_MAX_RECORDS * sizeof(struct record) + XL_MAX_RELOCS * sizeof(struct reloc) + XL_MAX_GUEST + XL_LOOKAHEAD)
+
+#define XL_HASH_BITS 17 /* to begin with */
+#define XL_PAGE_BITS 14
+#define XL_ALIAS_BITS 12
+#define XL_TEMPLATE_BITS 17
+/* What is reached at random, together: few host pages, if they are huge. */
+struct xl_tables {
+    struct jump_entry jc[XL_JC_COUNT][JUMP_ENTRIES];
+    struct code_page *pages[1u << XL_PAGE_BITS];
+    struct alias *alias[1u << XL_ALIAS_BITS];
+    u16 jc_list[2][JUMP_ENTRIES];
+    u8 jc_pages[2][TLB_PAGES / 8]; /* bitmap of linear pages that have entries */
+    u32 template_head[2][1u << XL_TEMPLATE_BITS];
+};
+
+struct template_store;
+
+struct xl {
+    struct xl_config cfg;
+    FILE *perf; /* perf.c: the map, or NULL */
+
+    /* store.c: memory */
+    u8 *rw, *rx; /* the two views of the code cache */
+    u64 used;
+    u8 *side; /* what goes with code, but is not run: records, and what templates have */
+    u64 side_used, side_max;
+    struct {
+        u64 rw, rx, side, arena, templates;
+    } ready; /* how much of each is there already (hostmem.h) */
+    struct xl_tables *tables;
+
+    /* cache.c: blocks */
+    struct block *arena; /* block records, in order of host_off: xl_recover searches it */
+    u32 nblocks, max_blocks;
+    struct block **hash; /* grows with the number of blocks */
+    unsigned hash_bits;
+
+    /* alias.c: where they are */
+    u32 finds;    /* a clock for struct alias */
+    u32 naliases; /* ids given */
+    struct code_page **pages;
+    struct alias **alias; /* the last one found of each hash, or NULL */
+
+    /* chain.c: jump caches */
+    struct jump_entry *jc[XL_JC_COUNT];
+    u16 *jc_list[2];
+    u8 *jc_pages[2];
+    u32 jc_count[2]; /* entries on jc_list */
+
+    struct site_set sites;            /* lower/sites.c */
+    struct template_store *templates; /* template.c */
+};
+
+/* Where the next block begins, after what ends there. */
+static inline u64 xl_align(u64 cache_offset) { return (cache_offset + 15) & ~(u64)15; }
+
+/* What is to be shown when it is translated has to be translated. */
+static inline bool xl_traced(const struct xl *xl, laddr eip)
+{
+    return trace_on(xl->cfg.trace, TR_guest, eip) || trace_on(xl->cfg.trace, TR_host, eip);
+}
+
+#endif
