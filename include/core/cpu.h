@@ -238,11 +238,7 @@ struct cpu {
     u32 intr_line; /* level of INTR as the interrupt controllers drive it */
     const struct cpu_model *model;
 
-    /* Called by every soft-TLB flush (runtime/mem/tlb.c), for those who cache more than it does; may be NULL. la:
-     * TLB_FLUSH_PAGE. */
-    void (*on_tlb_flush)(struct cpu *c, enum tlb_flush_kind kind, laddr la);
-    void (*on_protect)(struct cpu *c, paddr page); /* called by tlb_protect_phys(); may be NULL */
-    u32 tlb_generation;                            /* bumped by every soft-TLB flush of any kind */
+    u32 tlb_generation;   /* bumped by every soft-TLB flush of any kind */
     struct tlb_book *tlb; /* runtime/mem/tlb.c: what is in the soft TLB, so that a flush costs what was filled */
     struct rt *rt;
     struct bus *bus;

@@ -11,7 +11,7 @@
  * registers). */
 #define _GNU_SOURCE
 #include "runtime/cpu/cpu_priv.h"
-#include "core/bus.h"
+#include "runtime/mem/physmem.h"
 #include "runtime/run/rt.h"
 #include "translator/front/insn.h"
 

@@ -20,6 +20,7 @@
 #include "runtime/direct/dx_process.h"
 #include "runtime/run/hostsig.h"
 #include "runtime/mem/mmu_walk.h"
+#include "runtime/mem/physmem.h"
 #include "runtime/direct/scan_page.h"
 #include "runtime/mem/window.h"
 
@@ -63,6 +64,7 @@ struct slot {
 
 struct direct {
     struct rt *rt;
+    struct coherence_listener listener;
     enum rt_direct mode;
     const char *off;   /* why the host cannot; NULL: it can, or was not asked yet */
     unsigned failures; /* to make a process, in a row */
@@ -142,7 +144,7 @@ static bool page_grant(struct direct *d, laddr la)
     u8 *flags = bus_page_flags(c->bus, pa);
     if (!flags || *flags & PG_INDIRECT || *thrash_of(d, pa) >= THRASH_MAX) return false;
     if (!(*flags & PG_DIRECT)) {
-        dispatch_mark_code(d->rt, pa);
+        bus_mark_code(c->bus, pa);
         bool clean = page_scan(d, la, pa, host);
         *flags |= clean ? PG_DIRECT : PG_INDIRECT;
         if (!clean) return false;
@@ -150,15 +152,13 @@ static bool page_grant(struct direct *d, laddr la)
     return window_map(w, la, false) && window_executes(w, la);
 }
 
-void direct_code_written(struct direct *d, paddr page)
+/* windows_written() has taken the page's right to be executed. */
+static bool direct_written(void *arg, paddr pa, unsigned len, u8 flags)
 {
-    struct rt *rt = d->rt;
-    u8 *flags = bus_page_flags(rt->bus, page), *thrash = thrash_of(d, page);
-    bool direct = *flags & PG_DIRECT;
-    *flags &= (u8) ~(PG_DIRECT | PG_INDIRECT);
-    if (!direct) return;
-    if (*thrash < UINT8_MAX) ++*thrash;
-    windows_no_exec(rt->windows, page);
+    (void)len;
+    u8 *thrash = thrash_of(arg, pa);
+    if (flags & PG_DIRECT && *thrash < UINT8_MAX) ++*thrash;
+    return false;
 }
 
 static bool runs_here(const struct direct *d) { return d->here && !d->here->cool && admissible(d->rt->cpu); }
@@ -314,16 +314,15 @@ static void lost(struct direct *d)
     demote(d, "its process is lost");
 }
 
-void direct_flush(struct direct *d)
+static void direct_flushed(void *arg, struct cpu *c, enum tlb_flush_kind kind, laddr la)
 {
-    struct cpu *c = d->rt->cpu;
+    struct direct *d = arg;
+    if (kind == TLB_FLUSH_PAGE) {
+        if (d->here) window_flush_page(d->here->w, la);
+        return;
+    }
     struct window *w = c->cr0 & CR0_PG ? windows_direct(d->rt->windows, c->cr3) : NULL;
     d->here = w ? &d->slot[window_direct_index(w)] : NULL;
-}
-
-void direct_flush_page(struct direct *d, laddr la)
-{
-    if (d->here) window_flush_page(d->here->w, la);
 }
 
 /* ---- who deserves one ---- */
@@ -622,6 +621,10 @@ int direct_new(struct direct **out, struct rt *rt, enum rt_direct mode)
     d->create_cycles = 4u << 20; /* a guess, until the first has been made */
     d->map_cycles = 16384;       /* likewise */
     rt->cpu->fpu_fetch = fpu_home;
+    d->listener = (struct coherence_listener){
+        .rank = COHERENCE_DIRECT, .arg = d, .flushed = direct_flushed, .written = direct_written
+    };
+    coherence_listen(bus_coherence(rt->bus), &d->listener);
     *out = d;
     return 0;
 }
@@ -629,6 +632,7 @@ int direct_new(struct direct **out, struct rt *rt, enum rt_direct mode)
 void direct_free(struct direct *d)
 {
     if (!d) return;
+    coherence_unlisten(bus_coherence(d->rt->bus), &d->listener);
     cpu_fpu_home(d->rt->cpu);
     for (unsigned i = 0; i < WINDOWS_DIRECT; i++) slot_free(d, &d->slot[i]);
     free(d);

@@ -15,6 +15,7 @@
  * Enter at interp_run(). */
 #include "runtime/interp/interp.h"
 #include "runtime/interp/interp_core.h"
+#include "runtime/mem/physmem.h"
 
 #include <errno.h>
 #include <string.h>
@@ -139,14 +140,6 @@ static bool ends_block(const struct insn *in) { return in->row->attr & (A_END | 
 
 static u32 block_slot(paddr pa, u32 eip) { return (eip ^ eip >> 15 ^ (u32)(pa >> PAGE_SHIFT) * 0x9e37u) % IBLOCKS; }
 
-static void page_mark_code(struct cpu *c, paddr page)
-{
-    u8 *flags = bus_page_flags(c->bus, page);
-    if (*flags & PG_CODE) return;
-    *flags |= PG_CODE;
-    tlb_protect_phys(c, page);
-}
-
 /* Decodes the block at eip, of which left bytes are on its page. Returns the number of instructions: 0 if not even the
  * first one is whole. */
 static unsigned block_decode(struct interp *ip, struct iblock *b, const u8 *bytes, unsigned left)
@@ -171,7 +164,7 @@ static unsigned block_decode(struct interp *ip, struct iblock *b, const u8 *byte
 static struct iblock *block_make(struct interp *ip, struct iblock *b, const struct ifetch *f, laddr la)
 {
     unsigned off = la & ~PAGE_MASK;
-    page_mark_code(ip->c, f->pa);
+    bus_mark_code(ip->c->bus, f->pa);
     if (ip->recs_used + IBLOCK_MAX > IRECS) interp_flush(ip);
     *b = (struct iblock){ .pa = f->pa | off, .eip = ip->c->eip, .code32 = (ip->c->mode & MK_CS32) != 0 };
     if (!block_decode(ip, b, f->host + off, PAGE_SIZE - off)) return NULL;

@@ -8,7 +8,7 @@
  *
  * Enter at mem_read(), mmu_walk(). SDM vol. 3, chapter 4. NOT-HW: reading page tables from a device. */
 #include "runtime/mem/mmu_walk.h"
-#include "core/bus.h"
+#include "runtime/mem/physmem.h"
 #include "runtime/cpu/cpu_ops.h"
 
 enum pte_bit { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80, PTE_G = 0x100 };
@@ -115,7 +115,6 @@ static void level_set(struct cpu *c, struct level *l, u32 bits)
         bus_code_write(c->bus, l->pa, 4);
         fpu_unpark(&f);
     }
-    *flags |= PG_DIRTY;
     __atomic_fetch_or((u32 *)l->host, bits, __ATOMIC_RELAXED);
     l->val |= bits;
 }
@@ -187,6 +186,40 @@ bool mmu_look(const struct cpu *c, laddr la, struct walk *w)
     walk_rights(c, &p, w);
     walk_rest(c, &p, la, w);
     return true;
+}
+
+/* ---- the tables themselves ---- */
+
+static u64 entry_at(const struct cpu *c, paddr pa, unsigned size)
+{
+    const u8 *p = bus_ram_ptr(c->bus, pa);
+    return !p ? 0 : size == 4 ? *(const u32 *)p : *(const u64 *)p;
+}
+
+void mmu_tables(const struct cpu *c, laddr la, struct mmu_tables *out)
+{
+    *out = (struct mmu_tables){ .pae = pae(c) };
+    if (!paging(c)) return;
+    la &= ~((1u << MMU_REGION_SHIFT) - 1);
+    const u64 frame = pae(c) ? ((1ull << phys_bits(c)) - 1) & ~(u64)OFFSET(~0u) : PAGE_MASK;
+    for (unsigned i = 0; i < (pae(c) ? 2 : 1); i++) {
+        u64 pdpte = pae(c) ? c->pdpte[la >> 30] : 0, *dir = &out->dir[i];
+        if (!pae(c)) *dir = entry_at(c, (c->cr3 & PAGE_MASK) + (la >> 22) * 4, 4);
+        else if (pdpte & PTE_P) *dir = entry_at(c, (pdpte & frame) + ((la >> 21 & 511) + i) * 8, 8);
+        bool large = *dir & PTE_PS && (pae(c) || c->cr4 & CR4_PSE);
+        if (*dir & PTE_P && !large) out->table[i] = bus_ram_ptr(c->bus, *dir & frame);
+    }
+}
+
+bool mmu_tables_user_accessed(const struct mmu_tables *t, unsigned k)
+{
+    const u64 want = PTE_P | PTE_U | PTE_A;
+    unsigned half = t->pae ? k / 512 : 0;
+    const u8 *table = t->table[half];
+    if ((t->dir[half] & want) != want) return false;
+    if (!table) return true; /* large */
+    u64 pte = t->pae ? ((const u64 *)table)[k % 512] : ((const u32 *)table)[k];
+    return (pte & want) == want;
 }
 
 int mmu_page_fault(struct cpu *c, laddr la, u32 error)

@@ -20,6 +20,20 @@ bool mmu_maps(struct cpu *c, laddr la, bool user, paddr page);
 /* The same without side effects, for debuggers and dumps. Returns false if not mapped. */
 bool mmu_probe(const struct cpu *c, laddr la, paddr *out);
 
+/* The page tables behind 4 MiB of linear space, as they lie in RAM: for who keeps a copy, to see whether they have
+ * changed. dir: the directory's entries, 0 where there is none. table: what they lead to, 4 KiB each; NULL: a large
+ * page, nothing, or not in RAM. */
+#define MMU_REGION_SHIFT 22
+#define MMU_REGION_TABLES 2
+struct mmu_tables {
+    u64 dir[MMU_REGION_TABLES];
+    const u8 *table[MMU_REGION_TABLES];
+    bool pae;
+};
+void mmu_tables(const struct cpu *c, laddr la, struct mmu_tables *out); /* without paging: all zero */
+/* Whether page k of the region may have a page that user code has accessed: a cheap look before mmu_look(). */
+bool mmu_tables_user_accessed(const struct mmu_tables *t, unsigned k);
+
 /* Data accesses by linear address, any alignment, crossing pages, RAM, ROM or device. n: 1, 2, 4 or 8 for the typed
  * ones. */
 MUST_CHECK int mem_read(struct cpu *c, laddr la, unsigned n, bool user, u64 *out);
@@ -48,41 +62,5 @@ void tlb_fini(struct cpu *c); /* copes with a cpu that tlb_init() never saw */
 void tlb_flush_all(struct cpu *c);            /* with global pages: CR4.PGE/PAE/PSE, CR0.PG/WP changes */
 void tlb_flush_nonglobal(struct cpu *c);      /* MOV CR3 */
 void tlb_flush_page(struct cpu *c, laddr la); /* INVLPG */
-/* Write access to this physical page must take the slow way from now on (it holds translated code). */
-void tlb_protect_phys(struct cpu *c, paddr page);
-
-/* Physical memory (runtime/mem/physmem.c): per-page flags and the RAM view. */
-enum page_flag {
-    PG_CODE = 1,
-    PG_DIRTY = 2,
-    PG_DIRECT = 4,   /* scanned: may be executed directly; PG_CODE is set too, so that a write is noticed */
-    PG_INDIRECT = 8, /* scanned: may not; likewise */
-    PG_NEAR = 16,    /* it or a neighbour has been touched: the host has it mapped, if it could */
-};
-u8 *bus_ram_ptr(struct bus *b, paddr pa);    /* host pointer in the RAM view, NULL if pa is not RAM; pointers of one 4K
-                                                page are contiguous */
-u8 *bus_page_flags(struct bus *b, paddr pa); /* flags byte of the RAM page, NULL if not RAM */
-/* pa, RAM without PG_NEAR, is about to be touched through the RAM view: has the host map it and its neighbours at once.
- * A fault for each costs it several times as much, and most of them will be touched. */
-void bus_touch(struct bus *b, paddr pa);
-/* Every write to a page with PG_CODE that does not come from generated code's fast path calls this hook first. */
-void bus_on_code_write(struct bus *b, void (*fn)(void *arg, paddr pa, u64 len), void *arg);
-/* RAM is one memfd: fd and offsets for mapping it elsewhere. Returns the file offset of pa, or -1. */
-void bus_code_write(struct bus *b, paddr pa, u64 len); /* calls it, if [pa, pa+len), within one page of RAM, holds code
-                                                        */
-/* Called when a page of RAM has been covered by a device or ROM, or uncovered: cached RAM pointers are stale.
- * [tlb_init] */
-void bus_on_remap(struct bus *b, void (*fn)(void *arg), void *arg);
-u32 bus_remaps(const struct bus *b); /* how often that has happened */
-/* Accesses by physical address of any size up to 8, RAM, ROM or device, within one page: what mem_read and mem_write
- * end in. */
-u64 bus_phys_read(struct bus *b, paddr pa, unsigned n);
-void bus_phys_write(struct bus *b, paddr pa, unsigned n, u64 val);
-int bus_ram_fd(const struct bus *b);
-s64 bus_ram_offset(const struct bus *b, paddr pa);
-/* size: bytes of RAM, multiple of 4 KiB, up to 3.5 GiB. RAM above 3 GiB goes to 4 GiB upwards. Returns 0 or -errno
- * (of memfd_create, ftruncate or mmap). */
-MUST_CHECK int bus_new(struct bus **out, u64 ram_size);
-void bus_free(struct bus *b);
 
 #endif

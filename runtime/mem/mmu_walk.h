@@ -1,6 +1,7 @@
 /* What mmu.c and tlb.c share: the page walk, and the soft TLB's books. */
 #ifndef RUNTIME_MMU_WALK_H
 #define RUNTIME_MMU_WALK_H
+#include "runtime/mem/coherence.h"
 #include "runtime/mem/mmu.h"
 
 /* Where a linear address leads, with what rights. */
@@ -59,7 +60,8 @@ struct tlb_book {
     struct tlb_list list[2][2]; /* [user][global]: every page with an entry in that privilege's tables is in one */
     u64 large[16];              /* bit per 4 MiB: a large page may have been cached from there */
     struct tlb_exec exec[TLB_EXEC_ENTRIES]; /* code fetches: the tables know nothing of execute permission */
-    u32 *writer;  /* per page of RAM: 0, or 1 + the linear page that may have a write entry for it, or TLB_WRITERS */
+    u32 *writer; /* per page of RAM: 0, or 1 + the linear page that may have a write entry for it, or TLB_WRITERS */
+    struct coherence_listener listener;
     u8 phys_bits; /* MAXPHYADDR; 0: not known yet */
 };
 #define TLB_WRITERS UINT32_MAX /* several linear pages: search for them */

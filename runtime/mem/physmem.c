@@ -10,14 +10,14 @@
  *
  *   I1  A RAM pointer is handed out only for pages of RAM that no range touches (covered[] is 0).  [cover_pages]
  *   I2  Ranges are sorted by base and do not overlap.                                              [insert_range]
- *   I3  Every write to a page with PG_CODE that is made here calls the code-write hook first.      [bus_code_write]
+ *   I3  A write to a page with PG_CODE that is made here is announced before it happens.           [code_written]
  *   I4  Nothing here trusts an address, size or offset: what is not RAM and not a range floats (reads ones, drops
  *       writes).
  *
  * Enter at bus_phys_read(), bus_in(), bus_dma_read(). */
 #define _GNU_SOURCE
-#include "core/bus.h"
-#include "runtime/mem/mmu.h"
+#include "runtime/mem/physmem.h"
+#include "runtime/mem/coherence.h"
 
 #include <errno.h>
 #include <string.h>
@@ -54,10 +54,7 @@ struct bus {
     unsigned nports;
     u16 port[PORTS];
 
-    void (*on_code_write)(void *arg, paddr pa, u64 len);
-    void *code_arg;
-    void (*on_remap)(void *arg);
-    void *remap_arg;
+    struct coherence coherence;
     u32 remaps;
 };
 
@@ -118,18 +115,7 @@ void bus_free(struct bus *b)
     free(b);
 }
 
-void bus_on_code_write(struct bus *b, void (*fn)(void *, paddr, u64), void *arg)
-{
-    b->on_code_write = fn;
-    b->code_arg = arg;
-}
-
-void bus_on_remap(struct bus *b, void (*fn)(void *), void *arg)
-{
-    b->on_remap = fn;
-    b->remap_arg = arg;
-}
-
+struct coherence *bus_coherence(struct bus *b) { return &b->coherence; }
 u32 bus_remaps(const struct bus *b) { return b->remaps; }
 
 /* ---- RAM ---- */
@@ -185,10 +171,29 @@ u8 *bus_page_flags(struct bus *b, paddr pa)
     return page == NO_PAGE ? NULL : &b->flags[page];
 }
 
-void bus_code_write(struct bus *b, paddr pa, u64 len)
+/* ---- code in RAM ---- */
+
+void bus_mark_code(struct bus *b, paddr page)
+{
+    u8 *flags = bus_page_flags(b, page);
+    if (!flags || *flags & PG_CODE) return;
+    *flags |= PG_CODE;
+    coherence_protect(&b->coherence, page & ~OFFSET_MASK);
+}
+
+/* The code in a page of the file goes, as far as [pa, pa+len) overlaps it; what was known of the whole page does. */
+static void code_written(struct bus *b, u64 page, paddr pa, unsigned len)
+{
+    u8 *flags = &b->flags[page], was = *flags;
+    if (likely(!(was & PG_CODE))) return;
+    *flags &= (u8) ~(PG_DIRECT | PG_INDIRECT);
+    if (!coherence_written(&b->coherence, pa, len, was)) *flags &= (u8)~PG_CODE;
+}
+
+void bus_code_write(struct bus *b, paddr pa, unsigned len)
 {
     s64 off = bus_ram_offset(b, pa);
-    if (off >= 0 && b->flags[off >> PAGE_SHIFT] & PG_CODE && b->on_code_write) b->on_code_write(b->code_arg, pa, len);
+    if (off >= 0) code_written(b, (u64)off >> PAGE_SHIFT, pa, len);
 }
 
 /* ---- ranges over physical memory ---- */
@@ -227,15 +232,13 @@ static void cover_pages(struct bus *b, u64 base, u64 len)
             u8 *covered = &b->covered[bus_ram_offset(b, pa) >> PAGE_SHIFT];
             if (*covered == now) continue;
             changed = true;
-            *covered = 0;
-            if (b->on_code_write)
-                b->on_code_write(b->code_arg, pa, PAGE_SIZE); /* what was decoded from here is not there any more */
+            bus_code_write(b, pa, PAGE_SIZE); /* what was decoded from here is not there any more */
             *covered = now;
         }
     }
     if (!changed) return;
     b->remaps++;
-    if (b->on_remap) b->on_remap(b->remap_arg);
+    coherence_remapped(&b->coherence);
 }
 
 static int insert_range(struct bus *b, const struct range *r)
@@ -333,7 +336,6 @@ static void write_cycle(struct bus *b, paddr pa, unsigned n, u32 val)
         write_cycle(b, pa + n / 2, n / 2, val >> n * 4);
     } else if (bus_ram_offset(b, pa) >= 0) {
         b->view[pa] = (u8)val; /* the rest of a page that a range covers in part: never translated from */
-        b->flags[bus_ram_offset(b, pa) >> PAGE_SHIFT] |= PG_DIRTY;
     }
 }
 
@@ -353,8 +355,7 @@ void bus_phys_write(struct bus *b, paddr pa, unsigned n, u64 val)
 {
     u64 page = ram_page(b, pa);
     if (page != NO_PAGE) {
-        bus_code_write(b, pa, n);
-        b->flags[page] |= PG_DIRTY;
+        code_written(b, page, pa, n);
         store_bytes(b->view + pa, n, val);
         return;
     }
@@ -430,8 +431,7 @@ u64 bus_dma_write(struct bus *b, paddr pa, const void *buf, u64 len)
     for (u64 done = 0, n; done < len; done += n) {
         n = dma_run(b, pa + done, len - done, &ram, &rom);
         if (!ram) continue;
-        bus_code_write(b, pa + done, n);
-        b->flags[bus_ram_offset(b, pa + done) >> PAGE_SHIFT] |= PG_DIRTY;
+        bus_code_write(b, pa + done, (unsigned)n);
         copy_bytes(ram, from + done, n);
         hit += n;
     }

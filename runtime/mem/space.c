@@ -15,6 +15,7 @@
 #include "runtime/cpu/cpu_ops.h"
 #include "runtime/run/hostsig.h"
 #include "runtime/run/rt.h"
+#include "runtime/mem/physmem.h"
 #include "runtime/mem/window.h"
 
 #include <time.h>
@@ -65,7 +66,7 @@ static void promote(struct rt *rt, struct space *s, u32 runs, bool recent)
     TRACE(&rt->trace, window, 0, "window: cr3 %08x gets one after %u us without: %u runs%s, caution %u\n", s->cr3,
           us(s->soft_ns), runs, recent ? " in the soft TLB" : "", s->caution);
     u64 begin = ns_of(CLOCK_THREAD_CPUTIME_ID);
-    rt->uwin = windows_user(rt->windows, rt->cpu->cr3, true);
+    rt->uwin = windows_make(rt->windows);
     window_fill(rt->uwin, recent);
     *s = (struct space){
         .cr3 = s->cr3, .caution = s->caution, .windowed = true, .cost_ns = ns_of(CLOCK_THREAD_CPUTIME_ID) - begin
@@ -97,11 +98,21 @@ static void consider(struct rt *rt, struct space *s)
 
 /* ---- what happens to it ---- */
 
-void space_on_switch(struct rt *rt)
+static void space_flushed(void *arg, struct cpu *c, enum tlb_flush_kind kind, laddr la)
 {
-    rt->uwin = rt->cpu->cr0 & CR0_PG ? windows_user(rt->windows, rt->cpu->cr3, rt->cfg.eager_windows) : NULL;
+    struct rt *rt = arg;
+    (void)la;
+    if (kind == TLB_FLUSH_PAGE) return;
+    rt->uwin = windows_here(rt->windows);
+    if (!rt->uwin && rt->cfg.eager_windows && c->cr0 & CR0_PG) rt->uwin = windows_make(rt->windows);
     struct space *s = space_here(rt);
     if (s->windowed && !rt->uwin) settle(rt, s);
+}
+
+void space_listen(struct rt *rt)
+{
+    rt->space_listener = (struct coherence_listener){ .rank = COHERENCE_ASPACE, .arg = rt, .flushed = space_flushed };
+    coherence_listen(bus_coherence(rt->bus), &rt->space_listener);
 }
 
 u64 space_begins(void) { return ns_of(CLOCK_MONOTONIC); }

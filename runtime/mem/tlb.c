@@ -3,7 +3,7 @@
  *
  *   I1  An entry leads to RAM that no device or ROM covers; a write entry moreover to a page that holds no code, whose
  *       leaf has D set, and that its privilege may write.                                    [tlb_fill,
- *       tlb_protect_phys]
+ *       tlb_protect]
  *   I2  A page with a write entry has the read entry of the same privilege as well.
  *   I3  Every page with an entry in a privilege's tables is listed for that privilege, under "global" only if it must
  *       survive a CR3 write.                                                            [list_add]
@@ -12,15 +12,17 @@
  *
  * A flush zeroes the listed entries: measured, this beats giving the tables' memory back with madvise() at any length,
  * since that pays a page fault per 2 MiB of linear space afterwards. */
+#include "runtime/mem/coherence.h"
 #include "runtime/mem/mmu_walk.h"
-#include "core/bus.h"
+#include "runtime/mem/physmem.h"
 
 #include <errno.h>
 #include <string.h>
 
 /* ---- lifetime ---- */
 
-static void remapped(void *arg) { tlb_flush_all(arg); }
+static void tlb_protect(void *arg, paddr page);
+static void tlb_remapped(void *arg) { tlb_flush_all(arg); }
 
 int tlb_init(struct cpu *c)
 {
@@ -34,7 +36,10 @@ int tlb_init(struct cpu *c)
         tlb_fini(c);
         return -ENOMEM;
     }
-    bus_on_remap(c->bus, remapped, c);
+    t->listener = (struct coherence_listener){
+        .rank = COHERENCE_TLB, .arg = c, .protect = tlb_protect, .remapped = tlb_remapped
+    };
+    coherence_listen(bus_coherence(c->bus), &t->listener);
     return 0;
 }
 
@@ -42,7 +47,7 @@ void tlb_fini(struct cpu *c)
 {
     struct tlb_book *t = c->tlb;
     if (!t) return;
-    bus_on_remap(c->bus, NULL, NULL);
+    coherence_unlisten(bus_coherence(c->bus), &t->listener);
     for (unsigned i = 0; i < 4; i++) free(t->list[i / 2][i % 2].page);
     free(t->writer);
     free(t);
@@ -83,7 +88,7 @@ void tlb_drop(struct cpu *c, laddr la)
 static void flushed(struct cpu *c, enum tlb_flush_kind kind, laddr la)
 {
     c->tlb_generation++;
-    if (c->on_tlb_flush) c->on_tlb_flush(c, kind, la);
+    coherence_flushed(bus_coherence(c->bus), c, kind, la);
 }
 
 void tlb_flush_all(struct cpu *c)
@@ -142,8 +147,10 @@ static void unwrite(struct cpu *c, u32 page, const u8 *host)
     }
 }
 
-void tlb_protect_phys(struct cpu *c, paddr page)
+/* Takes the write entries of a physical page. */
+static void tlb_protect(void *arg, paddr page)
 {
+    struct cpu *c = arg;
     const u8 *host = bus_ram_ptr(c->bus, page);
     if (!host) return;
     host -= page & (PAGE_SIZE - 1);
@@ -157,7 +164,6 @@ void tlb_protect_phys(struct cpu *c, paddr page)
         unwrite(c, *w - 1, host);
     }
     *w = 0;
-    if (c->on_protect) c->on_protect(c, page);
 }
 
 /* ---- filling ---- */
@@ -221,7 +227,6 @@ u8 *tlb_fill(struct cpu *c, laddr la, enum access acc, bool user, bool *fault)
     cpu_tlb(c, read_kind(user))[page] = entry;
     if (!code && w.dirty && (w.write || (!user && !(c->cr0 & CR0_WP)))) {
         writer_note(c, w.pa, page);
-        *flags |= PG_DIRTY;
         cpu_tlb(c, write_kind(user))[page] = entry;
     }
     return acc == ACC_W && code ? NULL : host;

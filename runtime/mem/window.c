@@ -12,8 +12,10 @@
  *       several places), or in the supervisor window at one of the deltas.                      [note_writers] */
 #define _GNU_SOURCE
 #include "runtime/mem/window.h"
-#include "core/bus.h"
+#include "runtime/mem/coherence.h"
 #include "runtime/mem/mmu_walk.h"
+#include "runtime/mem/physmem.h"
+#include "runtime/mem/window_local.h"
 
 #include <errno.h>
 #include <string.h>
@@ -22,11 +24,8 @@
 
 #define USER_WINDOWS 15
 #define LOCAL_WINDOWS (1 + USER_WINDOWS) /* in this process */
-#define WINDOW_BYTES (1ull << 32)
-#define WINDOW_STRIDE (WINDOW_BYTES + WINDOW_GUARD) /* the guard behind one window is the one before the next */
-#define WINDOWS_HINT ((void *)0x100100000000ull)    /* clear of the sanitizers' shadow */
 #define REGIONS 1024u
-#define REGION_SHIFT 22
+#define REGION_SHIFT MMU_REGION_SHIFT
 #define REGION_PAGES 1024u
 #define MIN_RUN 16  /* pages: a shorter supervisor run is worth a mapping only if it stays */
 #define CHURN_MAX 4 /* changes after which a page is not worth one, if it is not part of a long run */
@@ -38,17 +37,13 @@
 #define PIECES_MAX \
     24000 /* each takes up to two VMAs of vm.max_map_count's default 65530, which the host process shares */
 
-/* Translated code reaches [window + 32-bit register + signed 32-bit displacement], with operands of 512 bytes at most.
- */
-_Static_assert(WINDOW_GUARD >= (1ull << 31) + 512, "no guest address may lead past a guard");
-
 enum { MAPPED = 1, WRITABLE = 2, EXECUTABLE = 4 /* direct execution only */, PFN_SHIFT = 3 };
 #define WRITERS UINT32_MAX
 
 struct region {
     u16 mapped;
-    bool global;   /* all of it from entries with G: a CR3 write does not concern it */
-    u64 *snapshot; /* the page directory entries, then the page tables, as raw bytes; NULL if none */
+    bool global;               /* all of it from entries with G: a CR3 write does not concern it */
+    struct snapshot *snapshot; /* of the page tables; NULL: there is none */
 };
 
 struct window {
@@ -69,7 +64,9 @@ struct window {
 
 struct windows {
     struct cpu *c;
-    u8 *reservation;
+    struct window_local *local;
+    struct coherence_listener listener;
+    struct window *here; /* user window of the present address space, or NULL */
     struct window w[LOCAL_WINDOWS + WINDOWS_DIRECT];
     u64 tick;
     u32 *writer[2];        /* I5, by [user] and page of RAM */
@@ -80,18 +77,6 @@ struct windows {
         u32 cr0, cr4, remaps;
     } basis; /* what rights depend on beside the page tables */
 };
-
-/* ---- page tables, read only ---- */
-
-static u64 entry_at(const struct cpu *c, paddr pa, unsigned size)
-{
-    const u8 *p = bus_ram_ptr(c->bus, pa);
-    u64 v = 0;
-    if (p) memcpy(&v, p, size);
-    return v;
-}
-
-static bool pae(const struct cpu *c) { return (c->cr4 & CR4_PAE) != 0; }
 
 /* What page[] may say for page n: 0 if the window may not map it. Without paging there is no user. */
 static u32 rights_at(const struct window *w, u32 n, bool *global)
@@ -112,80 +97,38 @@ static u32 rights_at(const struct window *w, u32 n, bool *global)
 
 /* ---- snapshots: has anything in a region's page tables changed? ---- */
 
-/* 4 MiB of linear space: one PDE and one page table, or with PAE two of each. */
-#define SNAPSHOT_BYTES (16 + 2 * PAGE_SIZE)
+struct snapshot {
+    u64 dir[MMU_REGION_TABLES];
+    u8 table[MMU_REGION_TABLES][PAGE_SIZE];
+};
 
-static void region_tables(const struct cpu *c, unsigned r, u64 *pde, const u8 **table)
+static void tables_of(const struct window *w, unsigned r, struct mmu_tables *t)
 {
-    laddr la = (laddr)r << REGION_SHIFT;
-    pde[0] = pde[1] = 0;
-    table[0] = table[1] = NULL;
-    if (!(c->cr0 & CR0_PG)) return;
-    for (unsigned i = 0; i < (pae(c) ? 2 : 1); i++) {
-        if (pae(c)) {
-            u64 pdpte = c->pdpte[la >> 30];
-            if (pdpte & 1) pde[i] = entry_at(c, (pdpte & 0xffffff000ull) + ((la >> 21 & 511) + i) * 8, 8);
-        } else {
-            pde[i] = entry_at(c, (c->cr3 & PAGE_MASK) + (la >> 22) * 4, 4);
-        }
-        bool large = pde[i] & 0x80 && (pae(c) || c->cr4 & CR4_PSE);
-        if (pde[i] & 1 && !large) table[i] = bus_ram_ptr(c->bus, pde[i] & (pae(c) ? 0xffffff000ull : PAGE_MASK));
-    }
-}
-
-static void region_snapshot(const struct window *w, unsigned r, u64 *out)
-{
-    u64 pde[2];
-    const u8 *table[2];
-    region_tables(w->ws->c, r, pde, table);
-    memcpy(out, pde, 16);
-    for (unsigned i = 0; i < 2; i++)
-        if (table[i]) memcpy((u8 *)out + 16 + i * PAGE_SIZE, table[i], PAGE_SIZE);
+    mmu_tables(w->ws->c, (laddr)r << REGION_SHIFT, t);
 }
 
 static bool region_unchanged(const struct window *w, unsigned r)
 {
-    const u64 *old = w->region[r].snapshot;
-    u64 pde[2];
-    const u8 *table[2];
+    const struct snapshot *old = w->region[r].snapshot;
+    struct mmu_tables t;
     if (!old) return false;
-    region_tables(w->ws->c, r, pde, table);
-    if (memcmp(old, pde, 16)) return false;
-    for (unsigned i = 0; i < 2; i++)
-        if (table[i] && memcmp((const u8 *)old + 16 + i * PAGE_SIZE, table[i], PAGE_SIZE)) return false;
+    tables_of(w, r, &t);
+    if (memcmp(old->dir, t.dir, sizeof t.dir)) return false;
+    for (unsigned i = 0; i < MMU_REGION_TABLES; i++)
+        if (t.table[i] && memcmp(old->table[i], t.table[i], PAGE_SIZE)) return false;
     return true;
 }
 
+/* Without memory for it there is no snapshot, and the region counts as changed each time. */
 static void region_note(struct window *w, unsigned r)
 {
     struct region *g = &w->region[r];
-    if (!g->snapshot) g->snapshot = malloc(SNAPSHOT_BYTES);
-    if (g->snapshot) region_snapshot(w, r, g->snapshot);
-}
-
-/* ---- the default backend: this process ---- */
-
-static u8 *host_page(const struct window *w, u32 n) { return (u8 *)w->base + ((u64)n << PAGE_SHIFT); }
-
-static int here_map(void *be, u32 page, u32 n, int prot, u64 file_off)
-{
-    const struct window *w = be;
-    void *at = host_page(w, page);
-    void *p = mmap(at, (u64)n << PAGE_SHIFT, prot, MAP_SHARED | MAP_FIXED | MAP_POPULATE, bus_ram_fd(w->ws->c->bus),
-                   (off_t)file_off);
-    return p == MAP_FAILED ? -errno : 0;
-}
-
-static int here_unmap(void *be, u32 page, u32 n)
-{
-    void *p = mmap(host_page(be, page), (u64)n << PAGE_SHIFT, PROT_NONE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-    return p == MAP_FAILED ? -errno : 0;
-}
-
-static int here_protect(void *be, u32 page, u32 n, int prot)
-{
-    return mprotect(host_page(be, page), (u64)n << PAGE_SHIFT, prot) ? -errno : 0;
+    struct mmu_tables t;
+    if (!g->snapshot && !(g->snapshot = malloc(sizeof *g->snapshot))) return;
+    tables_of(w, r, &t);
+    memcpy(g->snapshot->dir, t.dir, sizeof t.dir);
+    for (unsigned i = 0; i < MMU_REGION_TABLES; i++)
+        if (t.table[i]) memcpy(g->snapshot->table[i], t.table[i], PAGE_SIZE);
 }
 
 /* ---- who maps a physical page writably ---- */
@@ -449,30 +392,19 @@ bool window_map_ahead(struct window *w, laddr la, bool write)
 
 /* ---- filling ---- */
 
-/* Whether the page tables have anything of interest for page k of a region: a cheap look before the careful one. */
-static bool maybe_used(const struct cpu *c, const u64 *pde, const u8 *const *table, u32 k)
-{
-    const u32 used = 0x25; /* P, U, A */
-    unsigned half = pae(c) ? k / 512 : 0;
-    if ((pde[half] & used) != used) return false;
-    if (!table[half]) return true; /* large */
-    return (table[half][pae(c) ? k % 512 * 8 : k * 4] & used) == used;
-}
-
 /* Calls for each run of accessed user pages in a region, within it: maps it if map. Returns their number. */
 static u32 region_runs(struct window *w, unsigned r, bool recent, bool map)
 {
     struct cpu *c = w->ws->c;
-    u64 pde[2];
-    const u8 *table[2];
+    struct mmu_tables t;
     u32 runs = 0, first = 0, n = 0, rights = 0;
     bool all_global = true, global;
-    region_tables(c, r, pde, table);
-    if (!(pde[0] & 1) && !(pde[1] & 1)) return 0;
+    tables_of(w, r, &t);
+    if (!t.dir[0] && !t.dir[1]) return 0;
     if (map) regions_before(w, r * REGION_PAGES, 1);
     for (u32 k = 0; k <= REGION_PAGES; k++) {
         u32 page = r * REGION_PAGES + k;
-        bool use = k < REGION_PAGES && maybe_used(c, pde, table, k) && (!recent || cpu_tlb(c, TLB_USER_R)[page]);
+        bool use = k < REGION_PAGES && mmu_tables_user_accessed(&t, k) && (!recent || cpu_tlb(c, TLB_USER_R)[page]);
         u32 now = use ? rights_at(w, page, &global) : 0;
         if (n && now == rights + (n << PFN_SHIFT)) {
             n++;
@@ -517,19 +449,62 @@ static void basis_check(struct windows *ws)
         if (ws->w[i].used) window_drop(&ws->w[i]);
 }
 
-void windows_flush(struct windows *ws, struct window *user, enum tlb_flush_kind kind, laddr la)
+void window_drop(struct window *w)
+{
+    if (w->ws->here == w) w->ws->here = NULL;
+    window_reset(w);
+    w->used = false;
+}
+
+static bool window_empty(const struct window *w)
+{
+    u64 any = 0;
+    for (unsigned i = 0; i < REGIONS / 64; i++) any |= w->populated[i];
+    return !any;
+}
+
+/* The one of w[from..to) that serves cr3, validated; NULL: none does. */
+static struct window *window_find(struct windows *ws, unsigned from, unsigned to, u32 cr3)
+{
+    for (unsigned i = from; i < to; i++) {
+        struct window *w = &ws->w[i];
+        if (!w->used || w->cr3 != cr3) continue;
+        w->last_use = ++ws->tick;
+        window_validate(w, true);
+        if (!window_empty(w)) return w;
+        window_drop(w); /* the page directory serves another process now */
+    }
+    return NULL;
+}
+
+/* The one of w[from..to) to be made another's: unused, or the least recently used. */
+static struct window *window_oldest(struct windows *ws, unsigned from, unsigned to)
+{
+    struct window *oldest = &ws->w[from];
+    for (unsigned i = from; i < to && oldest->used; i++)
+        if (!ws->w[i].used || ws->w[i].last_use < oldest->last_use) oldest = &ws->w[i];
+    return oldest;
+}
+
+static void flush_page(struct windows *ws, laddr la)
 {
     struct window *sup = &ws->w[0];
-    if (kind != TLB_FLUSH_PAGE) {
-        basis_check(ws);
-        window_validate(sup, kind == TLB_FLUSH_ALL || !(ws->c->cr4 & CR4_PGE));
-        if (user) window_validate(user, true);
-        return;
-    }
     page_validate(sup, la >> PAGE_SHIFT);
-    if (user) page_validate(user, la >> PAGE_SHIFT);
+    if (ws->here) page_validate(ws->here, la >> PAGE_SHIFT);
     /* INVLPG drops the whole of a large page. */
     if (sup->region[la >> REGION_SHIFT].mapped) region_validate(sup, la >> REGION_SHIFT);
+}
+
+static void windows_flushed(void *arg, struct cpu *c, enum tlb_flush_kind kind, laddr la)
+{
+    struct windows *ws = arg;
+    if (kind == TLB_FLUSH_PAGE) {
+        flush_page(ws, la);
+        return;
+    }
+    basis_check(ws);
+    window_validate(&ws->w[0], kind == TLB_FLUSH_ALL || !(c->cr4 & CR4_PGE));
+    ws->here = c->cr0 & CR0_PG ? window_find(ws, 1, LOCAL_WINDOWS, c->cr3) : NULL;
 }
 
 void window_flush_page(struct window *w, laddr la) { page_validate(w, la >> PAGE_SHIFT); }
@@ -564,8 +539,9 @@ static void protect_everywhere(struct windows *ws, bool user, u32 pfn)
     for (unsigned i = user; i < (user ? ARRAY_LEN(ws->w) : 1); i++) window_deny(&ws->w[i], pfn, WRITABLE);
 }
 
-void windows_protect(struct windows *ws, paddr page)
+static void windows_protect(void *arg, paddr page)
 {
+    struct windows *ws = arg;
     u32 pfn = (u32)(page >> PAGE_SHIFT);
     struct window *sup = &ws->w[0];
     for (u32 i = 0; i < sup->ndeltas; i++) page_deny(sup, (pfn + sup->delta[i]) & (TLB_PAGES - 1), pfn, WRITABLE);
@@ -577,10 +553,15 @@ void windows_protect(struct windows *ws, paddr page)
     }
 }
 
-void windows_no_exec(struct windows *ws, paddr page)
+/* A page that was scanned is about to be written: what is executable is never written to. */
+static bool windows_written(void *arg, paddr pa, unsigned len, u8 flags)
 {
+    struct windows *ws = arg;
+    (void)len;
+    if (!(flags & PG_DIRECT)) return false;
     for (unsigned i = LOCAL_WINDOWS; i < ARRAY_LEN(ws->w); i++)
-        window_deny(&ws->w[i], (u32)(page >> PAGE_SHIFT), EXECUTABLE);
+        window_deny(&ws->w[i], (u32)(pa >> PAGE_SHIFT), EXECUTABLE);
+    return false;
 }
 
 /* ---- lifetime ---- */
@@ -592,8 +573,8 @@ static int window_init(struct windows *ws, struct window *w)
     w->user = i > 0;
     w->direct = i >= LOCAL_WINDOWS;
     if (!w->direct) {
-        w->be = (struct window_backend){ .map = here_map, .unmap = here_unmap, .protect = here_protect, .be = w };
-        w->base = (u64)ws->reservation + WINDOW_GUARD + i * WINDOW_STRIDE;
+        w->be = window_local_backend(ws->local, i);
+        w->base = window_local_at(ws->local, i);
     }
     w->page = mmap(NULL, TLB_PAGES * sizeof *w->page, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -608,9 +589,7 @@ int windows_new(struct windows **out, struct cpu *c)
     if (!ws) return -ENOMEM;
     ws->c = c;
     ws->map_ns = 8000; /* until it is known */
-    ws->reservation =
-        mmap(WINDOWS_HINT, windows_span(ws), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    int err = ws->reservation == MAP_FAILED ? -errno : 0;
+    int err = window_local_new(&ws->local, LOCAL_WINDOWS, bus_ram_fd(c->bus));
     for (unsigned i = 0; i < ARRAY_LEN(ws->w) && !err; i++) err = window_init(ws, &ws->w[i]);
     for (unsigned i = 0; i < 2 && !err; i++)
         if (!(ws->writer[i] = calloc(bus_ram_size(c->bus) >> PAGE_SHIFT, sizeof(u32)))) err = -ENOMEM;
@@ -618,6 +597,12 @@ int windows_new(struct windows **out, struct cpu *c)
         windows_free(ws);
         return err;
     }
+    ws->listener = (struct coherence_listener){ .rank = COHERENCE_WINDOWS,
+                                                .arg = ws,
+                                                .flushed = windows_flushed,
+                                                .protect = windows_protect,
+                                                .written = windows_written };
+    coherence_listen(bus_coherence(c->bus), &ws->listener);
     *out = ws;
     return 0;
 }
@@ -625,80 +610,51 @@ int windows_new(struct windows **out, struct cpu *c)
 void windows_free(struct windows *ws)
 {
     if (!ws) return;
+    coherence_unlisten(bus_coherence(ws->c->bus), &ws->listener);
     for (unsigned i = 0; i < ARRAY_LEN(ws->w); i++) {
         for (unsigned r = 0; r < REGIONS; r++) free(ws->w[i].region[r].snapshot);
         if (ws->w[i].page) munmap(ws->w[i].page, TLB_PAGES * sizeof *ws->w[i].page);
     }
     for (unsigned i = 0; i < 2; i++) free(ws->writer[i]);
-    if (ws->reservation != MAP_FAILED) munmap(ws->reservation, windows_span(ws));
+    window_local_free(ws->local);
     free(ws);
 }
 
-u64 windows_base(const struct windows *ws) { return (u64)ws->reservation; }
-u64 windows_span(const struct windows *ws)
-{
-    (void)ws;
-    return WINDOW_GUARD + LOCAL_WINDOWS * WINDOW_STRIDE;
-}
+u64 windows_base(const struct windows *ws) { return window_local_base(ws->local); }
+u64 windows_span(const struct windows *ws) { return window_local_span(ws->local); }
 struct window *windows_supervisor(struct windows *ws) { return &ws->w[0]; }
 u64 window_base(const struct window *w) { return w->base; }
 
-void window_drop(struct window *w)
-{
-    window_reset(w);
-    w->used = false;
-}
-
-static bool window_empty(const struct window *w)
-{
-    u64 any = 0;
-    for (unsigned i = 0; i < REGIONS / 64; i++) any |= w->populated[i];
-    return !any;
-}
-
-/* The one of w[from..to) that serves cr3, validated; or, if make, the one to be made it: unused, or least recently
- * used. */
-static struct window *window_find(struct windows *ws, unsigned from, unsigned to, u32 cr3, bool make)
-{
-    struct window *oldest = NULL;
-    basis_check(ws);
-    for (unsigned i = from; i < to; i++) {
-        struct window *w = &ws->w[i];
-        if (w->used && w->cr3 == cr3) {
-            w->last_use = ++ws->tick;
-            window_validate(w, true);
-            if (make || !window_empty(w)) return w;
-            window_drop(w); /* the page directory serves another process now */
-            return NULL;
-        }
-        if (!oldest || !w->used || (oldest->used && w->last_use < oldest->last_use)) oldest = w;
-    }
-    return make ? oldest : NULL;
-}
-
 static struct window *window_assign(struct window *w, u32 cr3)
 {
-    if (w->used && w->cr3 != cr3) window_drop(w);
     w->used = true;
     w->cr3 = cr3;
     w->last_use = ++w->ws->tick;
     return w;
 }
 
-struct window *windows_user(struct windows *ws, u32 cr3, bool make)
+struct window *windows_here(const struct windows *ws) { return ws->here; }
+
+struct window *windows_make(struct windows *ws)
 {
-    struct window *w = window_find(ws, 1, LOCAL_WINDOWS, cr3, make);
-    return w ? window_assign(w, cr3) : NULL;
+    basis_check(ws);
+    BUG_ON(ws->here);
+    struct window *w = window_oldest(ws, 1, LOCAL_WINDOWS);
+    if (w->used) window_drop(w);
+    return ws->here = window_assign(w, ws->c->cr3);
 }
 
 struct window *windows_direct(struct windows *ws, u32 cr3)
 {
-    return window_find(ws, LOCAL_WINDOWS, ARRAY_LEN(ws->w), cr3, false);
+    basis_check(ws);
+    return window_find(ws, LOCAL_WINDOWS, ARRAY_LEN(ws->w), cr3);
 }
 
 struct window *windows_direct_make(struct windows *ws, u32 cr3)
 {
-    struct window *w = window_find(ws, LOCAL_WINDOWS, ARRAY_LEN(ws->w), cr3, true);
+    basis_check(ws);
+    struct window *w = window_find(ws, LOCAL_WINDOWS, ARRAY_LEN(ws->w), cr3);
+    if (!w) w = window_oldest(ws, LOCAL_WINDOWS, ARRAY_LEN(ws->w));
     if (w->used) window_drop(w);
     return w;
 }

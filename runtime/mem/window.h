@@ -4,7 +4,7 @@
  * What a window does not map faults, and the dispatcher decides.
  *
  * A window is a cache of page-table entries with the same contract as the TLB: it is validated where the TLB is
- * flushed. */
+ * flushed, and loses rights where a page becomes code. It listens for both (coherence.h). */
 #ifndef RUNTIME_WINDOW_H
 #define RUNTIME_WINDOW_H
 #include "core/cpu.h"
@@ -39,20 +39,16 @@ bool window_map(struct window *w, laddr la, bool write);
 /* The same ahead of an access that may not come: only if that would set neither A nor D. */
 bool window_map_ahead(struct window *w, laddr la, bool write);
 
-/* The user window for the address space at CR3 (made if make, the least recently used one making room), validated
- * against the page tables as they are. NULL if there is none. */
-struct window *windows_user(struct windows *ws, u32 cr3, bool make);
-void window_drop(struct window *w); /* forget a user window */
+/* The user window of the present address space, valid as of the last flush; NULL: it has none. */
+struct window *windows_here(const struct windows *ws);
+struct window *windows_make(struct windows *ws); /* makes the one that is not there, empty; the least recently used
+                                                    one makes room */
+void window_drop(struct window *w);              /* forget a user window */
 /* The runs of pages, in the present address space, that a user window would hold if all that has been accessed were
  * mapped (recent: only what the soft TLB has), and maps them in the one that has just been made. */
 u32 windows_runs(struct windows *ws, bool recent);
 void window_fill(struct window *w, bool recent);
 u64 windows_map_ns(const struct windows *ws); /* what mapping a run has cost lately */
-
-void windows_flush(struct windows *ws, struct window *user, enum tlb_flush_kind kind, laddr la); /* validates the
-                                                                                                    supervisor's, and
-                                                                                                    user */
-void windows_protect(struct windows *ws, paddr page); /* page holds code now: read-only everywhere */
 
 /* Windows for direct execution: like user windows, in other processes. Of their own they map pages with PG_DIRECT
  * executable. There are WINDOWS_DIRECT of them; whose turn it is to be given up is decided here, by least recent use.
@@ -67,5 +63,4 @@ void window_flush_page(struct window *w, laddr la);   /* INVLPG */
 bool window_used(const struct window *w);
 bool window_has(const struct window *w, laddr la); /* la's page is mapped, with whatever rights */
 bool window_executes(const struct window *w, laddr la);
-void windows_no_exec(struct windows *ws, paddr page); /* executable nowhere from now on */
 #endif

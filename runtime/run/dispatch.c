@@ -2,13 +2,14 @@
  *
  *   I1  A block is entered only after its linear page has been translated with the present page tables, or through a
  *       jump cache or edge that no flush since has invalidated.
- *   I2  A page with translated or decoded code has PG_CODE, and no soft-TLB write entry.  [source_at]
+ *   I2  A page with translated or decoded code has PG_CODE, and no soft-TLB write entry.  [make_block]
  *   I3  jump_mode says which mode key a jump cache's entries were made for; a change of it flushes that cache. */
 #include "runtime/cpu/cpu_ops.h"
 #include "runtime/direct/direct.h"
 #include "runtime/run/hostsig.h"
 #include "runtime/interp/interp.h"
 #include "runtime/mem/mmu_walk.h"
+#include "runtime/mem/physmem.h"
 #include "runtime/run/rt.h"
 #include "runtime/mem/window.h"
 
@@ -26,15 +27,6 @@ static int fetch_page(struct rt *rt, laddr la, bool ahead, paddr *pa, const u8 *
     u32 error;
     if (tlb_exec(rt->cpu, la, rt->cpu->cpl == 3, pa, host, &error)) return 0;
     return ahead ? GUEST_FAULT : mmu_page_fault(rt->cpu, la, error);
-}
-
-void dispatch_mark_code(struct rt *rt, paddr page)
-{
-    u8 *flags = bus_page_flags(rt->bus, page);
-    if (*flags & PG_CODE) return;
-    *flags |= PG_CODE;
-    tlb_protect_phys(rt->cpu, page);
-    TRACE(&rt->trace, smc, rt->cpu->eip, "smc: code page %llx\n", (unsigned long long)page);
 }
 
 /* Fills in what can be translated at eip. Returns 0, GUEST_FAULT (exception raised), or -1: not in RAM, interpret. */
@@ -79,8 +71,8 @@ static bool block_current(struct rt *rt, const struct block *b, struct xl_source
 static struct block *make_block(struct rt *rt, struct xl_source *src, bool *evicted)
 {
     if (src->nbytes < 16 && src->pa2 == XL_NO_PAGE) source_next_page(rt, src);
-    dispatch_mark_code(rt, src->pa & ~(paddr)(PAGE_SIZE - 1));
-    if (src->pa2 != XL_NO_PAGE) dispatch_mark_code(rt, src->pa2);
+    bus_mark_code(rt->bus, src->pa & ~(paddr)(PAGE_SIZE - 1));
+    if (src->pa2 != XL_NO_PAGE) bus_mark_code(rt->bus, src->pa2);
     return xl_translate(rt->xl, src, evicted);
 }
 
@@ -103,8 +95,8 @@ static struct block *block_here(struct rt *rt, int *fault, bool *evicted)
         b = NULL;
     }
     if (b && !xl_block_live(b)) {
-        dispatch_mark_code(rt, src.pa & ~(paddr)(PAGE_SIZE - 1));
-        if (src.pa2 != XL_NO_PAGE) dispatch_mark_code(rt, src.pa2);
+        bus_mark_code(rt->bus, src.pa & ~(paddr)(PAGE_SIZE - 1));
+        if (src.pa2 != XL_NO_PAGE) bus_mark_code(rt->bus, src.pa2);
         if (!xl_revive(rt->xl, b, &src)) b = NULL;
     }
     return b ? b : make_block(rt, &src, evicted);
@@ -173,18 +165,13 @@ static int window_fault(struct rt *rt)
     return r;
 }
 
-void dispatch_on_tlb_flush(struct cpu *c, enum tlb_flush_kind kind, laddr la)
+/* ---- code and what happens to its memory ---- */
+
+static void code_flushed(void *arg, struct cpu *c, enum tlb_flush_kind kind, laddr la)
 {
-    struct rt *rt = c->rt;
+    struct rt *rt = arg;
+    (void)c;
     if (!rt->xl) return;
-    if (rt->windows) {
-        if (kind != TLB_FLUSH_PAGE) space_on_switch(rt);
-        windows_flush(rt->windows, kind == TLB_FLUSH_PAGE ? rt->uwin : NULL, kind, la);
-    }
-    if (rt->direct) {
-        if (kind == TLB_FLUSH_PAGE) direct_flush_page(rt->direct, la);
-        else direct_flush(rt->direct);
-    }
     if (kind == TLB_FLUSH_PAGE) {
         xl_jump_drop_page(rt->xl, XL_JC_SUPERVISOR, la);
         xl_jump_drop_page(rt->xl, XL_JC_USER, la);
@@ -196,32 +183,34 @@ void dispatch_on_tlb_flush(struct cpu *c, enum tlb_flush_kind kind, laddr la)
     rt->jump_local = false;
 }
 
-void dispatch_on_protect(struct cpu *c, paddr page)
-{
-    if (c->rt->windows) windows_protect(c->rt->windows, page & ~(paddr)(PAGE_SIZE - 1));
-}
-
-/* A write to a page with code, before it happens. Blocks that it overlaps go; a page that is written to often loses all
- * of them, and with them its protection, until it is executed again. */
-#define CODE_WRITES_MAX 32
-void dispatch_on_code_write(void *arg, paddr pa, u64 len)
+static void code_protect(void *arg, paddr page)
 {
     struct rt *rt = arg;
-    for (u64 done = 0; done < len;) {
-        paddr at = pa + done, page = at & ~(paddr)(PAGE_SIZE - 1);
-        u64 n = page + PAGE_SIZE - at < len - done ? page + PAGE_SIZE - at : len - done;
-        u8 *writes = &rt->code_writes[(page >> PAGE_SHIFT) % sizeof rt->code_writes];
-        if (rt->direct && *bus_page_flags(rt->bus, page) & (PG_DIRECT | PG_INDIRECT))
-            direct_code_written(rt->direct, page);
-        bool all = ++*writes >= CODE_WRITES_MAX || n == PAGE_SIZE;
-        unsigned live = rt->xl ? xl_retire(rt->xl, all ? page : at, all ? PAGE_SIZE : (unsigned)n) : 0;
-        interp_invalidate(rt->interp, page, PAGE_SIZE);
-        if (!live) {
-            *bus_page_flags(rt->bus, page) &= (u8)~PG_CODE;
-            *writes = 0;
-        }
-        done += n;
-    }
+    TRACE(&rt->trace, smc, rt->cpu->eip, "smc: code page %llx\n", (unsigned long long)page);
+}
+
+/* Blocks that the write overlaps go; a page that is written to often loses all of them, and with them its protection,
+ * until it is executed again. */
+#define CODE_WRITES_MAX 32
+static bool code_written(void *arg, paddr pa, unsigned len, u8 flags)
+{
+    struct rt *rt = arg;
+    (void)flags;
+    paddr page = pa & ~(paddr)(PAGE_SIZE - 1);
+    u8 *writes = &rt->code_writes[(page >> PAGE_SHIFT) % sizeof rt->code_writes];
+    bool all = ++*writes >= CODE_WRITES_MAX || len == PAGE_SIZE;
+    unsigned live = rt->xl ? xl_retire(rt->xl, all ? page : pa, all ? PAGE_SIZE : len) : 0;
+    interp_invalidate(rt->interp, page, PAGE_SIZE);
+    if (!live) *writes = 0;
+    return live;
+}
+
+void dispatch_listen(struct rt *rt)
+{
+    rt->code_listener = (struct coherence_listener){
+        .rank = COHERENCE_CODE, .arg = rt, .flushed = code_flushed, .protect = code_protect, .written = code_written
+    };
+    coherence_listen(bus_coherence(rt->bus), &rt->code_listener);
 }
 
 /* ---- exits ---- */

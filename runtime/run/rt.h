@@ -1,6 +1,7 @@
 /* What the runtime's own files share: one struct rt per VM. */
 #ifndef RUNTIME_RT_H
 #define RUNTIME_RT_H
+#include "runtime/mem/coherence.h"
 #include "runtime/runtime.h"
 #include "translator/translator.h"
 
@@ -65,6 +66,8 @@ struct rt {
     struct post *posts, **posts_tail;
     int request; /* -1: none; else enum rt_exit */
 
+    struct coherence_listener code_listener;  /* dispatch.c */
+    struct coherence_listener space_listener; /* space.c */
     bool jump_local;              /* the supervisor's jump cache has entries for pages that are not global */
     u32 jump_mode[2];             /* the mode key (less CPL) that each jump cache was filled for */
     u8 code_writes[4096];         /* per code page, hashed: writes since it was last dropped as a whole */
@@ -89,13 +92,10 @@ enum xl_jump_cache dispatch_prepare(struct rt *rt);
  * or EXC_SHUTDOWN. */
 MUST_CHECK int dispatch_emulate(struct rt *rt, laddr eip);
 MUST_CHECK int dispatch_deliver(struct rt *rt);
-void dispatch_mark_code(struct rt *rt, paddr page); /* page of RAM holds code from now on: writes to it are noticed */
-void dispatch_on_tlb_flush(struct cpu *c, enum tlb_flush_kind kind, laddr la);
-void dispatch_on_protect(struct cpu *c, paddr page);
-void dispatch_on_code_write(void *arg, paddr pa, u64 len);
+void dispatch_listen(struct rt *rt); /* keeps jump caches, translated and decoded code up to date from now on */
 /* space.c: which address spaces have windows. */
 void space_on_kick(struct rt *rt);
-void space_on_switch(struct rt *rt);             /* CR3 has been written, or the like: finds its window */
+void space_listen(struct rt *rt);                /* follows CR3 from now on */
 u64 space_begins(void);                          /* around what is done for a user window: */
 void space_fault_ends(struct rt *rt, u64 begin); /* the answer to a fault in it, */
 void space_map_ends(struct rt *rt, u64 begin);   /* or a mapping without one */

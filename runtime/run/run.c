@@ -11,6 +11,7 @@
 #include "runtime/run/hostsig.h"
 #include "runtime/interp/interp.h"
 #include "runtime/run/rt.h"
+#include "runtime/mem/physmem.h"
 #include "runtime/mem/window.h"
 #include "translator/front/decode.h"
 
@@ -94,10 +95,10 @@ static int make_machine(struct rt *rt, const char **what)
     if ((err = cpu_new(&rt->cpu, rt->bus, model))) return err;
     rt->cpu->rt = rt;
     cpu_reset(rt->cpu);
-    rt->cpu->on_tlb_flush = dispatch_on_tlb_flush;
-    rt->cpu->on_protect = dispatch_on_protect;
-    bus_on_code_write(rt->bus, dispatch_on_code_write, rt);
-    return make_engines(rt, what);
+    if ((err = make_engines(rt, what))) return err;
+    dispatch_listen(rt);
+    if (rt->windows) space_listen(rt);
+    return 0;
 }
 
 int rt_new(struct rt **out, const struct rt_config *cfg, const char **what)

@@ -3,7 +3,8 @@
  * test program, one translation unit: so the definitions are right here. */
 #ifndef TESTS_UNIT_CPU_FIXTURE_H
 #define TESTS_UNIT_CPU_FIXTURE_H
-#include "core/bus.h"
+#include "runtime/mem/coherence.h"
+#include "runtime/mem/physmem.h"
 #include "runtime/cpu/cpu_ops.h"
 
 #include <check.h>

@@ -8,18 +8,20 @@
 static struct decoder *dec;
 static struct interp *ip;
 
-static void on_code_write(void *arg, paddr pa, u64 len)
+static bool on_code_write(void *arg, paddr pa, unsigned len, u8 flags)
 {
-    (void)arg;
+    (void)arg, (void)flags;
     interp_invalidate(ip, pa, len);
+    return true; /* what else is in that page */
 }
+static struct coherence_listener code_listener = { .rank = COHERENCE_CODE, .written = on_code_write };
 
 static inline void interp_setup_model(const char *model)
 {
     fix_setup_model(model);
     ck_assert_int_eq(decoder_new(&dec), 0);
     ck_assert_int_eq(interp_new(&ip, cpu, dec), 0);
-    bus_on_code_write(bus, on_code_write, NULL);
+    coherence_listen(bus_coherence(bus), &code_listener);
 }
 static inline void interp_setup(void) { interp_setup_model("n270"); }
 static inline void interp_teardown(void)

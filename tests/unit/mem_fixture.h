@@ -4,8 +4,9 @@
  * to it. */
 #ifndef TESTS_UNIT_MEM_FIXTURE_H
 #define TESTS_UNIT_MEM_FIXTURE_H
-#include "core/bus.h"
+#include "runtime/mem/coherence.h"
 #include "runtime/mem/mmu.h"
+#include "runtime/mem/physmem.h"
 
 #include <check.h>
 #include <string.h>

@@ -1,6 +1,7 @@
 /* dispatch.c and callout.c: what translated code and the loop around it must get right together. Small guests in flat
  * protected mode, without devices but a port that ends them; each under both engines, and with and without windows. */
 #include "core/bus.h"
+#include "runtime/mem/physmem.h"
 #include "runtime/cpu/cpu_ops.h"
 #include "runtime/runtime.h"
 

@@ -239,20 +239,22 @@ END_TEST
 
 static unsigned code_writes;
 static paddr code_pa;
-static void on_code(void *arg, paddr pa, u64 len)
+static bool on_code(void *arg, paddr pa, unsigned len, u8 flags)
 {
-    (void)arg, (void)len;
+    (void)arg, (void)len, (void)flags;
     code_writes++;
     code_pa = pa;
+    return true;
 }
 
 START_TEST(setting_a_bit_in_a_page_table_that_holds_code_is_a_write_to_code)
 {
     fix_paging(false);
     map32(LA, PA | P | W, P | W | A);
-    bus_on_code_write(bus, on_code, NULL);
+    struct coherence_listener l = { .rank = COHERENCE_CODE, .written = on_code };
+    coherence_listen(bus_coherence(bus), &l);
     paddr table = FIX_TABLES + (LA >> 22) * PAGE_SIZE;
-    *bus_page_flags(bus, table) |= PG_CODE;
+    bus_mark_code(bus, table);
     code_writes = 0;
     rd(LA, 4, false);
     ck_assert_uint_eq(code_writes, 1);

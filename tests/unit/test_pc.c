@@ -1,5 +1,5 @@
 /* The board, with its real chips, bus and clock, around a CPU that is two wires. */
-#include "runtime/mem/mmu.h"
+#include "runtime/mem/physmem.h"
 #include "runtime/runtime.h"
 #include "src/board/pc.h"
 

@@ -150,7 +150,6 @@ START_TEST(dma_crosses_pages_and_stops_at_the_end_of_ram)
     ck_assert_uint_eq(bus_dma_write(bus, 0x7123, out, sizeof out), sizeof out);
     ck_assert_uint_eq(bus_dma_read(bus, 0x7123, in, sizeof in), sizeof in);
     ck_assert_mem_eq(in, out, sizeof out);
-    ck_assert_uint_eq(*bus_page_flags(bus, 0x7000), PG_DIRTY);
     ck_assert_uint_eq(bus_dma_write(bus, FIX_RAM - 5, out, 10), 5);
     ck_assert_uint_eq(bus_dma_read(bus, FIX_RAM - 5, in, 10), 5);
     ck_assert_mem_eq(in, out, 5);
@@ -163,21 +162,25 @@ struct code_log {
     paddr pa;
     u64 len;
     u8 before;
+    bool stays;
 };
-static void on_code(void *arg, paddr pa, u64 len)
+static bool on_code(void *arg, paddr pa, unsigned len, u8 flags)
 {
+    (void)flags;
     struct code_log *l = arg;
     l->calls++;
     l->pa = pa;
     l->len = len;
     l->before = *bus_ram_ptr(bus, pa);
+    return l->stays;
 }
 
 START_TEST(writes_to_code_are_announced_before_they_happen)
 {
-    struct code_log log = { 0 };
-    bus_on_code_write(bus, on_code, &log);
-    *bus_page_flags(bus, 0x8000) |= PG_CODE;
+    struct code_log log = { .stays = true };
+    struct coherence_listener l = { .rank = COHERENCE_CODE, .arg = &log, .written = on_code };
+    coherence_listen(bus_coherence(bus), &l);
+    bus_mark_code(bus, 0x8000);
     bus_phys_write(bus, 0x7ffc, 4, ~0u);
     ck_assert_uint_eq(log.calls, 0);
     bus_phys_write(bus, 0x8010, 4, 0x12345678);
@@ -186,6 +189,13 @@ START_TEST(writes_to_code_are_announced_before_they_happen)
     memset(buf, 0x77, sizeof buf);
     bus_dma_write(bus, 0x7800, buf, sizeof buf);
     ck_assert(log.calls == 2 && log.pa == 0x8000 && log.len == 0x800 && log.before == 0);
+    ck_assert_uint_eq(*bus_page_flags(bus, 0x8000) & PG_CODE, PG_CODE);
+    log.stays = false; /* it was the last */
+    bus_phys_write(bus, 0x8ffc, 4, 0);
+    ck_assert_uint_eq(log.calls, 3);
+    ck_assert_uint_eq(*bus_page_flags(bus, 0x8000) & PG_CODE, 0);
+    bus_phys_write(bus, 0x8ffc, 4, 0);
+    ck_assert_uint_eq(log.calls, 3);
 }
 END_TEST
 
@@ -193,14 +203,16 @@ START_TEST(covering_ram_retires_code_and_tells_whoever_caches_pointers)
 {
     struct code_log log = { 0 };
     struct probe_dev d = { 0 };
-    bus_on_code_write(bus, on_code, &log);
+    struct coherence_listener l = { .rank = COHERENCE_CODE, .arg = &log, .written = on_code };
+    coherence_listen(bus_coherence(bus), &l);
     wr(0xb8000, 4, false, 1);
-    ck_assert_uint_ne(cpu_tlb(cpu, TLB_SUP_W)[0xb8], 0);
+    bus_mark_code(bus, 0xb8000);
+    ck_assert_uint_ne(cpu_tlb(cpu, TLB_SUP_R)[0xb8], 0);
     u32 generation = cpu->tlb_generation;
     ck_assert_int_eq(bus_map_mmio(bus, 0xb8000, 0x1000, &probe_ops, &d, "text"), 0);
     ck_assert_uint_eq(log.calls, 1);
     ck_assert_uint_ne(cpu->tlb_generation, generation);
-    ck_assert_uint_eq(cpu_tlb(cpu, TLB_SUP_W)[0xb8], 0);
+    ck_assert_uint_eq(cpu_tlb(cpu, TLB_SUP_R)[0xb8], 0);
     wr(0xb8000, 4, false, 2);
     ck_assert_uint_eq(d.val, 2);
     generation = cpu->tlb_generation;

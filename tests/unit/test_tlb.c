@@ -146,16 +146,17 @@ struct flush_log {
     laddr la;
 };
 static struct flush_log flushes;
-static void on_flush(struct cpu *c, enum tlb_flush_kind kind, laddr la)
+static void on_flush(void *arg, struct cpu *c, enum tlb_flush_kind kind, laddr la)
 {
-    (void)c;
+    (void)arg, (void)c;
     flushes = (struct flush_log){ flushes.n + 1, kind, la };
 }
 
 START_TEST(invlpg_of_a_large_page_drops_all_of_it)
 {
     flushes.n = 0;
-    cpu->on_tlb_flush = on_flush;
+    struct coherence_listener l = { .rank = COHERENCE_CODE, .flushed = on_flush };
+    coherence_listen(bus_coherence(bus), &l);
     fix_paging(false);
     *pde32(0x80000000) = 0x800000 | P | W | PS | G;
     for (laddr la = 0x80000000; la < 0x80400000; la += 64 * PAGE_SIZE) wr(la, 4, false, la);
@@ -206,16 +207,16 @@ START_TEST(protecting_a_page_takes_the_write_entries_of_every_alias)
     map32(0x80002000, 0x346000 | P | W, P | W);
     wr(0x80002000, 4, false, 1);
     wr(LA, 4, true, 1); /* one writer */
-    tlb_protect_phys(cpu, PA);
+    coherence_protect(bus_coherence(bus), PA);
     ck_assert_uint_eq(kinds(LA), UR);
     wr(LA, 4, true, 1);
     wr(LA, 4, false, 1);
     wr(0x80001000, 4, false, 1); /* three entries, two linear pages */
-    tlb_protect_phys(cpu, PA);
+    coherence_protect(bus_coherence(bus), PA);
     ck_assert_uint_eq(kinds(LA), SR | UR);
     ck_assert_uint_eq(kinds(0x80001000), SR);
-    ck_assert_uint_eq(kinds(0x80002000), SR | SW); /* another page: not touched */
-    tlb_protect_phys(cpu, 0xe0000000);             /* not RAM: nothing to do */
+    ck_assert_uint_eq(kinds(0x80002000), SR | SW);     /* another page: not touched */
+    coherence_protect(bus_coherence(bus), 0xe0000000); /* not RAM: nothing to do */
 }
 END_TEST
 
@@ -229,16 +230,8 @@ START_TEST(protection_finds_the_writer_that_took_over_from_one_that_was_flushed)
     wr(0x80001000, 4, false, 1);
     wr(LA, 4, false, 1);
     tlb_flush_page(cpu, 0x80001000);
-    tlb_protect_phys(cpu, PA);
+    coherence_protect(bus_coherence(bus), PA);
     ck_assert_uint_eq(kinds(LA), SR);
-}
-END_TEST
-
-START_TEST(what_is_written_is_marked_dirty_for_snapshots)
-{
-    ck_assert_uint_eq(*bus_page_flags(bus, 0x9000) & PG_DIRTY, 0);
-    wr(0x9000, 4, false, 1);
-    ck_assert_uint_eq(*bus_page_flags(bus, 0x9000) & PG_DIRTY, PG_DIRTY);
 }
 END_TEST
 
@@ -317,7 +310,6 @@ int main(void)
     tcase_add_test(t, fetches_follow_the_page_tables_as_reads_do);
     tcase_add_test(t, protecting_a_page_takes_the_write_entries_of_every_alias);
     tcase_add_test(t, protection_finds_the_writer_that_took_over_from_one_that_was_flushed);
-    tcase_add_test(t, what_is_written_is_marked_dirty_for_snapshots);
     tcase_add_test(t, more_fills_than_the_lists_hold_are_still_flushed);
     tcase_add_test(t, accesses_agree_with_some_page_table_since_the_last_flush);
     suite_add_tcase(s, t);

@@ -12,15 +12,12 @@
 static struct windows *ws;
 static struct window *sup, *usr;
 
-static void on_flush(struct cpu *c, enum tlb_flush_kind kind, laddr la)
+/* The user window of the address space at cr3, as after a CR3 write; or, if make, one for it. */
+static struct window *window_at(u32 cr3, bool make)
 {
-    (void)c;
-    windows_flush(ws, usr, kind, la);
-}
-static void on_protect(struct cpu *c, paddr page)
-{
-    (void)c;
-    windows_protect(ws, page);
+    cpu->cr3 = cr3;
+    tlb_flush_nonglobal(cpu);
+    return make && !windows_here(ws) ? windows_make(ws) : windows_here(ws);
 }
 
 static void setup(void)
@@ -29,13 +26,10 @@ static void setup(void)
     ck_assert_int_eq(windows_new(&ws, cpu), 0);
     sup = windows_supervisor(ws);
     usr = NULL;
-    cpu->on_tlb_flush = on_flush;
-    cpu->on_protect = on_protect;
 }
 static void teardown(void)
 {
     windows_free(ws);
-    cpu->on_tlb_flush = NULL;
     fix_teardown();
 }
 
@@ -55,7 +49,7 @@ static void map_linear(unsigned n, u32 flags, u32 upper)
 {
     fix_paging(false);
     for (unsigned i = 0; i < n; i++) map32(LA + i * PAGE_SIZE, (PA + i * PAGE_SIZE) | flags, upper);
-    windows_flush(ws, NULL, TLB_FLUSH_ALL, 0);
+    tlb_flush_all(cpu);
 }
 
 #define CHUNK 64 /* pages of a linear run that are mapped at once */
@@ -171,14 +165,13 @@ START_TEST(short_runs_are_protected_wherever_they_are)
         map32(LA + i * PAGE_SIZE, (PA + i * 2 * PAGE_SIZE) | P | W | A | D, P | W | A);
         map32(0x90000000 + i * PAGE_SIZE, (PA + (199 - i) * 2 * PAGE_SIZE) | P | W | A | D, P | W | A);
     }
-    windows_flush(ws, NULL, TLB_FLUSH_ALL, 0);
+    tlb_flush_all(cpu);
     for (unsigned i = 0; i < 200; i++) {
         ck_assert(window_map(sup, LA + i * PAGE_SIZE, true));
         if (i & 1) ck_assert(window_map(sup, 0x90000000 + i * PAGE_SIZE, true));
     }
     for (unsigned i = 0; i < 200; i++) {
-        *bus_page_flags(bus, PA + i * 2 * PAGE_SIZE) |= PG_CODE;
-        tlb_protect_phys(cpu, PA + i * 2 * PAGE_SIZE);
+        bus_mark_code(bus, PA + i * 2 * PAGE_SIZE);
         ck_assert_int_eq(state(sup, LA + i * PAGE_SIZE), READ);
         ck_assert_int_eq(state(sup, 0x90000000 + (199 - i) * PAGE_SIZE), (199 - i) & 1 ? READ : NONE);
         if (i < 199) ck_assert_int_eq(state(sup, LA + (i + 1) * PAGE_SIZE), WRITE);
@@ -227,8 +220,7 @@ START_TEST(code_pages_are_read_only_from_the_moment_they_are_code)
     ck_assert_int_eq(state(sup, LA + 3 * PAGE_SIZE), READ);
     ck_assert(!window_map(sup, LA + 3 * PAGE_SIZE, true));
     ck_assert(window_map(sup, LA + 5 * PAGE_SIZE, true));
-    *bus_page_flags(bus, PA + 5 * PAGE_SIZE) |= PG_CODE;
-    tlb_protect_phys(cpu, PA + 5 * PAGE_SIZE);
+    bus_mark_code(bus, PA + 5 * PAGE_SIZE);
     ck_assert_int_eq(state(sup, LA + 5 * PAGE_SIZE), READ);
     ck_assert_int_eq(state(sup, LA + 6 * PAGE_SIZE), WRITE);
     *bus_page_flags(bus, PA + 5 * PAGE_SIZE) &= (u8)~PG_CODE;
@@ -246,13 +238,12 @@ START_TEST(protection_reaches_every_alias_in_every_window)
         map32(0x90000000 + i * PAGE_SIZE, (PA + i * PAGE_SIZE) | P | W | A | D, P | W | U | A);
         map32(0x10000000 + i * PAGE_SIZE, (PA + i * PAGE_SIZE) | P | W | U | A | D, P | W | U | A);
     }
-    usr = windows_user(ws, cpu->cr3, true);
+    usr = window_at(cpu->cr3, true);
     ck_assert_ptr_nonnull(usr);
     ck_assert(window_map(sup, LA, true));
     ck_assert(window_map(sup, 0x90000000, true));
     ck_assert(window_map(usr, 0x10000000, true));
-    *bus_page_flags(bus, PA + 4 * PAGE_SIZE) |= PG_CODE;
-    tlb_protect_phys(cpu, PA + 4 * PAGE_SIZE);
+    bus_mark_code(bus, PA + 4 * PAGE_SIZE);
     ck_assert_int_eq(state(sup, LA + 4 * PAGE_SIZE), READ);
     ck_assert_int_eq(state(sup, 0x90004000), READ);
     ck_assert_int_eq(state(usr, 0x10004000), READ);
@@ -384,18 +375,18 @@ START_TEST(user_windows_hold_user_pages_of_their_own_address_space)
     map_linear(64, P | W | A | D, P | W | U | A);
     map32(0x10000000, 0x345000 | P | W | U | A | D, P | W | U | A);
     *ram32(0x345000) = 0x1111;
-    usr = windows_user(ws, cpu->cr3, true);
+    usr = window_at(cpu->cr3, true);
     ck_assert(!window_map(usr, LA, false));       /* a supervisor page */
     ck_assert(window_map(usr, 0x10000000, true)); /* one page is enough here */
     ck_assert_uint_eq(seen(usr, 0x10000000), 0x1111);
     ck_assert_int_eq(state(sup, 0x10000000), NONE);
-    ck_assert_ptr_null(windows_user(ws, 0x5000, false));
-    struct window *other = windows_user(ws, 0x5000, true);
+    ck_assert_ptr_null(window_at(0x5000, false));
+    struct window *other = window_at(0x5000, true);
     ck_assert_ptr_ne(other, usr);
     ck_assert_int_eq(state(other, 0x10000000), NONE);
-    ck_assert_ptr_eq(windows_user(ws, cpu->cr3, false), usr);
+    ck_assert_ptr_eq(window_at(FIX_PD32, false), usr);
     *pte32(0x10000000) = 0x346000 | P | W | U | A | D; /* while another is current, then back: as after a CR3 write */
-    ck_assert_ptr_null(windows_user(ws, cpu->cr3, false)); /* nothing of it was left */
+    ck_assert_ptr_null(window_at(cpu->cr3, false));    /* nothing of it was left */
     ck_assert_int_eq(state(usr, 0x10000000), NONE);
 }
 END_TEST
@@ -406,7 +397,7 @@ START_TEST(what_is_mapped_ahead_is_what_an_access_would_not_change)
     map_linear(64, P | W | A | D, P | W | U | A);
     for (unsigned i = 0; i < 4; i++)
         map32(0x10000000 + i * PAGE_SIZE, (0x345000 + i * 2 * PAGE_SIZE) | f[i], P | W | U | A);
-    usr = windows_user(ws, cpu->cr3, true);
+    usr = window_at(cpu->cr3, true);
     for (unsigned write = 0; write < 2; write++)
         for (unsigned i = 0; i < 4; i++) {
             ck_assert_int_eq(window_map_ahead(usr, 0x10000000 + i * PAGE_SIZE, write), i + write < 2);
@@ -433,7 +424,7 @@ START_TEST(filling_maps_accessed_user_pages_of_all_kinds_with_the_rights_they_ha
         }
         if (pae) *pde_pae(0x20000000) = 0xc00000 | P | W | U | A | D | PS;
         else *pde32(0x20000000) = 0xc00000 | P | W | U | A | D | PS;
-        usr = windows_user(ws, cpu->cr3, true);
+        usr = window_at(cpu->cr3, true);
         ck_assert_uint_eq(windows_runs(ws, false), 4);
         window_fill(usr, false);
         const int expect[8] = { WRITE, WRITE, READ, READ, NONE, NONE, NONE, WRITE };
@@ -463,7 +454,7 @@ START_TEST(filling_what_was_used_lately_takes_what_the_soft_TLB_has)
     rd(0x10005000, 4, true);
     ck_assert_uint_eq(windows_runs(ws, false), 8);
     ck_assert_uint_eq(windows_runs(ws, true), 2);
-    usr = windows_user(ws, cpu->cr3, true);
+    usr = windows_make(ws);
     window_fill(usr, true);
     for (unsigned i = 0; i < 8; i++)
         ck_assert_int_eq(state(usr, 0x10000000 + i * PAGE_SIZE), i == 2 || i == 5 ? WRITE : NONE);
@@ -473,9 +464,9 @@ END_TEST
 START_TEST(the_least_recently_used_address_space_makes_room)
 {
     fix_paging(false);
-    struct window *first = windows_user(ws, 0x5000, true);
-    for (u32 i = 1; i < 40; i++) ck_assert_ptr_nonnull(windows_user(ws, 0x5000 + i * PAGE_SIZE, true));
-    struct window *again = windows_user(ws, 0x5000, true);
+    struct window *first = window_at(0x5000, true);
+    for (u32 i = 1; i < 40; i++) ck_assert_ptr_nonnull(window_at(0x5000 + i * PAGE_SIZE, true));
+    struct window *again = window_at(0x5000, true);
     ck_assert_ptr_nonnull(again);
     ck_assert(window_base(first) >= windows_base(ws)
               && window_base(first) + (1ull << 32) <= windows_base(ws) + windows_span(ws));
@@ -492,9 +483,9 @@ START_TEST(nothing_is_mapped_in_the_guards_of_any_window)
         map32(la, (PA + la) | P | W | U | A | D, P | W | U | A);
         map32((u32)-PAGE_SIZE - la, (PA + la) | P | W | U | A | D, P | W | U | A);
     }
-    windows_flush(ws, NULL, TLB_FLUSH_ALL, 0);
+    tlb_flush_all(cpu);
     for (unsigned i = 0; i < 15; i++) {
-        struct window *w = windows_user(ws, cpu->cr3 + (i ? 1u << 31 | i << PAGE_SHIFT : 0), true);
+        struct window *w = window_at(FIX_PD32 + (i ? 1u << 31 | i << PAGE_SHIFT : 0), true);
         const u64 base = window_base(w);
         ck_assert(base + (u64)least >= windows_base(ws) && base + (u64)most < windows_base(ws) + windows_span(ws));
         ck_assert(i || (window_map(w, 0, true) && window_map(w, (u32)-PAGE_SIZE, true)));

@@ -1,0 +1,44 @@
+/* Physical memory as the CPU's own parts see it: the RAM view, a byte of flags for each page, and who is told of writes
+ * to code. What devices see of it is core/bus.h. */
+#ifndef RUNTIME_PHYSMEM_H
+#define RUNTIME_PHYSMEM_H
+#include "core/bus.h"
+
+struct coherence;
+
+/* size: bytes of RAM, multiple of 4 KiB, up to 3.5 GiB. RAM above 3 GiB goes to 4 GiB upwards. Returns 0 or -errno
+ * (of memfd_create, ftruncate or mmap). */
+MUST_CHECK int bus_new(struct bus **out, u64 ram_size);
+void bus_free(struct bus *b);
+struct coherence *bus_coherence(struct bus *b); /* what happens to guest memory is told there */
+
+/* Host pointer in the RAM view, NULL if pa is not RAM. Pointers of one 4 KiB page are contiguous. */
+u8 *bus_ram_ptr(struct bus *b, paddr pa);
+/* RAM is one memory file: its descriptor, and the offset of pa in it, or -1. For mapping it elsewhere. */
+int bus_ram_fd(const struct bus *b);
+s64 bus_ram_offset(const struct bus *b, paddr pa);
+u32 bus_remaps(const struct bus *b); /* how often RAM has been covered or uncovered */
+
+enum page_flag {
+    PG_CODE = 1,     /* there is code decoded or translated from it: every write is announced before it happens */
+    PG_DIRECT = 4,   /* scanned: may be executed directly; PG_CODE is set too, so that a write is noticed */
+    PG_INDIRECT = 8, /* scanned: may not; likewise */
+    PG_NEAR = 16,    /* bus_touch() has been here */
+};
+u8 *bus_page_flags(struct bus *b, paddr pa); /* flags byte of the RAM page, NULL if not RAM */
+
+/* The first touch of a host page costs the host a fault, which costs several times what the page does. So the first
+ * touch of a page without PG_NEAR, through the RAM view, has the host make its 64 KiB at once, and sets PG_NEAR there.
+ * pa is RAM. A host that cannot do so faults page by page. */
+void bus_touch(struct bus *b, paddr pa);
+
+/* The page of RAM holds code from now on. Nothing writes to it unannounced until its code is gone. */
+void bus_mark_code(struct bus *b, paddr page);
+/* [pa, pa+len), within one page of RAM, is about to be written: announced, if there is code. */
+void bus_code_write(struct bus *b, paddr pa, unsigned len);
+
+/* Accesses by physical address of any size up to 8, RAM, ROM or device, within one page: what mem_read and mem_write
+ * end in. */
+u64 bus_phys_read(struct bus *b, paddr pa, unsigned n);
+void bus_phys_write(struct bus *b, paddr pa, unsigned n, u64 val);
+#endif
