@@ -118,6 +118,13 @@ def without_the_option_the_debug_exit_port_does_nothing(b):
     check(status == 0, f'status {status}')
 
 
+def the_selector_at_entry_is_chosen(b):
+    code = b'\x66\x8c\xc8\xba\xf4\x00\x00\x00\xee' + HALT                                # mov ax,cs; mov edx,f4h; out dx,al
+    for words, cs in (((), 0x10), (('--entry-cs', '0x10'), 0x10), (('--entry-cs', '0x08'), 8)):
+        status, _, err = b.start(code, '--debug-exit', '0xf4', *words).end()
+        check((status, err) == (cs << 1 | 1, ''), f'{words}: status {status}, {err!r}')
+
+
 def a_triple_fault_ends_with_3_and_a_diagnosis(b):
     status, _, err = b.start(b'\xb8\x78\x56\x34\x12' + TRIPLE).end()
     check(status == 3, f'status {status}, {err!r}')

@@ -48,6 +48,8 @@ struct vm_config {
     void (*warn)(void *arg, const char *text); /* told, in one line, of what goes wrong without stopping the machine;
                                                   NULL: nobody */
     void *warn_arg;
+    /* Selector of CS at a Multiboot kernel's entry: 0x10, as GRUB has it, or 0x08; DS has the next. 0: 0x10. */
+    uint16_t entry_cs;
     bool no_reboot; /* a guest's reset ends the machine instead of restarting it */
 };
 #define VM_MEMORY_DEFAULT ((uint64_t)512 << 20)

@@ -4,6 +4,7 @@
  *                                                                           [only place() writes]
  * Enter at boot_open(), then boot_load().
  * Linux: Documentation/arch/x86/boot.rst, "32-bit boot protocol". Multiboot Specification 0.6.96. */
+#define _GNU_SOURCE /* asprintf */
 #include "src/board/loader.h"
 #include "core/cpu.h"
 #include "src/error.h"
@@ -31,6 +32,7 @@ struct boot {
     unsigned nmodules;
     char *cmdline;
     u64 mb_header; /* file offset of the Multiboot header */
+    u16 entry_cs;  /* Multiboot: selector of CS at entry */
 };
 
 /* What boot_load() knows while it works: where things are, and what is taken. */
@@ -233,30 +235,33 @@ static bool find_low(const struct layout *l, u64 size, u64 align, u64 floor, u64
 
 /* ---- the processor at the entry point ---- */
 
-#define GDT_CODE 0x10 /* what Linux calls __BOOT_CS and __BOOT_DS; Multiboot leaves the choice to us */
-#define GDT_DATA 0x18
+#define LINUX_CS 0x10 /* __BOOT_CS; __BOOT_DS is the next */
+#define MB_CS 0x10    /* Multiboot leaves the choice to the loader: this is GRUB's */
+#define MB_CS_LOW 0x08
 
 static void seg_flat(struct seg *s, u16 sel, u32 type)
 {
     *s = (struct seg){ .sel = sel, .base = 0, .limit = 0xffffffff, .attr = type | SEG_S | SEG_P | SEG_D | SEG_G };
 }
 
-/* Protected mode, paging off, flat segments, interrupts off. The GDT stays in low memory, where both protocols allow
- * the guest to find one until it loads its own. */
-static int enter_flat32(struct layout *l, struct cpu *c, u32 entry)
+/* Protected mode, paging off, flat segments (CS of selector cs, all others of the next), interrupts off. The GDT stays
+ * in low memory, where both protocols allow the guest to find one until it loads its own. */
+static int enter_flat32(struct layout *l, struct cpu *c, u32 entry, u16 cs)
 {
-    static const u64 gdt[4] = { 0, 0, 0x00cf9b000000ffff, 0x00cf93000000ffff };
-    u64 at;
-    if (!find_low(l, sizeof gdt, 16, 0x1000, 1 * MIB, &at))
+    u64 gdt[4] = { 0 }, at, len = cs + 2u * sizeof gdt[0];
+    BUG_ON(len > sizeof gdt);
+    gdt[cs / 8] = 0x00cf9b000000ffff;
+    gdt[cs / 8 + 1] = 0x00cf93000000ffff;
+    if (!find_low(l, len, 16, 0x1000, 1 * MIB, &at))
         return vm_fail(l->err, -ENOMEM, "%s: no room for a descriptor table below 1 MiB", l->kernel_path);
-    int rc = place(l, at, gdt, sizeof gdt, sizeof gdt, "descriptor table");
+    int rc = place(l, at, gdt, len, len, "descriptor table");
     if (rc) return rc;
-    c->gdtr = (struct table_reg){ (u32)at, sizeof gdt - 1 };
+    c->gdtr = (struct table_reg){ (u32)at, (u16)(len - 1) };
     c->cr0 = CR0_PE | CR0_ET;
     c->cr3 = c->cr4 = 0;
-    seg_flat(&c->seg[S_CS], GDT_CODE, SEG_CODE | SEG_R | SEG_A);
+    seg_flat(&c->seg[S_CS], cs, SEG_CODE | SEG_R | SEG_A);
     for (int s = 0; s < S_COUNT; s++)
-        if (s != S_CS) seg_flat(&c->seg[s], GDT_DATA, SEG_W | SEG_A);
+        if (s != S_CS) seg_flat(&c->seg[s], cs + 8u, SEG_W | SEG_A);
     c->cpl = 0;
     memset(c->gpr, 0, sizeof c->gpr);
     cpu_set_eflags(c, 0);
@@ -406,7 +411,7 @@ static int linux_load(struct boot *b, struct layout *l, struct cpu *c)
     if (bus_dma_write(l->bus, params_at, params, sizeof params) != sizeof params)
         return vm_fail(l->err, -ENOMEM, "boot parameters do not fit in memory");
 
-    rc = enter_flat32(l, c, (u32)load);
+    rc = enter_flat32(l, c, (u32)load, LINUX_CS);
     if (rc) return rc;
     c->gpr[G_ESI] = (u32)params_at;
     return 0;
@@ -420,7 +425,7 @@ enum {
     MB_F_ALIGN = 1 << 0, MB_F_MEMINFO = 1 << 1, MB_F_VIDEO = 1 << 2, MB_F_KLUDGE = 1 << 16,
     MB_F_UNKNOWN = 0xffff & ~(MB_F_ALIGN | MB_F_MEMINFO | MB_F_VIDEO), /* bits 0-15: refuse what one does not know */
     MBI_MEM = 1 << 0, MBI_CMDLINE = 1 << 2, MBI_MODS = 1 << 3, MBI_MMAP = 1 << 6, MBI_LOADER = 1 << 9,
-    MBI_SIZE = 120, MB_MOD_SIZE = 16, MB_MMAP_SIZE = 24,
+    MBI_SIZE = 120, MB_MOD_SIZE = 16, MB_MMAP_SIZE = 24, MB_STACK = 4096,
 };
 /* clang-format on */
 
@@ -487,7 +492,7 @@ static int elf32_check(const struct image *im, struct vm_error *err)
     if (eh.e_ident[EI_DATA] != ELFDATA2LSB || (eh.e_machine != EM_386))
         return vm_fail(err, -ENOEXEC, "kernel %s: is an ELF file for another processor (machine %u), not for i386",
                        im->path, eh.e_machine);
-    if (eh.e_type != ET_EXEC)
+    if (eh.e_type != ET_EXEC && eh.e_type != ET_DYN) /* ET_DYN: position-independent, and loaded where it says */
         return vm_fail(err, -ENOEXEC, "kernel %s: is an ELF file, but not an executable one", im->path);
     if (eh.e_phentsize != sizeof(Elf32_Phdr) || !eh.e_phnum)
         return vm_fail(err, -ENOEXEC, "kernel %s: has no ELF program headers", im->path);
@@ -501,8 +506,9 @@ static int multiboot_load_elf(struct boot *b, struct layout *l, u32 *entry, u64 
     const struct image *im = &b->kernel;
     Elf32_Ehdr eh;
     memcpy(&eh, im->data, sizeof eh);
-    bool entry_found = false;
+    bool linear = false, physical = false;
     *end = 0;
+    *entry = eh.e_entry;
     for (unsigned i = 0; i < eh.e_phnum; i++) {
         Elf32_Phdr ph;
         memcpy(&ph, im->data + eh.e_phoff + i * sizeof ph, sizeof ph);
@@ -515,13 +521,15 @@ static int multiboot_load_elf(struct boot *b, struct layout *l, u32 *entry, u64 
         int rc = place(l, ph.p_paddr, im->data + ph.p_offset, ph.p_filesz, ph.p_memsz, im->path);
         if (rc) return rc;
         if ((u64)ph.p_paddr + ph.p_memsz > *end) *end = (u64)ph.p_paddr + ph.p_memsz;
-        /* The entry is a linked address; paging is off, so it is the physical one behind it that counts. */
-        if (eh.e_entry >= ph.p_vaddr && eh.e_entry - ph.p_vaddr < ph.p_memsz && !entry_found) {
+        /* The entry is a linked address, mostly; paging is off, so the physical one that it stands for counts. Kernels
+         * of the higher half may give that one right away. */
+        if (eh.e_entry >= ph.p_vaddr && eh.e_entry - ph.p_vaddr < ph.p_memsz && !linear) {
             *entry = ph.p_paddr + (eh.e_entry - ph.p_vaddr);
-            entry_found = true;
+            linear = true;
         }
+        physical |= eh.e_entry >= ph.p_paddr && eh.e_entry - ph.p_paddr < ph.p_memsz;
     }
-    if (!entry_found)
+    if (!linear && !physical)
         return vm_fail(l->err, -ENOEXEC, "kernel %s: its entry point is outside every ELF segment", im->path);
     return 0;
 }
@@ -579,9 +587,32 @@ static int multiboot_place_mmap(struct layout *l, u64 floor, u8 *info)
     return rc;
 }
 
+/* What GRUB and QEMU pass: the kernel's name, and then what the user said. */
+static int multiboot_place_cmdline(const struct boot *b, struct layout *l, u64 floor, u8 *info)
+{
+    char *line = NULL;
+    u32 at = 0;
+    int n = asprintf(&line, "%s%s%s", b->kernel.path, *b->cmdline ? " " : "", b->cmdline);
+    if (n < 0) return vm_fail(l->err, -ENOMEM, "command line: out of memory");
+    int rc = place_info(l, line, (u64)n + 1, floor, "command line", &at);
+    free(line);
+    put32(info + 16, at);
+    return rc;
+}
+
+/* The specification leaves ESP to the kernel, but some call before they set it. The memory map calls this usable, as it
+ * does all that the loader leaves behind. */
+static int multiboot_place_stack(struct layout *l, u64 floor, u32 *top)
+{
+    static const u8 zero[MB_STACK];
+    int rc = place_info(l, zero, sizeof zero, floor, "stack", top);
+    *top += MB_STACK;
+    return rc;
+}
+
 static int multiboot_load(struct boot *b, struct layout *l, struct cpu *c)
 {
-    u32 entry = 0, at = 0;
+    u32 entry = 0, at = 0, stack = 0;
     u64 end = 0;
     int rc = b->kind == BOOT_MULTIBOOT_ELF ? multiboot_load_elf(b, l, &entry, &end)
                                            : multiboot_load_flat(b, l, &entry, &end);
@@ -598,13 +629,14 @@ static int multiboot_load(struct boot *b, struct layout *l, struct cpu *c)
     }
     rc = multiboot_place_modules(b, l, floor, info);
     if (!rc) rc = multiboot_place_mmap(l, floor, info);
-    if (!rc) rc = place_info(l, b->cmdline, strlen(b->cmdline) + 1, floor, "command line", &at);
-    put32(info + 16, at);
+    if (!rc) rc = multiboot_place_cmdline(b, l, floor, info);
     if (!rc) rc = place_info(l, "transvisor", sizeof "transvisor", floor, "boot loader name", &at);
     put32(info + 64, at);
     if (!rc) rc = place_info(l, info, sizeof info, floor, "boot information", &at);
-    if (!rc) rc = enter_flat32(l, c, entry);
+    if (!rc) rc = multiboot_place_stack(l, floor, &stack);
+    if (!rc) rc = enter_flat32(l, c, entry, b->entry_cs);
     if (rc) return rc;
+    c->gpr[G_ESP] = stack;
     c->gpr[G_EAX] = MB_BOOT_MAGIC;
     c->gpr[G_EBX] = at;
     return 0;
@@ -669,9 +701,12 @@ static int boot_read_modules(struct boot *b, const char *list, struct vm_error *
 int boot_open(struct boot **out, const struct vm_config *cfg, struct vm_error *err)
 {
     if (!cfg->kernel) return vm_fail(err, -EINVAL, "no kernel given");
+    if (cfg->entry_cs && cfg->entry_cs != MB_CS && cfg->entry_cs != MB_CS_LOW)
+        return vm_fail(err, -EINVAL, "entry_cs: 0x%x is neither 0x08 nor 0x10", cfg->entry_cs);
     struct boot *b = calloc(1, sizeof *b);
     int rc = -ENOMEM;
     if (b) {
+        b->entry_cs = cfg->entry_cs ? cfg->entry_cs : MB_CS;
         b->kernel.path = strdup(cfg->kernel);
         b->cmdline = strdup(cfg->cmdline ? cfg->cmdline : "");
     }

@@ -6,6 +6,7 @@
  * NOT-HW: the A20 gate is always open. */
 #include "src/board/pc.h"
 #include "runtime/runtime.h"
+#include "src/board/mp_tables.h"
 #include "src/error.h"
 
 #include <errno.h>
@@ -13,6 +14,7 @@
 
 #define LAPIC_BASE 0xfee00000u
 #define IOAPIC_BASE 0xfec00000u
+#define CPUS 1
 #define IOAPIC_ID 1 /* the CPU has local APIC ID 0 */
 #define PCI_MEM_LAST 0xfebfffffu
 #define PCI_IO_FIRST 0xc000
@@ -23,6 +25,7 @@ enum { BDA_COM1 = 0x400, BDA_EBDA_SEG = 0x40e, BDA_EQUIPMENT = 0x410, BDA_BASE_K
 #define EBDA_BASE 0x9fc00u
 #define ROM_AREA 0xe0000u /* to 1 MiB: where an OS looks for the RSDP */
 #define RSDP_AT 0xf0000u
+#define MP_TABLES_AT 0xf0100u
 #define TABLES_ALIGN 0x10000u
 
 struct pc {
@@ -76,7 +79,7 @@ static void map_build(struct pc *pc, u64 low, u64 total)
     map_add(m, (u64)1 << 32, ((u64)1 << 32) + (total - low), E820_RAM);
 }
 
-/* What firmware leaves behind: BIOS data area, EBDA, ACPI tables, a usable COM1. */
+/* What firmware leaves behind: BIOS data area, EBDA, ACPI and MP tables, a usable COM1. */
 static int firmware_write(struct pc *pc, struct bus *bus)
 {
     static const u8 com1[2] = { 0xf8, 0x03 }, ebda_seg[2] = { (EBDA_BASE >> 4) & 0xff, EBDA_BASE >> 12 };
@@ -85,6 +88,16 @@ static int firmware_write(struct pc *pc, struct bus *bus)
                                                                                                                    COM
                                                                                                                  */
     static const u8 ebda_kib = 1;
+    const struct mp_config mp_cfg = {
+        .tables = MP_TABLES_AT,
+        .lapic_base = LAPIC_BASE,
+        .ioapic_base = IOAPIC_BASE,
+        .cpus = CPUS,
+        .ioapic_id = IOAPIC_ID,
+        .sci_irq = ACPI_SCI_IRQ,
+    };
+    struct mp_tables mp;
+    mp_tables_build(&mp, &mp_cfg);
     const struct {
         paddr at;
         const void *data;
@@ -97,10 +110,13 @@ static int firmware_write(struct pc *pc, struct bus *bus)
         { EBDA_BASE, &ebda_kib, 1 },
         { pc->acpi_at, pc->acpi.blob, pc->acpi.len },
         { RSDP_AT, pc->acpi.rsdp, sizeof pc->acpi.rsdp },
+        { MP_TABLES_AT, mp.blob, mp.len },
     };
     for (size_t i = 0; i < ARRAY_LEN(piece); i++)
         if (bus_dma_write(bus, piece[i].at, piece[i].data, piece[i].len) != piece[i].len) return -ENOMEM;
-    bus_out(bus, COM1 + 3, 1, 0x03); /* 8N1, as POST leaves it: a kernel may print before it has a driver */
+    /* As POST leaves it: a kernel may print before it has a driver, and by interrupts alone. */
+    bus_out(bus, COM1 + 3, 1, 0x03); /* 8N1 */
+    bus_out(bus, COM1 + 4, 1, 0x08); /* OUT2: the interrupt reaches the bus */
     return 0;
 }
 
@@ -111,7 +127,7 @@ static int acpi_build(struct pc *pc, u64 low)
         .tables = low - TABLES_ALIGN,
         .lapic_base = LAPIC_BASE,
         .ioapic_base = IOAPIC_BASE,
-        .cpus = 1,
+        .cpus = CPUS,
         .ioapic_id = IOAPIC_ID,
         .pci_mem_first = PCI_MEM_FIRST,
         .pci_mem_last = PCI_MEM_LAST,

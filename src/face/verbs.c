@@ -8,6 +8,7 @@
 
 static const char *const engine_names[] = { "bt", "interp", NULL };        /* in the order of enum vm_engine */
 static const char *const direct_names[] = { "on", "off", "always", NULL }; /* in the order of enum vm_direct */
+static const char *const entry_cs_names[] = { "0x10", "0x08", NULL };
 static const char *const mode_names[] = { "32", "16", NULL };
 static const char *const machine_names[] = { "pc", "i440fx", NULL };
 static const char *const accel_names[] = { "tcg", NULL };
@@ -75,6 +76,9 @@ static const struct opt run_options[] = {
       RUN(cfg.initrd), .arg = "FILE[,FILE..]", .help = "initial RAM disk, or Multiboot modules" },
     { .group = "What to boot", .name = "append", .aliases = "p params cmdline", .type = OPT_STRING, .rank = OPT_COMMON,
       RUN(cfg.cmdline), .arg = "STR", .help = "kernel command line" },
+    { .group = "What to boot", .name = "entry-cs", .type = OPT_CHOICE, RUN(entry_cs), .arg = "0x10|0x08",
+      .choices = entry_cs_names,
+      .help = "CS at a Multiboot kernel's entry (DS is the next): as GRUB has it, or as QEMU [0x10]" },
 
     { .group = "The machine", .name = "memory", .aliases = "m mem", .type = OPT_SIZE, .rank = OPT_COMMON,
       RUN(cfg.memory), .arg = "SIZE", .min = VM_MEMORY_MIN, .max = VM_MEMORY_MAX, .unit = (u64)1 << 20,
@@ -204,6 +208,7 @@ void run_args_finish(struct run_args *a)
 {
     a->cfg.engine = (enum vm_engine)a->engine;
     a->cfg.direct = (enum vm_direct)a->direct;
+    a->cfg.entry_cs = a->entry_cs ? 0x08 : 0x10;
     a->cfg.has_debug_exit = a->debug_exit.given;
     a->cfg.debug_exit = a->debug_exit.port;
 }

@@ -20,9 +20,9 @@ void verb_help(enum verb_id id, bool all, FILE *out);
 extern const char verbs_exit_status[];
 
 struct run_args {
-    struct vm_config cfg; /* engine, direct and debug_exit are set by run_args_finish() */
+    struct vm_config cfg; /* engine, direct, entry_cs and debug_exit are set by run_args_finish() */
     struct opt_port debug_exit;
-    int engine, direct;
+    int engine, direct, entry_cs;
     const char *stats;
 };
 void run_args_init(struct run_args *a);

@@ -13,7 +13,7 @@ struct frame trap_frame;
 static bool (*handlers[256])(struct frame *f);
 static unsigned checks, failures;
 static const char *section_name = "";
-static const char *command_line = "";
+const char *command_line = "";
 static bool in_caught_report;
 
 /* ---- Strings. gcc may make calls of these out of any loop, so they are written as loops it does not recognise. */

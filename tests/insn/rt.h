@@ -29,6 +29,8 @@ void section(const char *name);                         /* names what follows in
  * known not to do is left out: segment limits and null segments, #AC, #XM, #MF before another instruction than WAIT,
  * INT1, the exponent that MMX instructions leave. */
 bool told(const char *word);
+extern const char *command_line;
+extern u32 entry_esp, entry_cs, entry_ds;                        /* as the loader left them */
 
 /* ---- Selectors. TEST_SEL(n), n < 32, are free for the tests. */
 enum {

@@ -6,6 +6,9 @@
     .text
     .globl start
 start:
+    movl %esp, entry_esp                /* as the loader left it */
+    movw %cs, entry_cs
+    movw %ds, entry_ds
     cli
     cld
     movl $boot_stack_top, %esp
@@ -163,4 +166,9 @@ user_stack_top:
     .globl trap_stack_top
     .skip 16384
 trap_stack_top:
+    .balign 4
+    .globl entry_esp, entry_cs, entry_ds
+entry_esp: .long 0
+entry_cs: .long 0
+entry_ds: .long 0
     .section .note.GNU-stack, "", @progbits

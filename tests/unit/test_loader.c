@@ -108,10 +108,13 @@ static void linux_make(void)
     put(d + 0x260, INIT, 4);
 }
 
-static int load(const void *kernel, size_t len, const char *initrd, const char *cmdline, struct vm_error *err)
+static char kernel_path[64]; /* of the last load() */
+
+static int load_with(struct vm_config cfg, const void *kernel, size_t len, struct vm_error *err)
 {
     struct file f = file_make(kernel, len);
-    struct vm_config cfg = { .kernel = f.path, .initrd = initrd, .cmdline = cmdline };
+    strcpy(kernel_path, f.path);
+    cfg.kernel = f.path;
     struct boot *b = NULL;
     strcpy(err->text, "");
     int rc = boot_open(&b, &cfg, err);
@@ -121,13 +124,17 @@ static int load(const void *kernel, size_t len, const char *initrd, const char *
     return rc;
 }
 
-static void check_flat32(u32 entry)
+static int load(const void *kernel, size_t len, const char *initrd, const char *cmdline, struct vm_error *err)
+{
+    return load_with((struct vm_config){ .initrd = initrd, .cmdline = cmdline }, kernel, len, err);
+}
+
+static void check_flat32_of(u32 entry, u16 cs)
 {
     ck_assert_uint_eq(entry, cpu->eip);
     ck_assert_uint_eq(CR0_PE | CR0_ET, cpu->cr0);
-    ck_assert_uint_eq(0x10, cpu->seg[S_CS].sel);
     for (int s = 0; s < S_COUNT; s++) {
-        ck_assert_uint_eq(s == S_CS ? 0x10 : 0x18, cpu->seg[s].sel);
+        ck_assert_uint_eq(s == S_CS ? cs : cs + 8, cpu->seg[s].sel);
         ck_assert_uint_eq(0, cpu->seg[s].base);
         ck_assert_uint_eq(0xffffffff, cpu->seg[s].limit);
         ck_assert(cpu->seg[s].attr & SEG_D);
@@ -135,12 +142,14 @@ static void check_flat32(u32 entry)
     ck_assert_uint_eq(0, cpu->iflag);
     ck_assert_uint_eq(F_FIXED, cpu_eflags(cpu));
     /* The descriptors in memory say what the hidden parts hold: a guest may reload its segments from them. */
-    ck_assert_uint_eq(4 * 8 - 1, cpu->gdtr.limit);
-    ck_assert_uint_eq(0x0000ffff, rd(cpu->gdtr.base + 0x10, 4));
-    ck_assert_uint_eq(0x00cf9b00, rd(cpu->gdtr.base + 0x14, 4));
-    ck_assert_uint_eq(0x0000ffff, rd(cpu->gdtr.base + 0x18, 4));
-    ck_assert_uint_eq(0x00cf9300, rd(cpu->gdtr.base + 0x1c, 4));
+    ck_assert_uint_eq(cs + 16 - 1, cpu->gdtr.limit);
+    ck_assert_uint_eq(0x0000ffff, rd(cpu->gdtr.base + cs, 4));
+    ck_assert_uint_eq(0x00cf9b00, rd(cpu->gdtr.base + cs + 4, 4));
+    ck_assert_uint_eq(0x0000ffff, rd(cpu->gdtr.base + cs + 8, 4));
+    ck_assert_uint_eq(0x00cf9300, rd(cpu->gdtr.base + cs + 12, 4));
 }
+
+static void check_flat32(u32 entry) { check_flat32_of(entry, 0x10); }
 
 START_TEST(linux_is_entered_by_the_32_bit_boot_protocol)
 {
@@ -345,6 +354,17 @@ static void mb_elf_make(void)
     mb_header(mb_image + MB_TEXT, 3);
 }
 
+/* A page below ESP is RAM that nothing else lies in: writing there changes nothing that the kernel is given. */
+static void check_stack(u32 mbi)
+{
+    u32 esp = cpu->gpr[G_ESP], mm = rd(mbi + 48, 4), from = esp - 4096;
+    const u32 given[][2] = { { mbi, 120 }, { mm, rd(mbi + 44, 4) }, { rd(mbi + 16, 4), 64 }, { cpu->gdtr.base, 32 } };
+    ck_assert_uint_eq(0, esp % 16);
+    ck_assert(esp <= 0x9fc00 && from >= 0x1000);
+    for (size_t i = 0; i < ARRAY_LEN(given); i++)
+        ck_assert_msg(given[i][0] >= esp || given[i][0] + given[i][1] <= from, "%x lies in the stack", given[i][0]);
+}
+
 START_TEST(a_multiboot_elf_is_loaded_and_told_about_the_machine)
 {
     struct vm_error err;
@@ -360,7 +380,10 @@ START_TEST(a_multiboot_elf_is_loaded_and_told_about_the_machine)
     ck_assert_uint_eq(0x24d, rd(mbi, 4));
     ck_assert_uint_eq(0x9fc00 / 1024, rd(mbi + 4, 4));
     ck_assert_uint_eq((RAM - MIB - 0x10000) / 1024, rd(mbi + 8, 4));
-    ck_assert_str_eq("root=x", (char *)bus.ram + rd(mbi + 16, 4));
+    char line[96];
+    snprintf(line, sizeof line, "%s root=x", kernel_path);
+    ck_assert_str_eq(line, (char *)bus.ram + rd(mbi + 16, 4));
+    check_stack(mbi);
     ck_assert_str_eq("transvisor", (char *)bus.ram + rd(mbi + 64, 4));
     ck_assert_uint_eq(2, rd(mbi + 20, 4));
     u32 mods = rd(mbi + 24, 4);
@@ -386,6 +409,49 @@ START_TEST(a_multiboot_elf_is_loaded_and_told_about_the_machine)
     ck_assert_uint_eq(0, stray_writes);
     close(a.fd);
     close(b.fd);
+}
+END_TEST
+
+START_TEST(an_entry_point_may_be_linear_or_physical)
+{
+    struct vm_error err;
+    Elf32_Ehdr *eh = (Elf32_Ehdr *)mb_image;
+    for (unsigned type = ET_EXEC; type <= ET_DYN; type++) {
+        mb_elf_make();
+        eh->e_type = (Elf32_Half)type;
+        eh->e_entry = 0x20000c;
+        ck_assert_msg(!load(mb_image, sizeof mb_image, NULL, NULL, &err), "%s", err.text);
+        check_flat32(0x20000c);
+    }
+    /* Where both are possible, the linked address counts: GRUB's rule. */
+    mb_elf_make();
+    mb_phdr()->p_vaddr = 0x1ff000;
+    eh->e_entry = 0x200000;
+    ck_assert_msg(!load(mb_image, sizeof mb_image, NULL, NULL, &err), "%s", err.text);
+    check_flat32(0x201000);
+}
+END_TEST
+
+START_TEST(without_arguments_the_command_line_is_the_kernels_name)
+{
+    struct vm_error err;
+    mb_elf_make();
+    ck_assert_int_eq(0, load(mb_image, sizeof mb_image, NULL, NULL, &err));
+    ck_assert_str_eq(kernel_path, (char *)bus.ram + rd(cpu->gpr[G_EBX] + 16, 4));
+}
+END_TEST
+
+START_TEST(a_multiboot_kernel_may_be_entered_with_the_low_selectors)
+{
+    struct vm_error err;
+    mb_elf_make();
+    ck_assert_int_eq(0, load_with((struct vm_config){ .entry_cs = 8 }, mb_image, sizeof mb_image, &err));
+    check_flat32_of(0x200010, 8);
+    ck_assert_int_eq(-EINVAL, load_with((struct vm_config){ .entry_cs = 0x18 }, mb_image, sizeof mb_image, &err));
+    ck_assert_str_eq("entry_cs: 0x18 is neither 0x08 nor 0x10", err.text);
+    linux_make();
+    ck_assert_int_eq(0, load_with((struct vm_config){ .entry_cs = 8 }, linux_image, sizeof linux_image, &err));
+    check_flat32(MIB); /* Linux has its own */
 }
 END_TEST
 
@@ -423,7 +489,7 @@ static const struct {
     { false, 4, 1, ELFCLASS64, "64-bit ELF" },
     { false, 5, 1, ELFDATA2MSB, "another processor" },
     { false, 18, 2, EM_ARM, "another processor" },
-    { false, 16, 2, ET_DYN, "not an executable one" },
+    { false, 16, 2, ET_REL, "not an executable one" },
     { false, 28, 4, 0xfffffff0, "truncated" },
     { false, 42, 2, 16, "no ELF program headers" },
     { false, 44, 2, 0, "no ELF program headers" },
@@ -523,6 +589,9 @@ int main(void)
     tcase_add_test(t, a_command_line_beyond_the_kernels_limit_is_refused);
     tcase_add_test(t, a_missing_file_or_a_directory_is_named);
     tcase_add_test(t, a_multiboot_elf_is_loaded_and_told_about_the_machine);
+    tcase_add_test(t, an_entry_point_may_be_linear_or_physical);
+    tcase_add_test(t, without_arguments_the_command_line_is_the_kernels_name);
+    tcase_add_test(t, a_multiboot_kernel_may_be_entered_with_the_low_selectors);
     tcase_add_test(t, a_flat_multiboot_kernel_is_loaded_by_its_header);
     tcase_add_loop_test(t, a_damaged_multiboot_kernel_is_refused_with_its_name, 0, (int)ARRAY_LEN(mb_bad));
     tcase_add_test(t, unknown_demands_of_a_multiboot_header_are_refused);

@@ -128,6 +128,49 @@ START_TEST(an_os_finds_the_acpi_tables_by_searching)
 }
 END_TEST
 
+/* What xv6 and its like go by. */
+START_TEST(a_system_without_acpi_finds_the_same_in_the_mp_tables)
+{
+    struct vm_error err;
+    ck_assert_int_eq(0, board(16 << 20, 0, &err));
+    paddr mp = 0;
+    for (paddr at = 0xf0000; at < 0x100000 && !mp; at += 16)
+        if (peek(at, 4) == 0x5f504d5f /* _MP_ */ && !sum(at, 16)) mp = at;
+    ck_assert_uint_ne(0, mp);
+    ck_assert_uint_eq(1, peek(mp + 8, 1));  /* paragraphs */
+    ck_assert_uint_eq(0, peek(mp + 11, 1)); /* there is a configuration table */
+    u32 table = peek(mp + 4, 4), len = peek(table + 4, 2), at = table + 44;
+    ck_assert_uint_eq(0x504d4350 /* PCMP */, peek(table, 4));
+    ck_assert_uint_eq(0, sum(table, len));
+    ck_assert_uint_eq(0xfee00000, peek(table + 36, 4));
+    unsigned count[5] = { 0 }, pin_of_irq[16] = { 0 };
+    for (unsigned n = peek(table + 34, 2); n--; count[peek(at, 1)]++, at += peek(at, 1) ? 8 : 20) {
+        ck_assert_uint_le(peek(at, 1), 4);
+        if (peek(at, 1) == 0) ck_assert_uint_eq(3, peek(at + 3, 1)); /* usable, the boot processor */
+        if (peek(at, 1) == 2) ck_assert_uint_eq(0xfec00000, peek(at + 4, 4));
+        if (peek(at, 1) == 3 && peek(at + 4, 1) == 1) pin_of_irq[peek(at + 5, 1)] = peek(at + 7, 1);
+    }
+    ck_assert_uint_eq(table + len, at);
+    ck_assert_uint_eq(1, count[0]);
+    ck_assert_uint_eq(2, count[1]);
+    ck_assert_uint_eq(1, count[2]);
+    ck_assert_uint_eq(15 + 128, count[3]);
+    ck_assert_uint_eq(2, count[4]);
+    for (unsigned irq = 0; irq < 16; irq++) ck_assert_uint_eq(irq == 0 ? 2 : irq == 2 ? 0 : irq, pin_of_irq[irq]);
+    board_end();
+}
+END_TEST
+
+START_TEST(com1_is_left_as_firmware_leaves_it)
+{
+    struct vm_error err;
+    ck_assert_int_eq(0, board(16 << 20, 0, &err));
+    ck_assert_uint_eq(0x03, bus_in(rt.bus, 0x3fb, 1));
+    ck_assert_uint_eq(0x08, bus_in(rt.bus, 0x3fc, 1) & 0x18); /* OUT2 lets interrupts through; no loopback */
+    board_end();
+}
+END_TEST
+
 START_TEST(the_bios_data_area_tells_of_the_ebda_and_com1)
 {
     struct vm_error err;
@@ -220,6 +263,8 @@ int main(void)
     tcase_set_timeout(t, 30);
     tcase_add_loop_test(t, the_memory_map_is_sorted_without_overlap_and_adds_up, 0, (int)ARRAY_LEN(sizes));
     tcase_add_loop_test(t, an_os_finds_the_acpi_tables_by_searching, 0, (int)ARRAY_LEN(sizes));
+    tcase_add_test(t, a_system_without_acpi_finds_the_same_in_the_mp_tables);
+    tcase_add_test(t, com1_is_left_as_firmware_leaves_it);
     tcase_add_test(t, the_bios_data_area_tells_of_the_ebda_and_com1);
     tcase_add_test(t, the_timer_interrupts_through_the_pic);
     tcase_add_test(t, the_timer_interrupts_through_the_io_apic_pin_2);
