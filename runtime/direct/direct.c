@@ -12,13 +12,14 @@
  *   I5  An instruction that stopped the process is interpreted before the process runs again, or its page has become
  *       executable: so every stop makes progress.                                                       [answer_fault]
  *
- * Whether an address space is worth a process is decided as a ski rental is: when the overhead that translation has
- * cost it equals the price of a process. All prices are measured here, on this host, in TSC cycles. */
+ * Whether an address space is worth a process is aspace.c's to decide; what it costs is measured here, on this host. */
 #define _GNU_SOURCE
+#include "core/host_ns.h"
 #include "runtime/direct/direct.h"
 #include "runtime/cpu/cpu_ops.h"
 #include "runtime/direct/dx_process.h"
 #include "runtime/run/hostsig.h"
+#include "runtime/mem/aspace.h"
 #include "runtime/mem/mmu_walk.h"
 #include "runtime/mem/physmem.h"
 #include "runtime/direct/scan_page.h"
@@ -29,24 +30,13 @@
 #include <string.h>
 #include <x86intrin.h>
 
-/* What translated user code takes longer than the processor itself, in 1/16 (docs/architecture.md, "Engines"): through
- * the soft TLB and through a window. */
-#define SLOWDOWN_SOFT 40
-#define SLOWDOWN_WINDOW 19
+#define GAIN_SHARE(ns) ((ns)*3 / 16) /* what translated code would have taken longer, in a window: see aspace.c */
 #define AROUND 16     /* pages that a fault may map beside its own: a mapping costs a fraction of a stop */
-#define FUTILE_MAX 3  /* futile runs before the translator takes over until the next kick */
 #define FILL_MAX 4096 /* runs; of a larger address space only what the soft TLB has is mapped at once */
 #define STARTS_MAX 256
 #define THRASH_MAX 4 /* writes to a page's code that make it unfit */
-#define CANDIDATES 64
 #define FAILURES_MAX \
     8 /* to make a process: the host may be short of something, or somebody has killed one at its birth */
-
-struct candidate {
-    u32 cr3;
-    u32 penalty;
-    u64 paid;
-}; /* paid: overhead of translation so far, cycles; penalty: times it must pay the price */
 
 struct slot {
     struct dx *dx;
@@ -56,10 +46,6 @@ struct slot {
     bool fx_known;
     laddr pending; /* a guest page fault was raised for it: mapped as soon as it is there */
     bool has_pending;
-    unsigned futile; /* runs in a row that gained less than their stop cost */
-    bool cool;       /* translated until the next kick: a burst of stops is on */
-    u64 gain, loss;  /* cycles, since the last kick: by being native; in stops and mappings */
-    s64 balance;     /* gains less losses since promotion */
 };
 
 struct direct {
@@ -74,11 +60,10 @@ struct direct {
     struct slot *fx_in;
     u32 bereft[8]; /* CR3 of programs whose x87/SSE state was lost with their process, and that do not know yet */
     unsigned nbereft;
-    u32 first_page; /* vm.mmap_min_addr */
-    struct candidate candidate[CANDIDATES];
-    u8 thrash[4096];                           /* by physical page, hashed: writes to its code */
-    u64 create_cycles, map_cycles, round_trip; /* measured prices */
-    u64 kicked_at, decay_at;
+    u32 first_page;                       /* vm.mmap_min_addr */
+    u8 thrash[4096];                      /* by physical page, hashed: writes to its code */
+    u64 create_ns, map_ns, round_trip_ns; /* measured prices */
+    u64 decay_at_ns;
 };
 
 /* ---- admission ---- */
@@ -161,7 +146,10 @@ static bool direct_written(void *arg, paddr pa, unsigned len, u8 flags)
     return false;
 }
 
-static bool runs_here(const struct direct *d) { return d->here && !d->here->cool && admissible(d->rt->cpu); }
+static bool runs_here(const struct direct *d)
+{
+    return d->here && !aspaces_rests(d->rt->aspaces, ASPACE_DIRECT) && admissible(d->rt->cpu);
+}
 
 bool direct_owns(struct direct *d, laddr la) { return runs_here(d) && window_executes(d->here->w, la); }
 
@@ -244,7 +232,7 @@ static void slot_free(struct direct *d, struct slot *s)
 
 static int process_new(struct direct *d, struct dx **out)
 {
-    u64 begin = __rdtsc();
+    u64 begin = host_ns(CLOCK_MONOTONIC);
     const char *why;
     int err = dx_new(out, bus_ram_fd(d->rt->bus), &why);
     if (err) {
@@ -253,8 +241,8 @@ static int process_new(struct direct *d, struct dx **out)
         return err;
     }
     d->failures = 0;
-    d->create_cycles = __rdtsc() - begin;
-    d->round_trip = dx_round_trip(*out);
+    d->create_ns = host_ns(CLOCK_MONOTONIC) - begin;
+    d->round_trip_ns = dx_round_trip_ns(*out);
     return 0;
 }
 
@@ -266,15 +254,35 @@ static void prefill(struct direct *d, struct window *w)
     for (u32 n = 0; xl_jump_next_page(rt->xl, XL_JC_USER, &n); n++) (void)page_grant(d, n << PAGE_SHIFT);
 }
 
-static void promote(struct direct *d)
+/* ---- as a way that address spaces have ---- */
+
+static bool mech_has(void *arg) { return ((struct direct *)arg)->here; }
+
+static bool mech_fits(void *arg)
 {
+    const struct direct *d = arg;
+    return !d->off && !d->resting && admissible(d->rt->cpu);
+}
+
+static u64 mech_price(void *arg)
+{
+    const struct direct *d = arg;
+    const struct tlb_list *l = &d->rt->cpu->tlb->list[1][0];
+    u32 pages = l->n < 64 ? 64 : l->n;
+    return d->create_ns + pages * d->map_ns;
+}
+
+static u64 mech_give(void *arg)
+{
+    struct direct *d = arg;
     struct rt *rt = d->rt;
+    u64 begin = host_ns(CLOCK_MONOTONIC);
     u32 cr3 = rt->cpu->cr3;
     struct dx *dx = NULL;
     struct window *w = windows_direct_make(rt->windows, cr3);
     struct slot *s = &d->slot[window_direct_index(w)];
     slot_free(d, s);
-    if (process_new(d, &dx)) return;
+    if (process_new(d, &dx)) return 0;
     const struct window_backend be = { be_map, be_unmap, be_protect, dx, d->first_page };
     window_direct_start(w, cr3, &be);
     *s = (struct slot){ .dx = dx, .w = w, .cr3 = cr3 };
@@ -283,26 +291,27 @@ static void promote(struct direct *d)
     xl_jump_flush(rt->xl, XL_JC_USER); /* what it knows is direct_owns()'s from now on */
     rt->cpu->ctr.direct_promoted++;
     TRACE(&rt->trace, direct, 0, "direct: cr3 %08x promoted\n", cr3);
+    return host_ns(CLOCK_MONOTONIC) - begin + 1;
 }
 
-static struct candidate *candidate_here(struct direct *d)
+static void mech_take(void *arg)
 {
-    u32 cr3 = d->rt->cpu->cr3;
-    struct candidate *sp = &d->candidate[(cr3 >> 5) * 0x9e3779b1u >> 26];
-    if (sp->cr3 != cr3) *sp = (struct candidate){ .cr3 = cr3, .penalty = 1 };
-    return sp;
-}
-_Static_assert(CANDIDATES == 64, "26 bits are shifted out above");
-
-#define PENALTY_MAX 1024u
-static void demote(struct direct *d, const char *why)
-{
-    struct candidate *sp = candidate_here(d);
-    sp->penalty = sp->penalty * 4 > PENALTY_MAX ? PENALTY_MAX : sp->penalty * 4;
-    sp->paid = 0;
+    struct direct *d = arg;
+    if (!d->here) return;
+    TRACE(&d->rt->trace, direct, 0, "direct: cr3 %08x demoted\n", d->rt->cpu->cr3);
     slot_free(d, d->here);
     d->rt->cpu->ctr.direct_demoted++;
-    TRACE(&d->rt->trace, direct, 0, "direct: cr3 %08x demoted: %s\n", d->rt->cpu->cr3, why);
+}
+
+/* What it may run directly has come into the jump cache while it rested. */
+static void mech_resume(void *arg) { xl_jump_flush(((struct direct *)arg)->rt->xl, XL_JC_USER); }
+
+/* It is taken away out of turn, and not given back soon: whatever has happened may happen every time. */
+static void demote(struct direct *d, const char *why)
+{
+    TRACE(&d->rt->trace, direct, 0, "direct: cr3 %08x: %s\n", d->rt->cpu->cr3, why);
+    mech_take(d);
+    aspaces_lost(d->rt->aspaces, ASPACE_DIRECT, true);
 }
 
 /* The process is gone: somebody killed it, or the host refused a mapping. It may do so every time, so the translator
@@ -325,73 +334,32 @@ static void direct_flushed(void *arg, struct cpu *c, enum tlb_flush_kind kind, l
     d->here = w ? &d->slot[window_direct_index(w)] : NULL;
 }
 
-/* ---- who deserves one ---- */
+/* ---- runs ---- */
 
-static u64 price(const struct direct *d)
+/* overhead_ns: what came before the run, for its sake. */
+static void account_run(struct direct *d, u64 took_ns, u64 overhead_ns)
 {
-    const struct tlb_list *l = &d->rt->cpu->tlb->list[1][0];
-    u32 pages = l->n < 64 ? 64 : l->n;
-    return d->create_cycles + pages * d->map_cycles;
-}
-
-/* Whether the stops and mappings of the last while cost more than being native gained. */
-static void consider_demotion(struct direct *d)
-{
-    struct slot *s = d->here;
-    s->balance += (s64)s->gain - (s64)s->loss;
-    s64 most = (s64)price(d) * 4; /* neither an old loss nor an old gain counts for ever */
-    if (s->balance > most) s->balance = most;
-    s->gain = s->loss = 0;
-    if (s->balance < -most) demote(d, "stops cost more than it gains");
-    else if (s->cool) {
-        s->cool = false;
-        xl_jump_flush(d->rt->xl, XL_JC_USER);
-    }
-}
-
-/* A burst of page faults or system calls is cheaper in the translator, at a few hundred cycles each; it is given the
- * time to the next kick. What such bursts cost here is bounded thereby, to a percent or so. */
-static void account_run(struct direct *d, struct slot *s, u64 took)
-{
-    u64 stop = took < d->round_trip ? took : d->round_trip, gain = (took - stop) * (SLOWDOWN_WINDOW - 16) / 16;
-    s->gain += gain;
-    s->loss += stop;
-    s->futile = gain < stop ? s->futile + 1 : 0;
-    if (s->futile < FUTILE_MAX || d->mode == RT_DIRECT_ALWAYS) return;
-    s->futile = 0;
-    s->cool = true;
-    d->rt->cpu->ctr.direct_cooled++;
+    struct aspaces *as = d->rt->aspaces;
+    u64 stop = took_ns < d->round_trip_ns ? took_ns : d->round_trip_ns;
+    aspaces_ran(as, ASPACE_DIRECT, GAIN_SHARE(took_ns - stop), stop + overhead_ns);
+    if (aspaces_rests(as, ASPACE_DIRECT)) d->rt->cpu->ctr.direct_cooled++;
 }
 
 void direct_kick(struct direct *d)
 {
-    struct cpu *c = d->rt->cpu;
-    u64 now = __rdtsc(), spent = now - d->kicked_at;
-    d->kicked_at = now;
+    u64 now = host_ns(CLOCK_MONOTONIC);
     d->resting = false;
     for (unsigned i = 0; i < WINDOWS_DIRECT; i++) /* its page directory is another's now */
         if (d->slot[i].dx && !window_used(d->slot[i].w)) slot_free(d, &d->slot[i]);
-    if (now - d->decay_at > 1ull << 32) { /* a second or two */
-        d->decay_at = now;
-        for (unsigned i = 0; i < sizeof d->thrash; i++) d->thrash[i] /= 2;
-    }
-    if (d->off || d->mode == RT_DIRECT_ALWAYS) return;
-    if (d->here) {
-        consider_demotion(d);
-        return;
-    }
-    if (c->cpl != 3 || !admissible(c)) return;
-    struct candidate *sp = candidate_here(d);
-    const u64 most = 1ull << 25; /* a kick after a long sleep says nothing */
-    unsigned slowdown = d->rt->uwin ? SLOWDOWN_WINDOW : SLOWDOWN_SOFT;
-    sp->paid += (spent < most ? spent : most) * (slowdown - 16) / slowdown;
-    if (sp->paid >= price(d) * sp->penalty) promote(d);
+    if (now - d->decay_at_ns < 1500000000) return;
+    d->decay_at_ns = now;
+    for (unsigned i = 0; i < sizeof d->thrash; i++) d->thrash[i] /= 2;
 }
 
 bool direct_here(struct direct *d)
 {
     if (unlikely(d->nbereft) && bereft_is(d, d->rt->cpu->cr3)) return true;
-    if (!d->here && d->mode == RT_DIRECT_ALWAYS && !d->off && !d->resting && admissible(d->rt->cpu)) promote(d);
+    if (!d->here) aspaces_want(d->rt->aspaces, ASPACE_DIRECT);
     return runs_here(d) && page_grant(d, d->rt->cpu->eip);
 }
 
@@ -543,18 +511,16 @@ static int answer(struct direct *d, const struct dx_regs *r, const struct dx_sto
     }
 }
 
-/* Maps what was missing, and the page that the guest's own handler has brought in meanwhile. */
+/* Maps what was missing, and the page that the guest's own handler has brought in meanwhile. False: it is lost. */
 static bool ready(struct direct *d, struct slot *s)
 {
     if (s->has_pending) map_around(d, s->pending);
     s->has_pending = false;
     unsigned n = dx_waiting(s->dx);
-    u64 begin = __rdtsc();
+    u64 begin = host_ns(CLOCK_MONOTONIC);
     if (dx_commit(s->dx)) return false; /* or one has failed before, and nothing waits any more */
     if (!n) return true;
-    u64 took = __rdtsc() - begin;
-    s->loss += took;
-    d->map_cycles = (d->map_cycles * 7 + took / n) / 8;
+    d->map_ns = (d->map_ns * 7 + (host_ns(CLOCK_MONOTONIC) - begin) / n) / 8;
     d->rt->cpu->ctr.direct_maps += n;
     return true;
 }
@@ -566,6 +532,7 @@ int direct_run(struct direct *d)
     struct dx_regs r;
     struct dx_stop stop = { .why = DX_KICKED };
     if (unlikely(d->nbereft) && bereft_is(d, c->cr3)) return bereft_tell(d);
+    u64 asked = host_ns(CLOCK_MONOTONIC);
     if (!ready(d, s) || !fpu_enter(d, s)) {
         lost(d); /* before it ran: nothing of the guest's is lost */
         return 0;
@@ -574,18 +541,18 @@ int direct_run(struct direct *d)
     regs_out(c, &r);
     r.changed = 0;
     TRACE(&d->rt->trace, direct, c->eip, "direct: enter %08x\n", c->eip);
-    u64 begin = __rdtsc();
+    u64 begin = host_ns(CLOCK_MONOTONIC), begin_tsc = __rdtsc();
     hostsig_forward(dx_tid(s->dx), dx_signo());
     if (!c->kick) dx_run(s->dx, &r, &stop); /* a kick from here on goes to it */
     hostsig_forward(0, 0);
-    u64 took = __rdtsc() - begin;
+    u64 took = host_ns(CLOCK_MONOTONIC) - begin;
     c->ctr.direct_runs++;
-    c->ctr.direct_cycles += took;
+    c->ctr.direct_cycles += __rdtsc() - begin_tsc;
     if (stop.ran) {
         c->fpu_away = true;
         d->fx_in = s;
     }
-    account_run(d, s, took);
+    account_run(d, took, begin - asked);
     TRACE(&d->rt->trace, direct, c->eip, "direct: left %08x why %d addr %08x\n", r.eip, stop.why, stop.addr);
     return answer(d, &r, &stop);
 }
@@ -615,16 +582,17 @@ int direct_new(struct direct **out, struct rt *rt, enum rt_direct mode)
 {
     struct direct *d = calloc(1, sizeof *d);
     if (!d) return -ENOMEM;
-    *d = (struct direct){
-        .rt = rt, .mode = mode, .first_page = lowest_page(), .kicked_at = __rdtsc(), .decay_at = __rdtsc()
-    };
-    d->create_cycles = 4u << 20; /* a guess, until the first has been made */
-    d->map_cycles = 16384;       /* likewise */
+    *d =
+        (struct direct){ .rt = rt, .mode = mode, .first_page = lowest_page(), .decay_at_ns = host_ns(CLOCK_MONOTONIC) };
+    d->create_ns = 2000000; /* a guess, until the first has been made */
+    d->map_ns = 8000;       /* likewise */
     rt->cpu->fpu_fetch = fpu_home;
     d->listener = (struct coherence_listener){
         .rank = COHERENCE_DIRECT, .arg = d, .flushed = direct_flushed, .written = direct_written
     };
     coherence_listen(bus_coherence(rt->bus), &d->listener);
+    const struct aspace_mech mech = { d, mech_has, mech_fits, mech_price, mech_give, mech_take, mech_resume };
+    aspaces_way(rt->aspaces, ASPACE_DIRECT, &mech, mode == RT_DIRECT_ALWAYS);
     *out = d;
     return 0;
 }
@@ -633,9 +601,10 @@ void direct_free(struct direct *d)
 {
     if (!d) return;
     coherence_unlisten(bus_coherence(d->rt->bus), &d->listener);
+    aspaces_way(d->rt->aspaces, ASPACE_DIRECT, NULL, false);
     cpu_fpu_home(d->rt->cpu);
     for (unsigned i = 0; i < WINDOWS_DIRECT; i++) slot_free(d, &d->slot[i]);
     free(d);
 }
 
-const char *direct_status(const struct direct *d) { return d->off ? d->off : d->round_trip ? "on" : "not tried"; }
+const char *direct_status(const struct direct *d) { return d->off ? d->off : d->round_trip_ns ? "on" : "not tried"; }

@@ -19,7 +19,7 @@ MUST_CHECK int direct_run(struct direct *d);
  */
 bool direct_owns(struct direct *d, laddr la);
 
-void direct_kick(struct direct *d); /* at every kick: promotes and demotes the present address space */
+void direct_kick(struct direct *d); /* at every kick: ends processes whose address spaces are gone */
 /* Whether this host can: makes a process and ends it. Returns 0, or -errno and *why. */
 MUST_CHECK int direct_probe(int ram_fd, const char **why);
 const char *direct_status(const struct direct *d); /* "on", or why the host cannot; "not tried" */

@@ -13,6 +13,7 @@
  *
  * The other half is dx_stub_x64.S. */
 #define _GNU_SOURCE
+#include "core/host_ns.h"
 #include "runtime/direct/dx_process.h"
 #include "runtime/direct/dx_layout.h"
 
@@ -33,7 +34,6 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-#include <x86intrin.h>
 
 #ifndef PTRACE_SYSEMU
 #define PTRACE_SYSEMU 31
@@ -67,9 +67,9 @@ struct dx {
     bool dead, reaped;            /* reaped: and its pid is no longer ours to signal */
     int cpu;                      /* where it is pinned; -1: nowhere yet */
     struct user_regs_struct base; /* what never changes of its registers */
-    u64 round_trip;               /* TSC cycles */
-    struct dx_seg tls[2];         /* what the two descriptors hold */
-    bool id;                      /* its EFLAGS.ID */
+    u64 round_trip_ns;
+    struct dx_seg tls[2]; /* what the two descriptors hold */
+    bool id;              /* its EFLAGS.ID */
 };
 
 /* A list of mappings takes some ten microseconds; a host may be busy, however. After the first of these the mapper is
@@ -78,12 +78,7 @@ struct dx {
 #define DOUBT_MS 50
 #define PATIENCE_MS 5000
 
-static u64 now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (u64)t.tv_sec * 1000 + (u64)t.tv_nsec / 1000000;
-}
+static u64 now_ms(void) { return host_ns(CLOCK_MONOTONIC) / 1000000; }
 
 int dx_signo(void) { return SIGURG; } /* ignored by default, so a late one does no harm */
 pid_t dx_tid(const struct dx *d) { return d->runner; }
@@ -270,17 +265,17 @@ static int start(struct dx *d, int image, int theirs, const char **why)
  * -ENOTSUP, or -ESRCH. */
 static int try_32bit(struct dx *d)
 {
-    d->round_trip = ~0ull;
+    d->round_trip_ns = ~0ull;
     for (unsigned i = 0; i < 4;) {
         struct dx_regs r = { .null = { [S_FS] = true, [S_GS] = true }, .eflags = F_IF | F_FIXED };
         struct dx_stop stop;
-        u64 begin = __rdtsc();
+        u64 begin = host_ns(CLOCK_MONOTONIC);
         dx_run(d, &r, &stop);
-        u64 took = __rdtsc() - begin;
+        u64 took = host_ns(CLOCK_MONOTONIC) - begin;
         if (stop.why == DX_DIED) return -ESRCH;
         if (stop.why == DX_KICKED) continue;
         if (stop.why != DX_FAULT || stop.addr || r.eip || r.changed) return -ENOTSUP;
-        if (took < d->round_trip) d->round_trip = took;
+        if (took < d->round_trip_ns) d->round_trip_ns = took;
         i++;
     }
     return 0;
@@ -396,7 +391,7 @@ int dx_commit(struct dx *d)
 }
 
 unsigned dx_waiting(const struct dx *d) { return d->list->n; }
-u64 dx_round_trip(const struct dx *d) { return d->round_trip; }
+u64 dx_round_trip_ns(const struct dx *d) { return d->round_trip_ns; }
 
 static void note(struct dx *d, struct op op)
 {

@@ -64,8 +64,8 @@ int dx_signo(void);
 /* The x87/SSE state. 0, or -errno if the process is gone. */
 MUST_CHECK int dx_get_fx(struct dx *d, struct fxstate *fx);
 MUST_CHECK int dx_set_fx(struct dx *d, const struct fxstate *fx);
-/* TSC cycles of a run that stops at once, as measured when it was made. */
-u64 dx_round_trip(const struct dx *d);
+/* What a run costs that stops at once, as measured when it was made. */
+u64 dx_round_trip_ns(const struct dx *d);
 /* Moves it to a processor, where it stays. */
 void dx_pin(struct dx *d, int cpu);
 #endif

@@ -12,6 +12,7 @@
  *       several places), or in the supervisor window at one of the deltas.                      [note_writers] */
 #define _GNU_SOURCE
 #include "runtime/mem/window.h"
+#include "core/host_ns.h"
 #include "runtime/mem/coherence.h"
 #include "runtime/mem/mmu_walk.h"
 #include "runtime/mem/physmem.h"
@@ -20,7 +21,6 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #define USER_WINDOWS 15
 #define LOCAL_WINDOWS (1 + USER_WINDOWS) /* in this process */
@@ -72,6 +72,7 @@ struct windows {
     u32 *writer[2];        /* I5, by [user] and page of RAM */
     u8 churn[CHURN_SLOTS]; /* by linear page, hashed: supervisor mappings that have gone stale, lately */
     u32 pieces;            /* of all windows in this process */
+    bool fill_recent;      /* when the price was last asked: the working set is too large to be mapped at once */
     u64 map_ns;            /* what mapping a run costs here: a running average */
     struct basis {
         u32 cr0, cr4, remaps;
@@ -225,13 +226,6 @@ static bool room_for_pieces(struct window *w)
     return ws->pieces < PIECES_MAX;
 }
 
-static u64 now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (u64)t.tv_sec * 1000000000u + (u64)t.tv_nsec;
-}
-
 /* A mapping during which the host ran something else says little about the price. */
 static void note_price(struct windows *ws, u64 ns)
 {
@@ -245,9 +239,9 @@ static bool map_run(struct window *w, u32 first, u32 n, u32 rights)
     s64 off = bus_ram_offset(c->bus, (paddr)(rights >> PFN_SHIFT) << PAGE_SHIFT);
     int prot = PROT_READ | (rights & WRITABLE ? PROT_WRITE : 0) | (rights & EXECUTABLE ? PROT_EXEC : 0);
     if (off < 0) return false;
-    u64 begin = now_ns();
+    u64 begin = host_ns(CLOCK_MONOTONIC);
     if (w->be.map(w->be.be, first, n, prot, (u64)off)) return false; /* vm.max_map_count: the soft TLB will do */
-    if (!w->direct) note_price(w->ws, now_ns() - begin);
+    if (!w->direct) note_price(w->ws, host_ns(CLOCK_MONOTONIC) - begin);
     count_piece(w);
     c->ctr.window_maps++;
     for (u32 i = 0; i < n; i++) {
@@ -433,6 +427,49 @@ void window_fill(struct window *w, bool recent)
 }
 
 u64 windows_map_ns(const struct windows *ws) { return ws->map_ns; }
+
+/* ---- as a way that address spaces have ---- */
+
+#define FILL_MAX 2048u /* runs; of a larger address space only what the soft TLB has is mapped */
+
+static bool mech_has(void *arg) { return windows_here(arg); }
+
+static bool mech_fits(void *arg)
+{
+    const struct windows *ws = arg;
+    return ws->c->cr0 & CR0_PG;
+}
+
+static u64 mech_price(void *arg)
+{
+    struct windows *ws = arg;
+    u32 runs = windows_runs(ws, false);
+    ws->fill_recent = runs > FILL_MAX;
+    if (ws->fill_recent) runs = windows_runs(ws, true);
+    return (u64)(runs + 1) * ws->map_ns;
+}
+
+static u64 mech_give(void *arg)
+{
+    struct windows *ws = arg;
+    u64 begin = host_ns(CLOCK_THREAD_CPUTIME_ID);
+    window_fill(windows_make(ws), ws->fill_recent);
+    ws->c->ctr.window_made++;
+    return host_ns(CLOCK_THREAD_CPUTIME_ID) - begin + 1;
+}
+
+static void mech_take(void *arg)
+{
+    struct windows *ws = arg;
+    if (!ws->here) return;
+    window_drop(ws->here);
+    ws->c->ctr.window_given_up++;
+}
+
+struct aspace_mech windows_mech(struct windows *ws)
+{
+    return (struct aspace_mech){ ws, mech_has, mech_fits, mech_price, mech_give, mech_take, NULL };
+}
 
 /* ---- keeping up with the guest ---- */
 

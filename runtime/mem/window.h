@@ -8,6 +8,7 @@
 #ifndef RUNTIME_WINDOW_H
 #define RUNTIME_WINDOW_H
 #include "core/cpu.h"
+#include "runtime/mem/aspace.h"
 
 struct windows;
 struct window;
@@ -49,6 +50,8 @@ void window_drop(struct window *w);              /* forget a user window */
 u32 windows_runs(struct windows *ws, bool recent);
 void window_fill(struct window *w, bool recent);
 u64 windows_map_ns(const struct windows *ws); /* what mapping a run has cost lately */
+/* User windows as a way that an address space may be given: windows_make() and window_fill() with what is in use. */
+struct aspace_mech windows_mech(struct windows *ws);
 
 /* Windows for direct execution: like user windows, in other processes. Of their own they map pages with PG_DIRECT
  * executable. There are WINDOWS_DIRECT of them; whose turn it is to be given up is decided here, by least recent use.

@@ -17,7 +17,12 @@ int rt_enter(struct cpu *c, const void *code); /* enter_x64.S */
 
 static unsigned cpl_class(u32 mode) { return (mode & MK_CPL) == 3 ? XL_JC_USER : XL_JC_SUPERVISOR; }
 
-static u32 mode_here(const struct rt *rt) { return rt->cpu->mode | (rt->cpu->cpl == 3 && rt->uwin ? MK_UWINDOW : 0); }
+static struct window *user_window(const struct rt *rt) { return rt->windows ? windows_here(rt->windows) : NULL; }
+
+static u32 mode_here(const struct rt *rt)
+{
+    return rt->cpu->mode | (rt->cpu->cpl == 3 && user_window(rt) ? MK_UWINDOW : 0);
+}
 
 /* ---- where the code is ---- */
 
@@ -108,8 +113,8 @@ static void map_missing(struct rt *rt)
 {
     rt->missing.waits = false;
     if (rt->missing.cr3 != rt->cpu->cr3) return;
-    u64 begin = space_begins();
-    if (window_map_ahead(rt->uwin, rt->missing.la, rt->missing.write)) space_map_ends(rt, begin);
+    u64 begin = account_begin();
+    if (window_map_ahead(user_window(rt), rt->missing.la, rt->missing.write)) account_map_end(rt, begin);
 }
 
 enum xl_jump_cache dispatch_prepare(struct rt *rt)
@@ -124,7 +129,7 @@ enum xl_jump_cache dispatch_prepare(struct rt *rt)
     c->jump_cache = xl_jump_cache(rt->xl, which);
     if (mode & MK_UWINDOW && rt->missing.waits) map_missing(rt);
     if (!rt->windows || !xl_mode_has_window(mode)) c->window = XL_NO_WINDOW;
-    else c->window = window_base(mode & MK_UWINDOW ? rt->uwin : windows_supervisor(rt->windows));
+    else c->window = window_base(mode & MK_UWINDOW ? user_window(rt) : windows_supervisor(rt->windows));
     return which;
 }
 
@@ -149,14 +154,14 @@ static int window_fault(struct rt *rt)
     struct xl_point at;
     bool write;
     BUG_ON(!xl_recover(rt->xl, c->exit_arg, &at));
-    struct window *w = c->cpl == 3 ? rt->uwin : windows_supervisor(rt->windows);
+    struct window *w = c->cpl == 3 ? user_window(rt) : windows_supervisor(rt->windows);
     u64 off = hostsig_fault_addr(&write) - window_base(w);
     c->ctr.fault_window++;
     c->ctr.fault_guard += off >> 32 != 0;
-    u64 begin = space_begins();
+    u64 begin = account_begin();
     if (fault_is_lasting(rt, w, off, write)) xl_site_fault(rt->xl, at.pa, off >> 32 != 0);
     if (c->cpl != 3) return dispatch_emulate(rt, at.eip);
-    space_fault_ends(rt, begin);
+    account_fault_end(rt, begin);
     int r = dispatch_emulate(rt, at.eip);
     if (c->cpl != 3 && !(off >> 32)) { /* it has raised an exception */
         rt->missing.la = (laddr)off, rt->missing.write = write, rt->missing.cr3 = c->cr3;

@@ -12,18 +12,8 @@ struct interp;
 struct alarm;
 struct windows;
 struct window;
+struct aspaces;
 struct direct;
-
-/* What space.c knows of an address space. Times are CPU time in ns. */
-#define SPACES 64
-struct space {
-    u32 cr3;
-    bool windowed;           /* it has a window, or had one when it was last seen */
-    u8 caution;              /* doublings of what it must have lost to get one */
-    u64 soft_ns, look_at_ns; /* without: at CPL 3; loss at which its working set will be looked at again */
-    u64 window_ns, cost_ns;  /* with: at CPL 3; what the window has cost */
-    u64 faults_ns;           /* of that, since the last kick */
-};
 
 struct post {
     void (*fn)(void *);
@@ -41,17 +31,19 @@ struct rt {
     struct interp *interp;
     struct xl *xl;           /* NULL with RT_INTERP */
     struct windows *windows; /* NULL: none (interpreter, or rt_config.no_windows) */
-    struct window *uwin;     /* of the present address space, or NULL */
+    struct aspaces *aspaces; /* likewise */
     struct {
         laddr la;
         u32 cr3;
         bool waits, write;
-    } missing; /* a user access that the guest kernel is making possible, and will be done again */
-    struct space space[SPACES];
+    } missing;                 /* a user access that the guest kernel is making possible, and will be done again */
     struct direct *direct;     /* while in rt_run(); NULL: none */
     const char *direct_status; /* what came of it in the last run */
-    u64 kicked_cpu_ns;         /* the thread's CPU time at the last kick; 0: there was none */
-    u64 sites_ns;              /* CPU time that may go into sending sites back */
+    struct {
+        struct coherence_listener listener;
+        u64 kicked_ns; /* the thread's CPU time at the last kick; 0: there was none */
+        u64 sites_ns;  /* CPU time that may go into sending sites back */
+    } account;         /* account.c */
     const struct intc_ops *intc;
     void *intc_dev;
 
@@ -66,12 +58,11 @@ struct rt {
     struct post *posts, **posts_tail;
     int request; /* -1: none; else enum rt_exit */
 
-    struct coherence_listener code_listener;  /* dispatch.c */
-    struct coherence_listener space_listener; /* space.c */
-    bool jump_local;              /* the supervisor's jump cache has entries for pages that are not global */
-    u32 jump_mode[2];             /* the mode key (less CPL) that each jump cache was filled for */
-    u8 code_writes[4096];         /* per code page, hashed: writes since it was last dropped as a whole */
-    u64 emulated_op[OP_COUNT];    /* by mnemonic: what translated code left to the interpreter */
+    struct coherence_listener code_listener; /* dispatch.c */
+    bool jump_local;                         /* the supervisor's jump cache has entries for pages that are not global */
+    u32 jump_mode[2];                        /* the mode key (less CPL) that each jump cache was filled for */
+    u8 code_writes[4096];                    /* per code page, hashed: writes since it was last dropped as a whole */
+    u64 emulated_op[OP_COUNT];               /* by mnemonic: what translated code left to the interpreter */
     u64 sampled_at, sampled_idle; /* host TSC and idle_cycles at the last sample of where the guest's time goes */
     u64 run_began;                /* host TSC */
 };
@@ -93,10 +84,10 @@ enum xl_jump_cache dispatch_prepare(struct rt *rt);
 MUST_CHECK int dispatch_emulate(struct rt *rt, laddr eip);
 MUST_CHECK int dispatch_deliver(struct rt *rt);
 void dispatch_listen(struct rt *rt); /* keeps jump caches, translated and decoded code up to date from now on */
-/* space.c: which address spaces have windows. */
-void space_on_kick(struct rt *rt);
-void space_listen(struct rt *rt);                /* follows CR3 from now on */
-u64 space_begins(void);                          /* around what is done for a user window: */
-void space_fault_ends(struct rt *rt, u64 begin); /* the answer to a fault in it, */
-void space_map_ends(struct rt *rt, u64 begin);   /* or a mapping without one */
+/* account.c: what address spaces cost and gain. Only where there are windows. */
+void account_listen(struct rt *rt); /* follows CR3 from now on */
+void account_kick(struct rt *rt);
+u64 account_begin(void);                          /* around what is done for a user window: */
+void account_fault_end(struct rt *rt, u64 begin); /* the answer to a fault in it, */
+void account_map_end(struct rt *rt, u64 begin);   /* or a mapping without one */
 #endif

@@ -11,6 +11,7 @@
 #include "runtime/run/hostsig.h"
 #include "runtime/interp/interp.h"
 #include "runtime/run/rt.h"
+#include "runtime/mem/aspace.h"
 #include "runtime/mem/physmem.h"
 #include "runtime/mem/window.h"
 #include "translator/front/decode.h"
@@ -55,6 +56,7 @@ static int make_engines(struct rt *rt, const char **what)
     if (!__builtin_cpu_supports("bmi2")) return -ENOTSUP;
     *what = "windows";
     if (!rt->cfg.no_windows && (err = windows_new(&rt->windows, rt->cpu))) return err;
+    if (rt->windows && (err = aspaces_new(&rt->aspaces, &rt->trace))) return err;
     /* Without windows there are no books of what is mapped. */
     if (rt->cfg.direct == RT_DIRECT_ALWAYS && (err = direct_probe(bus_ram_fd(rt->bus), what))) return err;
     *what = "code cache";
@@ -97,7 +99,10 @@ static int make_machine(struct rt *rt, const char **what)
     cpu_reset(rt->cpu);
     if ((err = make_engines(rt, what))) return err;
     dispatch_listen(rt);
-    if (rt->windows) space_listen(rt);
+    if (!rt->windows) return 0;
+    const struct aspace_mech windows = windows_mech(rt->windows);
+    aspaces_way(rt->aspaces, ASPACE_WINDOW, &windows, rt->cfg.eager_windows);
+    account_listen(rt);
     return 0;
 }
 
@@ -131,6 +136,7 @@ void rt_free(struct rt *rt)
         free(p);
     }
     xl_free(rt->xl);
+    aspaces_free(rt->aspaces);
     windows_free(rt->windows);
     interp_free(rt->interp);
     decoder_free(rt->dec);
@@ -256,8 +262,7 @@ static int service(struct rt *rt)
     hostsig_ack(rt->cpu);
     sample_time(rt, begin);
     rt->cpu->ctr.kicks++;
-    space_on_kick(rt);
-    if (rt->direct) direct_kick(rt->direct);
+    account_kick(rt);
     clock_run_due(rt->clock);
     on_deadline(rt, clock_next_deadline(rt->clock)); /* this kick may have been the alarm's */
     for (struct post *p = take_posts(rt); p;) {
@@ -366,8 +371,8 @@ enum rt_exit rt_run(struct rt *rt)
     }
     rt->running = true;
     clock_on_deadline(rt->clock, on_deadline, rt);
-    rt->kicked_cpu_ns = 0; /* another thread's, perhaps */
-    rt->cpu->kick = 1;     /* whatever was asked for before is looked at first */
+    rt->account.kicked_ns = 0; /* another thread's, perhaps */
+    rt->cpu->kick = 1;         /* whatever was asked for before is looked at first */
     rt->run_began = rt->sampled_at = __rdtsc();
     enum rt_exit e = loop(rt);
     rt->running = false;

@@ -8,11 +8,11 @@
  *   I3  While clock_run_due() fires, the owner is told nothing: once at the end is enough. */
 #define _GNU_SOURCE
 #include "core/clock.h"
+#include "core/host_ns.h"
 #include "runtime/run/alarm.h"
 
 #include <errno.h>
 #include <signal.h>
-#include <time.h>
 
 #define NS_PER_S 1000000000ull
 #define NO_DEADLINE UINT64_MAX
@@ -30,13 +30,6 @@ struct clock {
     void (*on_deadline)(void *arg, u64 deadline_ns);
     void *arg;
 };
-
-static u64 host_ns(clockid_t id)
-{
-    struct timespec ts;
-    clock_gettime(id, &ts);
-    return (u64)ts.tv_sec * NS_PER_S + (u64)ts.tv_nsec;
-}
 
 int clock_new(struct clock **out)
 {

@@ -1,5 +1,5 @@
-/* space.c: who gets a window, when, and who loses it. Times are real CPU time, so only orders of magnitude are checked.
- */
+/* account.c, window.c and aspace.c together: who gets a window, when, and who loses it. Times are real CPU time, so
+ * only orders of magnitude are checked; the rule itself is test_aspace.c's. */
 #define _GNU_SOURCE
 #include "mem_fixture.h"
 #include "runtime/run/hostsig.h"
@@ -45,14 +45,14 @@ static void setup(void)
     fix_paging(false);
     cpu->cpl = 3;
     tlb_flush_all(cpu);
-    space_on_kick(rt); /* time begins */
+    account_kick(rt); /* time begins */
 }
 static void teardown(void) { rt_free(rt); }
 
 static bool is_mapped(laddr la)
 {
     u8 byte;
-    struct iovec here = { &byte, 1 }, there = { (void *)(window_base(rt->uwin) + la), 1 };
+    struct iovec here = { &byte, 1 }, there = { (void *)(window_base(windows_here(rt->windows)) + la), 1 };
     return process_vm_readv(getpid(), &here, 1, &there, 1, 0) == 1;
 }
 
@@ -60,10 +60,10 @@ static bool is_mapped(laddr la)
 static u64 time_to_window(u64 step)
 {
     u64 begin = cpu_ns();
-    for (unsigned i = 0; !rt->uwin; i++) {
+    for (unsigned i = 0; !windows_here(rt->windows); i++) {
         ck_assert_uint_lt(i, 2000);
         burn(step);
-        space_on_kick(rt);
+        account_kick(rt);
     }
     return cpu_ns() - begin;
 }
@@ -73,15 +73,7 @@ static void die(void)
 {
     memset(pde32(LA), 0, 4);
     tlb_flush_nonglobal(cpu);
-    ck_assert_ptr_null(rt->uwin);
-}
-
-static u8 caution(void)
-{
-    u8 most = 0;
-    for (unsigned i = 0; i < SPACES; i++)
-        if (rt->space[i].caution > most) most = rt->space[i].caution;
-    return most;
+    ck_assert_ptr_null(windows_here(rt->windows));
 }
 
 START_TEST(a_window_is_filled_when_it_is_made)
@@ -122,13 +114,8 @@ START_TEST(a_page_that_was_missing_is_mapped_on_the_way_back)
     *pte32(la) = pte;
     back_from_page_fault(la, cpu->cr3 + PAGE_SIZE);
     ck_assert(!is_mapped(la));
-    u64 cost = 0;
-    for (unsigned i = 0; i < SPACES; i++)
-        if (rt->space[i].windowed) cost = rt->space[i].cost_ns;
     back_from_page_fault(la, cpu->cr3);
     ck_assert(is_mapped(la));
-    for (unsigned i = 0; i < SPACES; i++)
-        if (rt->space[i].windowed) ck_assert_uint_gt(rt->space[i].cost_ns, cost);
 }
 END_TEST
 
@@ -156,9 +143,9 @@ START_TEST(time_in_the_kernel_earns_nothing)
     cpu->cpl = 0;
     for (unsigned i = 0; i < 20; i++) {
         burn(1000000);
-        space_on_kick(rt);
+        account_kick(rt);
     }
-    ck_assert_ptr_null(rt->uwin);
+    ck_assert_ptr_null(windows_here(rt->windows));
 }
 END_TEST
 
@@ -169,44 +156,23 @@ START_TEST(a_window_that_faults_more_than_it_gains_is_given_up)
     const u64 a_tenth = 1000000 / hostsig_fault_ns();
     ck_assert_uint_gt(a_tenth, 0);
     for (unsigned i = 0; i < 5; i++) {
-        for (u64 k = 0; k < a_tenth; k++) space_fault_ends(rt, space_begins());
+        for (u64 k = 0; k < a_tenth; k++) account_fault_end(rt, account_begin());
         burn(10000000);
-        space_on_kick(rt);
-        ck_assert_ptr_nonnull(rt->uwin);
+        account_kick(rt);
+        ck_assert_ptr_nonnull(windows_here(rt->windows));
     }
-    for (u64 k = 0; k < 10 * a_tenth; k++) space_fault_ends(rt, space_begins());
+    for (u64 k = 0; k < 10 * a_tenth; k++) account_fault_end(rt, account_begin());
     burn(10000000);
-    space_on_kick(rt);
-    ck_assert_ptr_null(rt->uwin);
+    account_kick(rt);
+    ck_assert_ptr_null(windows_here(rt->windows));
     ck_assert_uint_eq(cpu->ctr.window_given_up, 1);
-    ck_assert_uint_ge(caution(), 1);
-}
-END_TEST
-
-START_TEST(windows_that_die_young_have_to_be_waited_for_and_one_that_pays_makes_up_for_it)
-{
-    map_scattered(300);
-    for (unsigned i = 1; i <= 3; i++) {
-        time_to_window(500000);
-        die();
-        ck_assert_uint_eq(caution(), i);
-        map_scattered(300);
-        tlb_flush_nonglobal(cpu);
-    }
-    time_to_window(500000);
-    for (unsigned i = 0; i < 20; i++) {
-        burn(10000000);
-        space_on_kick(rt);
-    }
-    die();
-    ck_assert_uint_eq(caution(), 2);
 }
 END_TEST
 
 int main(void)
 {
-    Suite *s = suite_create("space");
-    TCase *t = tcase_create("space");
+    Suite *s = suite_create("account");
+    TCase *t = tcase_create("account");
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);
     tcase_add_test(t, a_window_is_filled_when_it_is_made);
@@ -214,7 +180,6 @@ int main(void)
     tcase_add_test(t, who_has_more_to_map_must_have_lost_more);
     tcase_add_test(t, time_in_the_kernel_earns_nothing);
     tcase_add_test(t, a_window_that_faults_more_than_it_gains_is_given_up);
-    tcase_add_test(t, windows_that_die_young_have_to_be_waited_for_and_one_that_pays_makes_up_for_it);
     suite_add_tcase(s, t);
     return fix_run(s);
 }

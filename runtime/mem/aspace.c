@@ -1,0 +1,281 @@
+/* Owns the decision which address spaces have a window, and which a process for direct execution.
+ *
+ * Each is faster than what comes before it, and costs something to get. Which an address space is better off with
+ * depends on how long it will live, which nobody knows, so it is the old problem of renting or buying skis, for each
+ * way alike:
+ *
+ *   - Rent: a share of the CPU time that user code runs without it (loss_share[]). When the rent paid equals the price,
+ *     the address space is given the way. That is at most twice the price of knowing.
+ *   - With it: the gain, less what it goes on costing (faults in a window, stops of a process). When the costs have
+ *     exceeded the gains by the price, it is taken away: that, too, is at most twice the price of knowing.
+ *   - A burst of runs that do not pay makes a way rest until the next kick, and twice as long each time that the time
+ * in between has not paid: the address space keeps what it has, and does without.
+ *   - Experience: a program that gained twice what it paid makes its text half as dear for the next process that runs
+ * it; one that did not gain it makes it twice as dear, one whose way had to be taken away four times.
+ *
+ *   I1  book.has says what the mechanism said at the last switch, or what has been given and taken since.
+ *   I2  A record's text is the one that a majority of its kicks in user code have found, if there is one.   [vote]
+ *   I3  Nothing is decided but at kicks, so that a decision may cost what a mapping does. [aspaces_kick] */
+#include "runtime/mem/aspace.h"
+#include "core/hash.h"
+
+#include <errno.h>
+
+/* CPU time with a way against without, in sixty-fourths. bench/guest's programs took 0.37 to 0.91 of the soft TLB's
+ * time in a window, geometric mean 0.54; others touch memory less. What the processor runs itself takes 16/19 of a
+ * window's time. */
+#define WHOLE 64
+static const u8 loss_share[ASPACE_WAYS][2] = {
+    /* of time without; [1]: with a window already */
+    [ASPACE_WINDOW] = { 24, 0 },
+    [ASPACE_DIRECT] = { 38, 10 },
+};
+#define WINDOW_GAIN_SHARE 38 /* of time in a window. What direct execution gains is counted by its runs */
+
+#define SPACE_BITS 6
+#define TEXT_BITS 10
+#define KICK_MAX_NS 20000000u /* CPU time between two kicks that is believed to have been one process's */
+#define FUTILE_MAX 3          /* runs in a row that do not pay before a way rests */
+#define REST_MAX 6            /* doublings */
+
+struct book {
+    bool has;
+    u64 rent_ns, look_at_ns; /* without: paid so far; rent at which the price will be asked again */
+    u64 price_ns;            /* with: what it has cost to get */
+    u64 gain_ns, cost_ns;    /* since, price included */
+    u64 gain_now, cost_now;  /* since the last kick */
+    s64 debt_ns;             /* costs less gains, no less than -price_ns: an old gain does not count for ever */
+    u64 text;                /* when it was given */
+    u8 futile, rest;         /* runs in a row; doublings of the next rest */
+    bool rests;
+    u32 rest_until; /* kick */
+};
+
+struct aspace {
+    u32 cr3;
+    u64 text;
+    u32 votes;
+    struct book book[ASPACE_WAYS];
+};
+
+struct experience {
+    u64 text;
+    s8 level[ASPACE_WAYS];
+};
+
+struct aspaces {
+    const struct trace *trace;
+    struct way {
+        struct aspace_mech mech;
+        bool there, always;
+        u64 beyond_ns; /* what giving costs more than its price says: a running average */
+    } way[ASPACE_WAYS];
+    struct aspace *here, none; /* none: before the first switch */
+    struct aspace slot[1 << SPACE_BITS];
+    struct experience known[1 << TEXT_BITS];
+    u32 kicks;
+};
+
+static const char *const way_name[ASPACE_WAYS] = { "window", "direct" };
+static unsigned us(u64 ns) { return (unsigned)(ns / 1000); }
+
+/* ---- experience ---- */
+
+static struct experience *known_at(const struct aspaces *as, u64 text)
+{
+    return (struct experience *)&as->known[hash_slot(text, TEXT_BITS)];
+}
+
+int aspaces_level(const struct aspaces *as, enum aspace_way way, u64 text)
+{
+    const struct experience *e = known_at(as, text);
+    return text && e->text == text ? e->level[way] : 0;
+}
+
+static void learn(struct aspaces *as, enum aspace_way way, u64 text, int step)
+{
+    struct experience *e = known_at(as, text);
+    if (!text) return;
+    if (e->text != text) *e = (struct experience){ .text = text };
+    int level = e->level[way] + step;
+    e->level[way] = (s8)(level < ASPACE_LEVEL_MIN   ? ASPACE_LEVEL_MIN
+                         : level > ASPACE_LEVEL_MAX ? ASPACE_LEVEL_MAX
+                                                    : level);
+}
+
+static u64 scaled(u64 ns, int level) { return level < 0 ? ns >> -level : ns << level; }
+
+/* Boyer and Moore's vote: in one word and one counter, the majority if there is one. */
+static void vote(struct aspace *a, u64 text)
+{
+    if (!a->votes) a->text = text;
+    if (a->text == text) a->votes++;
+    else a->votes--;
+}
+
+/* ---- getting and losing ---- */
+
+static void give(struct aspaces *as, enum aspace_way way, u64 price)
+{
+    struct way *w = &as->way[way];
+    struct aspace *a = as->here;
+    struct book *b = &a->book[way];
+    u64 rent = b->rent_ns, cost = w->mech.give(w->mech.arg);
+    if (!cost) { /* asked again when as much has been lost once more */
+        b->rent_ns = 0;
+        return;
+    }
+    TRACE(as->trace, window, 0, "aspace: cr3 %08x gets its %s for %u us, after losing %u us; level %d of text %llx\n",
+          a->cr3, way_name[way], us(cost), us(rent), aspaces_level(as, way, a->text), (unsigned long long)a->text);
+    if (price && cost < 4 * price) /* else the host has run something else meanwhile */
+        w->beyond_ns = w->beyond_ns - w->beyond_ns / 4 + (cost > price ? cost - price : 0) / 4;
+    *b = (struct book){ .has = true, .price_ns = cost, .cost_ns = cost, .text = a->text };
+}
+
+/* It has it no more: was it worth it? */
+static void settle(struct aspaces *as, struct aspace *a, enum aspace_way way, bool given_up)
+{
+    struct book *b = &a->book[way];
+    int step = b->gain_ns >= 2 * b->cost_ns ? -1 : b->gain_ns >= b->cost_ns ? 0 : 1;
+    TRACE(as->trace, window, 0, "aspace: cr3 %08x has lost its %s%s: it cost %u us and gained %u us\n", a->cr3,
+          way_name[way], given_up ? ", given up" : "", us(b->cost_ns), us(b->gain_ns));
+    learn(as, way, b->text, given_up ? 2 : step);
+    *b = (struct book){ .has = false };
+}
+
+static void give_up(struct aspaces *as, enum aspace_way way)
+{
+    struct way *w = &as->way[way];
+    w->mech.take(w->mech.arg);
+    settle(as, as->here, way, true);
+}
+
+void aspaces_lost(struct aspaces *as, enum aspace_way way, bool blame)
+{
+    if (!as->here->book[way].has) return;
+    settle(as, as->here, way, blame);
+}
+
+/* ---- kicks ---- */
+
+/* Asking for the price costs something itself, so it is done when the rent may be enough. */
+static void consider_giving(struct aspaces *as, enum aspace_way way, u64 cpu_ns)
+{
+    struct way *w = &as->way[way];
+    struct aspace *a = as->here;
+    struct book *b = &a->book[way];
+    if (!w->mech.fits(w->mech.arg)) return;
+    b->rent_ns += cpu_ns * loss_share[way][a->book[ASPACE_WINDOW].has] / WHOLE;
+    if (b->rent_ns < b->look_at_ns) return;
+    u64 price = w->mech.price(w->mech.arg);
+    b->look_at_ns = scaled(price + w->beyond_ns, aspaces_level(as, way, a->text));
+    if (b->rent_ns >= b->look_at_ns) give(as, way, price);
+}
+
+static void consider_taking(struct aspaces *as, enum aspace_way way)
+{
+    struct book *b = &as->here->book[way];
+    b->debt_ns += (s64)b->cost_now - (s64)b->gain_now;
+    if (b->debt_ns < -(s64)b->price_ns) b->debt_ns = -(s64)b->price_ns;
+    if (b->gain_now > b->cost_now) b->rest = 0;
+    b->gain_now = b->cost_now = 0;
+    if (as->way[way].always) return;
+    if (b->debt_ns > (s64)b->price_ns) {
+        give_up(as, way);
+        return;
+    }
+    if (!b->rests || (s32)(as->kicks - b->rest_until) < 0) return;
+    b->rests = false;
+    if (as->way[way].mech.resume) as->way[way].mech.resume(as->way[way].mech.arg);
+}
+
+static void gain(struct book *b, u64 ns)
+{
+    b->gain_ns += ns;
+    b->gain_now += ns;
+}
+
+void aspaces_kick(struct aspaces *as, u64 cpu_ns, bool user, u64 text)
+{
+    struct aspace *a = as->here;
+    if (cpu_ns > KICK_MAX_NS) cpu_ns = KICK_MAX_NS;
+    as->kicks++;
+    if (user) vote(a, text);
+    if (user && a->book[ASPACE_WINDOW].has) gain(&a->book[ASPACE_WINDOW], cpu_ns * WINDOW_GAIN_SHARE / WHOLE);
+    for (enum aspace_way way = 0; way < ASPACE_WAYS; way++) {
+        if (!as->way[way].there) continue;
+        if (a->book[way].has) consider_taking(as, way);
+        else if (user && !as->way[way].always) consider_giving(as, way, cpu_ns);
+    }
+}
+
+void aspaces_cost(struct aspaces *as, enum aspace_way way, u64 ns)
+{
+    struct book *b = &as->here->book[way];
+    b->cost_ns += ns;
+    b->cost_now += ns;
+}
+
+void aspaces_ran(struct aspaces *as, enum aspace_way way, u64 gain_ns, u64 cost_ns)
+{
+    struct book *b = &as->here->book[way];
+    gain(b, gain_ns);
+    aspaces_cost(as, way, cost_ns);
+    b->futile = gain_ns < cost_ns ? b->futile + 1 : 0;
+    if (b->futile < FUTILE_MAX || as->way[way].always) return;
+    b->futile = 0;
+    b->rests = true;
+    b->rest_until = as->kicks + (1u << b->rest);
+    if (b->rest < REST_MAX) b->rest++;
+}
+
+bool aspaces_rests(const struct aspaces *as, enum aspace_way way) { return as->here->book[way].rests; }
+
+/* ---- following the guest ---- */
+
+static struct aspace *aspace_at(struct aspaces *as, u32 cr3)
+{
+    struct aspace *a = &as->slot[hash_slot(cr3 >> 5, SPACE_BITS)];
+    if (a->cr3 != cr3) *a = (struct aspace){ .cr3 = cr3 };
+    return a;
+}
+
+void aspaces_want(struct aspaces *as, enum aspace_way way)
+{
+    struct way *w = &as->way[way];
+    if (w->there && w->always && !as->here->book[way].has && w->mech.fits(w->mech.arg)) give(as, way, 0);
+}
+
+void aspaces_switch(struct aspaces *as, u32 cr3)
+{
+    struct aspace *a = as->here = aspace_at(as, cr3);
+    for (enum aspace_way way = 0; way < ASPACE_WAYS; way++) {
+        if (!as->way[way].there) continue;
+        bool has = as->way[way].mech.has(as->way[way].mech.arg);
+        if (a->book[way].has && !has) settle(as, a, way, false);
+        if (has && !a->book[way].has)
+            a->book[way] = (struct book){ .has = true }; /* another took its record meanwhile */
+        aspaces_want(as, way);
+    }
+}
+
+/* ---- lifetime ---- */
+
+int aspaces_new(struct aspaces **out, const struct trace *trace)
+{
+    struct aspaces *as = calloc(1, sizeof *as);
+    if (!as) return -ENOMEM;
+    as->trace = trace;
+    as->here = &as->none;
+    *out = as;
+    return 0;
+}
+
+void aspaces_free(struct aspaces *as) { free(as); }
+
+void aspaces_way(struct aspaces *as, enum aspace_way way, const struct aspace_mech *mech, bool always)
+{
+    as->way[way] = (struct way){ .there = mech != NULL, .always = always };
+    if (mech) as->way[way].mech = *mech;
+    for (unsigned i = 0; i < 1u << SPACE_BITS; i++) as->slot[i].book[way] = (struct book){ .has = false };
+}

@@ -1,0 +1,336 @@
+/* aspace.c: the rule by which address spaces get and lose windows and processes, on made-up histories. Nothing here
+ * takes time: mechanisms say what they cost. */
+#include "runtime/mem/aspace.h"
+
+#include <check.h>
+#include <string.h>
+
+#define MS 1000000u
+#define TEXT 0x1234567890abcdefull
+
+static struct aspaces *as;
+static struct trace trace;
+static u32 cr3;
+
+/* A mechanism that can do everything, for two address spaces' CR3. */
+struct made_up {
+    u64 price, cost; /* what it says, and what it then costs */
+    bool refuses, unfit;
+    u32 held[4]; /* CR3s that have it */
+    unsigned asked, given, taken, resumed;
+};
+static struct made_up win, dir;
+
+static u32 *place(struct made_up *m, u32 key)
+{
+    for (unsigned i = 0; i < 4; i++)
+        if (m->held[i] == key) return &m->held[i];
+    return NULL;
+}
+static bool has(void *arg) { return place(arg, cr3); }
+static bool fits(void *arg) { return !((struct made_up *)arg)->unfit; }
+static u64 price(void *arg)
+{
+    ((struct made_up *)arg)->asked++;
+    return ((struct made_up *)arg)->price;
+}
+static u64 give(void *arg)
+{
+    struct made_up *m = arg;
+    if (m->refuses) return 0;
+    ck_assert_ptr_null(place(m, cr3));
+    *place(m, 0) = cr3;
+    m->given++;
+    return m->cost;
+}
+static void take(void *arg)
+{
+    struct made_up *m = arg;
+    ck_assert_ptr_nonnull(place(m, cr3));
+    *place(m, cr3) = 0;
+    m->taken++;
+}
+static void resume(void *arg) { ((struct made_up *)arg)->resumed++; }
+
+static struct aspace_mech mech(struct made_up *m)
+{
+    return (struct aspace_mech){ m, has, fits, price, give, take, resume };
+}
+
+static void setup(void)
+{
+    win = (struct made_up){ .price = 2 * MS, .cost = 2 * MS };
+    dir = (struct made_up){ .price = 5 * MS, .cost = 5 * MS };
+    trace = (struct trace){ .out = stderr };
+    ck_assert_int_eq(aspaces_new(&as, &trace), 0);
+    const struct aspace_mech w = mech(&win), d = mech(&dir);
+    aspaces_way(as, ASPACE_WINDOW, &w, false);
+    aspaces_way(as, ASPACE_DIRECT, &d, false);
+    cr3 = 0x1000;
+    aspaces_switch(as, cr3);
+}
+static void teardown(void) { aspaces_free(as); }
+
+static void go(u32 to)
+{
+    cr3 = to;
+    aspaces_switch(as, to);
+}
+static void run(unsigned ms, bool user)
+{
+    for (unsigned i = 0; i < ms; i++) aspaces_kick(as, MS, user, user ? TEXT : 0);
+}
+/* Kicks of a millisecond in user code until it has the way. */
+static unsigned time_to(struct made_up *m)
+{
+    for (unsigned ms = 1;; ms++) {
+        ck_assert_uint_lt(ms, 100000);
+        run(1, true);
+        if (place(m, cr3)) return ms;
+    }
+}
+/* The address space dies, and its page directory serves another process. */
+static void die(struct made_up *m)
+{
+    if (place(m, cr3)) *place(m, cr3) = 0;
+    go(cr3);
+}
+
+START_TEST(who_has_lost_the_price_gets_it)
+{
+    dir.unfit = true;
+    unsigned ms = time_to(&win); /* 3/8 of the time is lost */
+    ck_assert_msg(ms == 6, "after %u ms", ms);
+    ck_assert_uint_eq(win.given, 1);
+    go(0x2000); /* nobody gains from what another has paid */
+    ck_assert_uint_eq(time_to(&win), 6);
+    go(0x1000);
+    ck_assert_ptr_nonnull(place(&win, cr3));
+}
+END_TEST
+
+START_TEST(who_has_more_to_map_must_have_lost_more)
+{
+    dir.unfit = true;
+    win.price = 20 * MS;
+    ck_assert_uint_eq(time_to(&win), 54);
+    ck_assert_uint_lt(win.asked, 10); /* to look costs something as well */
+}
+END_TEST
+
+START_TEST(time_in_the_kernel_and_where_it_does_not_fit_earns_nothing)
+{
+    run(1000, false);
+    ck_assert(!win.given && !dir.given);
+    win.unfit = dir.unfit = true;
+    run(1000, true);
+    ck_assert(!win.given && !dir.given);
+}
+END_TEST
+
+START_TEST(a_kick_after_a_long_time_is_not_one_processes)
+{
+    dir.unfit = true;
+    win.price = 8 * MS;
+    aspaces_kick(as, 1000000000, true, TEXT);
+    ck_assert_uint_eq(win.given, 0);
+}
+END_TEST
+
+START_TEST(with_a_window_direct_execution_has_less_to_gain)
+{
+    win.unfit = true;
+    dir.price = 50 * MS;
+    unsigned soft = time_to(&dir);
+    aspaces_free(as);
+    setup();
+    dir.price = 50 * MS;
+    time_to(&win);
+    unsigned windowed = time_to(&dir);
+    ck_assert_msg(windowed > 3 * soft, "%u ms with a window, %u without", windowed, soft);
+}
+END_TEST
+
+START_TEST(costs_beyond_gain_and_price_end_it_and_less_does_not)
+{
+    dir.unfit = true;
+    time_to(&win);
+    for (unsigned i = 0; i < 100; i++) { /* pays: 0.59 of each ms are gained */
+        aspaces_cost(as, ASPACE_WINDOW, MS / 2);
+        run(1, true);
+    }
+    ck_assert_uint_eq(win.taken, 0);
+    unsigned n = 0;
+    while (!win.taken) { /* loses 1.4 ms a ms: it has a credit of 2 ms, and may lose as much again */
+        ck_assert_uint_lt(++n, 10);
+        aspaces_cost(as, ASPACE_WINDOW, 2 * MS);
+        run(1, true);
+    }
+    ck_assert_uint_eq(n, 3);
+    ck_assert_int_eq(aspaces_level(as, ASPACE_WINDOW, TEXT), 2);
+}
+END_TEST
+
+START_TEST(a_text_that_did_not_pay_is_dearer_for_its_next_process_and_one_that_did_is_cheaper)
+{
+    dir.unfit = true;
+    for (int i = 0; i < 3; i++) { /* dies at once */
+        ck_assert_int_eq(aspaces_level(as, ASPACE_WINDOW, TEXT), i);
+        unsigned ms = time_to(&win);
+        ck_assert_msg(ms >= 5u << i && ms <= 6u << i, "%u ms at level %d", ms, i);
+        die(&win);
+    }
+    for (int i = 3; i > ASPACE_LEVEL_MIN; i--) { /* lives for long, in another address space each time */
+        ck_assert_int_eq(aspaces_level(as, ASPACE_WINDOW, TEXT), i);
+        go(0x10000 + (u32)i * 0x1000);
+        time_to(&win);
+        run(500, true);
+        die(&win);
+    }
+    ck_assert_int_eq(aspaces_level(as, ASPACE_WINDOW, TEXT), ASPACE_LEVEL_MIN);
+    ck_assert_uint_eq(time_to(&win), 2);
+    ck_assert_int_eq(aspaces_level(as, ASPACE_WINDOW, TEXT + 1), 0); /* nothing is known of others, */
+    ck_assert_int_eq(aspaces_level(as, ASPACE_DIRECT, TEXT), 0);     /* nor of other ways */
+}
+END_TEST
+
+START_TEST(the_text_is_what_most_kicks_find)
+{
+    dir.unfit = true;
+    win.price = 100 * MS;
+    for (unsigned i = 0; !win.given; i++) aspaces_kick(as, MS, true, i % 3 ? TEXT : TEXT + 1 + i);
+    die(&win);
+    ck_assert_int_eq(aspaces_level(as, ASPACE_WINDOW, TEXT), 1);
+}
+END_TEST
+
+START_TEST(a_burst_of_futile_runs_makes_it_rest_and_longer_each_time)
+{
+    win.unfit = true;
+    time_to(&dir);
+    unsigned rests[4];
+    for (unsigned k = 0; k < 4; k++) {
+        for (unsigned i = 0; i < 3; i++) {
+            ck_assert(!aspaces_rests(as, ASPACE_DIRECT));
+            aspaces_ran(as, ASPACE_DIRECT, 10, 20);
+        }
+        for (rests[k] = 0; aspaces_rests(as, ASPACE_DIRECT); rests[k]++) run(1, true);
+        ck_assert_uint_eq(dir.resumed, k + 1);
+    }
+    ck_assert(rests[0] == 1 && rests[1] == 2 && rests[2] == 4 && rests[3] == 8);
+    aspaces_ran(as, ASPACE_DIRECT, MS, 20); /* a time that pays: the next burst is forgiven */
+    run(1, true);
+    for (unsigned i = 0; i < 3; i++) aspaces_ran(as, ASPACE_DIRECT, 10, 20);
+    run(1, true);
+    ck_assert(!aspaces_rests(as, ASPACE_DIRECT));
+    for (unsigned i = 0; i < 5; i++) { /* never three in a row */
+        aspaces_ran(as, ASPACE_DIRECT, 10, 20);
+        aspaces_ran(as, ASPACE_DIRECT, 10, 20);
+        aspaces_ran(as, ASPACE_DIRECT, 30, 20);
+        ck_assert(!aspaces_rests(as, ASPACE_DIRECT));
+    }
+}
+END_TEST
+
+START_TEST(what_giving_costs_beyond_its_price_is_learnt)
+{
+    dir.unfit = true;
+    win.cost = 4 * MS; /* says 2 */
+    for (unsigned i = 0; i < 30; i++) {
+        go(0x10000 + i * 0x1000);
+        time_to(&win);
+        run(1000, true); /* pays, so that nothing is learnt of the text but good */
+        die(&win);
+    }
+    win.price = 20 * MS, win.cost = 22 * MS;
+    go(0x1000);
+    unsigned ms = time_to(&win); /* (20 + 2) / 4 / 0.375 */
+    ck_assert_msg(ms >= 14 && ms <= 16, "%u ms", ms);
+}
+END_TEST
+
+START_TEST(what_cannot_be_had_is_asked_for_again_later)
+{
+    dir.unfit = true;
+    win.refuses = true;
+    run(60, true);
+    ck_assert_uint_eq(win.given, 0);
+    ck_assert_uint_lt(win.asked, 15);
+    win.refuses = false;
+    time_to(&win);
+}
+END_TEST
+
+START_TEST(what_is_lost_counts_against_the_text_only_if_it_is_to_blame)
+{
+    win.unfit = true;
+    time_to(&dir);
+    *place(&dir, cr3) = 0;
+    aspaces_lost(as, ASPACE_DIRECT, true);
+    ck_assert_int_eq(aspaces_level(as, ASPACE_DIRECT, TEXT), 2);
+    time_to(&dir);
+    *place(&dir, cr3) = 0;
+    aspaces_lost(as, ASPACE_DIRECT, false);
+    ck_assert_int_eq(aspaces_level(as, ASPACE_DIRECT, TEXT), 3); /* it has not gained its price, either way */
+}
+END_TEST
+
+START_TEST(always_means_at_once_and_for_ever)
+{
+    const struct aspace_mech d = mech(&dir);
+    win.unfit = true;
+    aspaces_way(as, ASPACE_DIRECT, &d, true);
+    go(0x3000);
+    ck_assert_ptr_nonnull(place(&dir, cr3));
+    for (unsigned i = 0; i < 100; i++) aspaces_ran(as, ASPACE_DIRECT, 0, 100 * MS);
+    run(10, true);
+    ck_assert(!dir.taken && !aspaces_rests(as, ASPACE_DIRECT));
+    dir.unfit = true;
+    go(0x4000);
+    ck_assert_ptr_null(place(&dir, cr3));
+    dir.unfit = false;
+    aspaces_want(as, ASPACE_DIRECT);
+    ck_assert_ptr_nonnull(place(&dir, cr3));
+    win.unfit = false;
+    aspaces_want(as, ASPACE_WINDOW); /* not one that everybody has */
+    ck_assert_uint_eq(win.given, 0);
+}
+END_TEST
+
+START_TEST(a_way_that_is_gone_is_nobodys)
+{
+    win.unfit = true;
+    time_to(&dir);
+    aspaces_way(as, ASPACE_DIRECT, NULL, false);
+    go(cr3);
+    run(100, true);
+    ck_assert(!dir.taken && dir.given == 1);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("aspace");
+    TCase *t = tcase_create("aspace");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, who_has_lost_the_price_gets_it);
+    tcase_add_test(t, who_has_more_to_map_must_have_lost_more);
+    tcase_add_test(t, time_in_the_kernel_and_where_it_does_not_fit_earns_nothing);
+    tcase_add_test(t, a_kick_after_a_long_time_is_not_one_processes);
+    tcase_add_test(t, with_a_window_direct_execution_has_less_to_gain);
+    tcase_add_test(t, costs_beyond_gain_and_price_end_it_and_less_does_not);
+    tcase_add_test(t, a_text_that_did_not_pay_is_dearer_for_its_next_process_and_one_that_did_is_cheaper);
+    tcase_add_test(t, the_text_is_what_most_kicks_find);
+    tcase_add_test(t, a_burst_of_futile_runs_makes_it_rest_and_longer_each_time);
+    tcase_add_test(t, what_giving_costs_beyond_its_price_is_learnt);
+    tcase_add_test(t, what_cannot_be_had_is_asked_for_again_later);
+    tcase_add_test(t, what_is_lost_counts_against_the_text_only_if_it_is_to_blame);
+    tcase_add_test(t, always_means_at_once_and_for_ever);
+    tcase_add_test(t, a_way_that_is_gone_is_nobodys);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}
