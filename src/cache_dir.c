@@ -5,6 +5,7 @@
  * A file that is torn all the same (the host lost power) is found out by its hash, so none is synchronised. */
 #define _GNU_SOURCE
 #include "src/cache_dir.h"
+#include "core/hostfd.h"
 #include "runtime/runtime.h"
 #include "src/error.h"
 
@@ -48,8 +49,9 @@ int cache_dir_open(struct cache_dir **out, const char *path, struct vm_error *er
         free(d);
         return vm_fail(err, -ENOMEM, "cache %s: out of memory", path);
     }
-    d->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (d->fd < 0 && errno == ENOENT && !mkdir(path, 0700)) d->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    d->fd = hostfd(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (d->fd < 0 && errno == ENOENT && !mkdir(path, 0700))
+        d->fd = hostfd(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (d->fd < 0 || faccessat(d->fd, ".", R_OK | W_OK | X_OK, AT_EACCESS)) {
         int rc = vm_fail(err, -errno, "cache %s: %s", path, strerror(errno));
         cache_dir_close(d);
@@ -87,7 +89,8 @@ int cache_dir_load(struct cache_dir *d, struct rt *rt, struct vm_error *err)
     u64 key, len = 0;
     if (!rt_templates_key(rt, &key)) return 0;
     struct file_name name = name_of(key, "");
-    int fd = openat(d->fd, name.text, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC); /* O_NONBLOCK: were it a pipe */
+    int fd = hostfd(openat(d->fd, name.text, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)); /* O_NONBLOCK: were it a
+                                                                                                  pipe */
     if (fd < 0 && errno == ENOENT) return 0;
     const char *wrong = fd >= 0 ? file_check(fd, &len) : errno == ELOOP ? "is a symbolic link" : strerror(errno);
     if (!wrong) wrong = rt_templates_load(rt, fd, len);
@@ -103,7 +106,7 @@ static bool one_too_many(const struct cache_dir *d, struct file_name *oldest)
 {
     unsigned count = 0;
     struct timespec least = { 0 };
-    int fd = openat(d->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = hostfd(openat(d->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
     if (!dir) return fd >= 0 && close(fd) && false;
     for (struct dirent *e; (e = readdir(dir));) {
@@ -131,10 +134,10 @@ static int create_new(const struct cache_dir *d, const char *name)
 {
     const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
     struct stat st;
-    int fd = openat(d->fd, name, flags, 0600);
+    int fd = hostfd(openat(d->fd, name, flags, 0600));
     if (fd < 0 && errno == EEXIST && !fstatat(d->fd, name, &st, AT_SYMLINK_NOFOLLOW)
         && st.st_mtime + STALE_SECONDS < time(NULL)) {
-        if (!unlinkat(d->fd, name, 0)) fd = openat(d->fd, name, flags, 0600);
+        if (!unlinkat(d->fd, name, 0)) fd = hostfd(openat(d->fd, name, flags, 0600));
     }
     return fd < 0 ? -errno : fd;
 }

@@ -10,13 +10,16 @@
 #include "src/cache_dir.h"
 #include "src/back/chardev.h"
 #include "src/error.h"
+#include "src/wait.h"
 #include "src/board/loader.h"
 #include "src/face/options.h"
 #include "src/board/pc.h"
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/sysinfo.h>
 
 enum insn_class_bit {
@@ -137,6 +140,9 @@ static int config_check(struct vm *vm, struct vm_error *err)
                        (unsigned)(VM_MEMORY_MAX >> 20));
     if (c->memory % PAGE_SIZE)
         return vm_fail(err, -EINVAL, "--memory: %llu bytes are not a multiple of 4 KiB", (unsigned long long)c->memory);
+    if (c->code_cache && (c->code_cache < VM_CODE_CACHE_MIN || c->code_cache > VM_CODE_CACHE_MAX))
+        return vm_fail(err, -EINVAL, "--cache-size: translated code has room of %uK to %uM",
+                       (unsigned)(VM_CODE_CACHE_MIN >> 10), (unsigned)(VM_CODE_CACHE_MAX >> 20));
     if (c->cpu && !cpu_model_find(c->cpu)) return vm_fail(err, -EINVAL, "--cpu: there is no '%s' (see --help)", c->cpu);
     int rc = trace_parse(&vm->trace, c->trace, err);
     if (!rc && c->disable)
@@ -228,7 +234,58 @@ void vm_stop(struct vm *vm)
     pthread_mutex_unlock(&vm->lock);
 }
 
+static bool stop_asked(void *arg)
+{
+    struct vm *vm = arg;
+    return vm->stop || (vm->cfg.cancelled && vm->cfg.cancelled(vm->cfg.cancelled_arg));
+}
+
+/* ---- signals of files ----
+ * Writing into a connection that has gone, or beyond RLIMIT_FSIZE, raises a signal in the thread that writes. The call
+ * fails as well, which is all that is wanted: within the API's functions the signals are blocked, and one that has come
+ * is taken before they are let in again. */
+struct held_signals {
+    sigset_t before, pending;
+};
+static const int file_signals[] = { SIGPIPE, SIGXFSZ };
+
+static void signals_hold(struct held_signals *h)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < ARRAY_LEN(file_signals); i++) sigaddset(&set, file_signals[i]);
+    sigpending(&h->pending);
+    pthread_sigmask(SIG_BLOCK, &set, &h->before);
+}
+
+static void signals_release(const struct held_signals *h)
+{
+    const struct timespec now = { 0, 0 };
+    for (size_t i = 0; i < ARRAY_LEN(file_signals); i++) {
+        sigset_t one;
+        sigemptyset(&one);
+        sigaddset(&one, file_signals[i]);
+        if (!sigismember(&h->pending, file_signals[i])) (void)sigtimedwait(&one, NULL, &now);
+    }
+    pthread_sigmask(SIG_SETMASK, &h->before, NULL);
+}
+
 /* ---- life ---- */
+
+/* Why the host refused, with the limit that may be behind it. */
+static int fail_host(struct vm_error *err, const char *what, int rc)
+{
+    struct rlimit as;
+    const char *why = strerror(-rc);
+    if (rc == -EFBIG) return vm_fail(err, rc, "%s: %s (RLIMIT_FSIZE, ulimit -f)", what, why);
+    if (rc == -EMFILE) return vm_fail(err, rc, "%s: %s (RLIMIT_NOFILE, ulimit -n)", what, why);
+    if (rc == -ENOMEM && !getrlimit(RLIMIT_AS, &as) && as.rlim_cur != RLIM_INFINITY)
+        return vm_fail(err, rc,
+                       "%s: %s: the limit of address space (RLIMIT_AS, ulimit -v) is %llu MiB; "
+                       "guest RAM and 2048 MiB will do",
+                       what, why, (unsigned long long)(as.rlim_cur >> 20));
+    return vm_fail(err, rc, "%s: %s", what, why);
+}
 
 static void warn(struct vm *vm, const struct vm_error *why)
 {
@@ -266,12 +323,13 @@ static int machine_new(struct vm *vm, struct vm_error *err)
     struct boot *boot = NULL;
     struct rt *rt = NULL;
     const char *what = "machine";
-    int rc = boot_open(&boot, &vm->cfg, err);
+    const struct wait_end end = { stop_asked, vm };
+    int rc = boot_open(&boot, &vm->cfg, &end, err);
     if (rc) return rc;
     rc = rt_new(&rt, &rc_cfg, &what);
     if (rc) {
-        vm_fail(err, rc == -EINVAL ? -ENOTSUP : rc, "%s: %s", what, strerror(-rc));
-        rc = rc == -EINVAL ? -ENOTSUP : rc; /* the description has been checked: this is the host's */
+        /* The description has been checked: this is the host's. */
+        rc = fail_host(err, what, rc == -EINVAL ? -ENOTSUP : rc);
         goto out;
     }
     pthread_mutex_lock(&vm->lock);
@@ -280,7 +338,7 @@ static int machine_new(struct vm *vm, struct vm_error *err)
     struct vm_error why;
     if (vm->cache && cache_dir_load(vm->cache, rt, &why)) warn(vm, &why);
     if (!vm->serial) {
-        const struct chardev_host host = { on_serial_wake, on_serial_quit, vm };
+        const struct chardev_host host = { on_serial_wake, on_serial_quit, vm, stop_asked };
         struct chardev *serial = NULL;
         rc = chardev_open(&serial, vm->cfg.serial ? vm->cfg.serial : "null", &host, err);
         if (rc) goto out;
@@ -314,8 +372,11 @@ int vm_create(struct vm **out, const struct vm_config *cfg, struct vm_error *err
     int rc = config_copy(&vm->cfg, cfg);
     if (rc) vm_fail(err, rc, "machine: out of memory");
     if (!rc) rc = config_check(vm, err);
+    struct held_signals held;
+    signals_hold(&held);
     if (!rc && vm->cfg.cache_dir) rc = cache_dir_open(&vm->cache, vm->cfg.cache_dir, err);
     if (!rc) rc = machine_new(vm, err);
+    signals_release(&held);
     if (rc) {
         vm_free(vm);
         return rc;
@@ -327,7 +388,10 @@ int vm_create(struct vm **out, const struct vm_config *cfg, struct vm_error *err
 void vm_free(struct vm *vm)
 {
     if (!vm) return;
+    struct held_signals held;
+    signals_hold(&held);
     machine_free(vm);
+    signals_release(&held);
     chardev_close(vm->serial);
     cache_dir_close(vm->cache);
     config_free(&vm->cfg);
@@ -335,7 +399,7 @@ void vm_free(struct vm *vm)
     free(vm);
 }
 
-enum vm_exit vm_run(struct vm *vm, struct vm_error *err)
+static enum vm_exit run(struct vm *vm, struct vm_error *err)
 {
     for (;;) {
         enum rt_exit why = vm->stop ? RT_STOPPED : rt_run(vm->rt);
@@ -345,11 +409,20 @@ enum vm_exit vm_run(struct vm *vm, struct vm_error *err)
         case RT_SHUTDOWN: return VM_EXIT_DIED;
         case RT_RESET:
             machine_free(vm);
-            if (machine_new(vm, err)) return VM_EXIT_ERROR;
+            if (machine_new(vm, err)) return vm->stop ? VM_EXIT_STOPPED : VM_EXIT_ERROR;
             break;
         case RT_ERROR: vm_fail(err, -EIO, "the host failed the machine; it cannot go on"); return VM_EXIT_ERROR;
         }
     }
+}
+
+enum vm_exit vm_run(struct vm *vm, struct vm_error *err)
+{
+    struct held_signals held;
+    signals_hold(&held);
+    enum vm_exit how = run(vm, err);
+    signals_release(&held);
+    return how;
 }
 
 u32 vm_debug_exit_value(const struct vm *vm) { return vm->debug_exit_value; }
@@ -361,5 +434,7 @@ void vm_diagnose(struct vm *vm, FILE *out)
 
 void vm_stats(struct vm *vm, FILE *out)
 {
-    if (vm->rt) rt_stats_json(vm->rt, out);
+    if (!vm->rt) return;
+    if (vm->serial) rt_cpu(vm->rt)->ctr.serial_dropped = chardev_dropped(vm->serial);
+    rt_stats_json(vm->rt, out);
 }

@@ -338,18 +338,24 @@ def a_full_output_pipe_does_not_keep_it_from_stopping(b):
     check(status == 128 + signal.SIGTERM, f'status {status}')
 
 
-CASES = [f for name, f in list(globals().items()) if callable(f) and getattr(f, '__code__', None) and f.__code__.co_varnames[:1] == ('b',)]
+def cases(names, module):
+    """The functions that prove a sentence: those of the module whose argument is a bench."""
+    return [f for f in list(names.values()) if getattr(f, '__module__', None) == module and hasattr(f, '__code__')
+            and f.__code__.co_varnames[:f.__code__.co_argcount] == ('b',)]
 
 
-def main():
+CASES = cases(globals(), __name__)
+
+
+def main(cases, engines, name):
     parser = argparse.ArgumentParser()
     parser.add_argument('program')
     parser.add_argument('-k', default='')
     parser.add_argument('--engine', action='append')
     options = parser.parse_args()
     failed = ran = 0
-    for engine in options.engine or ('interp', 'bt'):
-        for case in CASES:
+    for engine in options.engine or engines:
+        for case in cases:
             if options.k not in case.__name__:
                 continue
             ran += 1
@@ -365,9 +371,9 @@ def main():
                         if process.poll() is None:
                             process.kill()
                             process.wait()
-    print(f'cli.py: {ran} cases, {failed} failures')
+    print(f'{name}: {ran} cases, {failed} failures')
     return 1 if failed or not ran else 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(CASES, ('interp', 'bt'), 'cli.py'))

@@ -39,7 +39,7 @@ struct vm_config {
                           */
     const char *cache_dir; /* keep translated code there between runs; NULL: not at all */
     uint64_t memory;       /* bytes of RAM; 0: VM_MEMORY_DEFAULT */
-    uint64_t code_cache;   /* bytes for translated code; 0: the default */
+    uint64_t code_cache;   /* bytes for translated code, 64K to 1G; 0: the default */
     enum vm_engine engine;
     enum vm_direct direct;
     bool has_debug_exit;
@@ -50,6 +50,10 @@ struct vm_config {
     void *warn_arg;
     /* Selector of CS at a Multiboot kernel's entry: 0x10, as GRUB has it, or 0x08; DS has the next. 0: 0x10. */
     uint16_t entry_cs;
+    /* Asked some fifty times a second while vm_create() or a reboot waits for a file (a FIFO that nobody writes to):
+     * true ends the wait, and vm_create() with -ECANCELED. NULL: such a wait ends only with vm_stop(). */
+    bool (*cancelled)(void *arg);
+    void *cancelled_arg;
     bool no_reboot; /* a guest's reset ends the machine instead of restarting it */
 };
 #define VM_MEMORY_DEFAULT ((uint64_t)512 << 20)

@@ -25,6 +25,7 @@ extern char rt_exit_fault[], rt_exit_signal[], rt_probe_load[], rt_probe_after[]
 void rt_probe(const void *where); /* enter_x64.S: reads a byte */
 
 struct vthread {
+    sigset_t before; /* the thread's mask, as it came */
     struct cpu *cpu;
     struct xl *xl;
     u64 window, window_span;
@@ -37,6 +38,8 @@ struct vthread {
 static __thread struct vthread self;
 static u64 fault_ns;                    /* written once */
 static struct sigaction previous[NSIG]; /* what to hand over to when a fault is not the guest's; written once */
+
+static const int faults[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL };
 
 int hostsig_kick_signo(void) { return SIGRTMIN + 3; }
 
@@ -106,7 +109,6 @@ static void on_fault(int sig, siginfo_t *si, void *ctx)
 
 static int install_all(void)
 {
-    static const int faults[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL };
     struct sigaction sa = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER };
     for (unsigned i = 0; i < ARRAY_LEN(faults); i++)
         if (sigaction(faults[i], &sa, &previous[faults[i]]) < 0) return -errno;
@@ -114,18 +116,31 @@ static int install_all(void)
     return sigaction(hostsig_kick_signo(), &kick, NULL) < 0 ? -errno : 0;
 }
 
+/* Whoever started us may have blocked anything: a fault with its signal blocked kills, and a kick would never come. */
+static void let_in(sigset_t *before)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    for (unsigned i = 0; i < ARRAY_LEN(faults); i++) sigaddset(&set, faults[i]);
+    sigaddset(&set, hostsig_kick_signo());
+    pthread_sigmask(SIG_UNBLOCK, &set, before);
+}
+
 /* The best of a few: others may run in between. */
 static u64 measure_fault(void)
 {
     u64 best = UINT64_MAX;
     void *nothing = mmap(NULL, PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    sigset_t before;
     if (nothing == MAP_FAILED) return 5000;
+    let_in(&before);
     for (unsigned i = 0; i < 8; i++) {
         u64 begin = host_ns(CLOCK_MONOTONIC);
         rt_probe(nothing);
         u64 ns = host_ns(CLOCK_MONOTONIC) - begin;
         if (ns < best) best = ns;
     }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     munmap(nothing, PAGE_SIZE);
     return best;
 }
@@ -151,6 +166,7 @@ int hostsig_attach(struct cpu *c, struct xl *xl, u64 window, u64 span)
     struct sigevent ev = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = hostsig_kick_signo() };
     ev._sigev_un._tid = (pid_t)syscall(SYS_gettid);
     if (timer_create(CLOCK_MONOTONIC, &ev, &self.rekick) < 0) return -errno;
+    let_in(&self.before);
     self.xl = xl;
     self.window = window;
     self.window_span = span;
@@ -162,6 +178,7 @@ void hostsig_detach(void)
 {
     self.cpu = NULL;
     timer_delete(self.rekick);
+    pthread_sigmask(SIG_SETMASK, &self.before, NULL);
 }
 
 void hostsig_ack(struct cpu *c)

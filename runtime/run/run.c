@@ -72,7 +72,10 @@ static int make_engines(struct rt *rt, const char **what)
 #define HELPER(name, fn, text) rt->cpu->helpers[HELPER_##name] = fn;
 #include "core/helpers.def"
 #undef HELPER
-    if ((err = xl_new(&rt->xl, &cfg))) return err;
+    if ((err = xl_new(&rt->xl, &cfg))) {
+        if (err == -EEXIST) *what = "--perf-map: what is there under /tmp/perf-PID.map is no file of ours";
+        return err;
+    }
     void **slot = rt->cpu->callouts;
     slot[CALLOUT_JUMP] = rt_exit_jump;
     slot[CALLOUT_CHAIN] = rt_exit_chain;

@@ -12,7 +12,7 @@ int chardev_open(struct chardev **out, const char *spec, const struct chardev_ho
     if (!strcmp(spec, "null")) rc = chardev_null_open(&be, err);
     else if (!strcmp(spec, "stdio")) rc = chardev_stdio_open(&be, host, err);
     else if (!strcmp(spec, "pty")) rc = chardev_pty_open(&be, host, err);
-    else if (!strncmp(spec, "file:", 5) && spec[5]) rc = chardev_file_open(&be, spec + 5, err);
+    else if (!strncmp(spec, "file:", 5) && spec[5]) rc = chardev_file_open(&be, spec + 5, host, err);
     else if (!strncmp(spec, "unix:", 5) && spec[5]) rc = chardev_unix_open(&be, spec + 5, host, err);
     else return vm_fail(err, -EINVAL, "--serial: '%s' is not one of null, stdio, file:PATH, unix:PATH, pty", spec);
     if (!rc) *out = &be->dev;
@@ -37,5 +37,11 @@ void chardev_deliver(struct chardev *c)
 
 void chardev_cancel(struct chardev *c)
 {
-    if (c && be_of(c)->pump) pump_cancel(be_of(c)->pump);
+    if (c) be_of(c)->out.cancelled = true;
+}
+
+u64 chardev_dropped(const struct chardev *c)
+{
+    const struct chardev_be *be = c->be;
+    return be->out.dropped;
 }

@@ -6,13 +6,16 @@
 #ifndef SRC_CHARDEV_H
 #define SRC_CHARDEV_H
 #include "core/bus.h"
+#include "src/back/chardev_out.h"
 #include "transvisor/vm.h"
 
-/* Called on a back end's own thread. */
+/* The first two are called on a back end's own thread. */
 struct chardev_host {
     void (*wake)(void *arg); /* input is waiting: arrange for chardev_deliver() */
     void (*quit)(void *arg); /* the user pressed the quit key */
     void *arg;
+    bool (*stopping)(void *arg); /* asked while chardev_open() waits for a FIFO's reader: true ends that. NULL: nothing
+                                  */
 };
 
 /* Opens spec. -EINVAL: it names no back end; else -errno of what failed. */
@@ -22,6 +25,7 @@ void chardev_close(struct chardev *c); /* copes with NULL; no host function is c
 void chardev_deliver(struct chardev *c);
 /* Lets go of a writer that waits for a slow reader: the machine is to stop. Thread-safe; for good. */
 void chardev_cancel(struct chardev *c);
+u64 chardev_dropped(const struct chardev *c); /* bytes of output that no reader took, and no file */
 
 /* ---- between the back ends ---- */
 
@@ -29,20 +33,21 @@ struct pump;
 /* A back end as the front sees it: every be is one of these. */
 struct chardev_be {
     struct chardev dev; /* dev.be points back here */
-    struct pump *pump;  /* NULL if there is never any input */
+    struct chardev_out out;
+    struct pump *pump; /* NULL if there is never any input */
     void (*close)(struct chardev_be *be);
 };
 int chardev_null_open(struct chardev_be **out, struct vm_error *err);
-int chardev_file_open(struct chardev_be **out, const char *path, struct vm_error *err);
+int chardev_file_open(struct chardev_be **out, const char *path, const struct chardev_host *host, struct vm_error *err);
 int chardev_stdio_open(struct chardev_be **out, const struct chardev_host *host, struct vm_error *err);
 int chardev_unix_open(struct chardev_be **out, const char *path, const struct chardev_host *host, struct vm_error *err);
 int chardev_pty_open(struct chardev_be **out, const struct chardev_host *host, struct vm_error *err);
 
-/* chardev_pump.c: one thread that reads a descriptor into a bounded buffer, and a writer that cannot hang. */
+/* chardev_pump.c: one thread that reads a descriptor into a bounded buffer, and a writer beside it. */
 struct pump_config {
-    int in, out;  /* descriptors, borrowed; out may equal in. With listen: -1 */
-    int listen;   /* -1, or a listening socket: one connection at a time is both in and out */
-    int stall_ms; /* how long a write waits for a reader before it drops what is left; -1: until cancelled */
+    int in, out;                /* descriptors, borrowed; out may equal in. With listen: -1 */
+    int listen;                 /* -1, or a listening socket: one connection at a time is both in and out */
+    struct chardev_out *outlet; /* the back end's, stall_ms set */
     /* May drop or replace bytes that were read (the quit key); returns how many of buf are left. NULL: none do. */
     size_t (*filter)(void *arg, u8 *buf, size_t n);
     void *filter_arg;
@@ -51,6 +56,5 @@ MUST_CHECK int pump_new(struct pump **out, const struct pump_config *cfg, const 
 void pump_free(struct pump *p);
 void pump_write(struct pump *p, const u8 *buf, size_t n);
 size_t pump_take(struct pump *p, u8 *buf, size_t room);
-void pump_cancel(struct pump *p);
 
 #endif

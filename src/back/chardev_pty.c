@@ -2,6 +2,7 @@
  * Owns both ends: with one slave descriptor held open the master never sees a hang-up between two users. */
 #define _GNU_SOURCE /* posix_openpt, ptsname_r */
 #include "src/back/chardev.h"
+#include "core/hostfd.h"
 #include "src/error.h"
 
 #include <errno.h>
@@ -32,11 +33,11 @@ static void pty_close(struct chardev_be *be)
 
 static int pty_make(struct pty_be *p, char *name, size_t room)
 {
-    p->master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    p->master = hostfd(posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
     if (p->master < 0 || grantpt(p->master) || unlockpt(p->master)) return -errno;
     int rc = ptsname_r(p->master, name, room);
     if (rc) return -rc;
-    p->slave = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    p->slave = hostfd(open(name, O_RDWR | O_NOCTTY | O_CLOEXEC));
     if (p->slave < 0) return -errno;
     /* Without this the line discipline would echo the guest's output back to it as input. */
     struct termios raw;
@@ -56,7 +57,7 @@ int chardev_pty_open(struct chardev_be **out, const struct chardev_host *host, s
     char name[128];
     int rc = pty_make(p, name, sizeof name);
     if (!rc) {
-        struct pump_config cfg = { .in = p->master, .out = p->master, .listen = -1, .stall_ms = 0 };
+        struct pump_config cfg = { .in = p->master, .out = p->master, .listen = -1, .outlet = &p->be.out };
         rc = pump_new(&p->be.pump, &cfg, host);
     }
     if (rc) {

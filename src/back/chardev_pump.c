@@ -1,10 +1,11 @@
-/* Owns the input thread and its buffer, and writing without hanging: what stdio, unix and pty have in common.
+/* Owns the input thread and its buffer: what stdio, unix and pty have in common.
  *   I1  ring, count, fd and gone are touched only under lock.
  *   I2  the thread never calls host.wake under lock: the host may take its own.
  *   I3  fd is closed only by the thread, or once it has ended; the writer holds the lock while it uses it.
  * The buffer is bounded: when the guest does not take its input, the thread stops reading, and whoever types waits. */
 #define _GNU_SOURCE /* accept4 */
 #include "src/back/chardev.h"
+#include "core/hostfd.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +18,7 @@
 #include <unistd.h>
 
 #define RING 4096u
+#define SHORTAGE_MS 250
 
 struct pump {
     struct pump_config cfg;
@@ -24,11 +26,10 @@ struct pump {
     pthread_t thread;
     int wake_fd; /* readable: the thread is to end, or to look at room again */
     pthread_mutex_t lock;
-    pthread_cond_t room;    /* count went down, or stopping */
-    bool stopping;          /* the thread is to end */
-    bool gone;              /* the reader of our output has gone for good */
-    _Atomic bool cancelled; /* set by any thread */
-    int fd;                 /* the connection, when listening; else cfg.in */
+    pthread_cond_t room; /* count went down, or stopping */
+    bool stopping;       /* the thread is to end */
+    bool gone;           /* the reader of our output has gone for good */
+    int fd;              /* the connection, when listening; else cfg.in */
     unsigned head, count;
     u8 ring[RING];
 };
@@ -60,15 +61,27 @@ static void pump_put(struct pump *p, const u8 *buf, size_t n)
     }
 }
 
+/* The host is short of something: a client waits until there may be some again. False when the thread is to end. */
+static bool pump_pause(struct pump *p)
+{
+    struct pollfd pfd = { .fd = p->wake_fd, .events = POLLIN };
+    return poll(&pfd, 1, SHORTAGE_MS) <= 0;
+}
+
 /* The next connection becomes fd. Returns false when the thread is to end. */
 static bool pump_accept(struct pump *p)
 {
     for (;;) {
         if (!pump_wait(p, p->cfg.listen)) return false;
-        int fd = accept4(p->cfg.listen, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd < 0) continue; /* it has gone again */
+        int fd = hostfd(accept4(p->cfg.listen, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
+        if (fd < 0) { /* it has gone again; or there is no descriptor or memory for it, and listen stays readable */
+            bool shortage = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
+            if (shortage && !pump_pause(p)) return false;
+            continue;
+        }
         pthread_mutex_lock(&p->lock);
         p->fd = fd;
+        p->cfg.outlet->stalled = false;
         pthread_mutex_unlock(&p->lock);
         return true;
     }
@@ -110,7 +123,7 @@ int pump_new(struct pump **out, const struct pump_config *cfg, const struct char
     p->cfg = *cfg;
     p->host = *host;
     p->fd = cfg->listen >= 0 ? -1 : cfg->in;
-    p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    p->wake_fd = hostfd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (p->wake_fd < 0) {
         int rc = -errno;
         free(p);
@@ -151,34 +164,12 @@ void pump_free(struct pump *p)
     free(p);
 }
 
-/* Waits until fd takes output. A short poll, so that a cancelled machine is noticed. */
-static bool pump_writable(struct pump *p, int fd)
-{
-    for (int waited = 0; !p->cancelled && (p->cfg.stall_ms < 0 || waited <= p->cfg.stall_ms);) {
-        struct pollfd pfd = { .fd = fd, .events = POLLOUT };
-        int step = waited ? 20 : 0;
-        int r = poll(&pfd, 1, step);
-        if (r > 0) return !(pfd.revents & (POLLERR | POLLNVAL));
-        waited += step ? step : 1;
-    }
-    return false;
-}
-
 void pump_write(struct pump *p, const u8 *buf, size_t n)
 {
     pthread_mutex_lock(&p->lock);
     int fd = p->cfg.listen >= 0 ? p->fd : p->cfg.out;
-    while (n && fd >= 0 && !p->gone && pump_writable(p, fd)) {
-        /* Once poll() has said so, a pipe takes PIPE_BUF bytes without blocking, and a terminal at least one. */
-        ssize_t w = write(fd, buf, n > 512 ? 512 : n);
-        if (w < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-        if (w < 0) {
-            p->gone = p->cfg.listen < 0;
-            break;
-        }
-        buf += w;
-        n -= (size_t)w;
-    }
+    if (fd < 0 || p->gone) p->cfg.outlet->dropped += n;
+    else if (chardev_out_write(p->cfg.outlet, fd, buf, n)) p->gone = p->cfg.listen < 0;
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -195,5 +186,3 @@ size_t pump_take(struct pump *p, u8 *buf, size_t room)
     pthread_mutex_unlock(&p->lock);
     return n;
 }
-
-void pump_cancel(struct pump *p) { p->cancelled = true; }

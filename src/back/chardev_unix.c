@@ -1,6 +1,7 @@
 /* The serial line on a listening Unix socket, for one client at a time. While there is none, output is dropped.
  * Owns the socket's name: it is removed at the end, and a name left behind by a dead process is taken over. */
 #include "src/back/chardev.h"
+#include "core/hostfd.h"
 #include "src/error.h"
 
 #include <errno.h>
@@ -47,7 +48,7 @@ static bool unix_stale(const struct sockaddr_un *a)
 
 static int unix_listen(const struct sockaddr_un *a)
 {
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = hostfd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (fd < 0) return -errno;
     int rc = bind(fd, (const struct sockaddr *)a, sizeof *a);
     if (rc && errno == EADDRINUSE && unix_stale(a)) {
@@ -67,7 +68,7 @@ int chardev_unix_open(struct chardev_be **out, const char *path, const struct ch
     static const struct chardev_ops ops = { .write = unix_write };
     struct unix_be *u = calloc(1, sizeof *u);
     if (!u) return vm_fail(err, -ENOMEM, "--serial unix:%s: out of memory", path);
-    u->be = (struct chardev_be){ .dev = { .ops = &ops, .be = u }, .close = unix_close };
+    u->be = (struct chardev_be){ .dev = { .ops = &ops, .be = u }, .out.stall_ms = 200, .close = unix_close };
     u->listen = -1;
     u->addr.sun_family = AF_UNIX;
     int rc;
@@ -83,7 +84,7 @@ int chardev_unix_open(struct chardev_be **out, const char *path, const struct ch
         goto fail;
     }
     u->listen = rc;
-    struct pump_config cfg = { .in = -1, .out = -1, .listen = u->listen, .stall_ms = 200 };
+    struct pump_config cfg = { .in = -1, .out = -1, .listen = u->listen, .outlet = &u->be.out };
     rc = pump_new(&u->be.pump, &cfg, host);
     if (rc) {
         vm_fail(err, rc, "--serial unix:%s: %s", path, strerror(-rc));

@@ -8,6 +8,7 @@
 #include "src/board/loader.h"
 #include "core/cpu.h"
 #include "src/error.h"
+#include "src/wait.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -55,10 +56,11 @@ static u64 align_down(u64 v, u64 a) { return v & ~(a - 1); }
 
 #define TOO_LARGE "%s %s: larger than the largest machine's memory"
 
-static int image_read(struct image *im, const char *path, const char *role, struct vm_error *err)
+static int image_read(struct image *im, const char *path, const char *role, const struct wait_end *end,
+                      struct vm_error *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return vm_fail(err, -errno, "%s %s: %s", role, path, strerror(errno));
+    int fd = wait_open(path, O_RDONLY, 0, end);
+    if (fd < 0) return vm_fail(err, fd, "%s %s: %s", role, path, strerror(-fd));
     struct stat st;
     int rc = 0;
     u64 room = 0;
@@ -88,10 +90,9 @@ static int image_read(struct image *im, const char *path, const char *role, stru
             im->data = more;
             room = want;
         }
-        ssize_t n = read(fd, im->data + im->len, room - im->len);
-        if (n < 0 && errno == EINTR) continue;
+        ssize_t n = wait_read(fd, im->data + im->len, room - im->len, end);
         if (n < 0) {
-            rc = vm_fail(err, -errno, "%s %s: %s", role, path, strerror(errno));
+            rc = vm_fail(err, (int)n, "%s %s: %s", role, path, strerror((int)-n));
             goto out;
         }
         if (n == 0) break;
@@ -679,7 +680,7 @@ static int boot_classify(struct boot *b, struct vm_error *err)
 }
 
 /* --initrd FILE[,FILE...]. A Multiboot module may be followed by a blank and its arguments. */
-static int boot_read_modules(struct boot *b, const char *list, struct vm_error *err)
+static int boot_read_modules(struct boot *b, const char *list, const struct wait_end *end, struct vm_error *err)
 {
     if (!list) return 0;
     for (const char *p = list;;) {
@@ -691,14 +692,14 @@ static int boot_read_modules(struct boot *b, const char *list, struct vm_error *
         *m = (struct image){ .path = strndup(p, len), .args = strndup(p, len) };
         if (!m->path || !m->args) return vm_fail(err, -ENOMEM, "initrd %s: out of memory", list);
         if (b->kind != BOOT_LINUX) m->path[strcspn(m->path, " ")] = 0;
-        int rc = image_read(m, m->path, "initrd", err);
+        int rc = image_read(m, m->path, "initrd", end, err);
         if (rc) return rc;
         p += len;
         if (!*p++) return 0;
     }
 }
 
-int boot_open(struct boot **out, const struct vm_config *cfg, struct vm_error *err)
+int boot_open(struct boot **out, const struct vm_config *cfg, const struct wait_end *end, struct vm_error *err)
 {
     if (!cfg->kernel) return vm_fail(err, -EINVAL, "no kernel given");
     if (cfg->entry_cs && cfg->entry_cs != MB_CS && cfg->entry_cs != MB_CS_LOW)
@@ -714,8 +715,8 @@ int boot_open(struct boot **out, const struct vm_config *cfg, struct vm_error *e
         vm_fail(err, rc, "kernel %s: out of memory", cfg->kernel);
         goto fail;
     }
-    if ((rc = image_read(&b->kernel, b->kernel.path, "kernel", err)) || (rc = boot_classify(b, err))
-        || (rc = boot_read_modules(b, cfg->initrd, err)))
+    if ((rc = image_read(&b->kernel, b->kernel.path, "kernel", end, err)) || (rc = boot_classify(b, err))
+        || (rc = boot_read_modules(b, cfg->initrd, end, err)))
         goto fail;
     *out = b;
     return 0;

@@ -9,6 +9,7 @@
 
 struct cpu;
 struct boot;
+struct wait_end;
 
 /* The memory map that firmware would hand over (ACPI, 15.: INT 15h, E820). */
 enum e820_type { E820_RAM = 1, E820_RESERVED = 2, E820_ACPI = 3, E820_NVS = 4 };
@@ -22,8 +23,10 @@ struct memory_map {
     unsigned n;
 };
 
-/* Reads and checks the files of cfg (kernel, initrd, cmdline), before there is a machine. Returns 0 or -errno. */
-MUST_CHECK int boot_open(struct boot **out, const struct vm_config *cfg, struct vm_error *err);
+/* Reads and checks the files of cfg (kernel, initrd, cmdline), before there is a machine. Returns 0 or -errno;
+ * -ECANCELED: end (NULL: nothing) ended the wait for one of them. */
+MUST_CHECK int boot_open(struct boot **out, const struct vm_config *cfg, const struct wait_end *end,
+                         struct vm_error *err);
 void boot_free(struct boot *b);
 /* Places everything in RAM and sets c's registers; the caller makes them take effect. Returns 0 or -errno. */
 MUST_CHECK int boot_load(struct boot *b, struct bus *bus, struct cpu *c, const struct memory_map *map,

@@ -1,14 +1,15 @@
 /* The command line: what becomes of each verb (src/face/verbs.c has their words). Uses the embedding API alone: the
  * first embedder. Exit status: 0 the guest powered off (or the user quit), 1 a host or VMM error, 2 usage, 3 the guest
  * died, (V << 1) | 1 after a write of V to the debug-exit port, 128 + N when signal N ended it. */
+#include "src/face/stopper.h"
 #include "src/face/verbs.h"
+#include "src/wait.h"
 #include "transvisor/vm.h"
 
 #include <errno.h>
-#include <pthread.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { STATUS_OK = 0, STATUS_ERROR = 1, STATUS_USAGE = 2, STATUS_DIED = 3, STATUS_SIGNAL = 128 };
@@ -25,55 +26,25 @@ static int end_output(void)
     return ferror(stdout) || fflush(stdout) ? fail(STATUS_ERROR, "standard output: could not be written") : STATUS_OK;
 }
 
-/* ---- signals that ask us to stop ----
- * They are blocked everywhere and taken by one thread with sigwait(), so that no handler has to reach a machine. */
-struct stopper {
-    pthread_t thread;
-    sigset_t set;
-    struct vm *vm;
-    _Atomic int caught; /* the signal that ended us, or 0 */
-    _Atomic bool done;
-};
+/* ---- what the program needs of its surroundings ---- */
 
-static void *stopper_thread(void *arg)
+/* No file of ours may take the place of a standard one: what is printed, or a serial line's output, would end up in it.
+ */
+static int fill_standard_descriptors(void)
 {
-    struct stopper *s = arg;
-    struct timespec first = { 0 }, now;
     for (;;) {
-        int sig = 0;
-        if (sigwait(&s->set, &sig)) continue;
-        if (s->done) return NULL;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        if (s->caught && now.tv_sec - first.tv_sec >= 2) abort(); /* asked again, and still here: we are stuck */
-        if (!s->caught) {
-            s->caught = sig;
-            first = now;
-            vm_stop(s->vm);
-        }
+        int fd = open("/dev/null", O_RDWR);
+        if (fd < 0) return -1;
+        if (fd <= STDERR_FILENO) continue;
+        return close(fd);
     }
 }
 
-static void stopper_block(struct stopper *s)
+/* A client or reader that goes away is no reason to die, nor is a file that has become too large (RLIMIT_FSIZE). */
+static void ignore_signals_of_files(void)
 {
-    static const int stop_signals[] = { SIGINT, SIGTERM, SIGHUP };
-    memset(s, 0, sizeof *s);
-    sigemptyset(&s->set);
-    for (size_t i = 0; i < ARRAY_LEN(stop_signals); i++) sigaddset(&s->set, stop_signals[i]);
-    pthread_sigmask(SIG_BLOCK, &s->set, NULL);
-    signal(SIGPIPE, SIG_IGN); /* a serial client that goes away is no reason to die */
-}
-
-static int stopper_start(struct stopper *s, struct vm *vm)
-{
-    s->vm = vm;
-    return pthread_create(&s->thread, NULL, stopper_thread, s);
-}
-
-static void stopper_end(struct stopper *s)
-{
-    s->done = true;
-    pthread_kill(s->thread, SIGTERM); /* blocked in all threads: it only ends the sigwait */
-    pthread_join(s->thread, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 /* ---- run ---- */
@@ -96,36 +67,62 @@ static int run_status(struct vm *vm, enum vm_exit how, const struct stopper *s, 
     return fail(STATUS_ERROR, err->text);
 }
 
-static int run_machine(struct vm *vm, struct stopper *s, const char *stats_path)
+/* The statistics' file is opened before the machine runs, so that a wrong name is found out at once. */
+struct stats_file {
+    const char *path; /* NULL: none is wanted */
+    int fd;
+    const struct wait_end *end;
+};
+
+static int stats_fail(const struct stats_file *f, int status, int rc)
 {
-    FILE *stats = NULL;
     char text[512];
-    if (stats_path && !(stats = fopen(stats_path, "we"))) {
-        snprintf(text, sizeof text, "--stats %s: %s", stats_path, strerror(errno));
-        vm_free(vm);
-        return fail(STATUS_ERROR, text);
+    snprintf(text, sizeof text, "--stats %s: %s", f->path, strerror(-rc));
+    return fail(status, text);
+}
+
+static int stats_open(struct stats_file *f)
+{
+    f->fd = f->path ? wait_open(f->path, O_WRONLY | O_CREAT | O_TRUNC, 0666, f->end) : -1;
+    return f->path && f->fd < 0 ? f->fd : 0;
+}
+
+/* Writes and closes it: into a FIFO that nobody empties, for as long as nobody asks us to stop. 0 or -errno. */
+static int stats_write(struct stats_file *f, struct vm *vm)
+{
+    char *text = NULL;
+    size_t n = 0;
+    if (!f->path) return 0;
+    FILE *out = open_memstream(&text, &n);
+    int rc = out ? 0 : -ENOMEM;
+    if (out) {
+        vm_stats(vm, out);
+        if (ferror(out)) rc = -ENOMEM;
+        if (fclose(out)) rc = -ENOMEM;
     }
-    int rc = stopper_start(s, vm);
-    if (rc) {
-        snprintf(text, sizeof text, "signal thread: %s", strerror(rc));
-        vm_free(vm);
-        if (stats) fclose(stats);
-        return fail(STATUS_ERROR, text);
-    }
+    if (!rc) rc = wait_write(f->fd, text, n, f->end);
+    if (close(f->fd) && !rc) rc = -errno;
+    free(text);
+    return rc;
+}
+
+static int run_machine(struct vm *vm, struct stopper *s, struct stats_file *stats)
+{
     struct vm_error err = { "" };
+    stopper_watch(s, vm);
     enum vm_exit how = vm_run(vm, &err);
-    stopper_end(s);
-    if (stats) vm_stats(vm, stats);
-    int status = run_status(vm, how, s, &err);
+    int status = run_status(vm, how, s, &err), rc = stats_write(stats, vm);
+    stopper_watch(s, NULL);
     vm_free(vm);
-    if (stats) {
-        bool bad = ferror(stats); /* both: fclose() alone forgets an earlier failure */
-        if (fclose(stats) || bad) {
-            snprintf(text, sizeof text, "--stats %s: could not be written", stats_path);
-            return fail(status == STATUS_OK ? STATUS_ERROR : status, text);
-        }
-    }
+    if (rc && rc != -ECANCELED) return stats_fail(stats, status == STATUS_OK ? STATUS_ERROR : status, rc);
     return status;
+}
+
+/* What becomes of a machine that a signal has ended before it was there. */
+static int create_failed(const struct stopper *s, int rc, const struct vm_error *err)
+{
+    if (rc == -ECANCELED && s->caught) return STATUS_SIGNAL + s->caught;
+    return fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err->text);
 }
 
 /* Reads a verb's words. Returns -1 to go on, or the status to end with: help was asked for, or a word is wrong. */
@@ -152,11 +149,28 @@ static int verb_run(int argc, char **argv)
     a.cfg.warn = print_warning;
 
     struct stopper s;
-    stopper_block(&s);
     struct vm *vm;
-    int rc = vm_create(&vm, &a.cfg, &err);
-    if (rc) return fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err.text);
-    return run_machine(vm, &s, a.stats);
+    ignore_signals_of_files();
+    int rc = stopper_start(&s);
+    if (rc) {
+        char text[128];
+        snprintf(text, sizeof text, "signal thread (pthread_create): %s", strerror(-rc));
+        return fail(STATUS_ERROR, text);
+    }
+    const struct wait_end end = { stopper_asked, &s };
+    struct stats_file stats = { .path = a.stats, .end = &end };
+    a.cfg.cancelled = stopper_asked;
+    a.cfg.cancelled_arg = &s;
+    if ((rc = vm_create(&vm, &a.cfg, &err))) {
+        status = create_failed(&s, rc, &err);
+    } else if ((rc = stats_open(&stats))) {
+        vm_free(vm);
+        status = rc == -ECANCELED ? STATUS_SIGNAL + s.caught : stats_fail(&stats, STATUS_ERROR, rc);
+    } else {
+        status = run_machine(vm, &s, &stats);
+    }
+    stopper_end(&s);
+    return status;
 }
 
 /* ---- translate ---- */
@@ -203,6 +217,7 @@ static int no_verb(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    if (fill_standard_descriptors()) return STATUS_ERROR; /* and nowhere to say so, perhaps */
     const char *ignored;
     if (argc < 2) return fail(STATUS_USAGE, "no verb given; try transvisor --help");
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "-help") || !strcmp(argv[1], "help"))

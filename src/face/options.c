@@ -34,8 +34,8 @@ int parse_u64(const char *s, u64 max, u64 *out)
 
 int parse_size(const char *s, u64 unit, u64 *out)
 {
-    static const char letters[] = "KMG";
-    size_t n = strcspn(s, "kmgKMG");
+    static const char letters[] = "KMGT";
+    size_t n = strcspn(s, "kmgtKMGT");
     char digits[24];
     if (!n || n >= sizeof digits) return -EINVAL;
     memcpy(digits, s, n);
@@ -180,7 +180,7 @@ static int opt_store(const struct opt *o, void *args, const char *typed, const c
     case OPT_CHOICE: return store_choice(o, typed, val, to, err);
     case OPT_CALL: return o->parse(args, typed, val, err);
     case OPT_SIZE:
-        snprintf(text, sizeof text, "%s: '%.64s' is not a size (a number, with K, M or G)", typed, val);
+        snprintf(text, sizeof text, "%s: '%.64s' is not a size (a number, with K, M, G or T)", typed, val);
         if (parse_size(val, o->unit ? o->unit : 1, &v)) return refuse(o, err, text);
         rc = check_bounds(o, typed, val, v, err);
         if (!rc) *(u64 *)to = v;

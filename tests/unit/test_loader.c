@@ -117,7 +117,7 @@ static int load_with(struct vm_config cfg, const void *kernel, size_t len, struc
     cfg.kernel = f.path;
     struct boot *b = NULL;
     strcpy(err->text, "");
-    int rc = boot_open(&b, &cfg, err);
+    int rc = boot_open(&b, &cfg, NULL, err);
     if (!rc) rc = boot_load(b, &bus, cpu, &map, err);
     boot_free(b);
     close(f.fd);
@@ -306,10 +306,10 @@ START_TEST(a_missing_file_or_a_directory_is_named)
     struct boot *b;
     struct vm_error err;
     struct vm_config cfg = { .kernel = "/nonexistent/kernel" };
-    ck_assert_int_eq(-ENOENT, boot_open(&b, &cfg, &err));
+    ck_assert_int_eq(-ENOENT, boot_open(&b, &cfg, NULL, &err));
     ck_assert_str_eq("kernel /nonexistent/kernel: No such file or directory", err.text);
     cfg.kernel = "/";
-    ck_assert_int_eq(-EISDIR, boot_open(&b, &cfg, &err));
+    ck_assert_int_eq(-EISDIR, boot_open(&b, &cfg, NULL, &err));
     ck_assert_str_eq("kernel /: is a directory", err.text);
 }
 END_TEST

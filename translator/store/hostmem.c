@@ -1,6 +1,7 @@
 /* Owns how memory is asked of the host. */
 #define _GNU_SOURCE
 #include "translator/store/hostmem.h"
+#include "core/hostfd.h"
 
 #include <errno.h>
 #include <sys/mman.h>
@@ -41,7 +42,7 @@ static int map_anonymous(u64 size, u8 **rw, u8 **rx)
 
 static int map_file(u64 size, u8 **rw, u8 **rx)
 {
-    int fd = memfd_create("transvisor-code", MFD_CLOEXEC), err = 0;
+    int fd = hostfd(memfd_create("transvisor-code", MFD_CLOEXEC)), err = 0;
     if (fd < 0) return -errno;
     if (ftruncate(fd, (off_t)size) < 0
         || (*rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) == MAP_FAILED

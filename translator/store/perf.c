@@ -1,16 +1,35 @@
 /* tools/perf/Documentation/jit-interface.txt: "START SIZE symbolname", hexadecimal. */
 #define _GNU_SOURCE
 #include "translator/store/perf.h"
+#include "core/hostfd.h"
 
-#include <errno.h>
-#include <unistd.h>
+#include <sys/stat.h>
+
+/* Anybody may put something in /tmp under a name that can be guessed. What is there is never written to: a file of ours
+ * that an earlier process of the same number has left makes room, anything else stays, and is an error. */
+static int perf_create(const char *name)
+{
+    struct stat st;
+    if (!lstat(name, &st)) {
+        if (!S_ISREG(st.st_mode) || st.st_uid != geteuid()) return -EEXIST;
+        if (unlink(name)) return -errno;
+    }
+    int fd = hostfd(open(name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
+    return fd < 0 ? -errno : fd;
+}
 
 int xl_perf_open(struct xl *xl)
 {
     char name[64];
     snprintf(name, sizeof name, "/tmp/perf-%ld.map", (long)getpid());
-    xl->perf = fopen(name, "we");
-    return xl->perf ? 0 : -errno;
+    int fd = perf_create(name);
+    if (fd < 0) return fd;
+    if (!(xl->perf = fdopen(fd, "w"))) {
+        int err = -errno;
+        close(fd);
+        return err;
+    }
+    return 0;
 }
 
 void xl_perf_block(struct xl *xl, const struct block *b)

@@ -1,0 +1,129 @@
+/* Owns the terminal's settings while a machine runs.
+ *   I1  the settings found at start are restored by terminal_restore(), and by on_end() and on_stop() before a signal
+ * ends or stops us. SIGKILL and SIGSTOP leave no time for that. I2  only signals that nobody else handles or ignores
+ * are taken: the runtime needs SIGSEGV and its like for itself, and hands on what is not the guest's. [take] I3  the
+ * terminal is touched only from the foreground: from the background that would stop us.          [set] */
+#include "src/back/terminal.h"
+#include "core/types.h"
+#include "src/error.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <termios.h>
+#include <unistd.h>
+
+/* The one place that needs state outside any object: a signal handler is given none. There is one terminal per process,
+ * so there is at most one guard. */
+static struct {
+    volatile sig_atomic_t armed;
+    struct termios saved, raw;
+} guard;
+
+static const int stopping[] = { SIGTSTP, SIGTTIN, SIGTTOU };
+
+/* Whether sig ends the process unless something is done about it. */
+static bool is_deadly(int sig)
+{
+    static const int harmless[] = { SIGKILL, SIGSTOP, SIGCONT, SIGCHLD, SIGURG, SIGWINCH, SIGTSTP, SIGTTIN, SIGTTOU };
+    for (size_t i = 0; i < ARRAY_LEN(harmless); i++)
+        if (sig == harmless[i]) return false;
+    return true;
+}
+
+/* One that is not our controlling terminal has no background. */
+static bool in_foreground(void)
+{
+    pid_t group = tcgetpgrp(STDIN_FILENO);
+    return group < 0 || group == getpgrp();
+}
+
+/* From handlers as well: async-signal-safe calls only. */
+static void set(const struct termios *to)
+{
+    if (guard.armed && in_foreground()) tcsetattr(STDIN_FILENO, TCSANOW, to);
+}
+
+static void on_end(int sig)
+{
+    set(&guard.saved);
+    guard.armed = 0;
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
+static void on_stop(int sig)
+{
+    int saved_errno = errno;
+    struct sigaction ours, dfl = { .sa_handler = SIG_DFL };
+    set(&guard.saved);
+    sigaction(sig, &dfl, &ours);
+    raise(sig); /* stops here, and goes on from here */
+    sigaction(sig, &ours, NULL);
+    set(&guard.raw);
+    errno = saved_errno;
+}
+
+static void on_continue(int sig)
+{
+    (void)sig;
+    int saved_errno = errno;
+    set(&guard.raw); /* after SIGSTOP, or brought into the foreground */
+    errno = saved_errno;
+}
+
+static bool is_ours(void (*handler)(int)) { return handler == on_end || handler == on_stop || handler == on_continue; }
+
+static void take(int sig, void (*handler)(int))
+{
+    struct sigaction old, sa = { .sa_handler = handler, .sa_flags = SA_NODEFER | SA_RESTART };
+    sigemptyset(&sa.sa_mask);
+    if (!sigaction(sig, NULL, &old) && !(old.sa_flags & SA_SIGINFO) && old.sa_handler == SIG_DFL)
+        sigaction(sig, &sa, NULL);
+}
+
+static void take_all(void)
+{
+    for (int sig = 1; sig <= SIGRTMAX; sig++)
+        if (is_deadly(sig)) take(sig, on_end);
+    for (size_t i = 0; i < ARRAY_LEN(stopping); i++) take(stopping[i], on_stop);
+    take(SIGCONT, on_continue);
+}
+
+static void leave_all(void)
+{
+    for (int sig = 1; sig <= SIGRTMAX; sig++) {
+        struct sigaction old;
+        if (!sigaction(sig, NULL, &old) && is_ours(old.sa_handler)) signal(sig, SIG_DFL);
+    }
+}
+
+int terminal_raw(struct vm_error *err)
+{
+    if (guard.armed)
+        return vm_fail(err, -EBUSY, "--serial stdio: the terminal belongs to another machine of this process");
+    if (tcgetattr(STDIN_FILENO, &guard.saved)) return vm_fail(err, -errno, "--serial stdio: %s", strerror(errno));
+    guard.raw = guard.saved;
+    cfmakeraw(&guard.raw);
+    guard.raw.c_oflag = guard.saved.c_oflag; /* our own messages still want their newlines, and the guest's CRs do not
+                                                mind */
+    guard.raw.c_cc[VMIN] = 1;
+    guard.raw.c_cc[VTIME] = 0;
+    guard.armed = 1;
+    take_all();
+    if (tcsetattr(STDIN_FILENO, TCSANOW, &guard.raw)) { /* in the background it stops us until we are not */
+        int rc = vm_fail(err, -errno, "--serial stdio: %s", strerror(errno));
+        guard.armed = 0;
+        leave_all();
+        return rc;
+    }
+    return 0;
+}
+
+void terminal_restore(void)
+{
+    if (!guard.armed) return;
+    set(&guard.saved); /* in the background it is as its present owner wants it */
+    guard.armed = 0;
+    leave_all();
+}
