@@ -172,14 +172,21 @@ static struct iblock *block_make(struct interp *ip, struct iblock *b, const stru
     return b;
 }
 
+/* How many bytes from eip on, of those an instruction may have, CS lets be fetched. One of 4 GiB wraps around. */
+static unsigned bytes_within_limit(const struct cpu *c)
+{
+    u32 limit = c->seg[S_CS].limit, last = limit - c->eip;
+    return limit != 0xffffffff && last < INSN_BYTES_MAX ? last + 1 : INSN_BYTES_MAX;
+}
+
 /* The instruction at eip alone, when it cannot be kept: on two pages, or in ROM or a device. */
 static int scratch_decode(struct interp *ip, laddr la)
 {
     struct cpu *c = ip->c;
     struct irec *r = &ip->scratch;
     u8 bytes[INSN_BYTES_MAX] = { 0 };
-    unsigned got;
-    if (mem_fetch(c, la, bytes, sizeof bytes, &got)) return GUEST_FAULT;
+    unsigned want = bytes_within_limit(c), got;
+    if (mem_fetch(c, la, bytes, want, &got)) return GUEST_FAULT;
     switch (decode(ip->dec, bytes, got, c->eip, (c->mode & MK_CS32) != 0, c->model->features, &r->in)) {
     case DECODE_OK: r->fn = handler(&r->in); return 0;
     case DECODE_TOO_LONG:
@@ -188,7 +195,7 @@ static int scratch_decode(struct interp *ip, laddr la)
         return 0;
     case DECODE_TRUNCATED: break;
     }
-    if (got >= sizeof bytes) return exc_raise_err(c, V_GP, 0);
+    if (got >= want) return exc_raise_err(c, V_GP, 0); /* too long, or across the limit of CS */
     return mem_fetch(c, la + got, bytes, 1, &got); /* the page behind is what faults */
 }
 
@@ -198,6 +205,10 @@ static const struct iblock *block_here(struct interp *ip, struct iblock *one)
     struct cpu *c = ip->c;
     struct ifetch *f;
     laddr la = c->eip + c->seg[S_CS].base;
+    if (unlikely(c->eip > c->seg[S_CS].limit)) {
+        exc_raise_err(c, V_GP, 0);
+        return NULL;
+    }
     if (fetch_find(ip, la, &f)) return NULL;
     if (likely(f->host != NULL)) {
         paddr pa = f->pa | (la & ~PAGE_MASK);

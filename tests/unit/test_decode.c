@@ -370,7 +370,7 @@ START_TEST(fifteen_bytes_are_the_limit)
 }
 END_TEST
 
-START_TEST(eip_wraps_with_the_code_size)
+START_TEST(the_next_eip_has_32_bits_and_only_targets_are_cut_to_the_operand_size)
 {
     static const u8 nop = 0x90, jmp[2] = { 0xeb, 0x02 };
     struct insn in;
@@ -378,8 +378,9 @@ START_TEST(eip_wraps_with_the_code_size)
     ck_assert_int_eq(decode(d, &nop, 1, 0xffffffff, true, ALL_FEATURES, &in), DECODE_OK);
     ck_assert_uint_eq(in.next, 0);
     ck_assert_int_eq(decode(d, &nop, 1, 0xffff, false, ALL_FEATURES, &in), DECODE_OK);
-    ck_assert_uint_eq(in.next, 0);
+    ck_assert_uint_eq(in.next, 0x10000);
     ck_assert_int_eq(decode(d, jmp, 2, 0xfffe, false, ALL_FEATURES, &in), DECODE_OK);
+    ck_assert_uint_eq(in.next, 0x10000);
     ck_assert_uint_eq(in.target, 2);
     ck_assert_int_eq(decode(d, jmp, 2, 0xfffffffe, true, ALL_FEATURES, &in), DECODE_OK);
     ck_assert_uint_eq(in.target, 2);
@@ -724,7 +725,7 @@ int main(void)
     tcase_add_test(tc, conditions_read_only_their_flags);
     tcase_add_test(tc, counts_decide_which_flags_change);
     tcase_add_test(tc, fifteen_bytes_are_the_limit);
-    tcase_add_test(tc, eip_wraps_with_the_code_size);
+    tcase_add_test(tc, the_next_eip_has_32_bits_and_only_targets_are_cut_to_the_operand_size);
     tcase_add_test(tc, capstone_agrees_except_where_listed);
     tcase_add_test(tc, address_forms_have_capstones_length);
     tcase_add_test(tc, flags_agree_with_capstone_except_where_listed);

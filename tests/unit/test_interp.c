@@ -485,6 +485,73 @@ START_TEST(a_sixteen_bit_stack_wraps_and_keeps_the_upper_half)
 }
 END_TEST
 
+/* ---- 16-bit code ---- */
+
+static void code16(u32 base, u32 limit, u32 eip)
+{
+    cpu->seg[S_CS] = (struct seg){ .sel = CS0, .base = base, .limit = limit, .attr = AC_CODE };
+    cpu->eip = eip;
+    cpu_update_mode(cpu);
+}
+
+START_TEST(sixteen_bit_code_goes_on_beyond_ffff_and_faults_at_its_limit)
+{
+    PUT(CODE + 0xfffe, 0x90, 0x90, 0x43); /* nop; nop; inc bx */
+    code16(CODE, 0x1ffff, 0xfffe);
+    STEPS(2);
+    ck_assert_uint_eq(cpu->eip, 0x10000);
+    STEPS(1);
+    ck_assert_uint_eq(cpu->eip, 0x10001);
+    ck_assert_uint_eq(cpu->gpr[G_EBX] & 0xffff, 1);
+    code16(CODE, 0xffff, 0xfffe);
+    STEPS(2);
+    ASSERT_EXC(EXC(V_GP, 0));
+    ck_assert_uint_eq(cpu->eip, 0x10000);
+    code16(CODE, 0xffff, 0xfff0); /* in a block, not step by step */
+    memset(ram(CODE + 0xfff0), 0x90, 16);
+    idt_set(V_GP, CS0, 0x40000, AC_INT32);
+    PUT(0x40000, 0xf4); /* hlt */
+    ck_assert_int_eq(interp_run(ip, 100), INTERP_HLT);
+    ck_assert_uint_eq(peek32(cpu->gpr[G_ESP] + 4), 0x10000);
+}
+END_TEST
+
+START_TEST(only_targets_of_jumps_are_cut_to_sixteen_bits)
+{
+    PUT(CODE + 0xfffe, 0xeb, 0x10); /* jmp short +10 */
+    code16(CODE, 0x1ffff, 0xfffe);
+    STEPS(1);
+    ck_assert_uint_eq(cpu->eip, 0x10);
+    PUT(CODE + 0xfffd, 0xe8, 0x20, 0x00); /* call +20: returns to 0000, for 16 bits of it are pushed */
+    code16(CODE, 0x1ffff, 0xfffd);
+    STEPS(1);
+    ck_assert_uint_eq(cpu->eip, 0x20);
+    ck_assert_uint_eq(peek16(cpu->gpr[G_ESP]), 0);
+    PUT(CODE + 0xffff, 0x74, 0x10); /* jz, not taken */
+    code16(CODE, 0x1ffff, 0xffff);
+    cpu_set_eflags(cpu, 0);
+    STEPS(1);
+    ck_assert_uint_eq(cpu->eip, 0x10001);
+}
+END_TEST
+
+START_TEST(code_beyond_the_limit_is_not_fetched)
+{
+    PUT(CODE + 0xffe, 0xb8, 0x34, 0x12); /* mov ax, 1234: its last byte is on the next page */
+    fix_page();
+    fix_pte(CODE + 0x1000, 0);
+    code16(CODE, 0xffe, 0xfff);
+    ASSERT_EXC(EXC(V_GP, 0));
+    code16(CODE, 0xfff, 0x1000);
+    ASSERT_EXC(EXC(V_GP, 0)); /* not #PF */
+    code16(CODE, 0xfff, 0xffe);
+    ASSERT_EXC(EXC(V_GP, 0));
+    code16(CODE, 0x1fff, 0xffe);
+    ASSERT_EXC(EXC(V_PF, 0));
+    ck_assert_uint_eq(cpu->cr2, CODE + 0x1000);
+}
+END_TEST
+
 /* ---- flags and privilege ---- */
 
 START_TEST(popf_changes_what_privilege_allows)
@@ -786,6 +853,9 @@ int main(void)
     tcase_add_test(t, push_esp_pushes_the_old_value_and_pop_esp_keeps_the_new);
     tcase_add_test(t, enter_with_levels_copies_the_display);
     tcase_add_test(t, a_sixteen_bit_stack_wraps_and_keeps_the_upper_half);
+    tcase_add_test(t, sixteen_bit_code_goes_on_beyond_ffff_and_faults_at_its_limit);
+    tcase_add_test(t, only_targets_of_jumps_are_cut_to_sixteen_bits);
+    tcase_add_test(t, code_beyond_the_limit_is_not_fetched);
     tcase_add_test(t, popf_changes_what_privilege_allows);
     tcase_add_test(t, ports_obey_iopl_and_the_bitmap);
     tcase_add_test(t, privileged_instructions_fault_outside_cpl_0);

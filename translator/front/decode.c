@@ -484,7 +484,7 @@ enum decode_status decode(struct decoder *d, const u8 *bytes, unsigned n, u32 ei
     if (id == INSN_INVALID || w.invalid || !(features & 1u << in->row->feat) || !lock_is_legal(in))
         make_invalid(d, &w, in);
     memcpy(in->bytes, bytes, in->len);
-    in->next = code32 ? eip + in->len : (eip + in->len) & 0xffff;
+    in->next = eip + in->len;
     if (in->nops && in->opnd[0].kind == OPK_REL) in->target = low_bytes(eip + in->len + in->imm, in->opsize);
     return DECODE_OK;
 }

@@ -137,7 +137,8 @@ struct insn {
     const struct insn_row *row; /* never NULL: insn_rows[INSN_INVALID] for what must raise #UD */
     u16 id, op;
     laddr eip;  /* offset in CS of the first byte */
-    u32 next;   /* eip + len, wrapped to 32 (or 16) bits */
+    u32 next;   /* eip + len, in 32 bits whatever the code size: a 16-bit segment goes on beyond FFFF, and only targets
+                 * of jumps are cut to 16 bits */
     u32 target; /* OPK_REL: the absolute EIP, wrapped to the operand size */
     u8 bytes[15];
     u8 len;
