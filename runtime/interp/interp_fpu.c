@@ -26,11 +26,14 @@
 #define FCW_ONE 0x40u /* reads as one */
 #define FCW_INIT 0x37fu
 #define MXCSR_MASKS 0x1f80u
-#define MXCSR_DEFINED 0xffffu
+#define MXCSR_DAZ 0x40u
+#define MXCSR_ANY 0xffffu /* what any guest has, and every host */
 
 /* ---- what must hold before ---- */
 
 static bool x87_pending(const struct fxstate *fx) { return fx->fsw & ~fx->fcw & FPU_EXCEPTIONS; }
+
+static u32 mxcsr_defined(const struct cpu *c) { return mxcsr_mask(c->model->features); }
 
 static void fsw_summarize(struct fxstate *fx)
 {
@@ -148,12 +151,12 @@ static int hostop_close(struct hostop *op, struct interp *ip, struct cpu *c, con
 static void fx_run(struct interp *ip, const struct insn *in, struct hostop *op)
 {
     struct fxstate *fx = op->regs.fx;
-    fx->mxcsr &= MXCSR_DEFINED; /* or FXRSTOR would trap */
+    fx->mxcsr &= MXCSR_ANY; /* or FXRSTOR would trap */
     hostexec_run(ip->fpu, in, &op->regs);
     fx->fop = 0;
     fx->fip = fx->fdp = 0;
     fx->fcs = fx->rsvd2 = fx->fds = fx->rsvd3 = 0;
-    fx->mxcsr_mask = MXCSR_DEFINED;
+    fx->mxcsr_mask = MXCSR_ANY;
 }
 
 /* x87 and MMX. An unmasked exception of a store leaves memory alone if it came before there was a result to store. */
@@ -187,7 +190,7 @@ static int host_sse(struct interp *ip, struct cpu *c, const struct insn *in)
 {
     struct hostop op;
     if (hostop_open(&op, ip, c, in)) return ST_FAULT;
-    u32 mxcsr = c->fx.mxcsr & MXCSR_DEFINED;
+    u32 mxcsr = c->fx.mxcsr;
     bool may_raise = (mxcsr & MXCSR_MASKS) != MXCSR_MASKS;
     struct fxstate before;
     if (unlikely(may_raise)) before = c->fx;
@@ -377,7 +380,7 @@ HANDLER(do_fxsave)
     cpu_fpu_home(c);
     memcpy(&image, &c->fx, FX_BYTES_USED);
     image.rsvd1 = 0;
-    image.mxcsr_mask = MXCSR_DEFINED;
+    image.mxcsr_mask = mxcsr_defined(c) & MXCSR_DAZ ? mxcsr_defined(c) : 0; /* SDM vol. 1, 11.6.6 */
     return interp_write_buf(ip, in->seg, ea, &image, FX_BYTES_USED);
 }
 
@@ -387,11 +390,10 @@ HANDLER(do_fxrstor)
     u32 ea = insn_ea(c, in);
     if (c->cr0 & (CR0_EM | CR0_TS)) return exc_raise(c, V_NM);
     if (check_align16(c, in->seg, ea) || interp_read_buf(ip, in->seg, ea, &image, sizeof image)) return ST_FAULT;
-    if (image.mxcsr & ~MXCSR_DEFINED) return exc_raise_err(c, V_GP, 0);
+    if (image.mxcsr & ~mxcsr_defined(c)) return exc_raise_err(c, V_GP, 0);
     image.fcw = (u16)((image.fcw & FCW_DEFINED) | FCW_ONE);
     for (unsigned i = 0; i < 8; i++)
         memset(image.st[i] + 10, 0, 6); /* reserved: not kept, so that the next FXSAVE stores zeros */
-    image.mxcsr_mask = MXCSR_DEFINED;
     fx_claim(c);
     memcpy(&c->fx, &image, FX_BYTES_USED);
     fsw_summarize(&c->fx);
@@ -404,7 +406,7 @@ HANDLER(do_mxcsr)
     if (check_sse(c, in)) return ST_FAULT;
     if (in->op == OP_STMXCSR) return operand_write(ip, c, in, 0, c->fx.mxcsr);
     if (operand_read(ip, c, in, 0, &v)) return ST_FAULT;
-    if (v & ~MXCSR_DEFINED) return exc_raise_err(c, V_GP, 0);
+    if (v & ~mxcsr_defined(c)) return exc_raise_err(c, V_GP, 0);
     c->fx.mxcsr = v;
     return ST_NEXT;
 }

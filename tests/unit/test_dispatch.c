@@ -244,6 +244,30 @@ START_TEST(reserved_MXCSR_bits_from_outside_do_no_harm)
 }
 END_TEST
 
+/* MXCSR_MASK is the model's, whatever the host has (AMD: 2FFFF). MM with SSE2: FFFF; each bit beyond is #GP. */
+START_TEST(mxcsr_has_the_bits_of_the_model_and_no_others)
+{
+    start(_i);
+    put_gate(13, 0x7100);
+    put(0x7100, "\xe7\xf4\xeb\xfe", 4); /* out 0xf4, eax */
+    for (unsigned bit = 0; bit < 32; bit++) {
+        put32(0x8000, 1u << bit);
+        put32(0x8100, 0);
+        CODE_AT(CODE, "\x31\xc0"                     /* xor eax, eax             */
+                      "\x0f\xae\x05\x00\x81\x00\x00" /* fxsave [8100]            */
+                      "\x0f\xae\x15\x00\x80\x00\x00" /* ldmxcsr [8000]           */
+                      "\x0f\xae\x1d\x04\x80\x00\x00" /* stmxcsr [8004]           */
+                      "\x40\xe7\xf4\xeb\xfe");       /* inc eax; out 0xf4, eax   */
+        c->eip = CODE;
+        c->gpr[G_ESP] = STACK;
+        ck_assert_msg(run() == (bit < 16), "%s: LDMXCSR of bit %u", engine[_i].name, bit);
+        ck_assert_msg(get32(0x8100 + 28) == 0xffff, "%s: MXCSR_MASK %x", engine[_i].name, get32(0x8100 + 28));
+        if (bit < 16) ck_assert_uint_eq(get32(0x8004), 1u << bit);
+    }
+    end();
+}
+END_TEST
+
 /* A program that changes its own next instruction, in a loop. */
 START_TEST(code_that_writes_into_itself_is_obeyed)
 {
@@ -352,6 +376,7 @@ int main(void)
     EACH(RF_does_not_outlive_an_instruction);
     EACH(a_shadow_does_not_outlive_an_instruction);
     EACH(reserved_MXCSR_bits_from_outside_do_no_harm);
+    EACH(mxcsr_has_the_bits_of_the_model_and_no_others);
     EACH(code_that_writes_into_itself_is_obeyed);
     EACH(addresses_wrap_around_at_4_GiB);
     EACH(kicks_change_nothing);

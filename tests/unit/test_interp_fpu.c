@@ -204,6 +204,22 @@ START_TEST(reserved_bits_of_mxcsr_fault)
 }
 END_TEST
 
+/* Denormals-are-zeros came with SSE2; a mask of 0 in the image says that it is not there (SDM vol. 1, 11.6.6). */
+START_TEST(a_model_without_daz_refuses_its_bit)
+{
+    interp_teardown();
+    interp_setup_model("pentium3");
+    cpu->cr4 |= CR4_OSFXSR;
+    cpu->fx.mxcsr = 0x1f80;
+    PROGRAM(0x0f, 0xae, 0x15, MODRM_DATA, 0x0f, 0xae, 0x05, MODRM_DATA); /* ldmxcsr; fxsave */
+    poke32(DATA, 0x1fc0);
+    ASSERT_EXC(EXC(V_GP, 0));
+    poke32(DATA, 0x1f80);
+    STEPS(2);
+    ck_assert_uint_eq(peek32(DATA + 28), 0);
+}
+END_TEST
+
 /* ---- state in memory ---- */
 
 START_TEST(fxsave_and_fxrstor_are_inverse_and_leave_the_rest_alone)
@@ -343,6 +359,7 @@ int main(void)
     tcase_add_test(t, an_unmasked_sse_exception_faults_and_changes_only_mxcsr);
     tcase_add_test(t, flags_that_are_set_already_do_not_fault);
     tcase_add_test(t, reserved_bits_of_mxcsr_fault);
+    tcase_add_test(t, a_model_without_daz_refuses_its_bit);
     tcase_add_test(t, fxsave_and_fxrstor_are_inverse_and_leave_the_rest_alone);
     tcase_add_test(t, no_host_address_reaches_the_guest);
     tcase_add_test(t, fnsave_writes_tags_and_registers_and_frstor_brings_them_back);

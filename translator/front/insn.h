@@ -111,6 +111,9 @@ enum insn_feature { FEAT_BASE, FEAT_I486, FEAT_PENTIUM, FEAT_CMOV, FEAT_SEP, FEA
     FEAT_SSE2, FEAT_SSE3, FEAT_SSSE3, FEAT_MONITOR, FEAT_MOVBE, FEAT_COUNT };
 /* clang-format on */
 
+/* The bits of MXCSR that a CPU with these features has (1 << enum insn_feature): denormals-are-zeros came with SSE2. */
+static inline u32 mxcsr_mask(u32 features) { return features & 1u << FEAT_SSE2 ? 0xffff : 0xffbf; }
+
 enum opcode_map { MAP_1B, MAP_0F, MAP_0F38, MAP_0F3A };
 enum simd_prefix { PFX_ANY, PFX_NP, PFX_66, PFX_F3, PFX_F2 }; /* mandatory prefix; ANY for instructions without one */
 enum modrm_form { MR_NONE, MR_ANY, MR_MEM, MR_REG };          /* has no ModRM; any; memory only; register only */

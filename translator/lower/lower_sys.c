@@ -75,6 +75,26 @@ void lower_mov_from_cr(struct xl_ctx *x, const struct insn *in)
     emit_load32(&x->e, xl_gpr(in->opnd[0].reg), hm(H_CPU, field[in->opnd[1].reg]));
 }
 
+/* A bit that the guest's MXCSR does not have (31 to 16) is #GP, which the host may have another idea of: AMD has
+ * bit 17. */
+void lower_ldmxcsr(struct xl_ctx *x, const struct insn *in)
+{
+    struct emit *e = &x->e;
+    struct hmem m = xl_mem(x, in, XL_R, 4);
+    emit_load32(e, H_R11, m);
+    xl_room(x);
+    emit_store(e, CPU_FIELD(scratch), H_R11, 4);
+    emit_rorx32(e, H_R11, H_R11, 16);
+    emit_mov_rr64(e, H_R10, H_CX);
+    emit_movzx16(e, H_CX, H_R11);
+    u8 *defined = emit_jrcxz(e);
+    emit_mov_rr64(e, H_CX, H_R10);
+    emit_call_m(e, hm(H_CPU, (s32)(offsetof(struct cpu, callouts) + 8 * CALLOUT_EMULATE)));
+    emit_patch8(e, defined, e->p);
+    emit_mov_rr64(e, H_CX, H_R10);
+    emit_op_rm(e, 0, 0x0fae, 0, 2, CPU_FIELD(scratch)); /* ldmxcsr */
+}
+
 /* EDX:EAX = host TSC + offset, without flags. */
 void lower_rdtsc(struct xl_ctx *x, const struct insn *in)
 {

@@ -76,9 +76,10 @@ static lower_fn *policy_system(const struct xl_ctx *x, const struct insn *in)
     }
 }
 
-static lower_fn *policy_fp(const struct insn *in)
+static lower_fn *policy_fp(const struct xl_ctx *x, const struct insn *in)
 {
     switch (in->op) {
+    case OP_LDMXCSR: return mxcsr_mask(x->xl->cfg.features) == 0xffff ? lower_ldmxcsr : xl_lower_emulate;
     /* These carry the FPU's instruction and data pointers or host-sized images, or touch memory that is not an operand.
      */
     case OP_FXSAVE:
@@ -213,7 +214,7 @@ lower_fn *xl_policy(const struct xl_ctx *x, const struct insn *in)
     case CLS_sys: return policy_system(x, in);
     case CLS_x87:
     case CLS_mmx:
-    case CLS_sse: return policy_fp(in);
+    case CLS_sse: return policy_fp(x, in);
     default: return xl_lower_emulate;
     }
 }
