@@ -9,9 +9,6 @@
  *       jumps or the loop is left.                                           [run_block, step]
  *   I4  ip->state is what tlb_r, tlb_w, checked and single were made for; compared at every block entry.
  *
- * Undefined flags: what is uniform on processors is done that way; the rest as AMD's Zen does, so that a guest finds
- * the same flags whichever engine runs it on such a host.
- *
  * Enter at interp_run(). */
 #include "runtime/interp/interp.h"
 #include "runtime/interp/interp_core.h"

@@ -3,8 +3,9 @@
  * Each operation is said once, in a template over operand size and form; the frequent ones are instantiated per size
  * and form so that the compiler folds the template, the others decide at run time.
  *
- * Undefined flags, as the file head of interp.c says: shifts set AF; OF is that of the last single-bit step; MUL and BT
- * leave the undefined ones alone; DIV clears SF ZF PF, sets AF, and leaves CF and OF. */
+ * Flags that the manual leaves undefined are the host's (hostflags.h), but for what 64-bit mode has not: AAA, AAS, AAM,
+ * AAD, DAA and DAS give those of AMD's Zen. BT leaves the undefined ones alone. */
+#include "runtime/interp/hostflags.h"
 #include "runtime/interp/interp_core.h"
 
 #define HANDLER(name) static int name(struct interp *ip UNUSED, struct cpu *c UNUSED, const struct insn *in UNUSED)
@@ -315,12 +316,6 @@ HANDLER(do_xlat)
 
 /* ---- multiplication and division ---- */
 
-/* SF ZF AF PF stay. */
-static void set_overflow(struct cpu *c, bool of)
-{
-    c->aflags = (c->aflags & ~(u32)(F_CF | F_OF)) | flag_if(of, F_CF | F_OF);
-}
-
 /* The double-width accumulator: AX, DX:AX or EDX:EAX. */
 static u64 wide_get(const struct cpu *c, unsigned size)
 {
@@ -328,24 +323,23 @@ static u64 wide_get(const struct cpu *c, unsigned size)
     if (size == 2) return (u32)(u16)c->gpr[G_EDX] << 16 | (u16)c->gpr[G_EAX];
     return (u64)c->gpr[G_EDX] << 32 | c->gpr[G_EAX];
 }
-static void wide_set(struct cpu *c, unsigned size, u32 lo, u32 hi)
+/* MUL, IMUL, DIV, IDIV by b, which do not fault. */
+static void muldiv(struct cpu *c, const struct insn *in, unsigned size, u32 b)
 {
-    if (size == 1) {
-        reg_set(c, G_EAX, 2, (lo & 0xff) | hi << 8);
-        return;
+    u32 lo = c->gpr[G_EAX], hi = c->gpr[G_EDX];
+    host_muldiv(in->op, size, b, &lo, &hi, &c->aflags);
+    if (size == 1) reg_set(c, G_EAX, 2, lo);
+    else {
+        reg_set(c, G_EAX, size, lo);
+        reg_set(c, G_EDX, size, hi);
     }
-    reg_set(c, G_EAX, size, lo);
-    reg_set(c, G_EDX, size, hi);
 }
 
 HANDLER(do_mul)
 {
-    unsigned size = in->opnd[0].size;
     u32 b;
     if (operand_read(ip, c, in, 0, &b)) return ST_FAULT;
-    u64 r = (u64)reg_get(c, G_EAX, size) * b;
-    wide_set(c, size, (u32)r & size_mask(size), (u32)(r >> size * 8) & size_mask(size));
-    set_overflow(c, r >> size * 8);
+    muldiv(c, in, in->opnd[0].size, b);
     return ST_NEXT;
 }
 
@@ -356,15 +350,14 @@ HANDLER(do_imul)
     unsigned size = in->opnd[0].size;
     u32 a, b;
     if (operand_read(ip, c, in, in->nops == 1 ? 0 : 1, &b)) return ST_FAULT;
-    a = in->nops == 1 ? reg_get(c, G_EAX, size) : in->nops == 2 ? reg_get(c, in->opnd[0].reg, size) : in->imm;
-    s64 r = widen(a, size) * widen(b, size);
-    if (in->nops == 1) wide_set(c, size, (u32)r & size_mask(size), (u32)((u64)r >> size * 8) & size_mask(size));
-    else reg_set(c, in->opnd[0].reg, size, (u32)r);
-    set_overflow(c, r != widen((u32)r, size));
+    if (in->nops == 1) {
+        muldiv(c, in, size, b);
+        return ST_NEXT;
+    }
+    a = in->nops == 2 ? reg_get(c, in->opnd[0].reg, size) : in->imm;
+    reg_set(c, in->opnd[0].reg, size, host_imul(size, a, b, &c->aflags));
     return ST_NEXT;
 }
-
-static void flags_after_division(struct cpu *c) { c->aflags = (c->aflags & (F_CF | F_OF)) | F_AF; }
 
 HANDLER(do_div)
 {
@@ -373,8 +366,7 @@ HANDLER(do_div)
     if (operand_read(ip, c, in, 0, &d)) return ST_FAULT;
     u64 n = wide_get(c, size);
     if (!d || n / d > size_mask(size)) return exc_raise(c, V_DE);
-    wide_set(c, size, (u32)(n / d), (u32)(n % d));
-    flags_after_division(c);
+    muldiv(c, in, size, d);
     return ST_NEXT;
 }
 
@@ -387,49 +379,11 @@ HANDLER(do_idiv)
     if (size == 1) n = (s16)n;
     if (size == 2) n = (s32)n;
     if (!d || (d == -1 && n == INT64_MIN) || n / d != widen((u32)(n / d), size)) return exc_raise(c, V_DE);
-    wide_set(c, size, (u32)(n / d) & size_mask(size), (u32)(n % d) & size_mask(size));
-    flags_after_division(c);
+    muldiv(c, in, size, v);
     return ST_NEXT;
 }
 
 /* ---- shifts and rotates ---- */
-
-/* count is 1..31. */
-ALWAYS_INLINE u32 shift_result(unsigned op, unsigned size, u32 a, unsigned count, u32 *flags)
-{
-    unsigned bits = size * 8;
-    u32 r, cf, of;
-    if (op == OP_SHL) {
-        u64 wide = (u64)a << count;
-        r = (u32)wide & size_mask(size);
-        cf = (u32)(wide >> bits) & 1;
-        of = (r >> (bits - 1)) ^ cf;
-    } else {
-        u32 wide = op == OP_SAR ? sign_extend(a, size) : a;
-        u32 before = op == OP_SAR ? (u32)((s32)wide >> (count - 1)) : wide >> (count - 1);
-        r = (op == OP_SAR ? (u32)((s32)before >> 1) : before >> 1) & size_mask(size);
-        cf = before & 1;
-        of = (r >> (bits - 1) ^ r >> (bits - 2)) & 1;
-    }
-    *flags = cf | of << 11 | F_AF | flags_szp(r, size);
-    return r;
-}
-
-/* ROL ROR RCL RCR: SF ZF AF PF stay. */
-static u32 rotate_result(unsigned op, unsigned size, u32 a, unsigned count, u32 flags_in, u32 *flags)
-{
-    bool left = op == OP_ROL || op == OP_RCL, through = op == OP_RCL || op == OP_RCR;
-    unsigned bits = size * 8, width = through ? bits + 1 : bits;
-    u64 v = through ? (u64)(flags_in & F_CF) << bits | a : a, mask = ((u64)1 << width) - 1;
-    unsigned by = count % width;
-    if (!left) by = (width - by) % width;
-    v = ((v << by) | (v >> (width - by))) & mask; /* width - by is at most 33 */
-    u32 r = (u32)v & size_mask(size), msb = r >> (bits - 1);
-    u32 cf = through ? (u32)(v >> bits) & 1 : left ? r & 1 : msb;
-    u32 of = left ? msb ^ cf : (msb ^ r >> (bits - 2)) & 1;
-    *flags = (flags_in & ~(u32)(F_CF | F_OF)) | cf | of << 11;
-    return r;
-}
 
 static unsigned shift_count(const struct cpu *c, const struct insn *in, unsigned operand)
 {
@@ -443,8 +397,7 @@ HANDLER(do_shift)
     struct modify m;
     if (operand_open(ip, c, in, &m, &a)) return ST_FAULT;
     if (!count) r = a;
-    else if (in->op == OP_SHL || in->op == OP_SHR || in->op == OP_SAR) r = shift_result(in->op, size, a, count, &flags);
-    else r = rotate_result(in->op, size, a, count, flags, &flags);
+    else r = host_shift(in->op, size, a, count, &flags);
     if (operand_close(ip, c, in, &m, r)) return ST_FAULT;
     c->aflags = flags;
     return ST_NEXT;
@@ -453,7 +406,7 @@ HANDLER(do_shift)
 ALWAYS_INLINE int shift_r32(struct cpu *c, const struct insn *in, unsigned op) /* immediate, not zero */
 {
     u32 *r = &c->gpr[in->opnd[0].reg];
-    *r = shift_result(op, 4, *r, in->imm & 31, &c->aflags);
+    *r = host_shift(op, 4, *r, in->imm & 31, &c->aflags);
     return ST_NEXT;
 }
 HANDLER(do_shl_r32) { return shift_r32(c, in, OP_SHL); }
@@ -470,29 +423,15 @@ static interp_fn shift_handler(const struct insn *in)
     return do_shift;
 }
 
-/* A 16-bit operand with a count above 16 goes on with the bits of the second operand again, as processors do. */
 HANDLER(do_shd)
 {
-    unsigned size = in->opnd[0].size, bits = size * 8, count = shift_count(c, in, 2);
-    u64 a, b = reg_get(c, in->opnd[1].reg, size), before;
-    u32 v, r, cf, of;
+    unsigned size = in->opnd[0].size, count = shift_count(c, in, 2);
+    u32 v, b = reg_get(c, in->opnd[1].reg, size), flags = c->aflags;
     struct modify m;
     if (operand_open(ip, c, in, &m, &v)) return ST_FAULT;
-    if (!count) return operand_close(ip, c, in, &m, v);
-    a = v;
-    if (in->op == OP_SHLD) {
-        before = (size == 4 ? a << 32 | b : a << 32 | b << 16 | b) << (count - 1);
-        cf = (u32)(before >> (size == 4 ? 63 : 47)) & 1;
-        r = (u32)(before >> 31) & size_mask(size);
-        of = (r >> (bits - 1)) ^ cf;
-    } else {
-        before = (size == 4 ? b << 32 | a : b << 32 | b << 16 | a) >> (count - 1);
-        cf = (u32)before & 1;
-        r = (u32)(before >> 1) & size_mask(size);
-        of = (r >> (bits - 1) ^ r >> (bits - 2)) & 1;
-    }
-    if (operand_close(ip, c, in, &m, r)) return ST_FAULT;
-    c->aflags = cf | of << 11 | F_AF | flags_szp(r, size);
+    if (count) v = host_double_shift(in->op == OP_SHLD, size, v, b, count, &flags);
+    if (operand_close(ip, c, in, &m, v)) return ST_FAULT;
+    c->aflags = flags;
     return ST_NEXT;
 }
 
@@ -533,15 +472,11 @@ HANDLER(do_bt)
 
 HANDLER(do_bitscan) /* a source of zero leaves the destination alone */
 {
+    const struct operand *dst = &in->opnd[0];
     u32 v;
     if (operand_read(ip, c, in, 1, &v)) return ST_FAULT;
-    if (!v) {
-        c->aflags = F_ZF | F_PF;
-        return ST_NEXT;
-    }
-    u32 r = in->op == OP_BSF ? (u32)__builtin_ctz(v) : 31 - (u32)__builtin_clz(v);
-    reg_set(c, in->opnd[0].reg, in->opnd[0].size, r);
-    c->aflags = flag_parity(r);
+    u32 r = host_bit_scan(in->op == OP_BSF, v, c->gpr[dst->reg], &c->aflags);
+    if (v) reg_set(c, dst->reg, dst->size, r);
     return ST_NEXT;
 }
 

@@ -2,7 +2,10 @@
  *
  *   diff_test --engine interp|bt [--judge native|interp|auto] [--kernel] [--no-windows | --eager-windows] [--seed N]
  *   [--count N] [--only OP]
- *             [--native DIR] [--keep-going N] [--verbose]
+ *             [--undefined-flags] [--native DIR] [--keep-going N] [--verbose]
+ *
+ * --undefined-flags: compares the flags that the manual leaves undefined as well, and makes forms whose result it
+ * leaves undefined (SHLD, SHRD by more than the operand has bits): a guest must not see which engine ran it.
  *
  * --native: where native_child and native_probe are, if not where they were built.
  *
@@ -22,7 +25,8 @@
  * dropped as long as it still differs. It is printed as bytes, disassembly, initial state and differences, and the seed
  * and number that make it again. Exit code 1 if any differed.
  *
- * Not compared: flags the manual leaves undefined (insn_flags_undef, followed through the code); FIP, FDP and FOP in
+ * Not compared: without --undefined-flags, flags the manual leaves undefined (insn_flags_undef, followed through the
+ * code); FIP, FDP and FOP in
  * the FXSAVE image and in memory where FNSTENV, FNSAVE or FXSAVE put them (AMD and Intel keep them under different
  * conditions); what an instruction of several accesses (PUSHA, POPA, ENTER, FNSAVE ...) has done before a page fault,
  * and which of them faulted; of two memory operands that both fault, which is reported (operands.c: each must be
@@ -52,7 +56,7 @@ struct tester {
     u64 done, skipped, failed;
     u64 by_vector[32];
     unsigned keep_going;
-    bool kernel, verbose;
+    bool kernel, verbose, undefined_flags;
     bool qemu; /* the processor that judges is QEMU's */
 };
 
@@ -229,7 +233,8 @@ static bool compare(struct tester *t, const struct sequence *s, const struct dif
     static const char *const seg[6] = { "es", "cs", "ss", "ds", "fs", "gs" };
     struct report rep = { .out = out };
     const struct diff_state *n = &native->out, *e = &engine->out;
-    u32 flags = ~(case_undefined_flags(t->decoder, k, n->eip) | F_TF | (t->qemu ? F_RF : 0));
+    u32 undefined = t->undefined_flags ? 0 : case_undefined_flags(t->decoder, k, n->eip);
+    u32 flags = ~(undefined | F_TF | (t->qemu ? F_RF : 0));
     bool halfway = faulted_halfway(t->decoder, k, n), order_open = other_operand(t, k, n, e);
 
     if (e->vector == VECTOR_CRASH) rep.differs = true; /* no case shuts the machine down, whatever the judge found */
@@ -455,7 +460,7 @@ static int usage(void)
 {
     fprintf(stderr, "usage: diff_test --engine interp|bt [--judge native|interp|auto] [--kernel] [--no-windows | "
                     "--eager-windows] [--seed N] [--count N] [--only OP] "
-                    "[--native DIR] [--keep-going N] [--verbose]\n");
+                    "[--undefined-flags] [--native DIR] [--keep-going N] [--verbose]\n");
     return 2;
 }
 
@@ -482,12 +487,19 @@ struct settings {
 static bool parse(int argc, char **argv, struct tester *t, struct settings *set)
 {
     static const struct option options[] = {
-        { "engine", required_argument, NULL, 'e' },  { "seed", required_argument, NULL, 's' },
-        { "count", required_argument, NULL, 'c' },   { "only", required_argument, NULL, 'o' },
-        { "native", required_argument, NULL, 'n' },  { "keep-going", required_argument, NULL, 'k' },
-        { "verbose", no_argument, NULL, 'v' },       { "kernel", no_argument, NULL, 'r' },
-        { "no-windows", no_argument, NULL, 'w' },    { "judge", required_argument, NULL, 'j' },
-        { "eager-windows", no_argument, NULL, 'W' }, { 0 },
+        { "engine", required_argument, NULL, 'e' },
+        { "seed", required_argument, NULL, 's' },
+        { "count", required_argument, NULL, 'c' },
+        { "only", required_argument, NULL, 'o' },
+        { "native", required_argument, NULL, 'n' },
+        { "keep-going", required_argument, NULL, 'k' },
+        { "verbose", no_argument, NULL, 'v' },
+        { "kernel", no_argument, NULL, 'r' },
+        { "no-windows", no_argument, NULL, 'w' },
+        { "judge", required_argument, NULL, 'j' },
+        { "eager-windows", no_argument, NULL, 'W' },
+        { "undefined-flags", no_argument, NULL, 'u' },
+        { 0 },
     };
     bool have_engine = false;
     int opt;
@@ -511,6 +523,7 @@ static bool parse(int argc, char **argv, struct tester *t, struct settings *set)
         case 'v': t->verbose = true; break;
         case 'r': t->kernel = set->engine.kernel = true; break;
         case 'w': set->engine.no_windows = true; break;
+        case 'u': t->undefined_flags = true; break;
         case 'W': set->engine.eager_windows = true; break;
         case 'o':
             if ((set->only = op_by_name(optarg)) == OP_INVALID) return false;
@@ -559,10 +572,13 @@ static int tester_new(struct tester *t, struct settings *set)
     struct engine_config stand_in = { .kind = RT_INTERP };
     const char *what = "";
     int err = judge_new(t, set);
+    const struct gen_config asked = {
+        .seed = t->seed, .only = set->only, .kernel = t->kernel, .qemu = t->qemu, .undefined = t->undefined_flags
+    };
 
     if (err) return err;
     if ((err = decoder_new(&t->decoder))) return setup_error("decoder", err);
-    if (!(t->gen = gen_new(t->decoder, t->seed, set->only, t->kernel, t->qemu))) {
+    if (!(t->gen = gen_new(t->decoder, &asked))) {
         fprintf(stderr, "diff_test: nothing to generate\n");
         return 2;
     }

@@ -18,7 +18,7 @@ struct gen {
     u16 rows[INSN_COUNT]; /* what may be generated, integer instructions first */
     unsigned nrows, ninteger;
     unsigned choice; /* how many of them the present sequence draws from */
-    bool kernel, qemu;
+    bool kernel, qemu, undefined;
     /* While a sequence is made: */
     u32 value[8];
     u8 known;      /* bit per register: value[] holds at this point */
@@ -109,19 +109,21 @@ static bool row_allowed_for_qemu(unsigned id)
     }
 }
 
-struct gen *gen_new(struct decoder *d, u64 seed, unsigned only, bool kernel, bool qemu)
+struct gen *gen_new(struct decoder *d, const struct gen_config *cfg)
 {
     struct gen *g = calloc(1, sizeof(*g));
     if (!g) return NULL;
-    rng_seed(&g->rng, seed);
+    rng_seed(&g->rng, cfg->seed);
     g->d = d;
-    g->kernel = kernel;
-    g->qemu = qemu;
+    g->kernel = cfg->kernel;
+    g->qemu = cfg->qemu;
+    g->undefined = cfg->undefined;
     for (int integer = 1; integer >= 0; integer--) {
         for (unsigned id = INSN_INVALID + 1; id < INSN_COUNT; id++) {
             const struct insn_row *row = &insn_rows[id];
-            bool allowed = row_allowed(row) && (!kernel || row_allowed_in_kernel(row))
-                           && (!qemu || row_allowed_for_qemu(id)) && (only == OP_INVALID || row->op == only);
+            bool allowed = row_allowed(row) && (!cfg->kernel || row_allowed_in_kernel(row))
+                           && (!cfg->qemu || row_allowed_for_qemu(id))
+                           && (cfg->only == OP_INVALID || row->op == cfg->only);
             if (allowed && row_is_integer(row) == integer) g->rows[g->nrows++] = (u16)id;
         }
         if (integer) g->ninteger = g->nrows;
@@ -504,10 +506,11 @@ static u8 random_modrm(struct gen *g, const struct insn_row *row)
     return modrm;
 }
 
-static bool undefined_result(const struct insn *in)
+static bool undefined_result(const struct gen *g, const struct insn *in)
 {
     if (in->op == OP_BSWAP && in->opsize == 2) return true;
-    if ((in->op == OP_SHLD || in->op == OP_SHRD) && in->opsize == 2) /* count beyond the operand: result undefined */
+    if (!g->undefined && (in->op == OP_SHLD || in->op == OP_SHRD) && in->opsize == 2) /* count beyond the operand:
+                                                                                         result undefined */
         return in->row->enc[2] == ENC_CL || (in->imm & 31) > 16;
     /* F3 or F2 before what newer processors give a meaning (TZCNT, LZCNT) */
     if ((in->op == OP_BSF || in->op == OP_BSR) && (in->prefixes & IP_REP)) return true;
@@ -866,7 +869,7 @@ static bool make_general(struct gen *g, const struct insn_row *row)
     maybe_load_accumulator(g, row, &e);
     n = insn_encode(row, &e, bytes);
     if (n > 15 || decode(g->d, bytes, n, 0, true, ~0u, &in) != DECODE_OK || in.len > n) return false;
-    if (undefined_result(&in)) return false;
+    if (undefined_result(g, &in)) return false;
     if (insn_flags_read(&in) & g->undef) put_define_flags(g);
     put(g, bytes, n);
     account(g, &in);

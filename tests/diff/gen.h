@@ -29,9 +29,15 @@ struct sequence {
 };
 
 struct gen;
-/* only: OP_* to use alone, or OP_INVALID. kernel: nothing that behaves differently at CPL 0. qemu: what a processor
- * that is QEMU's can be asked. Borrows d. Returns NULL if out of memory or nothing matches. */
-struct gen *gen_new(struct decoder *d, u64 seed, unsigned only, bool kernel, bool qemu);
+struct gen_config {
+    u64 seed;
+    unsigned only;  /* OP_* to use alone, or OP_INVALID */
+    bool kernel;    /* nothing that behaves differently at CPL 0 */
+    bool qemu;      /* what a processor that is QEMU's can be asked */
+    bool undefined; /* double shifts too, by more than their operand has bits */
+};
+/* Borrows d. Returns NULL if out of memory or nothing matches. */
+struct gen *gen_new(struct decoder *d, const struct gen_config *cfg);
 void gen_free(struct gen *g);
 void gen_memory(struct gen *g, struct diff_shared *s); /* the initial memory images and the read-only page */
 void gen_sequence(struct gen *g, struct sequence *s);
