@@ -129,6 +129,12 @@ enum mode_key {
     MK_UWINDOW = 1 << 12, /* CPL 3 with a window of its own; added by the dispatcher, never in cpu->mode */
 };
 
+#define K7_COUNTERS 4
+
+/* Until the next instruction is done: STI holds off interrupts; MOV SS and POP SS hold off debug traps as well, and
+ * suppress an instruction breakpoint on that instruction (SDM vol. 3, 6.8.3). */
+enum intr_shadow { SHADOW_NONE, SHADOW_STI, SHADOW_SS };
+
 struct rt;
 struct bus;
 struct tlb_book;
@@ -195,7 +201,7 @@ struct cpu {
     u32 eflags_sys;
     u32 irq_pending; /* nonzero: INTR asserted, NMI latched; looked at wherever IF may become 1 */
     u32 fpu_hot;     /* 1: the guest's x87/SSE state is in the host's registers, not in fx */
-    u8 iflag, cpl, intr_shadow /* 1: the next instruction runs before any interrupt (STI, MOV SS) */, halted;
+    u8 iflag, cpl, intr_shadow /* enum intr_shadow */, halted;
     volatile u32 kick; /* set by a signal handler or another thread: go to the dispatcher at the next block boundary */
     u32 sse_hot;       /* fpu_hot and CR4.OSFXSR */
     void *jump_cache;  /* what R13 must be: the present privilege class's jump cache, or the all-miss one */
@@ -226,6 +232,7 @@ struct cpu {
     u64 efer, apic_base, pat, misc_enable, tsc_offset /* guest TSC = host TSC + tsc_offset */;
     u64 mtrr_def_type, mtrr_fixed[11], mtrr_var[16];
     u64 mcg_status, mc_ctl[5];
+    u64 k7_evtsel[K7_COUNTERS], k7_perfctr[K7_COUNTERS]; /* performance counters of --cpu athlon */
     u32 debugctl;
     void (*apic_base_hook)(void *arg, u64 msr); /* told of every WRMSR IA32_APIC_BASE; may be NULL */
     void *apic_base_arg;
@@ -235,6 +242,7 @@ struct cpu {
     struct exc_record exc_log[EXC_LOG]; /* a ring: the last EXC_LOG exceptions */
     u32 exc_count;                      /* exceptions so far; the next record is exc_log[exc_count % EXC_LOG] */
     bool nmi_pending, nmi_blocked;
+    u8 debug_pending; /* data breakpoints met by MOV SS or POP SS, as bits of DR6: #DB after the next instruction */
     u32 intr_line; /* level of INTR as the interrupt controllers drive it */
     const struct cpu_model *model;
 
@@ -268,6 +276,11 @@ static inline void cpu_set_eflags(struct cpu *c, u32 f)
 static inline void cpu_fpu_home(struct cpu *c)
 {
     if (unlikely(c->fpu_away)) c->fpu_fetch(c);
+}
+/* Whether a shadow may be forgotten: there is nothing that it would hold off. */
+static inline bool cpu_shadow_is_idle(const struct cpu *c)
+{
+    return !c->intr_shadow || !(c->irq_pending || c->dr[7] & 0xff);
 }
 static inline unsigned cpu_iopl(const struct cpu *c) { return (c->eflags_sys & F_IOPL) >> 12; }
 static inline bool cpu_protected(const struct cpu *c) { return (c->cr0 & CR0_PE) && !(c->eflags_sys & F_VM); }

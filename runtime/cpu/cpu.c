@@ -87,6 +87,7 @@ static void reset_msrs(struct cpu *c)
     for (unsigned i = 0; i < ARRAY_LEN(c->mtrr_fixed); i++) c->mtrr_fixed[i] = 0;
     for (unsigned i = 0; i < ARRAY_LEN(c->mtrr_var); i++) c->mtrr_var[i] = 0;
     for (unsigned i = 0; i < ARRAY_LEN(c->mc_ctl); i++) c->mc_ctl[i] = 0;
+    for (unsigned i = 0; i < K7_COUNTERS; i++) c->k7_evtsel[i] = c->k7_perfctr[i] = 0;
     c->mcg_status = 0;
     c->debugctl = 0;
 }
@@ -98,7 +99,7 @@ void cpu_reset(struct cpu *c)
     c->eip = 0xfff0;
     cpu_set_eflags(c, 0);
     c->cpl = 0;
-    c->intr_shadow = c->halted = 0;
+    c->intr_shadow = c->debug_pending = c->halted = 0;
     c->cr0 = CR0_CD | CR0_NW | CR0_ET;
     c->cr2 = c->cr3 = c->cr4 = 0;
     for (unsigned i = 0; i < 4; i++) c->pdpte[i] = 0;

@@ -28,6 +28,8 @@ MUST_CHECK int cpu_read_cr(struct cpu *c, unsigned n, u32 *val);
 MUST_CHECK int cpu_write_dr(struct cpu *c, unsigned n, u32 val);
 MUST_CHECK int cpu_read_dr(struct cpu *c, unsigned n, u32 *val);
 MUST_CHECK int cpu_rdmsr(struct cpu *c, u32 msr, u64 *val);
+MUST_CHECK int cpu_rdpmc(struct cpu *c, u32 counter, u64 *val); /* #GP if there is no such counter, or it is the
+                                                                   system's */
 MUST_CHECK int cpu_wrmsr(struct cpu *c, u32 msr, u64 val);
 void cpu_cpuid(struct cpu *c, u32 leaf, u32 subleaf, u32 out[4]); /* eax ebx ecx edx */
 u64 cpu_tsc(const struct cpu *c);

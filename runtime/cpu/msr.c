@@ -1,6 +1,7 @@
 /* Owns the model-specific registers: which of them a CPU model has, what they hold, and which values are #GP(0). SDM
- * vol. 4, tables 2-2 (architectural), 2-4 (Atom), 2-20 (P6, Pentium M). Performance monitoring is version 0 (CPUID leaf
- * 0AH says so), so its registers do not exist.
+ * vol. 4, tables 2-2 (architectural), 2-4 (Atom), 2-20 (P6, Pentium M); AMD 22007, appendix A, for the K7. Performance
+ * monitoring of Intel's models is version 0 (CPUID leaf 0AH says so), so its registers do not exist; a K7's do. NOT-HW:
+ * they count nothing.
  *
  *   I1  An MSR that the model's CPUID does not announce, and any that is not listed here, is #GP(0).
  *   I2  A WRMSR that raises #GP has changed nothing. */
@@ -21,15 +22,23 @@ enum msr {
     MSR_MTRR_FIX16K = 0x258,
     MSR_MTRR_FIX16K_2 = 0x259, MSR_MTRR_FIX4K = 0x268, MSR_MTRR_FIX4K_LAST = 0x26f, MSR_PAT = 0x277,
     MSR_MTRR_DEF_TYPE = 0x2ff,
-    MSR_MC0 = 0x400, MSR_EFER = 0xc0000080, MSR_K7_HWCR = 0xc0010015, MSR_K7_CLK_CTL = 0xc001001b,
+    MSR_MC0 = 0x400, MSR_EFER = 0xc0000080, MSR_K7_EVTSEL = 0xc0010000,
+    MSR_K7_PERFCTR = 0xc0010004, MSR_K7_HWCR = 0xc0010015, MSR_K7_CLK_CTL = 0xc001001b,
 };
 /* clang-format on */
 
 #define MTRR_CAP 0x508u /* write combining, fixed ranges, 8 variable ones */
 #define MC_BANKS ARRAY_LEN(((struct cpu *)0)->mc_ctl)
 #define PHYS_MASK ((1ull << MAXPHYADDR) - 1)
-#define MISC_WRITABLE \
-    (1ull << 0 /* fast strings */ | 1ull << 3 /* automatic thermal control */ | MISC_LIMIT_CPUID | MISC_XD_DISABLE)
+/* IA32_MISC_ENABLE as the N270 has it (SDM vol. 4, table 2-4). Bit 18 enables MONITOR, which the model does not have.
+ * What thermal control, SpeedStep and the bus would do is kept, without effect. */
+#define MISC_FERR_MULTIPLEX (1ull << 10)
+#define MISC_SPEEDSTEP (1ull << 16)
+#define MISC_SPEEDSTEP_LOCK (1ull << 20) /* until reset */
+#define MISC_CORE                                                                                            \
+    (1ull << 3 /* automatic thermal control */ | MISC_FERR_MULTIPLEX | 1ull << 13 /* TM2 */ | MISC_SPEEDSTEP \
+     | MISC_LIMIT_CPUID | MISC_XD_DISABLE)
+#define MISC_ATOM (MISC_CORE | 1ull << 0 /* fast strings */ | MISC_SPEEDSTEP_LOCK | 1ull << 23 /* xTPR disable */)
 #define MISC_READ_ONLY (1ull << 7 | 1ull << 11 /* no BTS */ | 1ull << 12 /* no PEBS */)
 /* High enough for guests not to look for errata that were mended by microcode (Atom AAE44). */
 #define MICROCODE_REVISION (0x218ull << 32)
@@ -116,6 +125,38 @@ static bool mc_write(struct cpu *c, u32 msr, u64 v)
     return msr % 4 == 0 || v == 0;
 }
 
+/* ---- the K7's performance counters ---- */
+
+#define K7_COUNTER_MASK ((1ull << 48) - 1)
+
+static u64 *k7_counter(struct cpu *c, u32 msr)
+{
+    u32 i = msr - MSR_K7_EVTSEL;
+    if (!model_is_amd(c->model) || i >= 2 * K7_COUNTERS) return NULL;
+    return i < K7_COUNTERS ? &c->k7_evtsel[i] : &c->k7_perfctr[i - K7_COUNTERS];
+}
+
+static bool k7_read(const struct cpu *c, u32 msr, u64 *v)
+{
+    const u64 *p = k7_counter((struct cpu *)c, msr);
+    if (p) *v = *p;
+    return p;
+}
+
+static bool k7_write(struct cpu *c, u32 msr, u64 v)
+{
+    u64 *p = k7_counter(c, msr);
+    if (p) *p = msr < MSR_K7_PERFCTR ? (u32)v : v & K7_COUNTER_MASK;
+    return p;
+}
+
+int cpu_rdpmc(struct cpu *c, u32 counter, u64 *v)
+{
+    bool allowed = c->cpl == 0 || !(c->cr0 & CR0_PE) || c->cr4 & CR4_PCE;
+    if (!allowed || counter >= K7_COUNTERS || !k7_read(c, MSR_K7_PERFCTR + counter, v)) return guest_fault(c, V_GP, 0);
+    return 0;
+}
+
 /* ---- RDMSR ---- */
 
 static bool msr_read(const struct cpu *c, u32 msr, u64 *v)
@@ -140,7 +181,7 @@ static bool msr_read(const struct cpu *c, u32 msr, u64 *v)
     case MSR_EFER: *v = c->efer; return model_has_nx(c->model) && !(c->misc_enable & MISC_XD_DISABLE);
     case MSR_K7_HWCR: *v = 0; return model_is_amd(c->model);
     case MSR_K7_CLK_CTL: *v = 0x20000000; return model_is_amd(c->model);
-    default: return mtrr_read(c, msr, v) || mc_read(c, msr, v);
+    default: return mtrr_read(c, msr, v) || mc_read(c, msr, v) || k7_read(c, msr, v);
     }
 }
 
@@ -177,8 +218,10 @@ static bool write_efer(struct cpu *c, u64 v)
 
 static bool write_misc_enable(struct cpu *c, u64 v)
 {
-    u64 writable = MISC_WRITABLE & ~(model_has_nx(c->model) ? 0 : MISC_XD_DISABLE);
-    if (v & ~(writable | MISC_READ_ONLY)) return false;
+    u64 has = model_number(c->model) == 0x1c ? MISC_ATOM : MISC_CORE | 1;
+    if (!model_has_nx(c->model)) has &= ~MISC_XD_DISABLE;
+    if (v & ~(has | MISC_READ_ONLY)) return false;
+    u64 writable = c->misc_enable & MISC_SPEEDSTEP_LOCK ? has & ~(MISC_SPEEDSTEP | MISC_SPEEDSTEP_LOCK) : has;
     if (v & MISC_XD_DISABLE) write_efer(c, 0);
     c->misc_enable = (c->misc_enable & ~writable) | (v & writable);
     return true;
@@ -231,7 +274,7 @@ static bool msr_write(struct cpu *c, u32 msr, u64 v)
         if (!types_ok(v, true)) return false;
         c->pat = v;
         return true;
-    default: return mtrr_write(c, msr, v) || mc_write(c, msr, v);
+    default: return mtrr_write(c, msr, v) || mc_write(c, msr, v) || k7_write(c, msr, v);
     }
 }
 

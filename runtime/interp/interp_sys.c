@@ -95,7 +95,7 @@ HANDLER(do_cli)
 HANDLER(do_sti)
 {
     if (may_change_if(c)) {
-        if (!c->iflag) c->intr_shadow = 1;
+        if (!c->iflag) c->intr_shadow = SHADOW_STI;
         c->iflag = 1;
     } else if (uses_vif(c) && !(c->eflags_sys & F_VIP)) c->eflags_sys |= F_VIF;
     else return raise_gp(c);
@@ -148,7 +148,7 @@ HANDLER(do_mov_to_sreg)
     u32 sel;
     if (operand_read(ip, c, in, 1, &sel)) return ST_FAULT;
     if (seg_load(c, (enum segreg)in->opnd[0].reg, (u16)sel)) return ST_FAULT;
-    if (in->opnd[0].reg == S_SS) c->intr_shadow = 1;
+    if (in->opnd[0].reg == S_SS) c->intr_shadow = SHADOW_SS;
     return ST_NEXT;
 }
 
@@ -161,7 +161,7 @@ HANDLER(do_pop_sreg) /* the width of ESP is that of the old SS */
     if (stack_peek(ip, c, 0, in->opsize, &sel)) return ST_FAULT;
     if (seg_load(c, (enum segreg)in->opnd[0].reg, (u16)sel)) return ST_FAULT;
     c->gpr[G_ESP] = (esp & ~mask) | ((esp + in->opsize) & mask);
-    if (in->opnd[0].reg == S_SS) c->intr_shadow = 1;
+    if (in->opnd[0].reg == S_SS) c->intr_shadow = SHADOW_SS;
     return ST_NEXT;
 }
 
@@ -338,7 +338,14 @@ HANDLER(do_rdtsc)
     return ST_NEXT;
 }
 
-HANDLER(do_rdpmc) { return raise_gp(c); } /* CPUID reports no counters: every index is beyond the last */
+HANDLER(do_rdpmc)
+{
+    u64 v;
+    if (cpu_rdpmc(c, c->gpr[G_ECX], &v)) return ST_FAULT;
+    c->gpr[G_EAX] = (u32)v;
+    c->gpr[G_EDX] = (u32)(v >> 32);
+    return ST_NEXT;
+}
 
 HANDLER(do_cpuid)
 {

@@ -209,7 +209,10 @@ static const struct msr_case msrs[] = {
     { 0xfe, 0, false }, { 0x179, 0, false }, { 0x17a, 7, true }, { 0x17a, 8, false }, { 0x17b, 0, false },
     { 0x400, ~0ull, true }, { 0x401, 0, true }, { 0x401, 1, false }, { 0x413, 0, false }, { 0x414, 0, false },
     { 0xc0000080, EFER_NXE, true }, { 0xc0000080, 1 << 8, false }, { 0xc0000080, 1, false },
-    { 0x1a0, 1 | 1 << 22, true }, { 0x1a0, 1 << 18, false }, { 0x8b, 0, true }, { 0x17, 0, false }, { 0x79, 0, true },
+    { 0x1a0, 1 | 1 << 22, true }, { 0x1a0, 1 << 18, false },
+    { 0x1a0, 1 << 3 | 1 << 10 | 1 << 13 | 1 << 16 | 1 << 23, true }, { 0x1a0, 1 << 20 | 1 << 16, true },
+    { 0x1a0, 1 << 2, false }, { 0x1a0, 1 << 14, false }, { 0x1a0, 1 << 24, false }, { 0xc0010000, 0, false },
+    { 0xc0010004, 0, false }, { 0x8b, 0, true }, { 0x17, 0, false }, { 0x79, 0, true },
     { 0x3a, 0, false }, { 0xc1, 0, false }, { 0x186, 0, false }, { 0x38f, 0, false }, { 0x1234, 0, false },
     { 0xc0000081, 0, false }, { 0xc0010015, 0, false },
 };
@@ -226,6 +229,39 @@ START_TEST(wrmsr_takes_what_an_n270_takes)
     if (!m->ok) ck_assert_uint_eq(v, before);
     else if (m->msr == 0x1a0) ck_assert_uint_eq(v, (before & 0x1800) | m->val); /* two bits are read-only */
     else ck_assert_uint_eq(v, m->val);
+}
+END_TEST
+
+START_TEST(the_speedstep_lock_holds_until_reset)
+{
+    ASSERT_RAISED(cpu_wrmsr(cpu, 0x1a0, 1 << 20), 0);
+    ASSERT_RAISED(cpu_wrmsr(cpu, 0x1a0, 1 << 16), 0);
+    ck_assert_uint_eq(rdmsr(0x1a0) & (1 << 20 | 1 << 16), 1 << 20);
+    cpu_reset(cpu);
+    ASSERT_RAISED(cpu_wrmsr(cpu, 0x1a0, 1 << 16), 0);
+    ck_assert_uint_eq(rdmsr(0x1a0) & (1 << 20 | 1 << 16), 1 << 16);
+}
+END_TEST
+
+/* AMD 22007, appendix A: four event selects, four counters of 48 bits, which RDPMC reads as well. */
+START_TEST(an_athlon_has_the_performance_counters_of_the_k7)
+{
+    u64 v;
+    fix_teardown();
+    fix_setup_model("athlon");
+    for (u32 i = 0; i < 4; i++) {
+        ck_assert_uint_eq(rdmsr(0xc0010000 + i), 0);
+        ASSERT_RAISED(cpu_wrmsr(cpu, 0xc0010000 + i, 0x430076), 0);
+        ck_assert_uint_eq(rdmsr(0xc0010000 + i), 0x430076);
+        ASSERT_RAISED(cpu_wrmsr(cpu, 0xc0010004 + i, ~0ull - i), 0);
+        ck_assert_uint_eq(rdmsr(0xc0010004 + i), 0xffffffffffffull - i);
+        ASSERT_RAISED(cpu_rdpmc(cpu, i, &v), 0);
+        ck_assert_uint_eq(v, 0xffffffffffffull - i);
+    }
+    ASSERT_RAISED(cpu_rdmsr(cpu, 0xc0010008, &v), EXC(V_GP, 0));
+    ASSERT_RAISED(cpu_rdpmc(cpu, 4, &v), EXC(V_GP, 0));
+    fix_ring(3);
+    ASSERT_RAISED(cpu_rdpmc(cpu, 0, &v), EXC(V_GP, 0));
 }
 END_TEST
 
@@ -399,6 +435,8 @@ int main(void)
     tcase_add_test(t, writes_to_control_registers_flush_the_tlb);
     tcase_add_test(t, debug_registers_have_fixed_bits_and_aliases);
     tcase_add_loop_test(t, wrmsr_takes_what_an_n270_takes, 0, ARRAY_LEN(msrs));
+    tcase_add_test(t, the_speedstep_lock_holds_until_reset);
+    tcase_add_test(t, an_athlon_has_the_performance_counters_of_the_k7);
     tcase_add_test(t, reading_msrs_that_are_constants);
     tcase_add_test(t, the_tsc_follows_the_host_with_an_offset);
     tcase_add_test(t, the_local_apic_is_told_where_it_is);
