@@ -285,7 +285,8 @@ int exc_deliver(struct cpu *c)
 {
     BUG_ON(!c->exc.valid);
     c->exc.valid = false;
-    c->intr_shadow = 0;
+    c->intr_shadow = SHADOW_NONE;
+    c->debug_pending = 0;
     return deliver_chain(c, event_of_exception(c), class_of(c->exc.vector));
 }
 

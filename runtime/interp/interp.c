@@ -309,31 +309,34 @@ static int step(struct interp *ip)
     struct cpu *c = ip->c;
     struct iblock one;
     unsigned done;
-    bool shadow = c->intr_shadow, tf = c->eflags_sys & F_TF, rf = c->eflags_sys & F_RF;
+    u8 shadow = c->intr_shadow, pending = c->debug_pending;
+    bool tf = c->eflags_sys & F_TF, rf = c->eflags_sys & F_RF;
     u32 state = interp_state(c);
     if (state != ip->state || (state & MK_SLOW))
         state_update(ip, state); /* with TF set the mode does not tell of DR7 */
-    u32 hits = ip->single ? instruction_breakpoints(c, c->eip + c->seg[S_CS].base) : 0;
+    u32 hits = ip->single && shadow != SHADOW_SS ? instruction_breakpoints(c, c->eip + c->seg[S_CS].base) : 0;
     if (hits) return exc_raise_db(c, hits);
     const struct iblock *b = block_here(ip, &one);
     if (!b) return ST_FAULT;
     if (!(c->mode & MK_CSFLAT) && !block_within_limit(c, b, 1)) return ST_FAULT;
     const struct insn in = b->recs[0].in; /* a copy: the block may be overwritten by what it does */
-    ip->watch_hits = 0;
+    ip->watch_hits = pending;
     ip->last_op = in.op;
-    c->intr_shadow = 0;
+    c->intr_shadow = SHADOW_NONE;
+    c->debug_pending = 0;
     int st = run_block(ip, c, b, 1, &done);
-    if (st == ST_FAULT) {
+    if (st == ST_FAULT) { /* which forgets what was pending */
         c->intr_shadow = shadow;
         return ST_FAULT;
     }
     if (st == ST_AGAIN) c->intr_shadow = shadow;
     else if (rf && !loads_rf(&in)) c->eflags_sys &= ~(u32)F_RF;
-    /* MOV SS and POP SS hold off traps too. NOT-HW: a data breakpoint that their operand meets is forgotten, not kept.
-     */
-    bool ss_shadow = c->intr_shadow && in.op != OP_STI;
+    if (c->intr_shadow == SHADOW_SS) {
+        c->debug_pending = ip->watch_hits;
+        return st;
+    }
     if (is_soft_int(&in) && st == ST_JUMP) tf = false; /* entering the handler has cleared TF */
-    if (likely(!tf && !ip->watch_hits) || ss_shadow) return st;
+    if (likely(!tf && !ip->watch_hits)) return st;
     c->halted = 0;
     return exc_raise_db(c, ip->watch_hits | (tf ? DR6_BS : 0));
 }

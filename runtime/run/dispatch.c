@@ -236,7 +236,7 @@ int dispatch_emulate(struct rt *rt, laddr eip)
     TRACE(&rt->trace, exits, eip, "emulate %08x cpl %u\n", eip, c->cpl);
     int r = interp_one(rt->interp) ? dispatch_deliver(rt) : 0;
     rt->emulated_op[interp_last_op(rt->interp)]++;
-    if (!c->irq_pending) c->intr_shadow = 0;
+    if (cpu_shadow_is_idle(c)) c->intr_shadow = SHADOW_NONE;
     return r;
 }
 
@@ -267,7 +267,7 @@ int dispatch_translated(struct rt *rt)
 {
     struct cpu *c = rt->cpu;
     struct edge *edge = NULL; /* what led here, to be linked */
-    while (!c->kick && !c->halted && !rt_interrupt_waits(c)) {
+    while (!c->kick && !c->halted && !rt_interrupt_waits(c) && cpu_shadow_is_idle(c)) {
         int fault;
         bool evicted;
         if (!xl_can_translate(c->mode)) return 0;

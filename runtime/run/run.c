@@ -328,7 +328,7 @@ static int run_interp(struct rt *rt, u64 n) { return interp_run(rt->interp, n) =
 static int step_engine(struct rt *rt)
 {
     struct cpu *c = rt->cpu;
-    if (c->intr_shadow && c->irq_pending) return run_interp(rt, 1);
+    if (!cpu_shadow_is_idle(c)) return run_interp(rt, 1);
     if (!rt->xl) return run_interp(rt, INTERP_SLICE);
     if (!xl_can_translate(c->mode)) return run_interp(rt, 64);
     return dispatch_translated(rt);

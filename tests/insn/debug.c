@@ -1,6 +1,6 @@
 /* Single-stepping and debug registers: which instruction a trap is reported after, what DR6 says, what stops it.
  * SDM vol. 3, 17.2, 17.3. The memory of what was trapped is a list of EIPs, compared with labels.
- * QEMU 7.2 departs: DR7.GD, I/O breakpoints, INT1. */
+ * QEMU 7.2 departs: DR7.GD, I/O breakpoints, INT1, breakpoints around MOV SS. */
 #include "rt.h"
 
 const char guest_name[] = "debug";
@@ -231,6 +231,29 @@ static void code_breakpoints(void)
     CHECK_EQ(count, 0);
 }
 
+/* SDM vol. 3, 6.8.3. */
+static void mov_ss(void)
+{
+    extern u8 ss_next[], ss_after_2[];
+    static u16 selector;
+
+    section("MOV SS suppresses a breakpoint on the next instruction");
+    __asm__ volatile("movw %%ss, %0" : "=m"(selector));
+    write_dr(0, (u32)ss_next);
+    write_dr(7, dr7(0, EXEC, 0) | dr7(1, ACCESS, 1));
+    write_dr(1, (u32)&variables[0]);
+    count = 0;
+    __asm__ volatile("movw %0, %%ss\nss_next: nop\n\tnop\n.globl ss_next" : : "r"(selector));
+    CHECK_EQ(count, 0);
+    section("a data breakpoint that MOV SS meets comes after the next instruction");
+    write_dr(1, (u32)&selector);
+    __asm__ volatile("movw %0, %%ss\n\tnop\nss_after_2: nop\n.globl ss_after_2" : : "m"(selector));
+    CHECK_EQ(count, 1);
+    CHECK_EQ(stepped[0], (u32)ss_after_2);
+    CHECK_EQ(dr6s[0] & 0xe00f, 2);
+    write_dr(7, 0x400);
+}
+
 static void touch_dr(void *unused) { (void)unused; write_dr(0, 1); }
 static void touch_dr4(void *unused) { (void)unused; __asm__ volatile(".byte 0x0f, 0x21, 0xe0" : : : "eax"); }
 static void touch_dr5(void *unused) { (void)unused; __asm__ volatile(".byte 0x0f, 0x21, 0xe8" : : : "eax"); }
@@ -287,6 +310,7 @@ void guest_main(void)
         user_stepping();
         data_breakpoints();
         code_breakpoints();
+        mov_ss();
         registers();
         if (paging)
             paging_stop();

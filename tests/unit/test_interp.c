@@ -63,6 +63,68 @@ START_TEST(sti_with_if_set_shadows_nothing)
 }
 END_TEST
 
+static void arm(unsigned n, laddr la, u32 condition_and_length)
+{
+    cpu->dr[n] = la;
+    cpu->dr[7] = 0x400 | 2u << 2 * n | condition_and_length << (16 + 4 * n);
+    cpu->dr[6] = 0xffff0ff0;
+    cpu_update_mode(cpu);
+}
+
+START_TEST(mov_ss_suppresses_a_breakpoint_on_the_next_instruction_and_sti_does_not)
+{
+    PROGRAM(0x8e, 0xd0, 0x90, 0x90); /* mov ss, eax; nop; nop */
+    cpu->gpr[G_EAX] = SS0;
+    arm(0, CODE + 2, 0);
+    STEPS(2);
+    ck_assert_uint_eq(cpu->eip, CODE + 3);
+    arm(0, CODE + 3, 0);
+    ASSERT_EXC(EXC(V_DB, 0));
+    PROGRAM(0x17, 0x90); /* pop ss; nop */
+    poke32(cpu->gpr[G_ESP], SS0);
+    arm(0, CODE + 1, 0);
+    STEPS(2);
+    PROGRAM(0xfb, 0x90); /* sti; nop */
+    STEPS(1);
+    ASSERT_EXC(EXC(V_DB, 0));
+}
+END_TEST
+
+/* NOP, INT n, INT3, INTO, REP STOSB of 2, and MOV SS once more. */
+START_TEST(a_data_breakpoint_that_mov_ss_meets_is_reported_after_the_next_instruction)
+{
+    static const struct {
+        u8 code[2];
+        u32 eip;
+    } next[] = {
+        { { 0x90 }, CODE + 8 },
+        { { 0xcd, 0x30 }, 0x40300 },
+        { { 0xcc }, 0x40000 + 16 * V_BP },
+        { { 0xce }, 0x40000 + 16 * V_OF },
+        { { 0xf3, 0xaa }, CODE + 9 },
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(next); i++) {
+        fix_ring(0);
+        PUT(CODE, 0x66, 0x8e, 0x15, 0, 0, 2, 0, next[i].code[0], next[i].code[1]); /* mov ss, [20000] */
+        poke32(0x20000, SS0);
+        cpu_set_eflags(cpu, F_OF);
+        cpu->gpr[G_ECX] = 2;
+        cpu->gpr[G_EDI] = 0x30000;
+        arm(0, 0x20000, 7); /* read or write, two bytes */
+        STEPS(1);
+        while (next[i].code[1] == 0xaa && cpu->gpr[G_ECX] > 1) STEPS(1);
+        ASSERT_EXC(EXC(V_DB, 0));
+        ck_assert_msg(cpu->eip == next[i].eip, "case %u: #DB at %x, expected %x", i, cpu->eip, next[i].eip);
+        ck_assert_uint_eq(cpu->dr[6] & 0xe00f, 1);
+        cpu->dr[6] = 0xffff0ff0;
+        cpu->dr[7] = 0x400;
+        cpu_update_mode(cpu);
+        PUT(cpu->eip, 0x90);
+        STEPS(1); /* once */
+    }
+}
+END_TEST
+
 START_TEST(mov_ss_shadows_one_instruction)
 {
     PROGRAM(0x8e, 0xd0, 0x89, 0xdc, 0x40); /* mov ss, eax; mov esp, ebx; inc eax */
@@ -825,6 +887,8 @@ int main(void)
     tcase_add_test(t, sti_opens_the_window_one_instruction_later);
     tcase_add_test(t, sti_with_if_set_shadows_nothing);
     tcase_add_test(t, mov_ss_shadows_one_instruction);
+    tcase_add_test(t, mov_ss_suppresses_a_breakpoint_on_the_next_instruction_and_sti_does_not);
+    tcase_add_test(t, a_data_breakpoint_that_mov_ss_meets_is_reported_after_the_next_instruction);
     tcase_add_test(t, a_triple_fault_is_a_shutdown);
     tcase_add_test(t, a_guest_that_only_faults_still_ends);
     tcase_add_test(t, the_exception_is_delivered_with_the_eip_of_the_instruction);

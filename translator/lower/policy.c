@@ -79,7 +79,7 @@ static lower_fn *policy_system(const struct xl_ctx *x, const struct insn *in)
 static lower_fn *policy_fp(const struct xl_ctx *x, const struct insn *in)
 {
     switch (in->op) {
-    case OP_LDMXCSR: return mxcsr_mask(x->xl->cfg.features) == 0xffff ? lower_ldmxcsr : xl_lower_emulate;
+    case OP_LDMXCSR: return mxcsr_mask(x->opt->features) == 0xffff ? lower_ldmxcsr : xl_lower_emulate;
     /* These carry the FPU's instruction and data pointers or host-sized images, or touch memory that is not an operand.
      */
     case OP_FXSAVE:
