@@ -1,9 +1,16 @@
-/* What a device sees: address ranges with handlers, interrupt lines, and DMA into guest RAM.
- * The bus itself is implemented in runtime/mem/physmem.c; a chip builds against this header alone.
- * All of it runs on the vCPU thread. */
+/* What a device sees: address ranges with handlers, memory of its own, interrupt lines, and DMA into guest RAM.
+ * The bus itself is implemented in runtime/mem/; a chip builds against this header alone.
+ *
+ * Threads. Everything declared here is for the vCPU thread: chips are called on it, and call back on it. What runs on
+ * another thread (a disk's worker, a display, a network card's reader) may do two things only: read and write guest
+ * memory through pointers that bus_dma_map() or bus_ram_host() has given to the vCPU thread, while they are mapped, and
+ * ask for a call on the vCPU thread (rt_post(), rt_kick(): runtime.h). So the worker moves the bytes, and the vCPU
+ * thread maps before, unmaps after, and raises the interrupt. */
 #ifndef CORE_BUS_H
 #define CORE_BUS_H
 #include "core/types.h"
+
+#include <sys/uio.h>
 
 struct bus;
 
@@ -29,10 +36,55 @@ void bus_out(struct bus *b, u16 port, unsigned size, u32 val);
 u32 bus_mmio_read(struct bus *b, paddr pa, unsigned size);
 void bus_mmio_write(struct bus *b, paddr pa, unsigned size, u32 val);
 
-/* DMA and loaders: any length, RAM and ROM only; bytes outside RAM read as ones and writes to them are dropped.
- * A write retires translations of what it overwrites. Returns the number of bytes that hit RAM. */
+/* Memory of a device's own: a frame buffer, a card's RAM. Where it is mapped it is as fast as RAM: the guest may run
+ * code in it, windows and direct execution reach it, DMA does. It is zero at first, keeps its contents wherever it is
+ * mapped, at one place at a time, and takes up to BUS_DEVICE_RAM_MAX bytes in all. */
+struct bus_ram;
+#define BUS_DEVICE_RAM_MAX (256ull << 20)
+/* len: bytes, a multiple of 4 KiB. 0, -EINVAL, -ENOSPC, or -errno of asking the host for memory. */
+MUST_CHECK int bus_ram_new(struct bus_ram **out, struct bus *b, u64 len);
+void bus_ram_free(struct bus_ram *r);      /* unmaps it; copes with NULL. No pointer into it is used any more */
+u8 *bus_ram_host(const struct bus_ram *r); /* its bytes */
+/* The device has written to its bytes by that pointer: code there is retired, and they are dirty. */
+void bus_ram_written(struct bus_ram *r, u64 off, u64 len);
+/* Maps it at base, a multiple of 4 KiB. 0, -EINVAL, -EBUSY (something is there, or it is mapped), -ENOMEM. */
+MUST_CHECK int bus_map_ram(struct bus *b, paddr base, struct bus_ram *r, const char *name);
+void bus_unmap_ram(struct bus_ram *r); /* if it is mapped */
+
+/* Which pages of r, or of all RAM (r is NULL), have been written since the last dirty_log_take(), or since the log was
+ * made: by the guest in whatever way, by DMA, by its own device. A set bit may be one too many, a clear one is true.
+ * Pages that are in no log cost nothing. */
+struct dirty_log;
+MUST_CHECK int dirty_log_new(struct dirty_log **out, struct bus *b, const struct bus_ram *r); /* 0 or -ENOMEM */
+void dirty_log_free(struct dirty_log *l);           /* before r; copes with NULL */
+u64 dirty_log_pages(const struct dirty_log *l);     /* 4 KiB each, in the order of the file of RAM */
+u64 dirty_log_take(struct dirty_log *l, u64 *bits); /* a bit for each, in words of 64; returns how many are set */
+
+/* DMA and loaders: any length, RAM (devices' too) and ROM only; bytes outside read as ones and writes to them are
+ * dropped. A write retires translations of what it overwrites. Returns the number of bytes that hit RAM. */
 u64 bus_dma_read(struct bus *b, paddr pa, void *buf, u64 len);
 u64 bus_dma_write(struct bus *b, paddr pa, const void *buf, u64 len);
+
+/* DMA by pointer. Map gives a pointer to [pa, pa + *len), *len being cut to what is contiguous; NULL: pa is not RAM.
+ * The pointer is good until the unmap, whatever the guest maps meanwhile. What has been written through it counts from
+ * the unmap on (DMA_TO_GUEST): only then are translations retired and pages dirty, so unmap comes before the interrupt.
+ */
+enum dma_dir { DMA_FROM_GUEST, DMA_TO_GUEST };
+u8 *bus_dma_map(struct bus *b, paddr pa, u64 *len);
+void bus_dma_unmap(struct bus *b, const u8 *p, u64 len, enum dma_dir dir);
+
+/* The same for a list of pieces of guest memory, as descriptors of disks and network cards give it. */
+struct dma_seg {
+    paddr pa;
+    u64 len;
+};
+/* Copies up to len bytes from byte off of the list on; returns how many there were. */
+u64 bus_sg_read(struct bus *b, const struct dma_seg *sg, unsigned nsg, u64 off, void *buf, u64 len);
+u64 bus_sg_write(struct bus *b, const struct dma_seg *sg, unsigned nsg, u64 off, const void *buf, u64 len);
+/* For preadv() and its like: at most max pieces. Returns their number, -EFAULT (not all of it is RAM), -E2BIG. */
+MUST_CHECK int bus_sg_map(struct bus *b, const struct dma_seg *sg, unsigned nsg, struct iovec *iov, unsigned max);
+void bus_sg_unmap(struct bus *b, const struct iovec *iov, unsigned n, enum dma_dir dir);
+
 u64 bus_ram_size(const struct bus *b); /* bytes of RAM in all */
 u64 bus_ram_low(const struct bus *b);  /* bytes of it below the PCI hole; the rest starts at 4 GiB */
 

@@ -109,10 +109,10 @@ static void level_set(struct cpu *c, struct level *l, u32 bits)
 {
     if (likely((l->val & bits) == bits) || !l->host) return;
     u8 *flags = bus_page_flags(c->bus, l->pa);
-    if (unlikely(*flags & PG_CODE)) {
+    if (unlikely(*flags & PG_WATCHED)) {
         struct fpu_parked f;
         fpu_park(c, &f);
-        bus_code_write(c->bus, l->pa, 4);
+        bus_write_begins(c->bus, l->pa, 4);
         fpu_unpark(&f);
     }
     __atomic_fetch_or((u32 *)l->host, bits, __ATOMIC_RELAXED);

@@ -1,16 +1,19 @@
 /* Owns guest physical memory and the port space: RAM, what covers it (device memory, ROM), and dispatch to devices.
  *
- * RAM is one memfd. File offset 0 is physical 0; RAM above 3 GiB makes room for the PCI hole and goes on at 4 GiB:
+ * RAM is one memory file. File offset 0 is physical 0; RAM above 3 GiB makes room for the PCI hole and goes on at 4
+ * GiB; then come the memories of devices, wherever they are mapped:
  *
- *     physical   0 .. low               low = min(size, 3 GiB)
- *                4 GiB .. 4 GiB + high   high = size - low
+ *     physical   0 .. low                file   0 .. low           low = min(size, 3 GiB)
+ *                4 GiB .. 4 GiB + high          low .. size        high = size - low
+ *                bus_ram.base ..                size .. size + BUS_DEVICE_RAM_MAX
  *
- * The RAM view is a reservation as large as the physical addresses in use, with RAM mapped in its place and nothing in
- * between, so that host pointer = view + pa, and a pointer that strays past RAM faults instead of finding host memory.
+ * The RAM view is one mapping of the file in a reservation with a page to spare, so that a pointer that strays past its
+ * end faults instead of finding host memory. Pages of the file that no memory has are not mapped.
  *
- *   I1  A RAM pointer is handed out only for pages of RAM that no range touches (covered[] is 0).  [cover_pages]
+ *   I1  A RAM pointer is handed out only for pages of RAM that no range touches (covered[] is 0), and for those of a
+ *       bus_ram that is mapped there.                                                              [ram_page]
  *   I2  Ranges are sorted by base and do not overlap.                                              [insert_range]
- *   I3  A write to a page with PG_CODE that is made here is announced before it happens.           [code_written]
+ *   I3  A write to a page with PG_WATCHED that is made here is announced before it happens.        [page_written]
  *   I4  Nothing here trusts an address, size or offset: what is not RAM and not a range floats (reads ones, drops
  *       writes).
  *
@@ -18,6 +21,7 @@
 #define _GNU_SOURCE
 #include "runtime/mem/physmem.h"
 #include "runtime/mem/coherence.h"
+#include "runtime/mem/dirty.h"
 
 #include <errno.h>
 #include <string.h>
@@ -37,16 +41,27 @@ struct range {
     const struct io_ops *ops; /* NULL: ROM */
     void *dev;
     const u8 *rom;
+    struct bus_ram *ram; /* or NULL */
     const char *name;
 };
 
+struct bus_ram {
+    struct bus *b;
+    u64 first, n; /* pages of the file */
+    bool mapped;
+    paddr base;
+    struct bus_ram *next; /* by first */
+};
+
 struct bus {
-    u8 *view;
+    u8 *view;            /* of the file */
     u64 view_len;        /* bytes reserved */
     u64 size, low, high; /* bytes of RAM */
     int fd;
     u8 *flags;   /* per page of RAM, by file offset: enum page_flag */
     u8 *covered; /* likewise: 1 if a range touches the page */
+    struct bus_ram *device_ram;
+    struct dirty_logs logs;
 
     struct range *range; /* device memory and ROM, sorted */
     unsigned nranges;
@@ -67,20 +82,25 @@ static void fill_ones(void *dst, u64 n) { __asm__ volatile("rep stosb" : "+D"(ds
 
 /* ---- lifetime ---- */
 
+static u64 page_of_file(u64 off) { return off >> PAGE_SHIFT; }
+
+/* [first, first+n) of the file, in the view. */
+static int map_view(struct bus *b, u64 first, u64 n)
+{
+    void *p = mmap(b->view + (first << PAGE_SHIFT), n << PAGE_SHIFT, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+                   b->fd, (off_t)(first << PAGE_SHIFT));
+    return p == MAP_FAILED ? -errno : 0;
+}
+
 static int map_ram(struct bus *b)
 {
     b->fd = memfd_create("guest-ram", MFD_CLOEXEC);
     if (b->fd < 0 || ftruncate(b->fd, (off_t)b->size) < 0) return -errno;
-    b->view_len = (b->high ? HIGH_BASE + b->high : b->low) + PAGE_SIZE;
+    b->view_len = b->size + BUS_DEVICE_RAM_MAX + PAGE_SIZE;
     void *p = mmap(NULL, b->view_len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) return -errno;
     b->view = p;
-    if (mmap(b->view, b->low, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, b->fd, 0) == MAP_FAILED) return -errno;
-    if (b->high
-        && mmap(b->view + HIGH_BASE, b->high, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, b->fd, (off_t)b->low)
-               == MAP_FAILED)
-        return -errno;
-    return 0;
+    return map_view(b, 0, page_of_file(b->size));
 }
 
 int bus_new(struct bus **out, u64 ram_size)
@@ -92,7 +112,7 @@ int bus_new(struct bus **out, u64 ram_size)
     b->size = ram_size;
     b->low = ram_size < LOW_MAX ? ram_size : LOW_MAX;
     b->high = ram_size - b->low;
-    b->flags = calloc(ram_size >> PAGE_SHIFT, 1);
+    b->flags = calloc(bus_file_pages(b), 1);
     b->covered = calloc(ram_size >> PAGE_SHIFT, 1);
     int err = b->flags && b->covered ? map_ram(b) : -ENOMEM;
     if (err) {
@@ -106,6 +126,7 @@ int bus_new(struct bus **out, u64 ram_size)
 void bus_free(struct bus *b)
 {
     if (!b) return;
+    while (b->device_ram) bus_ram_free(b->device_ram);
     if (b->view) munmap(b->view, b->view_len);
     if (b->fd >= 0) close(b->fd);
     free(b->flags);
@@ -122,6 +143,8 @@ u32 bus_remaps(const struct bus *b) { return b->remaps; }
 
 u64 bus_ram_size(const struct bus *b) { return b->size; }
 u64 bus_ram_low(const struct bus *b) { return b->low; }
+u64 bus_file_pages(const struct bus *b) { return (b->size + BUS_DEVICE_RAM_MAX) >> PAGE_SHIFT; }
+struct dirty_logs *bus_dirty_logs(struct bus *b) { return &b->logs; }
 int bus_ram_fd(const struct bus *b) { return b->fd; }
 
 /* ---- residence ---- */
@@ -131,44 +154,93 @@ int bus_ram_fd(const struct bus *b) { return b->fd; }
 #define MADV_POPULATE_WRITE 23
 #endif
 
-/* [pa, pa+len) is RAM. A host that cannot (before Linux 5.14) faults the pages in one by one. */
-static void populate(struct bus *b, paddr pa, u64 len)
+/* A host that cannot (before Linux 5.14) faults the pages in one by one. */
+static void populate(struct bus *b, u64 first, u64 n)
 {
-    paddr first = pa & ~OFFSET_MASK;
-    (void)!madvise(b->view + first, pa + len - first, MADV_POPULATE_WRITE);
+    (void)!madvise(b->view + (first << PAGE_SHIFT), n << PAGE_SHIFT, MADV_POPULATE_WRITE);
 }
 
 void bus_touch(struct bus *b, paddr pa)
 {
-    u64 page = (u64)bus_ram_offset(b, pa) >> PAGE_SHIFT, first = page - page % NEAR_PAGES;
-    u64 end = pa < HIGH_BASE ? b->low >> PAGE_SHIFT : b->size >> PAGE_SHIFT;
-    u64 n = end - first < NEAR_PAGES ? end - first : NEAR_PAGES;
-    for (u64 i = first; i < first + n; i++) b->flags[i] |= PG_NEAR;
-    populate(b, pa - ((page - first) << PAGE_SHIFT), n << PAGE_SHIFT);
+    u64 page = page_of_file((u64)bus_ram_offset(b, pa)), first = page - page % NEAR_PAGES, end = first + NEAR_PAGES;
+    u64 most = page < page_of_file(b->size) ? page_of_file(b->size) : bus_file_pages(b);
+    if (end > most) end = most;
+    for (u64 i = first; i < end; i++) b->flags[i] |= PG_NEAR;
+    populate(b, first, end - first);
+}
+
+/* ---- which page is where ---- */
+
+#define IN_RAM(b, pa) ((pa) < (b)->low || ((pa) >= HIGH_BASE && (pa)-HIGH_BASE < (b)->high))
+
+/* Of RAM itself, covered or not: IN_RAM(b, pa). */
+static inline u64 plain_page(const struct bus *b, paddr pa)
+{
+    return page_of_file(pa < b->low ? pa : pa - HIGH_BASE + b->low);
+}
+
+/* Of a device's memory that is mapped at pa; NO_PAGE: there is none. */
+static u64 device_page(const struct bus *b, paddr pa)
+{
+    for (const struct bus_ram *r = b->device_ram; r; r = r->next)
+        if (r->mapped && pa - r->base < r->n << PAGE_SHIFT) return r->first + ((pa - r->base) >> PAGE_SHIFT);
+    return NO_PAGE;
+}
+
+/* The page of the file that is pa's memory, NO_PAGE if that is not (only) RAM. */
+static inline u64 ram_page(const struct bus *b, paddr pa)
+{
+    if (likely(IN_RAM(b, pa))) {
+        u64 page = plain_page(b, pa);
+        if (likely(!b->covered[page])) return page;
+    }
+    return likely(!b->device_ram) ? NO_PAGE : device_page(b, pa);
+}
+
+static inline u8 *page_ptr(const struct bus *b, u64 page, paddr pa)
+{
+    return b->view + (page << PAGE_SHIFT | (pa & OFFSET_MASK));
 }
 
 s64 bus_ram_offset(const struct bus *b, paddr pa)
 {
-    if (pa < b->low) return (s64)pa;
-    if (pa >= HIGH_BASE && pa - HIGH_BASE < b->high) return (s64)(pa - HIGH_BASE + b->low);
-    return -1;
+    u64 page = ram_page(b, pa);
+    return page == NO_PAGE ? -1 : (s64)(page << PAGE_SHIFT | (pa & OFFSET_MASK));
 }
 
-/* Index of pa's page in flags[], NO_PAGE if its memory is not (only) RAM. */
-static inline u64 ram_page(const struct bus *b, paddr pa)
+u8 *bus_ram_ptr(struct bus *b, paddr pa)
 {
-    s64 off = bus_ram_offset(b, pa);
-    if (unlikely(off < 0)) return NO_PAGE;
-    u64 page = (u64)off >> PAGE_SHIFT;
-    return likely(!b->covered[page]) ? page : NO_PAGE;
+    u64 page = ram_page(b, pa);
+    return page == NO_PAGE ? NULL : page_ptr(b, page, pa);
 }
-
-u8 *bus_ram_ptr(struct bus *b, paddr pa) { return ram_page(b, pa) == NO_PAGE ? NULL : b->view + pa; }
 
 u8 *bus_page_flags(struct bus *b, paddr pa)
 {
     u64 page = ram_page(b, pa);
     return page == NO_PAGE ? NULL : &b->flags[page];
+}
+
+u8 *bus_page_flags_at(struct bus *b, u64 page) { return &b->flags[page]; }
+
+void bus_ram_pages(const struct bus *b, const struct bus_ram *r, u64 *first, u64 *n)
+{
+    *first = r ? r->first : 0;
+    *n = r ? r->n : page_of_file(b->size);
+}
+
+bool bus_page_pa(const struct bus *b, u64 page, paddr *pa)
+{
+    u64 off = page << PAGE_SHIFT;
+    if (off < b->size) {
+        *pa = off < b->low ? off : off - b->low + HIGH_BASE;
+        return !b->covered[page];
+    }
+    for (const struct bus_ram *r = b->device_ram; r; r = r->next)
+        if (r->mapped && page - r->first < r->n) {
+            *pa = r->base + ((page - r->first) << PAGE_SHIFT);
+            return true;
+        }
+    return false;
 }
 
 /* ---- code in RAM ---- */
@@ -181,19 +253,37 @@ void bus_mark_code(struct bus *b, paddr page)
     coherence_protect(&b->coherence, page & ~OFFSET_MASK);
 }
 
-/* The code in a page of the file goes, as far as [pa, pa+len) overlaps it; what was known of the whole page does. */
-static void code_written(struct bus *b, u64 page, paddr pa, unsigned len)
+/* [pa, pa+len) of a page of the file: its code goes as far as it overlaps, and what was known of the whole page does.
+ */
+static void page_written(struct bus *b, u64 page, paddr pa, unsigned len)
 {
     u8 *flags = &b->flags[page], was = *flags;
-    if (likely(!(was & PG_CODE))) return;
+    if (likely(!(was & PG_WATCHED))) return;
+    if (was & PG_CLEAN) dirty_note(&b->logs, page, flags);
+    if (!(was & PG_CODE)) return;
     *flags &= (u8) ~(PG_DIRECT | PG_INDIRECT);
     if (!coherence_written(&b->coherence, pa, len, was)) *flags &= (u8)~PG_CODE;
 }
 
-void bus_code_write(struct bus *b, paddr pa, unsigned len)
+void bus_write_begins(struct bus *b, paddr pa, unsigned len)
 {
-    s64 off = bus_ram_offset(b, pa);
-    if (off >= 0) code_written(b, (u64)off >> PAGE_SHIFT, pa, len);
+    u64 page = ram_page(b, pa);
+    if (page != NO_PAGE) page_written(b, page, pa, len);
+}
+
+/* Memory that is nowhere has no code: it went when it was unmapped. */
+void bus_host_written(struct bus *b, const u8 *p, unsigned len)
+{
+    u64 off = (u64)(p - b->view), page = page_of_file(off);
+    paddr pa = 0;
+    (void)bus_page_pa(b, page, &pa);
+    page_written(b, page, pa | (off & OFFSET_MASK), len);
+}
+
+void bus_mark_dirty(struct bus *b, paddr pa)
+{
+    u64 page = ram_page(b, pa);
+    if (page != NO_PAGE && b->flags[page] & PG_CLEAN) dirty_note(&b->logs, page, &b->flags[page]);
 }
 
 /* ---- ranges over physical memory ---- */
@@ -216,6 +306,21 @@ static const struct range *range_at(const struct bus *b, paddr pa)
     return i < b->nranges && b->range[i].base <= pa ? &b->range[i] : NULL;
 }
 
+/* All code goes from a page of the file that is about to be no longer at pa. Its bytes stay. */
+static void code_leaves(struct bus *b, u64 page, paddr pa)
+{
+    u8 *flags = &b->flags[page], was = *flags;
+    if (!(was & PG_CODE)) return;
+    *flags &= (u8) ~(PG_CODE | PG_DIRECT | PG_INDIRECT);
+    (void)coherence_written(&b->coherence, pa, PAGE_SIZE, was);
+}
+
+void bus_forget_views(struct bus *b)
+{
+    b->remaps++;
+    coherence_remapped(&b->coherence);
+}
+
 /* Recomputes covered[] for the pages of RAM that [base, base+len) touches, and tells whoever caches RAM pointers. */
 static void cover_pages(struct bus *b, u64 base, u64 len)
 {
@@ -229,16 +334,14 @@ static void cover_pages(struct bus *b, u64 base, u64 len)
         for (u64 pa = from; pa < to; pa += PAGE_SIZE) {
             unsigned r = range_from(b, pa);
             u8 now = r < b->nranges && b->range[r].base < pa + PAGE_SIZE;
-            u8 *covered = &b->covered[bus_ram_offset(b, pa) >> PAGE_SHIFT];
-            if (*covered == now) continue;
+            u64 page = plain_page(b, pa);
+            if (b->covered[page] == now) continue;
             changed = true;
-            bus_code_write(b, pa, PAGE_SIZE); /* what was decoded from here is not there any more */
-            *covered = now;
+            code_leaves(b, page, pa); /* what was decoded from here is not there any more */
+            b->covered[page] = now;
         }
     }
-    if (!changed) return;
-    b->remaps++;
-    coherence_remapped(&b->coherence);
+    if (changed) bus_forget_views(b);
 }
 
 static int insert_range(struct bus *b, const struct range *r)
@@ -274,6 +377,73 @@ void bus_unmap_mmio(struct bus *b, paddr base)
     b->nranges--;
     memmove(&b->range[at], &b->range[at + 1], (b->nranges - at) * sizeof b->range[0]);
     cover_pages(b, base, len);
+}
+
+/* ---- devices' memory ---- */
+
+int bus_ram_new(struct bus_ram **out, struct bus *b, u64 len)
+{
+    if (!len || len & OFFSET_MASK) return -EINVAL;
+    u64 n = page_of_file(len), first = page_of_file(b->size);
+    struct bus_ram **p = &b->device_ram;
+    for (; *p && (*p)->first - first < n; p = &(*p)->next) first = (*p)->first + (*p)->n; /* the first gap */
+    if (n > bus_file_pages(b) - first) return -ENOSPC;
+    struct bus_ram *r = calloc(1, sizeof *r);
+    if (!r) return -ENOMEM;
+    *r = (struct bus_ram){ .b = b, .first = first, .n = n, .next = *p };
+    bool longest = !*p;
+    int err = longest && ftruncate(b->fd, (off_t)((first + n) << PAGE_SHIFT)) ? -errno : map_view(b, first, n);
+    if (err) {
+        free(r);
+        return err;
+    }
+    *p = r;
+    *out = r;
+    return 0;
+}
+
+void bus_ram_free(struct bus_ram *r)
+{
+    if (!r) return;
+    struct bus *b = r->b;
+    u8 *host = bus_ram_host(r);
+    bus_unmap_ram(r);
+    struct bus_ram **p = &b->device_ram;
+    while (*p != r) p = &(*p)->next;
+    *p = r->next;
+    for (u64 i = r->first; i < r->first + r->n; i++) b->flags[i] = 0;
+    (void)!madvise(host, r->n << PAGE_SHIFT, MADV_REMOVE); /* zero for the next one */
+    (void)!mmap(host, r->n << PAGE_SHIFT, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    free(r);
+}
+
+u8 *bus_ram_host(const struct bus_ram *r) { return r->b->view + (r->first << PAGE_SHIFT); }
+
+void bus_ram_written(struct bus_ram *r, u64 off, u64 len)
+{
+    bus_dma_unmap(r->b, bus_ram_host(r) + off, len, DMA_TO_GUEST);
+}
+
+int bus_map_ram(struct bus *b, paddr base, struct bus_ram *r, const char *name)
+{
+    if (base & OFFSET_MASK) return -EINVAL;
+    if (r->mapped) return -EBUSY;
+    int err = insert_range(b, &(struct range){ .base = base, .len = r->n << PAGE_SHIFT, .ram = r, .name = name });
+    if (err) return err;
+    r->mapped = true;
+    r->base = base;
+    bus_forget_views(b); /* what was not RAM there is now */
+    return 0;
+}
+
+void bus_unmap_ram(struct bus_ram *r)
+{
+    struct bus *b = r->b;
+    if (!r->mapped) return;
+    for (u64 i = 0; i < r->n; i++) code_leaves(b, r->first + i, r->base + (i << PAGE_SHIFT));
+    r->mapped = false;
+    bus_unmap_mmio(b, r->base);
+    bus_forget_views(b);
 }
 
 /* ---- accesses by physical address ---- */
@@ -322,7 +492,7 @@ static u32 read_cycle(struct bus *b, paddr pa, unsigned n)
     if (r && end >= n && r->ops) return r->ops->read ? r->ops->read(r->dev, (u32)(pa - r->base), n) & ones(n) : ones(n);
     if (r && end >= n) return (u32)load_bytes(r->rom + (pa - r->base), n);
     if (n > 1) return read_cycle(b, pa, n / 2) | read_cycle(b, pa + n / 2, n / 2) << n * 4;
-    return bus_ram_offset(b, pa) >= 0 ? b->view[pa] : 0xff;
+    return IN_RAM(b, pa) ? *page_ptr(b, plain_page(b, pa), pa) : 0xff;
 }
 
 static void write_cycle(struct bus *b, paddr pa, unsigned n, u32 val)
@@ -334,8 +504,9 @@ static void write_cycle(struct bus *b, paddr pa, unsigned n, u32 val)
     } else if (n > 1) {
         write_cycle(b, pa, n / 2, val);
         write_cycle(b, pa + n / 2, n / 2, val >> n * 4);
-    } else if (bus_ram_offset(b, pa) >= 0) {
-        b->view[pa] = (u8)val; /* the rest of a page that a range covers in part: never translated from */
+    } else if (IN_RAM(b, pa)) { /* the rest of a page that a range covers in part: never translated from */
+        page_written(b, plain_page(b, pa), pa, 1);
+        *page_ptr(b, plain_page(b, pa), pa) = (u8)val;
     }
 }
 
@@ -355,8 +526,8 @@ void bus_phys_write(struct bus *b, paddr pa, unsigned n, u64 val)
 {
     u64 page = ram_page(b, pa);
     if (page != NO_PAGE) {
-        code_written(b, page, pa, n);
-        store_bytes(b->view + pa, n, val);
+        page_written(b, page, pa, n);
+        store_bytes(page_ptr(b, page, pa), n, val);
         return;
     }
     for (unsigned done = 0, k; done < n; done += k) {
@@ -401,7 +572,7 @@ static u64 dma_run(struct bus *b, paddr pa, u64 n, u8 **ram, const u8 **rom)
         return n < left ? n : left;
     }
     if (r && r->base - pa < n) n = r->base - pa;
-    if (bus_ram_offset(b, pa) >= 0) *ram = b->view + pa;
+    if (IN_RAM(b, pa)) *ram = page_ptr(b, plain_page(b, pa), pa);
     return n;
 }
 
@@ -427,11 +598,12 @@ u64 bus_dma_write(struct bus *b, paddr pa, const void *buf, u64 len)
     const u8 *from = buf, *rom;
     u8 *ram;
     u64 hit = 0;
-    if (len > PAGE_SIZE && pa + len <= b->low) populate(b, pa, len);
+    if (len > PAGE_SIZE && pa + len <= b->low)
+        populate(b, page_of_file(pa), page_of_file(pa + len - 1) - page_of_file(pa) + 1);
     for (u64 done = 0, n; done < len; done += n) {
         n = dma_run(b, pa + done, len - done, &ram, &rom);
         if (!ram) continue;
-        bus_code_write(b, pa + done, (unsigned)n);
+        bus_host_written(b, ram, (unsigned)n);
         copy_bytes(ram, from + done, n);
         hit += n;
     }

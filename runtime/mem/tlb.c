@@ -1,7 +1,7 @@
 /* Owns the soft TLB: four tables (supervisor or user, read or write) of one entry per linear page behind struct cpu
  * (layout in core/cpu.h), and the books that make a flush cost what was filled.
  *
- *   I1  An entry leads to RAM that no device or ROM covers; a write entry moreover to a page that holds no code, whose
+ *   I1  An entry leads to RAM that no device or ROM covers; a write entry moreover to a page without PG_WATCHED, whose
  *       leaf has D set, and that its privilege may write.                                    [tlb_fill,
  *       tlb_protect]
  *   I2  A page with a write entry has the read entry of the same privilege as well.
@@ -31,7 +31,7 @@ int tlb_init(struct cpu *c)
     c->tlb = t;
     bool ok = true;
     for (unsigned i = 0; i < 4; i++) ok &= (t->list[i / 2][i % 2].page = malloc(TLB_LIST_MAX * sizeof(u32))) != NULL;
-    ok &= (t->writer = calloc(bus_ram_size(c->bus) >> PAGE_SHIFT, sizeof(u32))) != NULL;
+    ok &= (t->writer = calloc(bus_file_pages(c->bus), sizeof(u32))) != NULL;
     if (!ok) {
         tlb_fini(c);
         return -ENOMEM;
@@ -222,12 +222,13 @@ u8 *tlb_fill(struct cpu *c, laddr la, enum access acc, bool user, bool *fault)
     u32 page = la >> PAGE_SHIFT;
     u64 entry = (u64)host - la;
     if (unlikely(!(*flags & PG_NEAR))) bus_touch(c->bus, w.pa);
-    bool code = *flags & PG_CODE;
+    if (unlikely(*flags & PG_CLEAN) && acc == ACC_W) bus_mark_dirty(c->bus, w.pa);
+    bool watched = *flags & PG_WATCHED;
     list_add(c, user, w.global, page); /* first: it may empty the list */
     cpu_tlb(c, read_kind(user))[page] = entry;
-    if (!code && w.dirty && (w.write || (!user && !(c->cr0 & CR0_WP)))) {
+    if (!watched && w.dirty && (w.write || (!user && !(c->cr0 & CR0_WP)))) {
         writer_note(c, w.pa, page);
         cpu_tlb(c, write_kind(user))[page] = entry;
     }
-    return acc == ACC_W && code ? NULL : host;
+    return acc == ACC_W && watched ? NULL : host;
 }

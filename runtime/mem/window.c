@@ -5,11 +5,10 @@
  *   I2  A mapped page was, at the last validation, what the page tables said: same physical page, at least these
  *       rights, A set, and D set if mapped writably.                                            [leaf_rights,
  *       region_validate]
- *   I3  A page with PG_CODE is writable in no window.                                   [leaf_rights, windows_protect]
- *   I4  region[r].mapped counts the mapped pages of 4 MiB region r; its snapshot is of the page-table entries they came
- *       from.
- *   I5  A page of RAM that is writable in a window is so where writer[] says (1 + window and page there; WRITERS: in
- *       several places), or in the supervisor window at one of the deltas.                      [note_writers] */
+ *   I3  A page with PG_WATCHED is writable in no window.                                   [leaf_rights,
+ * windows_protect] I4  region[r].mapped counts the mapped pages of 4 MiB region r; its snapshot is of the page-table
+ * entries they came from. I5  A page of RAM that is writable in a window is so where writer[] says (1 + window and page
+ * there; WRITERS: in several places), or in the supervisor window at one of the deltas. [note_writers] */
 #define _GNU_SOURCE
 #include "runtime/mem/window.h"
 #include "core/host_ns.h"
@@ -91,7 +90,7 @@ static u32 rights_at(const struct window *w, u32 n, bool *global)
     if (!flags) return 0;
     *global = l.global;
     if (n < w->be.first_page) return 0;
-    bool write = l.dirty && !(*flags & PG_CODE) && (l.write || (!w->user && !(c->cr0 & CR0_WP)));
+    bool write = l.dirty && !(*flags & PG_WATCHED) && (l.write || (!w->user && !(c->cr0 & CR0_WP)));
     bool exec = w->direct && *flags & PG_DIRECT && !l.nx;
     return (u32)(l.pa >> PAGE_SHIFT) << PFN_SHIFT | (write ? WRITABLE : 0) | (exec ? EXECUTABLE : 0) | MAPPED;
 }
@@ -362,9 +361,12 @@ static bool worth_mapping(struct window *w, u32 n, u32 rights, bool global)
 
 bool window_map(struct window *w, laddr la, bool write)
 {
+    struct cpu *c = w->ws->c;
     paddr pa;
-    return mmu_try(w->ws->c, la, write ? ACC_W : ACC_R, w->user, &pa) /* sets A and D as the access will */
-           && window_map_ahead(w, la, write);
+    if (!mmu_try(c, la, write ? ACC_W : ACC_R, w->user, &pa)) return false; /* sets A and D as the access will */
+    const u8 *flags = bus_page_flags(c->bus, pa);
+    if (write && flags && *flags & PG_CLEAN) bus_mark_dirty(c->bus, pa);
+    return window_map_ahead(w, la, write);
 }
 
 bool window_map_ahead(struct window *w, laddr la, bool write)
@@ -629,7 +631,7 @@ int windows_new(struct windows **out, struct cpu *c)
     int err = window_local_new(&ws->local, LOCAL_WINDOWS, bus_ram_fd(c->bus));
     for (unsigned i = 0; i < ARRAY_LEN(ws->w) && !err; i++) err = window_init(ws, &ws->w[i]);
     for (unsigned i = 0; i < 2 && !err; i++)
-        if (!(ws->writer[i] = calloc(bus_ram_size(c->bus) >> PAGE_SHIFT, sizeof(u32)))) err = -ENOMEM;
+        if (!(ws->writer[i] = calloc(bus_file_pages(c->bus), sizeof(u32)))) err = -ENOMEM;
     if (err) {
         windows_free(ws);
         return err;

@@ -138,6 +138,10 @@ void rt_free(struct rt *rt)
         rt->posts = p->next;
         free(p);
     }
+    if (rt->bus) { /* nobody is told of anything any more */
+        coherence_unlisten(bus_coherence(rt->bus), &rt->code_listener);
+        coherence_unlisten(bus_coherence(rt->bus), &rt->account.listener);
+    }
     xl_free(rt->xl);
     aspaces_free(rt->aspaces);
     windows_free(rt->windows);

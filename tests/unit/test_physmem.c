@@ -221,6 +221,128 @@ START_TEST(covering_ram_retires_code_and_tells_whoever_caches_pointers)
 }
 END_TEST
 
+/* ---- devices' memory ---- */
+
+#define FB 0xe0000000u
+
+START_TEST(a_devices_memory_is_ram_where_it_is_mapped_and_keeps_its_contents)
+{
+    struct bus_ram *r, *other;
+    ck_assert_int_eq(bus_ram_new(&r, bus, 0x123), -EINVAL);
+    ck_assert_int_eq(bus_ram_new(&r, bus, 3 * PAGE_SIZE), 0);
+    ck_assert_int_eq(bus_ram_new(&other, bus, PAGE_SIZE), 0);
+    memset(bus_ram_host(other), 0x99, PAGE_SIZE);
+    ck_assert_uint_eq(rd(FB, 4, false), ~0u); /* nothing is there */
+    ck_assert_int_eq(bus_map_ram(bus, FB + 1, r, "fb"), -EINVAL);
+    ck_assert_int_eq(bus_map_ram(bus, FB, r, "fb"), 0);
+    ck_assert_int_eq(bus_map_ram(bus, FB + 0x10000, r, "fb"), -EBUSY);
+    ck_assert_int_eq(bus_map_ram(bus, FB + PAGE_SIZE, other, "in the way"), -EBUSY);
+    ck_assert_uint_eq(rd(FB, 4, false), 0);
+    wr(FB + 2 * PAGE_SIZE + 4, 4, false, 0x1234);
+    ck_assert_uint_ne(cpu_tlb(cpu, TLB_SUP_W)[FB / PAGE_SIZE + 2], 0); /* as RAM */
+    ck_assert_uint_eq(*(u32 *)(bus_ram_host(r) + 2 * PAGE_SIZE + 4), 0x1234);
+    ck_assert_uint_eq(rd(FB + 3 * PAGE_SIZE, 4, false), ~0u);
+    ck_assert_uint_eq((u64)bus_ram_offset(bus, FB), FIX_RAM);
+    bus_unmap_ram(r);
+    ck_assert_uint_eq(rd(FB + 2 * PAGE_SIZE + 4, 4, false), ~0u);
+    ck_assert_int_eq(bus_map_ram(bus, 0xb8000, r, "fb"), 0); /* over RAM */
+    wr(0xb8000, 4, false, 7);
+    ck_assert_uint_eq(*(u32 *)bus_ram_host(r), 7);
+    ck_assert_uint_eq(rd(0xba004, 4, false), 0x1234);
+    bus_ram_free(r);
+    ck_assert_uint_eq(rd(0xb8000, 4, false), 0); /* what is below */
+    ck_assert_uint_eq(bus_ram_host(other)[0], 0x99);
+    ck_assert_int_eq(bus_ram_new(&r, bus, 2 * PAGE_SIZE), 0); /* in the same place, and zero again */
+    for (unsigned i = 0; i < 2 * PAGE_SIZE; i++) ck_assert_uint_eq(bus_ram_host(r)[i], 0);
+    bus_ram_free(r);
+    ck_assert_int_eq(bus_ram_new(&r, bus, BUS_DEVICE_RAM_MAX), -ENOSPC);
+    bus_ram_free(other);
+    ck_assert_int_eq(bus_ram_new(&r, bus, BUS_DEVICE_RAM_MAX), 0);
+    bus_ram_free(r);
+}
+END_TEST
+
+START_TEST(code_in_a_devices_memory_is_retired_when_it_is_written_or_goes)
+{
+    struct code_log log = { .stays = true };
+    struct coherence_listener l = { .rank = COHERENCE_CODE, .arg = &log, .written = on_code };
+    coherence_listen(bus_coherence(bus), &l);
+    struct bus_ram *r;
+    ck_assert_int_eq(bus_ram_new(&r, bus, 2 * PAGE_SIZE), 0);
+    ck_assert_int_eq(bus_map_ram(bus, FB, r, "fb"), 0);
+    bus_mark_code(bus, FB + PAGE_SIZE);
+    wr(FB + PAGE_SIZE + 8, 4, false, 1);
+    ck_assert(log.calls == 1 && log.pa == FB + PAGE_SIZE + 8 && log.len == 4);
+    bus_ram_written(r, PAGE_SIZE - 4, 8); /* by the device itself */
+    ck_assert(log.calls == 2 && log.pa == FB + PAGE_SIZE && log.len == 4);
+    bus_unmap_ram(r);
+    ck_assert(log.calls == 3 && log.pa == FB + PAGE_SIZE && log.len == PAGE_SIZE);
+    bus_ram_written(r, 0, 2 * PAGE_SIZE);
+    ck_assert_uint_eq(log.calls, 3);
+    bus_ram_free(r);
+}
+END_TEST
+
+/* ---- DMA by pointer ---- */
+
+START_TEST(dma_pointers_reach_as_far_as_memory_is_contiguous)
+{
+    u64 len = 5 * PAGE_SIZE;
+    struct probe_dev d = { 0 };
+    ck_assert_int_eq(bus_map_mmio(bus, 0xa4000, 0x1000, &probe_ops, &d, "dev"), 0);
+    ck_assert_ptr_eq(bus_dma_map(bus, 0xa0123, &len), bus_ram_ptr(bus, 0xa0123));
+    ck_assert_uint_eq(len, 0x4000 - 0x123);
+    len = 10;
+    ck_assert_ptr_nonnull(bus_dma_map(bus, 0xa5000, &len));
+    ck_assert_uint_eq(len, 10);
+    ck_assert_ptr_null(bus_dma_map(bus, 0xa4000, &len));
+    ck_assert_ptr_null(bus_dma_map(bus, 0xf0000000, &len));
+    len = 2 * PAGE_SIZE;
+    ck_assert_ptr_nonnull(bus_dma_map(bus, FIX_RAM - PAGE_SIZE, &len));
+    ck_assert_uint_eq(len, PAGE_SIZE);
+}
+END_TEST
+
+START_TEST(what_dma_writes_counts_from_the_unmap_on)
+{
+    struct code_log log = { .stays = true };
+    struct coherence_listener l = { .rank = COHERENCE_CODE, .arg = &log, .written = on_code };
+    coherence_listen(bus_coherence(bus), &l);
+    u64 len = 2 * PAGE_SIZE;
+    u8 *p = bus_dma_map(bus, 0x8800, &len);
+    ck_assert_uint_eq(len, 2 * PAGE_SIZE);
+    memset(p, 0x90, len);
+    bus_mark_code(bus, 0x9000); /* translated meanwhile */
+    bus_dma_unmap(bus, p, len, DMA_FROM_GUEST);
+    ck_assert_uint_eq(log.calls, 0);
+    bus_dma_unmap(bus, p, len, DMA_TO_GUEST);
+    ck_assert(log.calls == 1 && log.pa == 0x9000 && log.len == PAGE_SIZE);
+}
+END_TEST
+
+START_TEST(lists_of_pieces_read_and_write_as_one)
+{
+    const struct dma_seg sg[] = { { 0x10ffe, 4 }, { 0x20000, 0 }, { 0x30000, 0x2000 }, { 0x32000, 3 } };
+    u8 out[0x2007], in[0x2007];
+    for (unsigned i = 0; i < sizeof out; i++) out[i] = (u8)(i ^ i >> 7);
+    ck_assert_uint_eq(bus_sg_write(bus, sg, 4, 0, out, sizeof out), sizeof out);
+    ck_assert_uint_eq(bus_sg_read(bus, sg, 4, 0, in, sizeof in), sizeof in);
+    ck_assert_mem_eq(in, out, sizeof in);
+    ck_assert_uint_eq(bus_sg_read(bus, sg, 4, 3, in, 5), 5);
+    ck_assert_mem_eq(in, out + 3, 5);
+    ck_assert_uint_eq(bus_sg_read(bus, sg, 4, 0x2000, in, 100), 7);
+    ck_assert_uint_eq(*bus_ram_ptr(bus, 0x32002), out[0x2006]);
+    struct iovec iov[4];
+    ck_assert_int_eq(bus_sg_map(bus, sg, 4, iov, 4), 2); /* the last two are neighbours */
+    ck_assert(iov[0].iov_base == bus_ram_ptr(bus, 0x10ffe) && iov[0].iov_len == 4);
+    ck_assert(iov[1].iov_base == bus_ram_ptr(bus, 0x30000) && iov[1].iov_len == 0x2003);
+    bus_sg_unmap(bus, iov, 2, DMA_TO_GUEST);
+    ck_assert_int_eq(bus_sg_map(bus, sg, 4, iov, 1), -E2BIG);
+    const struct dma_seg beyond[] = { { FIX_RAM - 4, 8 } };
+    ck_assert_int_eq(bus_sg_map(bus, beyond, 1, iov, 4), -EFAULT);
+}
+END_TEST
+
 START_TEST(port_accesses_wider_than_a_device_are_split)
 {
     struct probe_dev a = { 0 }, b = { 0 };
@@ -257,6 +379,11 @@ int main(void)
     tcase_add_test(t, dma_crosses_pages_and_stops_at_the_end_of_ram);
     tcase_add_test(t, writes_to_code_are_announced_before_they_happen);
     tcase_add_test(t, covering_ram_retires_code_and_tells_whoever_caches_pointers);
+    tcase_add_test(t, a_devices_memory_is_ram_where_it_is_mapped_and_keeps_its_contents);
+    tcase_add_test(t, code_in_a_devices_memory_is_retired_when_it_is_written_or_goes);
+    tcase_add_test(t, dma_pointers_reach_as_far_as_memory_is_contiguous);
+    tcase_add_test(t, what_dma_writes_counts_from_the_unmap_on);
+    tcase_add_test(t, lists_of_pieces_read_and_write_as_one);
     tcase_add_test(t, port_accesses_wider_than_a_device_are_split);
     suite_add_tcase(s, t);
     return fix_run(s);
