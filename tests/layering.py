@@ -12,6 +12,7 @@ import sys
 CORE = r'include/core/'
 RULES = [
     (r'include/core/', [CORE]),
+    (r'src/snap/', [r'src/snap/', CORE]),                               # knows no chip
     (r'include/transvisor/', []),                                       # installed alone: nothing of ours
     (r'translator/front/', [r'translator/front/', CORE]),
     (r'translator/lower/', [r'translator/(front|lower)/', r'translator/translator\.h', CORE]),

@@ -60,6 +60,8 @@ void clock_set_manual(struct clock *c, u64 now_ns)
     c->manual_now = now_ns;
 }
 
+void clock_set_wall(struct clock *c, u64 wall_ns) { c->wall_base = wall_ns - clock_now(c); }
+
 static void tell_owner(struct clock *c)
 {
     u64 next = clock_next_deadline(c);

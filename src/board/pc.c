@@ -29,6 +29,7 @@ enum { BDA_COM1 = 0x400, BDA_EBDA_SEG = 0x40e, BDA_EQUIPMENT = 0x410, BDA_BASE_K
 #define TABLES_ALIGN 0x10000u
 
 struct pc {
+    struct bus *bus;
     struct memory_map map;
     struct acpi_tables acpi;
     paddr acpi_at;
@@ -80,7 +81,7 @@ static void map_build(struct pc *pc, u64 low, u64 total)
 }
 
 /* What firmware leaves behind: BIOS data area, EBDA, ACPI and MP tables, a usable COM1. */
-static int firmware_write(struct pc *pc, struct bus *bus)
+static int firmware_write(struct pc *pc)
 {
     static const u8 com1[2] = { 0xf8, 0x03 }, ebda_seg[2] = { (EBDA_BASE >> 4) & 0xff, EBDA_BASE >> 12 };
     static const u8 base_kib[2] = { (EBDA_BASE >> 10) & 0xff, EBDA_BASE >> 18 }, equipment[2] = { 0x02, 0x02 }; /* FPU,
@@ -113,10 +114,11 @@ static int firmware_write(struct pc *pc, struct bus *bus)
         { MP_TABLES_AT, mp.blob, mp.len },
     };
     for (size_t i = 0; i < ARRAY_LEN(piece); i++)
-        if (bus_dma_write(bus, piece[i].at, piece[i].data, piece[i].len) != piece[i].len) return -ENOMEM;
+        if (bus_dma_write(pc->bus, piece[i].at, piece[i].data, piece[i].len) != piece[i].len) return -ENOMEM;
+    pci_firmware_setup(pc->pci, PCI_MEM_FIRST, PCI_IO_FIRST);
     /* As POST leaves it: a kernel may print before it has a driver, and by interrupts alone. */
-    bus_out(bus, COM1 + 3, 1, 0x03); /* 8N1 */
-    bus_out(bus, COM1 + 4, 1, 0x08); /* OUT2: the interrupt reaches the bus */
+    bus_out(pc->bus, COM1 + 3, 1, 0x03); /* 8N1 */
+    bus_out(pc->bus, COM1 + 4, 1, 0x08); /* OUT2: the interrupt reaches the bus */
     return 0;
 }
 
@@ -138,6 +140,27 @@ static int acpi_build(struct pc *pc, u64 low)
     return rc ? rc : pc->acpi.len > TABLES_ALIGN ? -E2BIG : 0;
 }
 
+unsigned pc_parts(struct pc *pc, struct snap_part *out, unsigned room)
+{
+    /* The local APIC before PCI: a function that the guest has put where the APIC was finds the place empty. */
+    const struct snap_part part[] = {
+        pic_part(pc->pic),       lapic_part(pc->lapic), ioapic_part(pc->ioapic),     pit_part(pc->pit),
+        rtc_part(pc->rtc),       i8042_part(pc->kbd),   uart_part(pc->com1, "com1"), dma8237_part(pc->dma),
+        port80_part(pc->port80), acpi_pm_part(pc->pm),
+    };
+    unsigned n = 0;
+    for (; n < ARRAY_LEN(part) && n < room; n++) out[n] = part[n];
+    return n + pci_parts(pc->pci, out + n, room - n);
+}
+
+int pc_reset(struct pc *pc)
+{
+    struct snap_part part[PC_PARTS_MAX];
+    unsigned n = pc_parts(pc, part, PC_PARTS_MAX);
+    for (unsigned i = 0; i < n; i++) snap_part_reset(&part[i]);
+    return firmware_write(pc);
+}
+
 int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct vm_error *err)
 {
     struct bus *bus = rt_bus(rt);
@@ -147,6 +170,7 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
     int rc = -ENOMEM;
     struct pc *pc = calloc(1, sizeof *pc);
     if (!pc) goto fail;
+    pc->bus = bus;
 
 #define CHIP(name, call)   \
     do {                   \
@@ -182,7 +206,6 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
     const struct irq_line pirq[4] = { ioapic_input(pc->ioapic, 16), ioapic_input(pc->ioapic, 17),
                                       ioapic_input(pc->ioapic, 18), ioapic_input(pc->ioapic, 19) };
     CHIP("PCI host bridge", pci_new(&pc->pci, bus, isa, pirq, cfg->reset));
-    pci_firmware_setup(pc->pci, PCI_MEM_FIRST, PCI_IO_FIRST);
 
     if (cfg->has_debug_exit) {
         rc = debug_exit_new(&pc->debug_exit, bus, cfg->debug_exit, cfg->debug);
@@ -196,7 +219,8 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
     /* Memory as an OS will be told of it. */
     CHIP("ACPI tables", acpi_build(pc, bus_ram_low(bus)));
     map_build(pc, bus_ram_low(bus), bus_ram_size(bus));
-    CHIP("firmware tables", firmware_write(pc, bus));
+    /* What power-on gives is what a reset gives. */
+    CHIP("firmware tables", pc_reset(pc));
 #undef CHIP
     *out = pc;
     return 0;

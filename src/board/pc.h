@@ -21,6 +21,11 @@ struct pc_config {
  * -errno. */
 MUST_CHECK int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct vm_error *err);
 void pc_free(struct pc *pc); /* before rt_free() */
+/* RESET#: all chips, in place, and what firmware then leaves in memory. Returns 0 or -ENOMEM. */
+MUST_CHECK int pc_reset(struct pc *pc);
+/* The chips, in the order in which they are saved and loaded. At most room of them; returns how many. */
+unsigned pc_parts(struct pc *pc, struct snap_part *out, unsigned room);
+#define PC_PARTS_MAX 300u
 const struct memory_map *pc_memory_map(const struct pc *pc);
 
 #endif

@@ -6,12 +6,14 @@
  * - It returns 0 or -errno (-ENOMEM, -EBUSY when ports or addresses overlap); on failure nothing is left behind.
  * - xxx_free() copes with NULL, and unmaps nothing: the bus goes down together with its chips.
  * - xxx_reset() is what the RESET# pin does (the constructor ends in that state); contents that a battery keeps stay.
+ * - xxx_part() gives the chip to whoever resets, saves and loads the board (core/snap.h).
  * - An interrupt line carries "asserted", whatever the wire's polarity is on a real board.
  * - All of it runs on the vCPU thread. */
 #ifndef SRC_DEV_PC_DEVICES_H
 #define SRC_DEV_PC_DEVICES_H
 #include "core/bus.h"
 #include "core/clock.h"
+#include "core/snap.h"
 #include "core/types.h"
 
 /* Something that happens once: reset, power-off, a test's exit code. fn may be NULL. */
@@ -35,6 +37,7 @@ struct pic;
 MUST_CHECK int pic_new(struct pic **out, struct bus *b, struct irq_line intr);
 void pic_free(struct pic *p);
 void pic_reset(struct pic *p);
+struct snap_part pic_part(struct pic *p);
 struct irq_line pic_input(struct pic *p, unsigned n); /* 0..15 without 2 */
 int pic_acknowledge(void *pic);                       /* the INTA cycle: always gives a vector */
 extern const struct intc_ops pic_intc_ops;            /* for a board without APIC; dev: struct pic */
@@ -44,6 +47,7 @@ struct pit;
 MUST_CHECK int pit_new(struct pit **out, struct bus *b, struct clock *clk, struct irq_line irq0);
 void pit_free(struct pit *p);
 void pit_reset(struct pit *p);
+struct snap_part pit_part(struct pit *p);
 
 /* rtc.c: MC146818 with 128 bytes of CMOS RAM at 0x70. irq8: IRQ#; nmi_mask: bit 7 of port 0x70.
  * Memory sizes in CMOS are filled from the bus. */
@@ -52,6 +56,7 @@ MUST_CHECK int rtc_new(struct rtc **out, struct bus *b, struct clock *clk, struc
                        struct irq_line nmi_mask);
 void rtc_free(struct rtc *r);
 void rtc_reset(struct rtc *r);
+struct snap_part rtc_part(struct rtc *r);
 void rtc_cmos_set(struct rtc *r, u8 index, u8 val); /* as firmware would: index 0x0e..0x7f */
 u8 rtc_cmos_get(const struct rtc *r, u8 index);
 
@@ -62,6 +67,7 @@ MUST_CHECK int uart_new(struct uart **out, struct bus *b, struct clock *clk, u16
                         struct chardev *be);
 void uart_free(struct uart *u);
 void uart_reset(struct uart *u);
+struct snap_part uart_part(struct uart *u, const char *name);
 
 /* i8042.c: keyboard controller at 0x60/0x64 with a keyboard and a PS/2 mouse, and port 0x92.
  * reset: pulse of output port bit 0 or port 0x92 bit 0. a20: level of A20 (asserted = gate open). */
@@ -70,6 +76,7 @@ MUST_CHECK int i8042_new(struct i8042 **out, struct bus *b, struct irq_line irq1
                          struct irq_line a20, struct dev_event reset);
 void i8042_free(struct i8042 *k);
 void i8042_reset(struct i8042 *k);
+struct snap_part i8042_part(struct i8042 *k);
 /* What a user does. A key is named by its scan code set 2 make code, | 0x100 for those with the E0 prefix. */
 void i8042_key(struct i8042 *k, unsigned key, bool down);
 void i8042_mouse(struct i8042 *k, int dx, int dy /* up is positive */, int dz,
@@ -96,6 +103,7 @@ MUST_CHECK int lapic_new(struct lapic **out, struct bus *b, struct clock *clk, u
                          struct irq_line nmi, int (*pic_ack)(void *pic), void *pic);
 void lapic_free(struct lapic *l);
 void lapic_reset(struct lapic *l);
+struct snap_part lapic_part(struct lapic *l);
 void lapic_on_eoi(struct lapic *l, void (*eoi)(void *ioapic, u8 vector), void *ioapic); /* EOI of a level interrupt */
 bool lapic_deliver(void *lapic, const struct apic_msg *m); /* true if this APIC is addressed and accepts it */
 struct irq_line lapic_lint0(struct lapic *l);              /* INT of the 8259A */
@@ -108,6 +116,7 @@ MUST_CHECK int ioapic_new(struct ioapic **out, struct bus *b, u8 id,
                           bool (*deliver)(void *lapic, const struct apic_msg *m), void *lapic);
 void ioapic_free(struct ioapic *io);
 void ioapic_reset(struct ioapic *io);
+struct snap_part ioapic_part(struct ioapic *io);
 struct irq_line ioapic_input(struct ioapic *io, unsigned n); /* 0..23 */
 void ioapic_eoi(void *ioapic, u8 vector);                    /* for lapic_on_eoi */
 
@@ -128,6 +137,7 @@ MUST_CHECK int acpi_pm_new(struct acpi_pm **out, struct bus *b, struct clock *cl
                            struct dev_event poweroff);
 void acpi_pm_free(struct acpi_pm *a);
 void acpi_pm_reset(struct acpi_pm *a);
+struct snap_part acpi_pm_part(struct acpi_pm *a);
 void acpi_pm_power_button(struct acpi_pm *a);    /* pressed and let go */
 void acpi_pm_gpe(struct acpi_pm *a, unsigned n); /* 0..15: raise a general-purpose event */
 
@@ -156,6 +166,8 @@ MUST_CHECK int pci_new(struct pci **out, struct bus *b, const struct irq_line is
                        struct dev_event reset);
 void pci_free(struct pci *p);
 void pci_reset(struct pci *p);
+/* The bridges and every function added so far: itself first. At most room of them; returns how many. */
+unsigned pci_parts(struct pci *p, struct snap_part *out, unsigned room);
 
 struct pci_fn;
 struct pci_bar {
@@ -171,7 +183,7 @@ struct pci_desc {
     struct pci_bar bar[6];
     void *opaque; /* handed to bar[].ops and the hooks */
     const char *name;
-    void (*reset)(void *opaque);                              /* may be NULL */
+    void (*reset)(void *opaque); /* all that the guest may write is zero already; may be NULL */
     void (*cfg_written)(void *opaque, u8 off, unsigned size); /* after a write to configuration space; may be NULL */
 };
 /* Adds a function to bus 0. The descriptor is copied; ops, opaque and name are borrowed. -EBUSY if the slot is taken.
@@ -191,6 +203,7 @@ struct dma8237;
 MUST_CHECK int dma8237_new(struct dma8237 **out, struct bus *b);
 void dma8237_free(struct dma8237 *d);
 void dma8237_reset(struct dma8237 *d);
+struct snap_part dma8237_part(struct dma8237 *d);
 
 /* debug_exit.c: a write of v to the port fires exit with (v << 1) | 1. Reads give all ones. */
 struct debug_exit;
@@ -201,6 +214,7 @@ void debug_exit_free(struct debug_exit *d);
 struct port80;
 MUST_CHECK int port80_new(struct port80 **out, struct bus *b, struct dev_event changed);
 void port80_free(struct port80 *p);
+struct snap_part port80_part(struct port80 *p);
 
 /* porte9.c: every byte written to port 0xe9 goes to out; reads give 0xe9, by which guests find it. */
 struct porte9;

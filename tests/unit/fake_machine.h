@@ -151,6 +151,7 @@ int clock_new(struct clock **out)
 }
 void clock_free(struct clock *c) { free(c); }
 void clock_set_manual(struct clock *c, u64 now_ns) { c->now = now_ns; }
+void clock_set_wall(struct clock *c, u64 wall_ns) { c->wall_at_zero = wall_ns - c->now; }
 u64 clock_next_deadline(const struct clock *c) { return c->first ? c->first->deadline : UINT64_MAX; }
 void clock_run_due(struct clock *c)
 {

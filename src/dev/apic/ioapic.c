@@ -7,6 +7,7 @@
  * Enter at ioapic_write() (the guest), ioapic_set() (the devices), ioapic_eoi() (the local APICs). Polarity is stored
  * but means nothing here: irq_line carries "asserted" (pc_devices.h). An edge at a masked pin is lost, as the data
  * sheet has it. */
+#include "core/snap.h"
 #include "src/dev/pc_devices.h"
 
 #include <errno.h>
@@ -28,6 +29,15 @@ struct ioapic {
     bool (*deliver)(void *lapic, const struct apic_msg *m);
     void *lapic;
     u8 reset_id;
+};
+
+static const struct snap_field ioapic_fields[] = {
+    SNAP(struct ioapic, id, .max = 0x0f000000),
+    SNAP(struct ioapic, index),
+    SNAP_ARRAY(struct ioapic, lo, .reset = RTE_MASKED),
+    SNAP_ARRAY(struct ioapic, hi),
+    SNAP(struct ioapic, line, .keep = true, .max = (1u << PINS) - 1),
+    { 0 },
 };
 
 static bool ioapic_send(struct ioapic *io, unsigned n)
@@ -135,14 +145,32 @@ static void ioapic_write(void *dev, u32 off, unsigned size, u32 val)
 
 static const struct io_ops ioapic_ops = { ioapic_read, ioapic_write };
 
+static bool ioapic_check(const void *chip)
+{
+    const struct ioapic *io = chip;
+
+    for (unsigned n = 0; n < PINS; n++) {
+        if ((io->lo[n] & ~(RTE_LO_WRITABLE | RTE_RIRR)) || (io->hi[n] & ~RTE_HI_WRITABLE)) return false;
+        if ((io->lo[n] & (RTE_LEVEL | RTE_RIRR)) == RTE_RIRR) return false; /* I2 */
+    }
+    return true;
+}
+
+static void ioapic_on_reset(void *chip) { ioapic_reset(chip); }
+
+static const struct snap_table ioapic_table = { .name = "ioapic",
+                                                .version = 1,
+                                                .size = sizeof(struct ioapic),
+                                                .fields = ioapic_fields,
+                                                .reset = ioapic_on_reset,
+                                                .check = ioapic_check };
+
+struct snap_part ioapic_part(struct ioapic *io) { return (struct snap_part){ ioapic_table.name, &ioapic_table, io }; }
+
 void ioapic_reset(struct ioapic *io)
 {
+    snap_reset(&ioapic_table, io);
     io->id = (u32)io->reset_id << 24;
-    io->index = 0;
-    for (unsigned n = 0; n < PINS; n++) {
-        io->lo[n] = RTE_MASKED;
-        io->hi[n] = 0;
-    }
 }
 
 int ioapic_new(struct ioapic **out, struct bus *b, u8 id, bool (*deliver)(void *lapic, const struct apic_msg *m),

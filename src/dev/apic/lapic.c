@@ -12,10 +12,10 @@
  * NOT-HW, for want of firmware: reset leaves LINT0 as unmasked ExtINT and LINT1 as NMI (what a BIOS sets up as "virtual
  * wire mode", MP specification 3.6.2.2), and while the APIC is disabled the 8259A's INT passes through to the CPU.
  * INIT and STARTUP do nothing: there is one CPU, and it is running. */
+#include "core/snap.h"
 #include "src/dev/pc_devices.h"
 
 #include <errno.h>
-#include <string.h>
 
 /* clang-format off */
 enum {
@@ -68,6 +68,34 @@ struct lapic {
     void (*eoi)(void *ioapic, u8 vector);
     void *ioapic;
     u8 reset_id;
+};
+
+static const struct snap_field lapic_fields[] = {
+    SNAP(struct lapic, id, .keep = true, .max = 0xff000000),
+    SNAP(struct lapic, tpr, .max = 0xff),
+    SNAP(struct lapic, ldr, .max = 0xff000000),
+    SNAP(struct lapic, dfr, .reset = 0xffffffff),
+    SNAP(struct lapic, svr, .reset = 0xff, .max = SVR_WRITABLE),
+    SNAP(struct lapic, esr, .max = 0xff),
+    SNAP(struct lapic, esr_pending, .max = 0xff),
+    SNAP(struct lapic, icr_lo, .max = ICR_WRITABLE),
+    SNAP(struct lapic, icr_hi, .max = 0xff000000),
+    SNAP_ARRAY(struct lapic, lvt, .reset = LVT_MASKED),
+    SNAP_ARRAY(struct lapic, isr),
+    SNAP_ARRAY(struct lapic, tmr),
+    SNAP_ARRAY(struct lapic, irr),
+    SNAP(struct lapic, hw_enabled, .keep = true),
+    SNAP(struct lapic, base, .keep = true, .max = 0xffffff000),
+    SNAP(struct lapic, mapped, .keep = true),
+    SNAP_ARRAY(struct lapic, lint, .keep = true),
+    SNAP(struct lapic, ioapic_extint),
+    SNAP(struct lapic, intr_level, .keep = true),
+    SNAP(struct lapic, ticr),
+    SNAP(struct lapic, tdcr, .max = 0xb),
+    SNAP(struct lapic, timer_running),
+    SNAP(struct lapic, timer_start),
+    SNAP(struct lapic, timer),
+    { 0 },
 };
 
 static bool bit_test(const u32 *map, unsigned n) { return map[n / 32] >> n % 32 & 1; }
@@ -330,21 +358,22 @@ void lapic_on_eoi(struct lapic *l, void (*eoi)(void *ioapic, u8 vector), void *i
 
 /* ---- registers ---- */
 
+static const u32 lvt_writable[LVT_COUNT] = {
+    [LVT_TIMER] = 0xff | LVT_MASKED | LVT_PERIODIC,
+    [LVT_THERMAL] = 0x7ff | LVT_MASKED,
+    [LVT_PERF] = 0x7ff | LVT_MASKED,
+    [LVT_LINT0] = 0x7ff | LVT_POLARITY | LVT_LEVEL | LVT_MASKED,
+    [LVT_LINT1] = 0x7ff | LVT_POLARITY | LVT_LEVEL | LVT_MASKED,
+    [LVT_ERROR] = 0xff | LVT_MASKED,
+};
+
 static void lapic_write_lvt(struct lapic *l, unsigned n, u32 val)
 {
-    static const u32 writable[LVT_COUNT] = {
-        [LVT_TIMER] = 0xff | LVT_MASKED | LVT_PERIODIC,
-        [LVT_THERMAL] = 0x7ff | LVT_MASKED,
-        [LVT_PERF] = 0x7ff | LVT_MASKED,
-        [LVT_LINT0] = 0x7ff | LVT_POLARITY | LVT_LEVEL | LVT_MASKED,
-        [LVT_LINT1] = 0x7ff | LVT_POLARITY | LVT_LEVEL | LVT_MASKED,
-        [LVT_ERROR] = 0xff | LVT_MASKED,
-    };
     u64 now = lapic_timer_catch_up(l);
     u32 count = lapic_timer_count(l, now);
 
     if (!(l->svr & SVR_ENABLE)) val |= LVT_MASKED; /* software-disabled: mask bits cannot be cleared */
-    l->lvt[n] = val & writable[n];
+    l->lvt[n] = val & lvt_writable[n];
     if (n == LVT_TIMER) lapic_timer_rebase(l, count, now);
 }
 
@@ -456,21 +485,50 @@ static const struct io_ops lapic_ops = { lapic_read, lapic_write };
 
 /* ---- life ---- */
 
+static bool lapic_check(const void *chip)
+{
+    const struct lapic *l = chip;
+
+    for (unsigned n = 0; n < LVT_COUNT; n++)
+        if (l->lvt[n] & ~lvt_writable[n]) return false;
+    return !(l->base % LAPIC_LEN) && l->timer_start <= clock_now(l->clk) && (l->hw_enabled || !l->mapped);
+}
+
+static void lapic_unmap(void *chip)
+{
+    struct lapic *l = chip;
+
+    if (l->mapped) bus_unmap_mmio(l->bus, l->base);
+    l->mapped = false;
+}
+
+static int lapic_loaded(void *chip)
+{
+    struct lapic *l = chip;
+    int err = l->mapped ? bus_map_mmio(l->bus, l->base, LAPIC_LEN, &lapic_ops, l, "lapic") : 0;
+
+    if (err) l->mapped = false;
+    return err;
+}
+
+static void lapic_on_reset(void *chip) { lapic_reset(chip); }
+
+static const struct snap_table lapic_table = { .name = "lapic",
+                                               .version = 1,
+                                               .size = sizeof(struct lapic),
+                                               .fields = lapic_fields,
+                                               .reset = lapic_on_reset,
+                                               .check = lapic_check,
+                                               .unmap = lapic_unmap,
+                                               .loaded = lapic_loaded };
+
+struct snap_part lapic_part(struct lapic *l) { return (struct snap_part){ lapic_table.name, &lapic_table, l }; }
+
 static void lapic_reset_registers(struct lapic *l)
 {
-    l->tpr = l->ldr = l->esr = l->esr_pending = l->icr_lo = l->icr_hi = 0;
-    l->dfr = ~0u;
-    l->svr = 0xff;
-    memset(l->isr, 0, sizeof(l->isr));
-    memset(l->tmr, 0, sizeof(l->tmr));
-    memset(l->irr, 0, sizeof(l->irr));
-    for (unsigned n = 0; n < LVT_COUNT; n++) l->lvt[n] = LVT_MASKED;
+    snap_reset(&lapic_table, l);
     l->lvt[LVT_LINT0] = APIC_EXTINT << 8;
     l->lvt[LVT_LINT1] = APIC_NMI << 8;
-    l->ioapic_extint = false;
-    l->ticr = l->tdcr = 0;
-    l->timer_running = false;
-    timer_cancel(&l->timer);
 }
 
 /* WRMSR IA32_APIC_BASE. Clearing EN resets the APIC, as a power-up would (SDM vol. 3, 11.4.3). */
@@ -480,10 +538,7 @@ static void lapic_set_apic_base(void *opaque, u64 msr)
     bool enable = msr & APIC_BASE_ENABLE;
     u64 base = msr & 0xffffff000ull;
 
-    if (l->mapped && (base != l->base || !enable)) {
-        bus_unmap_mmio(l->bus, l->base);
-        l->mapped = false;
-    }
+    if (base != l->base || !enable) lapic_unmap(l);
     l->base = base;
     if (enable && !l->mapped) /* over something else's addresses: the guest has hidden its APIC, and sees the other
                                  device */

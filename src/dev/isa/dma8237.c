@@ -3,10 +3,10 @@
  *   I1  Controller 1 (channels 4-7) has its registers on even addresses only; odd ones alias them.
  * Enter at dma_write(). Intel 8237A, 231466-005. */
 #include "src/dev/isa/byte_ports.h"
+#include "core/snap.h"
 #include "src/dev/pc_devices.h"
 
 #include <errno.h>
-#include <string.h>
 
 /* clang-format off */
 enum { REG_COMMAND = 8, REG_REQUEST, REG_MASK_ONE, REG_MODE, REG_CLEAR_FLIPFLOP, REG_MASTER_CLEAR, REG_CLEAR_MASK,
@@ -26,6 +26,18 @@ struct dma8237 {
     struct controller c[2];
     u8 page[16]; /* 0x80..0x8f, less 0x80 itself, which is port80.c's */
 };
+
+#define DMA_FIELDS(n)                                                                                           \
+    SNAP_COLUMN(struct dma8237, c[n].ch, base_addr), SNAP_COLUMN(struct dma8237, c[n].ch, base_count),          \
+        SNAP_COLUMN(struct dma8237, c[n].ch, addr), SNAP_COLUMN(struct dma8237, c[n].ch, count),                \
+        SNAP_COLUMN(struct dma8237, c[n].ch, mode), SNAP(struct dma8237, c[n].command),                         \
+        SNAP(struct dma8237, c[n].request, .max = 15), SNAP(struct dma8237, c[n].mask, .reset = 15, .max = 15), \
+        SNAP(struct dma8237, c[n].flipflop)
+static const struct snap_field dma_fields[] = { DMA_FIELDS(0), DMA_FIELDS(1), SNAP_ARRAY(struct dma8237, page), { 0 } };
+static const struct snap_table dma_table = { .name = "dma",
+                                             .version = 1,
+                                             .size = sizeof(struct dma8237),
+                                             .fields = dma_fields };
 
 static void half_write(u16 *reg, bool high, u8 val)
 {
@@ -117,12 +129,9 @@ BYTE_PORT_OPS(dma0_ops, dma0_read, dma0_write);
 BYTE_PORT_OPS(dma1_ops, dma1_read, dma1_write);
 BYTE_PORT_OPS(page_ops, page_read, page_write);
 
-void dma8237_reset(struct dma8237 *d)
-{
-    memset(d, 0, sizeof(*d));
-    master_clear(&d->c[0]);
-    master_clear(&d->c[1]);
-}
+struct snap_part dma8237_part(struct dma8237 *d) { return (struct snap_part){ dma_table.name, &dma_table, d }; }
+
+void dma8237_reset(struct dma8237 *d) { snap_reset(&dma_table, d); }
 
 int dma8237_new(struct dma8237 **out, struct bus *b)
 {

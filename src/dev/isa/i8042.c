@@ -8,10 +8,10 @@
  * when asked. NOT-HW, for want of firmware: after reset the keyboard works, translated and interrupting, and A20 is
  * open. */
 #include "src/dev/isa/byte_ports.h"
+#include "core/snap.h"
 #include "src/dev/pc_devices.h"
 
 #include <errno.h>
-#include <string.h>
 
 enum { STAT_OBF = 0x01, STAT_SYS = 0x04, STAT_CMD = 0x08, STAT_UNLOCKED = 0x10, STAT_AUX = 0x20 };
 /* clang-format off */
@@ -36,6 +36,7 @@ enum { FROM_CONTROLLER, FROM_KEYBOARD, FROM_MOUSE };
 enum { PENDING_NONE = 0 };
 
 #define QUEUE_LEN 32u /* a power of two; a keyboard's own buffer is 16 */
+#define MOUSE_FAR (1 << 20)
 
 struct queue {
     u8 data[QUEUE_LEN];
@@ -67,13 +68,50 @@ struct i8042 {
     bool a20_level;
     u8 buf, buf_from;
     bool full;
-    bool release;     /* translation has swallowed an F0 */
     struct queue own; /* the controller's answers: low byte only */
     struct ps2_port kbd;
     u8 scan_set;
     struct mouse mouse;
     struct irq_line irq1, irq12, a20;
     struct dev_event reset;
+};
+
+#define QUEUE_FIELDS(q)                                                                 \
+    SNAP_ARRAY(struct i8042, q.data), SNAP(struct i8042, q.head, .max = QUEUE_LEN - 1), \
+        SNAP(struct i8042, q.len, .max = QUEUE_LEN)
+#define PS2_FIELDS(p) \
+    QUEUE_FIELDS(p.reply), QUEUE_FIELDS(p.events), SNAP(struct i8042, p.param_of), SNAP(struct i8042, p.last)
+#define MOVED .min = -MOUSE_FAR, .max = MOUSE_FAR
+static const struct snap_field i8042_fields[] = {
+    SNAP(struct i8042, ctr, .reset = CTR_XLATE | CTR_AUX_OFF | CTR_SYS | CTR_KBD_INT),
+    SNAP_ARRAY(struct i8042, ram),
+    SNAP(struct i8042, pending),
+    SNAP(struct i8042, last_was_command),
+    SNAP(struct i8042, out_port, .reset = OUT_NO_RESET | OUT_A20 | OUT_CLOCKS),
+    SNAP(struct i8042, fast_reset),
+    SNAP(struct i8042, a20_level, .keep = true),
+    SNAP(struct i8042, buf),
+    SNAP(struct i8042, buf_from, .max = FROM_MOUSE),
+    SNAP(struct i8042, full),
+    QUEUE_FIELDS(own),
+    PS2_FIELDS(kbd),
+    SNAP(struct i8042, kbd.enabled, .reset = 1),
+    SNAP(struct i8042, scan_set, .reset = 2, .max = 3),
+    PS2_FIELDS(mouse.port),
+    SNAP(struct i8042, mouse.port.enabled),
+    SNAP(struct i8042, mouse.rate, .reset = 100),
+    SNAP(struct i8042, mouse.resolution, .reset = 2, .max = 3),
+    SNAP(struct i8042, mouse.id),
+    SNAP_ARRAY(struct i8042, mouse.knock),
+    SNAP(struct i8042, mouse.scaling21),
+    SNAP(struct i8042, mouse.remote),
+    SNAP(struct i8042, mouse.wrap),
+    SNAP(struct i8042, mouse.dx, MOVED),
+    SNAP(struct i8042, mouse.dy, MOVED),
+    SNAP(struct i8042, mouse.dz, MOVED),
+    SNAP(struct i8042, mouse.buttons, .max = 7),
+    SNAP(struct i8042, mouse.reported, .max = 7),
+    { 0 },
 };
 
 /* Set 2 to set 1, as the controller translates; from 0x85 on a byte stands for itself. */
@@ -115,6 +153,7 @@ static bool port_next(struct ps2_port *p, u8 *v)
 /* Takes bytes from the keyboard until one is for the guest to see: translation swallows F0 and marks what follows. */
 static bool kbc_take_kbd(struct i8042 *k)
 {
+    bool release = false; /* a key's F0 and its code come into the queue together */
     u8 v;
 
     while (!(k->ctr & CTR_KBD_OFF) && port_next(&k->kbd, &v)) {
@@ -123,11 +162,10 @@ static bool kbc_take_kbd(struct i8042 *k)
             return true;
         }
         if (v == 0xf0) {
-            k->release = true;
+            release = true;
             continue;
         }
-        k->buf = translate(v) | (k->release ? 0x80 : 0);
-        k->release = false;
+        k->buf = translate(v) | (release ? 0x80 : 0);
         return true;
     }
     return false;
@@ -341,11 +379,10 @@ static void mouse_command(struct mouse *m, u8 val)
 void i8042_mouse(struct i8042 *k, int dx, int dy, int dz, unsigned buttons)
 {
     struct mouse *m = &k->mouse;
-    const int far = 1 << 20;
 
-    m->dx = clamp(m->dx + clamp(dx, -far, far), -far, far);
-    m->dy = clamp(m->dy + clamp(dy, -far, far), -far, far);
-    m->dz = clamp(m->dz + clamp(dz, -far, far), -far, far);
+    m->dx = clamp(m->dx + clamp(dx, -MOUSE_FAR, MOUSE_FAR), -MOUSE_FAR, MOUSE_FAR);
+    m->dy = clamp(m->dy + clamp(dy, -MOUSE_FAR, MOUSE_FAR), -MOUSE_FAR, MOUSE_FAR);
+    m->dz = clamp(m->dz + clamp(dz, -MOUSE_FAR, MOUSE_FAR), -MOUSE_FAR, MOUSE_FAR);
     m->buttons = buttons & 7;
     if (!m->port.enabled || m->remote) return;
     while ((m->dx || m->dy || m->dz || m->buttons != m->reported) && m->port.events.len + 4 <= QUEUE_LEN)
@@ -427,10 +464,7 @@ static void kbc_data(struct i8042 *k, u8 val)
         k->ctr &= ~CTR_AUX_OFF;
         mouse_command(&k->mouse, val);
         break;
-    default:
-        k->ctr &= ~CTR_KBD_OFF;
-        k->release = false;
-        kbd_command(k, val);
+    default: k->ctr &= ~CTR_KBD_OFF; kbd_command(k, val);
     }
 }
 
@@ -497,21 +531,28 @@ BYTE_PORT_OPS(data_ops, kbc_read_data, kbc_write_data);
 BYTE_PORT_OPS(command_ops, kbc_read_status, kbc_write_command);
 BYTE_PORT_OPS(port92_ops, port92_read, port92_write);
 
+/* The A20 gate is the bus's: it is told, not asked. */
+static int i8042_loaded(void *chip)
+{
+    struct i8042 *k = chip;
+    irq_set(&k->a20, k->a20_level);
+    return 0;
+}
+
+static void i8042_on_reset(void *chip) { i8042_reset(chip); }
+
+static const struct snap_table i8042_table = { .name = "i8042",
+                                               .version = 1,
+                                               .size = sizeof(struct i8042),
+                                               .fields = i8042_fields,
+                                               .reset = i8042_on_reset,
+                                               .loaded = i8042_loaded };
+
+struct snap_part i8042_part(struct i8042 *k) { return (struct snap_part){ i8042_table.name, &i8042_table, k }; }
+
 void i8042_reset(struct i8042 *k)
 {
-    k->ctr = CTR_XLATE | CTR_AUX_OFF | CTR_SYS | CTR_KBD_INT;
-    memset(k->ram, 0, sizeof(k->ram));
-    k->pending = PENDING_NONE;
-    k->last_was_command = k->full = k->release = false;
-    k->buf = k->buf_from = 0;
-    k->own.len = 0;
-    k->out_port = OUT_NO_RESET | OUT_A20 | OUT_CLOCKS;
-    k->fast_reset = false;
-    memset(&k->kbd, 0, sizeof(k->kbd));
-    k->kbd.enabled = true;
-    kbd_defaults(k);
-    memset(&k->mouse, 0, sizeof(k->mouse));
-    mouse_defaults(&k->mouse);
+    snap_reset(&i8042_table, k);
     kbc_update(k);
 }
 

@@ -9,6 +9,7 @@
  * IR falling before INTA gives up the request, and INTA without a request answers 7 (the "default IR7" of the data
  * sheet). */
 #include "src/dev/isa/byte_ports.h"
+#include "core/snap.h"
 #include "src/dev/pc_devices.h"
 
 #include <errno.h>
@@ -19,9 +20,10 @@ enum { OCW3_SELECT = 0x08, OCW3_RIS = 0x01, OCW3_RR = 0x02, OCW3_POLL = 0x04, OC
 enum { CASCADE = 2, SPURIOUS = 7, NONE = 8 };
 
 struct i8259 {
-    bool slave;
-    u8 line;            /* levels of the inputs */
-    u8 elcr, elcr_mask; /* 1: level-triggered; which bits exist */
+    bool slave;   /* wiring */
+    u8 elcr_mask; /* wiring: which bits of elcr exist */
+    u8 line;      /* levels of the inputs */
+    u8 elcr;      /* 1: level-triggered */
     u8 irr, isr, imr;
     u8 vector_base;
     u8 lowest;   /* the input of lowest priority: 7 until rotated */
@@ -36,6 +38,18 @@ struct pic {
     struct irq_line intr;
     bool intr_level;
 };
+
+#define PIC_FIELDS(c)                                                                             \
+    SNAP(struct pic, c.line, .keep = true), SNAP(struct pic, c.elcr), SNAP(struct pic, c.irr),    \
+        SNAP(struct pic, c.isr), SNAP(struct pic, c.imr), SNAP(struct pic, c.vector_base),        \
+        SNAP(struct pic, c.lowest, .reset = 7, .max = 7), SNAP(struct pic, c.next_icw, .max = 4), \
+        SNAP(struct pic, c.want_icw4), SNAP(struct pic, c.single), SNAP(struct pic, c.ready),     \
+        SNAP(struct pic, c.aeoi), SNAP(struct pic, c.sfnm), SNAP(struct pic, c.special_mask),     \
+        SNAP(struct pic, c.rotate_on_aeoi), SNAP(struct pic, c.read_isr), SNAP(struct pic, c.poll)
+static const struct snap_field pic_fields[] = { PIC_FIELDS(master),
+                                                PIC_FIELDS(slave),
+                                                SNAP(struct pic, intr_level, .keep = true),
+                                                { 0 } };
 
 /* Rank of input n: 0 is served first. */
 static unsigned i8259_rank(const struct i8259 *c, unsigned n) { return (n - c->lowest - 1) & 7; }
@@ -257,15 +271,27 @@ BYTE_PORT_OPS(slave_ops, slave_read, slave_write);
 BYTE_PORT_OPS(elcr_ops, elcr_read, elcr_write);
 const struct intc_ops pic_intc_ops = { .acknowledge = pic_acknowledge };
 
-static void i8259_reset(struct i8259 *c, u8 elcr_mask, bool slave)
+static bool pic_check(const void *chip)
 {
-    *c = (struct i8259){ .slave = slave, .line = c->line, .elcr_mask = elcr_mask, .lowest = 7 };
+    const struct pic *p = chip;
+    return !(p->master.elcr & ~p->master.elcr_mask) && !(p->slave.elcr & ~p->slave.elcr_mask) && p->master.next_icw != 1
+           && p->slave.next_icw != 1;
 }
+
+static void pic_on_reset(void *chip) { pic_reset(chip); }
+
+static const struct snap_table pic_table = { .name = "pic",
+                                             .version = 1,
+                                             .size = sizeof(struct pic),
+                                             .fields = pic_fields,
+                                             .reset = pic_on_reset,
+                                             .check = pic_check };
+
+struct snap_part pic_part(struct pic *p) { return (struct snap_part){ pic_table.name, &pic_table, p }; }
 
 void pic_reset(struct pic *p)
 {
-    i8259_reset(&p->master, 0xf8, false); /* IRQ 0, 1, 2, 8 and 13 are always edge-triggered (PIIX3, 2.5.9) */
-    i8259_reset(&p->slave, 0xde, true);
+    snap_reset(&pic_table, p);
     pic_update(p);
 }
 
@@ -276,6 +302,9 @@ int pic_new(struct pic **out, struct bus *b, struct irq_line intr)
 
     if (!p) return -ENOMEM;
     p->intr = intr;
+    p->master.elcr_mask = 0xf8; /* IRQ 0, 1, 2, 8 and 13 are always edge-triggered (PIIX3, 2.5.9) */
+    p->slave.elcr_mask = 0xde;
+    p->slave.slave = true;
     pic_reset(p);
     if ((err = bus_map_pio(b, 0x20, 2, &master_ops, p, "pic master"))) goto fail;
     if ((err = bus_map_pio(b, 0xa0, 2, &slave_ops, p, "pic slave"))) goto fail_master;

@@ -15,6 +15,7 @@
  * bad. NOT-HW: in mode 3 the interrupt line stays high through the low half of the square wave. The rising edge is what
  * matters to the 8259A, and a falling edge before the acknowledge would lose the tick. */
 #include "src/dev/isa/byte_ports.h"
+#include "core/snap.h"
 #include "src/dev/pc_devices.h"
 
 #include <errno.h>
@@ -25,6 +26,7 @@
 #define OWED_MAX_NS NS_PER_S
 #define MIN_SPACING_NS 50000u /* a guest asking for more than 20000 ticks a second must not keep us from running it */
 #define REFRESH_HALF_NS 15085u
+#define NEVER (1ll << 60) /* clock tick: 30000 years from now */
 
 enum { ACCESS_LATCH, ACCESS_LSB, ACCESS_MSB, ACCESS_BOTH };
 
@@ -54,8 +56,39 @@ struct pit {
     struct clock *clk;
     struct irq_line irq0;
     struct timer tick;
-    s64 next_edge; /* clock tick of the next rising edge of OUT0 */
+    s64 next_edge; /* clock tick of the next rising edge of OUT0; -1: none */
     u64 owed;
+};
+
+/* Differences of ticks stay far from what 64 bits hold. */
+#define PIT_TICK .min = -(1 << 20), .max = NEVER
+#define PIT_COUNT .reset = 65536, .max = 65536
+static const struct snap_field pit_fields[] = {
+    SNAP_COLUMN(struct pit, c, mode, .reset = 3, .max = 5),
+    SNAP_COLUMN(struct pit, c, access, .reset = ACCESS_BOTH, .max = ACCESS_BOTH),
+    SNAP_COLUMN(struct pit, c, bcd),
+    SNAP_COLUMN(struct pit, c, gate, .reset = 1),
+    SNAP_COLUMN(struct pit, c, loaded),
+    SNAP_COLUMN(struct pit, c, triggered),
+    SNAP_COLUMN(struct pit, c, null_count, .reset = 1),
+    SNAP_COLUMN(struct pit, c, write_msb),
+    SNAP_COLUMN(struct pit, c, read_msb),
+    SNAP_COLUMN(struct pit, c, write_lsb),
+    SNAP_COLUMN(struct pit, c, reload, PIT_COUNT),
+    SNAP_COLUMN(struct pit, c, origin, PIT_TICK),
+    SNAP_COLUMN(struct pit, c, stopped_at, PIT_TICK),
+    SNAP_COLUMN(struct pit, c, has_next),
+    SNAP_COLUMN(struct pit, c, next_reload, PIT_COUNT),
+    SNAP_COLUMN(struct pit, c, next_at, PIT_TICK),
+    SNAP_COLUMN(struct pit, c, status_latched),
+    SNAP_COLUMN(struct pit, c, status),
+    SNAP_COLUMN(struct pit, c, count_bytes, .max = 2),
+    SNAP_COLUMN(struct pit, c, count),
+    SNAP(struct pit, port_b, .max = 15),
+    SNAP(struct pit, tick),
+    SNAP(struct pit, next_edge, .reset = (u64)-1, .min = -1, .max = NEVER),
+    SNAP(struct pit, owed, .max = 2 * PIT_HZ),
+    { 0 },
 };
 
 static s64 pit_ticks(const struct pit *p) { return (unsigned __int128)clock_now(p->clk) * PIT_HZ / NS_PER_S; }
@@ -225,7 +258,7 @@ static void counter_load(struct counter *c, u16 val, s64 now)
         }
     }
     if (c->triggered) { /* a one-shot that has begun goes on; the next trigger takes the new count */
-        c->next_at = INT64_MAX;
+        c->next_at = NEVER;
         c->next_reload = n;
         c->has_next = true;
         return;
@@ -292,12 +325,13 @@ static u8 counter_read(struct counter *c, s64 now)
 
 static void counter_control(struct counter *c, u8 val)
 {
-    bool gate = c->gate;
-
-    *c = (struct counter){
-        .mode = val >> 1 & 7, .access = val >> 4 & 3, .bcd = val & 1, .gate = gate, .null_count = true
-    };
+    c->mode = val >> 1 & 7;
     if (c->mode > 5) c->mode -= 4; /* x10, x11 */
+    c->access = val >> 4 & 3;
+    c->bcd = val & 1;
+    c->loaded = c->triggered = c->write_msb = c->read_msb = c->has_next = c->status_latched = false;
+    c->null_count = true;
+    c->count_bytes = 0;
 }
 
 static void counter_gate(struct counter *c, bool level, s64 now)
@@ -399,16 +433,35 @@ static void port_b_write(void *dev, u32 off UNUSED, u8 val)
 BYTE_PORT_OPS(pit_ops, pit_read, pit_write);
 BYTE_PORT_OPS(port_b_ops, port_b_read, port_b_write);
 
+static bool pit_check(const void *chip)
+{
+    const struct pit *p = chip;
+
+    for (unsigned i = 0; i < 3; i++) {
+        const struct counter *c = &p->c[i];
+
+        /* Zero would be divided by; a latch command is no way of access. */
+        if (!c->reload || !c->next_reload || c->access == ACCESS_LATCH) return false;
+    }
+    return true;
+}
+
+static void pit_on_reset(void *chip) { pit_reset(chip); }
+
+static const struct snap_table pit_table = { .name = "pit",
+                                             .version = 1,
+                                             .size = sizeof(struct pit),
+                                             .fields = pit_fields,
+                                             .reset = pit_on_reset,
+                                             .check = pit_check };
+
+struct snap_part pit_part(struct pit *p) { return (struct snap_part){ pit_table.name, &pit_table, p }; }
+
 /* The data sheet leaves the state at power-on undefined: nothing counts until it is programmed. */
 void pit_reset(struct pit *p)
 {
-    timer_cancel(&p->tick);
-    for (unsigned i = 0; i < 3; i++)
-        p->c[i] =
-            (struct counter){ .mode = 3, .access = ACCESS_BOTH, .reload = 65536, .gate = i != 2, .null_count = true };
-    p->port_b = 0;
-    p->owed = 0;
-    p->next_edge = -1;
+    snap_reset(&pit_table, p);
+    p->c[2].gate = false; /* port B's bit 0 */
     irq_set(&p->irq0, true);
 }
 

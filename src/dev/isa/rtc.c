@@ -8,6 +8,7 @@
  *   I3  The irq8 wire is IRQF, always.                                  [rtc_update_irq]
  * Enter at rtc_write(). Motorola MC146818A, and the century byte 0x32 of the PC. Daylight saving (DSE) is not kept. */
 #include "src/dev/isa/byte_ports.h"
+#include "core/snap.h"
 #include "src/dev/pc_devices.h"
 
 #include <errno.h>
@@ -41,6 +42,20 @@ struct rtc {
     struct irq_line irq8, nmi_mask;
     struct timer second; /* next update or alarm that interrupts */
     struct timer period;
+};
+
+#define FAR_S (1ll << 40) /* seconds: 30000 years */
+static const struct snap_field rtc_fields[] = {
+    SNAP(struct rtc, index, .max = 0x7f),
+    SNAP_ARRAY(struct rtc, cmos, .keep = true),
+    SNAP(struct rtc, offset_s, .keep = true, .min = -FAR_S, .max = FAR_S),
+    SNAP(struct rtc, offset_ns, .keep = true, .max = NS_PER_S - 1),
+    SNAP(struct rtc, seen, .keep = true, .min = -FAR_S, .max = FAR_S),
+    SNAP(struct rtc, periodic_from, .keep = true),
+    SNAP(struct rtc, periods_seen, .keep = true),
+    SNAP(struct rtc, second),
+    SNAP(struct rtc, period),
+    { 0 },
 };
 
 struct civil {
@@ -391,13 +406,39 @@ static void rtc_fill_cmos(struct rtc *r, struct bus *b)
     r->cmos[0x2f] = sum;
 }
 
+static bool rtc_check(const void *chip)
+{
+    const struct rtc *r = chip;
+    return !(r->cmos[R_A] & A_UIP) && r->periodic_from <= clock_now(r->clk);
+}
+
+/* The wall clock has gone on since the save, or is another host's: what was armed for it is due at another guest time.
+ * rtc_account() has yet to find out what went by. */
+static int rtc_loaded(void *chip)
+{
+    rtc_schedule(chip);
+    return 0;
+}
+
+static void rtc_on_reset(void *chip) { rtc_reset(chip); }
+
+static const struct snap_table rtc_table = { .name = "rtc",
+                                             .version = 1,
+                                             .size = sizeof(struct rtc),
+                                             .fields = rtc_fields,
+                                             .reset = rtc_on_reset,
+                                             .check = rtc_check,
+                                             .loaded = rtc_loaded };
+
+struct snap_part rtc_part(struct rtc *r) { return (struct snap_part){ rtc_table.name, &rtc_table, r }; }
+
 /* RESET# clears the interrupt enables and flags; the time, the alarm and the RAM are kept by the battery. */
 void rtc_reset(struct rtc *r)
 {
     rtc_account(r);
+    snap_reset(&rtc_table, r);
     r->cmos[R_B] &= ~(B_PIE | B_AIE | B_UIE | 0x08 /* SQWE */);
     r->cmos[R_C] = 0;
-    r->index = 0;
     irq_set(&r->nmi_mask, false);
     rtc_refresh(r);
 }

@@ -6,6 +6,7 @@
  *   I2  The irq wire is "an interrupt is pending and OUT2 is on": on a PC, OUT2 gates the driver. [uart_update]
  * Enter at uart_write() (the guest) and uart_rx() (the line). National PC16550D, TL/C/8652. */
 #include "src/dev/isa/byte_ports.h"
+#include "core/snap.h"
 #include "src/dev/pc_devices.h"
 
 #include <errno.h>
@@ -29,12 +30,29 @@ struct uart {
     bool thre_pending, timeout_pending;
     u8 fifo[FIFO_SIZE];
     unsigned fifo_len;
-    u8 *queue;
-    size_t queue_head, queue_len, queue_size;
+    struct byte_queue queue;
     struct clock *clk;
     struct timer timeout;
     struct irq_line irq;
     struct chardev *be;
+};
+
+static const struct snap_field uart_fields[] = {
+    SNAP(struct uart, ier, .max = 15),
+    SNAP(struct uart, fcr),
+    SNAP(struct uart, lcr),
+    SNAP(struct uart, mcr, .max = 0x1f),
+    SNAP(struct uart, lsr, .max = LSR_DR | LSR_ERRORS),
+    SNAP(struct uart, msr),
+    SNAP(struct uart, scr, .keep = true),
+    SNAP(struct uart, divisor, .reset = 12), /* undefined on the chip; 9600 baud */
+    SNAP(struct uart, thre_pending),
+    SNAP(struct uart, timeout_pending),
+    SNAP_ARRAY(struct uart, fifo),
+    SNAP(struct uart, fifo_len, .max = FIFO_SIZE),
+    SNAP(struct uart, queue, .max = QUEUE_MAX),
+    SNAP(struct uart, timeout),
+    { 0 },
 };
 
 static unsigned uart_capacity(const struct uart *u) { return u->fcr & FCR_ENABLE ? FIFO_SIZE : 1; }
@@ -93,36 +111,11 @@ static void uart_pump(struct uart *u)
     bool moved = false;
 
     if (u->mcr & MCR_LOOP) return;
-    while (u->queue_len && u->fifo_len < uart_capacity(u)) {
-        u->fifo[u->fifo_len++] = u->queue[u->queue_head];
-        u->queue_head = (u->queue_head + 1) % u->queue_size;
-        u->queue_len--;
+    while (u->queue.len && u->fifo_len < uart_capacity(u)) {
+        u->fifo[u->fifo_len++] = byte_queue_take(&u->queue);
         moved = true;
     }
     if (moved) uart_fifo_moved(u);
-}
-
-/* Makes room for n more bytes in the queue. False: it may not or cannot grow. */
-static bool uart_queue_room(struct uart *u, size_t n)
-{
-    size_t size = u->queue_size ? u->queue_size : 256, first;
-    u8 *q;
-
-    if (n > QUEUE_MAX - u->queue_len) return false;
-    if (u->queue_len + n <= u->queue_size) return true;
-    while (size < u->queue_len + n) size *= 2;
-    q = malloc(size);
-    if (!q) return false;
-    first = u->queue_size - u->queue_head < u->queue_len ? u->queue_size - u->queue_head : u->queue_len;
-    if (u->queue_len) {
-        memcpy(q, u->queue + u->queue_head, first);
-        memcpy(q + first, u->queue, u->queue_len - first);
-    }
-    free(u->queue);
-    u->queue = q;
-    u->queue_size = size;
-    u->queue_head = 0;
-    return true;
 }
 
 static void uart_rx(void *fe, const u8 *buf, size_t n)
@@ -130,12 +123,8 @@ static void uart_rx(void *fe, const u8 *buf, size_t n)
     struct uart *u = fe;
 
     if (!n) return;
-    if (uart_queue_room(u, n)) {
-        for (size_t i = 0; i < n; i++) u->queue[(u->queue_head + u->queue_len++) % u->queue_size] = buf[i];
-        uart_pump(u);
-    } else {
-        u->lsr |= LSR_OE;
-    }
+    if (byte_queue_put(&u->queue, buf, n, QUEUE_MAX)) uart_pump(u);
+    else u->lsr |= LSR_OE;
     uart_update(u);
 }
 
@@ -260,16 +249,28 @@ static u8 uart_read(void *dev, u32 off)
 
 BYTE_PORT_OPS(uart_ops, uart_read, uart_write);
 
+static bool uart_check(const void *chip)
+{
+    const struct uart *u = chip;
+    return !(u->fcr & ~(FCR_ENABLE | 0xc0)) && u->fifo_len <= uart_capacity(u);
+}
+
+static void uart_on_reset(void *chip) { uart_reset(chip); }
+
+static const struct snap_table uart_table = { .name = "uart",
+                                              .version = 1,
+                                              .size = sizeof(struct uart),
+                                              .fields = uart_fields,
+                                              .reset = uart_on_reset,
+                                              .check = uart_check };
+
+struct snap_part uart_part(struct uart *u, const char *name) { return (struct snap_part){ name, &uart_table, u }; }
+
 /* Master reset (table I of the data sheet); what the line has brought and nobody has read is gone. */
 void uart_reset(struct uart *u)
 {
-    u->ier = u->fcr = u->lcr = u->mcr = u->lsr = 0;
-    u->thre_pending = u->timeout_pending = false;
-    u->fifo_len = 0;
-    u->queue_head = u->queue_len = 0;
-    u->divisor = 12; /* undefined on the chip; 9600 baud */
+    snap_reset(&uart_table, u);
     u->msr = uart_modem_inputs(u);
-    timer_cancel(&u->timeout);
     uart_update(u);
 }
 
@@ -302,6 +303,6 @@ void uart_free(struct uart *u)
     if (!u) return;
     timer_cancel(&u->timeout);
     if (u->be && u->be->fe == u) u->be->rx = NULL;
-    free(u->queue);
+    byte_queue_free(&u->queue);
     free(u);
 }

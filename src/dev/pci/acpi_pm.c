@@ -4,6 +4,7 @@
  *   I2  TMR_STS is right as of carries_seen; the timer is armed iff TMR_EN waits for the next carry.  [acpi_account]
  * Enter at pm_write(). ACPI 2.0, chapter 4.7. The PM timer is 24 bits wide. */
 #include "src/dev/isa/byte_ports.h"
+#include "core/snap.h"
 #include "src/dev/pc_devices.h"
 
 #include <errno.h>
@@ -30,6 +31,19 @@ struct acpi_pm {
     struct timer carry;
     struct irq_line sci;
     struct dev_event poweroff;
+};
+
+static const struct snap_field acpi_fields[] = {
+    SNAP(struct acpi_pm, sts, .max = STS_ALL),
+    SNAP(struct acpi_pm, en, .max = EN_ALL),
+    SNAP(struct acpi_pm, cnt),
+    SNAP(struct acpi_pm, gpe_sts),
+    SNAP(struct acpi_pm, gpe_en),
+    SNAP(struct acpi_pm, smi_status),
+    SNAP(struct acpi_pm, smi_cmd),
+    SNAP(struct acpi_pm, carries_seen),
+    SNAP(struct acpi_pm, carry),
+    { 0 },
 };
 
 static u64 acpi_ticks(const struct acpi_pm *a) { return (unsigned __int128)clock_now(a->clk) * PM_TIMER_HZ / NS_PER_S; }
@@ -178,10 +192,27 @@ static const struct io_ops pm_ops = { pm_read, pm_write };
 static const struct io_ops gpe_ops = { gpe_read, gpe_write };
 BYTE_PORT_OPS(smi_ops, smi_read, smi_write);
 
+static bool acpi_check(const void *chip)
+{
+    const struct acpi_pm *a = chip;
+    return !(a->sts & ~STS_ALL) && !(a->en & ~EN_ALL) && !(a->cnt & (CNT_GBL_RLS | CNT_SLP_EN))
+           && a->carries_seen <= acpi_ticks(a) >> CARRY_SHIFT;
+}
+
+static void acpi_on_reset(void *chip) { acpi_pm_reset(chip); }
+
+static const struct snap_table acpi_table = { .name = "acpi",
+                                              .version = 1,
+                                              .size = sizeof(struct acpi_pm),
+                                              .fields = acpi_fields,
+                                              .reset = acpi_on_reset,
+                                              .check = acpi_check };
+
+struct snap_part acpi_pm_part(struct acpi_pm *a) { return (struct snap_part){ acpi_table.name, &acpi_table, a }; }
+
 void acpi_pm_reset(struct acpi_pm *a)
 {
-    a->sts = a->en = a->cnt = a->gpe_sts = a->gpe_en = 0;
-    a->smi_cmd = a->smi_status = 0;
+    snap_reset(&acpi_table, a);
     a->carries_seen = acpi_ticks(a) >> CARRY_SHIFT;
     acpi_update(a);
 }

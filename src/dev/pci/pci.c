@@ -9,6 +9,7 @@
  *       interrupt n. isa[n] is driven only while one is routed there.
  *       [pci_update_pirq]
  * Enter at data_read(), data_write(). PCI 2.1; Intel 290549 (440FX), 290550 (PIIX3). */
+#include "core/snap.h"
 #include "src/dev/pc_devices.h"
 
 #include <errno.h>
@@ -26,15 +27,24 @@ enum { CMD_IO = 1, CMD_MEM = 2, CMD_MASTER = 4, CMD_SERR = 0x100, CMD_INTX_OFF =
 enum { STATUS_INTX = 0x08 /* of the low byte */, HEADER_MULTI = 0x80 };
 enum { BAR_IO = 1, BAR_PREFETCH = 8 };
 enum { PIIX_PIRQ = 0x60, PIRQ_OFF = 0x80 };
+#define HEADER_LEN 64u
 #define ADDRESS_ENABLE 0x80000000u
 #define PIIX_ISA_IRQS 0xdef8u /* what a PIRQ may be routed to: 3-7, 9-12, 14, 15 */
 
 struct pci_fn {
     struct pci *pci;
     struct pci_desc d;
+    char part[24]; /* its name in a snapshot: "00:1f.7 name" */
     u8 config[256], writable[256];
     u32 mapped[6]; /* address each BAR is mapped at; 0: not mapped */
     bool intx;     /* as the device drives it */
+};
+
+static const struct snap_field fn_fields[] = {
+    SNAP_ARRAY(struct pci_fn, config, .keep = true),
+    SNAP_ARRAY(struct pci_fn, mapped, .keep = true),
+    SNAP(struct pci_fn, intx, .keep = true),
+    { 0 },
 };
 
 struct pci {
@@ -47,6 +57,14 @@ struct pci {
     u16 isa_driven; /* levels last given to isa[] */
     u8 apic_driven;
     struct dev_event reset;
+};
+
+static const struct snap_field pci_fields[] = {
+    SNAP(struct pci, address, .max = 0x80fffffc),
+    SNAP(struct pci, reset_control, .max = 6),
+    SNAP(struct pci, isa_driven, .keep = true),
+    SNAP(struct pci, apic_driven, .keep = true, .max = 15),
+    { 0 },
 };
 
 static u32 get32(const u8 *p) { return p[0] | p[1] << 8 | p[2] << 16 | (u32)p[3] << 24; }
@@ -259,11 +277,56 @@ static void fn_init_header(struct pci_fn *f)
 static void fn_reset(struct pci_fn *f)
 {
     for (unsigned i = 0; i < 6; i++) fn_unmap_bar(f, i);
-    put16(f->config + CFG_COMMAND, 0);
-    f->config[CFG_CACHE_LINE] = f->config[CFG_LATENCY] = f->config[CFG_INT_LINE] = 0;
+    for (unsigned i = 0; i < sizeof f->config; i++) f->config[i] &= ~f->writable[i];
     for (unsigned i = 0; i < 6; i++) fn_init_bar(f, i);
     if (f->d.reset) f->d.reset(f->d.opaque);
 }
+
+/* ---- save and load ---- */
+
+/* Which function it is, and what kind of BARs it has, no guest can change. */
+static bool fn_check(const void *chip)
+{
+    const struct pci_fn *f = chip;
+    struct pci_fn fresh = { .d = f->d };
+
+    fn_init_header(&fresh);
+    for (unsigned i = 0; i < HEADER_LEN; i++) {
+        if (i / 4 == CFG_COMMAND / 4 || i == CFG_HEADER) continue;
+        if ((f->config[i] ^ fresh.config[i]) & ~f->writable[i]) return false;
+    }
+    for (unsigned i = 0; i < 6; i++)
+        if (f->mapped[i] && f->mapped[i] != bar_address(f, i)) return false;
+    return true;
+}
+
+static void fn_unmap(void *chip)
+{
+    for (unsigned i = 0; i < 6; i++) fn_unmap_bar(chip, i);
+}
+
+/* What was mapped, not what would be: a BAR that lost its place to something else has lost it still. */
+static int fn_loaded(void *chip)
+{
+    struct pci_fn *f = chip;
+
+    for (unsigned i = 0; i < 6; i++) {
+        u32 base = f->mapped[i];
+
+        f->mapped[i] = 0;
+        if (base) fn_map_bar(f, i, base);
+        if (f->mapped[i] != base) return -EBUSY;
+    }
+    return 0;
+}
+
+static const struct snap_table fn_table = { .name = "pci function",
+                                            .version = 1,
+                                            .size = sizeof(struct pci_fn),
+                                            .fields = fn_fields,
+                                            .check = fn_check,
+                                            .unmap = fn_unmap,
+                                            .loaded = fn_loaded };
 
 static bool bar_sane(const struct pci_bar *bar)
 {
@@ -285,6 +348,7 @@ int pci_add(struct pci *p, struct pci_fn **out, const struct pci_desc *d)
     f->pci = p;
     f->d = *d;
     fn_init_header(f);
+    snprintf(f->part, sizeof f->part, "00:%02x.%u %s", d->dev, d->fn, d->name);
     p->fn[devfn] = f;
     first = p->fn[d->dev * 8u];
     if (d->fn && first) first->config[CFG_HEADER] |= HEADER_MULTI;
@@ -333,10 +397,34 @@ static int pci_add_bridges(struct pci *p)
     return 0;
 }
 
+static bool pci_check(const void *chip)
+{
+    const struct pci *p = chip;
+    return !(p->address & ~0x80fffffcu) && !(p->isa_driven & ~PIIX_ISA_IRQS);
+}
+
+static void pci_on_reset(void *chip) { pci_reset(chip); }
+
+static const struct snap_table pci_table = { .name = "pci",
+                                             .version = 1,
+                                             .size = sizeof(struct pci),
+                                             .fields = pci_fields,
+                                             .reset = pci_on_reset,
+                                             .check = pci_check };
+
+unsigned pci_parts(struct pci *p, struct snap_part *out, unsigned room)
+{
+    unsigned n = 0;
+
+    if (room) out[n++] = (struct snap_part){ pci_table.name, &pci_table, p };
+    for (unsigned i = 0; i < ARRAY_LEN(p->fn); i++)
+        if (p->fn[i] && n < room) out[n++] = (struct snap_part){ p->fn[i]->part, &fn_table, p->fn[i] };
+    return n;
+}
+
 void pci_reset(struct pci *p)
 {
-    p->address = 0;
-    p->reset_control = 0;
+    snap_reset(&pci_table, p);
     for (unsigned i = 0; i < ARRAY_LEN(p->fn); i++)
         if (p->fn[i]) fn_reset(p->fn[i]);
     pci_update_pirq(p);
