@@ -125,6 +125,23 @@ def the_selector_at_entry_is_chosen(b):
         check((status, err) == (cs << 1 | 1, ''), f'{words}: status {status}, {err!r}')
 
 
+def every_channel_of_the_trace_prints(b):
+    # What each is made of: a CR0 write, INVLPG, CPUID, an MSR, ports, device memory, a fault (which ends it), and a block that is left
+    # twice the same way, since that is when it is linked.
+    code = (b'\xbc\x00\x00\x20\x00\x0f\x20\xc0\x0f\x22\xc0\x0f\x01\x38\x0f\xa2\xb9\x1b\x00\x00\x00\x0f\x32'      # mov esp,..; mov cr0; invlpg; cpuid; rdmsr
+            b'\xa1\x20\x00\xe0\xfe\xb9\x40\x00\x00\x00' + b'\x49\x75\xfd' + out8(0x80, 1) + b'\x0f\x0b')               # mov eax,[fee00020h]; loop; out; ud2
+    want = {'exec': 'exec 00100020: eax', 'exc': 'exception 06', 'mmu': 'invlpg', 'io': 'out 0080.1 = 1', 'msr': 'rdmsr 0000001b'}
+    if b.engine == 'bt':
+        want |= {'guest': '00100020', 'host': '00100020', 'exits': 'exit ', 'chain': 'chain: 001', 'smc': 'smc: code page 100000'}
+    for channel, line in want.items():
+        status, _, err = b.start(code, '--trace', channel).end()
+        check(status == 3 and line in err, f'{channel}: status {status}, no {line!r} in {err[:300]!r}')
+    status, _, err = b.start(code, '--trace', 'io').end()
+    check('read  fee00020.4' in err, f'io: no device memory in {err[:300]!r}')
+    status, _, err = b.start(code, '--trace', 'msr').end()
+    check('cpuid 0' in err, f'msr: no CPUID in {err[:300]!r}')
+
+
 def a_triple_fault_ends_with_3_and_a_diagnosis(b):
     status, _, err = b.start(b'\xb8\x78\x56\x34\x12' + TRIPLE).end()
     check(status == 3, f'status {status}, {err!r}')

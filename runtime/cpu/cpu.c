@@ -11,6 +11,7 @@
  * registers). */
 #define _GNU_SOURCE
 #include "runtime/cpu/cpu_priv.h"
+#include "runtime/cpu/cpu_trace.h"
 #include "runtime/mem/physmem.h"
 #include "runtime/run/rt.h"
 #include "translator/front/insn.h"
@@ -207,7 +208,7 @@ static bool has_cr4(const struct cpu *c) { return c->model->features & 1u << FEA
 
 int cpu_write_cr(struct cpu *c, unsigned n, u32 val)
 {
-    if (c->rt) TRACE(&c->rt->trace, mmu, c->eip, "cr%u = %08x at %08x\n", n, val, c->eip);
+    CPU_TRACE(c, mmu, "cr%u = %08x at %08x\n", n, val, c->eip);
     switch (n) {
     case 0: return write_cr0(c, val);
     case 2: c->cr2 = val; return 0;
@@ -229,6 +230,13 @@ int cpu_read_cr(struct cpu *c, unsigned n, u32 *val)
         return 0;
     default: return exc_raise(c, V_UD);
     }
+}
+
+void cpu_invlpg(struct cpu *c, laddr la)
+{
+    CPU_TRACE(c, mmu, "invlpg %08x at %08x\n", la, c->eip);
+    tlb_flush_page(c, la);
+    c->ctr.tlb_invlpg++;
 }
 
 /* ---- debug registers ---- */

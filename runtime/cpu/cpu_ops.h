@@ -25,6 +25,7 @@ void cpu_reset(struct cpu *c);       /* power-on state: real mode, CS:IP f000:ff
 void cpu_update_mode(struct cpu *c); /* recomputes mode and seg_complex; call after any change of what they hold */
 MUST_CHECK int cpu_write_cr(struct cpu *c, unsigned n, u32 val); /* all checks and flushes; #GP(0) */
 MUST_CHECK int cpu_read_cr(struct cpu *c, unsigned n, u32 *val);
+void cpu_invlpg(struct cpu *c, laddr la);
 MUST_CHECK int cpu_write_dr(struct cpu *c, unsigned n, u32 val);
 MUST_CHECK int cpu_read_dr(struct cpu *c, unsigned n, u32 *val);
 MUST_CHECK int cpu_rdmsr(struct cpu *c, u32 msr, u64 *val);

@@ -9,7 +9,7 @@
  *
  * Enter at exc_deliver() (what an instruction raised), exc_soft_int(), exc_interrupt(). */
 #include "runtime/cpu/cpu_priv.h"
-#include "runtime/run/rt.h"
+#include "runtime/cpu/cpu_trace.h"
 
 #define ERR_EXT 1u /* not caused by the program itself */
 #define ERR_IDT 2u /* the index is one into the IDT */
@@ -256,9 +256,8 @@ static int deliver_chain(struct cpu *c, struct event e, enum exc_class first)
     for (;;) {
         struct exc_record *record = log_exception(c, &e);
         if (e.vector == V_PF) c->ctr.pf++;
-        if (c->rt)
-            TRACE(&c->rt->trace, exc, c->eip, "exception %02x error %x at %04x:%08x cpl %u cr2 %08x\n", e.vector,
-                  e.error, c->seg[S_CS].sel, c->eip, c->cpl, c->cr2);
+        CPU_TRACE(c, exc, "exception %02x error %x at %04x:%08x cpl %u cr2 %08x\n", e.vector, e.error, c->seg[S_CS].sel,
+                  c->eip, c->cpl, c->cr2);
         int r = deliver(c, &e);
         if (likely(!r)) {
             if (e.vector == V_DB) note_debug(c);

@@ -6,7 +6,7 @@
  *   I1  An MSR that the model's CPUID does not announce, and any that is not listed here, is #GP(0).
  *   I2  A WRMSR that raises #GP has changed nothing. */
 #include "runtime/cpu/cpu_priv.h"
-#include "runtime/run/rt.h"
+#include "runtime/cpu/cpu_trace.h"
 
 #include <x86intrin.h>
 
@@ -189,7 +189,7 @@ int cpu_rdmsr(struct cpu *c, u32 msr, u64 *val)
 {
     u64 v = 0;
     bool ok = msr_read(c, msr, &v);
-    if (c->rt) TRACE(&c->rt->trace, msr, c->eip, "rdmsr %08x: %s %llx\n", msr, ok ? "=" : "#GP", (unsigned long long)v);
+    CPU_TRACE(c, msr, "rdmsr %08x: %s %llx\n", msr, ok ? "=" : "#GP", (unsigned long long)v);
     if (!ok) return guest_fault(c, V_GP, 0);
     *val = v;
     return 0;
@@ -281,7 +281,6 @@ static bool msr_write(struct cpu *c, u32 msr, u64 v)
 int cpu_wrmsr(struct cpu *c, u32 msr, u64 val)
 {
     bool ok = msr_write(c, msr, val);
-    if (c->rt)
-        TRACE(&c->rt->trace, msr, c->eip, "wrmsr %08x: %llx%s\n", msr, (unsigned long long)val, ok ? "" : " #GP");
+    CPU_TRACE(c, msr, "wrmsr %08x: %llx%s\n", msr, (unsigned long long)val, ok ? "" : " #GP");
     return ok ? 0 : guest_fault(c, V_GP, 0);
 }

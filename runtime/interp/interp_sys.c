@@ -3,6 +3,7 @@
  * What they do to the CPU is in cpu.c, seg.c, far.c and except.c; here are operands, privilege checks and order. A_PRIV
  * is checked before anything else, except that what protected mode alone knows is #UD elsewhere. */
 #include "core/bus.h"
+#include "runtime/cpu/cpu_trace.h"
 #include "runtime/interp/interp_core.h"
 #include "runtime/interp/interp_sys.h"
 
@@ -36,13 +37,16 @@ u32 interp_io_in(struct interp *ip, u16 port, unsigned size)
 {
     interp_watch_io(ip, port, size);
     ip->c->ctr.pio++;
-    return bus_in(ip->c->bus, port, size) & size_mask(size);
+    u32 val = bus_in(ip->c->bus, port, size) & size_mask(size);
+    CPU_TRACE(ip->c, io, "in  %04x.%u = %x at %08x\n", port, size, val, ip->c->eip);
+    return val;
 }
 
 void interp_io_out(struct interp *ip, u16 port, unsigned size, u32 val)
 {
     interp_watch_io(ip, port, size);
     ip->c->ctr.pio++;
+    CPU_TRACE(ip->c, io, "out %04x.%u = %x at %08x\n", port, size, val & size_mask(size), ip->c->eip);
     bus_out(ip->c->bus, port, size, val & size_mask(size));
 }
 
@@ -351,6 +355,8 @@ HANDLER(do_cpuid)
 {
     u32 out[4];
     cpu_cpuid(c, c->gpr[G_EAX], c->gpr[G_ECX], out);
+    CPU_TRACE(c, msr, "cpuid %08x.%x: %08x %08x %08x %08x\n", c->gpr[G_EAX], c->gpr[G_ECX], out[0], out[1], out[2],
+              out[3]);
     c->gpr[G_EAX] = out[0];
     c->gpr[G_EBX] = out[1];
     c->gpr[G_ECX] = out[2];
@@ -362,8 +368,7 @@ HANDLER(do_cpuid)
 
 HANDLER(do_invlpg)
 {
-    tlb_flush_page(c, insn_ea(c, in) + c->seg[in->seg].base);
-    c->ctr.tlb_invlpg++;
+    cpu_invlpg(c, insn_ea(c, in) + c->seg[in->seg].base);
     return ST_NEXT;
 }
 

@@ -7,6 +7,7 @@
  *   I5  Nothing here uses a vector register, nor calls what may without fpu_park().
  *
  * Enter at mem_read(), mmu_walk(). SDM vol. 3, chapter 4. NOT-HW: reading page tables from a device. */
+#include "runtime/cpu/cpu_trace.h"
 #include "runtime/mem/mmu_walk.h"
 #include "runtime/mem/physmem.h"
 #include "runtime/cpu/cpu_ops.h"
@@ -306,13 +307,17 @@ static u64 phys_read(struct cpu *c, paddr pa, unsigned n)
     fpu_park(c, &f);
     u64 v = bus_phys_read(c->bus, pa, n);
     fpu_unpark(&f);
+    CPU_TRACE(c, io, "read  %llx.%u = %llx at %08x\n", (unsigned long long)pa, n, (unsigned long long)v, c->eip);
     return v;
 }
 
 static void phys_write(struct cpu *c, paddr pa, unsigned n, u64 v)
 {
     struct fpu_parked f;
-    if (!bus_ram_ptr(c->bus, pa)) c->ctr.mmio++;
+    if (!bus_ram_ptr(c->bus, pa)) {
+        c->ctr.mmio++;
+        CPU_TRACE(c, io, "write %llx.%u = %llx at %08x\n", (unsigned long long)pa, n, (unsigned long long)v, c->eip);
+    }
     fpu_park(c, &f);
     bus_phys_write(c->bus, pa, n, v);
     fpu_unpark(&f);

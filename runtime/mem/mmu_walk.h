@@ -1,6 +1,7 @@
 /* What mmu.c and tlb.c share: the page walk, and the soft TLB's books. */
 #ifndef RUNTIME_MMU_WALK_H
 #define RUNTIME_MMU_WALK_H
+#include "runtime/cpu/fpu_park.h"
 #include "runtime/mem/coherence.h"
 #include "runtime/mem/mmu.h"
 
@@ -21,25 +22,6 @@ MUST_CHECK bool mmu_walk(struct cpu *c, laddr la, enum access acc, bool user, st
 MUST_CHECK bool mmu_look(const struct cpu *c, laddr la, struct walk *w);
 /* Raises #PF, and drops what the soft TLB has for la, as the SDM demands (vol. 3, 4.10.4.1). Returns GUEST_FAULT. */
 int mmu_page_fault(struct cpu *c, laddr la, u32 error);
-
-/* The guest's x87/SSE state may be live in the host's registers. Code that may use those (devices, the code-write hook)
- * is called between these two. */
-struct fpu_parked {
-    bool parked;
-    u8 image[512] __attribute__((aligned(16)));
-};
-static inline void fpu_park(const struct cpu *c, struct fpu_parked *f)
-{
-    static const u32 host_mxcsr = 0x1f80;
-    f->parked = c->fpu_hot != 0;
-    if (likely(!f->parked)) return;
-    __asm__ volatile("fxsave64 %0" : "=m"(f->image));
-    __asm__ volatile("fninit; ldmxcsr %0" : : "m"(host_mxcsr));
-}
-static inline void fpu_unpark(const struct fpu_parked *f)
-{
-    if (unlikely(f->parked)) __asm__ volatile("fxrstor64 %0" : : "m"(f->image));
-}
 
 /* A list that is full is emptied, entries and all: the soft TLB's capacity. */
 #define TLB_LIST_MAX 65536u

@@ -251,7 +251,6 @@ int helper_sysexit(struct cpu *c, u32 eip)
 
 int helper_invlpg(struct cpu *c, u32 la)
 {
-    tlb_flush_page(c, la);
-    c->ctr.tlb_invlpg++;
+    cpu_invlpg(c, la);
     return HELPER_DONE;
 }

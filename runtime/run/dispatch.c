@@ -263,6 +263,23 @@ static void fill_jump_cache(struct rt *rt, enum xl_jump_cache jc, struct block *
     rt->jump_local = !code_is_global(rt, eip) || (xl_block_pa2(b) != XL_NO_PAGE && !code_is_global(rt, eip + 15));
 }
 
+void dispatch_trace(struct rt *rt)
+{
+    const struct cpu *c = rt->cpu;
+    TRACE(&rt->trace, exec, c->eip,
+          "exec %08x: eax %08x ecx %08x edx %08x ebx %08x esp %08x ebp %08x esi %08x edi %08x fl %08x cpl %u\n", c->eip,
+          c->gpr[0], c->gpr[1], c->gpr[2], c->gpr[3], c->gpr[4], c->gpr[5], c->gpr[6], c->gpr[7], cpu_eflags(c),
+          c->cpl);
+}
+
+/* ---- translated code ---- */
+
+static const char *const exit_names[] = {
+#define EXIT(name, text) [EXIT_##name] = #name,
+#include "core/exits.def"
+#undef EXIT
+};
+
 int dispatch_translated(struct rt *rt)
 {
     struct cpu *c = rt->cpu;
@@ -283,13 +300,13 @@ int dispatch_translated(struct rt *rt)
         if (edge && !evicted) xl_link(rt->xl, edge, b);
         else fill_jump_cache(rt, jc, b);
         edge = NULL;
-        TRACE(&rt->trace, exec, c->eip,
-              "exec %08x: eax %08x ecx %08x edx %08x ebx %08x esp %08x ebp %08x esi %08x edi %08x fl %08x cpl %u\n",
-              c->eip, c->gpr[0], c->gpr[1], c->gpr[2], c->gpr[3], c->gpr[4], c->gpr[5], c->gpr[6], c->gpr[7],
-              cpu_eflags(c), c->cpl);
+        dispatch_trace(rt);
+        laddr from = c->eip;
         int r = 0;
         c->intr_shadow = 0; /* whatever runs now is the instruction behind */
-        switch ((enum exit_reason)rt_enter(c, xl_entry(rt->xl, b))) {
+        enum exit_reason why = (enum exit_reason)rt_enter(c, xl_entry(rt->xl, b));
+        TRACE(&rt->trace, exits, from, "exit %s from %08x cpl %u\n", exit_names[why], from, c->cpl);
+        switch (why) {
         case EXIT_JUMP: c->ctr.jc_misses++; break;
         case EXIT_CHAIN:
             edge = xl_edge(rt->xl, c->exit_arg);

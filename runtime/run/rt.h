@@ -83,6 +83,7 @@ enum xl_jump_cache dispatch_prepare(struct rt *rt);
  * or EXC_SHUTDOWN. */
 MUST_CHECK int dispatch_emulate(struct rt *rt, laddr eip);
 MUST_CHECK int dispatch_deliver(struct rt *rt);
+void dispatch_trace(struct rt *rt);  /* what is about to run (--trace exec) */
 void dispatch_listen(struct rt *rt); /* keeps jump caches, translated and decoded code up to date from now on */
 /* account.c: what address spaces cost and gain. Only where there are windows. */
 void account_listen(struct rt *rt); /* follows CR3 from now on */

@@ -326,7 +326,22 @@ static void idle(struct rt *rt)
 
 #define INTERP_SLICE 100000
 
-static int run_interp(struct rt *rt, u64 n) { return interp_run(rt->interp, n) == INTERP_SHUTDOWN ? EXC_SHUTDOWN : 0; }
+/* As interp_run(), an instruction at a time. */
+static enum interp_stop run_traced(struct rt *rt, u64 n)
+{
+    enum interp_stop why = INTERP_BUDGET;
+    while (n-- && why == INTERP_BUDGET) {
+        dispatch_trace(rt);
+        why = interp_run(rt->interp, 1);
+    }
+    return why;
+}
+
+static int run_interp(struct rt *rt, u64 n)
+{
+    bool traced = unlikely(rt->trace.mask & 1u << TR_exec);
+    return (traced ? run_traced(rt, n) : interp_run(rt->interp, n)) == INTERP_SHUTDOWN ? EXC_SHUTDOWN : 0;
+}
 
 /* One instruction under an interrupt shadow, so that what is pending can be delivered after it. */
 static int step_engine(struct rt *rt)

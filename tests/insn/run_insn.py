@@ -14,6 +14,8 @@ import tempfile
 # Guests for direct execution, and what must have been counted at least in a run with --direct always: else it tested something else.
 DIRECT = {'direct': {'runs': 3000}, 'directmem': {'runs': 3000, 'faults': 2000}, 'directfpu': {'runs': 800},
           'hostile': {'runs': 3000, 'escapes': 500}, 'restless': {'runs': 10}}
+# Channels of --trace that only a guest of some size makes print, and how their lines begin.
+TRACED = {'sites': 'site', 'window': 'window', 'direct': 'direct'}
 SKIPPED = 77
 PASS, FAIL = (0x10 << 1) | 1, (0x11 << 1) | 1
 
@@ -31,6 +33,7 @@ def main():
     parser.add_argument('--transvisor')
     parser.add_argument('--engine', default='interp')
     parser.add_argument('--extra', default='')
+    parser.add_argument('--trace', default='', help='channels, each of which must print a line')
     parser.add_argument('--qemu', action='store_true')
     parser.add_argument('--timeout', type=int, default=100)
     parser.add_argument('guest')
@@ -44,6 +47,8 @@ def main():
     else:
         command = [options.transvisor, 'run', '--kernel', options.guest, '--memory', '64M', '--serial', 'stdio', '--debug-exit', '0xf4'] + options.extra.split()
         command += ['--direct', 'always', '--stats', stats.name] if direct else ['--engine', options.engine]
+    if options.trace:
+        command += ['--trace', options.trace]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=options.timeout)
     except subprocess.TimeoutExpired as late:
@@ -51,7 +56,11 @@ def main():
         print(f'run_insn.py: no end within {options.timeout} s')
         return 1
     output = done.stdout.decode('latin-1').replace('\r', '')
-    print(output, end='')
+    silent = [channel for channel in options.trace.split(',') if channel and not re.search(f"^{TRACED[channel]}: ", output, re.M)]
+    if silent:
+        print(f'run_insn.py: {name}: --trace printed nothing of {silent}')
+        return 1
+    print(re.sub('^(site|window|direct): .*\n', '', output, flags=re.M), end='')
     if direct and done.returncode == 1 and 'direct execution: the host runs no 32-bit code' in output:
         return SKIPPED
     if direct and done.returncode == PASS and too_few(name, stats.name):
