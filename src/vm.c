@@ -9,6 +9,7 @@
 #include "runtime/runtime.h"
 #include "src/cache_dir.h"
 #include "src/back/chardev.h"
+#include "src/back/chardev_tap.h"
 #include "src/error.h"
 #include "src/wait.h"
 #include "src/board/loader.h"
@@ -34,6 +35,7 @@ struct vm {
     struct trace trace;
     u32 disabled_classes;
     struct chardev *serial;
+    struct chardev_tap tap;  /* in front of it, if cfg.serial_output is set */
     struct cache_dir *cache; /* NULL: none */
     struct pc *pc;
 
@@ -346,8 +348,9 @@ static int machine_new(struct vm *vm, struct vm_error *err)
         vm->serial = serial;
         pthread_mutex_unlock(&vm->lock);
     }
+    if (vm->cfg.serial_output) chardev_tap_init(&vm->tap, vm->serial, vm->cfg.serial_output, vm->cfg.serial_output_arg);
     const struct pc_config board = {
-        .serial = vm->serial,
+        .serial = vm->cfg.serial_output ? &vm->tap.dev : vm->serial,
         .has_debug_exit = vm->cfg.has_debug_exit,
         .debug_exit = vm->cfg.debug_exit,
         .poweroff = { on_poweroff, vm },

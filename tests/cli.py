@@ -342,6 +342,99 @@ def a_cache_directory_keeps_few_files(b):
     check(len(files(cache)) == len(left) + 3, f'{list(files(cache))}')
 
 
+def say(text):
+    """Sends it on COM1."""
+    return b''.join(out8(0x3f8, c) for c in text)
+
+
+def a_timeout_ends_with_124(b):
+    for code in (SPIN, HALT):
+        begin = time.monotonic()
+        status, _, err = b.start(code, '--timeout', '1').end()
+        check((status, err) == (124, '') and time.monotonic() - begin >= 1, f'status {status}, {err!r}')
+    status, _, err = b.start(POWEROFF, '--timeout', '20.5').end()
+    check((status, err) == (0, ''), f'in time: status {status}, {err!r}')
+
+
+def an_expected_text_ends_with_0(b):
+    for end in (SPIN, HALT):
+        status, out, err = b.start(say(b'a login: ') + end, '--expect', 'login:').end()
+        check((status, err) == (0, '') and out.startswith(b'a login:'), f'status {status}, {out!r}, {err!r}')
+
+
+def a_text_that_never_comes_ends_with_1_or_124(b):
+    for code, words in ((POWEROFF, ()), (out8(0xf4, 16) + HALT, ('--debug-exit', '0xf4'))):
+        status, _, err = b.start(say(b'a log') + code, '--expect', 'login:', *words).end()
+        check(status == 1 and err == "transvisor: --expect: 'login:' did not appear\n", f'status {status}, {err!r}')
+    status, _, err = b.start(say(b'a log') + SPIN, '--expect', 'login:', '--timeout', '1').end()
+    check(status == 124, f'status {status}, {err!r}')
+
+
+def a_guest_that_panicked_and_waits_gets_a_hint(b):
+    code = say(b'---[ end Kernel panic - not syncing: x ]---\n') + HALT
+    status, _, err = b.start(code, '--timeout', '3').end()
+    check(status == 124 and 'hint' in err and 'panic=-1' in err and err.count('\n') == 1, f'status {status}, {err!r}')
+
+
+def linux(code):
+    """A bzImage in form: the loader takes it, and enters it at its code."""
+    image = bytearray(2048 + 65536)
+    for at, data in ((0x1f1, b'\3'), (0x1f4, struct.pack('<I', 4096)), (0x1fe, b'\x55\xaa'), (0x200, b'\xebjHdrS\x0f\x02'), (0x211, b'\1'),
+                     (0x22c, b'\xff\xff\xff\x7f\0\0\x10\0\1'), (0x238, b'\xff\7'), (0x25a, b'\x10'), (0x262, b'\x10'), (2048, code)):
+        image[at:at + len(data)] = data
+    return bytes(image)
+
+
+def a_silent_linux_without_a_console_gets_a_hint(b):
+    path = os.path.join(b.dir, 'bzImage')
+    for code, words, hint in ((HALT, (), True), (HALT, ('--append', 'console=ttyS0'), False), (out8(0x3f8, 0x2e) + HALT, (), False)):
+        with open(path, 'wb') as f:
+            f.write(linux(code))
+        done = subprocess.run([b.program, path, '--memory', '64', '--engine', b.engine, '--timeout', '6.5', *words], stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, timeout=LIMIT)
+        check(done.returncode == 124 and ('--append console=ttyS0' in done.stderr) == hint and done.stderr.count('\n') == hint,
+              f'{words}: status {done.returncode}, {done.stderr!r}')
+
+
+def the_keys_are_told(b):
+    for key in (b'h', b'?'):
+        master, slave = pty.openpty()
+        m = b.start(out8(0x3f8, 0x2e) + ECHO, stdin=slave, stdout=slave)
+        read(master, 1)
+        os.write(master, b'\x01' + key + b'\x01x')
+        status, _, err = m.end()
+        check(status == 0 and 'Ctrl-A x ends' in err and err.count('\n') == 2, f'status {status}, {err!r}')
+        os.close(master)
+        os.close(slave)
+
+
+def what_users_of_other_programs_type_is_understood_or_answered(b):
+    def ask(*words):
+        done = subprocess.run([b.program, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT)
+        return done.returncode, done.stdout, done.stderr
+    m = b.start(POWEROFF, '-nographic', '-serial', 'mon:stdio', '-m', '16', '-M', 'pc', '-smp', '1', '-net', 'none', '-append', 'a', '-no-reboot')
+    check(m.end()[::2] == (0, ''), 'QEMU spellings')
+    m = b.start(out8(0xf4, 16) + HALT, '-device', 'isa-debug-exit,iobase=0xf4,iosize=0x04')
+    check(m.end()[::2] == (33, ''), 'isa-debug-exit')
+    image = os.path.join(b.dir, 'guest')
+    check(ask(image, '-m', '16', '--engine', b.engine, '--timeout', '1')[0] == 124, 'a kernel alone')
+    disk = os.path.join(b.dir, 'disk.img')
+    with open(disk, 'wb') as f:
+        f.truncate(1 << 20)
+    later = 'not supported yet'
+    for words, answer in ((('run', disk), later), ((disk,), later), (('gone.qcow2',), later), (('run', '--kernel', disk), later),
+                          (('run', image, '-hda', disk), later), (('run', image, '-smp', '2'), later), (('run', image, '-s'), later),
+                          (('run', image, '-accel', 'kvm'), '--engine'), (('run', image, '-display', 'gtk'), later), (('run', image, '--vnc', ':1'), later),
+                          (('-kernel', image, '-m', '16'), f'transvisor run -kernel {image} -m 16'), (('rnu',), 'did you mean run'),
+                          (('run', '--kernle', image), 'did you mean --kernel'), (('run', image, '-m', '1'), '-m: 1 is not within 16M to 3584M')):
+        status, out, err = ask(*words)
+        check(status == 2 and not out and answer in err and err.count('\n') == 1, f'{words}: status {status}, {out!r}, {err!r}')
+    for words, answer in ((('--help',), 'transvisor run'), (('run', '--help'), '--kernel FILE'), (('run', image, '-h'), '--kernel FILE'),
+                          (('run', '-cpu', 'help'), 'n270\n'), (('run', '--trace', 'help'), 'exec '), (('translate', '--help'), '--base')):
+        status, out, err = ask(*words)
+        check(status == 0 and not err and answer in out and len(out.splitlines()) <= 30, f'{words}: status {status}, {out!r}, {err!r}')
+
+
 def a_full_output_pipe_does_not_keep_it_from_stopping(b):
     # out dx,al without end; nobody reads
     m = b.start(b'\xba\xf8\x03\x00\x00\xee\xeb\xfd')

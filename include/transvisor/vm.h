@@ -54,6 +54,10 @@ struct vm_config {
      * true ends the wait, and vm_create() with -ECANCELED. NULL: such a wait ends only with vm_stop(). */
     bool (*cancelled)(void *arg);
     void *cancelled_arg;
+    /* Told, on the thread in vm_run(), of what the guest sends on its first serial port (and to port E9h), besides what
+     * `serial` does with it. NULL: nobody. */
+    void (*serial_output)(void *arg, const uint8_t *bytes, size_t n);
+    void *serial_output_arg;
     bool no_reboot; /* a guest's reset ends the machine instead of restarting it */
 };
 #define VM_MEMORY_DEFAULT ((uint64_t)512 << 20)

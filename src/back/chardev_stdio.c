@@ -1,6 +1,6 @@
 /* The serial line on our own standard input and output. On a terminal the guest sees every key, but for the quit key.
  *   I1  keys are looked at only on a terminal: from a pipe or a file every byte is the guest's.
- * Ctrl-A x quits, Ctrl-A c is kept for the monitor, Ctrl-A Ctrl-A is a Ctrl-A. */
+ * Ctrl-A x quits, Ctrl-A h or ? tells of the keys, Ctrl-A c is kept for the monitor, Ctrl-A Ctrl-A is a Ctrl-A. */
 #include "src/back/chardev.h"
 #include "src/back/terminal.h"
 #include "src/error.h"
@@ -16,6 +16,9 @@ struct stdio_be {
     struct chardev_host host;
     bool escape; /* the last key was Ctrl-A */
 };
+
+static const char keys_help[] =
+    "\r\ntransvisor: Ctrl-A x ends the machine, Ctrl-A Ctrl-A sends Ctrl-A, Ctrl-A h shows this\r\n";
 
 static size_t stdio_filter(void *arg, u8 *buf, size_t n)
 {
@@ -34,6 +37,9 @@ static size_t stdio_filter(void *arg, u8 *buf, size_t n)
         case 'X': s->host.quit(s->host.arg); break;
         case 'c':
         case 'C': fputs("\r\ntransvisor: there is no monitor yet; Ctrl-A x quits\r\n", stderr); break;
+        case 'h':
+        case 'H':
+        case '?': fputs(keys_help, stderr); break;
         case CTRL_A: buf[out++] = c; break;
         }
     }

@@ -1,8 +1,10 @@
 /* The command line: what becomes of each verb (src/face/verbs.c has their words). Uses the embedding API alone: the
  * first embedder. Exit status: 0 the guest powered off (or the user quit), 1 a host or VMM error, 2 usage, 3 the guest
- * died, (V << 1) | 1 after a write of V to the debug-exit port, 128 + N when signal N ended it. */
+ * died, 124 after --timeout, (V << 1) | 1 after a write of V to the debug-exit port, 128 + N when signal N ended it. */
+#include "src/face/image.h"
 #include "src/face/stopper.h"
 #include "src/face/verbs.h"
+#include "src/face/watch.h"
 #include "src/wait.h"
 #include "transvisor/vm.h"
 
@@ -12,12 +14,18 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { STATUS_OK = 0, STATUS_ERROR = 1, STATUS_USAGE = 2, STATUS_DIED = 3, STATUS_SIGNAL = 128 };
+enum { STATUS_OK = 0, STATUS_ERROR = 1, STATUS_USAGE = 2, STATUS_DIED = 3, STATUS_TIMEOUT = 124, STATUS_SIGNAL = 128 };
 
 static int fail(int status, const char *text)
 {
     fprintf(stderr, "transvisor: %s\n", text);
     return status;
+}
+
+static int fail_host(const char *what, int rc)
+{
+    fprintf(stderr, "transvisor: %s: %s\n", what, strerror(-rc));
+    return STATUS_ERROR;
 }
 
 /* What was printed is the result: say so if it did not get out. */
@@ -106,13 +114,31 @@ static int stats_write(struct stats_file *f, struct vm *vm)
     return rc;
 }
 
-static int run_machine(struct vm *vm, struct stopper *s, struct stats_file *stats)
+/* What --timeout and --expect make of a status. */
+static int watched_status(int status, enum vm_exit how, const struct watch *w)
+{
+    if (w->found) return STATUS_OK;
+    if (w->timed_out && how == VM_EXIT_STOPPED) return STATUS_TIMEOUT;
+    if (!w->cfg.expect || status >= STATUS_SIGNAL || status == STATUS_ERROR) return status;
+    fprintf(stderr, "transvisor: --expect: '%s' did not appear\n", w->cfg.expect);
+    return STATUS_ERROR;
+}
+
+static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct stats_file *stats)
 {
     struct vm_error err = { "" };
+    int rc = watch_start(w, vm);
+    if (rc) {
+        watch_end(w);
+        vm_free(vm);
+        return fail_host("watching thread (pthread_create)", rc);
+    }
     stopper_watch(s, vm);
     enum vm_exit how = vm_run(vm, &err);
-    int status = run_status(vm, how, s, &err), rc = stats_write(stats, vm);
+    int status = watched_status(run_status(vm, how, s, &err), how, w);
+    rc = stats_write(stats, vm);
     stopper_watch(s, NULL);
+    watch_end(w);
     vm_free(vm);
     if (rc && rc != -ECANCELED) return stats_fail(stats, status == STATUS_OK ? STATUS_ERROR : status, rc);
     return status;
@@ -138,6 +164,34 @@ static int read_words(enum verb_id id, void *args, int argc, char **argv)
     return end_output();
 }
 
+/* A file that is no kernel, but well known: says what to do about it. Returns -1 to go on, or the status. */
+static int look_at_kernel(const struct run_args *a, enum image_kind *kind)
+{
+    const char *what, *path = a->cfg.kernel;
+    char text[512];
+    *kind = image_probe(path, &what);
+    if (*kind == IMAGE_DISK)
+        snprintf(
+            text, sizeof text,
+            "%.200s is a disk image (%s): disks are not supported yet; boot a kernel, with files in an initial RAM "
+            "disk: transvisor run --kernel FILE --initrd FILE",
+            path, what);
+    else if (*kind == IMAGE_RAM_DISK)
+        snprintf(text, sizeof text,
+                 "%.200s is no kernel but an initial RAM disk (%s): transvisor run --kernel FILE --initrd %.200s", path,
+                 what, path);
+    else return -1;
+    return fail(STATUS_USAGE, text);
+}
+
+static struct watch_config watch_config(const struct run_args *a, enum image_kind kind)
+{
+    const char *words = a->cfg.cmdline ? a->cfg.cmdline : "";
+    return (struct watch_config){ .timeout_ms = a->timeout_ms,
+                                  .expect = a->expect,
+                                  .wants_console = kind == IMAGE_LINUX && !strstr(words, "console=ttyS") };
+}
+
 static int verb_run(int argc, char **argv)
 {
     struct run_args a;
@@ -147,27 +201,32 @@ static int verb_run(int argc, char **argv)
     if (status >= 0) return status;
     run_args_finish(&a);
     a.cfg.warn = print_warning;
+    enum image_kind kind;
+    if ((status = look_at_kernel(&a, &kind)) >= 0) return status;
 
     struct stopper s;
     struct vm *vm;
     ignore_signals_of_files();
     int rc = stopper_start(&s);
-    if (rc) {
-        char text[128];
-        snprintf(text, sizeof text, "signal thread (pthread_create): %s", strerror(-rc));
-        return fail(STATUS_ERROR, text);
-    }
+    if (rc) return fail_host("signal thread (pthread_create)", rc);
+    struct watch watch;
+    const struct watch_config watched = watch_config(&a, kind);
+    watch_init(&watch, &watched);
+    a.cfg.serial_output = watch_console;
+    a.cfg.serial_output_arg = &watch;
     const struct wait_end end = { stopper_asked, &s };
     struct stats_file stats = { .path = a.stats, .end = &end };
     a.cfg.cancelled = stopper_asked;
     a.cfg.cancelled_arg = &s;
     if ((rc = vm_create(&vm, &a.cfg, &err))) {
+        watch_end(&watch);
         status = create_failed(&s, rc, &err);
     } else if ((rc = stats_open(&stats))) {
+        watch_end(&watch);
         vm_free(vm);
         status = rc == -ECANCELED ? STATUS_SIGNAL + s.caught : stats_fail(&stats, STATUS_ERROR, rc);
     } else {
-        status = run_machine(vm, &s, &stats);
+        status = run_machine(vm, &s, &watch, &stats);
     }
     stopper_end(&s);
     return status;
@@ -230,7 +289,8 @@ int main(int argc, char **argv)
         closest_offer(&near, verbs[i].name);
     }
     if (options_find(verbs[VERB_RUN].options, argv[1], &ignored)) return no_verb(argc, argv);
-    if (argv[1][0] != '-' && !access(argv[1], F_OK)) return verb_run(argc - 1, argv + 1);
+    if (argv[1][0] != '-' && (!access(argv[1], F_OK) || image_probe(argv[1], &ignored) != IMAGE_UNKNOWN))
+        return verb_run(argc - 1, argv + 1);
     char text[256];
     if (near.best) snprintf(text, sizeof text, "there is no verb '%.100s'; did you mean %s?", argv[1], near.best);
     else snprintf(text, sizeof text, "there is no verb '%.100s', nor a file; try transvisor --help", argv[1]);

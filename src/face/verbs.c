@@ -1,6 +1,7 @@
 /* Owns the words of the command line: every verb, every option, what each is called elsewhere, and what is said of what
  * we do not have. Nothing here runs anything. */
 #include "src/face/verbs.h"
+#include "src/face/watch.h"
 #include "src/error.h"
 
 #include <errno.h>
@@ -29,6 +30,15 @@ static int parse_serial(void *args, const char *typed UNUSED, const char *value,
     a->cfg.serial = value;
     for (size_t i = 0; i < ARRAY_LEN(same); i++)
         if (!strcmp(value, same[i][0])) a->cfg.serial = same[i][1];
+    return 0;
+}
+
+static int parse_expect(void *args, const char *typed, const char *value, struct vm_error *err)
+{
+    struct run_args *a = args;
+    if (!*value || strlen(value) > WATCH_TEXT_MAX)
+        return vm_fail(err, -EINVAL, "%s: a text has 1 to %d characters", typed, WATCH_TEXT_MAX);
+    a->expect = value;
     return 0;
 }
 
@@ -91,6 +101,11 @@ static const struct opt run_options[] = {
       .arg = "PORT", .help = "a write of V to this port ends with status (V<<1)|1" },
     { .group = "The machine", .name = "no-reboot", .type = OPT_FLAG, .rank = OPT_COMMON, RUN(cfg.no_reboot),
       .help = "end when the guest resets itself" },
+
+    { .group = "When it ends", .name = "timeout", .type = OPT_SECONDS, .rank = OPT_COMMON, RUN(timeout_ms), .arg = "S",
+      .min = 1, .max = (u64)UINT32_MAX * 1000, .help = "end after so many seconds, with status 124" },
+    { .group = "When it ends", .name = "expect", .type = OPT_CALL, .rank = OPT_COMMON, .parse = parse_expect,
+      .arg = "TEXT", .help = "end with status 0 once this appears on the serial port; if it never does, with 1" },
 
     { .group = "How guest code is run", .name = "engine", .type = OPT_CHOICE, .rank = OPT_COMMON, RUN(engine),
       .arg = "bt|interp", .choices = engine_names, .help = "binary translator, or reference interpreter [bt]" },
@@ -196,8 +211,9 @@ const struct verb verbs[VERB_COUNT] = {
 };
 
 const char verbs_exit_status[] =
-    "Exit status: 0 the guest powered off, 1 error, 2 usage, 3 the guest died (triple fault),\n"
-    "(V<<1)|1 after a write of V to the debug-exit port, 128+N when signal N ended it.\n";
+    "Exit status: 0 the guest powered off or --expect was met, 1 error or it was not, 2 usage, 3 the guest died "
+    "(triple fault),\n"
+    "(V<<1)|1 after a write of V to the debug-exit port, 124 after --timeout, 128+N when signal N ended it.\n";
 
 void run_args_init(struct run_args *a)
 {

@@ -23,7 +23,8 @@ struct run_args {
     struct vm_config cfg; /* engine, direct, entry_cs and debug_exit are set by run_args_finish() */
     struct opt_port debug_exit;
     int engine, direct, entry_cs;
-    const char *stats;
+    const char *stats, *expect;
+    u64 timeout_ms; /* 0: none */
 };
 void run_args_init(struct run_args *a);
 void run_args_finish(struct run_args *a); /* after options_parse() */

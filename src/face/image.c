@@ -1,0 +1,77 @@
+/* Owns the table of signatures. Enter at image_probe(). */
+#include "src/face/image.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define HEAD (36u << 10) /* an ISO image says what it is after 32 KiB */
+
+/* The first that matches counts: a Linux kernel begins with a boot sector, and an ISO image may. */
+static const struct {
+    u32 at;
+    const char *bytes;
+    u8 n;
+    enum image_kind kind;
+    const char *what;
+} signatures[] = {
+    { 0x202, "HdrS", 4, IMAGE_LINUX, NULL },
+    { 0, "\177ELF", 4, IMAGE_ELF, NULL },
+    { 0, "QFI\xfb", 4, IMAGE_DISK, "qcow2" },
+    { 0, "KDMV", 4, IMAGE_DISK, "VMDK" },
+    { 0, "# Disk Descriptor", 17, IMAGE_DISK, "VMDK" },
+    { 0x40, "\x7f\x10\xda\xbe", 4, IMAGE_DISK, "VDI" },
+    { 0, "conectix", 8, IMAGE_DISK, "VHD" },
+    { 0, "vhdxfile", 8, IMAGE_DISK, "VHDX" },
+    { 0x8001, "CD001", 5, IMAGE_DISK, "ISO 9660" },
+    { 0x200, "EFI PART", 8, IMAGE_DISK, "GPT" },
+    { 0x1fe, "\x55\xaa", 2, IMAGE_DISK, "boot sector" },
+    { 0x438, "\x53\xef", 2, IMAGE_DISK, "ext4" },
+    { 0, "070701", 6, IMAGE_RAM_DISK, "cpio" },
+    { 0, "\x1f\x8b\x08", 3, IMAGE_RAM_DISK, "gzip" },
+    { 0,
+      "\xfd"
+      "7zXZ",
+      5, IMAGE_RAM_DISK, "xz" },
+    { 0, "\x28\xb5\x2f\xfd", 4, IMAGE_RAM_DISK, "zstd" },
+};
+
+static const char *const disk_endings[] = { ".img", ".iso", ".raw", ".qcow2", ".vmdk", ".vdi", ".vhd", ".vhdx" };
+
+static enum image_kind by_name(const char *path, const char **what)
+{
+    const char *dot = strrchr(path, '.');
+    for (size_t i = 0; dot && i < ARRAY_LEN(disk_endings); i++) {
+        if (strcasecmp(dot, disk_endings[i])) continue;
+        *what = "by its name";
+        return IMAGE_DISK;
+    }
+    return IMAGE_UNKNOWN;
+}
+
+/* The first n bytes at most; 0 if there is nothing to be read. */
+static size_t read_head(const char *path, u8 *head, size_t n)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return 0;
+    ssize_t got = !fstat(fd, &st) && S_ISREG(st.st_mode) ? pread(fd, head, n, 0) : 0;
+    close(fd);
+    return got < 0 ? 0 : (size_t)got;
+}
+
+enum image_kind image_probe(const char *path, const char **what)
+{
+    u8 head[HEAD];
+    size_t n = read_head(path, head, sizeof head);
+    *what = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(signatures); i++) {
+        if (signatures[i].at + signatures[i].n > n) continue;
+        if (memcmp(head + signatures[i].at, signatures[i].bytes, signatures[i].n)) continue;
+        *what = signatures[i].what;
+        return signatures[i].kind;
+    }
+    return by_name(path, what);
+}
