@@ -62,7 +62,7 @@
         mov     eax, SYS_prctl
         mov     edi, PR_SET_SECCOMP
         mov     esi, SECCOMP_MODE_FILTER
-        movabs  rdx, offset HERE(\program)
+        lea     rdx, [rip + \program]  /* in the shared page already */
         xor     r10d, r10d
         xor     r8d, r8d
         inc     ebp
@@ -83,7 +83,7 @@ dx_stub_begin:
         syscall
         cmp     rax, rdi
         jne     failed
-        movabs  rax, offset HERE(alone)
+        mov     rax, [rip + alone_there]
         jmp     rax
 
 alone:                                  /* in the shared page from here on */
@@ -213,6 +213,8 @@ failed:
         ud2
 
         .balign 8
+alone_there:                            /* a constant: not every assembler takes it as an operand */
+        .quad   HERE(alone)
 dx_stub_flags:
         .quad   0x202, 0x200202         /* without ID, with ID */
 no_signals:

@@ -240,8 +240,8 @@ static struct { u32 eip, cs, eflags, esp, ss; } frame;
 static void do_iret(void *unused)
 {
     (void)unused;
-    __asm__ volatile("pushl %0; pushl %1; pushl %2; pushl %3; pushl %4; iretl" : : "g"(frame.ss), "g"(frame.esp), "g"(frame.eflags),
-                     "g"(frame.cs), "g"(frame.eip) : "memory");
+    __asm__ volatile("pushl %0; pushl %1; pushl %2; pushl %3; pushl %4; iretl" : : "m"(frame.ss), "m"(frame.esp), "m"(frame.eflags),
+                     "m"(frame.cs), "m"(frame.eip) : "memory");
 }
 static void do_iret_same(void *unused)
 {

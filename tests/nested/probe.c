@@ -326,7 +326,7 @@ static int run_case(struct child *c, const struct test *t)
 
 static const char *sig_name(int sig)
 {
-    static char buf[16];
+    static char buf[24];
     switch (sig) {
     case SYSTEM_CALL: return "system call";
     case SIGSEGV: return "SEGV";
