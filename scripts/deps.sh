@@ -10,13 +10,6 @@ need() { # need PACKAGE TEST...: PACKAGE, unless TEST succeeds
     "$@" >/dev/null 2>&1 || missing="$missing $package"
 }
 compiles() { echo "#include <$1>" | cc -x c -fsyntax-only -; }
-# Whether 32-bit programs run here; QEMU makes a host on which they do (tests/nested).
-runs32() {
-    t=$(mktemp) && echo 'void _start(void) { __asm__("mov $1, %eax; xor %ebx, %ebx; int $0x80"); }' | cc -m32 -static -nostdlib -x c -o "$t" - && "$t"
-    ran=$?
-    rm -f "$t"
-    return $ran
-}
 has32() { t=$(mktemp) && echo 'int main(void) { return 0; }' | cc -m32 -x c -o "$t" - && rm -f "$t"; }
 
 need gcc command -v cc
@@ -32,7 +25,11 @@ need python3 command -v python3
 # The test directory is part of every build's configuration.
 need check pkg-config --exists check
 need gcc-multilib has32
-[ "${1:-}" != --tests ] || runs32 >/dev/null 2>&1 || need qemu-system-x86 command -v qemu-system-x86_64
+# Every build is made with clang too.
+[ "${1:-}" != --tests ] || need clang command -v clang
+[ "${1:-}" != --tests ] || need clang-format-14 command -v clang-format
+# QEMU makes a host of the other kind (tests/nested).
+[ "${1:-}" != --tests ] || need qemu-system-x86 command -v qemu-system-x86_64
 [ -n "$missing" ] || exit 0
 
 root=

@@ -45,7 +45,8 @@ int native_probe(const char *program)
     close(report[0]);
     if (pid > 0 && waitpid(pid, &status, 0) != pid) err = errno;
     if (err) return -err;
-    return WIFEXITED(status) && WEXITSTATUS(status) == PROBE_STATUS ? 0 : -EPROTO;
+    if (WIFSIGNALED(status)) return -ENOEXEC; /* it starts, but 32-bit code or its system calls are not to be had */
+    return WEXITSTATUS(status) == PROBE_STATUS ? 0 : -EPROTO;
 }
 
 static void stop(struct native *n)

@@ -4,7 +4,8 @@
 #include "tests/diff/diff.h"
 
 /* Whether this host runs 32-bit processes at all, by starting one (program: path of native_probe). Returns 0 if so,
- * -ENOEXEC if not, another -errno if it starts and does not do what it should. */
+ * -ENOEXEC if not (also if it dies of its first instructions), another -errno if it starts and does not do what it
+ * should. */
 int native_probe(const char *program);
 
 struct native;
