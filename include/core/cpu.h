@@ -243,7 +243,7 @@ struct cpu {
     u32 exc_count;                      /* exceptions so far; the next record is exc_log[exc_count % EXC_LOG] */
     bool nmi_pending, nmi_blocked;
     u8 debug_pending; /* data breakpoints met by MOV SS or POP SS, as bits of DR6: #DB after the next instruction */
-    u32 intr_line; /* level of INTR as the interrupt controllers drive it */
+    u32 intr_line;    /* level of INTR as the interrupt controllers drive it */
     const struct cpu_model *model;
 
     u32 tlb_generation;   /* bumped by every soft-TLB flush of any kind */

@@ -62,9 +62,12 @@ static inline __attribute__((always_inline)) u32 host_shift(unsigned op, unsigne
 static inline u32 host_double_shift(bool left, unsigned size, u32 a, u32 b, unsigned count, u32 *flags)
 {
     u32 ax = hostflags_pack(*flags);
-#define DO(name, l, k)                                                                                                 \
-    __asm__(HOSTFLAGS_IN name l " %%cl, %" k "2, %" k "1" HOSTFLAGS_OUT : "+a"(ax), "+r"(a) : "r"(b), "c"(count) : "c" \
-                                                                                                                   "c")
+#define DO(name, l, k)                                                  \
+    __asm__(HOSTFLAGS_IN name l " %%cl, %" k "2, %" k "1" HOSTFLAGS_OUT \
+            : "+a"(ax), "+r"(a)                                         \
+            : "r"(b), "c"(count)                                        \
+            : "c"                                                       \
+              "c")
     if (left && size == 4) DO("shld", "l", "k");
     else if (left) DO("shld", "w", "w");
     else if (size == 4) DO("shrd", "l", "k");

@@ -193,7 +193,7 @@ static int scratch_decode(struct interp *ip, laddr la)
     case DECODE_TRUNCATED: break;
     }
     if (got >= want) return exc_raise_err(c, V_GP, 0); /* too long, or across the limit of CS */
-    return mem_fetch(c, la + got, bytes, 1, &got); /* the page behind is what faults */
+    return mem_fetch(c, la + got, bytes, 1, &got);     /* the page behind is what faults */
 }
 
 /* The block at cpu->eip, or a block of one that is not kept. Returns NULL with an exception raised. */
