@@ -60,6 +60,9 @@ MUST_CHECK const char *rt_templates_load(struct rt *rt, int fd, u64 len);
 bool rt_templates_changed(const struct rt *rt); /* there is more than was loaded, and enough to be worth a file */
 MUST_CHECK int rt_templates_save(const struct rt *rt, int fd, u64 max); /* at most max bytes; 0 or -errno */
 
+/* Tries whether user code can run directly on this host. Returns 0, with what a stop costs, or -errno and *why. */
+MUST_CHECK int rt_direct_probe(u64 *stop_ns, const char **why);
+
 /* Registers, CR0-4, the current instruction and the chain of exceptions: what a dead guest leaves behind. */
 void rt_diagnose(struct rt *rt, FILE *out);
 /* All counters as one JSON object. */

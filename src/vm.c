@@ -13,7 +13,7 @@
 #include "src/error.h"
 #include "src/wait.h"
 #include "src/board/loader.h"
-#include "src/face/options.h"
+#include "src/parse.h"
 #include "src/board/pc.h"
 
 #include <errno.h>
@@ -49,8 +49,6 @@ struct vm {
 };
 
 /* ---- names ---- */
-
-const char *vm_version(void) { return "0.1"; }
 
 const char *vm_cpu_name(unsigned i)
 {

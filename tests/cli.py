@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import pty
+import re
 import resource
 import select
 import signal
@@ -433,6 +434,29 @@ def what_users_of_other_programs_type_is_understood_or_answered(b):
                           (('run', '-cpu', 'help'), 'n270\n'), (('run', '--trace', 'help'), 'exec '), (('translate', '--help'), '--base')):
         status, out, err = ask(*words)
         check(status == 0 and not err and answer in out and len(out.splitlines()) <= 30, f'{words}: status {status}, {out!r}, {err!r}')
+
+
+def the_host_is_checked_by_trying(b):
+    def check_host(limits, *words):
+        done = subprocess.run(['sh', '-c', f'{limits} exec "$@"', 'sh', b.program, 'check', *words], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              timeout=LIMIT)
+        check(not done.stderr, done.stderr)
+        return done.returncode, done.stdout
+    status, out = check_host('', '--json')
+    told = json.loads(out)
+    check(told.pop('can_run') == (status == 0), f'status {status}, {out}')
+    for name in ('BMI2', '32-bit code', 'ptrace', 'seccomp', 'memfd', 'address space', 'descriptors', 'map count', '/dev/kvm', 'machine'):
+        check(told[name]['state'] in ('ok', 'worse', 'missing', 'unknown') and told[name]['text'], f'{name}: {out}')
+        check(('cure' in told[name]) == (told[name]['state'] in ('worse', 'missing')), f'{name}: {out}')
+    check(told['machine']['state'] != 'missing' and status == 0, f'status {status}, {out}')        # for the other cases do run
+    lines = check_host('')[1].splitlines()
+    check(len(lines) == len(told) and all(len(line) < 250 for line in lines), f'{lines}')
+    status, out = check_host('ulimit -v 4000000;')
+    check(re.search(r'^worse +address space .*RLIMIT_AS.*cure: ulimit -v', out, re.M), out)
+    status, out = check_host('ulimit -n 20;')
+    check(re.search(r'^worse +descriptors .*cure: ulimit -n', out, re.M), out)
+    status, out = check_host('ulimit -v 100000;')
+    check(status == 1 and re.search(r'^missing +machine .*cannot run', out, re.M), f'status {status}, {out}')
 
 
 def a_full_output_pipe_does_not_keep_it_from_stopping(b):

@@ -22,8 +22,8 @@ RULES = [
     (r'runtime/', [r'runtime/', CORE, r'translator/translator\.h', r'translator/front/(insn|decode)\.(h|def)',
                    r'translator/front/insn_(op|class)\.def']),
     (r'src/dev/', [r'src/dev/', CORE]),                                 # a chip cannot reach the CPU
-    (r'src/back/', [r'src/back/', r'src/(error|wait)\.h', r'include/transvisor/', CORE]), # a back end never sees a chip
-    (r'src/face/', [r'src/face/', r'src/(error|wait)\.h', r'include/transvisor/', r'include/core/types\.h']),
+    (r'src/back/', [r'src/back/', r'src/(error|parse|wait)\.h', r'include/transvisor/', CORE]), # a back end never sees a chip
+    (r'src/face/', [r'src/face/', r'src/(error|parse|wait)\.h', r'include/transvisor/', r'include/core/types\.h']),
     (r'src/vm\.c', [r'src/', CORE, r'include/transvisor/', r'runtime/runtime\.h', r'runtime/cpu/cpu_ops\.h',
                     r'translator/front/insn_class\.def']),              # names of models, classes
     (r'src/xlate\.c', [r'src/', CORE, r'include/transvisor/', r'runtime/cpu/cpu_ops\.h', r'translator/translator\.h',

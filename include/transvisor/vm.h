@@ -14,6 +14,8 @@
 extern "C" {
 #endif
 
+#pragma GCC visibility push(default)
+
 struct vm;
 
 /* The reason of a failure: one line, without the program's name and without a newline. */
@@ -100,12 +102,32 @@ struct vm_translate_config {
 };
 int vm_translate(const struct vm_translate_config *cfg, FILE *out, struct vm_error *err);
 
+/* What this host has of what a machine needs. The text of an item is one line; the cure, too, and NULL if there is
+ * nothing to cure. */
+enum vm_host_state {
+    VM_HOST_GOOD,
+    VM_HOST_WORSE,   /* machines run without it, slower or with less */
+    VM_HOST_MISSING, /* no machine can run */
+    VM_HOST_UNKNOWN
+};
+struct vm_host_item {
+    const char *name, *cure;
+    enum vm_host_state state;
+    char text[200];
+};
+/* Tries each thing out, in a few seconds at most, and tells of it. Makes child processes: for programs with a single
+ * thread. Returns 0 if machines can run here, else -ENOTSUP. */
+int vm_host_check(void (*tell)(void *arg, const struct vm_host_item *item), void *arg);
+
 /* The names a description may use; NULL past the last. */
 const char *vm_cpu_name(unsigned i);
 const char *vm_trace_name(unsigned i, const char **what);
 const char *vm_class_name(unsigned i, const char **what);
 const char *vm_version(void);
+/* What it was made of: revision, compiler, libraries; NULL past the last. *what names the part. */
+const char *vm_version_part(unsigned i, const char **what);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

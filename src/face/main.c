@@ -232,6 +232,57 @@ static int verb_run(int argc, char **argv)
     return status;
 }
 
+/* ---- check ---- */
+
+static const char *const host_state_names[] = { [VM_HOST_GOOD] = "ok",
+                                                [VM_HOST_WORSE] = "worse",
+                                                [VM_HOST_MISSING] = "missing",
+                                                [VM_HOST_UNKNOWN] = "unknown" };
+
+static void check_print(void *arg UNUSED, const struct vm_host_item *item)
+{
+    printf("%-8s %-17s %s%s%s\n", host_state_names[item->state], item->name, item->text, item->cure ? "; cure: " : "",
+           item->cure ? item->cure : "");
+    fflush(stdout);
+}
+
+static void json_string(const char *text)
+{
+    putchar('"');
+    for (; *text; text++) {
+        if (*text == '"' || *text == '\\') putchar('\\');
+        if ((unsigned char)*text >= ' ') putchar(*text);
+    }
+    putchar('"');
+}
+
+static void check_print_json(void *arg, const struct vm_host_item *item)
+{
+    bool *first = arg;
+    printf(*first ? "  " : ",\n  ");
+    *first = false;
+    json_string(item->name);
+    printf(": { \"state\": \"%s\", \"text\": ", host_state_names[item->state]);
+    json_string(item->text);
+    if (item->cure) {
+        printf(", \"cure\": ");
+        json_string(item->cure);
+    }
+    printf(" }");
+}
+
+static int verb_check(int argc, char **argv)
+{
+    struct check_args a = { 0 };
+    bool first = true;
+    int status = read_words(VERB_CHECK, &a, argc, argv);
+    if (status >= 0) return status;
+    if (a.json) puts("{");
+    int rc = a.json ? vm_host_check(check_print_json, &first) : vm_host_check(check_print, NULL);
+    if (a.json) printf(",\n  \"can_run\": %s\n}\n", rc ? "false" : "true");
+    return end_output() || rc ? STATUS_ERROR : STATUS_OK;
+}
+
 /* ---- translate ---- */
 
 static int verb_translate(int argc, char **argv)
@@ -252,6 +303,7 @@ static int verb_translate(int argc, char **argv)
 
 static int (*const verb_runs[VERB_COUNT])(int argc, char **argv) = {
     [VERB_RUN] = verb_run,
+    [VERB_CHECK] = verb_check,
     [VERB_TRANSLATE] = verb_translate,
 };
 
@@ -261,6 +313,14 @@ static int help(void)
     for (int i = 0; i < VERB_COUNT; i++)
         printf("  transvisor %-10s %s; `transvisor %s --help`\n", verbs[i].name, verbs[i].what, verbs[i].name);
     printf("  transvisor --version\n\n%s", verbs_exit_status);
+    return end_output();
+}
+
+static int version(void)
+{
+    const char *value, *what;
+    printf("transvisor %s\n", vm_version());
+    for (unsigned i = 0; (value = vm_version_part(i, &what)); i++) printf("%s %s\n", what, value);
     return end_output();
 }
 
@@ -281,8 +341,7 @@ int main(int argc, char **argv)
     if (argc < 2) return fail(STATUS_USAGE, "no verb given; try transvisor --help");
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "-help") || !strcmp(argv[1], "help"))
         return help();
-    if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-version"))
-        return printf("transvisor %s\n", vm_version()) < 0 || fflush(stdout) ? STATUS_ERROR : STATUS_OK;
+    if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-version")) return version();
     struct closest near = { .word = argv[1] };
     for (int i = 0; i < VERB_COUNT; i++) {
         if (!strcmp(argv[1], verbs[i].name)) return verb_runs[i](argc - 2, argv + 2);

@@ -3,6 +3,7 @@
 #ifndef SRC_OPTIONS_H
 #define SRC_OPTIONS_H
 #include "core/types.h"
+#include "src/parse.h"
 #include "transvisor/vm.h"
 
 #include <stddef.h>
@@ -70,10 +71,5 @@ void closest_offer(struct closest *c, const char *candidate);
 /* The verb's help: common rows one by one, the others by name. all: every row but OPT_FOREIGN, by group. */
 void options_help(const struct opt *table, bool all, FILE *out);
 void options_names(const struct opt *o, FILE *out); /* what names() lists, one a line */
-
-/* The parsers of single values, for those who have only a string. Return 0 or -EINVAL. */
-MUST_CHECK int parse_u64(const char *s, u64 max, u64 *out);
-MUST_CHECK int parse_size(const char *s, u64 unit, u64 *out); /* unit: bytes that a number without a letter counts */
-MUST_CHECK int parse_seconds(const char *s, u64 *ms);
 
 #endif

@@ -3,7 +3,7 @@
 #define SRC_VERBS_H
 #include "src/face/options.h"
 
-enum verb_id { VERB_RUN, VERB_TRANSLATE, VERB_COUNT };
+enum verb_id { VERB_RUN, VERB_CHECK, VERB_TRANSLATE, VERB_COUNT };
 
 struct verb {
     const char *name, *operand; /* operand: as help shows it, or NULL */
@@ -28,6 +28,10 @@ struct run_args {
 };
 void run_args_init(struct run_args *a);
 void run_args_finish(struct run_args *a); /* after options_parse() */
+
+struct check_args {
+    bool json;
+};
 
 struct translate_args {
     struct vm_translate_config cfg;
