@@ -14,7 +14,7 @@ int chardev_open(struct chardev **out, const char *spec, const struct chardev_ho
     else if (!strcmp(spec, "pty")) rc = chardev_pty_open(&be, host, err);
     else if (!strncmp(spec, "file:", 5) && spec[5]) rc = chardev_file_open(&be, spec + 5, host, err);
     else if (!strncmp(spec, "unix:", 5) && spec[5]) rc = chardev_unix_open(&be, spec + 5, host, err);
-    else return vm_fail(err, -EINVAL, "--serial: '%s' is not one of null, stdio, file:PATH, unix:PATH, pty", spec);
+    else return vm_fail(err, -EINVAL, "serial: '%s' is not one of null, stdio, file:PATH, unix:PATH, pty", spec);
     if (!rc) *out = &be->dev;
     return rc;
 }

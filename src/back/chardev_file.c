@@ -44,11 +44,11 @@ int chardev_file_open(struct chardev_be **out, const char *path, const struct ch
     static const struct chardev_ops ops = { .write = file_write };
     const struct wait_end end = { host->stopping, host->arg };
     struct file_be *f = calloc(1, sizeof *f);
-    if (!f) return vm_fail(err, -ENOMEM, "--serial file:%s: out of memory", path);
+    if (!f) return vm_fail(err, -ENOMEM, "serial file:%s: out of memory", path);
     f->fd = wait_open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666, &end);
     struct stat st;
     if (f->fd < 0) {
-        int rc = vm_fail(err, f->fd, "--serial file:%s: %s", path, strerror(-f->fd));
+        int rc = vm_fail(err, f->fd, "serial file:%s: %s", path, strerror(-f->fd));
         free(f);
         return rc;
     }

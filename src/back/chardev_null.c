@@ -10,7 +10,7 @@ int chardev_null_open(struct chardev_be **out, struct vm_error *err)
 {
     static const struct chardev_ops ops = { 0 };
     struct chardev_be *be = calloc(1, sizeof *be);
-    if (!be) return vm_fail(err, -ENOMEM, "--serial null: out of memory");
+    if (!be) return vm_fail(err, -ENOMEM, "serial null: out of memory");
     *be = (struct chardev_be){ .dev = { .ops = &ops, .be = be }, .close = null_close };
     *out = be;
     return 0;

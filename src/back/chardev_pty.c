@@ -51,7 +51,7 @@ int chardev_pty_open(struct chardev_be **out, const struct chardev_host *host, s
 {
     static const struct chardev_ops ops = { .write = pty_write };
     struct pty_be *p = calloc(1, sizeof *p);
-    if (!p) return vm_fail(err, -ENOMEM, "--serial pty: out of memory");
+    if (!p) return vm_fail(err, -ENOMEM, "serial pty: out of memory");
     p->be = (struct chardev_be){ .dev = { .ops = &ops, .be = p }, .close = pty_close };
     p->master = p->slave = -1;
     char name[128];
@@ -61,7 +61,7 @@ int chardev_pty_open(struct chardev_be **out, const struct chardev_host *host, s
         rc = pump_new(&p->be.pump, &cfg, host);
     }
     if (rc) {
-        vm_fail(err, rc, "--serial pty: %s", strerror(-rc));
+        vm_fail(err, rc, "serial pty: %s", strerror(-rc));
         pty_close(&p->be);
         return rc;
     }

@@ -64,7 +64,7 @@ int chardev_stdio_open(struct chardev_be **out, const struct chardev_host *host,
 {
     static const struct chardev_ops ops = { .write = stdio_write };
     struct stdio_be *s = calloc(1, sizeof *s);
-    if (!s) return vm_fail(err, -ENOMEM, "--serial stdio: out of memory");
+    if (!s) return vm_fail(err, -ENOMEM, "serial stdio: out of memory");
     s->be = (struct chardev_be){ .dev = { .ops = &ops, .be = s }, .out.stall_ms = -1, .close = stdio_close };
     s->host = *host;
     bool tty = isatty(STDIN_FILENO);
@@ -81,7 +81,7 @@ int chardev_stdio_open(struct chardev_be **out, const struct chardev_host *host,
                                .filter_arg = s };
     rc = pump_new(&s->be.pump, &cfg, host);
     if (rc) {
-        vm_fail(err, rc, "--serial stdio: %s", strerror(-rc));
+        vm_fail(err, rc, "serial stdio: %s", strerror(-rc));
         stdio_close(&s->be);
         return rc;
     }

@@ -67,27 +67,27 @@ int chardev_unix_open(struct chardev_be **out, const char *path, const struct ch
 {
     static const struct chardev_ops ops = { .write = unix_write };
     struct unix_be *u = calloc(1, sizeof *u);
-    if (!u) return vm_fail(err, -ENOMEM, "--serial unix:%s: out of memory", path);
+    if (!u) return vm_fail(err, -ENOMEM, "serial unix:%s: out of memory", path);
     u->be = (struct chardev_be){ .dev = { .ops = &ops, .be = u }, .out.stall_ms = 200, .close = unix_close };
     u->listen = -1;
     u->addr.sun_family = AF_UNIX;
     int rc;
     if (strlen(path) >= sizeof u->addr.sun_path) {
-        rc = vm_fail(err, -ENAMETOOLONG, "--serial unix:%s: the path is longer than %zu characters", path,
+        rc = vm_fail(err, -ENAMETOOLONG, "serial unix:%s: the path is longer than %zu characters", path,
                      sizeof u->addr.sun_path - 1);
         goto fail;
     }
     strcpy(u->addr.sun_path, path);
     rc = unix_listen(&u->addr);
     if (rc < 0) {
-        vm_fail(err, rc, "--serial unix:%s: %s", path, strerror(-rc));
+        vm_fail(err, rc, "serial unix:%s: %s", path, strerror(-rc));
         goto fail;
     }
     u->listen = rc;
     struct pump_config cfg = { .in = -1, .out = -1, .listen = u->listen, .outlet = &u->be.out };
     rc = pump_new(&u->be.pump, &cfg, host);
     if (rc) {
-        vm_fail(err, rc, "--serial unix:%s: %s", path, strerror(-rc));
+        vm_fail(err, rc, "serial unix:%s: %s", path, strerror(-rc));
         goto fail;
     }
     *out = &u->be;

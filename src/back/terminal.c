@@ -101,8 +101,8 @@ static void leave_all(void)
 int terminal_raw(struct vm_error *err)
 {
     if (guard.armed)
-        return vm_fail(err, -EBUSY, "--serial stdio: the terminal belongs to another machine of this process");
-    if (tcgetattr(STDIN_FILENO, &guard.saved)) return vm_fail(err, -errno, "--serial stdio: %s", strerror(errno));
+        return vm_fail(err, -EBUSY, "serial stdio: the terminal belongs to another machine of this process");
+    if (tcgetattr(STDIN_FILENO, &guard.saved)) return vm_fail(err, -errno, "serial stdio: %s", strerror(errno));
     guard.raw = guard.saved;
     cfmakeraw(&guard.raw);
     guard.raw.c_oflag = guard.saved.c_oflag; /* our own messages still want their newlines, and the guest's CRs do not
@@ -112,7 +112,7 @@ int terminal_raw(struct vm_error *err)
     guard.armed = 1;
     take_all();
     if (tcsetattr(STDIN_FILENO, TCSANOW, &guard.raw)) { /* in the background it stops us until we are not */
-        int rc = vm_fail(err, -errno, "--serial stdio: %s", strerror(errno));
+        int rc = vm_fail(err, -errno, "serial stdio: %s", strerror(errno));
         guard.armed = 0;
         leave_all();
         return rc;

@@ -333,7 +333,7 @@ static int linux_check(const struct boot *b, struct vm_error *err)
                        (unsigned long long)get64(d + LX_PREF_ADDRESS));
     u32 max = get32(d + LX_CMDLINE_SIZE);
     if (strlen(b->cmdline) > max)
-        return vm_fail(err, -EINVAL, "--append: %zu characters; kernel %s takes at most %u", strlen(b->cmdline),
+        return vm_fail(err, -EINVAL, "cmdline: %zu characters; kernel %s takes at most %u", strlen(b->cmdline),
                        im->path, max);
     return 0;
 }
@@ -396,7 +396,7 @@ static int linux_load(struct boot *b, struct layout *l, struct cpu *c)
         || (rc = layout_take(l, params_at, params_at + BP_SIZE, "boot parameters")))
         return rc ? rc : vm_fail(l->err, -ENOMEM, "no room for boot parameters below 1 MiB");
     if (!find_low(l, cmdline_len, 16, 0x20000, 1 * MIB, &cmdline_at))
-        return vm_fail(l->err, -ENOMEM, "--append: no room for %llu characters below 1 MiB",
+        return vm_fail(l->err, -ENOMEM, "cmdline: no room for %llu characters below 1 MiB",
                        (unsigned long long)cmdline_len);
     rc = place(l, cmdline_at, b->cmdline, cmdline_len, cmdline_len, "command line");
     if (rc) return rc;
@@ -549,7 +549,7 @@ static int multiboot_place_modules(struct boot *b, struct layout *l, u64 floor, 
 {
     u8 list[MB_MOD_SIZE * 32] = { 0 };
     if (b->nmodules > ARRAY_LEN(list) / MB_MOD_SIZE)
-        return vm_fail(l->err, -E2BIG, "--initrd: more than %zu modules", ARRAY_LEN(list) / MB_MOD_SIZE);
+        return vm_fail(l->err, -E2BIG, "initrd: more than %zu modules", ARRAY_LEN(list) / MB_MOD_SIZE);
     for (unsigned i = 0; i < b->nmodules; i++) {
         const struct image *m = &b->module[i];
         u64 at;

@@ -210,7 +210,7 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
     if (cfg->has_debug_exit) {
         rc = debug_exit_new(&pc->debug_exit, bus, cfg->debug_exit, cfg->debug);
         if (rc == -EBUSY) {
-            rc = vm_fail(err, -EINVAL, "--debug-exit: port 0x%x belongs to another device", cfg->debug_exit);
+            rc = vm_fail(err, -EINVAL, "debug_exit: port 0x%x belongs to another device", cfg->debug_exit);
             goto out;
         }
         CHIP("debug-exit port", rc);

@@ -7,7 +7,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define BOOT_SIGNATURE 0x1fe
 #define HEAD (36u << 10) /* an ISO image says what it is after 32 KiB */
+#define DISK_MIN (64 << 10)
 
 /* The first that matches counts: a Linux kernel begins with a boot sector, and an ISO image may. */
 static const struct {
@@ -27,7 +29,7 @@ static const struct {
     { 0, "vhdxfile", 8, IMAGE_DISK, "VHDX" },
     { 0x8001, "CD001", 5, IMAGE_DISK, "ISO 9660" },
     { 0x200, "EFI PART", 8, IMAGE_DISK, "GPT" },
-    { 0x1fe, "\x55\xaa", 2, IMAGE_DISK, "boot sector" },
+    { BOOT_SIGNATURE, "\x55\xaa", 2, IMAGE_DISK, "boot sector" },
     { 0x438, "\x53\xef", 2, IMAGE_DISK, "ext4" },
     { 0, "070701", 6, IMAGE_RAM_DISK, "cpio" },
     { 0, "\x1f\x8b\x08", 3, IMAGE_RAM_DISK, "gzip" },
@@ -51,25 +53,28 @@ static enum image_kind by_name(const char *path, const char **what)
     return IMAGE_UNKNOWN;
 }
 
-/* The first n bytes at most; 0 if there is nothing to be read. */
-static size_t read_head(const char *path, u8 *head, size_t n)
+/* The first n bytes at most; 0 if there is nothing to be read. *disk: its size could be a disk's, in whole sectors. */
+static size_t read_head(const char *path, u8 *head, size_t n, bool *disk)
 {
     struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return 0;
     ssize_t got = !fstat(fd, &st) && S_ISREG(st.st_mode) ? pread(fd, head, n, 0) : 0;
     close(fd);
+    *disk = got > 0 && st.st_size >= DISK_MIN && st.st_size % 512 == 0;
     return got < 0 ? 0 : (size_t)got;
 }
 
 enum image_kind image_probe(const char *path, const char **what)
 {
     u8 head[HEAD];
-    size_t n = read_head(path, head, sizeof head);
+    bool disk = false;
+    size_t n = read_head(path, head, sizeof head, &disk);
     *what = NULL;
     for (size_t i = 0; i < ARRAY_LEN(signatures); i++) {
         if (signatures[i].at + signatures[i].n > n) continue;
         if (memcmp(head + signatures[i].at, signatures[i].bytes, signatures[i].n)) continue;
+        if (signatures[i].at == BOOT_SIGNATURE && !disk) continue; /* the rest of a damaged kernel, say */
         *what = signatures[i].what;
         return signatures[i].kind;
     }

@@ -145,9 +145,10 @@ static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct
 }
 
 /* What becomes of a machine that a signal has ended before it was there. */
-static int create_failed(const struct stopper *s, int rc, const struct vm_error *err)
+static int create_failed(const struct stopper *s, int rc, struct vm_error *err)
 {
     if (rc == -ECANCELED && s->caught) return STATUS_SIGNAL + s->caught;
+    options_explain(verbs[VERB_RUN].options, err);
     return fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err->text);
 }
 
@@ -295,6 +296,7 @@ static int verb_translate(int argc, char **argv)
     a.cfg.cpl = (unsigned)a.cpl;
     a.cfg.base = (u32)a.base;
     int rc = vm_translate(&a.cfg, stdout, &err);
+    if (rc) options_explain(verbs[VERB_TRANSLATE].options, &err);
     if (rc) return fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err.text);
     return end_output();
 }

@@ -250,3 +250,15 @@ int options_parse(const struct opt *table, void *args, int argc, char **argv, co
         if (o->required && !seen[o - table]) return vm_fail(err, -EINVAL, "--%s %s is missing", o->name, o->arg);
     return 0;
 }
+
+void options_explain(const struct opt *table, struct vm_error *err)
+{
+    size_t n = strcspn(err->text, ": ");
+    for (const struct opt *o = table; o->name; o++) {
+        const char *field = o->field ? o->field : o->name;
+        if (o->rank == OPT_FOREIGN || o->operand || strlen(field) != n || memcmp(field, err->text, n)) continue;
+        struct vm_error said = *err;
+        vm_fail(err, 0, "--%s%s", o->name, said.text + n);
+        return;
+    }
+}

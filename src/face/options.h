@@ -48,6 +48,7 @@ struct opt {
     /* The names a value is made of, NULL past the last; *what explains one. The value `help` lists them. */
     const char *(*names)(unsigned i, const char **what);
     int (*parse)(void *args, const char *typed, const char *value, struct vm_error *err); /* OPT_CALL; 0 or -EINVAL */
+    const char *field; /* what a library calls it in its errors, if that is not name; or NULL */
     const char *group; /* a heading; rows of a group stand together */
     const char *help;
     const char *cure; /* said after a value that is refused; or NULL */
@@ -60,6 +61,11 @@ MUST_CHECK int options_parse(const struct opt *table, void *args, int argc, char
                              struct vm_error *err);
 /* The row that is called word (with its dashes), or NULL. *value is what follows an equals sign, or NULL. */
 const struct opt *options_find(const struct opt *table, const char *word, const char **value);
+
+/* Errors of the library begin with the field of a description: `memory: ..`, `serial unix:PATH: ..`. Puts the option
+ * that sets it in its place, with its dashes. An error about an operand, or about nothing in the table, stays as it is.
+ */
+void options_explain(const struct opt *table, struct vm_error *err);
 
 /* The closest of candidate words, or NULL if none is close: for "did you mean". */
 struct closest {

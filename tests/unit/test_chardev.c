@@ -143,11 +143,11 @@ static const struct {
     int rc;
     const char *text;
 } bad[] = {
-    { "tcp:1", -EINVAL, "--serial: 'tcp:1' is not one of null, stdio, file:PATH, unix:PATH, pty" },
-    { "", -EINVAL, "--serial: '' is not one of null, stdio, file:PATH, unix:PATH, pty" },
-    { "file:", -EINVAL, "--serial: 'file:' is not one of null, stdio, file:PATH, unix:PATH, pty" },
-    { "file:/nonexistent/f", -ENOENT, "--serial file:/nonexistent/f: No such file or directory" },
-    { "unix:/nonexistent/s", -ENOENT, "--serial unix:/nonexistent/s: No such file or directory" },
+    { "tcp:1", -EINVAL, "serial: 'tcp:1' is not one of null, stdio, file:PATH, unix:PATH, pty" },
+    { "", -EINVAL, "serial: '' is not one of null, stdio, file:PATH, unix:PATH, pty" },
+    { "file:", -EINVAL, "serial: 'file:' is not one of null, stdio, file:PATH, unix:PATH, pty" },
+    { "file:/nonexistent/f", -ENOENT, "serial file:/nonexistent/f: No such file or directory" },
+    { "unix:/nonexistent/s", -ENOENT, "serial unix:/nonexistent/s: No such file or directory" },
 };
 
 START_TEST(a_back_end_that_cannot_be_opened_is_named)

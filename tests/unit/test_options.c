@@ -50,7 +50,7 @@ static const struct opt table[] = {
     { .name = "port", .type = OPT_PORT, AT(port), .arg = "PORT" },
     { .name = "num", .type = OPT_NUMBER, AT(num), .arg = "N", .max = 9, .cure = "count on your fingers" },
     { .name = "seconds", .type = OPT_SECONDS, AT(seconds), .arg = "S", .min = 1000, .max = 60000 },
-    { .name = "choice", .type = OPT_CHOICE, AT(choice), .arg = "red|green", .choices = colours },
+    { .name = "choice", .field = "colour", .type = OPT_CHOICE, AT(choice), .arg = "red|green", .choices = colours },
     { .name = "name", .type = OPT_NAME, AT(name), .arg = "NAME", .names = name_at },
     { .name = "call", .type = OPT_CALL, .parse = call, .arg = "IT" },
     { .name = "quiet", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .help = "is quiet" },
@@ -240,6 +240,28 @@ START_TEST(asking_for_help_ends_the_parsing)
 }
 END_TEST
 
+static const struct {
+    const char *said, *shown;
+} explained[] = {
+    { "size: too large", "--size: too large" },
+    { "colour: 'mauve' is not known", "--choice: 'mauve' is not known" },
+    { "string unix:/x: No such file", "--string unix:/x: No such file" },
+    { "file /x: No such file", "file /x: No such file" }, /* an operand: there need be no option */
+    { "sizes: many", "sizes: many" },
+    { "net: down", "net: down" },
+    { "--size: as ever", "--size: as ever" },
+    { "", "" },
+};
+
+START_TEST(a_librarys_error_is_told_in_the_words_of_the_command_line)
+{
+    struct vm_error err;
+    strcpy(err.text, explained[_i].said);
+    options_explain(table, &err);
+    ck_assert_str_eq(explained[_i].shown, err.text);
+}
+END_TEST
+
 static char *text_of(void (*print)(FILE *out))
 {
     char *text = NULL;
@@ -321,6 +343,7 @@ int main(void)
     tcase_add_test(t, a_table_without_an_operand_takes_none);
     tcase_add_test(t, a_refused_value_leaves_the_destination_alone);
     tcase_add_test(t, asking_for_help_ends_the_parsing);
+    tcase_add_loop_test(t, a_librarys_error_is_told_in_the_words_of_the_command_line, 0, (int)ARRAY_LEN(explained));
     tcase_add_test(t, help_explains_the_common_and_names_the_others);
     tcase_add_test(t, names_are_listed_with_what_they_mean);
     tcase_add_loop_test(t, every_verbs_help_fits_on_a_screen_and_no_spelling_is_two_options, 0, VERB_COUNT);

@@ -249,7 +249,7 @@ START_TEST(a_debug_exit_port_that_is_taken_is_refused)
     struct vm_error err;
     ck_assert_int_eq(-EINVAL, board(16 << 20, taken[_i], &err));
     char want[80];
-    snprintf(want, sizeof want, "--debug-exit: port 0x%x belongs to another device", taken[_i]);
+    snprintf(want, sizeof want, "debug_exit: port 0x%x belongs to another device", taken[_i]);
     ck_assert_str_eq(want, err.text);
     clock_free(rt.clock);
     bus_free(rt.bus);

@@ -58,7 +58,7 @@ static const struct {
     { "kernel", 0, "\177ELF\1\1\1", IMAGE_ELF },
     { "a", 0, "QFI\xfb", IMAGE_DISK },
     { "b", 0x8001, "CD001", IMAGE_DISK },
-    { "c", 0x1fe, "\x55\xaa", IMAGE_DISK },
+    { "c", 0x1fe, "\x55\xaa", IMAGE_UNKNOWN },
     { "zeroes.img", 5000, " ", IMAGE_DISK },
     { "zeroes", 5000, " ", IMAGE_UNKNOWN },
     { "initrd.img", 0, "\x1f\x8b\x08", IMAGE_RAM_DISK },
@@ -67,6 +67,21 @@ static const struct {
     { "gone", 0, NULL, IMAGE_UNKNOWN },
     { "short", 0, "x", IMAGE_UNKNOWN },
 };
+
+START_TEST(a_boot_sector_makes_a_disk_of_a_file_of_whole_sectors)
+{
+    char path[] = "/tmp/test_watch.XXXXXX";
+    const char *what;
+    int fd = mkstemp(path);
+    ck_assert_int_eq(2, pwrite(fd, "\x55\xaa", 2, 0x1fe));
+    ck_assert_int_eq(0, ftruncate(fd, 1474560));
+    ck_assert_int_eq(IMAGE_DISK, image_probe(path, &what));
+    ck_assert_int_eq(0, ftruncate(fd, 1474561));
+    ck_assert_int_eq(IMAGE_UNKNOWN, image_probe(path, &what));
+    close(fd);
+    unlink(path);
+}
+END_TEST
 
 START_TEST(a_file_is_known_by_its_bytes_and_else_by_its_name)
 {
@@ -95,6 +110,7 @@ int main(void)
     tcase_add_test(t, a_text_is_found_wherever_it_is_cut);
     tcase_add_test(t, a_text_that_repeats_itself_is_found_in_overlaps);
     tcase_add_test(t, nothing_is_found_if_nothing_is_looked_for);
+    tcase_add_test(t, a_boot_sector_makes_a_disk_of_a_file_of_whole_sectors);
     tcase_add_loop_test(t, a_file_is_known_by_its_bytes_and_else_by_its_name, 0, (int)ARRAY_LEN(file));
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
