@@ -326,10 +326,17 @@ static int version(void)
     return end_output();
 }
 
-/* Options without a verb: what would have been typed with it. */
+/* Options without a verb: what would have been typed with it, unless that would not help. */
 static int no_verb(int argc, char **argv)
 {
     char text[400];
+    const char *ignored;
+    for (int i = 1; i < argc; i++) {
+        const struct opt *o = options_find(verbs[VERB_RUN].options, argv[i], &ignored);
+        if (!o || o->type != OPT_LATER) continue;
+        snprintf(text, sizeof text, "%.100s: %s", argv[i], o->help);
+        return fail(STATUS_USAGE, text);
+    }
     int n = snprintf(text, sizeof text, "options follow a verb: transvisor run");
     for (int i = 1; i < argc && n < (int)sizeof text; i++)
         n += snprintf(text + n, sizeof text - (size_t)n, " %s", argv[i]);
