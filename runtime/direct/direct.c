@@ -60,7 +60,8 @@ struct direct {
     struct slot *fx_in;
     u32 bereft[8]; /* CR3 of programs whose x87/SSE state was lost with their process, and that do not know yet */
     unsigned nbereft;
-    u32 first_page;                       /* vm.mmap_min_addr */
+    u32 first_page; /* vm.mmap_min_addr */
+    struct scan_rules rules;
     u8 thrash[4096];                      /* by physical page, hashed: writes to its code */
     u64 create_ns, map_ns, round_trip_ns; /* measured prices */
     u64 decay_at_ns;
@@ -107,7 +108,7 @@ static bool page_scan(struct direct *d, laddr la, paddr pa, const u8 *host)
     if (mmu_look(c, la + PAGE_SIZE, &next)) bytes.next = bus_ram_ptr(c->bus, next.pa);
     starts[0] = c->eip >> PAGE_SHIFT == la >> PAGE_SHIFT ? (u16)(c->eip & ~PAGE_MASK) : 0;
     bytes.nstarts = 1 + xl_page_starts(d->rt->xl, pa, starts + 1, STARTS_MAX - 1);
-    bool clean = scan_page(d->rt->dec, &bytes, &where);
+    bool clean = scan_page(d->rt->dec, &d->rules, &bytes, &where);
     c->ctr.direct_scans++;
     TRACE(&d->rt->trace, direct, la, clean ? "direct: page %08x fit\n" : "direct: page %08x unfit at +%03x\n", la,
           where);
@@ -584,6 +585,7 @@ int direct_new(struct direct **out, struct rt *rt, enum rt_direct mode)
     if (!d) return -ENOMEM;
     *d =
         (struct direct){ .rt = rt, .mode = mode, .first_page = lowest_page(), .decay_at_ns = host_ns(CLOCK_MONOTONIC) };
+    d->rules = scan_rules_of_host(rt->cpu->model->features);
     d->create_ns = 2000000; /* a guess, until the first has been made */
     d->map_ns = 8000;       /* likewise */
     rt->cpu->fpu_fetch = fpu_home;

@@ -7,11 +7,14 @@
 static struct decoder *dec;
 static u8 page[PAGE_SIZE];
 static u16 where;
+static const u32 n270 = ~0u & ~(1u << FEAT_MONITOR);
+static struct scan_rules rules; /* a host that has all there is */
 
 static void setup(void)
 {
     ck_assert_int_eq(decoder_new(&dec), 0);
     memset(page, 0x90, sizeof page);
+    rules = (struct scan_rules){ .features = n270, .tzcnt = true, .lzcnt = true, .wide_mxcsr = true };
 }
 static void teardown(void) { decoder_free(dec); }
 
@@ -19,7 +22,7 @@ static bool scan(const u16 *starts, unsigned n, const u8 *next)
 {
     const struct code_page_bytes p = { page, next, starts, n };
     where = 0xffff;
-    return scan_page(dec, &p, &where);
+    return scan_page(dec, &rules, &p, &where);
 }
 
 static void put(unsigned at, const char *hex)
@@ -41,7 +44,7 @@ static const char *const sensitive[] = {
     "0f b2 00" /* lss */, "cf" /* iret */,
     "cb" /* retf */, "ca 04 00", "ff 18" /* call far [eax] */, "ff 28" /* jmp far [eax] */, "9a 00 00 00 00 33 00",
     "ea 00 00 00 00 33 00", "ce" /* into */,
-    "0f 05" /* syscall */, "cd 03", "cd 04", "f1" /* int1 */, "66 8c d8", "2e 0f a2" /* with a prefix */,
+    "cd 03", "cd 04", "f1" /* int1 */, "66 8c d8", "2e 0f a2" /* with a prefix */,
 };
 /* clang-format on */
 /* What traps, or gives the guest's own result. */
@@ -51,9 +54,75 @@ static const char *const harmless[] = {
     "fa" /* cli */, "fb", "e4 10" /* in */,
     "ec", "6c" /* ins */, "0f 20 c0" /* mov eax, cr0 */, "0f 22 c0", "0f 0b" /* ud2 */, "0f 08" /* invd */,
     "0f 06" /* clts */, "0f 32" /* rdmsr */, "c3", "e8 00 00 00 00",
-    "65 a1 14 00 00 00" /* mov eax, gs:[14h] */, "89 c8", "f3 a4", "0f 0d 00", "d9 c0", "0f 58 c1",
+    "65 a1 14 00 00 00" /* mov eax, gs:[14h] */, "89 c8", "f3 a4", "d9 c0", "0f 58 c1",
+    /* prefixes that mean nothing, or became hints */
+    "f3 90" /* pause */, "f3 0f 1e fb" /* endbr32 */, "f3 0f 1e c8" /* rdsspd */, "f3 c3",
+    "f2 0f 84 00 00 00 00" /* bnd jz */,
+    "f2 f0 01 00" /* xacquire lock add */, "f3 c7 00 00 00 00 00" /* xrelease mov */, "f3 0f 09" /* wbnoinvd: #GP */,
+    "0f bc c1", "0f bd c1", "0f ae 18" /* stmxcsr */, "0f 1c 00" /* cldemote */,
+    /* #UD for good */
+    "0f 0b", "0f b9 c0", "0f ff c0", "ff ff", "fe d0", "8d c0", "8e c8",
 };
 /* clang-format on */
+
+/* What only newer processors define, or define otherwise. */
+/* clang-format off */
+static const char *const redefined[] = {
+    "f3 0f bc c1" /* tzcnt */, "f3 0f bd c1" /* lzcnt */, "66 f3 0f bc c1", "f2 0f bc c1", "f3 0f b8 c1" /* popcnt */,
+    "f2 0f 38 f0 c1" /* crc32 */, "f2 0f 38 f1 c1", "66 0f 38 f6 c1" /* adcx */, "f3 0f 38 f6 c1" /* adox */,
+    "0f c7 f0" /* rdrand */, "0f c7 f8" /* rdseed */, "f3 0f c7 f8" /* rdpid */, "66 0f ae 38" /* clflushopt */,
+    "66 0f ae 30" /* clwb */, "66 0f ae f0" /* tpause */, "f3 0f ae f0" /* umonitor */, "f3 0f ae e0" /* ptwrite */,
+    "0f ae 20" /* xsave */, "0f ae 28" /* xrstor */, "0f c7 20" /* xsavec */, "0f 01 d0" /* xgetbv */,
+    "0f 01 f9" /* rdtscp */, "0f 01 fd" /* rdpru */, "0f 01 d6" /* xtest */, "c6 f8 00" /* xabort */,
+    "c7 f8 00 00 00 00" /* xbegin */, "c5 f8 77" /* vzeroupper */, "c4 e2 71 00 c2" /* vpshufb */, "c5 f9 6f c1",
+    "62 f1 7c 48 58 c1" /* vaddps zmm */, "8f e8 78 c0 c1 01" /* xop */, "0f 0d 00" /* prefetchw */,
+    "0f 0f c1 9e" /* 3dnow */, "0f 0e" /* femms */, "66 0f 38 10 c1" /* pblendvb */,
+    "66 0f 3a 63 c1 00" /* pcmpistri */, "66 0f 38 dc c1" /* aesenc */, "0f 38 c8 c1" /* sha */,
+    "66 0f 79 c1" /* extrq */,
+    "f2 0f 2b 00" /* movntsd */, "0f 05" /* syscall */, "0f 01 c8" /* monitor */, "f0 0f af c1", "f3 0f a3 c1",
+    "f2 0f af c1",
+    /* both have them, and differ */
+    "d9 30" /* fnstenv */, "d9 20" /* fldenv */, "dd 30" /* fnsave */, "dd 20" /* frstor */, "0f ae 00" /* fxsave */,
+    "0f ae 08" /* fxrstor */, "0f ae 10" /* ldmxcsr */, "37" /* aaa */, "3f", "27", "2f", "d4 0a", "d5 0a",
+};
+/* clang-format on */
+
+START_TEST(each_instruction_of_other_processors_is_found)
+{
+    const u16 start = 0x100;
+    put(0x100, redefined[_i]);
+    ck_assert_msg(!scan(&start, 1, NULL), "%s passes", redefined[_i]);
+    ck_assert_msg(where == 0x100, "%s found at %03x", redefined[_i], where);
+}
+END_TEST
+
+START_TEST(what_this_host_does_as_the_guests_processor_passes)
+{
+    const u16 start = 0x100;
+    rules.tzcnt = rules.lzcnt = rules.wide_mxcsr = false;
+    put(0x100, "f3 0f bc c1 f3 0f bd c1 0f ae 10");
+    ck_assert(scan(&start, 1, NULL));
+}
+END_TEST
+
+START_TEST(what_the_model_lacks_is_found)
+{
+    static const struct {
+        unsigned feature;
+        const char *code;
+    } lacking[] = { { FEAT_SSE2, "66 0f 58 c1" },         { FEAT_SSSE3, "0f 38 00 c1" }, { FEAT_CMOV, "0f 44 c1" },
+                    { FEAT_CMOV, "db c1" /* fcmovnb */ }, { FEAT_MOVBE, "0f 38 f0 00" }, { FEAT_SSE3, "db 08" } };
+    const u16 start = 0x100;
+    for (unsigned i = 0; i < ARRAY_LEN(lacking); i++) {
+        memset(page, 0x90, sizeof page);
+        put(0x100, lacking[i].code);
+        ck_assert_msg(scan(&start, 1, NULL), "%s", lacking[i].code);
+        rules.features &= ~(1u << lacking[i].feature);
+        ck_assert_msg(!scan(&start, 1, NULL), "%s passes", lacking[i].code);
+        rules.features = n270;
+    }
+}
+END_TEST
 
 START_TEST(each_sensitive_instruction_is_found)
 {
@@ -127,6 +196,9 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, each_sensitive_instruction_is_found, 0, ARRAY_LEN(sensitive));
     tcase_add_loop_test(t, each_harmless_instruction_passes, 0, ARRAY_LEN(harmless));
+    tcase_add_loop_test(t, each_instruction_of_other_processors_is_found, 0, ARRAY_LEN(redefined));
+    tcase_add_test(t, what_this_host_does_as_the_guests_processor_passes);
+    tcase_add_test(t, what_the_model_lacks_is_found);
     tcase_add_test(t, bytes_inside_an_instruction_are_not_instructions);
     tcase_add_test(t, the_page_is_swept_from_its_top_too);
     tcase_add_test(t, the_first_bytes_may_belong_to_an_instruction_of_the_page_before);
