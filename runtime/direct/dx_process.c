@@ -570,6 +570,7 @@ int dx_get_fx(struct dx *d, struct fxstate *fx)
         mark_dead(d);
         return -ESRCH;
     }
+    image.mxcsr &= 0xffff; /* a jump into the middle of a swept instruction may have found an LDMXCSR */
     image.fop = 0;
     image.fip = image.fdp = 0;
     image.fcs = image.fds = image.rsvd2 = image.rsvd3 = 0;

@@ -830,7 +830,9 @@ static void make_int(struct gen *g)
 static bool make_general(struct gen *g, const struct insn_row *row)
 {
     struct rng *r = &g->rng;
-    bool rep = (row->attr & (A_REP | A_REPCC)) ? rng_percent(r, 60) : row->pfx == PFX_ANY && rng_percent(r, 1);
+    bool rep = (row->attr & (A_REP | A_REPCC))
+                   ? rng_percent(r, 60)
+                   : row->pfx == PFX_ANY && (row->map == MAP_1B || !g->qemu) && rng_percent(r, 1);
     struct encoding e = {
         .modrm = random_modrm(g, row), .imm = random_value(r), .imm2 = random_value(r), .code32 = true
     };
