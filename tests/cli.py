@@ -431,7 +431,7 @@ def what_users_of_other_programs_type_is_understood_or_answered(b):
         status, out, err = ask(*words)
         check(status == 2 and not out and answer in err and err.count('\n') == 1, f'{words}: status {status}, {out!r}, {err!r}')
     for words, answer in ((('--help',), 'transvisor run'), (('run', '--help'), '--kernel FILE'), (('run', image, '-h'), '--kernel FILE'),
-                          (('run', '-cpu', 'help'), 'n270\n'), (('run', '--trace', 'help'), 'exec '), (('translate', '--help'), '--base')):
+                          (('run', '-cpu', 'help'), 'n270\n'), (('run', '--trace', 'help'), 'exec '), (('translate', '--help'), '--base'), (('help', 'check'), '--json')):
         status, out, err = ask(*words)
         check(status == 0 and not err and answer in out and len(out.splitlines()) <= 30, f'{words}: status {status}, {out!r}, {err!r}')
 

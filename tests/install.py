@@ -121,6 +121,26 @@ def the_program_tells_its_version(t):
         check(any(re.match(rf'{part} \S+', line) for line in lines[1:]), f'{part} is not in {lines}')
 
 
+def the_version_is_that_of_the_last_tag(t):
+    repository, header = os.path.join(t.dir, 'repository'), os.path.join(t.dir, 'version.h')
+
+    def version():
+        run('cmake', f'-DOUTPUT={header}', f'-DSOURCE={os.path.realpath(repository)}', '-DFALLBACK=0.1', '-DLIBRARIES=THIS=1.2;THAT=3',
+            '-P', os.path.join(t.source, 'scripts/version.cmake'))
+        with open(header, encoding='ascii') as f:
+            return dict(re.findall(r'#define (\w+) "(.*)"', f.read()))
+    os.mkdir(repository)
+    check(version() == {'VERSION': '0.1', 'REVISION': 'unknown', 'THIS_VERSION': '1.2', 'THAT_VERSION': '3'}, f'outside of a repository: {version()}')
+    git = ['git', '-C', repository, '-c', 'user.name=n', '-c', 'user.email=e']
+    run(*git, 'init', '-q')
+    run(*git, 'commit', '-q', '--allow-empty', '-m', 'one')
+    check(version()['VERSION'] == '0.1' and re.fullmatch('[0-9a-f]{12}', version()['REVISION']), f'without a tag: {version()}')
+    run(*git, 'tag', '-m', 't', 'v9.8')
+    check(version()['VERSION'] == '9.8', f'at the tag: {version()}')
+    run(*git, 'commit', '-q', '--allow-empty', '-m', 'two')
+    check(version()['VERSION'].startswith('9.8-1-g'), f'after it: {version()}')
+
+
 def one_version_is_in_all_places(t):
     want = run('pkg-config', '--modversion', 'transvisor', env=t.env).strip()
     for name, pattern in (('CHANGELOG.md', r'^## (\S+)'), ('debian/changelog', r'^transvisor \((\S+)\)')):
@@ -172,7 +192,7 @@ def package(source, folder):
 
 
 CASES = [everything_is_there, the_libraries_export_the_header_and_nothing_else, programs_are_built_by_pkg_config_alone,
-         the_examples_are_built_by_pkg_config_alone, the_program_tells_its_version, one_version_is_in_all_places, the_manual_pages_are_sound,
+         the_examples_are_built_by_pkg_config_alone, the_program_tells_its_version, the_version_is_that_of_the_last_tag, one_version_is_in_all_places, the_manual_pages_are_sound,
          every_option_is_completed]
 
 

@@ -343,24 +343,45 @@ static int no_verb(int argc, char **argv)
     return fail(STATUS_USAGE, text);
 }
 
+/* VERB_COUNT if there is none of that name. */
+static enum verb_id verb_named(const char *name)
+{
+    enum verb_id id = 0;
+    while (id < VERB_COUNT && strcmp(name, verbs[id].name)) id++;
+    return id;
+}
+
+static bool is_one_of(const char *word, const char *a, const char *b, const char *c)
+{
+    return !strcmp(word, a) || !strcmp(word, b) || !strcmp(word, c);
+}
+
+static int unknown_verb(const char *word)
+{
+    char text[256];
+    struct closest near = { .word = word };
+    for (int i = 0; i < VERB_COUNT; i++) closest_offer(&near, verbs[i].name);
+    if (near.best) snprintf(text, sizeof text, "there is no verb '%.100s'; did you mean %s?", word, near.best);
+    else snprintf(text, sizeof text, "there is no verb '%.100s', nor a file; try transvisor --help", word);
+    return fail(STATUS_USAGE, text);
+}
+
 int main(int argc, char **argv)
 {
     if (fill_standard_descriptors()) return STATUS_ERROR; /* and nowhere to say so, perhaps */
-    const char *ignored;
     if (argc < 2) return fail(STATUS_USAGE, "no verb given; try transvisor --help");
-    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "-help") || !strcmp(argv[1], "help"))
-        return help();
-    if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-version")) return version();
-    struct closest near = { .word = argv[1] };
-    for (int i = 0; i < VERB_COUNT; i++) {
-        if (!strcmp(argv[1], verbs[i].name)) return verb_runs[i](argc - 2, argv + 2);
-        closest_offer(&near, verbs[i].name);
+    const char *word = argv[1], *ignored;
+    enum verb_id id = verb_named(word);
+    if (id != VERB_COUNT) return verb_runs[id](argc - 2, argv + 2);
+    if (is_one_of(word, "--help", "-help", "-h") || !strcmp(word, "help")) {
+        id = argc > 2 ? verb_named(argv[2]) : VERB_COUNT;
+        if (id == VERB_COUNT) return help();
+        verb_help(id, true, stdout);
+        return end_output();
     }
-    if (options_find(verbs[VERB_RUN].options, argv[1], &ignored)) return no_verb(argc, argv);
-    if (argv[1][0] != '-' && (!access(argv[1], F_OK) || image_probe(argv[1], &ignored) != IMAGE_UNKNOWN))
+    if (is_one_of(word, "--version", "-version", "version")) return version();
+    if (options_find(verbs[VERB_RUN].options, word, &ignored)) return no_verb(argc, argv);
+    if (word[0] != '-' && (!access(word, F_OK) || image_probe(word, &ignored) != IMAGE_UNKNOWN))
         return verb_run(argc - 1, argv + 1);
-    char text[256];
-    if (near.best) snprintf(text, sizeof text, "there is no verb '%.100s'; did you mean %s?", argv[1], near.best);
-    else snprintf(text, sizeof text, "there is no verb '%.100s', nor a file; try transvisor --help", argv[1]);
-    return fail(STATUS_USAGE, text);
+    return unknown_verb(word);
 }
