@@ -7,7 +7,10 @@ set(MAP ${CMAKE_SOURCE_DIR}/src/libtransvisor.map)
 add_library(transvisor_shared SHARED $<TARGET_OBJECTS:version>)
 set_target_properties(transvisor_shared PROPERTIES OUTPUT_NAME transvisor VERSION ${PROJECT_VERSION} SOVERSION 0 LINK_DEPENDS ${MAP} LINKER_LANGUAGE C)
 add_dependencies(transvisor_shared ${PARTS})
-target_link_libraries(transvisor_shared PRIVATE -Wl,--version-script=${MAP} -Wl,-z,defs -Wl,--whole-archive ${PART_FILES} -Wl,--no-whole-archive
+if(NOT TRANSVISOR_SANITIZE) # clang's sanitizers are in the program alone
+  target_link_options(transvisor_shared PRIVATE -Wl,-z,defs)
+endif()
+target_link_libraries(transvisor_shared PRIVATE -Wl,--version-script=${MAP} -Wl,--whole-archive ${PART_FILES} -Wl,--no-whole-archive
   PkgConfig::CAPSTONE PkgConfig::XXHASH Threads::Threads rt)
 set_property(TARGET transvisor_shared APPEND PROPERTY LINK_DEPENDS ${PART_FILES})
 
