@@ -3,11 +3,11 @@
 #define RUNTIME_RUNTIME_H
 #include "core/bus.h"
 #include "core/clock.h"
-#include "core/cpu.h"
+#include "core/counters.h"
+#include "core/cpu_arch.h"
 #include "core/trace.h"
 
 struct rt;
-struct decoder;
 
 enum rt_engine { RT_BT, RT_INTERP };
 /* Direct execution of user code: where it pays; never; always (for tests: a host that cannot is an error). */
@@ -17,23 +17,45 @@ struct rt_config {
     const char *cpu_model; /* NULL: the default */
     enum rt_engine engine;
     enum rt_direct direct;
-    u64 code_cache_size;  /* bytes, 0: the default */
+    u64 code_cache_size;  /* bytes, RT_CODE_CACHE_MIN to MAX; 0: the default */
     u32 disabled_classes; /* bit mask over enum insn_class: these are always interpreted */
     bool no_windows;    /* translated code reaches guest memory through the soft TLB only: for tests and measurements */
     bool eager_windows; /* every user address space has a window from the first: for tests */
     bool perf_map;      /* keep /tmp/perf-PID.map */
     struct trace trace;
 };
+#define RT_CODE_CACHE_MIN (64u << 10)
+#define RT_CODE_CACHE_MAX (1u << 30)
 /* Makes CPU, RAM, bus and clock. Returns 0 or -errno; on failure *what names the thing that failed. */
 MUST_CHECK int rt_new(struct rt **out, const struct rt_config *cfg, const char **what);
 void rt_free(struct rt *rt);
 
 struct bus *rt_bus(struct rt *rt);
 struct clock *rt_clock(struct rt *rt);
-struct cpu *rt_cpu(struct rt *rt); /* registers; stable while not running */
-struct decoder *rt_decoder(struct rt *rt);
 struct trace *rt_trace(struct rt *rt);
-void rt_update(struct rt *rt); /* after changing registers from outside */
+
+/* ---- the CPU's state and guest memory: between runs, and on the vCPU thread from a post ---- */
+
+/* Everything of the CPU that a snapshot, a debugger or another engine needs, as one piece: x87/SSE state and flags that
+ * live elsewhere for speed are brought home first. TSC: its value now. */
+void rt_get_state(struct rt *rt, struct cpu_arch *out);
+/* Puts it back, here or into another machine of the same CPU model, whatever its engine: the guest goes on from there,
+ * as if nothing had been. Address translations are forgotten, translated code stays. in->tsc as rt_get_state() gave it
+ * last leaves the counter counting; another value is what it shows now. INTR's level comes with the state, so the
+ * interrupt controllers must be of the same moment. Returns 0; or -EINVAL with *field naming what no CPU of this model
+ * could hold, and nothing done: a state may come from anywhere. */
+MUST_CHECK int rt_set_state(struct rt *rt, const struct cpu_arch *in, const char **field);
+/* Guest memory, RAM and ROM, without the side effects of an access: no device is asked, no accessed or dirty bit set,
+ * no permission looked at. Writes reach RAM only and are seen by code that has been translated. Linear addresses are as
+ * the page tables in memory have them now. Returns how many bytes, from the first, were there: physical ones are
+ * skipped where there is no memory (reads give ones), linear ones end there. */
+u64 rt_read_phys(struct rt *rt, paddr pa, void *buf, u64 len);
+u64 rt_write_phys(struct rt *rt, paddr pa, const void *buf, u64 len);
+u64 rt_read_linear(struct rt *rt, laddr la, void *buf, u64 len);
+u64 rt_write_linear(struct rt *rt, laddr la, const void *buf, u64 len);
+/* Forgets everything that was made of guest memory: for whoever has changed RAM behind the bus's back, as the loading
+ * of a whole snapshot may. */
+void rt_flush(struct rt *rt);
 
 /* Wiring. */
 void rt_set_intc(struct rt *rt, const struct intc_ops *ops, void *dev);
@@ -63,8 +85,26 @@ MUST_CHECK int rt_templates_save(const struct rt *rt, int fd, u64 max); /* at mo
 /* Tries whether user code can run directly on this host. Returns 0, with what a stop costs, or -errno and *why. */
 MUST_CHECK int rt_direct_probe(u64 *stop_ns, const char **why);
 
+/* The names a description may use; NULL past the last. The first CPU is the default; class i is bit i of
+ * disabled_classes. */
+const char *rt_cpu_name(unsigned i);
+const char *rt_class_name(unsigned i, const char **what);
+
+/* The translator without a machine: prints raw code and the host code it becomes, as if it lay at base in flat
+ * segments. Returns 0 or -errno, with *what naming the thing that failed. */
+struct rt_listing {
+    const u8 *code;
+    u64 len; /* bytes, more than 0; base + len is within 4 GiB */
+    laddr base;
+    const char *cpu_model; /* NULL: the default */
+    unsigned cpl;          /* 0 to 3 */
+    bool code16;           /* CS.D is 0 */
+};
+MUST_CHECK int rt_list_code(const struct rt_listing *in, FILE *out, const char **what);
+
 /* Registers, CR0-4, the current instruction and the chain of exceptions: what a dead guest leaves behind. */
 void rt_diagnose(struct rt *rt, FILE *out);
+struct counters *rt_counters(struct rt *rt); /* for those whose owner is outside of the runtime */
 /* All counters as one JSON object. */
 void rt_stats_json(struct rt *rt, FILE *out);
 

@@ -5,7 +5,6 @@
  * A reboot takes the whole machine down and builds it anew from the files: what power-on gives is what reset gives.
  * The serial back end outlives that, so that the user keeps terminal, socket and what is typed ahead. */
 #include "core/trace.h"
-#include "runtime/cpu/cpu_ops.h"
 #include "runtime/runtime.h"
 #include "src/cache_dir.h"
 #include "src/back/chardev.h"
@@ -23,12 +22,7 @@
 #include <sys/resource.h>
 #include <sys/sysinfo.h>
 
-enum insn_class_bit {
-#define INSN_CLASS(name, text) CLASS_##name,
-#include "translator/front/insn_class.def"
-#undef INSN_CLASS
-    CLASS_COUNT
-};
+_Static_assert(VM_CODE_CACHE_MIN == RT_CODE_CACHE_MIN && VM_CODE_CACHE_MAX == RT_CODE_CACHE_MAX, "what vm.h promises");
 
 struct vm {
     struct vm_config cfg;
@@ -50,11 +44,7 @@ struct vm {
 
 /* ---- names ---- */
 
-const char *vm_cpu_name(unsigned i)
-{
-    const struct cpu_model *m = cpu_model_at(i);
-    return m ? m->name : NULL;
-}
+const char *vm_cpu_name(unsigned i) { return rt_cpu_name(i); }
 
 struct name {
     const char *name, *what;
@@ -67,40 +57,33 @@ static const struct name trace_names[] = {
 };
 _Static_assert(ARRAY_LEN(trace_names) == TR_COUNT, "one name per channel");
 
-static const struct name class_names[] = {
-#define INSN_CLASS(name, text) { #name, text },
-#include "translator/front/insn_class.def"
-#undef INSN_CLASS
-};
-_Static_assert(CLASS_COUNT <= 32, "a class is a bit");
-
-static const char *name_at(const struct name *table, size_t n, unsigned i, const char **what)
-{
-    if (i >= n) return NULL;
-    if (what) *what = table[i].what;
-    return table[i].name;
-}
-
 const char *vm_trace_name(unsigned i, const char **what)
 {
-    return name_at(trace_names, ARRAY_LEN(trace_names), i, what);
-}
-const char *vm_class_name(unsigned i, const char **what)
-{
-    return name_at(class_names, ARRAY_LEN(class_names), i, what);
+    if (i >= ARRAY_LEN(trace_names)) return NULL;
+    if (what) *what = trace_names[i].what;
+    return trace_names[i].name;
 }
 
-/* A comma-separated list of n characters into a mask over table. */
-static int names_parse(const char *list, size_t n, const struct name *table, size_t rows, const char *option, u32 *mask,
-                       struct vm_error *err)
+const char *vm_class_name(unsigned i, const char **what)
+{
+    const char *text, *name = rt_class_name(i, &text);
+    if (name && what) *what = text;
+    return name;
+}
+
+typedef const char *name_fn(unsigned i, const char **what);
+
+/* A comma-separated list of n characters into a mask over the names that name() knows. */
+static int names_parse(const char *list, size_t n, name_fn *name, const char *option, u32 *mask, struct vm_error *err)
 {
     const char *end = list + n;
     for (const char *p = list;; p++) {
         size_t len = 0;
         while (p + len < end && p[len] != ',') len++;
-        size_t i = 0;
-        while (i < rows && (strlen(table[i].name) != len || memcmp(table[i].name, p, len))) i++;
-        if (i == rows) return vm_fail(err, -EINVAL, "%s: there is no '%.*s' (see --help)", option, (int)len, p);
+        const char *have;
+        unsigned i = 0;
+        while ((have = name(i, NULL)) && (strlen(have) != len || memcmp(have, p, len))) i++;
+        if (!have) return vm_fail(err, -EINVAL, "%s: there is no '%.*s' (see --help)", option, (int)len, p);
         *mask |= 1u << i;
         p += len;
         if (p == end) return 0;
@@ -125,11 +108,18 @@ static int trace_parse(struct trace *t, const char *spec, struct vm_error *err)
         t->from = (laddr)lo;
         t->to = (laddr)hi;
     }
-    return names_parse(spec, at ? (size_t)(at - spec) : strlen(spec), trace_names, ARRAY_LEN(trace_names), "--trace",
-                       &t->mask, err);
+    return names_parse(spec, at ? (size_t)(at - spec) : strlen(spec), vm_trace_name, "--trace", &t->mask, err);
 }
 
 /* ---- description ---- */
+
+static bool cpu_exists(const char *name)
+{
+    const char *have;
+    for (unsigned i = 0; (have = vm_cpu_name(i)); i++)
+        if (!strcmp(have, name)) return true;
+    return false;
+}
 
 static int config_check(struct vm *vm, struct vm_error *err)
 {
@@ -143,11 +133,10 @@ static int config_check(struct vm *vm, struct vm_error *err)
     if (c->code_cache && (c->code_cache < VM_CODE_CACHE_MIN || c->code_cache > VM_CODE_CACHE_MAX))
         return vm_fail(err, -EINVAL, "--cache-size: translated code has room of %uK to %uM",
                        (unsigned)(VM_CODE_CACHE_MIN >> 10), (unsigned)(VM_CODE_CACHE_MAX >> 20));
-    if (c->cpu && !cpu_model_find(c->cpu)) return vm_fail(err, -EINVAL, "--cpu: there is no '%s' (see --help)", c->cpu);
+    if (c->cpu && !cpu_exists(c->cpu)) return vm_fail(err, -EINVAL, "--cpu: there is no '%s' (see --help)", c->cpu);
     int rc = trace_parse(&vm->trace, c->trace, err);
     if (!rc && c->disable)
-        rc = names_parse(c->disable, strlen(c->disable), class_names, ARRAY_LEN(class_names), "--disable",
-                         &vm->disabled_classes, err);
+        rc = names_parse(c->disable, strlen(c->disable), vm_class_name, "--disable", &vm->disabled_classes, err);
     if (rc) return rc;
     struct sysinfo si;
     if (!sysinfo(&si) && c->memory > (u64)si.totalram * si.mem_unit)
@@ -356,10 +345,14 @@ static int machine_new(struct vm *vm, struct vm_error *err)
         .debug = { on_debug_exit, vm },
     };
     rc = pc_new(&vm->pc, rt, &board, err);
-    if (!rc) rc = boot_load(boot, rt_bus(rt), rt_cpu(rt), pc_memory_map(vm->pc), err);
     if (rc) goto out;
-    rt_update(rt);
-    on_serial_wake(vm); /* what came in before there was a machine */
+    struct cpu_arch cpu;
+    rt_get_state(rt, &cpu);
+    rc = boot_load(boot, rt_bus(rt), &cpu, pc_memory_map(vm->pc), err);
+    if (rc) goto out;
+    const char *field;
+    BUG_ON(rt_set_state(rt, &cpu, &field)); /* a boot protocol asks for nothing impossible */
+    on_serial_wake(vm);                     /* what came in before there was a machine */
 out:
     boot_free(boot);
     return rc;
@@ -436,6 +429,6 @@ void vm_diagnose(struct vm *vm, FILE *out)
 void vm_stats(struct vm *vm, FILE *out)
 {
     if (!vm->rt) return;
-    if (vm->serial) rt_cpu(vm->rt)->ctr.serial_dropped = chardev_dropped(vm->serial);
+    if (vm->serial) rt_counters(vm->rt)->serial_dropped = chardev_dropped(vm->serial);
     rt_stats_json(vm->rt, out);
 }

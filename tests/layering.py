@@ -10,6 +10,7 @@ import sys
 
 # (files that the rule is about, what of ours they may include besides their own folder): the first match counts.
 CORE = r'include/core/'
+OUTER_CORE = r'include/core/(?!cpu\.h)'            # struct cpu is the runtime's and the translator's: others see cpu_arch
 RULES = [
     (r'include/core/', [CORE]),
     (r'src/snap/', [r'src/snap/', CORE]),                               # knows no chip
@@ -21,15 +22,12 @@ RULES = [
     (r'translator/', [r'translator/', CORE]),
     (r'runtime/', [r'runtime/', CORE, r'translator/translator\.h', r'translator/front/(insn|decode)\.(h|def)',
                    r'translator/front/insn_(op|class)\.def']),
-    (r'src/dev/', [r'src/dev/', CORE]),                                 # a chip cannot reach the CPU
-    (r'src/back/', [r'src/back/', r'src/(error|parse|wait)\.h', r'include/transvisor/', CORE]), # a back end never sees a chip
+    (r'src/dev/', [r'src/dev/', OUTER_CORE]),                                 # a chip cannot reach the CPU
+    (r'src/back/', [r'src/back/', r'src/(error|parse|wait)\.h', r'include/transvisor/', OUTER_CORE]), # a back end never sees a chip
     (r'src/face/', [r'src/face/', r'src/(error|parse|wait)\.h', r'include/transvisor/', r'include/core/types\.h']),
-    (r'src/vm\.c', [r'src/', CORE, r'include/transvisor/', r'runtime/runtime\.h', r'runtime/cpu/cpu_ops\.h',
-                    r'translator/front/insn_class\.def']),              # names of models, classes
-    (r'src/xlate\.c', [r'src/', CORE, r'include/transvisor/', r'runtime/cpu/cpu_ops\.h', r'translator/translator\.h',
-                       r'translator/front/decode\.h']),                 # the translator without a machine
-    (r'src/board/', [r'src/', CORE, r'include/transvisor/', r'runtime/runtime\.h']),
-    (r'src/', [r'src/(?!dev/)', CORE, r'include/transvisor/', r'runtime/runtime\.h']), # chips are the board's alone
+    (r'src/(vm|xlate)\.c', [r'src/', OUTER_CORE, r'include/transvisor/', r'runtime/runtime\.h']),
+    (r'src/board/', [r'src/', OUTER_CORE, r'include/transvisor/', r'runtime/runtime\.h']),
+    (r'src/', [r'src/(?!dev/)', OUTER_CORE, r'include/transvisor/', r'runtime/runtime\.h']), # chips are the board's alone
     (r'tests/|bench/', [r'']),
 ]
 # The translator runs nothing and reads no guest memory; devices and the CPU meet in pc.c; a library has few users.
@@ -121,7 +119,7 @@ def circles(files, read):
 
 
 def self_test():
-    good = {'include/core/a.h': '#include <stdio.h>\n', 'translator/t.c': '#include "core/a.h"\n', 'translator/translator.h': '',
+    good = {'include/core/a.h': '#include <stdio.h>\n', 'include/core/cpu.h': '', 'src/vm.c': '', 'translator/t.c': '#include "core/a.h"\n', 'translator/translator.h': '',
             'src/dev/isa/d.c': '#include "core/a.h"\n', 'runtime/runtime.h': '#include "core/a.h"\n',
             'runtime/run/r.c': '#include "translator/translator.h"\n', 'translator/xl.h': '',
             'src/board/pc.c': '#include "runtime/runtime.h"\n#include "src/dev/isa/d.h"\n', 'src/dev/isa/d.h': '', 'include/transvisor/vm.h': '',
@@ -138,6 +136,7 @@ def self_test():
                        ('src/face/main.c', '#include "src/vm.h"'), ('src/vm.h', '#include "src/dev/isa/d.h"'),
                        ('translator/front/f.c', '#include "translator/lower/l.h"'), ('translator/lower/l.c', '#include "../store/s.h"'),
                        ('translator/translator.h', '#include "translator/store/s.h"'),
+                       ('src/vm.c', '#include "core/cpu.h"'),
                        ('src/board/pc.c', '#include <capstone/capstone.h>'), ('src/board/pc.c', '  #  include <ffi.h>'), ('src/board/pc.c', '#include "gone.h"')):
         bad = dict(good, **{path: line + '\n'})
         if len(list(violations(set(bad), bad.get))) != 1:

@@ -31,8 +31,6 @@ int cpu_new(struct cpu **out, struct bus *bus, const struct cpu_model *model)
     struct cpu *c = m;
     c->bus = bus;
     c->model = model;
-    c->ram = bus_ram_ptr(bus, 0);
-    c->ram_size = bus_ram_size(bus);
     int err = tlb_init(c);
     if (err) {
         cpu_free(c);
@@ -83,7 +81,7 @@ static void reset_msrs(struct cpu *c)
     c->apic_base = 0xfee00000u | APIC_BASE_EN | 1u << 8 /* bootstrap processor */;
     c->pat = 0x0007040600070406ull;
     c->misc_enable = 1 /* fast strings */ | 1ull << 11 | 1ull << 12 /* neither BTS nor PEBS */;
-    c->tsc_offset = 0; /* NOT-HW: a reset TSC is 0; this way the guest may read the host's without a trap */
+    c->tsc = c->tsc_offset = 0; /* NOT-HW: a reset TSC is 0; this way the guest may read the host's without a trap */
     c->mtrr_def_type = 0;
     for (unsigned i = 0; i < ARRAY_LEN(c->mtrr_fixed); i++) c->mtrr_fixed[i] = 0;
     for (unsigned i = 0; i < ARRAY_LEN(c->mtrr_var); i++) c->mtrr_var[i] = 0;
@@ -112,7 +110,7 @@ void cpu_reset(struct cpu *c)
     c->exc.valid = false;
     c->exc_count = 0;
     c->nmi_pending = c->nmi_blocked = false;
-    c->irq_pending = c->intr_line; /* the controllers' wire is not ours to reset */
+    cpu_update_irq(c); /* the controllers' wire is not ours to reset */
     cpu_update_mode(c);
     tlb_flush_all(c);
 }
@@ -127,6 +125,8 @@ void cpu_update_mode(struct cpu *c)
 /* ---- control registers ---- */
 
 #define PDPTE_RESERVED (0x1e6ull | ~((1ull << MAXPHYADDR) - 1)) /* of a present one */
+
+u64 cpu_pdpte_reserved(void) { return PDPTE_RESERVED; }
 
 int cpu_read_pdptes(struct cpu *c, u32 cr3, u64 out[4])
 {
@@ -144,11 +144,13 @@ static void commit_pdptes(struct cpu *c, const u64 v[4])
 
 #define CR0_KNOWN (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
 
+bool cpu_cr0_bad(u32 cr0) { return (cr0 & CR0_PG && !(cr0 & CR0_PE)) || (cr0 & CR0_NW && !(cr0 & CR0_CD)); }
+
 static int write_cr0(struct cpu *c, u32 val)
 {
     u64 pdpte[4];
     u32 cr0 = (val & CR0_KNOWN) | CR0_ET, changed = cr0 ^ c->cr0; /* writes to reserved bits are ignored */
-    if ((cr0 & CR0_PG && !(cr0 & CR0_PE)) || (cr0 & CR0_NW && !(cr0 & CR0_CD))) return guest_fault(c, V_GP, 0);
+    if (cpu_cr0_bad(cr0)) return guest_fault(c, V_GP, 0);
     if (changed & cr0 & CR0_PG && c->cr4 & CR4_PAE) {
         if (cpu_read_pdptes(c, c->cr3, pdpte)) return GUEST_FAULT;
         commit_pdptes(c, pdpte);
@@ -174,7 +176,7 @@ static int write_cr3(struct cpu *c, u32 val)
 }
 
 /* The bits of CR4 that the model has. */
-static u32 cr4_known(const struct cpu_model *m)
+u32 cpu_cr4_known(const struct cpu_model *m)
 {
     static const struct {
         u32 edx, cr4;
@@ -194,7 +196,7 @@ static int write_cr4(struct cpu *c, u32 val)
     const u32 paging = CR4_PAE | CR4_PGE | CR4_PSE;
     u64 pdpte[4];
     u32 changed = val ^ c->cr4;
-    if (val & ~cr4_known(c->model)) return guest_fault(c, V_GP, 0);
+    if (val & ~cpu_cr4_known(c->model)) return guest_fault(c, V_GP, 0);
     if (c->cr0 & CR0_PG && val & CR4_PAE && changed & paging) {
         if (cpu_read_pdptes(c, c->cr3, pdpte)) return GUEST_FAULT;
         commit_pdptes(c, pdpte);

@@ -2,17 +2,21 @@
 #ifndef RUNTIME_CPU_LAYOUT_H
 #define RUNTIME_CPU_LAYOUT_H
 
-#define CPU_GPR 0
-#define CPU_EIP 32
-#define CPU_AFLAGS 36
-#define CPU_FPU_HOT 52
-#define CPU_SSE_HOT 64
-#define CPU_JUMP_CACHE 72
-#define CPU_EXIT_ARG 144
-#define CPU_HOST_RSP 152
-#define CPU_SCRATCH 160
-#define CPU_WINDOW 184
-#define CPU_FX 192
+#define CPU_GPR 80
+#define CPU_EIP 112
+#define CPU_AFLAGS 128
+#define CPU_FPU_HOT 4
+#define CPU_SSE_HOT 8
+#define CPU_JUMP_CACHE 1280
+#define CPU_EXIT_ARG 1288
+#define CPU_HOST_RSP 1296
+#define CPU_SCRATCH 1304
+#define CPU_WINDOW 1328
+#define CPU_FX 144
+/* Offsets into the FXSAVE image. */
+#define FX_FIP 8 /* 8 bytes, FCS in them */
+#define FX_FDP 16
+#define FX_XMM 160
 
 #define ASM_EXIT_JUMP 0
 #define ASM_EXIT_CHAIN 1
@@ -20,5 +24,8 @@
 #define ASM_EXIT_FAULT 3
 #define ASM_EXIT_SIGNAL 4
 #define ASM_EXIT_NEXT 5
+
+#define ASM_HELPER_NEXT 2
+#define ASM_HELPER_JUMP 3
 
 #endif

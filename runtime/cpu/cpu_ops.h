@@ -34,6 +34,20 @@ MUST_CHECK int cpu_rdpmc(struct cpu *c, u32 counter, u64 *val); /* #GP if there 
 MUST_CHECK int cpu_wrmsr(struct cpu *c, u32 msr, u64 val);
 void cpu_cpuid(struct cpu *c, u32 leaf, u32 subleaf, u32 out[4]); /* eax ebx ecx edx */
 u64 cpu_tsc(const struct cpu *c);
+void cpu_set_tsc(struct cpu *c, u64 val);
+/* irq_pending is what intr_line and the NMI's latch and block say: call after any change of them. */
+static inline void cpu_update_irq(struct cpu *c)
+{
+    c->irq_pending = c->intr_line || (c->nmi_pending && !c->nmi_blocked);
+}
+
+/* ---- state.c: the whole state, in and out ---- */
+
+/* Brings home what of the CPU's state lives elsewhere for speed: from here until it runs again, arch is all of it. */
+void vcpu_sync(struct cpu *c);
+/* Takes the state *in, as if the CPU had always had it. Returns 0; or -1 with *field naming what is impossible, and
+ * nothing done. */
+MUST_CHECK int cpu_set_arch(struct cpu *c, const struct cpu_arch *in, const char **field);
 
 /* ---- seg.c: descriptors ---- */
 MUST_CHECK int seg_load(struct cpu *c, enum segreg s, u16 sel); /* MOV/POP/LDS: protected (all checks, accessed bit),

@@ -290,6 +290,10 @@ static inline void seg_drop_privileged(struct cpu *c)
 /* Reads the four PDPTEs that cr3 points to; #GP(0) if one has a reserved bit set. (cpu.c) */
 MUST_CHECK int cpu_read_pdptes(struct cpu *c, u32 cr3, u64 out[4]);
 
+bool cpu_cr0_bad(u32 cr0);                    /* combinations that MOV CR0 answers with #GP. (cpu.c) */
+u32 cpu_cr4_known(const struct cpu_model *m); /* the bits of CR4 that the model has. (cpu.c) */
+u64 cpu_pdpte_reserved(void);                 /* bits that must be 0 in a present PDPTE. (cpu.c) */
+
 /* Whether the model's CPUID leaf 1 EDX has this bit. (cpu_models.c) */
 /* clang-format off */
 enum cpuid_edx {

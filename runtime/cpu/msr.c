@@ -47,6 +47,7 @@ static bool intel_p6(const struct cpu *c) { return model_family(c->model) == 6 &
 static bool has(const struct cpu *c, u32 edx_bit) { return model_edx(c->model) & edx_bit; }
 
 u64 cpu_tsc(const struct cpu *c) { return __rdtsc() + c->tsc_offset; }
+void cpu_set_tsc(struct cpu *c, u64 val) { c->tsc_offset = val - __rdtsc(); }
 
 /* ---- memory types ---- */
 
@@ -250,7 +251,7 @@ static bool msr_write(struct cpu *c, u32 msr, u64 v)
     default: break;
     }
     switch (msr) {
-    case MSR_TSC: c->tsc_offset = v - __rdtsc(); return true;
+    case MSR_TSC: cpu_set_tsc(c, v); return true;
     case MSR_APIC_BASE: return write_apic_base(c, v);
     case MSR_BIOS_UPDT_TRIG: return intel_p6(c); /* microcode is not loaded */
     case MSR_BIOS_SIGN_ID:                       /* cleared before CPUID, which sets it again */

@@ -125,8 +125,8 @@ exit_saved:                             /* r9d: reason; guest GPRs and flags are
         cmp     dword ptr [r15 + CPU_FPU_HOT], 0
         je      1f
         fxsave64 [r15 + CPU_FX]
-        mov     qword ptr [r15 + CPU_FX + 8], 0   /* FIP and FDP are host addresses: not the guest's to see */
-        mov     qword ptr [r15 + CPU_FX + 16], 0
+        mov     qword ptr [r15 + CPU_FX + FX_FIP], 0   /* FIP and FDP are host addresses: not the guest's to see */
+        mov     qword ptr [r15 + CPU_FX + FX_FDP], 0
         mov     dword ptr [r15 + CPU_FPU_HOT], 0
         mov     dword ptr [r15 + CPU_SSE_HOT], 0
         fninit
@@ -166,27 +166,27 @@ exit_saved:                             /* r9d: reason; guest GPRs and flags are
 .macro SAVE_XMM
         cmp     dword ptr [r15 + CPU_FPU_HOT], 0
         je      99f
-        movaps  [r15 + CPU_FX + 160], xmm0
-        movaps  [r15 + CPU_FX + 176], xmm1
-        movaps  [r15 + CPU_FX + 192], xmm2
-        movaps  [r15 + CPU_FX + 208], xmm3
-        movaps  [r15 + CPU_FX + 224], xmm4
-        movaps  [r15 + CPU_FX + 240], xmm5
-        movaps  [r15 + CPU_FX + 256], xmm6
-        movaps  [r15 + CPU_FX + 272], xmm7
+        movaps  [r15 + CPU_FX + FX_XMM + 0], xmm0
+        movaps  [r15 + CPU_FX + FX_XMM + 16], xmm1
+        movaps  [r15 + CPU_FX + FX_XMM + 32], xmm2
+        movaps  [r15 + CPU_FX + FX_XMM + 48], xmm3
+        movaps  [r15 + CPU_FX + FX_XMM + 64], xmm4
+        movaps  [r15 + CPU_FX + FX_XMM + 80], xmm5
+        movaps  [r15 + CPU_FX + FX_XMM + 96], xmm6
+        movaps  [r15 + CPU_FX + FX_XMM + 112], xmm7
 99:
 .endm
 .macro LOAD_XMM
         cmp     dword ptr [r15 + CPU_FPU_HOT], 0
         je      99f
-        movaps  xmm0, [r15 + CPU_FX + 160]
-        movaps  xmm1, [r15 + CPU_FX + 176]
-        movaps  xmm2, [r15 + CPU_FX + 192]
-        movaps  xmm3, [r15 + CPU_FX + 208]
-        movaps  xmm4, [r15 + CPU_FX + 224]
-        movaps  xmm5, [r15 + CPU_FX + 240]
-        movaps  xmm6, [r15 + CPU_FX + 256]
-        movaps  xmm7, [r15 + CPU_FX + 272]
+        movaps  xmm0, [r15 + CPU_FX + FX_XMM + 0]
+        movaps  xmm1, [r15 + CPU_FX + FX_XMM + 16]
+        movaps  xmm2, [r15 + CPU_FX + FX_XMM + 32]
+        movaps  xmm3, [r15 + CPU_FX + FX_XMM + 48]
+        movaps  xmm4, [r15 + CPU_FX + FX_XMM + 64]
+        movaps  xmm5, [r15 + CPU_FX + FX_XMM + 80]
+        movaps  xmm6, [r15 + CPU_FX + FX_XMM + 96]
+        movaps  xmm7, [r15 + CPU_FX + FX_XMM + 112]
 99:
 .endm
 .macro STASH_FLAGS
@@ -267,7 +267,7 @@ rt_stub_helper:
         LOAD_GPRS_FLAGS
         ret
 4:      pop     r8
-        cmp     eax, 3                  /* HELPER_JUMP: as lower_ctl.c does for an indirect jump */
+        cmp     eax, ASM_HELPER_JUMP    /* as lower_ctl.c does for an indirect jump */
         jne     5f
         mov     r12, [r15 + CPU_WINDOW] /* dispatch_prepare() has seen the new mode */
         LOAD_GPRS_FLAGS
@@ -277,7 +277,7 @@ rt_stub_helper:
 5:      lea     r8, [r8 - 1]
         mov     [r15 + CPU_EXIT_ARG], r8
         mov     r9d, ASM_EXIT_NEXT
-        cmp     eax, 2                  /* HELPER_NEXT */
+        cmp     eax, ASM_HELPER_NEXT
         je      exit_saved
         mov     r9d, ASM_EXIT_EMULATE
         jmp     exit_saved

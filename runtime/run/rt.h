@@ -1,6 +1,7 @@
 /* What the runtime's own files share: one struct rt per VM. */
 #ifndef RUNTIME_RT_H
 #define RUNTIME_RT_H
+#include "core/cpu.h"
 #include "runtime/mem/coherence.h"
 #include "runtime/runtime.h"
 #include "translator/translator.h"
@@ -73,6 +74,11 @@ static inline bool rt_interrupt_waits(const struct cpu *c)
 {
     return c->irq_pending && (c->iflag || (c->nmi_pending && !c->nmi_blocked));
 }
+
+/* For the runtime's own tests: the CPU itself, to be looked at and changed while it does not run. */
+struct cpu *rt_cpu(struct rt *rt);
+struct decoder *rt_decoder(struct rt *rt);
+void rt_update(struct rt *rt); /* after changes of the CPU's fields: recomputes what depends on them, and rt_flush() */
 
 /* dispatch.c: one step of an engine; returns 0, or EXC_SHUTDOWN. */
 MUST_CHECK int dispatch_translated(struct rt *rt);

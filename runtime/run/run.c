@@ -30,8 +30,14 @@ _Static_assert(offsetof(struct cpu, gpr) == CPU_GPR && offsetof(struct cpu, eip)
                    && offsetof(struct cpu, fx) == CPU_FX,
                "cpu_layout.h");
 _Static_assert(EXIT_JUMP == ASM_EXIT_JUMP && EXIT_CHAIN == ASM_EXIT_CHAIN && EXIT_EMULATE == ASM_EXIT_EMULATE
-                   && EXIT_FAULT == ASM_EXIT_FAULT && EXIT_SIGNAL == ASM_EXIT_SIGNAL && EXIT_NEXT == ASM_EXIT_NEXT,
+                   && EXIT_FAULT == ASM_EXIT_FAULT && EXIT_SIGNAL == ASM_EXIT_SIGNAL && EXIT_NEXT == ASM_EXIT_NEXT
+                   && HELPER_DONE == 0 && HELPER_NEXT == ASM_HELPER_NEXT && HELPER_JUMP == ASM_HELPER_JUMP,
                "cpu_layout.h");
+_Static_assert(offsetof(struct fxstate, fip) == FX_FIP && offsetof(struct fxstate, fdp) == FX_FDP
+                   && offsetof(struct fxstate, xmm) == FX_XMM,
+               "cpu_layout.h");
+
+_Static_assert(RT_CODE_CACHE_MIN == XL_CACHE_MIN && RT_CODE_CACHE_MAX == XL_CACHE_MAX, "what runtime.h promises");
 
 #define DEFAULT_CACHE_BYTES \
     (256u << 20) /* address space, until it is used: building a C program went through 64 MiB five times */
@@ -160,17 +166,7 @@ struct cpu *rt_cpu(struct rt *rt) { return rt->cpu; }
 struct decoder *rt_decoder(struct rt *rt) { return rt->dec; }
 struct trace *rt_trace(struct rt *rt) { return &rt->trace; }
 
-void rt_update(struct rt *rt)
-{
-    cpu_update_mode(rt->cpu);
-    tlb_flush_all(rt->cpu);
-    interp_flush(rt->interp);
-    if (rt->xl) xl_flush(rt->xl);
-}
-
 /* ---- wiring ---- */
-
-static void update_irq(struct cpu *c) { c->irq_pending = c->intr_line || (c->nmi_pending && !c->nmi_blocked); }
 
 void rt_set_intc(struct rt *rt, const struct intc_ops *ops, void *dev)
 {
@@ -185,7 +181,7 @@ static void set_intr(void *opaque, unsigned n, bool level)
     (void)n;
     struct cpu *c = ((struct rt *)opaque)->cpu;
     c->intr_line = level;
-    update_irq(c);
+    cpu_update_irq(c);
 }
 
 static void set_nmi(void *opaque, unsigned n, bool level)
@@ -193,7 +189,7 @@ static void set_nmi(void *opaque, unsigned n, bool level)
     (void)n;
     struct cpu *c = ((struct rt *)opaque)->cpu;
     if (level) c->nmi_pending = true;
-    update_irq(c);
+    cpu_update_irq(c);
 }
 
 struct irq_line rt_intr_line(struct rt *rt) { return (struct irq_line){ set_intr, rt, 0 }; }
@@ -296,7 +292,7 @@ static int deliver_interrupt(struct rt *rt)
         c->nmi_pending = false;
         c->nmi_blocked = true;
         c->halted = 0;
-        update_irq(c);
+        cpu_update_irq(c);
         return exc_interrupt(c, V_NMI);
     }
     if (!c->intr_line || !c->iflag || !rt->intc) return 0;
@@ -361,10 +357,10 @@ static enum rt_exit loop(struct rt *rt)
             int what = service(rt);
             if (what >= 0) return (enum rt_exit)what;
         }
-        update_irq(c); /* an IRET may have unblocked NMIs */
+        cpu_update_irq(c); /* an IRET may have unblocked NMIs */
         if (c->irq_pending) {
             if (deliver_interrupt(rt) == EXC_SHUTDOWN) return RT_SHUTDOWN;
-            update_irq(c);
+            cpu_update_irq(c);
         }
         if (c->halted) {
             idle(rt);

@@ -6,7 +6,7 @@
  * Linux: Documentation/arch/x86/boot.rst, "32-bit boot protocol". Multiboot Specification 0.6.96. */
 #define _GNU_SOURCE /* asprintf */
 #include "src/board/loader.h"
-#include "core/cpu.h"
+#include "core/cpu_arch.h"
 #include "src/error.h"
 #include "src/wait.h"
 
@@ -247,7 +247,7 @@ static void seg_flat(struct seg *s, u16 sel, u32 type)
 
 /* Protected mode, paging off, flat segments (CS of selector cs, all others of the next), interrupts off. The GDT stays
  * in low memory, where both protocols allow the guest to find one until it loads its own. */
-static int enter_flat32(struct layout *l, struct cpu *c, u32 entry, u16 cs)
+static int enter_flat32(struct layout *l, struct cpu_arch *c, u32 entry, u16 cs)
 {
     u64 gdt[4] = { 0 }, at, len = cs + 2u * sizeof gdt[0];
     BUG_ON(len > sizeof gdt);
@@ -265,7 +265,7 @@ static int enter_flat32(struct layout *l, struct cpu *c, u32 entry, u16 cs)
         if (s != S_CS) seg_flat(&c->seg[s], cs + 8u, SEG_W | SEG_A);
     c->cpl = 0;
     memset(c->gpr, 0, sizeof c->gpr);
-    cpu_set_eflags(c, 0);
+    arch_set_eflags(c, 0);
     c->eip = entry;
     return 0;
 }
@@ -360,7 +360,7 @@ static int linux_place_initrd(struct boot *b, struct layout *l, u64 floor, u8 *p
     return 0;
 }
 
-static int linux_load(struct boot *b, struct layout *l, struct cpu *c)
+static int linux_load(struct boot *b, struct layout *l, struct cpu_arch *c)
 {
     const struct image *im = &b->kernel;
     const u8 *d = im->data;
@@ -611,7 +611,7 @@ static int multiboot_place_stack(struct layout *l, u64 floor, u32 *top)
     return rc;
 }
 
-static int multiboot_load(struct boot *b, struct layout *l, struct cpu *c)
+static int multiboot_load(struct boot *b, struct layout *l, struct cpu_arch *c)
 {
     u32 entry = 0, at = 0, stack = 0;
     u64 end = 0;
@@ -735,7 +735,7 @@ void boot_free(struct boot *b)
     free(b);
 }
 
-int boot_load(struct boot *b, struct bus *bus, struct cpu *c, const struct memory_map *map, struct vm_error *err)
+int boot_load(struct boot *b, struct bus *bus, struct cpu_arch *c, const struct memory_map *map, struct vm_error *err)
 {
     struct layout l = { .bus = bus, .map = map, .kernel_path = b->kernel.path, .err = err };
     return b->kind == BOOT_LINUX ? linux_load(b, &l, c) : multiboot_load(b, &l, c);

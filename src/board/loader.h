@@ -7,7 +7,7 @@
 #include "core/bus.h"
 #include "transvisor/vm.h"
 
-struct cpu;
+struct cpu_arch;
 struct boot;
 struct wait_end;
 
@@ -28,8 +28,8 @@ struct memory_map {
 MUST_CHECK int boot_open(struct boot **out, const struct vm_config *cfg, const struct wait_end *end,
                          struct vm_error *err);
 void boot_free(struct boot *b);
-/* Places everything in RAM and sets c's registers; the caller makes them take effect. Returns 0 or -errno. */
-MUST_CHECK int boot_load(struct boot *b, struct bus *bus, struct cpu *c, const struct memory_map *map,
+/* Places everything in RAM and sets registers in *c, which is the caller's to put into the CPU. Returns 0 or -errno. */
+MUST_CHECK int boot_load(struct boot *b, struct bus *bus, struct cpu_arch *c, const struct memory_map *map,
                          struct vm_error *err);
 
 #endif

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "runtime/cpu/cpu_ops.h"
+#include "runtime/run/rt.h"
 
 #define SYS_LINEAR 0x57000000u /* linear = physical + SYS_LINEAR for these */
 #define PD_AT 0x10000u

@@ -3,7 +3,7 @@
 #include "core/bus.h"
 #include "runtime/cpu/cpu_ops.h"
 #include "runtime/mem/physmem.h"
-#include "runtime/runtime.h"
+#include "runtime/run/rt.h"
 
 #include <check.h>
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* Both boot protocols on made-up kernels, whole and damaged, against a bus that is an array. */
 #define _GNU_SOURCE /* memfd_create */
-#include "core/cpu.h"
+#include "core/cpu_arch.h"
 #include "src/board/loader.h"
 
 #include <check.h>
@@ -43,7 +43,7 @@ static u32 rd(u64 at, unsigned n)
     return v;
 }
 
-static struct cpu *cpu;
+static struct cpu_arch *cpu;
 
 static void setup(void)
 {
@@ -140,7 +140,7 @@ static void check_flat32_of(u32 entry, u16 cs)
         ck_assert(cpu->seg[s].attr & SEG_D);
     }
     ck_assert_uint_eq(0, cpu->iflag);
-    ck_assert_uint_eq(F_FIXED, cpu_eflags(cpu));
+    ck_assert_uint_eq(F_FIXED, arch_eflags(cpu));
     /* The descriptors in memory say what the hidden parts hold: a guest may reload its segments from them. */
     ck_assert_uint_eq(cs + 16 - 1, cpu->gdtr.limit);
     ck_assert_uint_eq(0x0000ffff, rd(cpu->gdtr.base + cs, 4));

@@ -1,0 +1,89 @@
+/* What others than the runtime see of a CPU between runs, and may change: its state as one piece, guest memory by
+ * physical and by linear address, and the names a description may use. */
+#include "runtime/cpu/cpu_ops.h"
+#include "runtime/interp/interp.h"
+#include "runtime/run/rt.h"
+
+#include <errno.h>
+
+/* ---- state ---- */
+
+void rt_get_state(struct rt *rt, struct cpu_arch *out)
+{
+    vcpu_sync(rt->cpu);
+    *out = rt->cpu->arch;
+}
+
+int rt_set_state(struct rt *rt, const struct cpu_arch *in, const char **field)
+{
+    return cpu_set_arch(rt->cpu, in, field) ? -EINVAL : 0;
+}
+
+void rt_flush(struct rt *rt)
+{
+    tlb_flush_all(rt->cpu);
+    interp_flush(rt->interp);
+    if (rt->xl) xl_flush(rt->xl);
+}
+
+void rt_update(struct rt *rt)
+{
+    cpu_update_mode(rt->cpu);
+    rt_flush(rt);
+}
+
+struct counters *rt_counters(struct rt *rt) { return &rt->cpu->ctr; }
+
+/* ---- memory ---- */
+
+u64 rt_read_phys(struct rt *rt, paddr pa, void *buf, u64 len) { return bus_dma_read(rt->bus, pa, buf, len); }
+u64 rt_write_phys(struct rt *rt, paddr pa, const void *buf, u64 len) { return bus_dma_write(rt->bus, pa, buf, len); }
+
+/* Page by page; stops at the first byte that is not there. */
+static u64 linear(struct rt *rt, laddr la, void *buf, u64 len, bool write)
+{
+    u64 done = 0;
+    while (done < len) {
+        laddr at = la + (u32)done;
+        paddr pa;
+        if (!mmu_probe(rt->cpu, at, &pa)) break;
+        u64 n = PAGE_SIZE - (at & ~PAGE_MASK);
+        if (n > len - done) n = len - done;
+        u64 hit =
+            write ? bus_dma_write(rt->bus, pa, (u8 *)buf + done, n) : bus_dma_read(rt->bus, pa, (u8 *)buf + done, n);
+        done += hit;
+        if (hit < n) break;
+    }
+    return done;
+}
+
+u64 rt_read_linear(struct rt *rt, laddr la, void *buf, u64 len) { return linear(rt, la, buf, len, false); }
+u64 rt_write_linear(struct rt *rt, laddr la, const void *buf, u64 len)
+{
+    return linear(rt, la, (void *)(uintptr_t)buf, len, true);
+}
+
+/* ---- names ---- */
+
+const char *rt_cpu_name(unsigned i)
+{
+    const struct cpu_model *m = cpu_model_at(i);
+    return m ? m->name : NULL;
+}
+
+struct name {
+    const char *name, *what;
+};
+static const struct name class_names[] = {
+#define INSN_CLASS(name, text) { #name, text },
+#include "translator/front/insn_class.def"
+#undef INSN_CLASS
+};
+_Static_assert(ARRAY_LEN(class_names) <= 32, "a class is a bit of rt_config.disabled_classes");
+
+const char *rt_class_name(unsigned i, const char **what)
+{
+    if (i >= ARRAY_LEN(class_names)) return NULL;
+    *what = class_names[i].what;
+    return class_names[i].name;
+}
