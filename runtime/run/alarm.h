@@ -14,5 +14,7 @@ void alarm_free(struct alarm *a); /* copes with NULL */
  * for before and is yet to come stays, for a signal too many costs less than moving the host's timer at each change. So
  * every signal is to be answered with a call. UINT64_MAX, or a clock that is set by hand: asks for nothing. */
 void alarm_set(struct alarm *a, u64 guest_deadline_ns, const struct clock *clk);
+/* No signal comes from here on, until alarm_set() asks for one. */
+void alarm_stop(struct alarm *a);
 
 #endif

@@ -1,5 +1,6 @@
-/* Owns the handlers for SIGSEGV, SIGBUS, SIGFPE, SIGILL and the kick signal, and the thread's pointer to its vCPU: the
- * one global there is, because a signal handler has no other way to find it.
+/* Owns the handlers for SIGSEGV, SIGBUS, SIGFPE, SIGILL and the kick signal, and each thread's pointer to the
+ * vCPU that it runs: thread-local, because a signal handler has no other way to find it. What is the process's (the
+ * handlers that were there before, what a fault costs) is written once, under install_once().
  *
  *   I1  A handler never emulates. In translated code it redirects RIP to an exit stub, which finds all guest registers
  *       where they are; the dispatcher does the rest.
@@ -25,12 +26,11 @@ extern char rt_exit_fault[], rt_exit_signal[], rt_probe_load[], rt_probe_after[]
 void rt_probe(const void *where); /* enter_x64.S: reads a byte */
 
 struct vthread {
-    sigset_t before; /* the thread's mask, as it came */
-    struct cpu *cpu;
-    struct xl *xl;
-    u64 window, window_span;
+    struct hostsig_cpu run; /* run.cpu NULL: this thread runs none */
+    sigset_t before;        /* the thread's mask, as it came */
+    u64 number;             /* 0: not given yet */
+    bool has_rekick, rekick_armed;
     timer_t rekick;
-    bool rekick_armed;
     volatile int forward_tid, forward_signo;
     u64 fault_addr;
     bool fault_write;
@@ -52,16 +52,16 @@ static void rearm(timer_t t, long ns)
 static void on_kick(int sig, siginfo_t *si, void *ctx)
 {
     (void)sig, (void)si;
-    struct cpu *c = self.cpu;
+    struct cpu *c = self.run.cpu;
     if (!c) return;
     int saved = errno;
     greg_t *r = ((ucontext_t *)ctx)->uc_mcontext.gregs;
     c->kick = 1;
     if (self.forward_tid) {
         syscall(SYS_tgkill, self.forward_tid, self.forward_tid, self.forward_signo);
-    } else if (self.xl) {
-        c->jump_cache = xl_jump_cache(self.xl, XL_JC_MISS);
-        if (xl_break(self.xl, (u64)r[REG_RIP])) r[REG_R13] = (greg_t)(u64)c->jump_cache;
+    } else if (self.run.xl) {
+        c->jump_cache = xl_jump_cache(self.run.xl, XL_JC_MISS);
+        if (xl_break(self.run.xl, (u64)r[REG_RIP])) r[REG_R13] = (greg_t)(u64)c->jump_cache;
         else {
             self.rekick_armed = true;
             rearm(self.rekick, REKICK_NS);
@@ -91,13 +91,13 @@ static void on_fault(int sig, siginfo_t *si, void *ctx)
         return;
     }
     /* A code of 0 or less: sent by a process, so no fault of the guest's, wherever it happened to interrupt us. */
-    if (si->si_code <= 0 || !self.cpu || !self.xl || !xl_recover(self.xl, pc, &at)) {
+    if (si->si_code <= 0 || !self.run.cpu || !self.run.xl || !xl_recover(self.run.xl, pc, &at)) {
         hand_over(sig, si, ctx);
         return;
     }
-    self.cpu->exit_arg = pc;
+    self.run.cpu->exit_arg = pc;
     u64 addr = (u64)si->si_addr;
-    bool window = addr - self.window < self.window_span;
+    bool window = addr - self.run.window < self.run.window_span;
     if ((sig == SIGSEGV || sig == SIGBUS) && window) {
         self.fault_addr = addr;
         self.fault_write = (r[REG_ERR] & 2) != 0;
@@ -148,9 +148,19 @@ static u64 measure_fault(void)
 u64 hostsig_fault_ns(void) { return fault_ns; }
 
 static int install_result;
+static pthread_key_t at_exit; /* of a thread that has a timer */
+
+static void thread_ends(void *timer)
+{
+    (void)timer;
+    timer_delete(self.rekick);
+    self.has_rekick = false;
+}
+
 static void install_once(void)
 {
     install_result = install_all();
+    if (!install_result) install_result = -pthread_key_create(&at_exit, thread_ends);
     if (!install_result) fault_ns = measure_fault();
 }
 
@@ -161,23 +171,44 @@ int hostsig_install(void)
     return install_result;
 }
 
-int hostsig_attach(struct cpu *c, struct xl *xl, u64 window, u64 span)
+u64 hostsig_thread(void)
 {
+    static _Atomic u64 threads;
+    if (!self.number) self.number = ++threads;
+    return self.number;
+}
+
+/* A timer that signals this thread: made at its first run. */
+static int make_rekick(void)
+{
+    if (self.has_rekick) return 0;
     struct sigevent ev = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = hostsig_kick_signo() };
     ev._sigev_un._tid = (pid_t)syscall(SYS_gettid);
     if (timer_create(CLOCK_MONOTONIC, &ev, &self.rekick) < 0) return -errno;
+    self.has_rekick = true;
+    int err = pthread_setspecific(at_exit, &self);
+    if (err) thread_ends(NULL);
+    return -err;
+}
+
+int hostsig_attach(const struct hostsig_cpu *c)
+{
+    int err = make_rekick();
+    if (err) return err;
     let_in(&self.before);
-    self.xl = xl;
-    self.window = window;
-    self.window_span = span;
-    self.cpu = c;
+    self.run.xl = c->xl;
+    self.run.window = c->window;
+    self.run.window_span = c->window_span;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST); /* the handler looks at cpu first */
+    self.run.cpu = c->cpu;
     return 0;
 }
 
 void hostsig_detach(void)
 {
-    self.cpu = NULL;
-    timer_delete(self.rekick);
+    self.run.cpu = NULL;
+    if (self.rekick_armed) rearm(self.rekick, 0);
+    self.rekick_armed = false;
     pthread_sigmask(SIG_SETMASK, &self.before, NULL);
 }
 

@@ -9,9 +9,16 @@ struct xl;
 int hostsig_kick_signo(void);
 /* Installs the process-wide handlers, once. Returns 0 or -errno. */
 MUST_CHECK int hostsig_install(void);
-/* The calling thread runs this CPU from now on (NULL: none). xl may be NULL (interpreter only). [window, window+span)
- * is where windows are; span 0: there are none. Returns 0 or -errno (of timer_create). */
-MUST_CHECK int hostsig_attach(struct cpu *c, struct xl *xl, u64 window, u64 span);
+/* A number of the calling thread that no other thread of this process ever has. */
+u64 hostsig_thread(void);
+/* The calling thread runs this CPU from now on. What that needs of the host is made once for each thread, and goes with
+ * it. Returns 0 or -errno (of timer_create). */
+struct hostsig_cpu {
+    struct cpu *cpu;
+    struct xl *xl;           /* NULL: nothing is translated */
+    u64 window, window_span; /* where windows are: host address and bytes; span 0: there are none */
+};
+MUST_CHECK int hostsig_attach(const struct hostsig_cpu *c);
 void hostsig_detach(void);
 /* From now on a kick of this thread is sent on to task tid as signal signo, as often as it comes; tid 0: no longer. For
  * a thread that waits for that task. A kick before the call is to be looked for in cpu->kick after it. */

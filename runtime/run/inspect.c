@@ -10,20 +10,21 @@
 
 void rt_get_state(struct rt *rt, struct cpu_arch *out)
 {
-    vcpu_sync(rt->cpu);
+    rt->engine->state_out(rt);
     *out = rt->cpu->arch;
 }
 
 int rt_set_state(struct rt *rt, const struct cpu_arch *in, const char **field)
 {
-    return cpu_set_arch(rt->cpu, in, field) ? -EINVAL : 0;
+    if (cpu_set_arch(rt->cpu, in, field)) return -EINVAL;
+    rt->engine->state_in(rt);
+    return 0;
 }
 
 void rt_flush(struct rt *rt)
 {
     tlb_flush_all(rt->cpu);
-    interp_flush(rt->interp);
-    if (rt->xl) xl_flush(rt->xl);
+    rt->engine->flush(rt);
 }
 
 void rt_update(struct rt *rt)

@@ -83,17 +83,9 @@ void rt_stats_json(struct rt *rt, FILE *out)
 #define COUNTER(name, text) fprintf(out, "  \"%s\": %llu,\n", #name, (unsigned long long)n->name);
 #include "core/counters.def"
 #undef COUNTER
-    if (rt->xl) {
-        struct xl_usage u = xl_usage(rt->xl);
-        fprintf(out,
-                "  \"cache_bytes\": %llu,\n  \"cache_used\": %llu,\n  \"cache_blocks\": %llu,\n  "
-                "\"block_records_bytes\": %llu,\n  \"sites_soft_now\": %llu,\n",
-                (unsigned long long)u.cache_bytes, (unsigned long long)u.cache_used, (unsigned long long)u.blocks,
-                (unsigned long long)u.meta_bytes, (unsigned long long)u.soft_sites);
-    }
+    if (rt->engine->report) rt->engine->report(rt, out);
     print_emulated(rt, out);
-    fprintf(out, "  \"direct\": \"%s\",\n", rt->direct_status ? rt->direct_status : "off");
-    u64 cycles = __rdtsc() - rt->run_began;
+    u64 cycles = rt->run_cycles + (rt->running ? __rdtsc() - rt->run_began : 0);
     fprintf(out, "  \"run_cycles\": %llu,\n  \"guest_ns\": %llu\n}\n", (unsigned long long)cycles,
             (unsigned long long)clock_now(rt->clock));
 }

@@ -3,6 +3,7 @@
 #define RUNTIME_RT_H
 #include "core/cpu.h"
 #include "runtime/mem/coherence.h"
+#include "runtime/run/engine.h"
 #include "runtime/runtime.h"
 #include "translator/translator.h"
 
@@ -22,8 +23,12 @@ struct post {
     struct post *next;
 };
 
+enum rt_request { REQUEST_STOP = 1, REQUEST_RESET = 2 };
+
 struct rt {
     struct rt_config cfg;
+    const struct engine_ops *engine;
+    struct engine_data *engine_data; /* of an engine that keeps its state apart */
     struct trace trace;
     struct bus *bus;
     struct clock *clock;
@@ -37,9 +42,8 @@ struct rt {
         laddr la;
         u32 cr3;
         bool waits, write;
-    } missing;                 /* a user access that the guest kernel is making possible, and will be done again */
-    struct direct *direct;     /* while in rt_run(); NULL: none */
-    const char *direct_status; /* what came of it in the last run */
+    } missing;             /* a user access that the guest kernel is making possible, and will be done again */
+    struct direct *direct; /* of the bound thread; NULL: none */
     struct {
         struct coherence_listener listener;
         u64 kicked_ns; /* the thread's CPU time at the last kick; 0: there was none */
@@ -48,16 +52,16 @@ struct rt {
     const struct intc_ops *intc;
     void *intc_dev;
 
-    /* The thread in rt_run(). */
-    bool running;
-    pid_t tid;
-    pthread_t thread;
+    u64 bound; /* hostsig_thread() of the thread that alarm, direct and the engine's own are made for; 0: of none */
+    pid_t tid; /* its */
     struct alarm *alarm;
+    bool running;
+    pthread_t thread; /* the one in rt_run() */
 
     /* Written by any thread under lock; looked at when cpu->kick is set. */
     pthread_mutex_t lock;
     struct post *posts, **posts_tail;
-    int request; /* -1: none; else enum rt_exit */
+    unsigned requests; /* a set of enum rt_request */
 
     struct coherence_listener code_listener; /* dispatch.c */
     bool jump_local;                         /* the supervisor's jump cache has entries for pages that are not global */
@@ -65,7 +69,8 @@ struct rt {
     u8 code_writes[4096];                    /* per code page, hashed: writes since it was last dropped as a whole */
     u64 emulated_op[OP_COUNT];               /* by mnemonic: what translated code left to the interpreter */
     u64 sampled_at, sampled_idle; /* host TSC and idle_cycles at the last sample of where the guest's time goes */
-    u64 run_began;                /* host TSC */
+    u64 run_began;                /* host TSC, of the present rt_run() or the last */
+    u64 run_cycles;               /* in all of them that have ended */
 };
 
 /* Something can be delivered at this boundary, unless a shadow is open. While an NMI handler runs with IF clear,
@@ -75,6 +80,9 @@ static inline bool rt_interrupt_waits(const struct cpu *c)
     return c->irq_pending && (c->iflag || (c->nmi_pending && !c->nmi_blocked));
 }
 
+/* rt_new() with an engine that runtime.h does not name. */
+MUST_CHECK int rt_new_with(struct rt **out, const struct rt_config *cfg, const struct engine_ops *engine,
+                           const char **what);
 /* For the runtime's own tests: the CPU itself, to be looked at and changed while it does not run. */
 struct cpu *rt_cpu(struct rt *rt);
 struct decoder *rt_decoder(struct rt *rt);

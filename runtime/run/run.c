@@ -5,13 +5,10 @@
  *   I3  A request to stop or reset sets kick, so that it is seen within one block. */
 #define _GNU_SOURCE
 #include "runtime/run/alarm.h"
-#include "runtime/cpu/cpu_layout.h"
 #include "runtime/cpu/cpu_ops.h"
-#include "runtime/direct/direct.h"
 #include "runtime/run/hostsig.h"
 #include "runtime/interp/interp.h"
 #include "runtime/run/rt.h"
-#include "runtime/mem/aspace.h"
 #include "runtime/mem/physmem.h"
 #include "runtime/mem/window.h"
 #include "translator/front/decode.h"
@@ -22,75 +19,33 @@
 #include <unistd.h>
 #include <x86intrin.h>
 
-_Static_assert(offsetof(struct cpu, gpr) == CPU_GPR && offsetof(struct cpu, eip) == CPU_EIP
-                   && offsetof(struct cpu, aflags) == CPU_AFLAGS && offsetof(struct cpu, fpu_hot) == CPU_FPU_HOT
-                   && offsetof(struct cpu, sse_hot) == CPU_SSE_HOT && offsetof(struct cpu, jump_cache) == CPU_JUMP_CACHE
-                   && offsetof(struct cpu, exit_arg) == CPU_EXIT_ARG && offsetof(struct cpu, host_rsp) == CPU_HOST_RSP
-                   && offsetof(struct cpu, scratch) == CPU_SCRATCH && offsetof(struct cpu, window) == CPU_WINDOW
-                   && offsetof(struct cpu, fx) == CPU_FX,
-               "cpu_layout.h");
-_Static_assert(EXIT_JUMP == ASM_EXIT_JUMP && EXIT_CHAIN == ASM_EXIT_CHAIN && EXIT_EMULATE == ASM_EXIT_EMULATE
-                   && EXIT_FAULT == ASM_EXIT_FAULT && EXIT_SIGNAL == ASM_EXIT_SIGNAL && EXIT_NEXT == ASM_EXIT_NEXT
-                   && HELPER_DONE == 0 && HELPER_NEXT == ASM_HELPER_NEXT && HELPER_JUMP == ASM_HELPER_JUMP,
-               "cpu_layout.h");
-_Static_assert(offsetof(struct fxstate, fip) == FX_FIP && offsetof(struct fxstate, fdp) == FX_FDP
-                   && offsetof(struct fxstate, xmm) == FX_XMM,
-               "cpu_layout.h");
+/* ---- the thread ---- */
 
-_Static_assert(RT_CODE_CACHE_MIN == XL_CACHE_MIN && RT_CODE_CACHE_MAX == XL_CACHE_MAX, "what runtime.h promises");
+static void unbind(struct rt *rt)
+{
+    if (!rt->bound) return;
+    rt->engine->unbind(rt);
+    alarm_free(rt->alarm);
+    rt->alarm = NULL;
+    rt->bound = 0;
+}
 
-#define DEFAULT_CACHE_BYTES \
-    (256u << 20) /* address space, until it is used: building a C program went through 64 MiB five times */
-
-extern char rt_exit_jump[], rt_exit_chain[], rt_exit_emulate[], rt_stub_tlb[], rt_stub_fpu[], rt_stub_helper[];
-
-#define HELPER(name, fn, text) int fn(struct cpu *c, u32 arg);
-#include "core/helpers.def"
-#undef HELPER
-
-/* ---- lifetime ---- */
-
-static int make_engines(struct rt *rt, const char **what)
+/* What the host ties to a thread, and is dear to make, stays from one rt_run() to the next, as long as they are made by
+ * the same thread. */
+static int bind(struct rt *rt)
 {
     int err;
-    *what = "decoder";
-    if ((err = decoder_new(&rt->dec))) return err;
-    *what = "interpreter";
-    if ((err = interp_new(&rt->interp, rt->cpu, rt->dec))) return err;
-    if (rt->cfg.engine == RT_INTERP) return 0;
-    *what = "host processor without BMI2 (--engine interp does without)";
-    if (!__builtin_cpu_supports("bmi2")) return -ENOTSUP;
-    *what = "windows";
-    if (!rt->cfg.no_windows && (err = windows_new(&rt->windows, rt->cpu))) return err;
-    if (rt->windows && (err = aspaces_new(&rt->aspaces, &rt->trace))) return err;
-    /* Without windows there are no books of what is mapped. */
-    if (rt->cfg.direct == RT_DIRECT_ALWAYS && (err = direct_probe(bus_ram_fd(rt->bus), what))) return err;
-    *what = "code cache";
-    struct xl_config cfg = { .cache_bytes = rt->cfg.code_cache_size ? rt->cfg.code_cache_size : DEFAULT_CACHE_BYTES,
-                             .opt = { .disabled = rt->cfg.disabled_classes,
-                                      .features = rt->cpu->model->features,
-                                      .window = rt->windows != NULL },
-                             .perf_map = rt->cfg.perf_map,
-                             .miss = rt_exit_jump,
-                             .trace = &rt->trace,
-                             .ctr = &rt->cpu->ctr,
-                             .dec = rt->dec };
-#define HELPER(name, fn, text) rt->cpu->helpers[HELPER_##name] = fn;
-#include "core/helpers.def"
-#undef HELPER
-    if ((err = xl_new(&rt->xl, &cfg))) {
-        if (err == -EEXIST) *what = "--perf-map: what is there under /tmp/perf-PID.map is no file of ours";
-        return err;
-    }
-    void **slot = rt->cpu->callouts;
-    slot[CALLOUT_JUMP] = rt_exit_jump;
-    slot[CALLOUT_CHAIN] = rt_exit_chain;
-    slot[CALLOUT_EMULATE] = rt_exit_emulate;
-    slot[CALLOUT_TLB] = rt_stub_tlb;
-    slot[CALLOUT_FPU] = rt_stub_fpu;
-    slot[CALLOUT_HELPER] = rt_stub_helper;
-    return 0;
+    u64 me = hostsig_thread();
+    if (rt->bound == me) return 0;
+    unbind(rt);
+    rt->tid = (pid_t)syscall(SYS_gettid);
+    if ((err = alarm_new(&rt->alarm, hostsig_kick_signo(), rt->tid))) return err;
+    rt->bound = me;
+    if ((err = rt->engine->bind(rt))) unbind(rt);
+    return err;
 }
+
+/* ---- lifetime ---- */
 
 static int make_machine(struct rt *rt, const char **what)
 {
@@ -106,25 +61,30 @@ static int make_machine(struct rt *rt, const char **what)
     if ((err = cpu_new(&rt->cpu, rt->bus, model))) return err;
     rt->cpu->rt = rt;
     cpu_reset(rt->cpu);
-    if ((err = make_engines(rt, what))) return err;
+    *what = "decoder";
+    if ((err = decoder_new(&rt->dec))) return err;
+    *what = "interpreter";
+    if ((err = interp_new(&rt->interp, rt->cpu, rt->dec))) return err;
+    if ((err = rt->engine->create(rt, what))) return err;
     dispatch_listen(rt);
-    if (!rt->windows) return 0;
-    const struct aspace_mech windows = windows_mech(rt->windows);
-    aspaces_way(rt->aspaces, ASPACE_WINDOW, &windows, rt->cfg.eager_windows);
-    account_listen(rt);
     return 0;
 }
 
 int rt_new(struct rt **out, const struct rt_config *cfg, const char **what)
 {
+    return rt_new_with(out, cfg, cfg->engine == RT_INTERP ? &engine_interp : &engine_bt, what);
+}
+
+int rt_new_with(struct rt **out, const struct rt_config *cfg, const struct engine_ops *engine, const char **what)
+{
     *what = "memory";
     struct rt *rt = calloc(1, sizeof *rt);
     if (!rt) return -ENOMEM;
     rt->cfg = *cfg;
+    rt->engine = engine;
     rt->trace = cfg->trace;
     if (!rt->trace.out) rt->trace.out = stderr;
     if (!rt->trace.to) rt->trace.to = ~0u;
-    rt->request = -1;
     rt->posts_tail = &rt->posts;
     pthread_mutex_init(&rt->lock, NULL);
     int err = make_machine(rt, what);
@@ -144,13 +104,12 @@ void rt_free(struct rt *rt)
         rt->posts = p->next;
         free(p);
     }
+    unbind(rt);
     if (rt->bus) { /* nobody is told of anything any more */
         coherence_unlisten(bus_coherence(rt->bus), &rt->code_listener);
         coherence_unlisten(bus_coherence(rt->bus), &rt->account.listener);
     }
-    xl_free(rt->xl);
-    aspaces_free(rt->aspaces);
-    windows_free(rt->windows);
+    rt->engine->destroy(rt);
     interp_free(rt->interp);
     decoder_free(rt->dec);
     cpu_free(rt->cpu);
@@ -202,19 +161,18 @@ void rt_kick(struct rt *rt)
     /* Whoever raises it sends the one signal: real-time signals queue, and a busy sender would fill the host's queue.
      */
     bool raised = __atomic_exchange_n(&rt->cpu->kick, 1, __ATOMIC_SEQ_CST) != 0;
-    if (!raised && rt->running && !pthread_equal(pthread_self(), rt->thread))
-        syscall(SYS_tgkill, getpid(), rt->tid, hostsig_kick_signo());
+    if (!raised && rt->running && !pthread_equal(pthread_self(), rt->thread)) rt->engine->kick(rt);
 }
 
-static void request(struct rt *rt, enum rt_exit what)
+static void request(struct rt *rt, unsigned what)
 {
     pthread_mutex_lock(&rt->lock);
-    if (rt->request < 0) rt->request = (int)what;
+    rt->requests |= what;
     pthread_mutex_unlock(&rt->lock);
     rt_kick(rt);
 }
-void rt_stop(struct rt *rt) { request(rt, RT_STOPPED); }
-void rt_request_reset(struct rt *rt) { request(rt, RT_RESET); }
+void rt_stop(struct rt *rt) { request(rt, REQUEST_STOP); }
+void rt_request_reset(struct rt *rt) { request(rt, REQUEST_RESET); }
 
 int rt_post(struct rt *rt, void (*fn)(void *), void *arg)
 {
@@ -258,14 +216,25 @@ static void sample_time(struct rt *rt, u64 now)
     rt->sampled_idle = n->idle_cycles;
 }
 
-/* Returns the exit asked for, or -1. */
-static int service(struct rt *rt)
+/* A reset comes before a stop: a machine that has been stopped is to be found reset. */
+static bool take_request(struct rt *rt, enum rt_exit *why)
+{
+    pthread_mutex_lock(&rt->lock);
+    unsigned what = rt->requests & REQUEST_RESET ? REQUEST_RESET : rt->requests;
+    rt->requests &= ~what;
+    pthread_mutex_unlock(&rt->lock);
+    *why = what == REQUEST_RESET ? RT_RESET : RT_STOPPED;
+    return what != 0;
+}
+
+/* Whether the loop is to end, and why. */
+static bool service(struct rt *rt, enum rt_exit *why)
 {
     u64 begin = __rdtsc();
     hostsig_ack(rt->cpu);
     sample_time(rt, begin);
     rt->cpu->ctr.kicks++;
-    account_kick(rt);
+    if (rt->engine->kicked) rt->engine->kicked(rt);
     clock_run_due(rt->clock);
     on_deadline(rt, clock_next_deadline(rt->clock)); /* this kick may have been the alarm's */
     for (struct post *p = take_posts(rt); p;) {
@@ -274,34 +243,23 @@ static int service(struct rt *rt)
         free(p);
         p = next;
     }
-    pthread_mutex_lock(&rt->lock);
-    int what = rt->request;
-    rt->request = -1;
-    pthread_mutex_unlock(&rt->lock);
     rt->cpu->ctr.dev_cycles += __rdtsc() - begin;
-    return what;
+    return take_request(rt, why);
 }
 
 /* ---- interrupts ---- */
 
-static int deliver_interrupt(struct rt *rt)
+static enum engine_event deliver_interrupt(struct rt *rt)
 {
     struct cpu *c = rt->cpu;
-    if (c->intr_shadow) return 0;
-    if (c->nmi_pending && !c->nmi_blocked) {
-        c->nmi_pending = false;
-        c->nmi_blocked = true;
-        c->halted = 0;
-        cpu_update_irq(c);
-        return exc_interrupt(c, V_NMI);
-    }
-    if (!c->intr_line || !c->iflag || !rt->intc) return 0;
+    unsigned open = rt->engine->open(rt);
+    if (c->nmi_pending && open & OPEN_NMI) return rt->engine->inject(rt, INJECT_NMI, V_NMI);
+    if (!c->intr_line || !(open & OPEN_INTR) || !rt->intc) return ENGINE_AGAIN;
     int vector = rt->intc->acknowledge(rt->intc_dev);
-    if (vector < 0) return 0;
-    c->halted = 0;
+    if (vector < 0) return ENGINE_AGAIN;
     c->ctr.interrupts++;
     TRACE(&rt->trace, exc, c->eip, "interrupt %02x at %08x\n", (unsigned)vector, c->eip);
-    return exc_interrupt(c, (u8)vector);
+    return rt->engine->inject(rt, INJECT_INTR, (u8)vector);
 }
 
 /* HLT: sleeps until a kick. The signal is blocked, so that none slips in between, and taken without its handler, which
@@ -320,86 +278,49 @@ static void idle(struct rt *rt)
 
 /* ---- the loop ---- */
 
-#define INTERP_SLICE 100000
-
-/* As interp_run(), an instruction at a time. */
-static enum interp_stop run_traced(struct rt *rt, u64 n)
-{
-    enum interp_stop why = INTERP_BUDGET;
-    while (n-- && why == INTERP_BUDGET) {
-        dispatch_trace(rt);
-        why = interp_run(rt->interp, 1);
-    }
-    return why;
-}
-
-static int run_interp(struct rt *rt, u64 n)
-{
-    bool traced = unlikely(rt->trace.mask & 1u << TR_exec);
-    return (traced ? run_traced(rt, n) : interp_run(rt->interp, n)) == INTERP_SHUTDOWN ? EXC_SHUTDOWN : 0;
-}
-
-/* One instruction under an interrupt shadow, so that what is pending can be delivered after it. */
-static int step_engine(struct rt *rt)
-{
-    struct cpu *c = rt->cpu;
-    if (!cpu_shadow_is_idle(c)) return run_interp(rt, 1);
-    if (!rt->xl) return run_interp(rt, INTERP_SLICE);
-    if (!xl_can_translate(c->mode)) return run_interp(rt, 64);
-    return dispatch_translated(rt);
-}
-
 static enum rt_exit loop(struct rt *rt)
 {
     struct cpu *c = rt->cpu;
-    for (;;) {
-        if (c->kick) {
-            int what = service(rt);
-            if (what >= 0) return (enum rt_exit)what;
-        }
+    enum engine_event event = ENGINE_AGAIN;
+    enum rt_exit why;
+    if (c->exc.valid) event = rt->engine->inject(rt, INJECT_EXCEPTION, 0); /* came with the state */
+    while (event == ENGINE_AGAIN) {
+        if (c->kick && service(rt, &why)) return why;
         cpu_update_irq(c); /* an IRET may have unblocked NMIs */
         if (c->irq_pending) {
-            if (deliver_interrupt(rt) == EXC_SHUTDOWN) return RT_SHUTDOWN;
+            event = deliver_interrupt(rt);
+            if (event != ENGINE_AGAIN) break;
             cpu_update_irq(c);
         }
-        if (c->halted) {
-            idle(rt);
-            continue;
-        }
-        if (step_engine(rt) == EXC_SHUTDOWN) return RT_SHUTDOWN;
+        if (c->halted) idle(rt);
+        else event = rt->engine->run(rt);
     }
+    return event == ENGINE_SHUTDOWN ? RT_SHUTDOWN : RT_ERROR;
+}
+
+static void sampling_begins(struct rt *rt)
+{
+    rt->run_began = rt->sampled_at = __rdtsc();
+    rt->sampled_idle = rt->cpu->ctr.idle_cycles;
+    rt->account.kicked_ns = 0; /* what the thread has done meanwhile was not for the guest */
 }
 
 enum rt_exit rt_run(struct rt *rt)
 {
-    if (hostsig_install()) return RT_ERROR;
-    rt->tid = (pid_t)syscall(SYS_gettid);
+    struct hostsig_cpu here = { .cpu = rt->cpu, .xl = rt->xl };
+    if (rt->windows) here.window = windows_base(rt->windows), here.window_span = windows_span(rt->windows);
+    if (hostsig_install() || bind(rt) || hostsig_attach(&here)) return RT_ERROR;
     rt->thread = pthread_self();
-    u64 window = rt->windows ? windows_base(rt->windows) : 0, span = rt->windows ? windows_span(rt->windows) : 0;
-    if (hostsig_attach(rt->cpu, rt->xl, window, span)) return RT_ERROR;
-    if (alarm_new(&rt->alarm, hostsig_kick_signo(), rt->tid)) {
-        hostsig_detach();
-        return RT_ERROR;
-    }
-    rt->direct_status = "off";
-    if (rt->windows && rt->cfg.direct != RT_DIRECT_OFF && direct_new(&rt->direct, rt, rt->cfg.direct)) {
-        alarm_free(rt->alarm);
-        hostsig_detach();
-        return RT_ERROR;
-    }
     rt->running = true;
     clock_on_deadline(rt->clock, on_deadline, rt);
-    rt->account.kicked_ns = 0; /* another thread's, perhaps */
-    rt->cpu->kick = 1;         /* whatever was asked for before is looked at first */
-    rt->run_began = rt->sampled_at = __rdtsc();
-    enum rt_exit e = loop(rt);
+    rt->cpu->kick = 1; /* whatever was asked for before is looked at first */
+    sampling_begins(rt);
+    enum rt_exit why = loop(rt);
     rt->running = false;
-    if (rt->direct) rt->direct_status = direct_status(rt->direct);
-    direct_free(rt->direct);
-    rt->direct = NULL;
+    rt->run_cycles += __rdtsc() - rt->run_began;
     clock_on_deadline(rt->clock, NULL, NULL);
-    alarm_free(rt->alarm);
-    rt->alarm = NULL;
+    alarm_stop(rt->alarm);
+    rt->engine->state_out(rt); /* so that any thread may look at it */
     hostsig_detach();
-    return e;
+    return why;
 }

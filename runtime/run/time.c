@@ -168,3 +168,11 @@ void alarm_set(struct alarm *a, u64 guest_deadline_ns, const struct clock *clk)
     timer_settime(a->timer, TIMER_ABSTIME, &it, NULL);
     a->due = host;
 }
+
+void alarm_stop(struct alarm *a)
+{
+    static const struct itimerspec never;
+    if (a->due <= host_ns(CLOCK_MONOTONIC)) return;
+    timer_settime(a->timer, 0, &never, NULL);
+    a->due = 0;
+}

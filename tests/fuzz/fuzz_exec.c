@@ -276,7 +276,7 @@ static const char *compare_with_soft(struct fuzz *z, const struct run *window, c
     static struct state soft_state;
     forget_tlb(z);
     hostsig_detach();
-    BUG_ON(hostsig_attach(z->cpu, z->f[0].xl, 0, 0));
+    BUG_ON(hostsig_attach(&(struct hostsig_cpu){ .cpu = z->cpu, .xl = z->f[0].xl }));
     z->c.window = false;
     load(z, &z->c.in);
     z->run = (struct run){ .refuse = -1 };
@@ -470,7 +470,8 @@ int main(int argc, char **argv)
     for (z->number = from; z->number < from + count && failed < 10; z->number++) {
         make_case(z);
         if (verbose) describe(z, stderr);
-        BUG_ON(hostsig_attach(z->cpu, z->f[z->c.window].xl, (u64)z->reservation, RESERVED_BYTES));
+        BUG_ON(
+            hostsig_attach(&(struct hostsig_cpu){ z->cpu, z->f[z->c.window].xl, (u64)z->reservation, RESERVED_BYTES }));
         const char *err = run_case(z);
         hostsig_detach();
         forget_tlb(z);

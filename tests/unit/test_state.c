@@ -3,11 +3,13 @@
 #include "runtime/run/rt.h"
 
 #include <check.h>
+#include <pthread.h>
 #include <string.h>
 
 #define RAM_BYTES (4u << 20)
 enum { GDT = 0x1000, IDT = 0x2000, TSS = 0x3000, STACK0 = 0x8000, PD = 0x20000, PT = 0x21000, CODE = 0x100000 };
 enum { DATA = 0x110000, STACK = 0x120000, READ_ONLY = 0x130000, ABSENT = 0x131000, PORT = 0xf4 };
+enum { TSS_LIMIT = 0x68 + 64 /* with permission for all of 512 ports */ };
 enum { CS0 = 0x08, DS0 = 0x10, CS3 = 0x1b, DS3 = 0x23, SEL_TSS = 0x28 };
 
 static const struct kind {
@@ -68,8 +70,8 @@ static struct seg flat(u16 sel, u32 type)
     return (struct seg){ .sel = sel, .limit = 0xffffffff, .attr = type | SEG_S | dpl | SEG_P | SEG_D | SEG_G };
 }
 
-/* Rounds of integer, flag, string, x87 and SSE work on the data page; a write to the port after each. In user mode,
- * with IOPL 3: then all engines have a part in it. */
+/* Rounds of integer, flag, string, x87 and SSE work on the data page; a write to the port after each, which the TSS
+ * allows. In user mode: then all engines have a part in it. */
 static const u8 program[] = {
     0x69, 0xc0, 0x0d, 0x66, 0x19, 0x00,       /* imul eax, eax, 0x19660d */
     0x05, 0x5f, 0xf3, 0x6e, 0x3c,             /* add eax, 0x3c6ef35f */
@@ -111,7 +113,7 @@ static void machine_fill(struct machine *m)
     put_desc(m, GDT + DS0, 0, 0xfffff, 0x93, 0xc);
     put_desc(m, GDT + (CS3 & ~3), 0, 0xfffff, 0xfb, 0xc);
     put_desc(m, GDT + (DS3 & ~3), 0, 0xfffff, 0xf3, 0xc);
-    put_desc(m, GDT + SEL_TSS, TSS, 0x67, 0x8b, 0);
+    put_desc(m, GDT + SEL_TSS, TSS, TSS_LIMIT, 0x8b, 0);
     put32(m, TSS + 4, STACK0);
     put32(m, TSS + 8, DS0);
     put32(m, TSS + 0x64, 0x68 << 16);
@@ -124,14 +126,14 @@ static void machine_fill(struct machine *m)
     rt_get_state(m->rt, &a);
     a.gdtr = (struct table_reg){ GDT, 0x2f };
     a.idtr = (struct table_reg){ IDT, 0x7ff };
-    a.tr = (struct seg){ .sel = SEL_TSS, .base = TSS, .limit = 0x67, .attr = 0x8b };
+    a.tr = (struct seg){ .sel = SEL_TSS, .base = TSS, .limit = TSS_LIMIT, .attr = 0x8b };
     a.ldtr = (struct seg){ .attr = SEG_UNUSABLE };
     for (unsigned s = 0; s < S_COUNT; s++) a.seg[s] = s == S_CS ? flat(CS3, 0xb) : flat(DS3, 3);
     a.cr0 = CR0_PE | CR0_ET | CR0_NE | CR0_MP | CR0_PG;
     a.cr3 = PD;
     a.cr4 = CR4_OSFXSR | CR4_OSXMMEXCPT;
     a.cpl = 3;
-    arch_set_eflags(&a, F_IOPL);
+    arch_set_eflags(&a, F_IF);
     memset(&a.fx, 0, sizeof a.fx);
     a.fx.fcw = 0x37f;
     a.fx.mxcsr = 0x1f80;
@@ -146,6 +148,12 @@ static void run_to(struct machine *m, u32 outs)
 {
     while (m->outs < outs) ck_assert_int_eq(rt_run(m->rt), RT_STOPPED);
     ck_assert_uint_eq(m->outs, outs);
+}
+
+/* A test of direct execution in which nothing ran directly would prove little. */
+static void assert_ran(struct machine *m, unsigned k)
+{
+    if (k == DIRECT) ck_assert_uint_gt(rt_cpu(m->rt)->ctr.direct_runs, 0);
 }
 
 static void *ram_of(struct machine *m)
@@ -185,9 +193,13 @@ static void move(unsigned from, unsigned to)
     rt_get_state(a.rt, &half);
     void *ram = ram_of(&a);
     ck_assert_uint_eq(rt_write_phys(b.rt, 0, ram, RAM_BYTES), RAM_BYTES);
+    rt_get_state(b.rt, &end);
+    half.tsc = end.tsc; /* there is no direct execution where the guest's counter is not the host's */
     ck_assert_int_eq(rt_set_state(b.rt, &half, &field), 0);
     b.outs = a.outs;
     run_to(&b, 75);
+    assert_ran(&a, from);
+    assert_ran(&b, to);
     rt_get_state(b.rt, &end);
     assert_same_state(&expected, &end, kind[from].name, kind[to].name);
     free(ram);
@@ -227,6 +239,38 @@ START_TEST(a_state_got_and_put_back_at_each_stop_changes_nothing)
         rt_get_state(b.rt, &t);
         assert_same_state(&t, &s, "interpreter", kind[_i].name);
     }
+    assert_ran(&a, (unsigned)_i);
+    rt_free(a.rt);
+    rt_free(b.rt);
+}
+END_TEST
+
+static void *run_one(void *arg)
+{
+    struct machine *m = arg;
+    run_to(m, m->outs + 1);
+    return NULL;
+}
+
+START_TEST(a_machine_may_be_run_by_one_thread_after_another)
+{
+    struct machine a, b;
+    struct cpu_arch s, t;
+    if (!machine_new(&a, (unsigned)_i)) return;
+    ck_assert(machine_new(&b, 0));
+    machine_fill(&a);
+    machine_fill(&b);
+    for (u32 n = 1; n <= 12; n++) {
+        pthread_t thread;
+        if (n % 3) run_to(&a, a.outs + 3);
+        ck_assert_int_eq(pthread_create(&thread, NULL, run_one, &a), 0);
+        pthread_join(thread, NULL);
+        run_to(&b, a.outs);
+        rt_get_state(a.rt, &s);
+        rt_get_state(b.rt, &t);
+        assert_same_state(&t, &s, "interpreter", kind[_i].name);
+    }
+    assert_ran(&a, (unsigned)_i);
     rt_free(a.rt);
     rt_free(b.rt);
 }
@@ -364,6 +408,7 @@ int main(void)
     TCase *t = tcase_create("state");
     tcase_add_loop_test(t, a_guest_goes_on_in_another_machine_whatever_its_engine, 0, ARRAY_LEN(kind));
     tcase_add_loop_test(t, a_state_got_and_put_back_at_each_stop_changes_nothing, 0, ARRAY_LEN(kind));
+    tcase_add_loop_test(t, a_machine_may_be_run_by_one_thread_after_another, 0, ARRAY_LEN(kind));
     tcase_add_loop_test(t, a_state_is_kept_to_the_byte, 0, 2);
     tcase_add_test(t, what_no_CPU_could_hold_is_refused_by_name_and_nothing_changes);
     tcase_add_test(t, the_time_stamp_counter_goes_on_unless_it_is_set);
