@@ -56,6 +56,8 @@ u64 rt_write_linear(struct rt *rt, laddr la, const void *buf, u64 len);
 /* Forgets everything that was made of guest memory: for whoever has changed RAM behind the bus's back, as the loading
  * of a whole snapshot may. */
 void rt_flush(struct rt *rt);
+/* RAM as a file: what is above the PCI hole follows what is below. Borrowed. */
+int rt_ram_fd(const struct rt *rt);
 
 /* Wiring. */
 void rt_set_intc(struct rt *rt, const struct intc_ops *ops, void *dev);

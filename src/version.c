@@ -15,10 +15,8 @@ const char *vm_version(void) { return VERSION; }
 const char *vm_version_part(unsigned i, const char **what)
 {
     static const char *const parts[][2] = {
-        { "revision", REVISION },
-        { "compiler", COMPILER },
-        { "capstone", CAPSTONE_VERSION },
-        { "xxhash", XXHASH_VERSION },
+        { "revision", REVISION }, { "compiler", COMPILER },     { "capstone", CAPSTONE_VERSION },
+        { "lz4", LZ4_VERSION },   { "xxhash", XXHASH_VERSION },
     };
     enum { PARTS = sizeof parts / sizeof parts[0] };
     if (i < PARTS) {

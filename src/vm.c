@@ -2,8 +2,9 @@
  *   I1  cfg's strings are ours, from vm_create() to vm_free().
  *   I2  rt is set and cleared under lock, so that other threads may stop or wake it: they look only under lock.
  *   I3  the reason for leaving is decided once per run: the first event counts.                     [vm_end]
- * A reboot takes the whole machine down and builds it anew from the files: what power-on gives is what reset gives.
- * The serial back end outlives that, so that the user keeps terminal, socket and what is typed ahead. */
+ * A reboot resets CPU and chips in place, clears RAM and loads the files anew: what power-on gives is what reset gives.
+ */
+#define _GNU_SOURCE /* fallocate */
 #include "core/trace.h"
 #include "runtime/runtime.h"
 #include "src/cache_dir.h"
@@ -13,9 +14,12 @@
 #include "src/wait.h"
 #include "src/board/loader.h"
 #include "src/parse.h"
+#include "src/board/cpu_part.h"
 #include "src/board/pc.h"
+#include "src/snapshot.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -32,6 +36,7 @@ struct vm {
     struct chardev_tap tap;  /* in front of it, if cfg.serial_output is set */
     struct cache_dir *cache; /* NULL: none */
     struct pc *pc;
+    struct cpu_arch power_on; /* what the CPU is like after a reset */
 
     pthread_mutex_t lock;
     struct rt *rt;
@@ -161,6 +166,31 @@ static int config_copy(struct vm_config *to, const struct vm_config *from)
     for (unsigned i = 0; (s = config_strings(to, i)); i++)
         if (*s && !(*s = strdup(*s))) ok = false;
     return ok ? 0 : -ENOMEM;
+}
+
+/* What a saved machine says of itself, where cfg does not. */
+static int config_load(struct vm_config *c, const struct snapshot_head *h, struct vm_error *err)
+{
+    if (c->memory && c->memory != h->memory)
+        return vm_fail(err, -EINVAL, "--memory: the saved machine has %llu MiB", (unsigned long long)(h->memory >> 20));
+    if (c->cpu && strcmp(c->cpu, (const char *)h->cpu))
+        return vm_fail(err, -EINVAL, "--cpu: the saved machine has '%s'", (const char *)h->cpu);
+    if (c->has_debug_exit && !h->has_debug_exit)
+        return vm_fail(err, -EINVAL, "--debug-exit: the saved machine has no such port");
+    if (c->has_debug_exit && c->debug_exit != h->debug_exit)
+        return vm_fail(err, -EINVAL, "--debug-exit: the saved machine has it at 0x%x", h->debug_exit);
+    const struct {
+        const char **own;
+        const struct byte_queue *saved;
+    } string[] = { { &c->kernel, &h->kernel }, { &c->initrd, &h->initrd }, { &c->cmdline, &h->cmdline } };
+    c->memory = h->memory;
+    c->has_debug_exit = h->has_debug_exit;
+    c->debug_exit = h->debug_exit;
+    if (!c->cpu && !(c->cpu = strdup((const char *)h->cpu))) return vm_fail(err, -ENOMEM, "machine: out of memory");
+    for (size_t i = 0; i < ARRAY_LEN(string); i++)
+        if (!*string[i].own && string[i].saved->len && !(*string[i].own = snapshot_string(string[i].saved)))
+            return vm_fail(err, -ENOMEM, "machine: out of memory");
+    return 0;
 }
 
 static void config_free(struct vm_config *c)
@@ -295,7 +325,45 @@ static void machine_free(struct vm *vm)
     rt_free(rt);
 }
 
-static int machine_new(struct vm *vm, struct vm_error *err)
+/* The CPU as reset leaves it, but for what outlives a reset, and as the boot protocol wants it. */
+static int machine_boot(struct vm *vm, struct boot *boot, struct vm_error *err)
+{
+    struct cpu_arch now, cpu = vm->power_on;
+    const char *field;
+    rt_get_state(vm->rt, &now);
+    cpu.tsc = now.tsc; /* NOT-HW: it would be 0 */
+    cpu.intr_line = now.intr_line;
+    int rc = boot_load(boot, rt_bus(vm->rt), &cpu, pc_memory_map(vm->pc), err);
+    if (rc) return rc;
+    BUG_ON(rt_set_state(vm->rt, &cpu, &field)); /* a boot protocol asks for nothing impossible */
+    return 0;
+}
+
+/* All of RAM to zero, by giving its pages back to the host. */
+static int ram_clear(struct rt *rt)
+{
+    if (fallocate(rt_ram_fd(rt), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)bus_ram_size(rt_bus(rt))))
+        return -errno;
+    rt_flush(rt);
+    return 0;
+}
+
+static int machine_reset(struct vm *vm, struct vm_error *err)
+{
+    struct boot *boot = NULL;
+    const struct wait_end end = { stop_asked, vm };
+    int rc = boot_open(&boot, &vm->cfg, &end, err);
+    if (rc) return rc;
+    rc = ram_clear(vm->rt);
+    if (!rc) rc = pc_reset(vm->pc);
+    if (rc) vm_fail(err, rc, "reset: %s", strerror(-rc));
+    else rc = machine_boot(vm, boot, err);
+    boot_free(boot);
+    return rc;
+}
+
+/* from: the saved machine to take up; NULL: a new one, which boots. */
+static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *err)
 {
     const struct rt_config rc_cfg = {
         .ram_size = vm->cfg.memory,
@@ -313,7 +381,7 @@ static int machine_new(struct vm *vm, struct vm_error *err)
     struct rt *rt = NULL;
     const char *what = "machine";
     const struct wait_end end = { stop_asked, vm };
-    int rc = boot_open(&boot, &vm->cfg, &end, err);
+    int rc = from ? 0 : boot_open(&boot, &vm->cfg, &end, err);
     if (rc) return rc;
     rc = rt_new(&rt, &rc_cfg, &what);
     if (rc) {
@@ -346,30 +414,28 @@ static int machine_new(struct vm *vm, struct vm_error *err)
     };
     rc = pc_new(&vm->pc, rt, &board, err);
     if (rc) goto out;
-    struct cpu_arch cpu;
-    rt_get_state(rt, &cpu);
-    rc = boot_load(boot, rt_bus(rt), &cpu, pc_memory_map(vm->pc), err);
+    rt_get_state(rt, &vm->power_on);
+    rc = from ? snapshot_load(from, rt, vm->pc, err) : machine_boot(vm, boot, err);
     if (rc) goto out;
-    const char *field;
-    BUG_ON(rt_set_state(rt, &cpu, &field)); /* a boot protocol asks for nothing impossible */
-    on_serial_wake(vm);                     /* what came in before there was a machine */
+    on_serial_wake(vm); /* what came in before there was a machine */
 out:
     boot_free(boot);
     return rc;
 }
 
-int vm_create(struct vm **out, const struct vm_config *cfg, struct vm_error *err)
+static int vm_new(struct vm **out, const struct vm_config *cfg, struct snapshot *from, struct vm_error *err)
 {
     struct vm *vm = calloc(1, sizeof *vm);
     if (!vm) return vm_fail(err, -ENOMEM, "machine: out of memory");
     pthread_mutex_init(&vm->lock, NULL);
     int rc = config_copy(&vm->cfg, cfg);
     if (rc) vm_fail(err, rc, "machine: out of memory");
+    if (!rc && from) rc = config_load(&vm->cfg, snapshot_head(from), err);
     if (!rc) rc = config_check(vm, err);
     struct held_signals held;
     signals_hold(&held);
     if (!rc && vm->cfg.cache_dir) rc = cache_dir_open(&vm->cache, vm->cfg.cache_dir, err);
-    if (!rc) rc = machine_new(vm, err);
+    if (!rc) rc = machine_new(vm, from, err);
     signals_release(&held);
     if (rc) {
         vm_free(vm);
@@ -377,6 +443,85 @@ int vm_create(struct vm **out, const struct vm_config *cfg, struct vm_error *err
     }
     *out = vm;
     return 0;
+}
+
+int vm_create(struct vm **out, const struct vm_config *cfg, struct vm_error *err)
+{
+    return vm_new(out, cfg, NULL, err);
+}
+
+int vm_load(struct vm **out, const struct vm_config *cfg, int fd, struct vm_error *err)
+{
+    struct snapshot *s = NULL;
+    int rc = snapshot_open(&s, fd, err);
+    if (!rc) rc = vm_new(out, cfg, s, err);
+    snapshot_close(s);
+    return rc;
+}
+
+/* ---- save ---- */
+
+static int save_to(void *arg, int fd, struct vm_error *err)
+{
+    struct vm *vm = arg;
+    struct snapshot_head h;
+    chardev_deliver(vm->serial); /* what has come in is the machine's */
+    int rc = snapshot_head_init(&h, &vm->cfg, vm->cfg.cpu ? vm->cfg.cpu : vm_cpu_name(0)) ? 0 : -ENOMEM;
+    if (rc) vm_fail(err, rc, "out of memory");
+    else rc = snapshot_save(fd, &h, vm->rt, vm->pc, err);
+    snapshot_head_free(&h);
+    return rc;
+}
+
+int vm_save(struct vm *vm, int fd, struct vm_error *err) { return save_to(vm, fd, err); }
+
+int vm_save_file(struct vm *vm, const char *path, struct vm_error *err)
+{
+    return snapshot_to_file(path, save_to, vm, err);
+}
+
+struct save_request {
+    struct vm *vm;
+    char path[];
+};
+
+static void save_soon(void *arg)
+{
+    struct save_request *r = arg;
+    struct vm_error why, text;
+    if (vm_save_file(r->vm, r->path, &why)) {
+        vm_fail(&text, 0, "saving to %s: %.300s", r->path, why.text);
+        warn(r->vm, &text);
+    }
+    free(r);
+}
+
+int vm_save_soon(struct vm *vm, const char *path)
+{
+    struct save_request *r = malloc(sizeof *r + strlen(path) + 1);
+    if (!r) return -ENOMEM;
+    r->vm = vm;
+    strcpy(r->path, path);
+    pthread_mutex_lock(&vm->lock);
+    int rc = vm->rt ? rt_post(vm->rt, save_soon, r) : -ESRCH;
+    pthread_mutex_unlock(&vm->lock);
+    if (rc) free(r);
+    return rc;
+}
+
+int vm_info(struct vm *vm, const char *chip, FILE *out)
+{
+    struct snap_part part[PC_PARTS_MAX + 1];
+    struct cpu_arch cpu;
+    unsigned n = pc_parts(vm->pc, part, PC_PARTS_MAX), shown = 0;
+    rt_get_state(vm->rt, &cpu);
+    part[n++] = cpu_part(&cpu);
+    for (unsigned i = 0; i < n; i++) {
+        if (chip && strcmp(chip, part[i].name)) continue;
+        snap_info(&part[i], out);
+        shown++;
+    }
+    return shown ? 0 : -ENOENT;
 }
 
 void vm_free(struct vm *vm)
@@ -402,8 +547,7 @@ static enum vm_exit run(struct vm *vm, struct vm_error *err)
         case RT_STOPPED: return VM_EXIT_STOPPED;
         case RT_SHUTDOWN: return VM_EXIT_DIED;
         case RT_RESET:
-            machine_free(vm);
-            if (machine_new(vm, err)) return vm->stop ? VM_EXIT_STOPPED : VM_EXIT_ERROR;
+            if (machine_reset(vm, err)) return vm->stop ? VM_EXIT_STOPPED : VM_EXIT_ERROR;
             break;
         case RT_ERROR: vm_fail(err, -EIO, "the host failed the machine; it cannot go on"); return VM_EXIT_ERROR;
         }

@@ -33,7 +33,8 @@ RULES = [
 # The translator runs nothing and reads no guest memory; devices and the CPU meet in pc.c; a library has few users.
 LIBRARIES = {
     'capstone/': r'translator/(front/decode|dump)\.c|runtime/(direct/scan_page|run/report)\.c|tests/',
-    'xxhash.h': r'translator/|runtime/|tests/',
+    'xxhash.h': r'translator/|runtime/|src/snap/file\.c|tests/',
+    'lz4.h': r'src/snap/ram\.c|tests/',
     'ffi.h': r'runtime/run/(callout|probe)\.c|tests/',
     'check.h': r'tests/',
 }

@@ -29,8 +29,9 @@ MUST_CHECK int clock_new(struct clock **out);
 void clock_free(struct clock *c);
 void clock_set_manual(struct clock *c, u64 now_ns); /* from now on time is what the test says */
 void clock_set_wall(struct clock *c, u64 wall_ns);  /* what clock_wall_ns() gives now, and goes on from */
-u64 clock_next_deadline(const struct clock *c);     /* guest ns, UINT64_MAX if no timer is armed */
-void clock_run_due(struct clock *c);                /* fires all timers that are due */
+void clock_go_on(struct clock *c);              /* after clock_set_manual(): with the host again, from that time on */
+u64 clock_next_deadline(const struct clock *c); /* guest ns, UINT64_MAX if no timer is armed */
+void clock_run_due(struct clock *c);            /* fires all timers that are due */
 /* Called whenever the earliest deadline changes, so that the owner can arm the host's alarm. That it has gone off the
  * owner knows itself, and then asks clock_next_deadline(). */
 void clock_on_deadline(struct clock *c, void (*fn)(void *arg, u64 deadline_ns), void *arg);

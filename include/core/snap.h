@@ -65,6 +65,12 @@ struct snap_field {
         .name = #m, .type = SNAP_TYPE_OF(((T *)0)->m[0]), .offset = offsetof(T, m), .stride = sizeof(((T *)0)->m[0]), \
         .count = ARRAY_LEN(((T *)0)->m), ##__VA_ARGS__                                                                \
     }
+/* A member as the bytes it is, whatever its type: for what a manual lays out byte by byte. */
+#define SNAP_BYTES(T, m, ...)                                                                             \
+    {                                                                                                     \
+        .name = #m, .type = SNAP_U8, .offset = offsetof(T, m), .stride = 1, .count = sizeof(((T *)0)->m), \
+        ##__VA_ARGS__                                                                                     \
+    }
 /* Member m of each element of an array of structs. */
 #define SNAP_COLUMN(T, array, m, ...)                                                            \
     {                                                                                            \

@@ -73,6 +73,20 @@ struct vm_config {
 int vm_create(struct vm **out, const struct vm_config *cfg, struct vm_error *err);
 void vm_free(struct vm *vm); /* NULL is fine */
 
+/* Saves the whole machine to fd, between runs; the file is docs/snapshot.md's. fd may be a pipe. Returns 0 or -errno.
+ */
+int vm_save(struct vm *vm, int fd, struct vm_error *err);
+/* The same to a file beside path, which takes its name once it is whole and on disk. */
+int vm_save_file(struct vm *vm, const char *path, struct vm_error *err);
+/* The same while the machine runs, soon. Thread-safe. What goes wrong is told to cfg.warn. -ENOMEM: it cannot even be
+ * asked for; -ESRCH: there is no machine yet, or none any more. */
+int vm_save_soon(struct vm *vm, const char *path);
+/* Makes the machine that is saved in fd, ready to go on where it was; guest time goes on from there, and the wall clock
+ * is the host's. Memory, processor and debug-exit port are the file's: what cfg says of them must be nothing (NULL, 0)
+ * or the same, else -EINVAL. kernel, initrd and cmdline are for later reboots, and taken from the file where cfg says
+ * nothing. Returns 0 or -errno; -EBADMSG: the file is damaged, cut off, of another version or no saved machine. */
+int vm_load(struct vm **out, const struct vm_config *cfg, int fd, struct vm_error *err);
+
 enum vm_exit {
     VM_EXIT_POWEROFF, /* the guest switched itself off */
     VM_EXIT_RESET,    /* the guest reset itself, and no_reboot is set */
@@ -88,8 +102,10 @@ void vm_stop(struct vm *vm); /* thread-safe */
 uint32_t vm_debug_exit_value(const struct vm *vm);
 /* Registers, control registers, the current instruction, and the exceptions that led there. */
 void vm_diagnose(struct vm *vm, FILE *out);
-/* All counters as one JSON object; of the present run, if the guest rebooted. */
+/* All counters as one JSON object. */
 void vm_stats(struct vm *vm, FILE *out);
+/* The state of a chip, of the "cpu", or of all if chip is NULL: a line for each field. -ENOENT if there is no such. */
+int vm_info(struct vm *vm, const char *chip, FILE *out);
 
 /* Translates the raw code in file as if it lay at base, and prints guest instructions and the host code they become.
  * Runs nothing. Returns 0 or -errno, -EINVAL as for vm_create(). */

@@ -52,6 +52,7 @@ struct direct {
     struct rt *rt;
     struct coherence_listener listener;
     enum rt_direct mode;
+    bool tsc_faults;   /* the guest's time-stamp counter was not the host's at the start of this run */
     const char *off;   /* why the host cannot; NULL: it can, or was not asked yet */
     unsigned failures; /* to make a process, in a row */
     bool resting;      /* one was lost: none is made until the next kick */
@@ -83,13 +84,15 @@ static bool seg_describable(const struct seg *s)
     return s->limit <= 0xfffff || (s->limit & 0xfff) == 0xfff;
 }
 
-static bool admissible(const struct cpu *c)
+static bool admissible(const struct direct *d)
 {
+    const struct cpu *c = d->rt->cpu;
     const u32 need = MK_PE | MK_CS32 | MK_SS32 | MK_CSFLAT | MK_SSFLAT | MK_PG | 3 /* CPL */;
     if ((c->mode & (need | MK_VM | MK_SLOW)) != need || !c->iflag || c->intr_shadow || c->seg_complex[S_SS])
         return false;
     if (c->eflags_sys & (F_IOPL | F_TF | F_NT | F_VM | F_AC | F_VIF | F_VIP)) return false;
-    if (c->cr0 & (CR0_TS | CR0_EM) || (c->cr4 & (CR4_TSD | CR4_OSFXSR)) != CR4_OSFXSR || c->tsc_offset) return false;
+    if (c->cr0 & (CR0_TS | CR0_EM) || (c->cr4 & (CR4_TSD | CR4_OSFXSR)) != CR4_OSFXSR) return false;
+    if (c->tsc_offset && !d->tsc_faults) return false; /* it would read the host's */
     return seg_plain(c, S_DS, MK_DSFLAT) && seg_plain(c, S_ES, MK_ESFLAT) && seg_describable(&c->seg[S_FS])
            && seg_describable(&c->seg[S_GS]);
 }
@@ -149,7 +152,7 @@ static bool direct_written(void *arg, paddr pa, unsigned len, u8 flags)
 
 static bool runs_here(const struct direct *d)
 {
-    return d->here && !aspaces_rests(d->rt->aspaces, ASPACE_DIRECT) && admissible(d->rt->cpu);
+    return d->here && !aspaces_rests(d->rt->aspaces, ASPACE_DIRECT) && admissible(d);
 }
 
 bool direct_owns(struct direct *d, laddr la) { return runs_here(d) && window_executes(d->here->w, la); }
@@ -235,7 +238,7 @@ static int process_new(struct direct *d, struct dx **out)
 {
     u64 begin = host_ns(CLOCK_MONOTONIC);
     const char *why;
-    int err = dx_new(out, bus_ram_fd(d->rt->bus), &why);
+    int err = dx_new(out, bus_ram_fd(d->rt->bus), d->tsc_faults, &why);
     if (err) {
         if (err == -ENOTSUP || ++d->failures >= FAILURES_MAX) d->off = why;
         TRACE(&d->rt->trace, direct, 0, "direct: none on this host: %s\n", why);
@@ -262,7 +265,7 @@ static bool mech_has(void *arg) { return ((struct direct *)arg)->here; }
 static bool mech_fits(void *arg)
 {
     const struct direct *d = arg;
-    return !d->off && !d->resting && admissible(d->rt->cpu);
+    return !d->off && !d->resting && admissible(d);
 }
 
 static u64 mech_price(void *arg)
@@ -574,7 +577,7 @@ static u32 lowest_page(void)
 int direct_probe(int ram_fd, const char **why)
 {
     struct dx *dx;
-    int err = dx_new(&dx, ram_fd, why);
+    int err = dx_new(&dx, ram_fd, false, why);
     if (!err) dx_free(dx);
     return err;
 }
@@ -586,6 +589,7 @@ int direct_new(struct direct **out, struct rt *rt, enum rt_direct mode)
     *d =
         (struct direct){ .rt = rt, .mode = mode, .first_page = lowest_page(), .decay_at_ns = host_ns(CLOCK_MONOTONIC) };
     d->rules = scan_rules_of_host(rt->cpu->model->features);
+    d->tsc_faults = rt->cpu->tsc_offset != 0;
     d->create_ns = 2000000; /* a guess, until the first has been made */
     d->map_ns = 8000;       /* likewise */
     rt->cpu->fpu_fetch = fpu_home;

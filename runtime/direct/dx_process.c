@@ -124,6 +124,7 @@ static int image_new(void)
 struct birth {
     int image, ram, page, socket;
     pid_t parent;
+    bool tsc_faults;
 };
 
 /* The new process shares our memory, thread-local variables too, until it executes the image, and we run on meanwhile:
@@ -163,6 +164,7 @@ NO_RUNTIME static int born(void *arg)
     born_if(!raw(SYS_prlimit64, 0, RLIMIT_CORE, (u64)&none, 0, 0), BORN_FIRST + 3);
     born_if(!raw(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) && raw(SYS_getppid, 0, 0, 0, 0, 0) == b->parent,
             BORN_FIRST + 4);
+    born_if(!b->tsc_faults || !raw(SYS_prctl, PR_SET_TSC, PR_TSC_SIGSEGV, 0, 0, 0), BORN_FIRST + 7);
     born_if(!raw(SYS_ptrace, PTRACE_TRACEME, 0, 0, 0, 0), BORN_FIRST + 5);
     (void)raw(SYS_execveat, DX_FD_RAM + 3, (u64) "", (u64)no, (u64)no, AT_EMPTY_PATH);
     born_if(false, BORN_FIRST + 6);
@@ -240,14 +242,14 @@ static int settle(struct dx *d, const char **why)
     return ptrace(PTRACE_SETOPTIONS, d->runner, NULL, (void *)(PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD)) ? -errno : 0;
 }
 
-static int start(struct dx *d, int image, int theirs, const char **why)
+static int start(struct dx *d, int image, int theirs, bool tsc_faults, const char **why)
 {
     enum { STACK = 64 << 10 };
     const u64 all = ~0ull; /* a handler of ours must not run in the child while it shares our memory */
     u64 before;
     u8 *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (stack == MAP_FAILED) return -errno;
-    struct birth b = { image, d->ram_fd, d->page_fd, theirs, getpid() };
+    struct birth b = { image, d->ram_fd, d->page_fd, theirs, getpid(), tsc_faults };
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
     pid_t pid = clone(born, stack + STACK, CLONE_VM, &b); /* no CLONE_VFORK: one that somebody stops would hold us for
                                                              good */
@@ -290,7 +292,7 @@ static pid_t mapper_noted(const struct dx *d)
     return (pid_t)pid;
 }
 
-int dx_new(struct dx **out, int ram_fd, const char **why)
+int dx_new(struct dx **out, int ram_fd, bool tsc_faults, const char **why)
 {
     int pair[2] = { -1, -1 }, image = -1;
     struct dx *d = calloc(1, sizeof *d);
@@ -309,7 +311,7 @@ int dx_new(struct dx **out, int ram_fd, const char **why)
     memcpy(d->page, dx_stub_begin, (size_t)(dx_stub_end - dx_stub_begin));
     d->list = (struct list *)(d->page + DX_OPS);
     *why = "direct execution: the host starts or traces no process for it";
-    if ((err = start(d, image, pair[1], why))) goto out;
+    if ((err = start(d, image, pair[1], tsc_faults, why))) goto out;
     d->mapper = mapper_noted(d);
     memset(d->page + DX_MAPPER, 0, sizeof(u32)); /* no business of guest code's */
     err = try_32bit(d);

@@ -74,10 +74,7 @@ static int bind(struct rt *rt)
 }
 
 /* One instruction under an interrupt shadow, so that what is pending can be delivered after it. */
-static enum engine_event run(struct rt *rt)
-{
-    return soft_interpret(rt, cpu_shadow_is_idle(rt->cpu) ? SLICE : 1);
-}
+static enum engine_event run(struct rt *rt) { return soft_interpret(rt, cpu_shadow_is_idle(rt->cpu) ? SLICE : 1); }
 
 static void state_out(struct rt *rt) { vcpu_sync(rt->cpu); }
 static void flush(struct rt *rt) { interp_flush(rt->interp); }

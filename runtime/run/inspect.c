@@ -2,6 +2,7 @@
  * physical and by linear address, and the names a description may use. */
 #include "runtime/cpu/cpu_ops.h"
 #include "runtime/interp/interp.h"
+#include "runtime/mem/physmem.h"
 #include "runtime/run/rt.h"
 
 #include <errno.h>
@@ -26,6 +27,8 @@ void rt_flush(struct rt *rt)
     tlb_flush_all(rt->cpu);
     rt->engine->flush(rt);
 }
+
+int rt_ram_fd(const struct rt *rt) { return bus_ram_fd(rt->bus); }
 
 void rt_update(struct rt *rt)
 {

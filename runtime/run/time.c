@@ -70,6 +70,16 @@ static void tell_owner(struct clock *c)
     if (c->on_deadline) c->on_deadline(c->arg, next);
 }
 
+/* The wall clock is the host's again as well: one that was stopped for long has jumped. */
+void clock_go_on(struct clock *c)
+{
+    c->manual = false;
+    c->base = host_ns(CLOCK_MONOTONIC) - c->manual_now;
+    c->wall_base = host_ns(CLOCK_REALTIME) - c->manual_now;
+    c->told = NO_DEADLINE;
+    tell_owner(c);
+}
+
 void clock_on_deadline(struct clock *c, void (*fn)(void *, u64), void *arg)
 {
     c->on_deadline = fn;

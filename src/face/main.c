@@ -114,6 +114,16 @@ static int stats_write(struct stats_file *f, struct vm *vm)
     return rc;
 }
 
+/* A machine that has been stopped can go on later; one that is off, or dead, cannot. */
+static int save_at_exit(struct vm *vm, enum vm_exit how, const char *path, int status)
+{
+    struct vm_error err;
+    char text[600];
+    if (!path || (how != VM_EXIT_STOPPED && how != VM_EXIT_DEBUG) || !vm_save_file(vm, path, &err)) return status;
+    snprintf(text, sizeof text, "--save-at-exit %.200s: %.250s", path, err.text);
+    return fail(STATUS_ERROR, text);
+}
+
 /* What --timeout and --expect make of a status. */
 static int watched_status(int status, enum vm_exit how, const struct watch *w)
 {
@@ -124,7 +134,7 @@ static int watched_status(int status, enum vm_exit how, const struct watch *w)
     return STATUS_ERROR;
 }
 
-static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct stats_file *stats)
+static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct stats_file *stats, const char *save)
 {
     struct vm_error err = { "" };
     int rc = watch_start(w, vm);
@@ -135,7 +145,7 @@ static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct
     }
     stopper_watch(s, vm);
     enum vm_exit how = vm_run(vm, &err);
-    int status = watched_status(run_status(vm, how, s, &err), how, w);
+    int status = save_at_exit(vm, how, save, watched_status(run_status(vm, how, s, &err), how, w));
     rc = stats_write(stats, vm);
     stopper_watch(s, NULL);
     watch_end(w);
@@ -193,6 +203,21 @@ static struct watch_config watch_config(const struct run_args *a, enum image_kin
                                   .wants_console = kind == IMAGE_LINUX && !strstr(words, "console=ttyS") };
 }
 
+static int load_machine(struct vm **vm, const struct run_args *a, struct vm_error *err)
+{
+    struct vm_error why;
+    int fd = open(a->load, O_RDONLY | O_CLOEXEC), rc;
+    if (fd < 0) {
+        rc = -errno;
+        snprintf(err->text, sizeof err->text, "--load %.200s: %s", a->load, strerror(-rc));
+        return rc == -EINVAL ? -EIO : rc;
+    }
+    rc = vm_load(vm, &a->cfg, fd, &why);
+    close(fd);
+    if (rc) snprintf(err->text, sizeof err->text, "--load %.200s: %.250s", a->load, why.text);
+    return rc;
+}
+
 static int verb_run(int argc, char **argv)
 {
     struct run_args a;
@@ -200,15 +225,15 @@ static int verb_run(int argc, char **argv)
     run_args_init(&a);
     int status = read_words(VERB_RUN, &a, argc, argv);
     if (status >= 0) return status;
-    run_args_finish(&a);
+    if (run_args_finish(&a, &err)) return fail(STATUS_USAGE, err.text);
     a.cfg.warn = print_warning;
-    enum image_kind kind;
-    if ((status = look_at_kernel(&a, &kind)) >= 0) return status;
+    enum image_kind kind = IMAGE_UNKNOWN;
+    if (a.cfg.kernel && (status = look_at_kernel(&a, &kind)) >= 0) return status;
 
     struct stopper s;
     struct vm *vm;
     ignore_signals_of_files();
-    int rc = stopper_start(&s);
+    int rc = stopper_start(&s, a.save);
     if (rc) return fail_host("signal thread (pthread_create)", rc);
     struct watch watch;
     const struct watch_config watched = watch_config(&a, kind);
@@ -219,7 +244,7 @@ static int verb_run(int argc, char **argv)
     struct stats_file stats = { .path = a.stats, .end = &end };
     a.cfg.cancelled = stopper_asked;
     a.cfg.cancelled_arg = &s;
-    if ((rc = vm_create(&vm, &a.cfg, &err))) {
+    if ((rc = a.load ? load_machine(&vm, &a, &err) : vm_create(&vm, &a.cfg, &err))) {
         watch_end(&watch);
         status = create_failed(&s, rc, &err);
     } else if ((rc = stats_open(&stats))) {
@@ -227,7 +252,7 @@ static int verb_run(int argc, char **argv)
         vm_free(vm);
         status = rc == -ECANCELED ? STATUS_SIGNAL + s.caught : stats_fail(&stats, STATUS_ERROR, rc);
     } else {
-        status = run_machine(vm, &s, &watch, &stats);
+        status = run_machine(vm, &s, &watch, &stats, a.save_at_exit);
     }
     stopper_end(&s);
     return status;

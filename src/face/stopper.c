@@ -1,4 +1,4 @@
-/* Owns the signals that ask the program to stop. */
+/* Owns the signals that ask the program to stop, or to save its machine. */
 #include "src/face/stopper.h"
 #include "core/types.h"
 
@@ -34,6 +34,16 @@ static void take(struct stopper *s, int sig)
     pthread_mutex_unlock(&s->lock);
 }
 
+static void save(struct stopper *s)
+{
+    int rc = 0;
+    pthread_mutex_lock(&s->lock);
+    if (!s->save) fputs("transvisor: warning: SIGUSR1: there is no --save FILE to save to\n", stderr);
+    else if (s->vm) rc = vm_save_soon(s->vm, s->save);
+    pthread_mutex_unlock(&s->lock);
+    if (rc) fprintf(stderr, "transvisor: warning: --save %s: %s\n", s->save, strerror(-rc));
+}
+
 static void *stopper_thread(void *arg)
 {
     struct stopper *s = arg;
@@ -43,6 +53,10 @@ static void *stopper_thread(void *arg)
         if (sigwait(&s->set, &sig)) continue;
         if (s->done) return NULL;
         if (sig == WAKE) continue;
+        if (sig == SIGUSR1) {
+            save(s);
+            continue;
+        }
         clock_gettime(CLOCK_MONOTONIC, &now);
         if (s->caught && now.tv_sec - first.tv_sec >= PATIENCE_S) die_of(sig);
         if (s->caught) continue;
@@ -51,10 +65,11 @@ static void *stopper_thread(void *arg)
     }
 }
 
-int stopper_start(struct stopper *s)
+int stopper_start(struct stopper *s, const char *save)
 {
-    static const int stop_signals[] = { SIGINT, SIGTERM, SIGHUP };
+    static const int stop_signals[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1 };
     memset(s, 0, sizeof *s);
+    s->save = save;
     pthread_mutex_init(&s->lock, NULL);
     sigemptyset(&s->set);
     sigaddset(&s->set, WAKE);

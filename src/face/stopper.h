@@ -1,5 +1,6 @@
-/* What the signals that ask us to stop (SIGINT, SIGTERM, SIGHUP) do: one thread takes them all, so that no handler has
- * to reach a machine. Those that were ignored when the program was started (nohup, `&` in a script) stay ignored. */
+/* What the signals that ask us to stop (SIGINT, SIGTERM, SIGHUP) or to save (SIGUSR1) do: one thread takes them all, so
+ * that no handler has to reach a machine. Those that were ignored when the program was started (nohup, `&` in a script)
+ * stay ignored. */
 #ifndef SRC_STOPPER_H
 #define SRC_STOPPER_H
 #include "transvisor/vm.h"
@@ -12,12 +13,13 @@ struct stopper {
     sigset_t set;
     pthread_mutex_t lock;
     struct vm *vm;      /* NULL: there is none yet, or none any more */
+    const char *save;   /* where SIGUSR1 saves it, or NULL */
     _Atomic int caught; /* the signal that ended us, or 0 */
     _Atomic bool done;
 };
 
 /* Blocks the signals in this thread and all that it makes from now on, and starts taking them. 0 or -errno. */
-int stopper_start(struct stopper *s);
+int stopper_start(struct stopper *s, const char *save);
 /* From now on a signal stops vm; one that has come before stops it at once. NULL: none. */
 void stopper_watch(struct stopper *s, struct vm *vm);
 bool stopper_asked(void *stopper); /* one has come */

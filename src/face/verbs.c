@@ -80,7 +80,7 @@ static int parse_device(void *args, const char *typed, const char *value, struct
 /* clang-format off */
 static const struct opt run_options[] = {
     { .group = "What to boot", .name = "kernel", .aliases = "k", .type = OPT_STRING, .rank = OPT_COMMON,
-      .required = true, .operand = true, RUN(cfg.kernel), .arg = "FILE",
+      .operand = true, RUN(cfg.kernel), .arg = "FILE",
       .help = "Linux bzImage or Multiboot 1 kernel" },
     { .group = "What to boot", .name = "initrd", .aliases = "i initramfs", .type = OPT_STRING, .rank = OPT_COMMON,
       RUN(cfg.initrd), .arg = "FILE[,FILE..]", .help = "initial RAM disk, or Multiboot modules" },
@@ -89,6 +89,9 @@ static const struct opt run_options[] = {
     { .group = "What to boot", .name = "entry-cs", .field = "entry_cs", .type = OPT_CHOICE, RUN(entry_cs),
       .arg = "0x10|0x08", .choices = entry_cs_names,
       .help = "CS at a Multiboot kernel's entry (DS is the next): as GRUB has it, or as QEMU [0x10]" },
+
+    { .group = "What to boot", .name = "load", .aliases = "restore", .type = OPT_STRING, .rank = OPT_COMMON, RUN(load),
+      .arg = "FILE", .help = "instead: go on with a saved machine; its memory, processor and kernel are the file's" },
 
     { .group = "The machine", .name = "memory", .aliases = "m mem", .type = OPT_SIZE, .rank = OPT_COMMON,
       RUN(cfg.memory), .arg = "SIZE", .min = VM_MEMORY_MIN, .max = VM_MEMORY_MAX, .unit = (u64)1 << 20,
@@ -120,6 +123,11 @@ static const struct opt run_options[] = {
     { .group = "How guest code is run", .name = "disable", .type = OPT_STRING, RUN(cfg.disable),
       .arg = "CLASS[,CLASS..]", .names = vm_class_name,
       .help = "interpret these instructions instead of translating them; `--disable help` lists them" },
+
+    { .group = "Saving the machine", .name = "save", .type = OPT_STRING, .rank = OPT_COMMON, RUN(save), .arg = "FILE",
+      .help = "where signal SIGUSR1 saves it, as often as it comes; the machine goes on" },
+    { .group = "Saving the machine", .name = "save-at-exit", .type = OPT_STRING, .rank = OPT_COMMON, RUN(save_at_exit),
+      .arg = "FILE", .help = "save it when the user, a signal or the debug-exit port ends it" },
 
     { .group = "Looking inside", .name = "stats", .type = OPT_STRING, RUN(stats), .arg = "FILE",
       .help = "write counters there, as JSON" },
@@ -179,7 +187,7 @@ static const struct opt run_options[] = {
     { .name = "virtfs", .aliases = "fsdev 9p", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "FOLDER",
       .help = SHARING },
     { .name = "loadvm", .aliases = "snapshot incoming", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "NAME",
-      .help = "snapshots are not supported yet" },
+      .help = "a saved machine is a file: --save FILE, --load FILE" },
     { .name = "daemonize", .type = OPT_LATER, .rank = OPT_FOREIGN,
       .help = "running in the background is the shell's: transvisor run .. --serial file:LOG &" },
     { 0 },
@@ -225,18 +233,17 @@ const char verbs_exit_status[] =
     "(triple fault),\n"
     "(V<<1)|1 after a write of V to the debug-exit port, 124 after --timeout, 128+N when signal N ended it.\n";
 
-void run_args_init(struct run_args *a)
-{
-    *a = (struct run_args){ .cfg = { .serial = "stdio", .memory = VM_MEMORY_DEFAULT } };
-}
+void run_args_init(struct run_args *a) { *a = (struct run_args){ .cfg = { .serial = "stdio" } }; }
 
-void run_args_finish(struct run_args *a)
+int run_args_finish(struct run_args *a, struct vm_error *err)
 {
+    if (!a->cfg.kernel && !a->load) return vm_fail(err, -EINVAL, "--kernel FILE is missing");
     a->cfg.engine = (enum vm_engine)a->engine;
     a->cfg.direct = (enum vm_direct)a->direct;
     a->cfg.entry_cs = a->entry_cs ? 0x08 : 0x10;
     a->cfg.has_debug_exit = a->debug_exit.given;
     a->cfg.debug_exit = a->debug_exit.port;
+    return 0;
 }
 
 void verb_help(enum verb_id id, bool all, FILE *out)

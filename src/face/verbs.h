@@ -24,10 +24,12 @@ struct run_args {
     struct opt_port debug_exit;
     int engine, direct, entry_cs;
     const char *stats, *expect;
-    u64 timeout_ms; /* 0: none */
+    u64 timeout_ms;                         /* 0: none */
+    const char *load, *save, *save_at_exit; /* files, or NULL */
 };
 void run_args_init(struct run_args *a);
-void run_args_finish(struct run_args *a); /* after options_parse() */
+/* After options_parse(). 0, or -EINVAL with *err set. */
+MUST_CHECK int run_args_finish(struct run_args *a, struct vm_error *err);
 
 struct check_args {
     bool json;

@@ -37,7 +37,7 @@ static void setup(void)
 {
     const char *why;
     ram_new();
-    int err = dx_new(&dx, ram, &why);
+    int err = dx_new(&dx, ram, false, &why);
     ck_assert_msg(!err, "%s", why);
     dx_map(dx, PAGE(CODE), 1, PROT_READ | PROT_EXEC, 0);
     dx_map(dx, PAGE(DATA), 2, PROT_READ | PROT_WRITE, PAGE_SIZE);
@@ -104,7 +104,7 @@ START_TEST(a_host_that_cannot_says_so_and_keeps_nothing)
     struct dx *d = NULL;
     ram_new();
     unsigned before = children(getpid(), 0);
-    int err = dx_new(&d, ram, &why);
+    int err = dx_new(&d, ram, false, &why);
     if (able) {
         ck_assert_int_eq(err, 0);
         ck_assert_uint_eq(children(getpid(), 0), before + 2);
@@ -115,6 +115,22 @@ START_TEST(a_host_that_cannot_says_so_and_keeps_nothing)
         ck_assert_str_eq(why, "direct execution: the host runs no 32-bit code");
     }
     ck_assert_uint_eq(children(getpid(), 0), before);
+}
+END_TEST
+
+/* RDTSC and then HLT, which faults: which of the two stops it? */
+START_TEST(rdtsc_stops_it_where_the_guest_has_a_counter_of_its_own)
+{
+    const char *why;
+    dx_free(dx);
+    ck_assert_int_eq(dx_new(&dx, ram, _i, &why), 0);
+    dx_map(dx, PAGE(CODE), 1, PROT_READ | PROT_EXEC, 0);
+    ck_assert_int_eq(dx_commit(dx), 0);
+    struct dx_regs r = fresh();
+    struct dx_stop stop = run("90 0f 31 f4", &r);
+    ck_assert_int_eq(stop.why, DX_OTHER);
+    ck_assert_uint_eq(r.eip, CODE + (_i ? 1 : 3));
+    if (_i) ck_assert_uint_eq(r.gpr[G_EAX], 1);
 }
 END_TEST
 
@@ -153,7 +169,7 @@ static pid_t monitor(double seconds)
     unsigned fds = descriptors();
     long pages = pages_mapped();
     for (double end = now() + seconds; seconds == 0 || now() < end;) {
-        int err = dx_new(&d, ram, &why);
+        int err = dx_new(&d, ram, false, &why);
         if (!err) dx_free(d);
         all &= err == (able ? 0 : -ENOTSUP);
     }
@@ -447,6 +463,7 @@ static TCase *on_a_capable_host(void)
     TCase *t = tcase_create("capable host");
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, registers_go_in_and_come_out);
+    tcase_add_loop_test(t, rdtsc_stops_it_where_the_guest_has_a_counter_of_its_own, 0, 2);
     tcase_add_loop_test(t, every_stop_is_told_apart, 0, ARRAY_LEN(stops));
     tcase_add_test(t, gs_addresses_what_its_descriptor_says);
     tcase_add_test(t, a_selector_that_code_loads_is_noticed);
@@ -466,7 +483,7 @@ int main(void)
 {
     const char *why;
     int fd = memfd_create("ram", MFD_CLOEXEC);
-    able = !dx_new(&dx, fd, &why);
+    able = !dx_new(&dx, fd, false, &why);
     if (able) dx_free(dx);
     close(fd);
     Suite *s = suite_create("dx_process");

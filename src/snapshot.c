@@ -1,0 +1,240 @@
+/* Owns the order in which a machine is saved and loaded: head, chips, CPU, memory. The chips' order is the board's.
+ *   I1  Time stands still while a machine is loaded, so that each chip finds the clock as it left it.
+ *   I2  All chips leave their places on the bus before the first is loaded: one may take what was another's. */
+#define _GNU_SOURCE /* asprintf */
+#include "src/snapshot.h"
+#include "runtime/runtime.h"
+#include "src/board/cpu_part.h"
+#include "src/board/pc.h"
+#include "src/error.h"
+#include "src/snap/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define STRING_MAX (1u << 20)
+#define NOW_MAX (1ull << 62) /* ns: 146 years; sums of times stay far from what 64 bits hold */
+
+static const struct snap_field head_fields[] = {
+    SNAP(struct snapshot_head, memory),
+    SNAP(struct snapshot_head, now_ns, .max = NOW_MAX),
+    SNAP_ARRAY(struct snapshot_head, cpu),
+    SNAP(struct snapshot_head, has_debug_exit),
+    SNAP(struct snapshot_head, debug_exit),
+    SNAP(struct snapshot_head, kernel, .max = STRING_MAX),
+    SNAP(struct snapshot_head, initrd, .max = STRING_MAX),
+    SNAP(struct snapshot_head, cmdline, .max = STRING_MAX),
+    { 0 },
+};
+
+static bool string_whole(const struct byte_queue *q) { return !q->len || !memchr(q->data, 0, q->len); }
+
+static bool head_check(const void *head)
+{
+    const struct snapshot_head *h = head;
+    return h->memory >= VM_MEMORY_MIN && h->memory <= VM_MEMORY_MAX && !(h->memory % PAGE_SIZE)
+           && !h->cpu[sizeof h->cpu - 1] && string_whole(&h->kernel) && string_whole(&h->initrd)
+           && string_whole(&h->cmdline);
+}
+
+static const struct snap_table head_table = { .name = "machine",
+                                              .version = 1,
+                                              .size = sizeof(struct snapshot_head),
+                                              .fields = head_fields,
+                                              .check = head_check };
+
+static struct snap_part head_part(struct snapshot_head *h)
+{
+    return (struct snap_part){ head_table.name, &head_table, h };
+}
+
+void snapshot_head_free(struct snapshot_head *h)
+{
+    byte_queue_free(&h->kernel);
+    byte_queue_free(&h->initrd);
+    byte_queue_free(&h->cmdline);
+}
+
+static bool string_set(struct byte_queue *q, const char *s)
+{
+    return !s || byte_queue_put(q, (const u8 *)s, strlen(s), STRING_MAX);
+}
+
+bool snapshot_head_init(struct snapshot_head *h, const struct vm_config *cfg, const char *cpu)
+{
+    *h = (struct snapshot_head){ .memory = cfg->memory,
+                                 .has_debug_exit = cfg->has_debug_exit,
+                                 .debug_exit = cfg->debug_exit };
+    BUG_ON(strlen(cpu) >= sizeof h->cpu);
+    memcpy(h->cpu, cpu, strlen(cpu));
+    return string_set(&h->kernel, cfg->kernel) && string_set(&h->initrd, cfg->initrd)
+           && string_set(&h->cmdline, cfg->cmdline);
+}
+
+char *snapshot_string(const struct byte_queue *q) { return q->len ? strndup((const char *)q->data, q->len) : NULL; }
+
+/* ---- save ---- */
+
+static int part_save(struct snap_writer *w, const struct snap_part *p)
+{
+    struct snap_buf b = { 0 };
+    snap_save(p, &b);
+    int rc = b.failed ? -ENOMEM : snap_write(w, p->name, b.data, b.len);
+    snap_buf_free(&b);
+    return rc;
+}
+
+static int parts_save(struct snap_writer *w, struct snapshot_head *h, struct rt *rt, struct pc *pc)
+{
+    struct snap_part part[PC_PARTS_MAX];
+    struct cpu_arch cpu;
+    unsigned n = pc_parts(pc, part, PC_PARTS_MAX);
+    /* One moment for both clocks: what the guest compares them by goes on as if nothing had been. */
+    rt_get_state(rt, &cpu);
+    h->now_ns = clock_now(rt_clock(rt));
+    const struct snap_part head = head_part(h), processor = cpu_part(&cpu);
+    int rc = part_save(w, &head);
+    for (unsigned i = 0; i < n && !rc; i++) rc = part_save(w, &part[i]);
+    if (!rc) rc = part_save(w, &processor);
+    if (!rc) rc = snap_ram_save(w, rt_ram_fd(rt), h->memory);
+    return rc ? rc : snap_write_end(w);
+}
+
+int snapshot_save(int fd, struct snapshot_head *h, struct rt *rt, struct pc *pc, struct vm_error *err)
+{
+    struct snap_writer *w = NULL;
+    int rc = snap_writer_new(&w, fd);
+    if (!rc) rc = parts_save(w, h, rt, pc);
+    snap_writer_free(w);
+    return rc ? vm_fail(err, rc, "%s", strerror(-rc)) : 0;
+}
+
+/* The directory entry is on disk once this has returned. */
+static int directory_sync(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *dir = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    if (!dir) return -ENOMEM;
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc = 0;
+    if (fd < 0 || (fsync(fd) && errno != EINVAL)) rc = -errno; /* EINVAL: a file system without a disk */
+    if (fd >= 0) close(fd);
+    free(dir);
+    return rc;
+}
+
+int snapshot_to_file(const char *path, int (*save)(void *, int, struct vm_error *), void *arg, struct vm_error *err)
+{
+    struct stat st;
+    bool plain = lstat(path, &st) || S_ISREG(st.st_mode);
+    char *name = NULL;
+    if (asprintf(&name, plain ? "%s.%d.tmp" : "%s", path, (int)getpid()) < 0)
+        return vm_fail(err, -ENOMEM, "out of memory");
+    if (plain) unlink(name); /* of a process that had our number and was killed */
+    int fd = open(name, plain ? O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC : O_WRONLY | O_CLOEXEC, 0600), rc = 0;
+    if (fd < 0) {
+        rc = vm_fail(err, -errno, "%s: %s", name, strerror(errno));
+        free(name);
+        return rc;
+    }
+    rc = save(arg, fd, err);
+    if (!rc && plain && fsync(fd)) rc = vm_fail(err, -errno, "%s", strerror(errno));
+    if (close(fd) && !rc) rc = vm_fail(err, -errno, "%s", strerror(errno));
+    if (!rc && plain && rename(name, path)) rc = vm_fail(err, -errno, "%s", strerror(errno));
+    if (rc && plain) unlink(name);
+    free(name);
+    if (!rc && plain && (rc = directory_sync(path))) vm_fail(err, rc, "%s", strerror(-rc));
+    return rc;
+}
+
+/* ---- load ---- */
+
+struct snapshot {
+    struct snap_reader *reader;
+    struct snapshot_head head;
+};
+
+static int load_fail(struct vm_error *err, int rc, const char *why)
+{
+    return rc == -EINVAL && why ? vm_fail(err, -EBADMSG, "%s", why) : vm_fail(err, rc, "%s", strerror(-rc));
+}
+
+/* The next section, which is to be p's. */
+static int part_load(struct snapshot *s, const struct snap_part *p, struct vm_error *err)
+{
+    struct snap_section sec;
+    const char *why = NULL;
+    char text[160] = "";
+    int rc = snap_read(s->reader, &sec, &why);
+    if (rc) return load_fail(err, rc, why);
+    if (strcmp(sec.name, p->name))
+        return vm_fail(err, -EBADMSG, "it has '%s' where this machine has '%s'", sec.name, p->name);
+    rc = snap_load(p, sec.data, sec.len, text, sizeof text);
+    if (rc == -EINVAL) return vm_fail(err, -EBADMSG, "its '%s' %s", p->name, text);
+    return rc ? vm_fail(err, rc == -EBUSY ? -EBADMSG : rc, "its '%s': %s", p->name, strerror(-rc)) : 0;
+}
+
+int snapshot_open(struct snapshot **out, int fd, struct vm_error *err)
+{
+    const char *why = NULL;
+    struct snapshot *s = calloc(1, sizeof *s);
+    if (!s) return load_fail(err, -ENOMEM, NULL);
+    const struct snap_part head = head_part(&s->head);
+    int rc = snap_reader_new(&s->reader, fd, &why);
+    if (rc) rc = load_fail(err, rc, why);
+    else rc = part_load(s, &head, err);
+    if (rc) snapshot_close(s);
+    else *out = s;
+    return rc;
+}
+
+void snapshot_close(struct snapshot *s)
+{
+    if (!s) return;
+    snap_reader_free(s->reader);
+    snapshot_head_free(&s->head);
+    free(s);
+}
+
+const struct snapshot_head *snapshot_head(const struct snapshot *s) { return &s->head; }
+
+static int ram_load(struct snapshot *s, struct rt *rt, struct vm_error *err)
+{
+    struct snap_section sec;
+    const char *why = NULL;
+    u64 size = s->head.memory, next = 0;
+    u8 *ram = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, rt_ram_fd(rt), 0);
+    if (ram == MAP_FAILED) return load_fail(err, -errno, NULL);
+    int rc;
+    while (!(rc = snap_read(s->reader, &sec, &why)) && strcmp(sec.name, "end")) {
+        why = "it has an unknown section at its end";
+        rc = strcmp(sec.name, "ram") ? -EINVAL : snap_ram_load(&sec, ram, size, &next, &why);
+        if (rc) break;
+    }
+    munmap(ram, size);
+    return rc ? load_fail(err, rc, why) : 0;
+}
+
+int snapshot_load(struct snapshot *s, struct rt *rt, struct pc *pc, struct vm_error *err)
+{
+    struct snap_part part[PC_PARTS_MAX];
+    struct cpu_arch cpu;
+    const char *field = "";
+    const struct snap_part processor = cpu_part(&cpu);
+    unsigned n = pc_parts(pc, part, PC_PARTS_MAX);
+    int rc = 0;
+    rt_get_state(rt, &cpu); /* what a file of an older version does not say */
+    clock_set_manual(rt_clock(rt), s->head.now_ns);
+    for (unsigned i = 0; i < n; i++) snap_unmap(&part[i]);
+    for (unsigned i = 0; i < n && !rc; i++) rc = part_load(s, &part[i], err);
+    if (!rc) rc = part_load(s, &processor, err);
+    if (!rc) rc = ram_load(s, rt, err);
+    if (rc) return rc;
+    rt_flush(rt);
+    clock_go_on(rt_clock(rt));
+    rc = rt_set_state(rt, &cpu, &field);
+    return rc ? vm_fail(err, -EBADMSG, "its 'cpu' has a value of %s that no such processor can have", field) : 0;
+}

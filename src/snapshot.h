@@ -1,0 +1,41 @@
+/* A whole machine to a file and back: what it is made of, its chips, its CPU, its memory (docs/snapshot.md). */
+#ifndef SRC_SNAPSHOT_H
+#define SRC_SNAPSHOT_H
+#include "core/snap.h"
+#include "transvisor/vm.h"
+
+struct rt;
+struct pc;
+
+/* What a machine must be like to take up a saved state, and what a later reboot of it starts. */
+struct snapshot_head {
+    u64 memory; /* bytes */
+    u64 now_ns; /* guest time */
+    u8 cpu[32]; /* zero-padded */
+    bool has_debug_exit;
+    u16 debug_exit;
+    struct byte_queue kernel, initrd, cmdline; /* without a terminating zero; empty: none */
+};
+void snapshot_head_free(struct snapshot_head *h);
+/* Borrows nothing. false: memory is short. */
+MUST_CHECK bool snapshot_head_init(struct snapshot_head *h, const struct vm_config *cfg, const char *cpu);
+/* A string of the head, or NULL if it is empty; the caller's to free. */
+char *snapshot_string(const struct byte_queue *q);
+
+/* Writes rt and its board to fd, between two runs or from a post. h->now_ns is set. 0 or -errno. */
+MUST_CHECK int snapshot_save(int fd, struct snapshot_head *h, struct rt *rt, struct pc *pc, struct vm_error *err);
+
+/* Calls save(arg, fd) for a file beside path, which takes path's name once all of it is on disk: whatever happens, path
+ * is what it was, or whole. What is no regular file is written to as it is. 0 or -errno. */
+MUST_CHECK int snapshot_to_file(const char *path, int (*save)(void *arg, int fd, struct vm_error *err), void *arg,
+                                struct vm_error *err);
+
+/* Reads the head. -EBADMSG: the file is not what it should be; else -errno. */
+struct snapshot;
+MUST_CHECK int snapshot_open(struct snapshot **out, int fd, struct vm_error *err);
+void snapshot_close(struct snapshot *s);
+const struct snapshot_head *snapshot_head(const struct snapshot *s);
+/* The rest, into a machine that is like its head says and has not run. Guest time goes on from here. */
+MUST_CHECK int snapshot_load(struct snapshot *s, struct rt *rt, struct pc *pc, struct vm_error *err);
+
+#endif
