@@ -1,0 +1,32 @@
+/* Disks made of images. An image is a table of calls that may wait; a thread makes them, one after another, so that
+ * nothing that waits runs on the vCPU thread. */
+#ifndef SRC_BLOCKDEV_H
+#define SRC_BLOCKDEV_H
+#include "core/blockdev.h"
+
+/* Called on the disk's own thread, one at a time. Each does all of it, or returns -errno. */
+struct block_image_ops {
+    int (*read)(void *image, u64 offset, const struct iovec *iov, unsigned niov);
+    int (*write)(void *image, u64 offset, const struct iovec *iov, unsigned niov);
+    int (*flush)(void *image);
+    int (*discard)(void *image, u64 offset, u64 len); /* NULL: it is as if nobody had asked */
+};
+
+/* Called on the disk's own thread: requests are done, arrange for blockdev_complete() on the vCPU thread, soon. */
+struct blockdev_host {
+    void (*wake)(void *arg);
+    void *arg;
+};
+
+/* Borrows image, which outlives the disk. size: bytes, a multiple of BLOCKDEV_SECTOR. 0 or -errno. */
+MUST_CHECK int blockdev_new(struct blockdev **out, const struct block_image_ops *ops, void *image, u64 size,
+                            bool readonly, const struct blockdev_host *host);
+/* Waits for the call that is under way; the rest is dropped, and done() is called for nothing any more. Copes with
+ * NULL. Whoever must not lose a write drains first. */
+void blockdev_free(struct blockdev *d);
+/* Calls done() for all that is done. On the vCPU thread. */
+void blockdev_complete(struct blockdev *d);
+/* Waits until nothing is under way, and completes it: before a save, a reset, the end. What done() submits, too. */
+void blockdev_drain(struct blockdev *d);
+
+#endif
