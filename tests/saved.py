@@ -144,6 +144,18 @@ def options_that_contradict_the_file_are_refused(b):
     check(status == 2 and 'has no such port' in err, f'status {status}, {err!r}')
 
 
+def info_prints_every_chip_of_a_saved_machine(b):
+    path = saved(b)
+    whole = subprocess.run([b.program, 'info', path], capture_output=True, text=True, timeout=LIMIT)
+    check(whole.returncode == 0 and not whole.stderr, f'{whole.returncode}, {whole.stderr!r}')
+    for line in ('com1.lcr: 0x3', 'pit.c.mode: 0x3 0x3 0x3', 'cpu.cr0: 0x', '00:01.0 piix3.config:', 'rtc.second: '):
+        check('\n' + line in '\n' + whole.stdout, f'{line} is not in it')
+    one = subprocess.run([b.program, 'info', path, '--chip', 'cpu'], capture_output=True, text=True, timeout=LIMIT)
+    check(one.returncode == 0 and all(line.startswith('cpu.') for line in one.stdout.splitlines()) and 'cpu.eip: 0x1000' in one.stdout, one.stdout)
+    none = subprocess.run([b.program, 'info', path, '--chip', 'toaster'], capture_output=True, text=True, timeout=LIMIT)
+    check(none.returncode == 2 and 'toaster' in none.stderr, f'{none.returncode}, {none.stderr!r}')
+
+
 def a_file_that_is_not_whole_is_one_line_and_status_1(b):
     path = saved(b)
     with open(path, 'rb') as f:

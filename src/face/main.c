@@ -203,18 +203,18 @@ static struct watch_config watch_config(const struct run_args *a, enum image_kin
                                   .wants_console = kind == IMAGE_LINUX && !strstr(words, "console=ttyS") };
 }
 
-static int load_machine(struct vm **vm, const struct run_args *a, struct vm_error *err)
+static int load_machine(struct vm **vm, const struct vm_config *cfg, const char *path, struct vm_error *err)
 {
     struct vm_error why;
-    int fd = open(a->load, O_RDONLY | O_CLOEXEC), rc;
+    int fd = open(path, O_RDONLY | O_CLOEXEC), rc;
     if (fd < 0) {
         rc = -errno;
-        snprintf(err->text, sizeof err->text, "--load %.200s: %s", a->load, strerror(-rc));
+        snprintf(err->text, sizeof err->text, "--load %.200s: %s", path, strerror(-rc));
         return rc == -EINVAL ? -EIO : rc;
     }
-    rc = vm_load(vm, &a->cfg, fd, &why);
+    rc = vm_load(vm, cfg, fd, &why);
     close(fd);
-    if (rc) snprintf(err->text, sizeof err->text, "--load %.200s: %.250s", a->load, why.text);
+    if (rc) snprintf(err->text, sizeof err->text, "--load %.200s: %.250s", path, why.text);
     return rc;
 }
 
@@ -244,7 +244,7 @@ static int verb_run(int argc, char **argv)
     struct stats_file stats = { .path = a.stats, .end = &end };
     a.cfg.cancelled = stopper_asked;
     a.cfg.cancelled_arg = &s;
-    if ((rc = a.load ? load_machine(&vm, &a, &err) : vm_create(&vm, &a.cfg, &err))) {
+    if ((rc = a.load ? load_machine(&vm, &a.cfg, a.load, &err) : vm_create(&vm, &a.cfg, &err))) {
         watch_end(&watch);
         status = create_failed(&s, rc, &err);
     } else if ((rc = stats_open(&stats))) {
@@ -309,6 +309,24 @@ static int verb_check(int argc, char **argv)
     return end_output() || rc ? STATUS_ERROR : STATUS_OK;
 }
 
+/* ---- info ---- */
+
+static int verb_info(int argc, char **argv)
+{
+    struct info_args a = { 0 };
+    struct vm_error err;
+    struct vm *vm;
+    int status = read_words(VERB_INFO, &a, argc, argv);
+    if (status >= 0) return status;
+    const struct vm_config cfg = { .engine = VM_ENGINE_INTERP }; /* it runs nothing */
+    if (load_machine(&vm, &cfg, a.file, &err)) return fail(STATUS_ERROR, err.text);
+    int rc = vm_info(vm, a.chip, stdout);
+    vm_free(vm);
+    if (!rc) return end_output();
+    snprintf(err.text, sizeof err.text, "--chip: the machine has no '%.100s'", a.chip);
+    return fail(STATUS_USAGE, err.text);
+}
+
 /* ---- translate ---- */
 
 static int verb_translate(int argc, char **argv)
@@ -330,6 +348,7 @@ static int verb_translate(int argc, char **argv)
 
 static int (*const verb_runs[VERB_COUNT])(int argc, char **argv) = {
     [VERB_RUN] = verb_run,
+    [VERB_INFO] = verb_info,
     [VERB_CHECK] = verb_check,
     [VERB_TRANSLATE] = verb_translate,
 };

@@ -200,6 +200,15 @@ static const struct opt check_options[] = {
     { 0 },
 };
 
+static const struct opt info_options[] = {
+    { .name = "load", .type = OPT_STRING, .rank = OPT_COMMON, .required = true, .operand = true,
+      .at = offsetof(struct info_args, file), .arg = "FILE", .help = "the saved machine" },
+    { .name = "chip", .type = OPT_STRING, .rank = OPT_COMMON, .at = offsetof(struct info_args, chip), .arg = "NAME",
+      .help = "only this: cpu, pic, lapic, ioapic, pit, rtc, i8042, com1, dma, acpi, pci, .." },
+    { .name = "help", .aliases = "h ? help-all", .type = OPT_HELP },
+    { 0 },
+};
+
 #define TRANSLATE(field) .at = offsetof(struct translate_args, field)
 static const struct opt translate_options[] = {
     { .name = "file", .type = OPT_STRING, .rank = OPT_COMMON, .required = true, .operand = true, TRANSLATE(cfg.file),
@@ -222,6 +231,7 @@ const struct verb verbs[VERB_COUNT] = {
                    "  transvisor run vmlinuz --initrd initrd.img --append console=ttyS0 --memory 512\n"
                    "On a terminal: Ctrl-A x quits, Ctrl-A h shows the other keys.\n",
                    run_options },
+    [VERB_INFO] = { "info", "FILE", "prints the state of a saved machine, chip by chip", NULL, info_options },
     [VERB_CHECK] = { "check", NULL, "tells whether this host can run machines, how well, and what would help",
                      "Exit status: 0 if it can, 1 if not.\n", check_options },
     [VERB_TRANSLATE] = { "translate", "FILE", "prints guest code and the host code it becomes, side by side", NULL,

@@ -3,7 +3,7 @@
 #define SRC_VERBS_H
 #include "src/face/options.h"
 
-enum verb_id { VERB_RUN, VERB_CHECK, VERB_TRANSLATE, VERB_COUNT };
+enum verb_id { VERB_RUN, VERB_INFO, VERB_CHECK, VERB_TRANSLATE, VERB_COUNT };
 
 struct verb {
     const char *name, *operand; /* operand: as help shows it, or NULL */
@@ -33,6 +33,10 @@ MUST_CHECK int run_args_finish(struct run_args *a, struct vm_error *err);
 
 struct check_args {
     bool json;
+};
+
+struct info_args {
+    const char *file, *chip; /* chip: NULL: all */
 };
 
 struct translate_args {
