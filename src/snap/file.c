@@ -188,7 +188,7 @@ int snap_read(struct snap_reader *r, struct snap_section *out, const char **why)
     int rc = get(r->fd, &h, sizeof h, why);
     if (rc) return rc;
     if (h.len > SNAP_SECTION_MAX || h.reserved || h.name[SNAP_NAME_MAX]) return damaged(why);
-    rc = room_make(r, h.len);
+    rc = room_make(r, h.len + 1); /* so that there is always a pointer */
     if (!rc) rc = get(r->fd, r->data, h.len, why);
     if (!rc) rc = get(r->fd, &sum, sizeof sum, why);
     if (rc) return rc;

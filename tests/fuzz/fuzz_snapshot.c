@@ -31,15 +31,6 @@ struct file {
     unsigned n;
 };
 
-static u64 rng;
-static u64 rnd(void)
-{
-    rng ^= rng << 13;
-    rng ^= rng >> 7;
-    rng ^= rng << 17;
-    return rng * 0x2545f4914f6cdd1dull;
-}
-
 /* ---- files ---- */
 
 static void file_free(struct file *f)
@@ -57,12 +48,6 @@ static void file_add(struct file *f, const char *name, const u8 *data, size_t le
     BUG_ON(!s->data);
     memcpy(s->data, data, len);
     s->len = len;
-}
-
-static void file_copy(struct file *to, const struct file *from)
-{
-    to->n = 0;
-    for (unsigned i = 0; i < from->n; i++) file_add(to, from->s[i].name, from->s[i].data, from->s[i].len);
 }
 
 /* With checksums that fit. */
@@ -167,6 +152,21 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 }
 
 #else
+
+static u64 rng;
+static u64 rnd(void)
+{
+    rng ^= rng << 13;
+    rng ^= rng >> 7;
+    rng ^= rng << 17;
+    return rng * 0x2545f4914f6cdd1dull;
+}
+
+static void file_copy(struct file *to, const struct file *from)
+{
+    to->n = 0;
+    for (unsigned i = 0; i < from->n; i++) file_add(to, from->s[i].name, from->s[i].data, from->s[i].len);
+}
 
 /* ---- the file that the others are made of ---- */
 
