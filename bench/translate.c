@@ -68,12 +68,12 @@ static u64 pass(struct bench *b, struct xl *xl, laddr base)
         u32 in_page = PAGE_SIZE - (eip & ~PAGE_MASK);
         if (b->len - off < in_page) break; /* what is left of the last page */
         struct xl_source src = {
-            .eip = eip, .pa = eip, .mode = MODE, .bytes = b->code + off, .nbytes = in_page, .pa2 = XL_NO_PAGE
+            .la = eip, .eip = eip, .pa = eip, .mode = MODE, .bytes = b->code + off, .nbytes = in_page, .pa2 = XL_NO_PAGE
         };
         if (b->len - off > in_page + 16)
             src.bytes2 = b->code + off + in_page, src.nbytes2 = 16, src.pa2 = eip + in_page;
         bool evicted;
-        BUG_ON(xl_find(xl, eip, eip, MODE)); /* as the dispatcher does */
+        BUG_ON(xl_find(xl, &src)); /* as the dispatcher does */
         struct block *block = xl_translate(xl, &src, &evicted);
         BUG_ON(evicted);
         off += xl_block_bytes(block);

@@ -9,10 +9,10 @@ static void print_bytes(FILE *out, const u8 *b, unsigned n)
     for (unsigned i = 0; i < n; i++) fprintf(out, "%02x", b[i]);
 }
 
-static void print_guest(const struct xl *xl, const struct insn *in, FILE *out)
+static void print_guest(const struct xl *xl, bool code32, const struct insn *in, FILE *out)
 {
     char text[96];
-    insn_text(xl->cfg.dec, in->bytes, in->len, in->eip, true, text, sizeof text);
+    insn_text(xl->cfg.dec, in->bytes, in->len, in->eip, code32, text, sizeof text);
     fprintf(out, "%08x  ", in->eip);
     print_bytes(out, in->bytes, in->len);
     fprintf(out, "  %s\n", text);
@@ -48,7 +48,7 @@ static void print_block(const struct xl *xl, const struct xl_ctx *x, const struc
     for (unsigned i = 0; i < x->nrec; i++) {
         u32 to = i + 1 < x->nrec ? x->rec[i + 1].host : b->host_len;
         const struct insn *in = insn_at(x, x->rec[i].guest);
-        if (guest && in) print_guest(xl, in, out);
+        if (guest && in) print_guest(xl, (b->mode & MK_CS32) != 0, in, out);
         if (host) print_host(xl, b, x->rec[i].host, to, out);
     }
 }
@@ -70,6 +70,7 @@ void xl_dump_source(struct xl *xl, const struct xl_source *src, FILE *out)
         bool evicted;
         struct block *b = xl_translate(xl, &at, &evicted);
         unsigned n = b->guest_len < at.nbytes ? b->guest_len : at.nbytes;
+        at.la += n;
         at.eip += n;
         at.pa += n;
         at.bytes += n;

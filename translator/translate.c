@@ -44,8 +44,8 @@ static struct block *translate_anew(struct xl *xl, const struct xl_source *src)
 /* What other processes have run of a page, where this is the first block of it at this linear address. */
 static struct block *find_readdressed(struct xl *xl, const struct xl_source *src)
 {
-    if (xl_traced(xl, src->eip) || !xl_readdress(xl, src->eip, src->pa)) return NULL;
-    struct block *b = xl_find(xl, src->eip, src->pa, src->mode);
+    if (xl_traced(xl, src->eip) || !xl_readdress(xl, src->la, src->pa)) return NULL;
+    struct block *b = xl_find(xl, src);
     return b && (b->state == BLOCK_LIVE || xl_revive(xl, b, src)) ? b : NULL;
 }
 

@@ -4,9 +4,9 @@
  * its thread only; the functions marked async-signal-safe may be called from a handler that interrupted translated
  * code.
  *
- * A block is keyed by (linear address, physical address, mode key). LIVE blocks may be entered. RETIRED ones have had
- * their bytes written to: they are linked from nowhere, and xl_revive() makes them LIVE again if the bytes turn out to
- * be the same. */
+ * A block is keyed by (linear address, EIP, physical address, mode key). LIVE blocks may be entered. RETIRED ones have
+ * had their bytes written to: they are linked from nowhere, and xl_revive() makes them LIVE again if the bytes turn out
+ * to be the same. */
 #ifndef TRANSLATOR_TRANSLATOR_H
 #define TRANSLATOR_TRANSLATOR_H
 #include "core/cpu.h"
@@ -45,7 +45,7 @@ bool xl_mode_has_window(u32 mode);
 /* Makes a block. Never fails: when the cache is full everything is evicted first (*evicted is set: all block and edge
  * pointers held elsewhere are dead). */
 struct block *xl_translate(struct xl *xl, const struct xl_source *src, bool *evicted);
-struct block *xl_find(struct xl *xl, laddr eip, paddr pa, u32 mode); /* LIVE or RETIRED, or NULL */
+struct block *xl_find(struct xl *xl, const struct xl_source *src); /* by its key; LIVE or RETIRED, or NULL */
 bool xl_block_live(const struct block *b);
 unsigned xl_block_bytes(const struct block *b); /* of guest code */
 paddr xl_block_pa2(const struct block *b);      /* XL_NO_PAGE unless its last instruction straddles */
@@ -66,7 +66,7 @@ unsigned xl_page_starts(const struct xl *xl, paddr pa, u16 *off, unsigned max);
 
 /* Edges. An edge's target is in the same guest page as its block, so linking is safe for as long as both live. */
 struct edge *xl_edge(struct xl *xl, u64 number); /* what EXIT_CHAIN tells */
-laddr xl_edge_target(const struct edge *e);
+vaddr xl_edge_target(const struct edge *e);
 struct block *xl_edge_block(const struct edge *e);
 void xl_link(struct xl *xl, struct edge *e, struct block *to);
 /* Makes the block around host pc leave for the dispatcher at its end. Async-signal-safe. Returns false if pc is in
@@ -89,7 +89,7 @@ void xl_jump_drop_page(struct xl *xl, enum xl_jump_cache which, laddr la);
 /* From a host pc in translated code back to the guest. Async-signal-safe. */
 struct xl_point {
     struct block *block;
-    laddr eip; /* of the guest instruction that the host pc belongs to */
+    vaddr eip; /* of the guest instruction that the host pc belongs to */
     paddr pa;  /* its physical address: the key of its site */
 };
 bool xl_recover(struct xl *xl, u64 host_pc, struct xl_point *out);

@@ -34,6 +34,7 @@ enum mode_key {
     MK_PG = 1 << 10,
     MK_SLOW = 1 << 11,    /* TF or an armed breakpoint: interpreter only */
     MK_UWINDOW = 1 << 12, /* CPL 3 with a window of its own; added by the dispatcher, never in cpu->mode */
+    MK_CSLIMIT = 1 << 13, /* CS has a limit below 4 GiB */
 };
 
 struct rt;
@@ -91,7 +92,7 @@ struct jump_entry {
 #define JUMP_ENTRIES 65536u
 /* The low 16 bits of the EIP alone would be the same for the same offset in libraries that lie 64 KiB apart.
  * lower_ctl.c and enter_x64.S compute the same. */
-static inline u32 jump_index(laddr eip) { return (eip + (eip >> 12 | eip << 20)) % JUMP_ENTRIES; }
+static inline u32 jump_index(vaddr eip) { return (eip + (eip >> 12 | eip << 20)) % JUMP_ENTRIES; }
 
 /* One virtual processor. Generated code, the stubs and the runtime have it; others see struct cpu_arch. */
 struct cpu {

@@ -23,7 +23,8 @@ typedef int16_t s16;
 typedef int32_t s32;
 typedef int64_t s64;
 
-typedef u32 laddr;
+typedef u32 vaddr; /* offset in a segment: EIP, ESP, an effective address */
+typedef u32 laddr; /* linear: a segment's base and that */
 typedef u64 paddr;
 
 #define MUST_CHECK __attribute__((warn_unused_result))

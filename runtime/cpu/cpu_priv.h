@@ -137,7 +137,7 @@ static inline bool desc_data_privilege_ok(const struct desc *d, unsigned cpl, un
 
 /* ---- the mode key ---- */
 
-#define MK_SEG_BITS (MK_CS32 | MK_SS32 | MK_CSFLAT | MK_SSFLAT | MK_DSFLAT | MK_ESFLAT)
+#define MK_SEG_BITS (MK_CS32 | MK_SS32 | MK_CSFLAT | MK_SSFLAT | MK_DSFLAT | MK_ESFLAT | MK_CSLIMIT)
 
 /* What of the mode key does not come from a segment register. */
 static inline void mode_refresh(struct cpu *c)
@@ -175,6 +175,10 @@ static inline void seg_refresh(struct cpu *c, enum segreg r)
         u32 wide = r == S_CS ? MK_CS32 : MK_SS32;
         mask |= wide;
         if (s->attr & SEG_D) bits |= wide;
+    }
+    if (r == S_CS) {
+        mask |= MK_CSLIMIT;
+        if (s->limit != 0xffffffff) bits |= MK_CSLIMIT;
     }
     c->mode = (c->mode & ~mask) | bits;
 }

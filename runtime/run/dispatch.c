@@ -3,7 +3,8 @@
  *   I1  A block is entered only after its linear page has been translated with the present page tables, or through a
  *       jump cache or edge that no flush since has invalidated.
  *   I2  A page with translated or decoded code has PG_CODE, and no soft-TLB write entry.  [make_block]
- *   I3  jump_mode says which mode key a jump cache's entries were made for; a change of it flushes that cache. */
+ *   I3  jump_mode and jump_base say which mode key and which base of CS a jump cache's entries were made for; a change
+ *       of either flushes that cache. */
 #include "runtime/cpu/cpu_ops.h"
 #include "runtime/direct/direct.h"
 #include "runtime/run/hostsig.h"
@@ -35,14 +36,16 @@ static int fetch_page(struct rt *rt, laddr la, bool ahead, paddr *pa, const u8 *
 }
 
 /* Fills in what can be translated at eip. Returns 0, GUEST_FAULT (exception raised), or -1: not in RAM, interpret. */
-static int source_at(struct rt *rt, laddr eip, struct xl_source *src)
+static int source_at(struct rt *rt, vaddr eip, struct xl_source *src)
 {
     const u8 *host;
     paddr pa;
-    if (fetch_page(rt, eip, false, &pa, &host)) return GUEST_FAULT;
+    laddr la = rt->cpu->seg[S_CS].base + eip;
+    if (fetch_page(rt, la, false, &pa, &host)) return GUEST_FAULT;
     if (!host) return -1;
-    unsigned off = eip & ~PAGE_MASK;
-    *src = (struct xl_source){ .eip = eip,
+    unsigned off = la & ~PAGE_MASK;
+    *src = (struct xl_source){ .la = la,
+                               .eip = eip,
                                .pa = pa + off,
                                .mode = mode_here(rt),
                                .bytes = host + off,
@@ -51,11 +54,11 @@ static int source_at(struct rt *rt, laddr eip, struct xl_source *src)
     return 0;
 }
 
-/* The page behind, for an instruction that may straddle: if it is not there the interpreter raises the fault. */
+/* The next page, for an instruction that may straddle: if it is not there the interpreter raises the fault. */
 static bool source_next_page(struct rt *rt, struct xl_source *src)
 {
     const u8 *host;
-    if (fetch_page(rt, (src->eip & PAGE_MASK) + PAGE_SIZE, true, &src->pa2, &host) || !host) {
+    if (fetch_page(rt, (src->la & PAGE_MASK) + PAGE_SIZE, true, &src->pa2, &host) || !host) {
         src->pa2 = XL_NO_PAGE;
         return false;
     }
@@ -94,7 +97,7 @@ static struct block *block_here(struct rt *rt, int *fault, bool *evicted)
         *fault = st > 0;
         return NULL;
     }
-    struct block *b = xl_find(rt->xl, src.eip, src.pa, src.mode);
+    struct block *b = xl_find(rt->xl, &src);
     if (b && !block_current(rt, b, &src)) {
         xl_forget(rt->xl, b);
         b = NULL;
@@ -122,8 +125,9 @@ enum xl_jump_cache dispatch_prepare(struct rt *rt)
     struct cpu *c = rt->cpu;
     u32 mode = mode_here(rt);
     unsigned which = cpl_class(mode);
-    if (rt->jump_mode[which] != mode) {
+    if (rt->jump_mode[which] != mode || rt->jump_base[which] != c->seg[S_CS].base) {
         rt->jump_mode[which] = mode;
+        rt->jump_base[which] = c->seg[S_CS].base;
         xl_jump_flush(rt->xl, which);
     }
     c->jump_cache = xl_jump_cache(rt->xl, which);
@@ -228,7 +232,7 @@ int dispatch_deliver(struct rt *rt)
 }
 
 /* Interprets the instruction at eip; a shadow that it opens is only worth keeping if something is pending. */
-int dispatch_emulate(struct rt *rt, laddr eip)
+int dispatch_emulate(struct rt *rt, vaddr eip)
 {
     struct cpu *c = rt->cpu;
     c->eip = eip;
@@ -256,11 +260,11 @@ static bool code_is_global(struct rt *rt, laddr la)
 /* Notes when the supervisor's jump cache depends on a page that is not global: a CR3 write then concerns it. */
 static void fill_jump_cache(struct rt *rt, enum xl_jump_cache jc, struct block *b)
 {
-    laddr eip = rt->cpu->eip;
-    if (jc == XL_JC_USER && rt->direct && direct_owns(rt->direct, eip)) return;
+    laddr la = rt->cpu->seg[S_CS].base + rt->cpu->eip;
+    if (jc == XL_JC_USER && rt->direct && direct_owns(rt->direct, la)) return;
     xl_jump_fill_page(rt->xl, jc, b);
     if (jc != XL_JC_SUPERVISOR || rt->jump_local) return;
-    rt->jump_local = !code_is_global(rt, eip) || (xl_block_pa2(b) != XL_NO_PAGE && !code_is_global(rt, eip + 15));
+    rt->jump_local = !code_is_global(rt, la) || (xl_block_pa2(b) != XL_NO_PAGE && !code_is_global(rt, la + 15));
 }
 
 void dispatch_trace(struct rt *rt)

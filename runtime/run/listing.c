@@ -53,6 +53,7 @@ static void print_both(const struct listing *t)
         u64 in_page = PAGE_SIZE - (eip & ~PAGE_MASK), left = t->in->len - off;
         u64 n = left < in_page ? left : in_page, n2 = left - n < PAGE_SIZE ? left - n : PAGE_SIZE;
         struct xl_source src = {
+            .la = eip,
             .eip = eip,
             .pa = eip,
             .mode = t->mode,

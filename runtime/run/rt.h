@@ -65,7 +65,8 @@ struct rt {
 
     struct coherence_listener code_listener; /* dispatch.c */
     bool jump_local;                         /* the supervisor's jump cache has entries for pages that are not global */
-    u32 jump_mode[2];                        /* the mode key (less CPL) that each jump cache was filled for */
+    u32 jump_mode[2];                        /* the mode key (less CPL) that each jump cache was filled for, */
+    u32 jump_base[2];                        /* and the base of CS */
     u8 code_writes[4096];                    /* per code page, hashed: writes since it was last dropped as a whole */
     u64 emulated_op[OP_COUNT];               /* by mnemonic: what translated code left to the interpreter */
     u64 sampled_at, sampled_idle; /* host TSC and idle_cycles at the last sample of where the guest's time goes */
@@ -95,7 +96,7 @@ MUST_CHECK int dispatch_translated(struct rt *rt);
 enum xl_jump_cache dispatch_prepare(struct rt *rt);
 /* For whoever else runs guest code: interprets the instruction at eip, delivering what it raises; delivers cpu->exc. 0
  * or EXC_SHUTDOWN. */
-MUST_CHECK int dispatch_emulate(struct rt *rt, laddr eip);
+MUST_CHECK int dispatch_emulate(struct rt *rt, vaddr eip);
 MUST_CHECK int dispatch_deliver(struct rt *rt);
 void dispatch_trace(struct rt *rt);  /* what is about to run (--trace exec) */
 void dispatch_listen(struct rt *rt); /* keeps jump caches, translated and decoded code up to date from now on */

@@ -31,7 +31,8 @@ static inline const char *clone_edges(const struct xlf *f, const struct block *a
 static inline const char *clone_compare(const struct xlf *f, const struct block *a, const struct block *b)
 {
     static u8 code_a[XL_MAX_HOST], code_b[XL_MAX_HOST];
-    if (a->eip != b->eip || a->pa != b->pa || a->pa2 != b->pa2 || a->mode != b->mode) return "another place or mode";
+    if (a->la != b->la || a->eip != b->eip || a->pa != b->pa || a->pa2 != b->pa2 || a->mode != b->mode)
+        return "another place or mode";
     if (a->host_len != b->host_len || a->guest_len != b->guest_len || a->ninsns != b->ninsns || a->nrec != b->nrec
         || a->partial != b->partial)
         return CLONE_FAIL("%u host bytes, %u guest bytes, %u instructions, %u records; not %u, %u, %u, %u", a->host_len,
@@ -67,7 +68,8 @@ struct clone_page {
 static inline struct xl_source clone_source(const struct clone_page *p, laddr eip, paddr pa, u32 mode)
 {
     unsigned off = eip & ~PAGE_MASK;
-    return (struct xl_source){ .eip = eip,
+    return (struct xl_source){ .la = eip,
+                               .eip = eip,
                                .pa = (pa & ~(paddr)(PAGE_SIZE - 1)) | off,
                                .mode = mode,
                                .bytes = p->bytes + off,

@@ -46,7 +46,8 @@ static inline struct xl_source xlf_source2(laddr eip, paddr pa, paddr pa2, u32 m
 {
     unsigned room = PAGE_SIZE - (eip & ~PAGE_MASK), first = n < room ? n : room;
     bool more = n > first && pa2 != XL_NO_PAGE;
-    return (struct xl_source){ .eip = eip,
+    return (struct xl_source){ .la = eip,
+                               .eip = eip,
                                .pa = pa,
                                .mode = mode,
                                .bytes = bytes,
@@ -65,6 +66,13 @@ static inline struct block *xlf_translate(struct xlf *f, laddr eip, u32 mode, co
     struct xl_source src = xlf_source(eip, mode, bytes, n);
     bool evicted;
     return xl_translate(f->xl, &src, &evicted);
+}
+
+/* Flat code. */
+static inline struct block *xlf_find(struct xl *xl, laddr la, paddr pa, u32 mode)
+{
+    struct xl_source key = { .la = la, .eip = la, .pa = pa, .mode = mode };
+    return xl_find(xl, &key);
 }
 
 /* Host code and records of a block, in the view that may be read. */

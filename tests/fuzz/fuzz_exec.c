@@ -231,7 +231,7 @@ static struct block *block_at(struct fuzz *z, laddr eip)
 {
     struct xlf *f = &z->f[z->c.window];
     unsigned off = eip - z->c.eip;
-    struct block *b = xl_find(f->xl, eip, eip, z->c.mode);
+    struct block *b = xlf_find(f->xl, eip, eip, z->c.mode);
     return b ? b : xlf_translate(f, eip, z->c.mode, z->c.code + off, z->c.n - off);
 }
 

@@ -26,7 +26,8 @@ struct fuzz {
     u64 insns, host_bytes, equal, relocated, refused;
     u32 largest;
     struct {
-        laddr eip;
+        laddr la;
+        u32 cs_base;
         paddr pa, pa2;
         u32 mode;
         bool window;
@@ -37,8 +38,9 @@ struct fuzz {
 
 static void describe(const struct fuzz *z, FILE *out)
 {
-    fprintf(out, "seed %llu number %llu: eip %08x pa %llx mode %04x window %d\n", (unsigned long long)z->seed,
-            (unsigned long long)z->number, z->c.eip, (unsigned long long)z->c.pa, z->c.mode, z->c.window);
+    fprintf(out, "seed %llu number %llu: la %08x cs base %08x pa %llx mode %04x window %d\n",
+            (unsigned long long)z->seed, (unsigned long long)z->number, z->c.la, z->c.cs_base,
+            (unsigned long long)z->c.pa, z->c.mode, z->c.window);
     for (unsigned i = 0; i < z->c.n; i++) fprintf(out, "%02x", z->c.code[i]);
     fprintf(out, "\n");
 }
@@ -65,12 +67,14 @@ static void make_case(struct fuzz *z)
     unsigned off = rng_below(r, PAGE_SIZE - 1);
     if (rng_percent(r, 40))
         off = PAGE_SIZE - 1 - rng_below(r, meant ? meant < 64 ? meant : 64 : 1); /* the page ends inside */
-    z->c.eip = (rng_u32(r) & 0xff000000) | page | off;
+    z->c.la = (rng_u32(r) & 0xff000000) | page | off;
     z->c.pa = page | off;
     /* The next linear page: another frame, the same one, or none. */
     u32 kind = rng_below(r, 4);
     z->c.pa2 = kind == 0 ? XL_NO_PAGE : kind == 1 ? page : (paddr)page + 0x1000000;
     z->c.n = sizeof z->c.code;
+    z->c.cs_base = rng_percent(r, 70) ? 0 : rng_u32(r);
+    if (z->c.cs_base) z->c.mode &= ~(u32)MK_CSFLAT;
 }
 
 /* Where guest instructions start, as the records claim, must be where the decoder finds them. */
@@ -101,7 +105,7 @@ static const char *check_life(struct fuzz *z, struct xlf *f, struct block *b, co
 {
     struct rng *r = &z->rng;
     xl_jump_fill(f->xl, (b->mode & MK_CPL) == 3 ? XL_JC_USER : XL_JC_SUPERVISOR, b);
-    if (xl_find(f->xl, b->eip, b->pa, b->mode) != b) return "a block that is not found";
+    if (xl_find(f->xl, src) != b) return "a block that is not found";
     if (rng_percent(r, 40)) return NULL;
     paddr at = b->pa2 != XL_NO_PAGE && rng_percent(r, 50) ? b->pa2 : b->pa;
     xl_retire(f->xl, at, 1);
@@ -110,7 +114,7 @@ static const char *check_life(struct fuzz *z, struct xlf *f, struct block *b, co
         if (!xl_revive(f->xl, b, src)) return "the same bytes did not revive a block";
     } else {
         xl_forget(f->xl, b);
-        if (xl_find(f->xl, b->eip, b->pa, b->mode)) return "a forgotten block is found";
+        if (xl_find(f->xl, src)) return "a forgotten block is found";
     }
     return NULL;
 }
@@ -156,11 +160,12 @@ static const char *check_templates(struct fuzz *z)
 {
     struct xlf *f = &z->t[z->c.window];
     struct rng *r = &z->rng;
-    unsigned off = z->c.eip & ~PAGE_MASK, n = PAGE_SIZE + 16 - off < z->c.n ? PAGE_SIZE + 16 - off : z->c.n;
+    unsigned off = z->c.la & ~PAGE_MASK, n = PAGE_SIZE + 16 - off < z->c.n ? PAGE_SIZE + 16 - off : z->c.n;
     bool evicted, changed = false;
     memcpy(z->page.bytes + off, z->c.code, n);
     empty(f->xl);
-    struct xl_source at = clone_source(&z->page, z->c.eip, z->c.pa, z->c.mode);
+    struct xl_source at = clone_source(&z->page, z->c.la, z->c.pa, z->c.mode);
+    at.eip -= z->c.cs_base;
     struct block *b = xl_translate(f->xl, &at, &evicted);
     if (!f->xl->templates->n) {
         z->refused++;
@@ -168,15 +173,16 @@ static const char *check_templates(struct fuzz *z)
                    ? "a block without a template"
                    : NULL;
     }
-    laddr eip = rng_percent(r, 20) ? at.eip : (rng_u32(r) & PAGE_MASK) | off;
+    struct xl_source to = clone_source(&z->moved_page, rng_percent(r, 20) ? at.la : (rng_u32(r) & PAGE_MASK) | off,
+                                       rng_u32(r) & 0xfff000, z->c.mode);
+    to.eip -= z->c.cs_base;
     memcpy(z->moved_page.bytes + off, z->page.bytes + off, PAGE_SIZE + 16 - off);
     if (rng_percent(r, 50)) {
         xl_evict(f->xl);
         if (rng_percent(r, 60)) changed = change_fields(z, f->xl, z->moved_page.bytes + off);
-        f->xl->templates->moved_by[eip >> 24] = eip - at.eip;
+        f->xl->templates->moved_by[to.eip >> 24] = to.eip - at.eip;
     }
     if (rng_percent(r, 50)) changed |= change_behind(z, f->xl, z->moved_page.bytes + off, PAGE_SIZE + 16 - off);
-    struct xl_source to = clone_source(&z->moved_page, eip, rng_u32(r) & 0xfff000, z->c.mode);
     u64 before = f->ctr.cloned;
     b = xl_translate(f->xl, &to, &evicted);
     if (f->ctr.cloned == before) return changed ? NULL : "the same bytes are translated once more";
@@ -188,8 +194,9 @@ static const char *check_templates(struct fuzz *z)
 static const char *run_case(struct fuzz *z)
 {
     struct xlf *f = &z->f[z->c.window];
-    struct xl_source src = xlf_source2(z->c.eip, z->c.pa, z->c.pa2, z->c.mode, z->c.code, z->c.n);
-    struct block *old = xl_find(f->xl, src.eip, src.pa, src.mode);
+    struct xl_source src = xlf_source2(z->c.la, z->c.pa, z->c.pa2, z->c.mode, z->c.code, z->c.n);
+    src.eip -= z->c.cs_base;
+    struct block *old = xl_find(f->xl, &src);
     if (old) xl_forget(f->xl, old);
     if (rng_percent(&z->rng, 20)) xl_site_fault(f->xl, src.pa + rng_below(&z->rng, 8), rng_percent(&z->rng, 50));
     bool evicted;

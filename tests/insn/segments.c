@@ -294,6 +294,37 @@ static void other_base_code(void *unused)
     CHECK_EQ(peek(base + 0x8000 + 0x7fc), 0x77);
 }
 
+/* A code segment with a base and no limit, across the end of a page, round and round. */
+static void based_code(void *unused)
+{
+    u32 calls = 0, eip = 0, fetched;
+    (void)unused;
+    static const u8 body[] = {0xb9, 0xe8, 3, 0, 0,             /* 10: mov ecx, 1000                 */
+                              0xe8, 0x26, 0, 0, 0,             /* 15: call 40h, on the next page    */
+                              0xe2, 0xf9,                      /* 1a: loop 15h                      */
+                              0xe8, 0, 0, 0, 0, 0x5a,          /* 1c: call 21h; pop edx             */
+                              0x2e, 0x8b, 0x1d, 0x10, 0, 0, 0, /* 22: mov ebx, cs:[10h]             */
+                              0xcb};                           /* 29: lret                          */
+    static const u8 callee[] = {0x40, 0xc3};                   /* 40: inc eax; ret                  */
+    memcpy(memory + 0x4fe0, body, sizeof(body));
+    memcpy(memory + 0x5010, callee, sizeof(callee));
+    gdt[S1 / 8] = descriptor(base + 0x4fd0, 0xfffff, SEG_CODE, SEG_BIG | SEG_GRAN);
+    struct { u32 offset; u16 selector; } __attribute__((packed)) p = {0x10, S1};
+    __asm__ volatile("lcall *%3" : "+a"(calls), "=d"(eip), "=b"(fetched) : "m"(p) : "ecx", "memory", "cc");
+    CHECK_EQ(calls, 1000);
+    CHECK_EQ(eip, 0x21);
+    CHECK_EQ(fetched, 0x0003e8b9);
+}
+
+static void based_fault(void *unused)
+{
+    (void)unused;
+    static const u8 body[] = {0x31, 0xc9, 0xf7, 0xf1, 0xcb};   /* xor ecx, ecx; div ecx; lret */
+    memcpy(memory + 0x4fe0, body, sizeof(body));
+    struct { u32 offset; u16 selector; } __attribute__((packed)) p = {0x10, S1};
+    __asm__ volatile("lcall *%0" : : "m"(p) : "eax", "ecx", "edx", "memory", "cc");
+}
+
 static void run_past_limit(void *unused)
 {
     struct { u32 offset; u16 selector; } __attribute__((packed)) p = {0, S1};
@@ -428,6 +459,10 @@ void guest_main(void)
         for (int i = 0; i < 3; i++) {
             CHECK_EQ(caught(other_base_code, NULL), 0);
             CHECK_EQ(caught(data_segment, NULL), 0);
+            CHECK_EQ(caught(based_code, NULL), 0);
+            CHECK_TRAPS(based_fault, 0, V_DE, 0);
+            CHECK_EQ(trap.eip, 0x12);
+            CHECK_EQ(trap.cs, S1);
         }
         code_limits();
         section("plain accesses beyond the limit");

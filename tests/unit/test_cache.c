@@ -45,14 +45,14 @@ START_TEST(a_block_is_found_by_its_whole_key)
 {
     simple_code();
     struct block *b = make(EIP, 0x5000, XL_NO_PAGE, MODE_FLAT);
-    ck_assert_ptr_eq(xl_find(f.xl, EIP, 0x5000, MODE_FLAT), b);
-    ck_assert_ptr_null(xl_find(f.xl, EIP + 1, 0x5000, MODE_FLAT));
-    ck_assert_ptr_null(xl_find(f.xl, EIP, 0x6000, MODE_FLAT));
-    ck_assert_ptr_null(xl_find(f.xl, EIP, 0x5000, MODE_USER));
+    ck_assert_ptr_eq(xlf_find(f.xl, EIP, 0x5000, MODE_FLAT), b);
+    ck_assert_ptr_null(xlf_find(f.xl, EIP + 1, 0x5000, MODE_FLAT));
+    ck_assert_ptr_null(xlf_find(f.xl, EIP, 0x6000, MODE_FLAT));
+    ck_assert_ptr_null(xlf_find(f.xl, EIP, 0x5000, MODE_USER));
     struct block *user = make(EIP, 0x5000, XL_NO_PAGE, MODE_USER), *other = make(EIP, 0x6000, XL_NO_PAGE, MODE_FLAT);
-    ck_assert_ptr_eq(xl_find(f.xl, EIP, 0x5000, MODE_FLAT), b);
-    ck_assert_ptr_eq(xl_find(f.xl, EIP, 0x5000, MODE_USER), user);
-    ck_assert_ptr_eq(xl_find(f.xl, EIP, 0x6000, MODE_FLAT), other);
+    ck_assert_ptr_eq(xlf_find(f.xl, EIP, 0x5000, MODE_FLAT), b);
+    ck_assert_ptr_eq(xlf_find(f.xl, EIP, 0x5000, MODE_USER), user);
+    ck_assert_ptr_eq(xlf_find(f.xl, EIP, 0x6000, MODE_FLAT), other);
 }
 END_TEST
 
@@ -96,13 +96,13 @@ START_TEST(the_same_bytes_revive_a_block_and_others_do_not)
     struct block *b = make(EIP, 0x5000, XL_NO_PAGE, MODE_FLAT);
     struct xl_source src = xlf_source2(EIP, 0x5000, XL_NO_PAGE, MODE_FLAT, code, 64);
     xl_retire(f.xl, 0x5000, 1);
-    ck_assert_ptr_eq(xl_find(f.xl, EIP, 0x5000, MODE_FLAT), b);
+    ck_assert_ptr_eq(xlf_find(f.xl, EIP, 0x5000, MODE_FLAT), b);
     ck_assert(xl_revive(f.xl, b, &src));
     ck_assert(xl_block_live(b) && xl_page_has_live(f.xl, 0x5000));
     xl_retire(f.xl, 0x5000, 1);
     code[2] ^= 1;
     ck_assert(!xl_revive(f.xl, b, &src));
-    ck_assert_ptr_null(xl_find(f.xl, EIP, 0x5000, MODE_FLAT));
+    ck_assert_ptr_null(xlf_find(f.xl, EIP, 0x5000, MODE_FLAT));
     ck_assert(!xl_page_has_live(f.xl, 0x5000));
 }
 END_TEST
@@ -185,10 +185,10 @@ START_TEST(forgetting_is_for_good_and_may_be_repeated)
     for (unsigned i = 0; i < 5; i++) {
         xl_forget(f.xl, b[order[i]]);
         xl_forget(f.xl, b[order[i]]);
-        ck_assert_ptr_null(xl_find(f.xl, EIP + 16 * order[i], 0x5000 + 16 * order[i], MODE_FLAT));
+        ck_assert_ptr_null(xlf_find(f.xl, EIP + 16 * order[i], 0x5000 + 16 * order[i], MODE_FLAT));
         ck_assert_uint_eq(xl_page(f.xl, 0x5000)->live, 4 - i);
         for (unsigned k = i + 1; k < 5; k++)
-            ck_assert_ptr_eq(xl_find(f.xl, EIP + 16 * order[k], 0x5000 + 16 * order[k], MODE_FLAT), b[order[k]]);
+            ck_assert_ptr_eq(xlf_find(f.xl, EIP + 16 * order[k], 0x5000 + 16 * order[k], MODE_FLAT), b[order[k]]);
     }
 }
 END_TEST
@@ -200,7 +200,7 @@ START_TEST(many_blocks_are_all_found_and_all_recovered)
     simple_code();
     for (unsigned i = 0; i < N; i++) b[i] = make(EIP + 0x40 * i, 0x100000 + 0x40 * i, XL_NO_PAGE, MODE_FLAT);
     for (unsigned i = 0; i < N; i++) {
-        ck_assert_ptr_eq(xl_find(f.xl, EIP + 0x40 * i, 0x100000 + 0x40 * i, MODE_FLAT), b[i]);
+        ck_assert_ptr_eq(xlf_find(f.xl, EIP + 0x40 * i, 0x100000 + 0x40 * i, MODE_FLAT), b[i]);
         ck_assert_ptr_eq(xl_block_at(f.xl, (u64)xl_entry(f.xl, b[i])), b[i]);
         ck_assert_ptr_eq(xl_block_at(f.xl, (u64)xl_entry(f.xl, b[i]) + b[i]->host_len - 1), b[i]);
         ck_assert_ptr_ne(xl_block_at(f.xl, (u64)xl_entry(f.xl, b[i]) + b[i]->host_len), b[i]);
@@ -233,7 +233,7 @@ START_TEST(a_flush_leaves_nothing)
     xl_jump_fill(f.xl, XL_JC_SUPERVISOR, b);
     u64 host = (u64)xl_entry(f.xl, b);
     xl_flush(f.xl);
-    ck_assert_ptr_null(xl_find(f.xl, EIP, 0x5000, MODE_FLAT));
+    ck_assert_ptr_null(xlf_find(f.xl, EIP, 0x5000, MODE_FLAT));
     ck_assert_ptr_null(xl_block_at(f.xl, host));
     ck_assert(!xl_page_has_live(f.xl, 0x5000));
     ck_assert_ptr_null(f.xl->jc[XL_JC_SUPERVISOR][jump_index(EIP)].code);
@@ -298,12 +298,12 @@ START_TEST(blocks_are_found_however_many_there_are)
     for (u32 i = 0; i < MANY; i++)
         sum += (u64)make(0x1000 * (i % 0x1000) + 0x100, 0x5100 + 0x1000ull * i, XL_NO_PAGE, MODE_FLAT)->host_off;
     for (u32 i = 0; i < MANY; i++) {
-        struct block *b = xl_find(f.xl, 0x1000 * (i % 0x1000) + 0x100, 0x5100 + 0x1000ull * i, MODE_FLAT);
+        struct block *b = xlf_find(f.xl, 0x1000 * (i % 0x1000) + 0x100, 0x5100 + 0x1000ull * i, MODE_FLAT);
         ck_assert_msg(b != NULL, "block %u", i);
         sum -= b->host_off;
     }
     ck_assert_uint_eq(sum, 0);
-    ck_assert_ptr_null(xl_find(f.xl, 0x1000 * 7 + 0x100, 0x5100 + 0x1000ull * MANY, MODE_FLAT));
+    ck_assert_ptr_null(xlf_find(f.xl, 0x1000 * 7 + 0x100, 0x5100 + 0x1000ull * MANY, MODE_FLAT));
 }
 END_TEST
 

@@ -365,7 +365,7 @@ static struct block *place(unsigned at, unsigned to, u8 *bytes)
     memcpy(bytes, "\x0f\x84", 2);
     memcpy(bytes + 2, &rel, 4);
     struct xl_source src = xlf_source2(EIP + at * 0x40, PA + at * 0x40, XL_NO_PAGE, MODE_FLAT, bytes, 64);
-    struct block *b = xl_find(f.xl, src.eip, src.pa, src.mode);
+    struct block *b = xlf_find(f.xl, src.eip, src.pa, src.mode);
     bool evicted;
     if (b && b->state == BLOCK_LIVE) return b;
     if (b && xl_revive(f.xl, b, &src)) return b;
@@ -380,7 +380,7 @@ START_TEST(the_graph_stays_whole_whatever_happens)
     rng_seed(&r, 7);
     for (unsigned step = 0; step < 4000; step++) {
         unsigned at = rng_below(&r, ALIASES);
-        struct block *b = xl_find(f.xl, EIP + at * 0x40, PA + at * 0x40, MODE_FLAT);
+        struct block *b = xlf_find(f.xl, EIP + at * 0x40, PA + at * 0x40, MODE_FLAT);
         switch (rng_below(&r, 12)) {
         case 0:
         case 1:

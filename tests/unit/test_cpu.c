@@ -27,7 +27,7 @@ START_TEST(reset_is_what_the_manual_says)
     ck_assert_uint_eq(cpu->dr[7], 0x400);
     ck_assert_uint_eq(cpu->seg[S_DS].limit, 0xffff);
     ck_assert_uint_eq(cpu->idtr.limit, 0xffff);
-    ck_assert_uint_eq(cpu->mode, 0);
+    ck_assert_uint_eq(cpu->mode, MK_CSLIMIT);
     ck_assert_uint_eq(cpu->pat, 0x0007040600070406ull);
     ck_assert_uint_eq(cpu->sysenter_cs, 0);
     ck_assert(!cpu->halted && !cpu->nmi_pending && !cpu->exc.valid);

@@ -125,6 +125,47 @@ START_TEST(a_blocked_NMI_beside_a_masked_interrupt_does_not_stop_the_guest)
 }
 END_TEST
 
+/* A code segment with a base and no limit: EIP is not the linear address, and it is translated all the same. */
+START_TEST(code_in_a_segment_with_a_base_is_translated_and_sees_its_EIPs)
+{
+    start(_i);
+    put_desc(GDT + 0x28, FRAME_1 - 0xac0, 0xfffff, 0x9b, 0xc);
+    c->gdtr.limit = 0x2f;
+    CODE_AT(CODE, "\xea\xc0\x0a\x00\x00\x28\x00");  /* jmp 28:ac0          */
+    CODE_AT(FRAME_1, "\xbf\xe8\x03\x00\x00"         /* mov edi, 1000       */
+                     "\xe8\xf6\x0f\x00\x00"         /* call 1ac0, on the next page */
+                     "\x4f\x75\xf8"                 /* dec edi; jnz the call */
+                     "\x8b\x44\x24\xfc"             /* mov eax, [esp-4]: where it came back to */
+                     "\x2e\x03\x05\xc0\x0a\x00\x00" /* add eax, cs:[ac0]   */
+                     "\xe7\xf4\xeb\xfe");
+    CODE_AT(FRAME_1 + 0x1000, "\x83\xc3\x01\xc3"); /* add ebx, 1; ret     */
+    ck_assert_uint_eq(run(), 0xaca + 0x0003e8bf);
+    ck_assert_uint_eq(c->gpr[G_EBX], 1000);
+    if (engine[_i].cfg.engine == RT_BT) ck_assert_uint_lt(c->ctr.emulated + c->ctr.interp_insns, 50);
+    end();
+}
+END_TEST
+
+/* The same EIP in two segments is two places; what a jump cache knows is one segment's. */
+START_TEST(an_indirect_jump_after_a_change_of_CS_goes_where_the_new_base_says)
+{
+    start(_i);
+    put_desc(GDT + 0x28, FRAME_1 - 0x1000, 0xfffff, 0x9b, 0xc);
+    put_desc(GDT + 0x30, DATA - 0x1000, 0xfffff, 0x9b, 0xc);
+    c->gdtr.limit = 0x37;
+    CODE_AT(CODE, "\xbf\x03\x00\x00\x00\xea\x00\x10\x00\x00\x28\x00"); /* mov edi, 3; jmp 28:1000   */
+    CODE_AT(FRAME_1, "\xb9\x00\x20\x00\x00\xff\xd1\x01\xc6"            /* mov ecx, 2000h; call ecx; add esi, eax */
+                     "\xea\x00\x10\x00\x00\x30\x00");                  /* jmp 30:1000               */
+    CODE_AT(DATA, "\xb9\x00\x20\x00\x00\xff\xd1\x01\xc6\x4f\x74\x07"   /* the same; dec edi; jz on  */
+                  "\xea\x00\x10\x00\x00\x28\x00"                       /* jmp 28:1000               */
+                  "\x89\xf0\xe7\xf4\xeb\xfe");                         /* on: mov eax, esi; out     */
+    CODE_AT(FRAME_1 + 0x1000, "\xb8\x01\x00\x00\x00\xc3");             /* mov eax, 1; ret           */
+    CODE_AT(DATA + 0x1000, "\xb8\x10\x00\x00\x00\xc3");                /* mov eax, 16; ret          */
+    ck_assert_uint_eq(run(), 3 * 17);
+    end();
+}
+END_TEST
+
 /* The page being executed is remapped: the instruction behind INVLPG comes from the new frame, however often the way
  * has been gone before. EDI counts rounds; the PTE to store is in ESI. */
 START_TEST(behind_INVLPG_of_its_own_page_code_comes_from_the_new_frame)
@@ -370,6 +411,8 @@ int main(void)
     tcase_set_timeout(t, 20);
 #define EACH(test) tcase_add_loop_test(t, test, 0, ARRAY_LEN(engine))
     EACH(a_blocked_NMI_beside_a_masked_interrupt_does_not_stop_the_guest);
+    EACH(code_in_a_segment_with_a_base_is_translated_and_sees_its_EIPs);
+    EACH(an_indirect_jump_after_a_change_of_CS_goes_where_the_new_base_says);
     EACH(behind_INVLPG_of_its_own_page_code_comes_from_the_new_frame);
     EACH(an_instruction_whose_second_page_came_late_is_not_interpreted_for_ever);
     EACH(a_task_gate_disarms_the_FPU);

@@ -26,15 +26,17 @@ static lower_fn *policy(u32 mode, const char *bytes, unsigned n)
 }
 #define POLICY(mode, bytes) policy(mode, bytes, sizeof(bytes) - 1)
 
-START_TEST(only_flat_32_bit_protected_mode_is_translated)
+START_TEST(only_32_bit_protected_mode_without_a_code_limit_is_translated)
 {
     ck_assert(xl_can_translate(MODE_FLAT));
     ck_assert(xl_can_translate(MODE_BARE));
     ck_assert(xl_can_translate(MODE_USER | MK_UWINDOW));
-    const u32 need[] = { MK_PE, MK_CS32, MK_SS32, MK_CSFLAT };
+    const u32 need[] = { MK_PE, MK_CS32, MK_SS32 };
     for (unsigned i = 0; i < ARRAY_LEN(need); i++) ck_assert(!xl_can_translate(MODE_FLAT & ~need[i]));
     ck_assert(!xl_can_translate(MODE_FLAT | MK_VM));
     ck_assert(!xl_can_translate(MODE_FLAT | MK_SLOW));
+    ck_assert(xl_can_translate(MODE_FLAT & ~(u32)MK_CSFLAT)); /* with a base */
+    ck_assert(!xl_can_translate((MODE_FLAT & ~(u32)MK_CSFLAT) | MK_CSLIMIT));
     ck_assert(!xl_can_translate(0));
 }
 END_TEST
@@ -155,7 +157,7 @@ int main(void)
     Suite *s = suite_create("policy");
     TCase *t = tcase_create("ways");
     tcase_add_checked_fixture(t, setup, teardown);
-    tcase_add_test(t, only_flat_32_bit_protected_mode_is_translated);
+    tcase_add_test(t, only_32_bit_protected_mode_without_a_code_limit_is_translated);
     tcase_add_test(t, strings_are_inline_and_repeated_ones_a_helper_where_segments_are_flat);
     tcase_add_test(t, stack_segment_loads_are_the_interpreters);
     tcase_add_test(t, INVLPG_needs_an_address_without_a_base);

@@ -139,7 +139,7 @@ END_TEST
 #define ALIASES 8 /* as many as readdress.c keeps, unless all of them are in use */
 static void time_passes(void) { f.xl->finds += 1 << 14; }
 #define NTH(eip, i) ((eip) + ((i) << PAGE_SHIFT))
-static struct block *there(laddr eip) { return xl_find(f.xl, eip, PA | (eip & ~PAGE_MASK), MODE_FLAT); }
+static struct block *there(laddr eip) { return xlf_find(f.xl, eip, PA | (eip & ~PAGE_MASK), MODE_FLAT); }
 
 START_TEST(a_page_has_so_many_places_and_no_more)
 {
@@ -354,7 +354,7 @@ static struct block *get(unsigned la, unsigned p, unsigned i, u32 mode)
     src.bytes2 = ram[(p + 1) % PHYS].bytes;
     src.pa2 = phys((p + 1) % PHYS);
     bool evicted;
-    struct block *b = xl_find(f.xl, src.eip, src.pa, mode);
+    struct block *b = xlf_find(f.xl, src.eip, src.pa, mode);
     if (b && b->state == BLOCK_LIVE && !b->partial) return b;
     if (b && b->partial) xl_forget(f.xl, b);
     else if (b && xl_revive(f.xl, b, &src)) return b;
@@ -369,7 +369,7 @@ static const char *block_wrong(struct block *b)
         return "is in another place than its own";
     for (const struct block *o = b->alias->first; o; o = o->alias_next) times += o == b;
     if (times != 1) return "is not once on its list";
-    if (xl_find(f.xl, b->eip, b->pa, b->mode) != b) return "is not found";
+    if (xlf_find(f.xl, b->eip, b->pa, b->mode) != b) return "is not found";
     for (unsigned i = 0; i < 2; i++) {
         const struct edge *e = &b->edge[i];
         if (!e->from || !e->to) continue;
@@ -546,7 +546,7 @@ START_TEST(an_eviction_leaves_templates_whose_code_is_taken_over_once_and_copied
 {
     two_templates();
     xl_evict(f.xl);
-    ck_assert_ptr_null(xl_find(f.xl, A, PA, MODE_FLAT));
+    ck_assert_ptr_null(xlf_find(f.xl, A, PA, MODE_FLAT));
     struct block *b = have(&f, A, PA, MODE_FLAT), *c = have(&f, B, PA, MODE_FLAT);
     ck_assert_uint_eq(f.ctr.cloned, 2);
     ck_assert_uint_eq(b->host_off, 0);
@@ -854,7 +854,7 @@ START_TEST(fields_out_of_bounds_are_refused_whatever_the_hash)
     WRONG(t->patch[1] = (u16)(t->host_len - 3));
     WRONG(t->thunk[0] = t->host_len);
     WRONG(t->target[1] = PAGE_SIZE);
-    WRONG(t->eip |= 0xfff);
+    WRONG(t->offset |= 0xfff);
     u8 *side = image + AT_TEMPLATES + 2 * sizeof *t + t->side;
     struct record *rec = (struct record *)side;
     ck_assert_uint_ge(t->nrec, 2);

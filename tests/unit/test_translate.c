@@ -266,8 +266,8 @@ START_TEST(a_full_cache_is_emptied_and_says_so)
         bool evicted;
         struct block *b = xl_translate(f.xl, &src, &evicted);
         evictions += evicted;
-        ck_assert(xl_find(f.xl, src.eip, src.pa, src.mode) == b);
-        if (evicted) ck_assert_ptr_null(xl_find(f.xl, EIP, EIP, MODE_FLAT));
+        ck_assert(xlf_find(f.xl, src.eip, src.pa, src.mode) == b);
+        if (evicted) ck_assert_ptr_null(xlf_find(f.xl, EIP, EIP, MODE_FLAT));
         ck_assert_uint_le(xl_usage(f.xl).cache_used, XL_CACHE_MIN);
     }
     ck_assert_uint_gt(evictions, 2);

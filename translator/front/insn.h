@@ -139,10 +139,10 @@ enum insn_prefix { IP_LOCK = 1, IP_REP = 2, IP_REPNE = 4, IP_OPSIZE = 8, IP_ADDR
 struct insn {
     const struct insn_row *row; /* never NULL: insn_rows[INSN_INVALID] for what must raise #UD */
     u16 id, op;
-    laddr eip;  /* offset in CS of the first byte */
-    u32 next;   /* eip + len, in 32 bits whatever the code size: a 16-bit segment goes on beyond FFFF, and only targets
-                 * of jumps are cut to 16 bits */
-    u32 target; /* OPK_REL: the absolute EIP, wrapped to the operand size */
+    vaddr eip;    /* offset in CS of the first byte */
+    vaddr next;   /* eip + len, in 32 bits whatever the code size: a 16-bit segment goes on beyond FFFF, and only targets
+                   * of jumps are cut to 16 bits */
+    vaddr target; /* OPK_REL: the absolute EIP, wrapped to the operand size */
     u8 bytes[15];
     u8 len;
     u8 prefixes;         /* enum insn_prefix */

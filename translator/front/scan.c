@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+static bool code32(const struct xl_source *src) { return (src->mode & MK_CS32) != 0; }
+
 /* The one instruction that begins in this page and ends in the next. */
 static enum decode_status decode_straddling(const struct xl_source *src, struct decoder *dec, u32 features,
                                             struct insn *in)
@@ -12,7 +14,7 @@ static enum decode_status decode_straddling(const struct xl_source *src, struct 
     unsigned n2 = src->nbytes2 < 15 ? src->nbytes2 : 15;
     memcpy(joined, src->bytes, src->nbytes);
     if (n2) memcpy(joined + src->nbytes, src->bytes2, n2); /* bytes2 is NULL when the next page is not mapped */
-    return decode(dec, joined, src->nbytes + n2, src->eip, true, features, in);
+    return decode(dec, joined, src->nbytes + n2, src->eip, code32(src), features, in);
 }
 
 /* What cannot be decoded from the bytes there are is left to the interpreter, which raises the right fault. */
@@ -32,7 +34,8 @@ void xl_scan(struct scan *s, const struct xl_source *src, struct decoder *dec, u
     s->straddles = s->partial = s->before_straddling = s->looked_ahead = s->bound = false;
     while (s->n < XL_MAX_INSNS && off < src->nbytes) {
         struct insn *in = &s->insn[s->n];
-        enum decode_status st = decode(dec, src->bytes + off, src->nbytes - off, src->eip + off, true, features, in);
+        enum decode_status st =
+            decode(dec, src->bytes + off, src->nbytes - off, src->eip + off, code32(src), features, in);
         if (st == DECODE_TRUNCATED) {
             s->before_straddling = s->looked_ahead = s->n > 0;
             if (s->n) break;

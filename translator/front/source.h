@@ -6,10 +6,14 @@
 
 #define XL_NO_PAGE (~(paddr)0)
 
-/* Code at eip (CS is flat, so linear too). bytes: from eip to the end of its page; bytes2: the first of the next linear
- * page, if that is mapped (nbytes2 0 otherwise), needed only when the first instruction straddles. */
+/* Code at eip, whose linear address is la: they differ by the base of CS. What guest code can see (return addresses,
+ * targets of jumps) are EIPs; what pages are about (which one code is on, whether a target is on the same) are linear
+ * addresses. How wide code, stack and addresses are says the mode.
+ * bytes: from la to the end of its page; bytes2: the first of the next linear page, if that is mapped (nbytes2 0
+ * otherwise), needed only when the first instruction straddles. */
 struct xl_source {
-    laddr eip;
+    laddr la;
+    vaddr eip;
     paddr pa;
     u32 mode; /* enum mode_key bits */
     const u8 *bytes, *bytes2;

@@ -44,10 +44,13 @@ struct xl_ctx {
     bool ended; /* control does not fall out of what has been emitted */
     struct {
         u8 *patch, *thunk;
-        laddr target;
+        laddr target; /* on the page that the block begins on */
     } edge[2];
     unsigned nedges;
 };
+
+/* Where an EIP of this block's code segment is in linear memory. */
+static inline laddr xl_linear(const struct xl_ctx *x, vaddr eip) { return x->src->la + (eip - x->src->eip); }
 
 /* How one instruction is done. */
 typedef void lower_fn(struct xl_ctx *x, const struct insn *in);

@@ -38,8 +38,8 @@ static inline struct hmem hmx(int base, int index, unsigned scale, s32 disp)
 /* What in the code depends on where the block lies, or is a constant of 32 bits that the guest has as it is: noted when
  * it is emitted, for reloc.c to correct. All kinds are of 32 bits. */
 enum reloc_kind {
-    RELOC_EIP,   /* a guest linear address that lies where the block lies */
-    RELOC_SLOT,  /* the displacement, in a jump cache, of a field of the entry for the address of the note before */
+    RELOC_EIP,   /* an EIP as far from the block's as the guest's code says */
+    RELOC_SLOT,  /* the displacement, in a jump cache, of a field of the entry for the EIP of the note before */
     RELOC_PLAIN, /* a constant of the guest's */
     RELOC_KINDS
 };

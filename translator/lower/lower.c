@@ -33,7 +33,7 @@ void xl_lower(struct xl_ctx *x)
         if (how != xl_lower_emulate && in->row->attr & A_FPU) xl_check_fpu(x, in);
         how(x, in);
     }
-    laddr next = x->scan.insn[x->cur].next;
+    vaddr next = x->scan.insn[x->cur].next;
     if (!x->ended && x->scan.before_straddling) xl_goto_checked(x, next, 0);
     else if (!x->ended) xl_goto(x, next, 0);
     xl_flush_islands(x, false);

@@ -60,16 +60,16 @@ void lower_leave(struct xl_ctx *x, const struct insn *in)
 
 /* ---- transfers ---- */
 
-static bool same_page(const struct xl_ctx *x, laddr target)
+static bool same_page(const struct xl_ctx *x, vaddr target)
 {
-    return (target & PAGE_MASK) == (x->src->eip & PAGE_MASK);
+    return !((xl_linear(x, target) ^ x->src->la) & PAGE_MASK);
 }
 
-static void add_edge(struct xl_ctx *x, u8 *patch, laddr target)
+static void add_edge(struct xl_ctx *x, u8 *patch, vaddr target)
 {
     BUG_ON(x->nedges == 2);
     x->edge[x->nedges].patch = patch;
-    x->edge[x->nedges++].target = target;
+    x->edge[x->nedges++].target = xl_linear(x, target);
 }
 
 /* On entry r8d = target, r10 = guest ECX, ecx = entry.neg_eip + target. What follows is the jump to where the entry has
@@ -85,7 +85,7 @@ static void jump_cache_test(struct xl_ctx *x)
     emit_mov_rr64(e, H_CX, H_R10);
 }
 
-void xl_goto_checked(struct xl_ctx *x, laddr target, unsigned at)
+void xl_goto_checked(struct xl_ctx *x, vaddr target, unsigned at)
 {
     struct emit *e = &x->e;
     xl_room(x);
@@ -98,7 +98,7 @@ void xl_goto_checked(struct xl_ctx *x, laddr target, unsigned at)
     x->ended = true;
 }
 
-void xl_goto(struct xl_ctx *x, laddr target, unsigned at)
+void xl_goto(struct xl_ctx *x, vaddr target, unsigned at)
 {
     if (!same_page(x, target)) {
         xl_goto_checked(x, target, at);

@@ -128,7 +128,7 @@ static void call_helper_arg(struct xl_ctx *x, enum helper h, u32 arg)
     call_helper(x, h);
 }
 
-static void call_helper_eip(struct xl_ctx *x, enum helper h, laddr eip)
+static void call_helper_eip(struct xl_ctx *x, enum helper h, vaddr eip)
 {
     xl_room(x);
     emit_mov_eip(&x->e, H_R8, eip, 0);
@@ -136,7 +136,7 @@ static void call_helper_eip(struct xl_ctx *x, enum helper h, laddr eip)
 }
 
 /* The helper always leaves: HELPER_NEXT, HELPER_JUMP or HELPER_EMULATE. */
-static void end_in_helper(struct xl_ctx *x, enum helper h, laddr eip)
+static void end_in_helper(struct xl_ctx *x, enum helper h, vaddr eip)
 {
     call_helper_eip(x, h, eip);
     x->ended = true;

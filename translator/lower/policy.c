@@ -11,8 +11,8 @@
 
 bool xl_can_translate(u32 mode)
 {
-    const u32 need = MK_PE | MK_CS32 | MK_SS32 | MK_CSFLAT;
-    return (mode & need) == need && !(mode & (MK_VM | MK_SLOW));
+    const u32 need = MK_PE | MK_CS32 | MK_SS32;
+    return (mode & need) == need && !(mode & (MK_VM | MK_SLOW | MK_CSLIMIT));
 }
 
 bool xl_mode_has_window(u32 mode) { return (mode & MK_CPL) == 0 || (mode & MK_UWINDOW) != 0; }

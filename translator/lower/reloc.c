@@ -11,50 +11,50 @@ static void put_disp32(struct emit *e, u32 v)
     if (!e->overflow) memcpy(e->p - 4, &v, 4);
 }
 
-void emit_mov_eip(struct emit *e, int dst, laddr la, unsigned at)
+void emit_mov_eip(struct emit *e, int dst, vaddr eip, unsigned at)
 {
-    emit_mov_ri32(e, dst, la);
+    emit_mov_ri32(e, dst, eip);
     emit_note(e, RELOC_EIP, at);
 }
 
-void emit_store_eip(struct emit *e, struct hmem m, laddr la)
+void emit_store_eip(struct emit *e, struct hmem m, vaddr eip)
 {
-    emit_store_imm(e, m, la, 4);
+    emit_store_imm(e, m, eip, 4);
     emit_note(e, RELOC_EIP, 0);
 }
 
-void emit_add_eip(struct emit *e, int dst, laddr la, unsigned at)
+void emit_add_eip(struct emit *e, int dst, vaddr eip, unsigned at)
 {
     emit_op_rm(e, 0, 0x8d, 0, dst, hm(dst, DISP32));
-    put_disp32(e, la);
+    put_disp32(e, eip);
     emit_note(e, RELOC_EIP, at);
 }
 
-static u32 slot_of(laddr la) { return jump_index(la) * (u32)sizeof(struct jump_entry); }
+static u32 slot_of(vaddr eip) { return jump_index(eip) * (u32)sizeof(struct jump_entry); }
 
-void emit_load_slot(struct emit *e, int dst, laddr la, unsigned at)
+void emit_load_slot(struct emit *e, int dst, vaddr eip, unsigned at)
 {
     emit_load32(e, dst, hm(H_JC, DISP32));
-    put_disp32(e, slot_of(la) + (u32)offsetof(struct jump_entry, neg_eip));
+    put_disp32(e, slot_of(eip) + (u32)offsetof(struct jump_entry, neg_eip));
     emit_note(e, RELOC_SLOT, at);
 }
 
-void emit_jmp_slot(struct emit *e, laddr la, unsigned at)
+void emit_jmp_slot(struct emit *e, vaddr eip, unsigned at)
 {
     emit_jmp_m(e, hm(H_JC, DISP32));
-    put_disp32(e, slot_of(la) + (u32)offsetof(struct jump_entry, code));
+    put_disp32(e, slot_of(eip) + (u32)offsetof(struct jump_entry, code));
     emit_note(e, RELOC_SLOT, at);
 }
 
 void reloc_apply(u8 *code, const struct reloc *r, unsigned n, u32 delta, const u8 *was, const u8 *is)
 {
-    laddr la = 0; /* what was corrected last */
+    vaddr eip = 0; /* what was corrected last */
     for (; n--; r++) {
         u32 v = get32(code + r->at);
-        if (r->kind == RELOC_SLOT) v = slot_of(la) + v % (u32)sizeof(struct jump_entry);
+        if (r->kind == RELOC_SLOT) v = slot_of(eip) + v % (u32)sizeof(struct jump_entry);
         else {
             if (was && r->field) v += get32(is + r->field) - get32(was + r->field);
-            if (r->kind == RELOC_EIP) la = v += delta;
+            if (r->kind == RELOC_EIP) eip = v += delta;
         }
         memcpy(code + r->at, &v, 4);
     }

@@ -12,12 +12,12 @@
 
 #include <string.h>
 
-/* at: as for emit_note(), where the guest's code has la relative to itself. */
-void emit_mov_eip(struct emit *e, int dst, laddr la, unsigned at);   /* mov r32, la                      */
-void emit_store_eip(struct emit *e, struct hmem m, laddr la);        /* mov dword [m], la                */
-void emit_add_eip(struct emit *e, int dst, laddr la, unsigned at);   /* lea r32, [dst + la]              */
-void emit_load_slot(struct emit *e, int dst, laddr la, unsigned at); /* mov r32, [jump entry of la]      */
-void emit_jmp_slot(struct emit *e, laddr la, unsigned at);           /* jmp [jump entry of la, its code] */
+/* at: as for emit_note(), where the guest's code has eip relative to itself. */
+void emit_mov_eip(struct emit *e, int dst, vaddr eip, unsigned at);   /* mov r32, eip                      */
+void emit_store_eip(struct emit *e, struct hmem m, vaddr eip);        /* mov dword [m], eip                */
+void emit_add_eip(struct emit *e, int dst, vaddr eip, unsigned at);   /* lea r32, [dst + eip]              */
+void emit_load_slot(struct emit *e, int dst, vaddr eip, unsigned at); /* mov r32, [jump entry of eip]      */
+void emit_jmp_slot(struct emit *e, vaddr eip, unsigned at);           /* jmp [jump entry of eip, its code] */
 
 static inline u32 get32(const u8 *at)
 {

@@ -68,14 +68,14 @@ struct alias *xl_alias_of(const struct code_page *pg, laddr la)
     return p;
 }
 
-struct alias *xl_alias(struct xl *xl, laddr eip, paddr pa)
+struct alias *xl_alias(struct xl *xl, laddr la, paddr pa)
 {
     u64 pfn = pa >> PAGE_SHIFT;
-    u32 hash = (eip >> PAGE_SHIFT ^ (u32)pfn << 9) * 0x9e3779b1u;
+    u32 hash = (la >> PAGE_SHIFT ^ (u32)pfn << 9) * 0x9e3779b1u;
     struct alias **slot = &xl->alias[hash >> (32 - XL_ALIAS_BITS)], *p = *slot;
-    if (p && p->pfn == pfn && p->la == (eip & PAGE_MASK)) return p;
+    if (p && p->pfn == pfn && p->la == (la & PAGE_MASK)) return p;
     const struct code_page *pg = xl_page(xl, pa);
-    if (pg && (p = xl_alias_of(pg, eip))) return *slot = p;
+    if (pg && (p = xl_alias_of(pg, la))) return *slot = p;
     return NULL;
 }
 
@@ -106,7 +106,7 @@ void xl_page_count(struct xl *xl, const struct block *b, int by)
 
 void xl_page_add(struct xl *xl, struct block *b)
 {
-    b->alias = alias_make(xl, page_make(xl, b->pa), b->eip);
+    b->alias = alias_make(xl, page_make(xl, b->pa), b->la);
     b->alias->used = ++xl->finds;
     b->alias_next = b->alias->first;
     b->alias->first = b;

@@ -29,13 +29,13 @@ static unsigned block_slot(const struct xl *xl, const struct alias *p, paddr pa,
     return (unsigned)(h >> (64 - xl->hash_bits));
 }
 
-struct block *xl_find(struct xl *xl, laddr eip, paddr pa, u32 mode)
+struct block *xl_find(struct xl *xl, const struct xl_source *src)
 {
-    struct alias *p = xl_alias(xl, eip, pa);
+    struct alias *p = xl_alias(xl, src->la, src->pa);
     if (!p) return NULL;
     p->used = ++xl->finds;
-    for (struct block *b = xl->hash[block_slot(xl, p, pa, mode)]; b; b = b->hash_next)
-        if (b->eip == eip && b->pa == pa && b->mode == mode) return b;
+    for (struct block *b = xl->hash[block_slot(xl, p, src->pa, src->mode)]; b; b = b->hash_next)
+        if (b->la == src->la && b->eip == src->eip && b->pa == src->pa && b->mode == src->mode) return b;
     return NULL;
 }
 
@@ -72,6 +72,7 @@ static bool has_bytes(const struct xl *xl, const struct block *b, const struct x
 void xl_commit(struct xl *xl, const struct xl_ctx *x, struct block *b)
 {
     const struct insn *last = &x->scan.insn[x->n - 1];
+    b->la = x->src->la;
     b->eip = x->src->eip;
     b->mode = x->src->mode;
     b->pa = x->src->pa;

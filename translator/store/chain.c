@@ -10,7 +10,7 @@
 #include <string.h>
 
 struct edge *xl_edge(struct xl *xl, u64 number) { return &xl->arena[number / 2].edge[number % 2]; }
-laddr xl_edge_target(const struct edge *e) { return (e->from->eip & PAGE_MASK) | e->target; }
+vaddr xl_edge_target(const struct edge *e) { return e->from->eip + e->target - (e->from->la & ~PAGE_MASK); }
 struct block *xl_edge_block(const struct edge *e) { return e->from; }
 
 static void point(struct xl *xl, const struct edge *e, u32 target_off)
@@ -22,8 +22,9 @@ void xl_link(struct xl *xl, struct edge *e, struct block *to)
 {
     const struct block *from = e->from;
     if (e->to || from->state != BLOCK_LIVE || to->state != BLOCK_LIVE || to->pa2 != XL_NO_PAGE || to->partial) return;
-    if (to->eip != xl_edge_target(e) || to->mode != from->mode || to->pa - to->eip != from->pa - from->eip)
-        return; /* mapped elsewhere meanwhile */
+    if (to->eip != xl_edge_target(e) || to->mode != from->mode || to->la - to->eip != from->la - from->eip
+        || to->pa - to->la != from->pa - from->la)
+        return; /* mapped elsewhere meanwhile, or another code segment */
     e->to = to;
     e->next_in = to->in;
     to->in = e;
@@ -116,18 +117,24 @@ void xl_jump_fill(struct xl *xl, enum xl_jump_cache which, struct block *b)
     if (there->code && there->neg_eip != (u32)-b->eip && jump_index(-there->neg_eip) == index)
         jump_put(xl, which, (index + 1) % JUMP_ENTRIES, *there);
     jump_put(xl, which, index, (struct jump_entry){ .neg_eip = (u32)-b->eip, .code = xl->rx + b->host_off });
-    note_page(xl, which, b->eip);
-    if (b->pa2 != XL_NO_PAGE) note_page(xl, which, b->eip + PAGE_SIZE);
+    note_page(xl, which, b->la);
+    if (b->pa2 != XL_NO_PAGE) note_page(xl, which, b->la + PAGE_SIZE);
+}
+
+/* Whether EIPs of the one mean the same in the other's mode and code segment. */
+static bool same_segment(const struct block *a, const struct block *b)
+{
+    return a->mode == b->mode && a->la - a->eip == b->la - b->eip;
 }
 
 void xl_jump_fill_page(struct xl *xl, enum xl_jump_cache which, struct block *b)
 {
-    bool first = !xl_jump_knows(xl, which, b->eip);
+    bool first = !xl_jump_knows(xl, which, b->la);
     b->jumped = true;
     xl_jump_fill(xl, which, b);
     if (!first) return;
     for (struct block *other = b->alias->first; other; other = other->alias_next)
-        if (other->jumped && other->mode == b->mode && other->pa2 == XL_NO_PAGE) xl_jump_fill(xl, which, other);
+        if (other->jumped && same_segment(other, b) && other->pa2 == XL_NO_PAGE) xl_jump_fill(xl, which, other);
 }
 
 void xl_jump_flush(struct xl *xl, enum xl_jump_cache which)

@@ -10,7 +10,7 @@ struct edge {
     struct edge *next_in;    /* among the edges into `to` */
     u32 patch;               /* cache offset of the rel32 */
     u32 thunk;               /* cache offset of the code that leaves with EXIT_CHAIN */
-    u16 target;              /* its offset in the page: edges never leave it (lower_ctl.c) */
+    u16 target;              /* its offset in the linear page: edges never leave that (lower_ctl.c) */
 };
 
 enum block_state {
@@ -22,7 +22,8 @@ enum block_state {
 struct block {
     /* What looking one up and re-addressing one goes through is in one line of the host's caches, for that is what
      * these are paid for in. */
-    _Alignas(64) laddr eip;
+    _Alignas(64) laddr la;
+    vaddr eip; /* of the same byte: what la is less the base of CS */
     u32 mode;
     paddr pa;
     struct block *hash_next;

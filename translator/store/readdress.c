@@ -30,6 +30,7 @@ static void readdress(struct xl *xl, struct alias *p, laddr la)
     for (struct block *b = p->first; b; b = b->alias_next) {
         if (jumped_to) xl_jump_forget(xl, b);
         template_readdress(xl, b, delta);
+        b->la += delta;
         b->eip += delta;
         xl_perf_block(xl, b);
         xl->cfg.ctr->readdressed++;
@@ -38,15 +39,15 @@ static void readdress(struct xl *xl, struct alias *p, laddr la)
     p->used = ++xl->finds;
 }
 
-bool xl_readdress(struct xl *xl, laddr eip, paddr pa)
+bool xl_readdress(struct xl *xl, laddr la, paddr pa)
 {
     struct code_page *pg = xl_page(xl, pa);
-    if (!pg || xl_alias_of(pg, eip)) return false;
+    if (!pg || xl_alias_of(pg, la)) return false;
     struct alias *oldest = pg->aliases;
     unsigned n = 0;
     for (struct alias *p = pg->aliases; p; p = p->next, n++)
         if (xl->finds - p->used > xl->finds - oldest->used) oldest = p;
     if (n < ALIASES || (n < ALIASES_MAX && xl->finds - oldest->used < IN_USE)) return false;
-    readdress(xl, oldest, eip & PAGE_MASK);
+    readdress(xl, oldest, la & PAGE_MASK);
     return true;
 }

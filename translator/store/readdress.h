@@ -3,7 +3,7 @@
 #define TRANSLATOR_READDRESS_H
 #include "translator/store/xl.h"
 
-/* eip's page has no blocks under pa's: gives it those of another alias, if there are enough of these. Whether. */
-bool xl_readdress(struct xl *xl, laddr eip, paddr pa);
+/* la's page has no blocks under pa's: gives it those of another alias, if there are enough of these. Whether. */
+bool xl_readdress(struct xl *xl, laddr la, paddr pa);
 
 #endif

@@ -98,7 +98,7 @@ static void unchain(struct template_store *s, u32 i)
     *at = s->t[i].next;
 }
 
-static u32 *chain_at(const struct template_store *s, laddr eip, u32 mode)
+static u32 *chain_at(const struct template_store *s, vaddr eip, u32 mode)
 {
     return &s->head_at[((eip ^ mode << 19) * 0x9e3779b1u) >> (32 - XL_TEMPLATE_BITS)];
 }
@@ -138,12 +138,12 @@ void template_drop_all(struct xl *xl)
 /* ---- what a template is known by ---- */
 
 /* A source that ends before its page does would let the end of the block depend on more than is compared. */
-static bool whole(const struct xl_source *src) { return ((src->eip + src->nbytes) & ~PAGE_MASK) == 0; }
+static bool whole(const struct xl_source *src) { return ((src->la + src->nbytes) & ~PAGE_MASK) == 0; }
 
 static u32 key_of(const struct xl_source *src)
 {
     return (u32)XXH3_64bits_withSeed(src->bytes, src->nbytes < KEY_BYTES ? src->nbytes : KEY_BYTES,
-                                     (u64)src->mode << PAGE_SHIFT | (src->eip & ~PAGE_MASK));
+                                     (u64)src->mode << PAGE_SHIFT | (src->la & ~PAGE_MASK));
 }
 
 /* The state of the sites of the instructions that rec knows of, at pa; 0 if there are none. A collision would cost
@@ -167,7 +167,7 @@ static u32 sites_at(const struct xl *xl, const struct record *rec, unsigned nrec
 static bool same_shape(const struct reloc *r, const struct xl_source *src, u32 was)
 {
     u32 is = get32(src->bytes + r->field);
-    if (r->kind != RELOC_PLAIN) return ((src->eip + r->field + 4 + is) ^ src->eip) & PAGE_MASK;
+    if (r->kind != RELOC_PLAIN) return ((src->la + r->field + 4 + is) ^ src->la) & PAGE_MASK;
     return xl_disp_class((s32)is) == xl_disp_class((s32)was);
 }
 
@@ -191,7 +191,7 @@ enum match { EQUAL, EQUAL_BUT_FIELDS };
 static bool serves(const struct xl *xl, u32 i, const struct xl_source *src, enum match match)
 {
     const struct template *t = &xl->templates->t[i];
-    if (t->mode != src->mode || (t->eip ^ src->eip) & ~PAGE_MASK || t->depends > src->nbytes) return false;
+    if (t->mode != src->mode || t->offset != (src->la & ~PAGE_MASK) || t->depends > src->nbytes) return false;
     bool bytes = match == EQUAL ? !memcmp(bytes_of(xl, t), src->bytes, t->depends) : differs_in_fields(xl, t, src);
     return bytes && t->sites == sites_at(xl, records_of(xl, t), t->nrec, src->pa);
 }
@@ -257,6 +257,7 @@ bool template_add(struct xl *xl, const struct xl_ctx *x, struct block *b)
                             .code = b->host_off,
                             .side = b->rec_off,
                             .eip = b->eip,
+                            .offset = (u16)(b->la & ~PAGE_MASK),
                             .mode = (u16)b->mode,
                             .sites = sites_at(xl, x->rec, x->nrec, b->pa),
                             .host_len = (u16)b->host_len,
@@ -320,6 +321,7 @@ static void expect_next(struct xl *xl, u32 i)
  * it is enough. */
 static void fill_block(const struct template *t, const struct xl_source *src, struct block *b)
 {
+    b->la = src->la;
     b->eip = src->eip;
     b->mode = src->mode;
     b->pa = src->pa;

@@ -11,7 +11,7 @@ struct template
     u32 next_at; /* the same, in the chain of the address that it was loaded for */
     u32 code;    /* where it is in the code cache */
     u32 side;    /* its records, relocations and guest bytes, in side */
-    laddr eip;   /* what the code is right for at present */
+    vaddr eip;   /* what the code is right for at present */
     u32 sites;   /* the state of the sites in it, hashed; 0: all as they begin */
     u16 mode, host_len, nrec, nrel, guest_len, ninsns;
     u16 nmoving;            /* relocations of its that depend on its address */
@@ -19,8 +19,9 @@ struct template
     u16 patch[2], thunk[2]; /* edges, by host offset in the block */
     u16 target[2];          /* and their targets, by offset in the page */
     u8 nedges;
-    u8 used; /* made or used since it was loaded */
-    u16 reserved[3];
+    u8 used;    /* made or used since it was loaded */
+    u16 offset; /* in its linear page */
+    u16 reserved[2];
 };
 _Static_assert(sizeof(struct template) == 64, "a cache line, and the format of a file");
 

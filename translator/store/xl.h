@@ -67,7 +67,7 @@ struct xl {
 static inline u64 xl_align(u64 cache_offset) { return (cache_offset + 15) & ~(u64)15; }
 
 /* What is to be shown when it is translated has to be translated. */
-static inline bool xl_traced(const struct xl *xl, laddr eip)
+static inline bool xl_traced(const struct xl *xl, vaddr eip)
 {
     return trace_on(xl->cfg.trace, TR_guest, eip) || trace_on(xl->cfg.trace, TR_host, eip);
 }
