@@ -20,7 +20,6 @@ need pkg-config command -v pkg-config
 need libcapstone-dev pkg-config --exists capstone
 need libxxhash-dev pkg-config --exists libxxhash
 need liblz4-dev pkg-config --exists liblz4
-need libffi-dev pkg-config --exists libffi
 need cpio command -v cpio
 need python3 command -v python3
 # The test directory is part of every build's configuration.

@@ -11,6 +11,7 @@ import sys
 # (files that the rule is about, what of ours they may include besides their own folder): the first match counts.
 CORE = r'include/core/'
 OUTER_CORE = r'include/core/(?!cpu\.h)'            # struct cpu is the runtime's and the translator's: others see cpu_arch
+DECODER = r'translator/front/(insn|decode)\.h|translator/front/insn(_op|_class)?\.def'
 RULES = [
     (r'include/core/', [CORE]),
     (r'src/snap/', [r'src/snap/', CORE]),                               # knows no chip
@@ -20,8 +21,11 @@ RULES = [
     (r'translator/store/', [r'translator/(front|lower|store)/', r'translator/translator\.h', CORE]),
     (r'translator/translator\.h', [r'translator/front/', CORE]),         # what embedders include
     (r'translator/', [r'translator/', CORE]),
-    (r'runtime/', [r'runtime/', CORE, r'translator/translator\.h', r'translator/front/(insn|decode)\.(h|def)',
-                   r'translator/front/insn_(op|class)\.def']),
+    (r'runtime/(cpu|mem)/', [r'runtime/(cpu|mem)/', r'runtime/run/rt\.h', CORE, DECODER]), # rt.h: to trace
+    (r'runtime/interp/', [r'runtime/(cpu|mem|interp)/', CORE, DECODER]),
+    (r'runtime/direct/', [r'runtime/(cpu|mem|interp|direct)/', r'runtime/run/(rt|hostsig)\.h', CORE, DECODER,
+                          r'translator/translator\.h']),
+    (r'runtime/', [r'runtime/', CORE, r'translator/translator\.h', DECODER]),
     (r'src/dev/', [r'src/dev/', OUTER_CORE]),                                 # a chip cannot reach the CPU
     (r'src/back/', [r'src/back/', r'src/(error|parse|wait)\.h', r'include/transvisor/', OUTER_CORE]), # a back end never sees a chip
     (r'src/face/', [r'src/face/', r'src/(error|parse|wait)\.h', r'include/transvisor/', r'include/core/types\.h']),
@@ -35,7 +39,6 @@ LIBRARIES = {
     'capstone/': r'translator/(front/decode|dump)\.c|runtime/(direct/scan_page|run/report)\.c|tests/',
     'xxhash.h': r'translator/|runtime/|src/snap/file\.c|tests/',
     'lz4.h': r'src/snap/ram\.c|tests/',
-    'ffi.h': r'runtime/run/(callout|probe)\.c|tests/',
     'check.h': r'tests/',
 }
 # Files in one circle of includes, NAME.c and NAME.h being one thing: whoever uses the one needs them all.
@@ -123,6 +126,7 @@ def self_test():
     good = {'include/core/a.h': '#include <stdio.h>\n', 'include/core/cpu.h': '', 'src/vm.c': '', 'translator/t.c': '#include "core/a.h"\n', 'translator/translator.h': '',
             'src/dev/isa/d.c': '#include "core/a.h"\n', 'runtime/runtime.h': '#include "core/a.h"\n',
             'runtime/run/r.c': '#include "translator/translator.h"\n', 'translator/xl.h': '',
+            'runtime/run/r.h': '', 'runtime/mem/m.c': '', 'runtime/interp/i.c': '#include "runtime/mem/m.h"\n', 'runtime/mem/m.h': '',
             'src/board/pc.c': '#include "runtime/runtime.h"\n#include "src/dev/isa/d.h"\n', 'src/dev/isa/d.h': '', 'include/transvisor/vm.h': '',
             'src/face/main.c': '#include "transvisor/vm.h"\n', 'src/vm.h': '', 'translator/front/f.c': '#include "core/a.h"\n',
             'translator/lower/l.c': '#include "translator/front/f.h"\n', 'translator/front/f.h': '', 'translator/lower/l.h': '',
@@ -132,13 +136,14 @@ def self_test():
         return 1
     for path, line in (('include/core/a.h', '#include "runtime/runtime.h"'), ('include/transvisor/vm.h', '#include "core/a.h"'),
                        ('translator/t.c', '#include "runtime/runtime.h"'), ('runtime/run/r.c', '#include "src/board/pc.c"'),
-                       ('runtime/run/r.c', '#include "translator/xl.h"'), ('src/dev/isa/d.c', '#include "runtime/runtime.h"'),
+                       ('runtime/run/r.c', '#include "translator/xl.h"'), ('runtime/mem/m.c', '#include "runtime/run/r.h"'),
+                       ('runtime/interp/i.c', '#include "runtime/run/r.h"'), ('src/dev/isa/d.c', '#include "runtime/runtime.h"'),
                        ('src/dev/isa/d.c', '#include "../../../runtime/runtime.h"'), ('src/face/main.c', '#include "runtime/runtime.h"'),
                        ('src/face/main.c', '#include "src/vm.h"'), ('src/vm.h', '#include "src/dev/isa/d.h"'),
                        ('translator/front/f.c', '#include "translator/lower/l.h"'), ('translator/lower/l.c', '#include "../store/s.h"'),
                        ('translator/translator.h', '#include "translator/store/s.h"'),
                        ('src/vm.c', '#include "core/cpu.h"'),
-                       ('src/board/pc.c', '#include <capstone/capstone.h>'), ('src/board/pc.c', '  #  include <ffi.h>'), ('src/board/pc.c', '#include "gone.h"')):
+                       ('src/board/pc.c', '#include <capstone/capstone.h>'), ('src/board/pc.c', '  #  include <xxhash.h>'), ('src/board/pc.c', '#include "gone.h"')):
         bad = dict(good, **{path: line + '\n'})
         if len(list(violations(set(bad), bad.get))) != 1:
             print(f'layering.py: {path} with {line} passes')

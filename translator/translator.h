@@ -77,8 +77,10 @@ bool xl_break(struct xl *xl, u64 host_pc);
 enum xl_jump_cache { XL_JC_SUPERVISOR, XL_JC_USER, XL_JC_MISS, XL_JC_COUNT };
 void *xl_jump_cache(struct xl *xl, enum xl_jump_cache which);
 void xl_jump_fill(struct xl *xl, enum xl_jump_cache which, struct block *b);
-/* The same; where b is the first of its page there, as after a flush, all of that page and mode that have ever been
- * filled in so go with it, unless they straddle: the embedder has just seen that the page is mapped where b says. */
+/* Fills in b, as after an exit that missed it. If it is the first of its linear page there, as after a flush, the other
+ * blocks of that page fill in, too, that have been in a jump cache before: of the same mode and base of CS, and none
+ * that straddles. The embedder has just seen that the page is mapped where b says, so they are right as well, and are
+ * likely to be wanted next. */
 void xl_jump_fill_page(struct xl *xl, enum xl_jump_cache which, struct block *b);
 /* The next linear page from number *page on that has entries: true, and its number. */
 bool xl_jump_next_page(const struct xl *xl, enum xl_jump_cache which, u32 *page);
@@ -104,7 +106,7 @@ void xl_sites_age(struct xl *xl, u32 now_ms, unsigned most);
 void xl_forget(struct xl *xl, struct block *b);
 
 /* Templates: what has been translated, for use wherever the same bytes turn up again in the same mode and at the same
- * place in a page. xl_translate() makes and uses them. All of them, or those used last, as one piece of memory: */
+ * offset in a page. xl_translate() makes and uses them. All of them, or those used last, as one piece of memory: */
 MUST_CHECK int xl_templates_save(const struct xl *xl, u64 max, u8 **out, u64 *len); /* at most max bytes; 0 or -ENOMEM
                                                                                      */
 bool xl_templates_changed(const struct xl *xl); /* whether that is worth it: there are many that were not loaded */

@@ -59,9 +59,6 @@ static int jump(struct cpu *c)
 
 /* ---- strings ---- */
 
-/* Guest data has any alignment, and is read and written as the guest said: once, in one piece. */
-typedef volatile u32 guest_u32 __attribute__((aligned(1)));
-
 static u8 *page_pointer(struct cpu *c, laddr la, bool write, bool user)
 {
     u64 entry = cpu_tlb(c, user ? write ? TLB_USER_W : TLB_USER_R : write ? TLB_SUP_W : TLB_SUP_R)[la >> PAGE_SHIFT];
@@ -72,6 +69,7 @@ static u8 *page_pointer(struct cpu *c, laddr la, bool write, bool user)
     return p;
 }
 
+/* Guest data has any alignment, and is read and written as the guest said: once, in one piece. */
 typedef volatile u32 u32_unaligned __attribute__((aligned(1)));
 
 static void host_movs(u8 *dst, const u8 *src, u64 n, unsigned size)

@@ -79,11 +79,11 @@ rt_enter:
 
 /* ---- ways out ---- */
 
-/* r8d: EIP. Goes where the entry at jump_index() + behind says, if it is that EIP's; goes on otherwise. Changes r9 and
+/* r8d: EIP. Goes where the entry at jump_index() + after says, if it is that EIP's; goes on otherwise. Changes r9 and
  * r10, and no flags. */
-.macro JUMP_IF_CACHED behind
+.macro JUMP_IF_CACHED after
         rorx    r9d, r8d, 12
-        lea     r9, [r9 + r8 + \behind]
+        lea     r9, [r9 + r8 + \after]
         movzx   r9d, r9w
         lea     r9, [r9 + r9]
         mov     r10, rcx
@@ -98,7 +98,7 @@ rt_enter:
 .endm
 
         .globl  rt_exit_jump, rt_exit_chain, rt_exit_emulate, rt_exit_fault, rt_exit_signal
-/* r8d: target EIP, which is not where it should be in the jump cache: behind that? [chain.c] */
+/* r8d: target EIP. The entry of its index is not its own; it may be in the next one (chain.c, I4). */
 rt_exit_jump:
         JUMP_IF_CACHED 1
         mov     [r15 + CPU_EIP], r8d

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "tests/insn_encode.h"
+#include "tests/insn_flags.h"
 
 struct gen {
     struct rng rng;
@@ -68,7 +69,8 @@ static u32 safe_selector(struct rng *r)
 static bool row_allowed_in_kernel(const struct insn_row *row)
 {
     if (row->op == OP_PUSHF || row->op == OP_POPF || row->op == OP_INT3) return true;
-    return !(row->attr & (A_PRIV | A_IOPL)) && row->cls != CLS_seg && row->cls != CLS_sys && row->cls != CLS_io;
+    if (row->op == OP_CLI || row->op == OP_STI || row->op == OP_INT || row->op == OP_IRET) return false;
+    return !(row->attr & A_PRIV) && row->cls != CLS_seg && row->cls != CLS_sys && row->cls != CLS_io;
 }
 
 /* Half of all rows are MMX and SSE: sequences without them have the flags, and what the translator does about them, to

@@ -292,7 +292,7 @@ START_TEST(blocks_are_found_however_many_there_are)
 {
     enum { MANY = 300000 }; /* the table that finds them has grown by then */
     xlf_free(&f);
-    xlf_init(&f, 64 << 20, false, 0);
+    xlf_init(&f, 128 << 20, false, 0);
     simple_code();
     u64 sum = 0;
     for (u32 i = 0; i < MANY; i++)
@@ -304,6 +304,24 @@ START_TEST(blocks_are_found_however_many_there_are)
     }
     ck_assert_uint_eq(sum, 0);
     ck_assert_ptr_null(xlf_find(f.xl, 0x1000 * 7 + 0x100, 0x5100 + 0x1000ull * MANY, MODE_FLAT));
+}
+END_TEST
+
+/* One short block on each page: records of pages run out long before the cache is full. */
+START_TEST(a_guest_whose_code_is_all_over_its_memory_evicts_and_goes_on)
+{
+    bool evicted = false;
+    u32 pages = 0;
+    for (; !evicted && pages < 100000; pages++) {
+        struct xl_source src = xlf_source(0x1000 * (pages % 0x80000), MODE_FLAT, (const u8 *)"\xc3", 1);
+        src.pa = 0x1000ull * pages;
+        (void)xl_translate(f.xl, &src, &evicted);
+    }
+    ck_assert(evicted);
+    ck_assert_uint_ge(pages, f.xl->max_pages - 2);
+    ck_assert_uint_le(pages, f.xl->max_pages + 1);
+    ck_assert_ptr_nonnull(xlf_find(f.xl, 0x1000 * (pages - 1), 0x1000ull * (pages - 1), MODE_FLAT));
+    ck_assert_ptr_null(xlf_find(f.xl, 0, 0, MODE_FLAT));
 }
 END_TEST
 
@@ -327,6 +345,7 @@ int main(void)
     tcase_add_test(t, code_is_never_both_writable_and_executable);
     tcase_add_test(t, a_start_is_told_once_however_often_its_page_is_mapped);
     tcase_add_test(t, a_process_that_may_make_nothing_executable_afterwards_has_a_code_cache);
+    tcase_add_test(t, a_guest_whose_code_is_all_over_its_memory_evicts_and_goes_on);
     tcase_add_test(t, blocks_are_found_however_many_there_are);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

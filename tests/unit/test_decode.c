@@ -3,6 +3,7 @@
 #include <check.h>
 #include <string.h>
 
+#include "tests/insn_flags.h"
 #include "translator/front/decode.h"
 
 #define ALL_FEATURES (~0u)

@@ -150,8 +150,12 @@ END_TEST
 START_TEST(named_forms_are_what_they_say)
 {
     EMITS(emit_mov_ri32(&e, H_R9, 0x1234), "mov r9d, 0x1234");
-    EMITS(emit_mov_ri64(&e, H_R9, 0x1122334455667788), "movabs r9, 0x1122334455667788");
-    EMITS(emit_mov_ri64(&e, H_R9, 0xfedcba98), "mov r9d, 0xfedcba98"); /* zero-extends: no sign */
+    EMITS(emit_mov_ri8(&e, 5, 0x12), "mov ch, 0x12");
+    EMITS(emit_bswap32(&e, H_DX), "bswap edx");
+    EMITS(emit_bswap32(&e, H_R14), "bswap r14d");
+    EMITS(emit_pushfq(&e), "pushfq");
+    EMITS(emit_pop64(&e, H_R11), "pop r11");
+    EMITS(emit_rdtsc(&e), "rdtsc");
     EMITS(emit_load64(&e, H_CX, hmx(H_CPU, H_R9, 8, 0x4000)), "mov rcx, qword ptr [r15 + r9*8 + 0x4000]");
     EMITS(emit_loads32(&e, H_R9, hm(H_CPU, 40)), "movsxd r9, dword ptr [r15 + 0x28]");
     EMITS(emit_loadz(&e, H_R11, hmx(H_R9, H_R8, 1, 0), 1), "movzx r11d, byte ptr [r9 + r8]");
@@ -224,7 +228,7 @@ START_TEST(emission_past_the_end_is_dropped_and_remembered)
     static u8 code_far[5000];
     memset(small, 0xcc, sizeof small);
     e = (struct emit){ .start = small, .p = small, .end = small + 4 };
-    emit_mov_ri64(&e, H_R8, 0x1122334455667788);
+    emit_mov_ri32(&e, H_R8, 0x11223344);
     ck_assert(e.overflow);
     ck_assert_ptr_eq(e.p, e.end);
     for (unsigned i = 4; i < 8; i++) ck_assert_uint_eq(small[i], 0xcc);

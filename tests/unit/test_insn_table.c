@@ -135,18 +135,20 @@ START_TEST(attributes_are_consistent)
         EXPECT(string == !!(a & (A_REP | A_REPCC)), "%s", name);
         if (string) EXPECT((a & A_IMPMEM) && (row->reads & F_DF), "%s", name);
         if (a & A_LOCK) {
-            EXPECT((a & A_RM) && (a & A_WR) && row->form != MR_REG, "%s", name);
+            EXPECT((a & A_WR) && row->form != MR_REG, "%s", name);
             EXPECT(row->enc[0] == lockable[0] || row->enc[0] == lockable[1] || row->enc[0] == lockable[2], "%s", name);
         }
+        if (a & A_LOCKED) EXPECT(a & A_LOCK, "%s", name);
+        if (a & A_FENCE) EXPECT(row->form == MR_REG && row->enc[0] == ENC_NONE && !row->writes, "%s", name);
         if (a & A_WR1) EXPECT(row->enc[1] != ENC_NONE && (a & A_WR), "%s", name);
-        if (a & (A_RM | A_WR)) EXPECT(row->enc[0] != ENC_NONE, "%s", name);
+        if (a & A_WR) EXPECT(row->enc[0] != ENC_NONE, "%s", name);
         if (a & A_STACK) EXPECT(a & A_IMPMEM, "%s", name);
         if (a & A_FLAGS0) EXPECT((a & A_FLAGCNT) && (row->writes & F_OF), "%s", name);
         if (a & A_FLAGCNT) EXPECT(row->writes && (a & A_WR), "%s", name);
         if (a & A_CC) EXPECT(row->reads == (F_CF | F_PF | F_ZF | F_SF | F_OF), "%s", name);
         if (a & A_ALIGN16) EXPECT(mentions(row, wide, sizeof(wide)), "%s", name);
         if (a & A_NOWAIT) EXPECT(a & A_FPU, "%s", name);
-        if (a & (A_PRIV | A_IOPL)) EXPECT(a & A_SENS, "%s", name);
+        if (a & A_PRIV) EXPECT(a & A_SENS, "%s", name);
         if (row->cls == CLS_x87 || row->cls == CLS_mmx || row->cls == CLS_sse) EXPECT(a & A_FPU, "%s", name);
         else EXPECT(!(a & A_FPU), "%s", name);
         if (mentions(row, simd, sizeof(simd))) EXPECT(a & A_FPU, "%s", name);

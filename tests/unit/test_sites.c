@@ -3,6 +3,7 @@
 #include "tests/emit/xl_fixture.h"
 
 #include <check.h>
+#include <sys/resource.h>
 
 static struct site_set set;
 static void setup(void) { ck_assert_int_eq(site_set_init(&set), 0); }
@@ -96,6 +97,23 @@ START_TEST(addresses_in_a_row_do_not_cluster_without_end)
 }
 END_TEST
 
+START_TEST(without_memory_to_grow_it_forgets_and_goes_on)
+{
+    enum { N = 1 << 16 }; /* what it grows to then does not fit into memory that the C library has left */
+    for (u64 i = 0; i < N; i++) site_fault(&set, i, false);
+    ck_assert_uint_eq(set.used * 2, set.cap);
+    struct rlimit none;
+    ck_assert_int_eq(getrlimit(RLIMIT_AS, &none), 0);
+    none.rlim_cur = 1 << 20;
+    ck_assert_int_eq(setrlimit(RLIMIT_AS, &none), 0);
+    ck_assert_int_eq(site_fault(&set, N, false), SITE_SOFT);
+    ck_assert_int_eq(site_get(&set, N), SITE_SOFT);
+    ck_assert_int_eq(site_get(&set, 5), SITE_FITS);
+    ck_assert_uint_eq(set.used, 1);
+    ck_assert_uint_eq(set.soft, 1);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("sites");
@@ -107,6 +125,7 @@ int main(void)
     tcase_add_test(t, each_state_leads_to_the_next);
     tcase_add_test(t, waits_grow_to_a_limit);
     tcase_add_test(t, adding_twice_takes_room_once);
+    tcase_add_test(t, without_memory_to_grow_it_forgets_and_goes_on);
     tcase_add_test(t, addresses_in_a_row_do_not_cluster_without_end);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

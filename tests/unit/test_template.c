@@ -415,7 +415,7 @@ static const char *all_wrong(void)
 static const char *code_wrong(struct block *b, unsigned p)
 {
     struct xl_source src = clone_source(&ram[p], b->eip, phys(p), b->mode);
-    if (!b->from) return NULL;
+    if (!b->template) return NULL;
     for (unsigned i = 0; i < 2; i++)
         if (b->edge[i].to) xl_break(f.xl, (u64)xl_entry(f.xl, b));
     if (f.xl->used + 2 * XL_MAX_HOST > f.xl->cfg.cache_bytes) return NULL;

@@ -85,10 +85,10 @@ enum insn_attr {
     A_FAULT = 1 << 0,   /* may raise an exception other than through its memory operand or privilege */
     A_END = 1 << 1,     /* ends a basic block: control transfer, or changes what translations assume */
     A_PRIV = 1 << 2,    /* #GP unless CPL is 0 */
-    A_IOPL = 1 << 3,    /* depends on IOPL (CLI, STI, PUSHF/POPF in vm86, IN, OUT) */
+    A_LOCKED = 1 << 3,  /* locked without LOCK, too, when an operand is memory (XCHG) */
     A_LOCK = 1 << 4,    /* LOCK is allowed when the destination is memory */
     A_STACK = 1 << 5,   /* pushes or pops */
-    A_RM = 1 << 6,      /* reads its operand 0 */
+    A_FENCE = 1 << 6,   /* orders accesses to memory, and does nothing else */
     A_WR = 1 << 7,      /* writes its operand 0 */
     A_WR1 = 1 << 8,     /* writes its operand 1 too (XCHG, XADD) */
     A_FLAGCNT = 1 << 9, /* flags written only if a count is not zero (shifts and rotates): the old ones count as read */
@@ -139,9 +139,9 @@ enum insn_prefix { IP_LOCK = 1, IP_REP = 2, IP_REPNE = 4, IP_OPSIZE = 8, IP_ADDR
 struct insn {
     const struct insn_row *row; /* never NULL: insn_rows[INSN_INVALID] for what must raise #UD */
     u16 id, op;
-    vaddr eip;    /* offset in CS of the first byte */
-    vaddr next;   /* eip + len, in 32 bits whatever the code size: a 16-bit segment goes on beyond FFFF, and only targets
-                   * of jumps are cut to 16 bits */
+    vaddr eip;  /* offset in CS of the first byte */
+    vaddr next; /* eip + len, in 32 bits whatever the code size: a 16-bit segment goes on beyond FFFF, and only targets
+                 * of jumps are cut to 16 bits */
     vaddr target; /* OPK_REL: the absolute EIP, wrapped to the operand size */
     u8 bytes[15];
     u8 len;
@@ -177,12 +177,13 @@ static inline const struct operand *insn_mem(const struct insn *in)
     return NULL;
 }
 
-bool insn_writes_mem(const struct insn *in); /* its explicit memory operand */
+/* Whether its access to memory is a locked one: for everybody else, reading and writing are one (SDM vol. 3, 9.1.2). */
+static inline bool insn_locked(const struct insn *in)
+{
+    return in->prefixes & IP_LOCK || (in->row->attr & A_LOCKED && insn_has_mem(in));
+}
 
-u32 insn_flags_read(const struct insn *in);    /* row->reads refined by condition code and counts */
-u32 insn_flags_written(const struct insn *in); /* written for sure: row->writes less what an immediate zero count leaves
-                                                  alone */
-u32 insn_flags_undef(const struct insn *in);   /* left undefined by the manual, for this instance (shift counts etc.) */
+bool insn_writes_mem(const struct insn *in); /* its explicit memory operand */
 
 unsigned insn_imm_bytes(const struct insn *in); /* of immediates and targets, at the end of the encoding */
 /* Where in its bytes the instruction has a displacement, or at its end an immediate or relative target, of 32 bits; 0:

@@ -26,6 +26,7 @@ struct xl_source {
 struct xl_options {
     u32 disabled; /* classes (1 << enum insn_class) to be interpreted instead */
     u32 features; /* of the CPU model: 1 << enum insn_feature */
+    bool shared;  /* others use the guest's memory while it runs: what is locked stays locked, and fences stay */
     bool window;  /* data accesses in modes that can have a window start out through it */
 };
 

@@ -1,7 +1,7 @@
 /* Owns the encoding of host instructions (SDM vol. 2, chapter 2). See emit_x64.h for the forms. */
 #include "translator/lower/emit_x64.h"
 
-void emit_u8(struct emit *e, u8 v)
+static void emit_u8(struct emit *e, u8 v)
 {
     if (e->p < e->end) *e->p++ = v;
     else e->overflow = true;
@@ -13,7 +13,7 @@ void emit_bytes(struct emit *e, const void *b, unsigned n)
     for (unsigned i = 0; i < n; i++) emit_u8(e, s[i]);
 }
 
-void emit_u32(struct emit *e, u32 v)
+static void emit_u32(struct emit *e, u32 v)
 {
     for (unsigned i = 0; i < 4; i++) emit_u8(e, (u8)(v >> (8 * i)));
 }
@@ -107,16 +107,17 @@ void emit_mov_ri32(struct emit *e, int dst, u32 imm)
     emit_u32(e, imm);
 }
 
-void emit_mov_ri64(struct emit *e, int dst, u64 imm)
+void emit_mov_ri8(struct emit *e, unsigned dst, u8 imm)
 {
-    if (imm >> 32 == 0) {
-        emit_mov_ri32(e, dst, (u32)imm);
-        return;
-    }
-    emit_u8(e, (u8)(dst & 8 ? 0x49 : 0x48));
-    emit_u8(e, (u8)(0xb8 | (dst & 7)));
-    emit_u32(e, (u32)imm);
-    emit_u32(e, (u32)(imm >> 32));
+    emit_u8(e, (u8)(0xb0 | dst));
+    emit_u8(e, imm);
+}
+
+void emit_bswap32(struct emit *e, int dst)
+{
+    if (dst & 8) emit_u8(e, 0x41);
+    emit_u8(e, 0x0f);
+    emit_u8(e, (u8)(0xc8 | (dst & 7)));
 }
 
 void emit_load32(struct emit *e, int dst, struct hmem m) { emit_op_rm(e, 0, 0x8b, 0, dst, m); }
@@ -169,6 +170,18 @@ void emit_rorx64(struct emit *e, int dst, int src, unsigned n)
 void emit_shrx32(struct emit *e, int dst, int src, int count) { emit_vex(e, 2, 3, false, count, 0xf7, dst, src); }
 void emit_shlx64(struct emit *e, int dst, int src, int count) { emit_vex(e, 2, 1, true, count, 0xf7, dst, src); }
 void emit_sarx32(struct emit *e, int dst, int src, int count) { emit_vex(e, 2, 2, false, count, 0xf7, dst, src); }
+
+void emit_pushfq(struct emit *e) { emit_u8(e, 0x9c); }
+void emit_pop64(struct emit *e, int dst)
+{
+    if (dst & 8) emit_u8(e, 0x41);
+    emit_u8(e, (u8)(0x58 | (dst & 7)));
+}
+void emit_rdtsc(struct emit *e)
+{
+    emit_u8(e, 0x0f);
+    emit_u8(e, 0x31);
+}
 
 void emit_jmp_m(struct emit *e, struct hmem m) { emit_op_rm(e, 0, 0xff, 0, 4, m); }
 void emit_call_m(struct emit *e, struct hmem m) { emit_op_rm(e, 0, 0xff, 0, 2, m); }

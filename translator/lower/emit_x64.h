@@ -61,7 +61,7 @@ struct reloc_list {
 struct emit {
     u8 *start, *p, *end; /* the writable view */
     bool overflow;
-    struct reloc_list *relocs; /* what differs in another place (reloc.h) */
+    struct reloc_list *relocs; /* notes (reloc.h) */
 };
 
 /* The last 32 bits emitted. at: where in the instruction that is being lowered what they change with is
@@ -69,8 +69,6 @@ struct emit {
 void emit_note(struct emit *e, enum reloc_kind kind, unsigned at);
 
 void emit_bytes(struct emit *e, const void *b, unsigned n);
-void emit_u8(struct emit *e, u8 v);
-void emit_u32(struct emit *e, u32 v);
 
 /* The general forms. pfx: 0, 0x66, 0xf2 or 0xf3 (several: low byte first, e.g. 0x66f3). opc: 0xNN, 0x0fNN, 0x0f38NN. */
 enum opform { OF_W = 1, OF_BYTE_REG = 2 /* reg 4..7 is spl..dil: force REX */ };
@@ -82,7 +80,8 @@ void emit_lea64(struct emit *e, int dst, struct hmem m);
 void emit_mov_rr32(struct emit *e, int dst, int src);
 void emit_mov_rr64(struct emit *e, int dst, int src);
 void emit_mov_ri32(struct emit *e, int dst, u32 imm);
-void emit_mov_ri64(struct emit *e, int dst, u64 imm);
+void emit_mov_ri8(struct emit *e, unsigned dst, u8 imm); /* 0..7 = AL CL DL BL AH CH DH BH */
+void emit_bswap32(struct emit *e, int dst);
 void emit_load32(struct emit *e, int dst, struct hmem m);
 void emit_load64(struct emit *e, int dst, struct hmem m);
 void emit_loads32(struct emit *e, int dst, struct hmem m);              /* movsxd */
@@ -95,6 +94,9 @@ void emit_rorx64(struct emit *e, int dst, int src, unsigned n);
 void emit_shrx32(struct emit *e, int dst, int src, int count);
 void emit_shlx64(struct emit *e, int dst, int src, int count);
 void emit_sarx32(struct emit *e, int dst, int src, int count);
+void emit_pushfq(struct emit *e);
+void emit_pop64(struct emit *e, int dst);
+void emit_rdtsc(struct emit *e);
 void emit_jmp_m(struct emit *e, struct hmem m);
 void emit_call_m(struct emit *e, struct hmem m);
 

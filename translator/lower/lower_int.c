@@ -15,6 +15,14 @@ static u32 mandatory_prefix(const struct insn *in)
     }
 }
 
+/* The prefixes of the copy. LOCK is dropped where nobody else looks: it costs some twenty cycles, and what one
+ * processor does to its own memory is seen by itself in order. */
+static u32 copied_prefixes(const struct xl_ctx *x, const struct insn *in)
+{
+    u32 pfx = mandatory_prefix(in);
+    return x->opt->shared && in->prefixes & IP_LOCK ? pfx << 8 | 0xf0 : pfx;
+}
+
 /* 82 is an alias of 80 that 64-bit mode does not have. */
 static u32 opcode_of(const struct insn *in)
 {
@@ -65,7 +73,7 @@ static void copy_imm(struct xl_ctx *x, const struct insn *in)
     emit_note(&x->e, RELOC_PLAIN, insn_imm32_at(in));
 }
 
-/* Faults if a byte at m cannot be read, or written. With one vCPU nobody sees the byte being written back. */
+/* Faults if a byte at m cannot be read, or written. Nobody else may see the byte being written back (policy.c). */
 static void touch(struct xl_ctx *x, struct hmem m, bool write)
 {
     emit_loadz(&x->e, H_R10, m, 1); /* m may be made of R8 and R9 */
@@ -77,7 +85,7 @@ static void ident_mem(struct xl_ctx *x, const struct insn *in, int reg)
     bool write = insn_writes_mem(in);
     struct hmem m = xl_mem(x, in, write ? XL_W : XL_R, insn_mem(in)->size);
     if (!has_high_byte(in)) {
-        emit_op_rm(&x->e, mandatory_prefix(in), opcode_of(in), 0, reg, m);
+        emit_op_rm(&x->e, copied_prefixes(x, in), opcode_of(in), 0, reg, m);
         copy_imm(x, in);
         return;
     }
@@ -136,8 +144,7 @@ void lower_mov_zv(struct xl_ctx *x, const struct insn *in)
         emit_op_rr(&x->e, 0x66, 0xc7, 0, 0, xl_gpr(dst->reg));
         emit_bytes(&x->e, in->bytes + in->len - 2, 2);
     } else {
-        emit_u8(&x->e, (u8)(0xb0 | dst->reg));
-        emit_u8(&x->e, (u8)in->imm);
+        emit_mov_ri8(&x->e, dst->reg, (u8)in->imm);
     }
 }
 
@@ -151,7 +158,7 @@ void lower_moffs(struct xl_ctx *x, const struct insn *in)
     else emit_op_rm(&x->e, size == 2 ? 0x66 : 0, size == 1 ? 0x8a : 0x8b, 0, H_AX, m);
 }
 
-/* XCHG with memory locks the bus; with one vCPU that is cost without effect. */
+/* XCHG with memory is locked: three MOVs are less where nobody else looks. */
 void lower_xchg_mem(struct xl_ctx *x, const struct insn *in)
 {
     const struct operand *r = in->opnd[0].kind == OPK_REG ? &in->opnd[0] : &in->opnd[1];
@@ -162,6 +169,10 @@ void lower_xchg_mem(struct xl_ctx *x, const struct insn *in)
     int reg = xl_gpr(r->reg);
     u32 pfx = r->size == 2 ? 0x66 : 0;
     struct hmem m = xl_mem(x, in, XL_W, r->size);
+    if (x->opt->shared) {
+        emit_op_rm(&x->e, pfx, 0x87, 0, reg, m);
+        return;
+    }
     emit_op_rm(&x->e, pfx, 0x8b, 0, H_R11, m);
     emit_op_rm(&x->e, pfx, 0x89, 0, reg, m);
     emit_op_rr(&x->e, pfx, 0x8b, 0, reg, H_R11);
@@ -173,13 +184,7 @@ void lower_xchg_zv(struct xl_ctx *x, const struct insn *in)
     emit_op_rr(&x->e, in->opsize == 2 ? 0x66 : 0, 0x87, 0, H_AX, xl_gpr(r->reg));
 }
 
-void lower_bswap(struct xl_ctx *x, const struct insn *in)
-{
-    int r = xl_gpr(in->opnd[0].reg);
-    if (r & 8) emit_u8(&x->e, 0x41);
-    emit_u8(&x->e, 0x0f);
-    emit_u8(&x->e, (u8)(0xc8 | (r & 7)));
-}
+void lower_bswap(struct xl_ctx *x, const struct insn *in) { emit_bswap32(&x->e, xl_gpr(in->opnd[0].reg)); }
 
 /* BT m32, r32 reaches beyond its operand: address the right dword, then use the low five bits. */
 void lower_bt_mem(struct xl_ctx *x, const struct insn *in)
@@ -196,7 +201,7 @@ void lower_bt_mem(struct xl_ctx *x, const struct insn *in)
     struct hmem ea = hmx(H_R8, H_R9, 4, 0);
     emit_lea32(e, H_R8, ea);
     struct hmem m = xl_mem_at(x, hm(H_R8, 0), (enum segreg)in->seg, in->op == OP_BT ? XL_R : XL_W, 4);
-    emit_op_rm(e, 0, opcode_of(in), 0, H_R11, m);
+    emit_op_rm(e, copied_prefixes(x, in), opcode_of(in), 0, H_R11, m);
 }
 
 void lower_xlat(struct xl_ctx *x, const struct insn *in)

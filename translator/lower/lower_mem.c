@@ -2,14 +2,15 @@
  *
  * All of it is free of flag effects, so that the guest's flags stay in RFLAGS and are exact at every fault.
  *
- * Through the window whose base R12 holds, in one of two forms:
- *     op    [r12+reg+disp]        reg: a register that holds 32 bits, zero-extended
- *     op    [r12+r8]              behind lea r8d, [ea], which wraps around at 4 GiB as the guest's address does
- * No value in a register gets the first further than 2 GiB below the window's beginning or 2 GiB and the operand's size
- * (512 bytes at most) above its end, nor the second further than the operand's size above its end; there are 4 GiB of
- * guard on either side (WINDOW_GUARD), and all else faults. Where the sum in 64 bits is not what the guest's in 32 bits
- * is, it differs by 4 GiB: it lies in a guard, and the instruction is done again as the second form (SITE_WRAPS). So is
- * one whose displacement looks like an address in the upper half.
+ * Through the window, whose base R12 holds, in one of two forms:
+ *     op    [r12+reg+disp]        reg: a guest register, zero-extended to 64 bits; disp: sign-extended, as ever
+ *     op    [r12+r8]              after lea r8d, [ea], which wraps around at 4 GiB as the guest's address does
+ * The first is a sum in 64 bits, the guest's is one in 32 bits. Either they are equal, or they differ by 4 GiB: reg +
+ * disp lies between -2 GiB and 6 GiB. There are 4 GiB of guard before the window and after it (WINDOW_GUARD), where
+ * nothing is ever mapped. So where the sums differ, the access faults in a guard and nothing has happened; the site
+ * becomes SITE_WRAPS, and the instruction is made anew in the second form. A displacement that looks like an address in
+ * the upper half has the second form from the beginning: it would nearly always differ. The second form reaches past
+ * the window's end by no more than an operand's size (512 bytes at most), into the guard.
  *
  * The soft-TLB sequence (size 4; in modes without a window R12 holds the 10 and its MOV is not there):
  *     lea   r8d, [ea]             linear address

@@ -12,8 +12,8 @@ void lower_pushf(struct xl_ctx *x, const struct insn *in)
     (void)in;
     struct emit *e = &x->e;
     xl_room(x);
-    emit_u8(e, 0x9c);                   /* pushfq                       */
-    emit_u8(e, 0x41), emit_u8(e, 0x5b); /* pop r11                      */
+    emit_pushfq(e);
+    emit_pop64(e, H_R11);
     emit_load32(e, H_R9, CPU_FIELD(eflags_sys));
     emit_lea64(e, H_R11, hmx(H_R11, H_R9, 1, -(s32)F_IF)); /* host IF out, F_FIXED stays */
     emit_loadz(e, H_R9, CPU_FIELD(iflag), 1);
@@ -100,7 +100,7 @@ void lower_rdtsc(struct xl_ctx *x, const struct insn *in)
 {
     (void)in;
     struct emit *e = &x->e;
-    emit_u8(e, 0x0f), emit_u8(e, 0x31);
+    emit_rdtsc(e);
     emit_mov_ri32(e, H_R9, 32);
     emit_shlx64(e, H_R8, H_DX, H_R9);
     emit_lea64(e, H_R8, hmx(H_R8, H_AX, 1, 0));

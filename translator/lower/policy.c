@@ -34,6 +34,16 @@ static bool high_byte_conflict(const struct insn *in)
     return high && esp;
 }
 
+/* Where others use the memory: AH..BH as an operand takes a trial access that writes a byte back (lower_ident), which
+ * could undo what somebody else has just written. */
+static bool writes_back(const struct xl_ctx *x, const struct insn *in)
+{
+    if (!x->opt->shared || !insn_writes_mem(in)) return false;
+    for (unsigned i = 0; i < in->nops; i++)
+        if (high_byte(&in->opnd[i])) return true;
+    return false;
+}
+
 /* Repeated: only what the helper does, with the segments it assumes. */
 static lower_fn *policy_string(const struct xl_ctx *x, const struct insn *in)
 {
@@ -94,15 +104,15 @@ static lower_fn *policy_fp(const struct xl_ctx *x, const struct insn *in)
     }
 }
 
-static lower_fn *policy_int(const struct insn *in)
+static lower_fn *policy_int(const struct xl_ctx *x, const struct insn *in)
 {
     switch (in->op) {
     case OP_NOP:
     case OP_PAUSE:
     case OP_PREFETCH: return lower_nop;
     case OP_MFENCE:
-    case OP_SFENCE: return lower_nop;   /* one vCPU: nobody else looks */
-    case OP_LFENCE: return lower_ident; /* orders RDTSC */
+    case OP_SFENCE:
+    case OP_LFENCE: /* orders RDTSC, too */ return x->opt->shared || in->op == OP_LFENCE ? lower_ident : lower_nop;
     case OP_LEA: return lower_lea;
     case OP_INC:
     case OP_DEC: return in->row->form == MR_NONE ? lower_incdec_z : lower_ident;
@@ -200,12 +210,12 @@ lower_fn *xl_policy(const struct xl_ctx *x, const struct insn *in)
     const struct insn_row *row = in->row;
     if (row == &insn_rows[INSN_INVALID] || x->opt->disabled & 1u << row->cls) return xl_lower_emulate;
     if (insn_has_mem(in) && in->addrsize != 4) return xl_lower_emulate;
-    if (high_byte_conflict(in)) return xl_lower_emulate;
+    if (high_byte_conflict(in) || writes_back(x, in)) return xl_lower_emulate;
     if (in->seg == S_CS && insn_writes_mem(in))
         return xl_lower_emulate; /* flat as it may be, a code segment is not writable: #GP */
     switch (row->cls) {
     case CLS_int:
-    case CLS_bcd: return policy_int(in);
+    case CLS_bcd: return policy_int(x, in);
     case CLS_stack: return policy_stack(in);
     case CLS_ctl: return policy_ctl(in);
     case CLS_string: return policy_string(x, in);

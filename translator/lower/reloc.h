@@ -1,10 +1,10 @@
-/* What in a block's host code depends on where the block lies, or is a constant of 32 bits that the guest's code has as
- * it is: code that is relocated changes in those. Whatever is emitted of that kind is emitted by a call that says so,
- * and leaves a note; template.c makes a block for another place of it by going through the notes. Host code is never
- * searched for addresses, and has none of the host's: callouts, helpers and guest state are reached through R15, its
- * own parts by relative branches.
+/* What in a block's host code depends on the EIP that it was made for, or is a constant of 32 bits that the guest's
+ * code has as it is. Code that is relocated changes in those. Whatever is emitted of that kind is emitted by a call
+ * that says so, and leaves a note; template.c makes a block for another EIP, or of other constants, by going through
+ * the notes. Host code is never searched for addresses, and has none of the host's: callouts, helpers and guest state
+ * are reached through R15, its own parts by relative branches.
  *
- * The encodings have one length whatever the value, so that a block is as long at one place as at another. */
+ * The encodings have one length whatever the value, so that a block is as long at one EIP as at another. */
 #ifndef TRANSLATOR_RELOC_H
 #define TRANSLATOR_RELOC_H
 #include "core/cpu.h"
@@ -26,8 +26,8 @@ static inline u32 get32(const u8 *at)
     return v;
 }
 
-/* Corrects code that was made for another place. delta: how far the new one lies behind that in guest linear memory;
- * was, is: guest bytes of the one and the other, or NULL if they are the same. */
+/* Corrects code that was made for another EIP. delta: the new one less that; was, is: guest bytes of the one and the
+ * other, or NULL if they are the same. */
 void reloc_apply(u8 *code, const struct reloc *r, unsigned n, u32 delta, const u8 *was, const u8 *is);
 
 /* How a thunk begins: mov r8d, number of edge i of the block of that index (xl_edge). Each block has its own, wherever

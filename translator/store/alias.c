@@ -3,10 +3,13 @@
  * for their code has linear addresses in it. What bounds their number is in readdress.c.
  *
  *   I1  A block that is LIVE or RETIRED is on the list of its alias, and on its second page's, if it has another one.
- *   I2  page->live counts the LIVE ones among them. */
+ *   I2  page->live counts the LIVE ones among them.
+ *   I3  Records of pages and aliases come one after another out of memory that was reserved at the beginning, and go
+ * all at once. When one of both runs out, the whole code cache is evicted.    [xl_pages_have_room, xl_has_room] */
 #include "translator/store/alias.h"
+#include "translator/store/hostmem.h"
 
-#include <stdlib.h>
+#include <errno.h>
 #include <string.h>
 
 static unsigned page_slot(u64 pfn) { return (unsigned)((pfn * 0x9e3779b97f4a7c15ull) >> (64 - XL_PAGE_BITS)); }
@@ -25,38 +28,43 @@ bool xl_page_has_live(const struct xl *xl, paddr pa)
     return pg && pg->live;
 }
 
-static void *make(size_t bytes)
-{
-    void *p = calloc(1, bytes);
-    BUG_ON(!p); /* a few dozen bytes; the host is out of memory */
-    return p;
-}
-
 static struct code_page *page_make(struct xl *xl, paddr pa)
 {
     struct code_page *pg = xl_page(xl, pa);
     if (pg) return pg;
-    pg = make(sizeof *pg);
-    pg->pfn = pa >> PAGE_SHIFT;
+    BUG_ON(xl->ncode_pages == xl->max_pages);
+    pg = &xl->code_page[xl->ncode_pages++];
+    *pg = (struct code_page){ .pfn = pa >> PAGE_SHIFT };
     struct code_page **slot = &xl->pages[page_slot(pg->pfn)];
     pg->next = *slot;
     *slot = pg;
     return pg;
 }
 
+int xl_pages_init(struct xl *xl)
+{
+    xl->max_pages = xl->max_blocks / 4;
+    xl->code_page = (struct code_page *)hostmem_map(xl->max_pages * sizeof *xl->code_page);
+    xl->alias = (struct alias *)hostmem_map(xl->max_pages * sizeof *xl->alias);
+    return xl->code_page && xl->alias ? 0 : -ENOMEM;
+}
+
 void xl_pages_free(struct xl *xl)
 {
-    for (unsigned i = 0; i < 1u << XL_PAGE_BITS; i++)
-        for (struct code_page *pg = xl->pages[i], *next; pg; pg = next) {
-            next = pg->next;
-            for (struct alias *p = pg->aliases, *following; p; p = following) {
-                following = p->next;
-                free(p);
-            }
-            free(pg);
-            xl->pages[i] = NULL;
-        }
-    memset(xl->alias, 0, sizeof *xl->alias << XL_ALIAS_BITS);
+    hostmem_unmap(xl->code_page, xl->max_pages * sizeof *xl->code_page);
+    hostmem_unmap(xl->alias, xl->max_pages * sizeof *xl->alias);
+}
+
+bool xl_pages_have_room(const struct xl *xl)
+{
+    return xl->ncode_pages + 2 <= xl->max_pages && xl->naliases < xl->max_pages;
+}
+
+void xl_pages_forget(struct xl *xl)
+{
+    memset(xl->pages, 0, sizeof *xl->pages << XL_PAGE_BITS);
+    memset(xl->alias_found, 0, sizeof *xl->alias_found << XL_ALIAS_BITS);
+    xl->ncode_pages = xl->naliases = 0;
 }
 
 /* ---- lists ---- */
@@ -72,7 +80,7 @@ struct alias *xl_alias(struct xl *xl, laddr la, paddr pa)
 {
     u64 pfn = pa >> PAGE_SHIFT;
     u32 hash = (la >> PAGE_SHIFT ^ (u32)pfn << 9) * 0x9e3779b1u;
-    struct alias **slot = &xl->alias[hash >> (32 - XL_ALIAS_BITS)], *p = *slot;
+    struct alias **slot = &xl->alias_found[hash >> (32 - XL_ALIAS_BITS)], *p = *slot;
     if (p && p->pfn == pfn && p->la == (la & PAGE_MASK)) return p;
     const struct code_page *pg = xl_page(xl, pa);
     if (pg && (p = xl_alias_of(pg, la))) return *slot = p;
@@ -83,11 +91,9 @@ static struct alias *alias_make(struct xl *xl, struct code_page *pg, laddr la)
 {
     struct alias *p = xl_alias_of(pg, la);
     if (p) return p;
-    p = make(sizeof *p);
-    p->id = ++xl->naliases;
-    p->pfn = pg->pfn;
-    p->la = la & PAGE_MASK;
-    p->next = pg->aliases;
+    BUG_ON(xl->naliases == xl->max_pages);
+    p = &xl->alias[xl->naliases++];
+    *p = (struct alias){ .pfn = pg->pfn, .la = la & PAGE_MASK, .next = pg->aliases };
     pg->aliases = p;
     return p;
 }

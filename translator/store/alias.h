@@ -4,7 +4,10 @@
 #include "translator/store/xl.h"
 
 struct code_page *xl_page(const struct xl *xl, paddr pa); /* NULL: never had a block */
+MUST_CHECK int xl_pages_init(struct xl *xl);              /* 0 or -ENOMEM */
 void xl_pages_free(struct xl *xl);
+bool xl_pages_have_room(const struct xl *xl);     /* for what one more block may need */
+void xl_pages_forget(struct xl *xl);              /* all of them: there are no blocks any more */
 void xl_page_add(struct xl *xl, struct block *b); /* to where its la, pa and pa2 say; LIVE */
 void xl_page_remove(struct xl *xl, struct block *b);
 void xl_page_count(struct xl *xl, const struct block *b, int by); /* of LIVE ones */

@@ -2,7 +2,7 @@
  *
  *   I1  arena[0..nblocks) is in order of host_off, so a host pc finds its block by bisection. [xl_commit]
  *   I2  A block on the hash is LIVE or RETIRED; only a LIVE one has links or a jump-cache entry. [retire_block]
- *   I3  A block whose code reloc_apply() cannot correct for another address has from 0.        [template.c] */
+ *   I3  A block whose code reloc_apply() cannot correct for another address has template 0.       [template.c] */
 #include "translator/store/alias.h"
 #include "translator/store/cache.h"
 #include "translator/store/chain.h"
@@ -22,10 +22,11 @@ void xl_prefault(struct xl *xl)
 
 /* ---- look-up ---- */
 
-/* By place, so that a block stays in its slot when that is moved. */
+/* By alias, not by linear address: a block stays in its slot when its alias is re-addressed. */
 static unsigned block_slot(const struct xl *xl, const struct alias *p, paddr pa, u32 mode)
 {
-    u64 h = ((pa & ~(paddr)PAGE_MASK) ^ (u64)p->id << PAGE_SHIFT ^ (u64)mode << 44) * 0x9e3779b97f4a7c15ull;
+    u64 h =
+        ((pa & ~(paddr)PAGE_MASK) ^ (u64)(p - xl->alias + 1) << PAGE_SHIFT ^ (u64)mode << 44) * 0x9e3779b97f4a7c15ull;
     return (unsigned)(h >> (64 - xl->hash_bits));
 }
 

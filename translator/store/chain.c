@@ -2,9 +2,11 @@
  *
  *   I1  An edge is linked iff e->to is set; then its rel32 points at to's entry, and it is on to's `in` list.
  *   I2  Only LIVE blocks are linked to or found in a jump cache.
- *   I3  A jump-cache entry that is not empty is on its list exactly once.
- *   I4  What is at jump_index() of its EIP, or behind that: it has been put there by another of the same index.
- *       Translated code looks at the first, the way out at the second (enter_x64.S). */
+ *   I3  A jump-cache entry that is not empty is on its list exactly once. One whose block has gone is a tombstone: it
+ *       matches no EIP, and stays on the list until a flush.             [xl_jump_forget]
+ *   I4  An EIP has two entries where it may be: that of its jump_index(), and the one after that. It is filled in at
+ * the first; what it finds there of the same index moves on to the second. Translated code looks at the first only; its
+ * way out, rt_exit_jump in enter_x64.S, looks at the second before it leaves.             [xl_jump_fill] */
 #include "translator/store/chain.h"
 
 #include <string.h>
@@ -44,15 +46,16 @@ static void unlink_out(struct xl *xl, struct edge *e)
     xl->cfg.ctr->unchains++;
 }
 
-/* EIPs that lie so far from each other are at other places in a jump cache, and not behind each other either. */
-#define NOBODY 0x800u
+/* A tombstone is the entry of an EIP 800h below that of the block that has gone. The index of such an EIP is 800h or
+ * 801h less (jump_index()), so that it is looked for neither here nor in the entry before this one. */
+#define TOMBSTONE 0x800u
 
 void xl_jump_forget(struct xl *xl, const struct block *b)
 {
     unsigned which = (b->mode & MK_CPL) == 3 ? XL_JC_USER : XL_JC_SUPERVISOR;
     for (unsigned i = 0; i < 2; i++) {
         struct jump_entry *j = &xl->jc[which][(jump_index(b->eip) + i) % JUMP_ENTRIES];
-        if (j->code == xl_entry(xl, b)) j->neg_eip = (u32)-b->eip + NOBODY; /* stays on the list */
+        if (j->code == xl_entry(xl, b)) j->neg_eip = (u32)-b->eip + TOMBSTONE;
     }
 }
 

@@ -30,11 +30,11 @@ struct block {
     struct alias *alias;      /* on whose list it is, */
     struct block *alias_next; /* by this */
     u32 host_off;             /* in the code cache */
-    u32 from;     /* index + 1 of the template whose relocations its code has; 0: it cannot be re-addressed */
-    u16 nmoving;  /* the template's */
-    u8 state;     /* enum block_state */
-    bool jumped;  /* has been in a jump cache */
-    bool partial; /* its one instruction runs into a page that was not there */
+    u32 template;             /* index + 1 of the one whose relocations its code has; 0: it cannot be re-addressed */
+    u16 nmoving;              /* the template's */
+    u8 state;                 /* enum block_state */
+    bool jumped;              /* has been in a jump cache */
+    bool partial;             /* its one instruction runs into a page that was not there */
     u32 host_len;
     u32 rec_off; /* records, in side; of a block from a template, that one's */
     u16 nrec, guest_len, ninsns;
@@ -49,7 +49,6 @@ struct block {
 struct alias {
     u64 pfn;
     laddr la;
-    u32 id;   /* stays, whatever linear page it is re-addressed to */
     u32 used; /* xl->finds, when a block was last looked for there */
     struct block *first;
     struct alias *next; /* of the same physical page */

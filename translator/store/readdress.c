@@ -25,7 +25,7 @@ static void readdress(struct xl *xl, struct alias *p, laddr la)
     bool jumped_to = xl_jump_knows(xl, XL_JC_USER, p->la) || xl_jump_knows(xl, XL_JC_SUPERVISOR, p->la);
     for (struct block *b = p->first, *next; b; b = next) {
         next = b->alias_next;
-        if (!b->from || xl_traced(xl, b->eip + delta)) xl_forget(xl, b);
+        if (!b->template || xl_traced(xl, b->eip + delta)) xl_forget(xl, b);
     }
     for (struct block *b = p->first; b; b = b->alias_next) {
         if (jumped_to) xl_jump_forget(xl, b);

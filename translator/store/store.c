@@ -26,7 +26,7 @@ static void tables_init(struct xl *xl)
 {
     struct xl_tables *t = xl->tables;
     xl->pages = t->pages;
-    xl->alias = t->alias;
+    xl->alias_found = t->alias_found;
     for (unsigned i = 0; i < XL_JC_COUNT; i++) {
         xl->jc[i] = t->jc[i];
         xl_jump_empty(xl, (enum xl_jump_cache)i);
@@ -56,7 +56,8 @@ int xl_new(struct xl **out, const struct xl_config *cfg)
     xl->tables = (struct xl_tables *)hostmem_map(sizeof *xl->tables);
     xl->hash_bits = XL_HASH_BITS;
     xl->hash = (struct block **)hostmem_map(sizeof *xl->hash << xl->hash_bits);
-    if (!xl->arena || !xl->side || !xl->tables || !xl->hash || template_store_init(xl) || site_set_init(&xl->sites))
+    if (!xl->arena || !xl->side || !xl->tables || !xl->hash || template_store_init(xl) || site_set_init(&xl->sites)
+        || xl_pages_init(xl))
         goto fail;
     tables_init(xl);
     *out = xl;
@@ -69,7 +70,7 @@ fail:
 void xl_free(struct xl *xl)
 {
     if (!xl) return;
-    if (xl->pages) xl_pages_free(xl);
+    xl_pages_free(xl);
     hostmem_unmap(xl->rw, xl->cfg.cache_bytes);
     hostmem_unmap(xl->rx, xl->cfg.cache_bytes);
     if (xl->perf) fclose(xl->perf);
@@ -85,7 +86,7 @@ void xl_free(struct xl *xl)
 bool xl_has_room(const struct xl *xl)
 {
     return xl->used + XL_MAX_HOST <= xl->cfg.cache_bytes && xl->side_used + XL_MAX_SIDE <= xl->side_max
-           && xl->nblocks < xl->max_blocks;
+           && xl->nblocks < xl->max_blocks && xl_pages_have_room(xl);
 }
 
 struct xl_usage xl_usage(const struct xl *xl)
@@ -107,7 +108,7 @@ void xl_flush(struct xl *xl)
     xl_jump_flush(xl, XL_JC_SUPERVISOR);
     xl_jump_flush(xl, XL_JC_USER);
     template_drop_made(xl);
-    xl_pages_free(xl);
+    xl_pages_forget(xl);
     memset(xl->hash, 0, sizeof *xl->hash << xl->hash_bits);
     const struct template_store *s = xl->templates;
     for (u32 i = 0; i < s->nloaded; i++) wait_again(xl, &xl->arena[i]);

@@ -1,25 +1,28 @@
-/* Owns templates: blocks that can be had again, in this place or another, without being translated.
+/* Owns templates: blocks that can be had again, at the same address or another, without being translated.
  *
  * The same bytes turn up again when a library is mapped at another address, when a page is another physical copy of one
  * known, after the code cache has been emptied, and in the next run (template_file.c). So do bytes that differ in
- * constants only, when code is relocated: a kernel that chooses its place anew at each boot, a module, a library that
+ * constants only, when code is relocated: a kernel that chooses its address anew at each boot, a module, a library that
  * is not position-independent.
  *
- *   I1  A template serves a block iff mode, offset in the page, state of the sites and all bytes that the translation
- *       depended on are equal, save for fields that reloc.h names, if the code has the same shape with their new
- *       values. Bytes are compared, not only hashed: guests know the hash, and could make one process run another's
- *       code.
- *   I2  What comes of it is byte for byte what would have been translated.
- *       [tests/emit/clone_check.h]
- *   I3  The code of a template is in the code cache, and right for its eip. That of number i < nloaded belongs to block
- *       record i, which is BLOCK_NONE until a first block takes it; the others' belongs to the block that was
- *       translated, whether that still lives or not. All further blocks are
- *       copies.                                               [template_block]
- *   I4  A template is in the chain of the key that it had when it was made or loaded; if it was loaded, also in the
- *       chain of the place that it had then. What is moved stays there: it will be found by place.
+ *   I1  A template serves a block iff mode, offset in the linear page, state of the sites and all bytes that the
+ *       translation depended on are equal, save for fields that reloc.h names, if the code has the same shape with
+ *       their new values. Bytes are compared, not only hashed: guests know the hash, and could make one process run
+ *       another's code.
+ *   I2  What comes of it is byte for byte what would have been translated. [tests/emit/clone_check.h]
+ *   I3  Each template has its code in the code cache, made for the EIP that it names (t->eip). That code is also some
+ *       block's own, in one of two ways:
+ *       - Template i < nloaded was there before any block. Its code and block record i, still BLOCK_NONE, wait
+ * together. The first block that it serves takes both over. [take_over]
+ *       - Any other template was made of a block that had been translated, and shares that block's code. What becomes
+ *         of the block does not matter: code stays until the cache is emptied. [template_add]
+ *       Every further block that a template serves gets a copy of the code. [copy]
+ *   I4  A template stays in the chain of the key that it had when it was made or loaded; if it was loaded, also in the
+ *       chain of the address that it was loaded for. A template that is re-addressed stays where it is in both: it will
+ *       be found by address.
  *
- * Equal bytes are found by hash. Others are found by place: code is moved in large pieces, so that a block is as far
- * from where its template was as the last one that was found thereabouts. */
+ * Equal bytes are found by hash. Others are found by address: code is relocated in large pieces, so that a block is as
+ * far from where its template was loaded for as the last one that was found thereabouts (moved_by). */
 #include "translator/lower/lower_mem.h"
 #include "translator/lower/reloc.h"
 #include "translator/store/cache.h"
@@ -32,7 +35,7 @@
 
 #define KEY_BYTES 16       /* of the code go into the key; the page may end before */
 #define CHAIN_MAX 8        /* templates looked at: a guest can make many with one key, */
-#define SAME_ADDRESS_MAX 4 /* or for one place */
+#define SAME_ADDRESS_MAX 4 /* or for one address */
 
 u32 template_side_len(const struct template *t)
 {
@@ -196,7 +199,7 @@ static bool serves(const struct xl *xl, u32 i, const struct xl_source *src, enum
     return bytes && t->sites == sites_at(xl, records_of(xl, t), t->nrec, src->pa);
 }
 
-/* As good as found by hash or place, without looking there. */
+/* As good as found by hash or address, without looking there. */
 static bool expected_serves(const struct xl *xl, u32 i, const struct xl_source *src, enum match *match)
 {
     const struct template_store *s = xl->templates;
@@ -241,7 +244,7 @@ static u32 depends_on(const struct xl_ctx *x, u32 guest_len)
 static void came_from(const struct xl *xl, struct block *b, u32 i)
 {
     const struct template *t = &xl->templates->t[i];
-    b->from = i + 1;
+    b->template = i + 1;
     b->nmoving = t->nmoving;
     b->bytes = (u32)(bytes_of(xl, t) - xl->side);
 }
@@ -274,7 +277,7 @@ bool template_add(struct xl *xl, const struct xl_ctx *x, struct block *b)
         t->target[i] = b->edge[i].target;
     }
     for (unsigned i = 0; i < t->nrel; i++) t->nmoving += x->relocs.r[i].kind != RELOC_PLAIN;
-    u8 *to = xl->side + xl->side_used; /* behind the records */
+    u8 *to = xl->side + xl->side_used; /* after the records */
     memcpy(to, x->relocs.r, t->nrel * sizeof(struct reloc));
     memcpy(to + t->nrel * sizeof(struct reloc), x->src->bytes, depends);
     memset(to + t->nrel * sizeof(struct reloc) + depends, 0, -depends & 3);
@@ -303,7 +306,7 @@ static void prefetch(const void *p, u32 bytes)
 }
 
 /* Code that came in one order often comes in the same order again. By then its templates are in no cache any more: all
- * that the next one consists of is asked for, and what says where the one behind that is. */
+ * that the next one consists of is asked for, and the record that says where the one after that is. */
 static void expect_next(struct xl *xl, u32 i)
 {
     struct template_store *s = xl->templates;
@@ -337,8 +340,8 @@ static void fill_block(const struct template *t, const struct xl_source *src, st
         };
 }
 
-/* Makes the code of t right for src. */
-static void move(struct xl *xl, u32 i, const struct xl_source *src, enum match match)
+/* Re-addresses the code of template i, and gives it the constants of src. */
+static void make_right(struct xl *xl, u32 i, const struct xl_source *src, enum match match)
 {
     struct template_store *s = xl->templates;
     struct template *t = &s->t[i];
@@ -359,7 +362,7 @@ static struct block *take_over(struct xl *xl, u32 i, const struct xl_source *src
     struct block *b = &xl->arena[i];
     bool sure = match == EQUAL_BUT_FIELDS || s->t[i].depends >= KEY_BYTES; /* a RET is found anywhere */
     if (sure) s->moved_by[src->eip >> 24] = src->eip - s->t[i].eip;
-    move(xl, i, src, match);
+    make_right(xl, i, src, match);
     fill_block(&s->t[i], src, b);
     return b;
 }
@@ -383,7 +386,7 @@ static struct block *copy(struct xl *xl, u32 i, const struct xl_source *src, enu
 void template_readdress(struct xl *xl, const struct block *b, u32 delta)
 {
     if (!b->nmoving) return;
-    struct template *t = &xl->templates->t[b->from - 1];
+    struct template *t = &xl->templates->t[b->template - 1];
     reloc_apply(xl->rw + b->host_off, relocs_of(xl, t), t->nrel, delta, NULL, NULL);
     if (t->code == b->host_off) t->eip += delta;
 }

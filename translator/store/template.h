@@ -15,7 +15,7 @@ struct template
     u32 sites;   /* the state of the sites in it, hashed; 0: all as they begin */
     u16 mode, host_len, nrec, nrel, guest_len, ninsns;
     u16 nmoving;            /* relocations of its that depend on its address */
-    u16 depends;            /* guest bytes that it depends on: guest_len, or more (looked_ahead) */
+    u16 depends;            /* guest bytes that it depends on: guest_len, and more if scan looked ahead */
     u16 patch[2], thunk[2]; /* edges, by host offset in the block */
     u16 target[2];          /* and their targets, by offset in the page */
     u8 nedges;
@@ -32,7 +32,9 @@ struct template_store {
     u32 made;            /* since the program has started */
     u32 *head, *head_at; /* of chains: index + 1 */
     u32 expected;        /* index of the one that is likely to be wanted next, or n */
-    u32 moved_by[256]; /* by the upper byte of an address: how far what lies there was from there when it was loaded */
+    /* By the upper byte of an EIP: how far the code thereabouts is now from what its template was loaded for, as the
+     * last one shows that was found. */
+    u32 moved_by[256];
     u64 loaded_code, loaded_side; /* bytes at the beginning of the code cache and of side that are theirs */
 };
 

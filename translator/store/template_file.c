@@ -37,7 +37,7 @@ _Static_assert(sizeof(struct head) % 16 == 0 && sizeof(struct template) % 16 == 
 u64 xl_templates_key(const struct xl *xl)
 {
     const struct xl_options *o = &xl->cfg.opt;
-    const u64 of[] = { o->disabled, o->features, o->window };
+    const u64 of[] = { o->disabled, o->features, o->shared, o->window };
     return XXH3_64bits_withSeed(TRANSLATOR_VERSION, sizeof TRANSLATOR_VERSION, XXH3_64bits(of, sizeof of));
 }
 
@@ -50,9 +50,10 @@ static u64 code_room(const struct template *t) { return xl_align(t->host_len); }
 static void keep_order(const struct template_store *s, u32 *order)
 {
     u32 n = 0;
-    for (unsigned used = 1; used < 2; used--)
-        for (u32 i = 0; i < s->n; i++)
-            if (s->t[i].used == used) order[n++] = i;
+    for (u32 i = 0; i < s->n; i++)
+        if (s->t[i].used) order[n++] = i;
+    for (u32 i = 0; i < s->n; i++)
+        if (!s->t[i].used) order[n++] = i;
 }
 
 /* As many of the first as fit into max bytes. */

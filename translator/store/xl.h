@@ -19,7 +19,7 @@
 struct xl_tables {
     struct jump_entry jc[XL_JC_COUNT][JUMP_ENTRIES];
     struct code_page *pages[1u << XL_PAGE_BITS];
-    struct alias *alias[1u << XL_ALIAS_BITS];
+    struct alias *alias_found[1u << XL_ALIAS_BITS];
     u16 jc_list[2][JUMP_ENTRIES];
     u8 jc_pages[2][TLB_PAGES / 8]; /* bitmap of linear pages that have entries */
     u32 template_head[2][1u << XL_TEMPLATE_BITS];
@@ -48,10 +48,12 @@ struct xl {
     unsigned hash_bits;
 
     /* alias.c: where they are */
-    u32 finds;    /* a clock for struct alias */
-    u32 naliases; /* ids given */
-    struct code_page **pages;
-    struct alias **alias; /* the last one found of each hash, or NULL */
+    u32 finds; /* a clock for struct alias */
+    struct code_page *code_page;
+    struct alias *alias;
+    u32 ncode_pages, naliases, max_pages; /* of each, max_pages */
+    struct code_page **pages;             /* by hash */
+    struct alias **alias_found;           /* the last one found of each hash, or NULL */
 
     /* chain.c: jump caches */
     struct jump_entry *jc[XL_JC_COUNT];
