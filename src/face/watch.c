@@ -8,7 +8,7 @@
 #include <time.h>
 
 #define SILENCE_MS 5000 /* a Linux kernel has said something by then */
-#define PANIC_MS 1000   /* time for the line to be finished */
+#define PANIC_MS 200    /* time for the line to be finished */
 #define NEVER UINT64_MAX
 
 /* Linux prints this after all else, and only if it neither reboots nor counts down to it (panic=0). */
