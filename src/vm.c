@@ -69,6 +69,8 @@ const char *vm_trace_name(unsigned i, const char **what)
     return trace_names[i].name;
 }
 
+const char *vm_serial_name(unsigned i, const char **what) { return chardev_name(i, what); }
+
 const char *vm_class_name(unsigned i, const char **what)
 {
     const char *text, *name = rt_class_name(i, &text);

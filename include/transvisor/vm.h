@@ -137,6 +137,7 @@ int vm_host_check(void (*tell)(void *arg, const struct vm_host_item *item), void
 
 /* The names a description may use; NULL past the last. */
 const char *vm_cpu_name(unsigned i);
+const char *vm_serial_name(unsigned i, const char **what); /* as "file:PATH" */
 const char *vm_trace_name(unsigned i, const char **what);
 const char *vm_class_name(unsigned i, const char **what);
 const char *vm_version(void);

@@ -5,16 +5,51 @@
 #include <errno.h>
 #include <string.h>
 
+/* One row each: opening, help and error messages read it. */
+static const struct kind {
+    const char *name, *shown, *what;
+    int (*open)(struct chardev_be **out, const char *arg, const struct chardev_host *host, struct vm_error *err);
+    bool takes_arg; /* what follows a colon */
+} kinds[] = {
+    { "null", "null", "nobody is at the other end", chardev_null_open, false },
+    { "stdio", "stdio", "standard input and output; on a terminal with keys of its own", chardev_stdio_open, false },
+    { "file", "file:PATH", "output goes to a file, which is emptied first", chardev_file_open, true },
+    { "unix", "unix:PATH", "a listening Unix socket, for one client at a time", chardev_unix_open, true },
+    { "pty", "pty", "a new pseudo-terminal, whose name is printed", chardev_pty_open, false },
+};
+
+const char *chardev_name(unsigned i, const char **what)
+{
+    if (i >= ARRAY_LEN(kinds)) return NULL;
+    if (what) *what = kinds[i].what;
+    return kinds[i].shown;
+}
+
+static const struct kind *kind_of(const char *spec, const char **arg)
+{
+    const char *colon = strchr(spec, ':');
+    size_t n = colon ? (size_t)(colon - spec) : strlen(spec);
+    *arg = colon ? colon + 1 : "";
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        const struct kind *k = &kinds[i];
+        if (strlen(k->name) != n || memcmp(k->name, spec, n)) continue;
+        return k->takes_arg == (**arg != 0) && k->takes_arg == (colon != NULL) ? k : NULL;
+    }
+    return NULL;
+}
+
 int chardev_open(struct chardev **out, const char *spec, const struct chardev_host *host, struct vm_error *err)
 {
     struct chardev_be *be = NULL;
-    int rc;
-    if (!strcmp(spec, "null")) rc = chardev_null_open(&be, err);
-    else if (!strcmp(spec, "stdio")) rc = chardev_stdio_open(&be, host, err);
-    else if (!strcmp(spec, "pty")) rc = chardev_pty_open(&be, host, err);
-    else if (!strncmp(spec, "file:", 5) && spec[5]) rc = chardev_file_open(&be, spec + 5, host, err);
-    else if (!strncmp(spec, "unix:", 5) && spec[5]) rc = chardev_unix_open(&be, spec + 5, host, err);
-    else return vm_fail(err, -EINVAL, "serial: '%s' is not one of null, stdio, file:PATH, unix:PATH, pty", spec);
+    const char *arg;
+    const struct kind *k = kind_of(spec, &arg);
+    if (!k) {
+        char list[160] = "";
+        for (size_t i = 0, n = 0; i < ARRAY_LEN(kinds) && n < sizeof list; i++)
+            n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", kinds[i].shown);
+        return vm_fail(err, -EINVAL, "serial: '%s' is not one of %s", spec, list);
+    }
+    int rc = k->open(&be, arg, host, err);
     if (!rc) *out = &be->dev;
     return rc;
 }

@@ -21,6 +21,8 @@ struct chardev_host {
 /* Opens spec. -EINVAL: it names no back end; else -errno of what failed. */
 MUST_CHECK int chardev_open(struct chardev **out, const char *spec, const struct chardev_host *host,
                             struct vm_error *err);
+/* What a spec may be, "file:PATH" and the like, and what that is; NULL past the last. */
+const char *chardev_name(unsigned i, const char **what);
 void chardev_close(struct chardev *c); /* copes with NULL; no host function is called any more once it has returned */
 void chardev_deliver(struct chardev *c);
 /* Lets go of a writer that waits for a slow reader: the machine is to stop. Thread-safe; for good. */
@@ -37,11 +39,12 @@ struct chardev_be {
     struct pump *pump; /* NULL if there is never any input */
     void (*close)(struct chardev_be *be);
 };
-int chardev_null_open(struct chardev_be **out, struct vm_error *err);
+int chardev_null_open(struct chardev_be **out, const char *none, const struct chardev_host *host, struct vm_error *err);
 int chardev_file_open(struct chardev_be **out, const char *path, const struct chardev_host *host, struct vm_error *err);
-int chardev_stdio_open(struct chardev_be **out, const struct chardev_host *host, struct vm_error *err);
+int chardev_stdio_open(struct chardev_be **out, const char *none, const struct chardev_host *host,
+                       struct vm_error *err);
 int chardev_unix_open(struct chardev_be **out, const char *path, const struct chardev_host *host, struct vm_error *err);
-int chardev_pty_open(struct chardev_be **out, const struct chardev_host *host, struct vm_error *err);
+int chardev_pty_open(struct chardev_be **out, const char *none, const struct chardev_host *host, struct vm_error *err);
 
 /* chardev_pump.c: one thread that reads a descriptor into a bounded buffer, and a writer beside it. */
 struct pump_config {

@@ -6,7 +6,8 @@
 
 static void null_close(struct chardev_be *be) { free(be); }
 
-int chardev_null_open(struct chardev_be **out, struct vm_error *err)
+int chardev_null_open(struct chardev_be **out, const char *none UNUSED, const struct chardev_host *host UNUSED,
+                      struct vm_error *err)
 {
     static const struct chardev_ops ops = { 0 };
     struct chardev_be *be = calloc(1, sizeof *be);

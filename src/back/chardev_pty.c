@@ -47,7 +47,8 @@ static int pty_make(struct pty_be *p, char *name, size_t room)
     return 0;
 }
 
-int chardev_pty_open(struct chardev_be **out, const struct chardev_host *host, struct vm_error *err)
+int chardev_pty_open(struct chardev_be **out, const char *none UNUSED, const struct chardev_host *host,
+                     struct vm_error *err)
 {
     static const struct chardev_ops ops = { .write = pty_write };
     struct pty_be *p = calloc(1, sizeof *p);

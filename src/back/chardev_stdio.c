@@ -60,7 +60,8 @@ static void stdio_close(struct chardev_be *be)
     free(s);
 }
 
-int chardev_stdio_open(struct chardev_be **out, const struct chardev_host *host, struct vm_error *err)
+int chardev_stdio_open(struct chardev_be **out, const char *none UNUSED, const struct chardev_host *host,
+                       struct vm_error *err)
 {
     static const struct chardev_ops ops = { .write = stdio_write };
     struct stdio_be *s = calloc(1, sizeof *s);
