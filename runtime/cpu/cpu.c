@@ -156,7 +156,8 @@ static int write_cr0(struct cpu *c, u32 val)
         commit_pdptes(c, pdpte);
     }
     c->cr0 = cr0;
-    if (changed & (CR0_PG | CR0_WP)) tlb_flush_all(c);
+    if (changed & CR0_PG) tlb_flush_all(c);
+    if (changed & cr0 & CR0_WP) tlb_write_protect(c);
     if (changed & CR0_PE) cpu_update_mode(c); /* real mode sees segments differently */
     else if (changed & (CR0_PG | CR0_AM)) mode_refresh(c);
     return 0;

@@ -59,8 +59,11 @@ u8 *tlb_fill(struct cpu *c, laddr la, enum access acc, bool user, bool *fault);
 MUST_CHECK int tlb_init(struct cpu *c);
 void tlb_fini(struct cpu *c); /* copes with a cpu that tlb_init() never saw */
 
-void tlb_flush_all(struct cpu *c);            /* with global pages: CR4.PGE/PAE/PSE, CR0.PG/WP changes */
+void tlb_flush_all(struct cpu *c);            /* with global pages: CR4.PGE/PAE/PSE, CR0.PG changes */
 void tlb_flush_nonglobal(struct cpu *c);      /* MOV CR3 */
 void tlb_flush_page(struct cpu *c, laddr la); /* INVLPG */
+/* CR0.WP has been set: takes back what the supervisor could write to only while it was clear. This is no flush: what
+ * the processor has cached of a page is its R/W bit, and WP is looked at with each access (SDM vol. 3, 4.6). */
+void tlb_write_protect(struct cpu *c);
 
 #endif

@@ -26,6 +26,7 @@ int mmu_page_fault(struct cpu *c, laddr la, u32 error);
 /* A list that is full is emptied, entries and all: the soft TLB's capacity. */
 #define TLB_LIST_MAX 65536u
 #define TLB_EXEC_ENTRIES 256u
+#define TLB_LOANS_MAX 64u
 #define TLB_REGION_SHIFT 22 /* large pages are noted by 4 MiB */
 
 struct tlb_list {
@@ -44,7 +45,9 @@ struct tlb_book {
     struct tlb_exec exec[TLB_EXEC_ENTRIES]; /* code fetches: the tables know nothing of execute permission */
     u32 *writer; /* per page of RAM: 0, or 1 + the linear page that may have a write entry for it, or TLB_WRITERS */
     struct coherence_listener listener;
-    u8 phys_bits; /* MAXPHYADDR; 0: not known yet */
+    u32 loan[TLB_LOANS_MAX]; /* linear pages that the supervisor may write to because CR0.WP is clear */
+    u32 nloans;              /* more than TLB_LOANS_MAX: some are not listed */
+    u8 phys_bits;            /* MAXPHYADDR; 0: not known yet */
 };
 #define TLB_WRITERS UINT32_MAX /* several linear pages: search for them */
 

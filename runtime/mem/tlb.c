@@ -8,7 +8,10 @@
  *   I3  Every page with an entry in a privilege's tables is listed for that privilege, under "global" only if it must
  *       survive a CR3 write.                                                            [list_add]
  *   I4  For every write entry, writer[] of its physical page names its linear page or says TLB_WRITERS.  [writer_note]
- *   I5  tlb_generation changes with every flush that the guest asks for, not when entries are dropped for our own ends.
+ *   I5  With CR0.WP clear, every supervisor write entry of a page that its tables make read-only is a loan: listed, or
+ *       there are too many to list. With CR0.WP set there are none.                          [loan_note,
+ *       tlb_write_protect]
+ *   I6  tlb_generation changes with every flush that the guest asks for, not when entries are dropped for our own ends.
  *
  * A flush zeroes the listed entries: measured, this beats giving the tables' memory back with madvise() at any length,
  * since that pays a page fault per 2 MiB of linear space afterwards. */
@@ -96,6 +99,7 @@ void tlb_flush_all(struct cpu *c)
     struct tlb_book *t = c->tlb;
     for (unsigned i = 0; i < 4; i++) list_flush(c, i / 2, i % 2);
     for (unsigned i = 0; i < ARRAY_LEN(t->large); i++) t->large[i] = 0;
+    t->nloans = 0;
     c->ctr.tlb_flushes++;
     flushed(c, TLB_FLUSH_ALL, 0);
 }
@@ -166,6 +170,25 @@ static void tlb_protect(void *arg, paddr page)
     *w = 0;
 }
 
+/* ---- write entries that CR0.WP lends ---- */
+
+static void loan_note(struct cpu *c, u32 page)
+{
+    struct tlb_book *t = c->tlb;
+    if (t->nloans < TLB_LOANS_MAX) t->loan[t->nloans] = page;
+    if (t->nloans <= TLB_LOANS_MAX) t->nloans++;
+}
+
+void tlb_write_protect(struct cpu *c)
+{
+    struct tlb_book *t = c->tlb;
+    if (t->nloans > TLB_LOANS_MAX)
+        for (unsigned global = 0; global < 2; global++) list_flush(c, false, global);
+    else
+        for (u32 i = 0; i < t->nloans; i++) cpu_tlb(c, TLB_SUP_W)[t->loan[i]] = 0;
+    t->nloans = 0;
+}
+
 /* ---- filling ---- */
 
 static void list_add(struct cpu *c, bool user, bool global, u32 page)
@@ -227,6 +250,7 @@ u8 *tlb_fill(struct cpu *c, laddr la, enum access acc, bool user, bool *fault)
     list_add(c, user, w.global, page); /* first: it may empty the list */
     cpu_tlb(c, read_kind(user))[page] = entry;
     if (!watched && w.dirty && (w.write || (!user && !(c->cr0 & CR0_WP)))) {
+        if (unlikely(!w.write)) loan_note(c, page);
         writer_note(c, w.pa, page);
         cpu_tlb(c, write_kind(user))[page] = entry;
     }

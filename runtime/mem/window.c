@@ -78,7 +78,8 @@ struct windows {
     } basis; /* what rights depend on beside the page tables */
 };
 
-/* What page[] may say for page n: 0 if the window may not map it. Without paging there is no user. */
+/* What page[] may say for page n: 0 if the window may not map it. Without paging there is no user. What a supervisor
+ * may write to only because CR0.WP is clear is left to the soft TLB, so that a change of WP is none of a window's. */
 static u32 rights_at(const struct window *w, u32 n, bool *global)
 {
     struct cpu *c = w->ws->c;
@@ -90,7 +91,7 @@ static u32 rights_at(const struct window *w, u32 n, bool *global)
     if (!flags) return 0;
     *global = l.global;
     if (n < w->be.first_page) return 0;
-    bool write = l.dirty && !(*flags & PG_WATCHED) && (l.write || (!w->user && !(c->cr0 & CR0_WP)));
+    bool write = l.dirty && !(*flags & PG_WATCHED) && l.write;
     bool exec = w->direct && *flags & PG_DIRECT && !l.nx;
     return (u32)(l.pa >> PAGE_SHIFT) << PFN_SHIFT | (write ? WRITABLE : 0) | (exec ? EXECUTABLE : 0) | MAPPED;
 }
@@ -475,12 +476,12 @@ struct aspace_mech windows_mech(struct windows *ws)
 
 /* ---- keeping up with the guest ---- */
 
-/* CR0.WP and PG, CR4.PAE and PSE, and which pages of RAM a device covers: when they change, nothing that was mapped
+/* CR0.PG, CR4.PAE and PSE, and which pages of RAM a device covers: when they change, nothing that was mapped
  * counts. */
 static void basis_check(struct windows *ws)
 {
     const struct cpu *c = ws->c;
-    struct basis now = { c->cr0 & (CR0_PG | CR0_WP), c->cr4 & (CR4_PAE | CR4_PSE), bus_remaps(c->bus) };
+    struct basis now = { c->cr0 & CR0_PG, c->cr4 & (CR4_PAE | CR4_PSE), bus_remaps(c->bus) };
     if (!memcmp(&now, &ws->basis, sizeof now)) return;
     ws->basis = now;
     window_reset(&ws->w[0]);

@@ -151,7 +151,12 @@ START_TEST(writes_to_control_registers_flush_the_tlb)
             ASSERT_RAISED(cpu_write_cr(cpu, 4, CR4_PGE | CR4_PSE), 0);
             break;
         case 2: ASSERT_RAISED(cpu_write_cr(cpu, 4, 0), 0); break;
-        case 3: ASSERT_RAISED(cpu_write_cr(cpu, 0, cpu->cr0 ^ CR0_WP), 0); break;
+        case 3: /* WP is looked at with each access: nothing is cached of it */
+            ASSERT_RAISED(cpu_write_cr(cpu, 0, cpu->cr0 ^ CR0_WP), 0);
+            ck_assert(sees(LA, 0x01d01d));
+            ASSERT_RAISED(cpu_write_cr(cpu, 0, cpu->cr0 & ~CR0_PG), 0);
+            ASSERT_RAISED(cpu_write_cr(cpu, 0, cpu->cr0 | CR0_PG), 0);
+            break;
         case 4: ASSERT_RAISED(cpu_wrmsr(cpu, 0xc0000080, EFER_NXE), 0); break;
         }
         ck_assert_msg(sees(LA, 0x2e32e3), "way %u", how);

@@ -1,5 +1,6 @@
 /* The soft TLB: what is cached, for whom, and until when. */
 #include "mem_fixture.h"
+#include "runtime/cpu/cpu_ops.h"
 
 #define LA 0x40345000u
 #define PA 0x345000u
@@ -49,6 +50,37 @@ START_TEST(a_fill_gives_its_own_privilege_what_it_may_have)
     ck_assert_ptr_null(tlb_fill(cpu, LA, ACC_R, true, &fault));
     ck_assert(fault);
     ck_assert_uint_eq(kinds(LA), 0);
+}
+END_TEST
+
+START_TEST(setting_wp_takes_back_what_its_being_clear_allowed_and_flushes_nothing)
+{
+    enum { READ_ONLY = LA, WRITABLE = LA + PAGE_SIZE, MANY = 100 };
+    for (unsigned pages = 1; pages <= MANY; pages += MANY - 1) { /* few are listed, many are not */
+        fix_paging(false);
+        ck_assert_int_eq(cpu_write_cr(cpu, 0, cpu->cr0 & ~CR0_WP), 0);
+        map32(WRITABLE, PA | P | W | D, P | W | U);
+        ck_assert_uint_eq(fill(WRITABLE, ACC_W, false), SR | SW);
+        for (unsigned i = 0; i < pages; i++) {
+            laddr la = READ_ONLY + 2 * i * PAGE_SIZE;
+            map32(la, PA | P | D, P | W | U);
+            ck_assert_uint_eq(fill(la, ACC_W, false), SR | SW);
+        }
+        u32 generation = cpu->tlb_generation;
+        ck_assert_int_eq(cpu_write_cr(cpu, 0, cpu->cr0 | CR0_WP), 0);
+        ck_assert_uint_eq(cpu->tlb_generation, generation);
+        for (unsigned i = 0; i < pages; i++) {
+            laddr la = READ_ONLY + 2 * i * PAGE_SIZE;
+            ck_assert_msg(!(kinds(la) & SW), "page %u of %u", i, pages);
+            bool fault;
+            ck_assert_ptr_null(tlb_fill(cpu, la, ACC_W, false, &fault));
+            ck_assert(fault);
+            cpu->exc.valid = false;
+        }
+        if (pages == 1) ck_assert_uint_eq(kinds(WRITABLE), SR | SW);
+        ck_assert_int_eq(cpu_write_cr(cpu, 0, cpu->cr0 & ~CR0_WP), 0); /* and back: it may write again */
+        ck_assert_uint_eq(fill(READ_ONLY, ACC_W, false) & SW, SW);
+    }
 }
 END_TEST
 
@@ -301,6 +333,7 @@ int main(void)
     tcase_add_checked_fixture(t, fix_setup, fix_teardown);
     tcase_set_timeout(t, 30);
     tcase_add_test(t, a_fill_gives_its_own_privilege_what_it_may_have);
+    tcase_add_test(t, setting_wp_takes_back_what_its_being_clear_allowed_and_flushes_nothing);
     tcase_add_test(t, devices_and_code_are_never_cached_for_writing);
     tcase_add_test(t, a_changed_pte_is_seen_after_invlpg_and_not_before);
     tcase_add_test(t, a_fault_drops_what_is_cached_for_its_address);
