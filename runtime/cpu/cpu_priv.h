@@ -227,7 +227,7 @@ static inline bool seg_in_limit(const struct seg *s, u32 off, unsigned size)
 
 /* ---- stacks ---- */
 
-static inline u32 stack_mask(const struct seg *ss) { return ss->attr & SEG_D ? 0xffffffff : 0xffff; }
+static inline u32 seg_sp_mask(const struct seg *ss) { return ss->attr & SEG_D ? 0xffffffff : 0xffff; }
 static inline bool stack_is_flat32(const struct seg *ss)
 {
     return ss->limit == 0xffffffff && (ss->attr & (SEG_D | SEG_E | SEG_CODE | SEG_UNUSABLE)) == SEG_D;
@@ -253,8 +253,8 @@ MUST_CHECK static inline int stack_push(struct cpu *c, const struct seg *ss, u32
 }
 
 /* Reads n words upwards from SS:sp of the present stack: #SS(0) beyond the limit. (seg.c) */
-MUST_CHECK int stack_peek_slow(struct cpu *c, u32 sp, u32 *word, unsigned n, unsigned size);
-MUST_CHECK static inline int stack_peek(struct cpu *c, u32 sp, u32 *word, unsigned n, unsigned size)
+MUST_CHECK int stack_read_slow(struct cpu *c, u32 sp, u32 *word, unsigned n, unsigned size);
+MUST_CHECK static inline int stack_read(struct cpu *c, u32 sp, u32 *word, unsigned n, unsigned size)
 {
     const struct seg *ss = &c->seg[S_SS];
     if (likely(size == 4 && stack_is_flat32(ss))) {
@@ -264,13 +264,13 @@ MUST_CHECK static inline int stack_peek(struct cpu *c, u32 sp, u32 *word, unsign
             return 0;
         }
     }
-    return stack_peek_slow(c, sp, word, n, size);
+    return stack_read_slow(c, sp, word, n, size);
 }
 
 /* ESP := val, or only SP if the stack is a 16-bit one. */
 static inline void stack_set_sp(struct cpu *c, u32 val)
 {
-    u32 mask = stack_mask(&c->seg[S_SS]);
+    u32 mask = seg_sp_mask(&c->seg[S_SS]);
     c->gpr[G_ESP] = (c->gpr[G_ESP] & ~mask) | (val & mask);
 }
 

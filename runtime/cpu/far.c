@@ -77,7 +77,7 @@ static int call_inner(struct cpu *c, struct desc *d, u16 cs_sel, u32 eip, u32 ne
     u32 esp, word[4 + GATE_PARAMS_MAX], param[GATE_PARAMS_MAX];
     int r = stack_inner(c, dpl, 0, &ss, &esp);
     if (r) return r;
-    if (stack_peek(c, c->gpr[G_ESP], param, params, size)) return GUEST_FAULT;
+    if (stack_read(c, c->gpr[G_ESP], param, params, size)) return GUEST_FAULT;
     word[n++] = c->seg[S_SS].sel;
     word[n++] = c->gpr[G_ESP];
     while (params) word[n++] = param[--params];
@@ -216,7 +216,7 @@ static int return_protected(struct cpu *c, const u32 *frame, unsigned nwords, un
         return 0;
     }
     u32 outer[2]; /* ESP, SS */
-    if (unlikely(stack_peek(c, c->gpr[G_ESP] + up, outer, 2, opsize))) return GUEST_FAULT;
+    if (unlikely(stack_read(c, c->gpr[G_ESP] + up, outer, 2, opsize))) return GUEST_FAULT;
     r = check_return_ss(c, (u16)outer[1], rpl, &sd);
     if (unlikely(r)) return r;
     if (unlikely(eip > cs.limit)) return guest_fault(c, V_GP, 0);
@@ -232,7 +232,7 @@ static int return_protected(struct cpu *c, const u32 *frame, unsigned nwords, un
 int far_ret(struct cpu *c, unsigned opsize, u16 pop_bytes)
 {
     u32 frame[2];
-    if (stack_peek(c, c->gpr[G_ESP], frame, 2, opsize)) return GUEST_FAULT;
+    if (stack_read(c, c->gpr[G_ESP], frame, 2, opsize)) return GUEST_FAULT;
     if (cpu_protected(c)) return return_protected(c, frame, 2, opsize, pop_bytes);
     if (check_paragraph_eip(c, frame[0])) return GUEST_FAULT;
     stack_set_sp(c, c->gpr[G_ESP] + 2 * opsize + pop_bytes);
@@ -246,7 +246,7 @@ int far_ret(struct cpu *c, unsigned opsize, u16 pop_bytes)
 static int iret_to_vm86(struct cpu *c)
 {
     u32 frame[9];
-    if (stack_peek(c, c->gpr[G_ESP], frame, 9, 4)) return GUEST_FAULT;
+    if (stack_read(c, c->gpr[G_ESP], frame, 9, 4)) return GUEST_FAULT;
     if (frame[0] > 0xffff) return guest_fault(c, V_GP, 0);
     cpu_set_eflags(c, frame[2]);
     seg_set_vm86(c, S_CS, (u16)frame[1]);
@@ -285,7 +285,7 @@ static int iret_paragraph(struct cpu *c, unsigned opsize)
     u32 frame[3];
     bool vm86 = c->eflags_sys & F_VM;
     if (vm86 && cpu_iopl(c) != 3) return guest_fault(c, V_GP, 0);
-    if (stack_peek(c, c->gpr[G_ESP], frame, 3, opsize)) return GUEST_FAULT;
+    if (stack_read(c, c->gpr[G_ESP], frame, 3, opsize)) return GUEST_FAULT;
     if (check_paragraph_eip(c, frame[0])) return GUEST_FAULT;
     u32 may = F_ARITH | F_TF | F_IF | F_DF | F_NT;
     if (opsize == 4) may |= F_RF | F_AC | F_ID;
@@ -309,7 +309,7 @@ int far_iret(struct cpu *c, unsigned opsize)
     if (unlikely(!cpu_protected(c))) return iret_paragraph(c, opsize);
     if (unlikely(c->eflags_sys & F_NT)) return iret_task(c);
     u32 frame[3];
-    if (unlikely(stack_peek(c, c->gpr[G_ESP], frame, 3, opsize))) return GUEST_FAULT;
+    if (unlikely(stack_read(c, c->gpr[G_ESP], frame, 3, opsize))) return GUEST_FAULT;
     if (unlikely(opsize == 4 && frame[2] & F_VM && c->cpl == 0)) return iret_to_vm86(c);
 
     /* What may change depends on the privilege before the return. */

@@ -160,7 +160,7 @@ bool seg_verr(struct cpu *c, u16 sel, bool write, int *fault)
 
 int stack_room(struct cpu *c, const struct seg *ss, u32 sp, unsigned n, unsigned size, u32 error)
 {
-    u32 mask = stack_mask(ss);
+    u32 mask = seg_sp_mask(ss);
     for (unsigned i = 1; i <= n; i++)
         if (ss->attr & SEG_UNUSABLE || !seg_in_limit(ss, (sp - i * size) & mask, size))
             return guest_fault(c, V_SS, error);
@@ -170,7 +170,7 @@ int stack_room(struct cpu *c, const struct seg *ss, u32 sp, unsigned n, unsigned
 int stack_push_slow(struct cpu *c, const struct seg *ss, u32 sp, const u32 *word, unsigned n, unsigned size, bool user,
                     u32 error)
 {
-    u32 mask = stack_mask(ss);
+    u32 mask = seg_sp_mask(ss);
     if (stack_room(c, ss, sp, n, size, error)) return GUEST_FAULT;
     for (unsigned i = 1; i <= n; i++)
         if (mem_probe_write(c, ss->base + ((sp - i * size) & mask), size, user)) return GUEST_FAULT;
@@ -179,10 +179,10 @@ int stack_push_slow(struct cpu *c, const struct seg *ss, u32 sp, const u32 *word
     return 0;
 }
 
-int stack_peek_slow(struct cpu *c, u32 sp, u32 *word, unsigned n, unsigned size)
+int stack_read_slow(struct cpu *c, u32 sp, u32 *word, unsigned n, unsigned size)
 {
     const struct seg *ss = &c->seg[S_SS];
-    u32 mask = stack_mask(ss);
+    u32 mask = seg_sp_mask(ss);
     for (unsigned i = 0; i < n; i++) {
         u32 off = (sp + i * size) & mask;
         u64 v;

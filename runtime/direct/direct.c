@@ -59,8 +59,8 @@ struct direct {
     struct slot slot[WINDOWS_DIRECT];
     struct slot *here; /* of the present address space, or NULL */
     struct slot *fx_in;
-    u32 bereft[8]; /* CR3 of programs whose x87/SSE state was lost with their process, and that do not know yet */
-    unsigned nbereft;
+    u32 fx_lost[8]; /* CR3 of programs whose x87/SSE state died with their process: each is owed a #GP */
+    unsigned nfx_lost;
     u32 first_page; /* vm.mmap_min_addr */
     struct scan_rules rules;
     u8 thrash[4096];                      /* by physical page, hashed: writes to its code */
@@ -157,27 +157,30 @@ static bool runs_here(const struct direct *d)
 
 bool direct_owns(struct direct *d, laddr la) { return runs_here(d) && window_executes(d->here->w, la); }
 
-/* ---- x87 and SSE state ---- */
+/* ---- x87 and SSE state ----
+ *
+ * A program whose process is killed by somebody while its x87 and SSE state is there (I4) has lost that state. It need
+ * not be the one that runs when this is found out, so it is noted by its CR3, and gets #GP when it would run next. */
 
-static bool bereft_is(const struct direct *d, u32 cr3)
+static bool fx_lost_is(const struct direct *d, u32 cr3)
 {
-    for (unsigned i = 0; i < d->nbereft; i++)
-        if (d->bereft[i] == cr3) return true;
+    for (unsigned i = 0; i < d->nfx_lost; i++)
+        if (d->fx_lost[i] == cr3) return true;
     return false;
 }
 
-static void bereft_add(struct direct *d, u32 cr3)
+static void fx_lost_add(struct direct *d, u32 cr3)
 {
-    if (bereft_is(d, cr3)) return;
-    if (d->nbereft == ARRAY_LEN(d->bereft))
-        d->nbereft--; /* the latest: those before it are as likely to be gone by themselves */
-    d->bereft[d->nbereft++] = cr3;
+    if (fx_lost_is(d, cr3)) return;
+    if (d->nfx_lost == ARRAY_LEN(d->fx_lost))
+        d->nfx_lost--; /* the latest: those before it are as likely to be gone by themselves */
+    d->fx_lost[d->nfx_lost++] = cr3;
 }
 
-static void bereft_told(struct direct *d, u32 cr3)
+static void fx_lost_remove(struct direct *d, u32 cr3)
 {
-    for (unsigned i = 0; i < d->nbereft; i++)
-        if (d->bereft[i] == cr3) d->bereft[i] = d->bereft[--d->nbereft];
+    for (unsigned i = 0; i < d->nfx_lost; i++)
+        if (d->fx_lost[i] == cr3) d->fx_lost[i] = d->fx_lost[--d->nfx_lost];
 }
 
 static void fpu_home(struct cpu *c)
@@ -188,7 +191,7 @@ static void fpu_home(struct cpu *c)
     d->fx_in = NULL;
     c->fx_version++;
     if (dx_get_fx(s->dx, &c->fx)) { /* it died */
-        bereft_add(d, s->cr3);
+        fx_lost_add(d, s->cr3);
         return;
     }
     s->fx_version = c->fx_version;
@@ -362,7 +365,7 @@ void direct_kick(struct direct *d)
 
 bool direct_here(struct direct *d)
 {
-    if (unlikely(d->nbereft) && bereft_is(d, d->rt->cpu->cr3)) return true;
+    if (unlikely(d->nfx_lost) && fx_lost_is(d, d->rt->cpu->cr3)) return true;
     if (!d->here) aspaces_want(d->rt->aspaces, ASPACE_DIRECT);
     return runs_here(d) && page_grant(d, d->rt->cpu->eip);
 }
@@ -405,11 +408,10 @@ static int raise(struct direct *d, enum vector v)
     return dispatch_deliver(d->rt);
 }
 
-/* A process died with registers that were the guest's: there is nothing better than to tell the guest that this program
- * failed. */
-static int bereft_tell(struct direct *d)
+/* Registers that were the guest's are lost: there is nothing better than to tell the guest that this program failed. */
+static int fx_lost_raise(struct direct *d)
 {
-    bereft_told(d, d->rt->cpu->cr3);
+    fx_lost_remove(d, d->rt->cpu->cr3);
     return raise(d, V_GP);
 }
 
@@ -497,7 +499,7 @@ static int answer(struct direct *d, const struct dx_regs *r, const struct dx_sto
     struct cpu *c = d->rt->cpu;
     if (stop->why == DX_DIED) {
         lost(d); /* with it the x87/SSE state, if that was there */
-        return stop->ran || bereft_is(d, c->cr3) ? bereft_tell(d) : 0;
+        return stop->ran || fx_lost_is(d, c->cr3) ? fx_lost_raise(d) : 0;
     }
     regs_in(c, r);
     if (stop->why == DX_ESCAPED) {
@@ -535,7 +537,7 @@ int direct_run(struct direct *d)
     struct slot *s = d->here;
     struct dx_regs r;
     struct dx_stop stop = { .why = DX_KICKED };
-    if (unlikely(d->nbereft) && bereft_is(d, c->cr3)) return bereft_tell(d);
+    if (unlikely(d->nfx_lost) && fx_lost_is(d, c->cr3)) return fx_lost_raise(d);
     u64 asked = host_ns(CLOCK_MONOTONIC);
     if (!ready(d, s) || !fpu_enter(d, s)) {
         lost(d); /* before it ran: nothing of the guest's is lost */

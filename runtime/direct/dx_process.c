@@ -438,8 +438,9 @@ static void set_tls(struct dx *d, unsigned i, const struct dx_seg *want)
     *have = *want;
 }
 
-/* The one flag of user code's that ptrace does not set. False: the process is dead, or was stopped before it had done
- * it. */
+/* Sets EFLAGS.ID. Programs toggle that flag to see whether there is CPUID, and PTRACE_SETREGS leaves it as it is, so
+ * the runner does it itself: POPFQ in the stub, of one of two images there, then a breakpoint. False: the process is
+ * dead, or a signal has stopped it before it came that far. */
 static bool set_id(struct dx *d, bool id)
 {
     struct user_regs_struct u = d->base;

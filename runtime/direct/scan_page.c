@@ -143,38 +143,43 @@ struct sweep {
     struct decoder *d;
     const struct scan_rules *rules;
     const struct code_page_bytes *page;
-    u64 seen[PAGE_SIZE / 64]; /* instructions known to begin here: a sweep that meets one is a sweep done before */
+    u64 seen[PAGE_SIZE / 64]; /* a bit for each offset at which a sweep has looked at an instruction: what follows from
+                               * there has been looked at as well */
 };
+#define INSN_MAX 16 /* no instruction is longer */
 
-/* The instruction at off, or false: it goes on where there are no bytes. */
+static bool seen_at(const struct sweep *s, unsigned off) { return s->seen[off / 64] >> off % 64 & 1; }
+static void see(struct sweep *s, unsigned off) { s->seen[off / 64] |= 1ull << off % 64; }
+
+/* The instruction at off, or false: it goes on where there are no bytes. One that may run into the next page is decoded
+ * from a copy with the beginning of that page after the end of this one. */
 static bool decode_here(const struct sweep *s, unsigned off, struct insn *in)
 {
-    u8 joined[32];
-    const u8 *p = s->page->bytes + off;
-    unsigned n = PAGE_SIZE - off;
-    if (n < 16) {
-        memcpy(joined, p, n);
-        if (s->page->next) memcpy(joined + n, s->page->next, 16);
-        p = joined;
-        n += s->page->next ? 16 : 0;
-    }
-    return decode(s->d, p, n, off, true, s->rules->features, in) == DECODE_OK;
+    const u8 *bytes = s->page->bytes + off;
+    unsigned here = PAGE_SIZE - off;
+    if (here >= INSN_MAX) return decode(s->d, bytes, here, off, true, s->rules->features, in) == DECODE_OK;
+    u8 joined[2 * INSN_MAX];
+    unsigned there = s->page->next ? INSN_MAX : 0;
+    memcpy(joined, bytes, here);
+    if (there) memcpy(joined + here, s->page->next, there);
+    return decode(s->d, joined, here + there, off, true, s->rules->features, in) == DECODE_OK;
 }
 
 /* From off to the end of the page. Findings before trust are not believed: data, or the middle of an instruction. */
 static bool sweep(struct sweep *s, unsigned off, unsigned trust, u16 *where)
 {
     struct insn in;
-    while (off < PAGE_SIZE && !(s->seen[off / 64] >> off % 64 & 1)) {
+    while (off < PAGE_SIZE && !seen_at(s, off)) {
         bool valid = decode_here(s, off, &in);
+        bool sensitive = valid && scan_is_sensitive(s->rules, &in);
         if (off >= trust) {
-            s->seen[off / 64] |= 1ull << off % 64;
-            if (valid && scan_is_sensitive(s->rules, &in)) {
+            see(s, off);
+            if (sensitive) {
                 *where = (u16)off;
                 return false;
             }
         }
-        off += valid && in.len ? in.len : 1;
+        off += valid && in.len ? in.len : 1; /* data: the next byte is tried */
     }
     return true;
 }

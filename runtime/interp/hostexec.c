@@ -8,6 +8,7 @@
  *   I2  The cells are the hash table: what would be written is what is looked for. */
 #define _GNU_SOURCE
 #include "runtime/interp/hostexec.h"
+#include "core/hash.h"
 #include "translator/front/insn.h"
 
 #include <cpuid.h>
@@ -110,7 +111,7 @@ static void cells_drop(struct hostexec *h)
 
 static const void *cell_find(struct hostexec *h, u64 cell)
 {
-    unsigned i = (unsigned)((cell * 0x9e3779b97f4a7c15ull) >> 40) % CELLS;
+    unsigned i = (unsigned)hash_slot(cell, 24) % CELLS;
     while (h->rw[i] != cell) {
         if (!h->rw[i]) {
             if (h->used >= CELLS / 2) {

@@ -6,16 +6,17 @@
  *
  *   - Rent: a share of the CPU time that user code runs without it (loss_share[]). When the rent paid equals the price,
  *     the address space is given the way. That is at most twice the price of knowing.
- *   - With it: the gain, less what it goes on costing (faults in a window, stops of a process). When the costs have
- *     exceeded the gains by the price, it is taken away: that, too, is at most twice the price of knowing.
- *   - A burst of runs that do not pay makes a way rest until the next kick, and twice as long each time that the time
- * in between has not paid: the address space keeps what it has, and does without.
- *   - Experience: a program that gained twice what it paid makes its text half as dear for the next process that runs
- * it; one that did not gain it makes it twice as dear, one whose way had to be taken away four times.
+ *   - With it: the gain, less what it goes on costing (faults in a window, stops of a process). When the costs
+ *     have exceeded the gains by the price, or a part of it (patience[]), it is taken away.
+ *   - A burst of runs that do not pay makes a way rest until the next kick, and twice as long each time, until a time
+ *     between two kicks has paid: the address space keeps what it has, and does without.
+ *   - Experience: a program that gained twice what it paid makes its text half as dear for the next process of it; one
+ *     that did not gain it makes it twice as dear, one whose way had to be taken away four times.
  *
  *   I1  book.has says what the mechanism said at the last switch, or what has been given and taken since.
- *   I2  A record's text is the one that a majority of its kicks in user code have found, if there is one.   [vote]
- *   I3  Nothing is decided but at kicks, so that a decision may cost what a mapping does. [aspaces_kick] */
+ *   I2  A record's text is the one that a majority of its kicks in user code have found, if there is one.       [vote]
+ *   I3  Nothing is decided but at kicks, so that a decision may cost what a mapping does.              [aspaces_kick]
+ */
 #include "runtime/mem/aspace.h"
 #include "core/hash.h"
 
@@ -30,6 +31,12 @@ static const u8 loss_share[ASPACE_WAYS][2] = {
     [ASPACE_WINDOW] = { 24, 0 },
     [ASPACE_DIRECT] = { 38, 10 },
 };
+/* Quarters of the price that costs may exceed gains by. Faults in a window come in bursts (a process that touches new
+ * memory), and do not end by resting, as stops do. */
+static const u8 patience[ASPACE_WAYS] = { [ASPACE_WINDOW] = 1, [ASPACE_DIRECT] = 4 };
+/* What direct execution gains is an estimate, and part of what it costs (cold caches) goes unseen: never below its
+ * price. */
+static const s8 least_level[ASPACE_WAYS] = { [ASPACE_WINDOW] = ASPACE_LEVEL_MIN };
 #define WINDOW_GAIN_SHARE 38 /* of time in a window. What direct execution gains is counted by its runs */
 
 #define SPACE_BITS 6
@@ -44,7 +51,7 @@ struct book {
     u64 price_ns;            /* with: what it has cost to get */
     u64 gain_ns, cost_ns;    /* since, price included */
     u64 gain_now, cost_now;  /* since the last kick */
-    s64 debt_ns;             /* costs less gains, no less than -price_ns: an old gain does not count for ever */
+    s64 debt_ns;             /* costs less gains, no less than 0: an old gain does not count */
     u64 text;                /* when it was given */
     u8 futile, rest;         /* runs in a row; doublings of the next rest */
     bool rests;
@@ -98,9 +105,8 @@ static void learn(struct aspaces *as, enum aspace_way way, u64 text, int step)
     if (!text) return;
     if (e->text != text) *e = (struct experience){ .text = text };
     int level = e->level[way] + step;
-    e->level[way] = (s8)(level < ASPACE_LEVEL_MIN   ? ASPACE_LEVEL_MIN
-                         : level > ASPACE_LEVEL_MAX ? ASPACE_LEVEL_MAX
-                                                    : level);
+    int least = least_level[way];
+    e->level[way] = (s8)(level < least ? least : level > ASPACE_LEVEL_MAX ? ASPACE_LEVEL_MAX : level);
 }
 
 static u64 scaled(u64 ns, int level) { return level < 0 ? ns >> -level : ns << level; }
@@ -176,11 +182,11 @@ static void consider_taking(struct aspaces *as, enum aspace_way way)
 {
     struct book *b = &as->here->book[way];
     b->debt_ns += (s64)b->cost_now - (s64)b->gain_now;
-    if (b->debt_ns < -(s64)b->price_ns) b->debt_ns = -(s64)b->price_ns;
+    if (b->debt_ns < 0) b->debt_ns = 0;
     if (b->gain_now > b->cost_now) b->rest = 0;
     b->gain_now = b->cost_now = 0;
     if (as->way[way].always) return;
-    if (b->debt_ns > (s64)b->price_ns) {
+    if (b->debt_ns > (s64)b->price_ns * patience[way] / 4) {
         give_up(as, way);
         return;
     }

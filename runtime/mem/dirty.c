@@ -1,9 +1,9 @@
 /* Owns the dirty logs' bits. A page may be in several logs: it is clean in each or dirty in each by itself, and
  * PG_CLEAN as long as it is clean in one.
  *
- *   I1  A page with PG_CLEAN is writable in no view: soft TLB, windows, processes.   [protect_page, and who fills
- * views] I2  A page without PG_CLEAN is dirty in every log that it is in.                 [dirty_note clears it, and
- * sets all] */
+ *   I1  A page with PG_CLEAN is writable in no view: soft TLB, windows, processes. [protect_page, and who fills views]
+ *   I2  A page without PG_CLEAN is dirty in every log that it is in.                [dirty_note clears it, and sets
+ * all] */
 #include "runtime/mem/dirty.h"
 #include "runtime/mem/coherence.h"
 #include "runtime/mem/physmem.h"

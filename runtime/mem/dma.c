@@ -2,7 +2,8 @@
  * bus_dma_write().
  *
  *   I1  Between map and unmap the guest may run code in the memory, and look at it; at unmap all that was cached of it
- * is gone, and it is dirty.                                                                     [bus_dma_unmap] */
+ *       is gone, and it is dirty.                                                                     [bus_dma_unmap]
+ */
 #include "core/bus.h"
 #include "runtime/mem/physmem.h"
 

@@ -9,6 +9,7 @@
  * Enter at mem_read(), mmu_walk(). SDM vol. 3, chapter 4. NOT-HW: reading page tables from a device. */
 #include "runtime/cpu/cpu_trace.h"
 #include "runtime/mem/mmu_walk.h"
+#include "runtime/mem/bytes.h"
 #include "runtime/mem/physmem.h"
 #include "runtime/cpu/cpu_ops.h"
 
@@ -263,36 +264,7 @@ bool mmu_maps(struct cpu *c, laddr la, bool user, paddr page)
     return mmu_probe(c, la, &pa) && (pa & ~(paddr)OFFSET(~0u)) == page;
 }
 
-/* ---- host accesses ---- */
-
-static inline u64 load(const u8 *p, unsigned n)
-{
-    u64 v = 0;
-    switch (n) {
-    case 1: return *p;
-    case 2: __builtin_memcpy(&v, p, 2); return v;
-    case 4: __builtin_memcpy(&v, p, 4); return v;
-    case 8: __builtin_memcpy(&v, p, 8); return v;
-    }
-    for (unsigned i = 0; i < n; i++) v |= (u64)p[i] << i * 8;
-    return v;
-}
-
-static inline void store(u8 *p, unsigned n, u64 v)
-{
-    switch (n) {
-    case 1: *p = (u8)v; return;
-    case 2: __builtin_memcpy(p, &v, 2); return;
-    case 4: __builtin_memcpy(p, &v, 4); return;
-    case 8: __builtin_memcpy(p, &v, 8); return;
-    }
-    for (unsigned i = 0; i < n; i++) p[i] = (u8)(v >> i * 8);
-}
-
-static inline void copy(void *dst, const void *src, u64 n)
-{
-    __asm__ volatile("rep movsb" : "+D"(dst), "+S"(src), "+c"(n) : : "memory");
-}
+/* ---- soft TLB, or the bus ---- */
 
 static inline u64 tlb_entry(struct cpu *c, laddr la, bool write, bool user)
 {
@@ -356,12 +328,12 @@ static int spans_find(struct cpu *c, laddr la, unsigned n, enum access acc, bool
 
 static u64 span_read(struct cpu *c, const struct span *s)
 {
-    return s->host ? load(s->host, s->n) : phys_read(c, s->pa, s->n);
+    return s->host ? bytes_load(s->host, s->n) : phys_read(c, s->pa, s->n);
 }
 
 static void span_write(struct cpu *c, const struct span *s, u64 v)
 {
-    if (s->host) store(s->host, s->n, v);
+    if (s->host) bytes_store(s->host, s->n, v);
     else phys_write(c, s->pa, s->n, v);
 }
 
@@ -388,7 +360,7 @@ int mem_read(struct cpu *c, laddr la, unsigned n, bool user, u64 *out)
 {
     u64 entry = tlb_entry(c, la, false, user);
     if (unlikely(!entry || OFFSET(la) + n > PAGE_SIZE)) return read_general(c, la, n, user, out);
-    *out = load((u8 *)(entry + la), n);
+    *out = bytes_load((u8 *)(entry + la), n);
     return 0;
 }
 
@@ -396,7 +368,7 @@ int mem_write(struct cpu *c, laddr la, unsigned n, bool user, u64 val)
 {
     u64 entry = tlb_entry(c, la, true, user);
     if (unlikely(!entry || OFFSET(la) + n > PAGE_SIZE)) return write_general(c, la, n, user, val);
-    store((u8 *)(entry + la), n, val);
+    bytes_store((u8 *)(entry + la), n, val);
     return 0;
 }
 
@@ -415,13 +387,13 @@ int mem_read_buf(struct cpu *c, laddr la, void *buf, unsigned n, bool user)
     if (spans_find(c, la, n, ACC_R, user, s)) return GUEST_FAULT;
     for (unsigned i = 0; i < 2 && s[i].n; to += s[i++].n) {
         if (s[i].host) {
-            copy(to, s[i].host, s[i].n);
+            bytes_copy(to, s[i].host, s[i].n);
             continue;
         }
         for (unsigned done = 0, k; done < s[i].n; done += k) {
             k = piece(s[i].pa + done, s[i].n - done);
             u64 v = phys_read(c, s[i].pa + done, k);
-            copy(to + done, &v, k);
+            bytes_copy(to + done, &v, k);
         }
     }
     return 0;
@@ -435,12 +407,12 @@ int mem_write_buf(struct cpu *c, laddr la, const void *buf, unsigned n, bool use
     if (spans_find(c, la, n, ACC_W, user, s)) return GUEST_FAULT;
     for (unsigned i = 0; i < 2 && s[i].n; from += s[i++].n) {
         if (s[i].host) {
-            copy(s[i].host, from, s[i].n);
+            bytes_copy(s[i].host, from, s[i].n);
             continue;
         }
         for (unsigned done = 0, k; done < s[i].n; done += k) {
             k = piece(s[i].pa + done, s[i].n - done);
-            phys_write(c, s[i].pa + done, k, load(from + done, k));
+            phys_write(c, s[i].pa + done, k, bytes_load(from + done, k));
         }
     }
     return 0;

@@ -20,6 +20,7 @@
  * Enter at bus_phys_read(), bus_in(), bus_dma_read(). */
 #define _GNU_SOURCE
 #include "runtime/mem/physmem.h"
+#include "runtime/mem/bytes.h"
 #include "runtime/mem/coherence.h"
 #include "runtime/mem/dirty.h"
 
@@ -73,11 +74,6 @@ struct bus {
     u32 remaps;
 };
 
-/* Without vector registers: the guest's may be live in them. */
-static void copy_bytes(void *dst, const void *src, u64 n)
-{
-    __asm__ volatile("rep movsb" : "+D"(dst), "+S"(src), "+c"(n) : : "memory");
-}
 static void fill_ones(void *dst, u64 n) { __asm__ volatile("rep stosb" : "+D"(dst), "+c"(n) : "a"(0xff) : "memory"); }
 
 /* ---- lifetime ---- */
@@ -450,32 +446,6 @@ void bus_unmap_ram(struct bus_ram *r)
 
 static u32 ones(unsigned size) { return size >= 4 ? ~0u : (1u << size * 8) - 1; }
 
-static u64 load_bytes(const u8 *p, unsigned n)
-{
-    u64 v = 0;
-    switch (n) {
-    case 1: return *p;
-    case 2: __builtin_memcpy(&v, p, 2); return v;
-    case 4: __builtin_memcpy(&v, p, 4); return v;
-    case 8: __builtin_memcpy(&v, p, 8); return v;
-    default:
-        for (unsigned i = 0; i < n; i++) v |= (u64)p[i] << i * 8;
-        return v;
-    }
-}
-
-static void store_bytes(u8 *p, unsigned n, u64 v)
-{
-    switch (n) {
-    case 1: *p = (u8)v; return;
-    case 2: __builtin_memcpy(p, &v, 2); return;
-    case 4: __builtin_memcpy(p, &v, 4); return;
-    case 8: __builtin_memcpy(p, &v, 8); return;
-    default:
-        for (unsigned i = 0; i < n; i++) p[i] = (u8)(v >> i * 8);
-    }
-}
-
 /* Largest power of two up to left (and 4) that pa is aligned to: what the processor puts on the bus in one go. */
 static unsigned bus_cycle(paddr pa, unsigned left)
 {
@@ -490,7 +460,7 @@ static u32 read_cycle(struct bus *b, paddr pa, unsigned n)
     const struct range *r = range_at(b, pa);
     u64 end = r ? r->base + r->len - pa : 0;
     if (r && end >= n && r->ops) return r->ops->read ? r->ops->read(r->dev, (u32)(pa - r->base), n) & ones(n) : ones(n);
-    if (r && end >= n) return (u32)load_bytes(r->rom + (pa - r->base), n);
+    if (r && end >= n) return (u32)bytes_load(r->rom + (pa - r->base), n);
     if (n > 1) return read_cycle(b, pa, n / 2) | read_cycle(b, pa + n / 2, n / 2) << n * 4;
     return IN_RAM(b, pa) ? *page_ptr(b, plain_page(b, pa), pa) : 0xff;
 }
@@ -513,7 +483,7 @@ static void write_cycle(struct bus *b, paddr pa, unsigned n, u32 val)
 u64 bus_phys_read(struct bus *b, paddr pa, unsigned n)
 {
     const u8 *p = bus_ram_ptr(b, pa);
-    if (p) return load_bytes(p, n);
+    if (p) return bytes_load(p, n);
     u64 v = 0;
     for (unsigned done = 0, k; done < n; done += k) {
         k = bus_cycle(pa + done, n - done);
@@ -527,7 +497,7 @@ void bus_phys_write(struct bus *b, paddr pa, unsigned n, u64 val)
     u64 page = ram_page(b, pa);
     if (page != NO_PAGE) {
         page_written(b, page, pa, n);
-        store_bytes(page_ptr(b, page, pa), n, val);
+        bytes_store(page_ptr(b, page, pa), n, val);
         return;
     }
     for (unsigned done = 0, k; done < n; done += k) {
@@ -584,7 +554,7 @@ u64 bus_dma_read(struct bus *b, paddr pa, void *buf, u64 len)
     for (u64 done = 0, n; done < len; done += n) {
         n = dma_run(b, pa + done, len - done, &ram, &rom);
         if (ram || rom) {
-            copy_bytes(to + done, ram ? ram : rom, n);
+            bytes_copy(to + done, ram ? ram : rom, n);
             hit += ram ? n : 0;
         } else {
             fill_ones(to + done, n);
@@ -604,7 +574,7 @@ u64 bus_dma_write(struct bus *b, paddr pa, const void *buf, u64 len)
         n = dma_run(b, pa + done, len - done, &ram, &rom);
         if (!ram) continue;
         bus_host_written(b, ram, (unsigned)n);
-        copy_bytes(ram, from + done, n);
+        bytes_copy(ram, from + done, n);
         hit += n;
     }
     return hit;

@@ -3,12 +3,14 @@
  *   I1  page[n] is 0 iff host page n of a window is PROT_NONE; else it says which physical page is mapped, and whether
  *       writably.
  *   I2  A mapped page was, at the last validation, what the page tables said: same physical page, at least these
- *       rights, A set, and D set if mapped writably.                                            [leaf_rights,
- *       region_validate]
- *   I3  A page with PG_WATCHED is writable in no window.                                   [leaf_rights,
- * windows_protect] I4  region[r].mapped counts the mapped pages of 4 MiB region r; its snapshot is of the page-table
- * entries they came from. I5  A page of RAM that is writable in a window is so where writer[] says (1 + window and page
- * there; WRITERS: in several places), or in the supervisor window at one of the deltas. [note_writers] */
+ *       rights, A set, and D set if mapped writably.                              [rights_at, region_validate]
+ *   I3  A page with PG_WATCHED is writable in no window.                          [rights_at, windows_protect]
+ *   I4  region[r].mapped counts the mapped pages of 4 MiB region r; its snapshot is of the page-table entries they
+ *       came from.
+ *   I5  Who has a page of RAM writable is found without a search. Of a supervisor window's long runs, each linear page
+ *       is its physical page plus one of delta[] (a kernel's linear map): all of these are tried. Every other place is
+ *       in writer[user or not][page of RAM]: 1 + the window and the page in it; WRITERS, if there have been several:
+ *       then all windows of that kind are searched.                               [note_writers] */
 #define _GNU_SOURCE
 #include "runtime/mem/window.h"
 #include "core/host_ns.h"
@@ -71,6 +73,7 @@ struct windows {
     u32 *writer[2];        /* I5, by [user] and page of RAM */
     u8 churn[CHURN_SLOTS]; /* by linear page, hashed: supervisor mappings that have gone stale, lately */
     u32 pieces;            /* of all windows in this process */
+    bool failed;           /* the host did not take a mapping away */
     bool fill_recent;      /* when the price was last asked: the working set is too large to be mapped at once */
     u64 map_ns;            /* what mapping a run costs here: a running average */
     struct basis {
@@ -180,8 +183,11 @@ static void window_reset(struct window *w)
         free(w->region[r].snapshot);
         w->region[r].snapshot = NULL;
     }
-    /* Without a VMA to spare: the second needs none. A stale mapping must not survive. */
-    BUG_ON(w->be.unmap(w->be.be, 0, TLB_PAGES) && w->be.protect(w->be.be, 0, TLB_PAGES, PROT_NONE));
+    /* A stale mapping must not survive. If the host takes neither away, the guest must not go on. */
+    if (w->be.unmap(w->be.be, 0, TLB_PAGES) && w->be.protect(w->be.be, 0, TLB_PAGES, PROT_NONE)) {
+        w->ws->failed = true;
+        w->ws->c->kick = 1;
+    }
     if (w->page) madvise(w->page, TLB_PAGES * sizeof *w->page, MADV_DONTNEED);
     memset(w->populated, 0, sizeof w->populated);
     if (!w->direct) w->ws->pieces -= w->pieces;
@@ -430,6 +436,7 @@ void window_fill(struct window *w, bool recent)
 }
 
 u64 windows_map_ns(const struct windows *ws) { return ws->map_ns; }
+bool windows_failed(const struct windows *ws) { return ws->failed; }
 
 /* ---- as a way that address spaces have ---- */
 

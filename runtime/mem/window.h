@@ -49,6 +49,8 @@ void window_drop(struct window *w);              /* forget a user window */
  * mapped (recent: only what the soft TLB has), and maps them in the one that has just been made. */
 u32 windows_runs(struct windows *ws, bool recent);
 void window_fill(struct window *w, bool recent);
+/* The host has failed to take a mapping away: the guest must be stopped. cpu->kick has been set. */
+bool windows_failed(const struct windows *ws);
 u64 windows_map_ns(const struct windows *ws); /* what mapping a run has cost lately */
 /* User windows as a way that an address space may be given: windows_make() and window_fill() with what is in use. */
 struct aspace_mech windows_mech(struct windows *ws);

@@ -4,7 +4,10 @@
  *
  *   I1  The guards are PROT_NONE for ever: whatever a guest adds to the address of a window leads into the window or
  *       one of its guards.                                                          [the assertion below]
- *   I2  Everything reserved is PROT_NONE, or RAM's file at its pages. */
+ *   I2  Everything reserved is PROT_NONE, or RAM's file at its pages.
+ *   I3  Unmapping a whole window does not fail for want of mappings. Cutting a mapping in two takes one more, and the
+ * host has a limit (vm.max_map_count) that the whole process shares: the ballast, mappings of no use, is thrown to make
+ *       room.                                                                                        [local_unmap] */
 #define _GNU_SOURCE
 #include "runtime/mem/window_local.h"
 
@@ -19,10 +22,14 @@
  */
 _Static_assert(WINDOW_GUARD >= (1ull << 31) + 512, "no guest address may lead past a guard");
 
+#define BALLAST_PAGES 32u /* every second one a mapping of its own */
+
 struct window_local {
     u8 *reservation;
     u64 span;
+    u8 *ballast; /* NULL: it has been thrown, or could not be had */
     struct place {
+        struct window_local *l;
         u8 *base;
         int ram_fd;
     } place[];
@@ -38,11 +45,36 @@ static int local_map(void *be, u32 page, u32 n, int prot, u64 file_off)
     return at == MAP_FAILED ? -errno : 0;
 }
 
-static int local_unmap(void *be, u32 page, u32 n)
+static void ballast_take(struct window_local *l)
 {
-    void *at = mmap(host_page(be, page), (u64)n << PAGE_SHIFT, PROT_NONE,
+    u8 *p = mmap(NULL, BALLAST_PAGES * PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) return;
+    l->ballast = p;
+    for (unsigned i = 1; i < BALLAST_PAGES; i += 2) (void)!mprotect(p + i * PAGE_SIZE, PAGE_SIZE, PROT_READ);
+}
+
+static bool ballast_throw(struct window_local *l)
+{
+    if (!l->ballast || munmap(l->ballast, BALLAST_PAGES * PAGE_SIZE)) return false;
+    l->ballast = NULL;
+    return true;
+}
+
+static int try_unmap(const struct place *p, u32 page, u32 n)
+{
+    void *at = mmap(host_page(p, page), (u64)n << PAGE_SHIFT, PROT_NONE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     return at == MAP_FAILED ? -errno : 0;
+}
+
+static int local_unmap(void *be, u32 page, u32 n)
+{
+    const struct place *p = be;
+    int err = try_unmap(p, page, n);
+    if (!err || n < TLB_PAGES) return err;
+    if (ballast_throw(p->l)) err = try_unmap(p, page, n);
+    ballast_take(p->l); /* the window's mappings have gone: there is room again */
+    return err;
 }
 
 static int local_protect(void *be, u32 page, u32 n, int prot)
@@ -62,7 +94,8 @@ int window_local_new(struct window_local **out, unsigned n, int ram_fd)
         return err;
     }
     for (unsigned i = 0; i < n; i++)
-        l->place[i] = (struct place){ l->reservation + WINDOW_GUARD + i * WINDOW_STRIDE, ram_fd };
+        l->place[i] = (struct place){ l, l->reservation + WINDOW_GUARD + i * WINDOW_STRIDE, ram_fd };
+    ballast_take(l);
     *out = l;
     return 0;
 }
@@ -70,6 +103,7 @@ int window_local_new(struct window_local **out, unsigned n, int ram_fd)
 void window_local_free(struct window_local *l)
 {
     if (!l) return;
+    (void)ballast_throw(l);
     munmap(l->reservation, l->span);
     free(l);
 }

@@ -110,8 +110,9 @@ static struct block *block_here(struct rt *rt, int *fault, bool *evicted)
     return b ? b : make_block(rt, &src, evicted);
 }
 
-/* Back in user code whose access has raised a page fault: likely to do it again, which would be a fault of the host's
- * once more. */
+/* An access of user code through its window has faulted on the host, and was a page fault of the guest's: its kernel
+ * has been at work since, and now user code goes on, most likely with the same access. Its page is mapped first, if it
+ * is there by now; otherwise the access would cost a host fault again. */
 static void map_missing(struct rt *rt)
 {
     rt->missing.waits = false;

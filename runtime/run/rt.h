@@ -42,7 +42,7 @@ struct rt {
         laddr la;
         u32 cr3;
         bool waits, write;
-    } missing;             /* a user access that the guest kernel is making possible, and will be done again */
+    } missing; /* the last access through a user window that was the guest's page fault; waits: not mapped since */
     struct direct *direct; /* of the bound thread; NULL: none */
     struct {
         struct coherence_listener listener;

@@ -244,6 +244,10 @@ static bool service(struct rt *rt, enum rt_exit *why)
         p = next;
     }
     rt->cpu->ctr.dev_cycles += __rdtsc() - begin;
+    if (rt->windows && windows_failed(rt->windows)) {
+        *why = RT_ERROR;
+        return true;
+    }
     return take_request(rt, why);
 }
 

@@ -160,13 +160,12 @@ START_TEST(costs_beyond_gain_and_price_end_it_and_less_does_not)
         run(1, true);
     }
     ck_assert_uint_eq(win.taken, 0);
-    unsigned n = 0;
-    while (!win.taken) { /* loses 1.4 ms a ms: it has a credit of 2 ms, and may lose as much again */
-        ck_assert_uint_lt(++n, 10);
-        aspaces_cost(as, ASPACE_WINDOW, 2 * MS);
-        run(1, true);
-    }
-    ck_assert_uint_eq(n, 3);
+    aspaces_cost(as, ASPACE_WINDOW, MS); /* loses 0.4 of the 2 ms that it has cost */
+    run(1, true);
+    ck_assert_uint_eq(win.taken, 0);
+    aspaces_cost(as, ASPACE_WINDOW, MS); /* 0.8: more than a quarter */
+    run(1, true);
+    ck_assert_uint_eq(win.taken, 1);
     ck_assert_int_eq(aspaces_level(as, ASPACE_WINDOW, TEXT), 2);
 }
 END_TEST
@@ -191,6 +190,20 @@ START_TEST(a_text_that_did_not_pay_is_dearer_for_its_next_process_and_one_that_d
     ck_assert_uint_eq(time_to(&win), 2);
     ck_assert_int_eq(aspaces_level(as, ASPACE_WINDOW, TEXT + 1), 0); /* nothing is known of others, */
     ck_assert_int_eq(aspaces_level(as, ASPACE_DIRECT, TEXT), 0);     /* nor of other ways */
+}
+END_TEST
+
+START_TEST(direct_execution_is_never_had_below_its_price)
+{
+    win.unfit = true;
+    for (u32 i = 0; i < 3; i++) {
+        go(0x10000 + i * 0x1000);
+        time_to(&dir);
+        aspaces_ran(as, ASPACE_DIRECT, 1000 * MS, 0);
+        run(10, true);
+        die(&dir);
+        ck_assert_int_eq(aspaces_level(as, ASPACE_DIRECT, TEXT), 0);
+    }
 }
 END_TEST
 
@@ -320,6 +333,7 @@ int main(void)
     tcase_add_test(t, with_a_window_direct_execution_has_less_to_gain);
     tcase_add_test(t, costs_beyond_gain_and_price_end_it_and_less_does_not);
     tcase_add_test(t, a_text_that_did_not_pay_is_dearer_for_its_next_process_and_one_that_did_is_cheaper);
+    tcase_add_test(t, direct_execution_is_never_had_below_its_price);
     tcase_add_test(t, the_text_is_what_most_kicks_find);
     tcase_add_test(t, a_burst_of_futile_runs_makes_it_rest_and_longer_each_time);
     tcase_add_test(t, what_giving_costs_beyond_its_price_is_learnt);

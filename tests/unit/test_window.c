@@ -531,6 +531,28 @@ START_TEST(endless_remapping_neither_fails_nor_runs_out_of_host_mappings)
 }
 END_TEST
 
+/* The host's limit on mappings is the whole process's. Whoever has used it up, what must not stay mapped goes. */
+START_TEST(a_window_lets_go_of_everything_when_the_host_has_no_mapping_to_spare)
+{
+    map_linear(512, P | W | A | D, P | W | A);
+    for (unsigned i = 0; i < 512; i += CHUNK) ck_assert(window_map(sup, LA + i * PAGE_SIZE, true));
+    const u64 most = 1u << 17;
+    u8 *p = mmap(NULL, most * PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    ck_assert_ptr_ne(p, MAP_FAILED);
+    u64 n = 1;
+    while (n < most && !mprotect(p + n * PAGE_SIZE, PAGE_SIZE, PROT_READ)) n += 2;
+    if (n >= most) return; /* this host has no such limit */
+    *pte32(LA + 5 * PAGE_SIZE) = 0;
+    tlb_flush_all(cpu); /* one page of a run: a mapping is to be cut */
+    ck_assert_int_eq(state(sup, LA + 5 * PAGE_SIZE), NONE);
+    cpu->cr4 ^= CR4_PSE; /* everything */
+    tlb_flush_all(cpu);
+    for (unsigned i = 0; i < 512; i++) ck_assert_int_eq(state(sup, LA + i * PAGE_SIZE), NONE);
+    ck_assert(!windows_failed(ws));
+    munmap(p, most * PAGE_SIZE);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("window");
@@ -563,6 +585,7 @@ int main(void)
     tcase_add_test(t, filling_what_was_used_lately_takes_what_the_soft_TLB_has);
     tcase_add_test(t, the_least_recently_used_address_space_makes_room);
     tcase_add_test(t, endless_remapping_neither_fails_nor_runs_out_of_host_mappings);
+    tcase_add_test(t, a_window_lets_go_of_everything_when_the_host_has_no_mapping_to_spare);
     suite_add_tcase(s, t);
     return fix_run(s);
 }
