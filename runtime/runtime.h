@@ -23,6 +23,9 @@ struct rt_config {
     bool eager_windows; /* every user address space has a window from the first: for tests */
     bool perf_map;      /* keep /tmp/perf-PID.map */
     struct trace trace;
+    /* Told, in one line, of what goes wrong without stopping the machine; NULL: nobody. On the vCPU's thread. */
+    void (*warn)(void *arg, const char *text);
+    void *warn_arg;
 };
 #define RT_CODE_CACHE_MIN (64u << 10)
 #define RT_CODE_CACHE_MAX (1u << 30)
@@ -67,6 +70,7 @@ struct irq_line rt_nmi_line(struct rt *rt);  /* NMI: rising edge */
 enum rt_exit { RT_STOPPED /* rt_stop */, RT_SHUTDOWN /* triple fault */, RT_RESET /* rt_request_reset */, RT_ERROR };
 /* Runs the guest on the calling thread until something ends it. */
 enum rt_exit rt_run(struct rt *rt);
+int rt_trouble(const struct rt *rt, const char **what); /* after RT_ERROR: -errno, and of what */
 /* From a device callback or, thread-safely, from anywhere. */
 void rt_stop(struct rt *rt);
 void rt_request_reset(struct rt *rt);

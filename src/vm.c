@@ -378,6 +378,8 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
         .perf_map = vm->cfg.perf_map,
         .disabled_classes = vm->disabled_classes,
         .trace = vm->trace,
+        .warn = vm->cfg.warn,
+        .warn_arg = vm->cfg.warn_arg,
     };
     struct boot *boot = NULL;
     struct rt *rt = NULL;
@@ -551,7 +553,12 @@ static enum vm_exit run(struct vm *vm, struct vm_error *err)
         case RT_RESET:
             if (machine_reset(vm, err)) return vm->stop ? VM_EXIT_STOPPED : VM_EXIT_ERROR;
             break;
-        case RT_ERROR: vm_fail(err, -EIO, "the host failed the machine; it cannot go on"); return VM_EXIT_ERROR;
+        case RT_ERROR: {
+            const char *what;
+            int rc = rt_trouble(vm->rt, &what);
+            (void)fail_host(err, what, rc);
+            return VM_EXIT_ERROR;
+        }
         }
     }
 }

@@ -4,6 +4,7 @@ files that never answer, limits, a terminal that others want back.
 
   host.py TRANSVISOR [-k WORD]     runs the cases (those whose name holds WORD)
 """
+import ctypes
 import fcntl
 import os
 import pty
@@ -11,6 +12,7 @@ import re
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import termios
@@ -187,6 +189,69 @@ def a_limit_of_file_size_is_an_error_or_does_no_harm(b):
     check(m.process.poll() is None, f'status {m.process.returncode}: it ended when its file was full')
     m.process.send_signal(signal.SIGTERM)
     check(ended(m) == 128 + signal.SIGTERM, f'status {m.process.returncode}')
+
+
+MIB, GIB = 1 << 20, 1 << 30
+
+
+def with_little_address_space_it_runs_with_fewer_windows_or_none(b):
+    for room, told in (30 * GIB, False), (2 * GIB + 16 * MIB, True):
+        status, _, err = b.start(TOUCH + EXIT, *DEBUG, preexec_fn=limited(resource.RLIMIT_AS, room)).end()
+        check(status == 33 and (err.count('\n') == 1 and 'RLIMIT_AS' in err if told else not err), f'{room >> 20} MiB: status {status}, {err!r}')
+    status, _, err = b.start(EXIT, *DEBUG, preexec_fn=limited(resource.RLIMIT_AS, 64 * MIB)).end()
+    check(status == 1 and err.count('\n') == 1 and 'RLIMIT_AS' in err, f'64 MiB: status {status}, {err!r}')
+
+
+# Ticks by the 8254: out 43h,34h; out 40h,0; out 40h,10h (3.4 ms), then in al,43h and HLT without interrupts would wait for ever; instead
+# 2000h polls of port 61h, which take a microsecond each, while the host's alarm goes off for the 8254.
+TICKS = out8(0x43, 0x34) + out8(0x40, 0) + out8(0x40, 0x10) + bytes.fromhex('b900200000 e461 e2fc')
+
+
+def without_queued_signals_it_runs(b):
+    status, _, err = b.start(TICKS + EXIT, *DEBUG, preexec_fn=limited(resource.RLIMIT_SIGPENDING, 0)).end()
+    check((status, err) == (33, ''), f'status {status}, {err!r}')
+    m = b.start(out8(0x3f8, 0x2e) + SPIN, preexec_fn=limited(resource.RLIMIT_SIGPENDING, 0))
+    m.read(1)
+    m.process.send_signal(signal.SIGTERM)
+    check(ended(m) == 128 + signal.SIGTERM, f'status {m.process.returncode}')
+
+
+# ---- refusals: seccomp filters that fail some system calls ----
+
+CALLS = {'capset': 126, 'clone3': 435, 'close_range': 436, 'memfd_create': 319, 'prctl': 157, 'ptrace': 101, 'seccomp': 317, 'timer_create': 222,
+         'timerfd_create': 283}
+ENOSYS, EPERM, EAGAIN = 38, 1, 11
+
+
+def denying(calls, error):
+    """For preexec_fn: these calls fail with error. SECCOMP_RET_ERRNO by number, whatever the arguments."""
+    code = [(0x20, 0, 0, 0)] + [s for name in calls for s in ((0x15, 0, 1, CALLS[name]), (0x06, 0, 0, 0x50000 | error))] + [(0x06, 0, 0, 0x7fff0000)]
+    program = ctypes.create_string_buffer(b''.join(struct.pack('<HBBI', *s) for s in code))
+    head = ctypes.create_string_buffer(struct.pack('<HxxxxxxQ', len(code), ctypes.addressof(program)))
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def install():
+        if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, head):
+            os._exit(99)
+    install.keep = program
+    return install
+
+
+def what_can_be_worked_round_is(b):
+    for calls, error in (('memfd_create', EPERM), ('memfd_create', ENOSYS), ('timer_create', ENOSYS), ('timer_create', EAGAIN), ('clone3', ENOSYS), ('seccomp', EPERM)):
+        status, _, err = b.start(TOUCH + TICKS + EXIT, *DEBUG, preexec_fn=denying([calls], error)).end()
+        check((status, err) == (33, ''), f'{calls} {error}: status {status}, {err!r}')
+    m = b.start(out8(0x3f8, 0x2e) + SPIN, preexec_fn=denying(['timer_create'], ENOSYS))
+    m.read(1)
+    m.process.send_signal(signal.SIGTERM)
+    check(ended(m) == 128 + signal.SIGTERM, f'status {m.process.returncode}')
+
+
+def what_cannot_is_one_line_with_the_name_of_the_call(b):
+    for calls, words in (['timer_create', 'timerfd_create'], ()), (['ptrace'], ('--direct', 'always')), (['prctl'], ('--direct', 'always')), \
+            (['close_range'], ('--direct', 'always')), (['capset'], ('--direct', 'always')), (['memfd_create'], ('--direct', 'always')):
+        status, _, err = b.start(EXIT, *DEBUG, *words, preexec_fn=denying(calls, EPERM)).end()
+        check(status == 1 and err.count('\n') == 1 and all(call in err for call in calls), f'{calls}: status {status}, {err!r}')
 
 
 # ---- /tmp ----

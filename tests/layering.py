@@ -22,7 +22,7 @@ RULES = [
     (r'translator/translator\.h', [r'translator/front/', CORE]),         # what embedders include
     (r'translator/', [r'translator/', CORE]),
     (r'runtime/(cpu|mem)/', [r'runtime/(cpu|mem)/', r'runtime/run/rt\.h', CORE, DECODER]), # rt.h: to trace
-    (r'runtime/interp/', [r'runtime/(cpu|mem|interp)/', CORE, DECODER]),
+    (r'runtime/interp/', [r'runtime/(cpu|mem|interp)/', r'translator/store/hostmem\.h', CORE, DECODER]), # memory to run
     (r'runtime/direct/', [r'runtime/(cpu|mem|interp|direct)/', r'runtime/run/(rt|hostsig)\.h', CORE, DECODER,
                           r'translator/translator\.h']),
     (r'runtime/', [r'runtime/', CORE, r'translator/translator\.h', DECODER]),

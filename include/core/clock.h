@@ -1,6 +1,7 @@
 /* Guest time and timers: the only clock a device may read. Implemented in runtime/run/time.c.
- * Guest time is CLOCK_MONOTONIC minus its value at power-on, so every chip agrees with every other and with the host.
- * Timers fire on the vCPU thread, between guest blocks. */
+ * Guest time is CLOCK_MONOTONIC minus its value at power-on, so every chip agrees with every other and with the host;
+ * but it does not run on while the host runs something else (clock_start()). Timers fire on the vCPU thread, between
+ * guest blocks. */
 #ifndef CORE_CLOCK_H
 #define CORE_CLOCK_H
 #include "core/types.h"
@@ -23,6 +24,24 @@ void clock_stall(const struct clock *c, u64 ns);
 void timer_init(struct timer *t, struct clock *c, void (*fn)(void *), void *arg);
 void timer_arm(struct timer *t, u64 deadline_ns); /* absolute; re-arms if armed; a past deadline fires at once (soon) */
 void timer_cancel(struct timer *t);
+
+/* From here to clock_stop() the calling thread runs the guest, and nobody else reads the clock. What the host takes
+ * from the thread, beyond a millisecond or so at a time, is kept from guest time and given later, bit by bit: the clock
+ * lags behind, and runs fast for as long as it does. */
+void clock_start(struct clock *c);
+void clock_stop(struct clock *c);
+void clock_look(struct clock *c);  /* finds out what the host has taken; also done by itself when time is read */
+void clock_sleep(struct clock *c); /* around HLT, where a lag can be made good unseen, up to the next deadline: */
+void clock_wake(struct clock *c);  /* what is later than that is the host's delay */
+/* Guest code reads the host's TSC itself for a while: from the first call there is no lag, and all time until the
+ * second has been seen. */
+void clock_expose(struct clock *c);
+void clock_exposed(struct clock *c);
+/* The host's TSC, less what guest time lags behind. *until: for as long as the host's TSC is below, it is just that;
+ * 0: ask each time. */
+u64 clock_tsc(struct clock *c, u64 *until);
+u64 clock_lag_ns(const struct clock *c);    /* at the last look */
+u64 clock_hidden_ns(const struct clock *c); /* all that has ever been kept back, given or not */
 
 /* For the owner of the clock (and for tests, which make one whose time they set). */
 MUST_CHECK int clock_new(struct clock **out);

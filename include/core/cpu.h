@@ -37,6 +37,7 @@ enum mode_key {
     MK_CSLIMIT = 1 << 13, /* CS has a limit below 4 GiB */
 };
 
+struct clock;
 struct rt;
 struct bus;
 struct tlb_book;
@@ -129,6 +130,8 @@ struct cpu {
     void *helpers[HELPER_COUNT]; /* by enum helper: int (*)(struct cpu *, u32) */
 
     /* ---- the runtime's: the way back to the machine, and caches ---- */
+    struct clock *clock; /* NULL: none, the TSC is the host's; else it is clock_tsc() + tsc_offset */
+    u64 tsc_until;       /* while the host's TSC is below, clock_tsc() is just that */
     struct rt *rt;
     struct bus *bus;
     const struct cpu_model *model;

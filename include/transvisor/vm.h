@@ -3,7 +3,12 @@
  * A machine is made by vm_create() from a description, run on the calling thread by vm_run(), and freed by vm_free().
  * vm_stop() may be called from any thread, at any time between create and free. A process may hold several machines.
  * Failures come back as -errno, with one line of text that names the thing that failed; nothing is ever printed, save
- * what the description asks for (serial port, trace). */
+ * what the description asks for (serial port, trace).
+ *
+ * What it takes from the process: handlers for SIGSEGV, SIGBUS, SIGFPE, SIGILL (what is no guest's is handed on) and
+ * SIGSTKFLT, from the first vm_run() on; in the thread in vm_run() these are unblocked, SIGPIPE and SIGXFSZ blocked,
+ * and the mask restored. With serial "stdio" on a terminal, that terminal's settings, and handlers for signals of
+ * default action that put them back. Child processes, for direct execution. No descriptor of its own is 0 to 2. */
 #ifndef TRANSVISOR_VM_H
 #define TRANSVISOR_VM_H
 #include <stdbool.h>

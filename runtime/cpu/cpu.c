@@ -23,12 +23,27 @@
 
 /* ---- lifetime ---- */
 
+/* All but the tables' tails: where the host keeps account of what could be written (strict overcommit), half a gigabyte
+ * would be too much to ask for. */
+static int make_writable(struct cpu *c)
+{
+    int failed = mprotect(c, sizeof(struct cpu_area), PROT_READ | PROT_WRITE);
+    for (enum tlb_kind k = 0; k < TLB_KINDS && !failed; k++)
+        failed = mprotect(cpu_tlb(c, k), (u64)TLB_PAGES * sizeof(u64), PROT_READ | PROT_WRITE);
+    return failed;
+}
+
 int cpu_new(struct cpu **out, struct bus *bus, const struct cpu_model *model)
 {
     /* Address space for the most part: the tables are touched where the guest touches memory, and their tails never. */
-    void *m = mmap(NULL, CPU_MAPPING, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *m = mmap(NULL, CPU_MAPPING, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (m == MAP_FAILED) return -errno;
     struct cpu *c = m;
+    if (make_writable(c)) {
+        int failed = -errno;
+        munmap(m, CPU_MAPPING);
+        return failed;
+    }
     c->bus = bus;
     c->model = model;
     int err = tlb_init(c);

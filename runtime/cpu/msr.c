@@ -5,6 +5,7 @@
  *
  *   I1  An MSR that the model's CPUID does not announce, and any that is not listed here, is #GP(0).
  *   I2  A WRMSR that raises #GP has changed nothing. */
+#include "core/clock.h"
 #include "runtime/cpu/cpu_priv.h"
 #include "runtime/cpu/cpu_trace.h"
 
@@ -46,8 +47,15 @@ enum msr {
 static bool intel_p6(const struct cpu *c) { return model_family(c->model) == 6 && !model_is_amd(c->model); }
 static bool has(const struct cpu *c, u32 edx_bit) { return model_edx(c->model) & edx_bit; }
 
-u64 cpu_tsc(const struct cpu *c) { return __rdtsc() + c->tsc_offset; }
-void cpu_set_tsc(struct cpu *c, u64 val) { c->tsc_offset = val - __rdtsc(); }
+u64 cpu_tsc(const struct cpu *cpu)
+{
+    struct cpu *c = (struct cpu *)cpu; /* reading the clock may mean to look at it */
+    u64 host = __rdtsc();
+    if (host >= c->tsc_until && c->clock) host = clock_tsc(c->clock, &c->tsc_until);
+    return host + c->tsc_offset;
+}
+
+void cpu_set_tsc(struct cpu *c, u64 val) { c->tsc_offset += val - cpu_tsc(c); }
 
 /* ---- memory types ---- */
 

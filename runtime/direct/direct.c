@@ -2,7 +2,7 @@
  * stop of the process to the guest's own exception.
  *
  *   I1  Code runs directly only with IF=1, IOPL=0, TF=0, flat CS and SS at CPL 3, CR0.TS=EM=0, and a TSC that is the
- *       host's: then what it can see of the processor without a trap is what the guest would show
+ *       host's (clock_expose()): then what it can see of the processor without a trap is what the guest would show
  *       it.                     [admissible]
  *   I2  A page is executable in a process only with PG_DIRECT: scanned, and write-tracked by PG_CODE.  [page_grant,
  *       window.c]
@@ -237,13 +237,20 @@ static void slot_free(struct direct *d, struct slot *s)
     *s = (struct slot){ 0 };
 }
 
+/* A host that runs no 32-bit code is nothing to complain of; one that refuses something may not be meant to. */
+static void switch_off(struct direct *d, int err, const char *why)
+{
+    d->off = why;
+    if (err != -ENOTSUP) rt_warn(d->rt, "%s; user code runs translated", why);
+}
+
 static int process_new(struct direct *d, struct dx **out)
 {
     u64 begin = host_ns(CLOCK_MONOTONIC);
     const char *why;
     int err = dx_new(out, bus_ram_fd(d->rt->bus), d->tsc_faults, &why);
     if (err) {
-        if (err == -ENOTSUP || ++d->failures >= FAILURES_MAX) d->off = why;
+        if (err == -EPERM || err == -ENOTSUP || ++d->failures >= FAILURES_MAX) switch_off(d, err, why);
         TRACE(&d->rt->trace, direct, 0, "direct: none on this host: %s\n", why);
         return err;
     }
@@ -547,11 +554,13 @@ int direct_run(struct direct *d)
     regs_out(c, &r);
     r.changed = 0;
     TRACE(&d->rt->trace, direct, c->eip, "direct: enter %08x\n", c->eip);
+    clock_expose(d->rt->clock); /* RDTSC is the host's there */
     u64 begin = host_ns(CLOCK_MONOTONIC), begin_tsc = __rdtsc();
     hostsig_forward(dx_tid(s->dx), dx_signo());
     if (!c->kick) dx_run(s->dx, &r, &stop); /* a kick from here on goes to it */
     hostsig_forward(0, 0);
     u64 took = host_ns(CLOCK_MONOTONIC) - begin;
+    clock_exposed(d->rt->clock);
     c->ctr.direct_runs++;
     c->ctr.direct_cycles += __rdtsc() - begin_tsc;
     if (stop.ran) {

@@ -15,6 +15,7 @@
 #define _GNU_SOURCE
 #include "core/host_ns.h"
 #include "runtime/direct/dx_process.h"
+#include "core/hostfd.h"
 #include "runtime/direct/dx_layout.h"
 
 #include <asm/ldt.h>
@@ -52,7 +53,7 @@ extern const u8 dx_stub_begin[], dx_stub_end[], dx_stub_ready[], dx_stub_popf[],
 struct op {
     u64 nr, a, b, c, d, f;
 };
-_Static_assert(sizeof(struct op) == DX_OP_BYTES && DX_OPS + 8 + DX_OPS_MAX * DX_OP_BYTES <= DX_MAPPER, "dx_layout.h");
+_Static_assert(sizeof(struct op) == DX_OP_BYTES && DX_OPS + 8 + DX_OPS_MAX * DX_OP_BYTES <= DX_USER, "dx_layout.h");
 struct list {
     u32 n, pad;
     struct op op[DX_OPS_MAX];
@@ -79,6 +80,8 @@ struct dx {
 #define PATIENCE_MS 5000
 
 static u64 now_ms(void) { return host_ns(CLOCK_MONOTONIC) / 1000000; }
+
+#define WHY "direct execution: "
 
 int dx_signo(void) { return SIGURG; } /* ignored by default, so a late one does no harm */
 pid_t dx_tid(const struct dx *d) { return d->runner; }
@@ -112,7 +115,7 @@ static int image_new(void)
     ph[1] = (Elf64_Phdr){ .p_type = PT_GNU_STACK, .p_flags = PF_R | PF_W };
     BUG_ON(code + n > PAGE_SIZE || n > DX_OPS);
     memcpy(page + code, dx_stub_begin, n);
-    int fd = memfd_create("direct-image", MFD_CLOEXEC);
+    int fd = hostfd(memfd_create("direct-image", MFD_CLOEXEC));
     if (fd < 0) return -errno;
     if (write(fd, page, sizeof page) == (ssize_t)sizeof page) return fd;
     int err = errno ? errno : EIO;
@@ -120,7 +123,17 @@ static int image_new(void)
     return -err;
 }
 
-#define BORN_FIRST 100 /* exit status of the first step that may fail */
+/* Steps that may be refused: exit statuses, the stub's above them (dx_layout.h). */
+enum born_step {
+    BORN_DUP = 100,
+    BORN_DUP3,
+    BORN_CLOSE_RANGE,
+    BORN_PRLIMIT,
+    BORN_PRCTL,
+    BORN_PTRACE,
+    BORN_EXEC,
+    BORN_TSC
+};
 struct birth {
     int image, ram, page, socket;
     pid_t parent;
@@ -154,20 +167,20 @@ NO_RUNTIME static int born(void *arg)
     char *const no[] = { NULL };
     long fd[4];
     for (int i = 0; i < 4; i++) { /* clear of 3 to 6 first */
-        fd[i] = raw(SYS_fcntl, (u64)from[i], F_DUPFD, 16, 0, 0);
-        born_if(fd[i] >= 0, BORN_FIRST);
+        fd[i] = raw(SYS_fcntl, (u64)from[i], F_DUPFD, DX_FD_RAM + 4, 0, 0);
+        born_if(fd[i] >= 0, BORN_DUP);
     }
     for (int i = 0; i < 4; i++)
-        born_if(raw(SYS_dup3, (u64)fd[i], DX_FD_RAM + (u64)i, i == 3 ? O_CLOEXEC : 0, 0, 0) >= 0, BORN_FIRST + 1);
+        born_if(raw(SYS_dup3, (u64)fd[i], DX_FD_RAM + (u64)i, i == 3 ? O_CLOEXEC : 0, 0, 0) >= 0, BORN_DUP3);
     for (u64 i = 0; i < 3; i++) (void)raw(SYS_close, i, 0, 0, 0, 0);
-    born_if(!raw(SYS_close_range, DX_FD_RAM + 4, ~0u, 0, 0, 0), BORN_FIRST + 2);
-    born_if(!raw(SYS_prlimit64, 0, RLIMIT_CORE, (u64)&none, 0, 0), BORN_FIRST + 3);
+    born_if(!raw(SYS_close_range, DX_FD_RAM + 4, ~0u, 0, 0, 0), BORN_CLOSE_RANGE);
+    born_if(!raw(SYS_prlimit64, 0, RLIMIT_CORE, (u64)&none, 0, 0), BORN_PRLIMIT);
     born_if(!raw(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) && raw(SYS_getppid, 0, 0, 0, 0, 0) == b->parent,
-            BORN_FIRST + 4);
-    born_if(!b->tsc_faults || !raw(SYS_prctl, PR_SET_TSC, PR_TSC_SIGSEGV, 0, 0, 0), BORN_FIRST + 7);
-    born_if(!raw(SYS_ptrace, PTRACE_TRACEME, 0, 0, 0, 0), BORN_FIRST + 5);
+            BORN_PRCTL);
+    born_if(!b->tsc_faults || !raw(SYS_prctl, PR_SET_TSC, PR_TSC_SIGSEGV, 0, 0, 0), BORN_TSC);
+    born_if(!raw(SYS_ptrace, PTRACE_TRACEME, 0, 0, 0, 0), BORN_PTRACE);
     (void)raw(SYS_execveat, DX_FD_RAM + 3, (u64) "", (u64)no, (u64)no, AT_EMPTY_PATH);
-    born_if(false, BORN_FIRST + 6);
+    born_if(false, BORN_EXEC);
     return 0;
 }
 
@@ -213,14 +226,36 @@ static void bury_runner(struct dx *d)
     d->reaped = true;
 }
 
-/* By how it ended: born() counts from BORN_FIRST, the stub from 1. */
-static const char *birth_failure(int status)
+/* By how it ended. *err: -ESRCH if it was killed, else what is to be said of a refusal. */
+static const char *birth_failure(int status, int *err)
 {
-    int step = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
-    if (!step) return "direct execution: somebody has killed its process";
-    if (step < BORN_FIRST)
-        return "direct execution: the process could not lock itself in (seccomp, close_range: Linux 5.9 or later)";
-    return "direct execution: the host starts or traces no process for it";
+    static const struct {
+        int step;
+        const char *why;
+    } steps[] = {
+        { BORN_DUP, WHY "too few descriptors (RLIMIT_NOFILE, ulimit -n)" },
+        { BORN_DUP3, WHY "too few descriptors (RLIMIT_NOFILE, ulimit -n)" },
+        { BORN_CLOSE_RANGE, WHY "close_range is refused (it is of Linux 5.9)" },
+        { BORN_PRLIMIT, WHY "prlimit is refused" },
+        { BORN_PRCTL, WHY "prctl (PR_SET_PDEATHSIG) is refused" },
+        { BORN_TSC, WHY "prctl (PR_SET_TSC) is refused" },
+        { BORN_PTRACE, WHY "ptrace is refused" },
+        { BORN_EXEC, WHY "execveat of a memory file is refused" },
+        { DX_STEP_MMAP, WHY "mmap of a memory file is refused" },
+        { DX_STEP_CAPSET, WHY "capset is refused" },
+        { DX_STEP_PRCTL, WHY "prctl is refused" },
+        { DX_STEP_CLONE, WHY "clone is refused (RLIMIT_NPROC, ulimit -u?)" },
+        { DX_STEP_MUNMAP, WHY "munmap is refused" },
+        { DX_STEP_SIGPROCMASK, WHY "rt_sigprocmask is refused" },
+        { DX_STEP_SECCOMP, WHY "seccomp filters are refused" },
+    };
+    for (size_t i = 0; WIFEXITED(status) && i < ARRAY_LEN(steps); i++) {
+        if (WEXITSTATUS(status) != steps[i].step) continue;
+        *err = -EPERM;
+        return steps[i].why;
+    }
+    *err = -ESRCH;
+    return WHY "somebody has killed its process";
 }
 
 /* Lets it go on, from its birth up to the stub's INT3, whatever signals somebody sends meanwhile. All but SIGKILL and
@@ -231,14 +266,16 @@ static int settle(struct dx *d, const char **why)
     int status = 0;
     for (;;) {
         if (!stopped(d, &status)) {
-            *why = birth_failure(status);
-            return -EPERM;
+            int err;
+            *why = birth_failure(status, &err);
+            return err;
         }
         if (WSTOPSIG(status) == SIGTRAP && !ptrace(PTRACE_GETREGS, d->runner, NULL, &d->base) && d->base.rip == ready)
             break;
         if (ptrace(PTRACE_CONT, d->runner, NULL, NULL)) kill(d->runner, SIGCONT);
     }
     d->base.orig_rax = ~0ull; /* no system call to restart */
+    *why = WHY "ptrace (PTRACE_SETOPTIONS) is refused";
     return ptrace(PTRACE_SETOPTIONS, d->runner, NULL, (void *)(PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD)) ? -errno : 0;
 }
 
@@ -249,6 +286,7 @@ static int start(struct dx *d, int image, int theirs, bool tsc_faults, const cha
     u64 before;
     u8 *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (stack == MAP_FAILED) return -errno;
+    *why = WHY "clone is refused";
     struct birth b = { image, d->ram_fd, d->page_fd, theirs, getpid(), tsc_faults };
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
     pid_t pid = clone(born, stack + STACK, CLONE_VM, &b); /* no CLONE_VFORK: one that somebody stops would hold us for
@@ -292,31 +330,56 @@ static pid_t mapper_noted(const struct dx *d)
     return (pid_t)pid;
 }
 
+/* If we are root: nobody (the number that stands for no user in particular), provided that we may signal it then. */
+static u32 user_to_become(void)
+{
+    enum { NOBODY = 65534, CAP_KILL_BIT = 1 << 5 };
+    struct {
+        u32 version;
+        int pid;
+    } head = { 0x20080522, 0 };
+    u32 data[6] = { 0 }; /* twice effective, permitted, inheritable */
+    if (geteuid() || syscall(SYS_capget, &head, data) || !(data[0] & CAP_KILL_BIT)) return 0;
+    return NOBODY;
+}
+
 int dx_new(struct dx **out, int ram_fd, bool tsc_faults, const char **why)
 {
     int pair[2] = { -1, -1 }, image = -1;
     struct dx *d = calloc(1, sizeof *d);
-    *why = "direct execution: out of memory";
+    *why = WHY "out of memory";
     if (!d) return -ENOMEM;
     *d = (struct dx){ .ram_fd = ram_fd, .page_fd = -1, .socket = -1, .page = MAP_FAILED, .cpu = -1 };
-    *why = "direct execution: the host lends no memory file or socket";
-    int err = -EMFILE;
-    if ((image = image_new()) < 0 || (d->page_fd = memfd_create("direct-page", MFD_CLOEXEC)) < 0) goto out;
-    if (ftruncate(d->page_fd, PAGE_SIZE) || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) goto out;
-    d->socket = pair[0];
+    int err;
+    *why = WHY "memory files (memfd_create) are refused";
+    if ((image = image_new()) < 0) {
+        err = image;
+        goto out;
+    }
+    err = -EIO;
+    if ((d->page_fd = hostfd(memfd_create("direct-page", MFD_CLOEXEC))) < 0 || ftruncate(d->page_fd, PAGE_SIZE))
+        goto host;
+    *why = WHY "sockets (socketpair) are refused";
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) goto host;
+    if ((d->socket = hostfd(pair[0])) < 0 || (pair[1] = hostfd(pair[1])) < 0) goto host;
     const struct timeval patience = { 0, DOUBT_MS * 1000 };
-    if (setsockopt(d->socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience)) goto out;
+    if (setsockopt(d->socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience)) goto host;
+    *why = WHY "mmap of a memory file is refused";
     d->page = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, d->page_fd, 0);
-    if (d->page == MAP_FAILED) goto out;
+    if (d->page == MAP_FAILED) goto host;
     memcpy(d->page, dx_stub_begin, (size_t)(dx_stub_end - dx_stub_begin));
+    const u32 user = user_to_become();
+    memcpy(d->page + DX_USER, &user, sizeof user);
     d->list = (struct list *)(d->page + DX_OPS);
-    *why = "direct execution: the host starts or traces no process for it";
     if ((err = start(d, image, pair[1], tsc_faults, why))) goto out;
     d->mapper = mapper_noted(d);
     memset(d->page + DX_MAPPER, 0, sizeof(u32)); /* no business of guest code's */
     err = try_32bit(d);
-    *why = err == -ENOTSUP ? "direct execution: the host runs no 32-bit code"
-                           : "direct execution: somebody has killed its process";
+    *why = err == -ENOTSUP ? WHY "the host runs no 32-bit code" : WHY "somebody has killed its process";
+    goto out;
+host:
+    err = -errno;
+    if (err == -EMFILE || err == -ENFILE) *why = WHY "too few descriptors (RLIMIT_NOFILE, ulimit -n)";
 out:
     if (image >= 0) close(image);
     if (pair[1] >= 0) close(pair[1]);

@@ -13,7 +13,10 @@
  *                so. All signals are blocked from before its birth: what a terminal sends to all of us is the monitor's
  *                to answer.
  *
- * A step that fails ends the process with its number (rbp) as exit status. After `syscall`, rcx and r11 are gone. */
+ * If root started the monitor, it becomes somebody else; in any case it gives up all capabilities.
+ *
+ * A step that fails ends the process with its number (rbp, dx_layout.h) as exit status. After `syscall`, rcx and r11
+ * are gone. */
 #include "runtime/direct/dx_layout.h"
 
 #define SYS_close 3
@@ -24,6 +27,10 @@
 #define SYS_sendto 44
 #define SYS_recvfrom 45
 #define SYS_clone 56
+#define SYS_setgroups 116
+#define SYS_setresuid 117
+#define SYS_setresgid 119
+#define SYS_capset 126
 #define SYS_prctl 157
 #define SYS_exit_group 231
 
@@ -53,7 +60,7 @@
         xor     edx, edx
         xor     r10d, r10d
         xor     r8d, r8d
-        inc     ebp
+        mov     ebp, DX_STEP_PRCTL
         syscall
         test    rax, rax
         jnz     failed
@@ -65,14 +72,14 @@
         lea     rdx, [rip + \program]  /* in the shared page already */
         xor     r10d, r10d
         xor     r8d, r8d
-        inc     ebp
+        mov     ebp, DX_STEP_SECCOMP
         syscall
         test    rax, rax
         jnz     failed
 .endm
 
 dx_stub_begin:
-        mov     ebp, 1
+        mov     ebp, DX_STEP_MMAP
         mov     eax, SYS_mmap
         movabs  rdi, DX_PAGE
         mov     esi, 4096
@@ -87,7 +94,6 @@ dx_stub_begin:
         jmp     rax
 
 alone:                                  /* in the shared page from here on */
-        inc     ebp
         mov     eax, SYS_mmap           /* once more, where the kernel can write to it, until the clone is made */
         movabs  rdi, DX_NOTE
         mov     esi, 4096
@@ -98,9 +104,36 @@ alone:                                  /* in the shared page from here on */
         syscall
         cmp     rax, rdi
         jne     failed
+        movabs  rbx, DX_PAGE + DX_USER
+        mov     ebx, [rbx]
+        test    ebx, ebx
+        jz      no_longer_root
+        mov     eax, SYS_setgroups      /* each may be refused in a user namespace that has nobody else */
+        xor     edi, edi
+        xor     esi, esi
+        syscall
+        mov     eax, SYS_setresgid
+        mov     edi, ebx
+        mov     esi, ebx
+        mov     edx, ebx
+        syscall
+        mov     eax, SYS_setresuid
+        mov     edi, ebx
+        mov     esi, ebx
+        mov     edx, ebx
+        syscall
+no_longer_root:
+        mov     ebp, DX_STEP_CAPSET
+        mov     eax, SYS_capset
+        lea     rdi, [rip + capability_header]
+        lea     rsi, [rip + no_capabilities]
+        syscall
+        test    rax, rax
+        jnz     failed
+        PRCTL   PR_SET_PDEATHSIG, SIGKILL /* anew: another user's process has none */
         PRCTL   PR_SET_DUMPABLE, 0
         PRCTL   PR_SET_NO_NEW_PRIVS, 1
-        inc     ebp
+        mov     ebp, DX_STEP_CLONE
         mov     eax, SYS_clone
         mov     edi, CLONE_VM | CLONE_PARENT | CLONE_PARENT_SETTID
         xor     esi, esi
@@ -114,14 +147,13 @@ alone:                                  /* in the shared page from here on */
         js      failed
         jz      mapper
 
-        inc     ebp
+        mov     ebp, DX_STEP_MUNMAP
         mov     eax, SYS_munmap
         xor     edi, edi
         movabs  rsi, DX_PAGE
         syscall
         test    rax, rax
         jnz     failed
-        inc     ebp
         mov     eax, SYS_munmap
         movabs  rdi, DX_PAGE + 4096
         movabs  rsi, TASK_END - DX_PAGE - 4096
@@ -142,7 +174,7 @@ alone:                                  /* in the shared page from here on */
         lea     rsi, [rip + no_signals]
         xor     edx, edx
         mov     r10d, 8
-        inc     ebp
+        mov     ebp, DX_STEP_SIGPROCMASK
         syscall
         test    rax, rax
         jnz     failed
@@ -163,6 +195,7 @@ mapper:
         mov     eax, SYS_close
         syscall
         FILTER  mapper_filter
+        mov     ebp, DX_STEP_MONITOR_GONE
         movabs  r12, DX_PAGE + DX_OPS
 next_list:
         mov     eax, SYS_recvfrom
@@ -218,44 +251,93 @@ alone_there:                            /* a constant: not every assembler takes
 dx_stub_flags:
         .quad   0x202, 0x200202         /* without ID, with ID */
 no_signals:
-        .quad   0
+no_capabilities:                        /* effective, permitted, inheritable: twice 32 bits each */
+        .quad   0, 0, 0
+capability_header:
+        .long   0x20080522, 0           /* _LINUX_CAPABILITY_VERSION_3, this task */
 said_done:
         .byte   0
 said_refused:
         .byte   1
 
-/* struct sock_filter: code, jt, jf, k. struct seccomp_data: nr at 0, arch at 4. */
+/* struct sock_filter: code, jt, jf, k; jumps are counted in statements from the next one. struct seccomp_data: nr at 0,
+ * arch at 4, arguments from 16. */
 #define STATEMENT(code, k) .short code; .byte 0, 0; .long k
-#define JUMP_EQ(k, jt, jf) .short 0x15; .byte jt, jf; .long k
+#define JUMP(code, k, jt, jf) .short code; .byte jt, jf; .long k
+#define JUMP_EQ(k, jt, jf) JUMP(0x15, k, jt, jf)
+#define JUMP_SET(k, jt, jf) JUMP(0x45, k, jt, jf)
+#define JUMP_GE_X(k, jt, jf) JUMP(0x3d, k, jt, jf)
 #define LOAD(off) STATEMENT(0x20, off)
+#define AND(k) STATEMENT(0x54, k)
+#define TAX STATEMENT(0x07, 0)
+#define ADD_X STATEMENT(0x0c, 0)
 #define RETURN(k) STATEMENT(0x06, k)
+#define NR 0
+#define ARCH 4
+#define ARG(n) (16 + 8 * n)             /* its lower half */
+#define HIGH(n) (20 + 8 * n)
 #define RET_KILL_PROCESS 0x80000000
 #define RET_TRAP 0x00030000             /* SIGSYS, which the monitor sees first */
 #define RET_ALLOW 0x7fff0000
 #define ARCH_X86_64 0xc000003e
+#define MAP_OF_RAM 0x8011               /* MAP_SHARED | MAP_FIXED | MAP_POPULATE */
 
         .balign 8
 runner_program:
         RETURN(RET_TRAP)
+runner_program_end:
 mapper_program:
-        LOAD(4)
-        JUMP_EQ(ARCH_X86_64, 0, 7)
-        LOAD(0)
-        JUMP_EQ(SYS_mmap, 6, 0)
-        JUMP_EQ(SYS_munmap, 5, 0)
-        JUMP_EQ(SYS_mprotect, 4, 0)
-        JUMP_EQ(SYS_recvfrom, 3, 0)
-        JUMP_EQ(SYS_sendto, 2, 0)
-        JUMP_EQ(SYS_exit_group, 1, 0)
+        LOAD(ARCH)
+        JUMP_EQ(ARCH_X86_64, 0, 32)
+        LOAD(NR)
+        JUMP_EQ(SYS_mmap, 5, 0)
+        JUMP_EQ(SYS_munmap, 12, 0)
+        JUMP_EQ(SYS_mprotect, 7, 0)
+        JUMP_EQ(SYS_recvfrom, 25, 0)
+        JUMP_EQ(SYS_sendto, 24, 0)
+        JUMP_EQ(SYS_exit_group, 26, 25)
+                                        /* mmap: of guest RAM, in place */
+        LOAD(ARG(3))
+        JUMP_EQ(MAP_OF_RAM, 0, 23)
+        LOAD(ARG(4))
+        JUMP_EQ(DX_FD_RAM, 0, 21)
+                                        /* prot: never writable and executable */
+        LOAD(ARG(2))
+        JUMP_SET(~7, 19, 0)
+        AND(6)
+        JUMP_EQ(6, 17, 0)
+                                        /* range: below 4 GiB: all of it, or address + length */
+        LOAD(HIGH(0))
+        JUMP_EQ(0, 0, 15)
+        LOAD(HIGH(1))
+        JUMP_EQ(0, 5, 0)
+        JUMP_EQ(1, 0, 12)
+        LOAD(ARG(1))
+        JUMP_EQ(0, 0, 10)
+        LOAD(ARG(0))
+        JUMP_EQ(0, 9, 8)
+                                        /* sum: does not pass 4 GiB */
+        LOAD(ARG(0))
+        TAX
+        LOAD(ARG(1))
+        ADD_X
+        JUMP_EQ(0, 4, 0)
+        JUMP_GE_X(0, 3, 2)
+                                        /* socket */
+        LOAD(ARG(0))
+        JUMP_EQ(DX_FD_SOCKET, 1, 0)
+                                        /* kill */
         RETURN(RET_KILL_PROCESS)
+                                        /* allow */
         RETURN(RET_ALLOW)
+mapper_program_end:
 
         .balign 8
 runner_filter:                          /* struct sock_fprog */
-        .short  1, 0, 0, 0
+        .short  (runner_program_end - runner_program) / 8, 0, 0, 0
         .quad   HERE(runner_program)
 mapper_filter:
-        .short  11, 0, 0, 0
+        .short  (mapper_program_end - mapper_program) / 8, 0, 0, 0
         .quad   HERE(mapper_program)
 dx_stub_end:
         .section .note.GNU-stack,"",@progbits

@@ -10,6 +10,7 @@
 #include "runtime/interp/hostexec.h"
 #include "core/hash.h"
 #include "translator/front/insn.h"
+#include "translator/store/hostmem.h"
 
 #include <cpuid.h>
 #include <errno.h>
@@ -37,14 +38,10 @@ int hostexec_new(struct hostexec **out)
     size_t bytes = CELLS * CELL_BYTES;
     struct hostexec *h = calloc(1, sizeof *h);
     if (!h) return -ENOMEM;
-    h->rw = MAP_FAILED;
-    h->rx = MAP_FAILED;
-    int err = 0, fd = memfd_create("hostexec", MFD_CLOEXEC);
-    if (fd < 0 || ftruncate(fd, (off_t)bytes) < 0) err = -errno;
-    if (!err) h->rw = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (!err) h->rx = mmap(NULL, bytes, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-    if (!err && (h->rw == MAP_FAILED || h->rx == MAP_FAILED)) err = -errno;
-    if (fd >= 0) close(fd);
+    u8 *rw, *rx;
+    int err = hostmem_map_code(bytes, false, &rw, &rx);
+    h->rw = (u64 *)rw;
+    h->rx = (const u64 *)rx;
     if (err) {
         hostexec_free(h);
         return err;
@@ -56,8 +53,8 @@ int hostexec_new(struct hostexec **out)
 void hostexec_free(struct hostexec *h)
 {
     if (!h) return;
-    if (h->rw != MAP_FAILED) munmap(h->rw, CELLS * CELL_BYTES);
-    if (h->rx != MAP_FAILED) munmap((void *)h->rx, CELLS * CELL_BYTES);
+    if (h->rw) munmap(h->rw, CELLS * CELL_BYTES);
+    if (h->rx) munmap((void *)h->rx, CELLS * CELL_BYTES);
     free(h);
 }
 

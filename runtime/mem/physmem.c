@@ -19,6 +19,7 @@
  *
  * Enter at bus_phys_read(), bus_in(), bus_dma_read(). */
 #define _GNU_SOURCE
+#include "core/hostfd.h"
 #include "runtime/mem/physmem.h"
 #include "runtime/mem/bytes.h"
 #include "runtime/mem/coherence.h"
@@ -88,9 +89,21 @@ static int map_view(struct bus *b, u64 first, u64 n)
     return p == MAP_FAILED ? -errno : 0;
 }
 
+/* A file in memory for RAM. Where memfd_create() is refused, one in a file system that is mostly memory, without a
+ * name. */
+static int ram_file(void)
+{
+    static const char *const folders[] = { "/dev/shm", "/run", "/tmp", "/var/tmp" };
+    int fd = hostfd(memfd_create("guest-ram", MFD_CLOEXEC)), err = errno;
+    for (unsigned i = 0; i < ARRAY_LEN(folders) && fd < 0; i++)
+        fd = hostfd(open(folders[i], O_TMPFILE | O_RDWR | O_EXCL | O_CLOEXEC, 0600));
+    errno = err; /* what the others said is of less use */
+    return fd;
+}
+
 static int map_ram(struct bus *b)
 {
-    b->fd = memfd_create("guest-ram", MFD_CLOEXEC);
+    b->fd = ram_file();
     if (b->fd < 0 || ftruncate(b->fd, (off_t)b->size) < 0) return -errno;
     b->view_len = b->size + BUS_DEVICE_RAM_MAX + PAGE_SIZE;
     void *p = mmap(NULL, b->view_len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

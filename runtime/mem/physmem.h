@@ -8,7 +8,7 @@ struct coherence;
 struct dirty_logs;
 
 /* size: bytes of RAM, multiple of 4 KiB, up to 3.5 GiB. RAM above 3 GiB goes to 4 GiB upwards. Returns 0 or -errno
- * (of memfd_create, ftruncate or mmap). */
+ * of memfd_create (and files in /dev/shm or /tmp would not do), ftruncate or mmap. */
 MUST_CHECK int bus_new(struct bus **out, u64 ram_size);
 void bus_free(struct bus *b);
 struct coherence *bus_coherence(struct bus *b); /* what happens to guest memory is told there */

@@ -38,6 +38,8 @@
 #define PIECES_MAX \
     24000 /* each takes up to two VMAs of vm.max_map_count's default 65530, which the host process shares */
 
+#define REST_BYTES (2ull << 30) /* code cache, the windows' books, direct execution */
+
 enum { MAPPED = 1, WRITABLE = 2, EXECUTABLE = 4 /* direct execution only */, PFN_SHIFT = 3 };
 #define WRITERS UINT32_MAX
 
@@ -68,6 +70,7 @@ struct windows {
     struct window_local *local;
     struct coherence_listener listener;
     struct window *here; /* user window of the present address space, or NULL */
+    unsigned nlocal;     /* of the first LOCAL_WINDOWS below, those that there is room for */
     struct window w[LOCAL_WINDOWS + WINDOWS_DIRECT];
     u64 tick;
     u32 *writer[2];        /* I5, by [user] and page of RAM */
@@ -226,7 +229,7 @@ static bool room_for_pieces(struct window *w)
     }
     if (ws->pieces < PIECES_MAX) return true;
     struct window *most = w;
-    for (unsigned i = 0; i < LOCAL_WINDOWS; i++)
+    for (unsigned i = 0; i < ws->nlocal; i++)
         if (ws->w[i].pieces > most->pieces) most = &ws->w[i];
     window_reset(most);
     return ws->pieces < PIECES_MAX;
@@ -551,7 +554,7 @@ static void windows_flushed(void *arg, struct cpu *c, enum tlb_flush_kind kind, 
     }
     basis_check(ws);
     window_validate(&ws->w[0], kind == TLB_FLUSH_ALL || !(c->cr4 & CR4_PGE));
-    ws->here = c->cr0 & CR0_PG ? window_find(ws, 1, LOCAL_WINDOWS, c->cr3) : NULL;
+    ws->here = c->cr0 & CR0_PG ? window_find(ws, 1, ws->nlocal, c->cr3) : NULL;
 }
 
 void window_flush_page(struct window *w, laddr la) { page_validate(w, la >> PAGE_SHIFT); }
@@ -619,6 +622,7 @@ static int window_init(struct windows *ws, struct window *w)
     w->ws = ws;
     w->user = i > 0;
     w->direct = i >= LOCAL_WINDOWS;
+    if (!w->direct && i >= ws->nlocal) return 0; /* never looked at */
     if (!w->direct) {
         w->be = window_local_backend(ws->local, i);
         w->base = window_local_at(ws->local, i);
@@ -630,13 +634,26 @@ static int window_init(struct windows *ws, struct window *w)
     return -errno;
 }
 
+/* As many as the host lends address space for (RLIMIT_AS), with room left for the rest of the machine: the supervisor's
+ * and one user window at least. */
+static int reserve(struct windows *ws)
+{
+    void *rest = mmap(NULL, REST_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (rest == MAP_FAILED) return -errno;
+    int err = -ENOMEM;
+    for (ws->nlocal = LOCAL_WINDOWS; ws->nlocal >= 2; ws->nlocal /= 2)
+        if (!(err = window_local_new(&ws->local, ws->nlocal, bus_ram_fd(ws->c->bus)))) break;
+    munmap(rest, REST_BYTES);
+    return err;
+}
+
 int windows_new(struct windows **out, struct cpu *c)
 {
     struct windows *ws = calloc(1, sizeof *ws);
     if (!ws) return -ENOMEM;
     ws->c = c;
     ws->map_ns = 8000; /* until it is known */
-    int err = window_local_new(&ws->local, LOCAL_WINDOWS, bus_ram_fd(c->bus));
+    int err = reserve(ws);
     for (unsigned i = 0; i < ARRAY_LEN(ws->w) && !err; i++) err = window_init(ws, &ws->w[i]);
     for (unsigned i = 0; i < 2 && !err; i++)
         if (!(ws->writer[i] = calloc(bus_file_pages(c->bus), sizeof(u32)))) err = -ENOMEM;
@@ -686,7 +703,7 @@ struct window *windows_make(struct windows *ws)
 {
     basis_check(ws);
     BUG_ON(ws->here);
-    struct window *w = window_oldest(ws, 1, LOCAL_WINDOWS);
+    struct window *w = window_oldest(ws, 1, ws->nlocal);
     if (w->used) window_drop(w);
     return ws->here = window_assign(w, ws->c->cr3);
 }

@@ -7,7 +7,7 @@
 
 struct alarm;
 
-/* signo goes to thread tid of this process. Returns 0 or -errno (of timer_create, -ENOMEM). */
+/* signo goes to thread tid of this process. Returns 0 or -errno of hosttimer_new(), as for signo. */
 MUST_CHECK int alarm_new(struct alarm **out, int signo, pid_t tid);
 void alarm_free(struct alarm *a); /* copes with NULL */
 /* Sees to it that a signal comes once clk reaches guest_deadline_ns (at once if it has), or earlier: one that was asked

@@ -4,6 +4,8 @@
 #include "runtime/cpu/cpu_ops.h"
 #include "runtime/run/rt.h"
 
+#include <x86intrin.h>
+
 u64 callout_tlb(struct cpu *c, laddr la, u32 desc);
 int callout_fpu(struct cpu *c, u32 sse);
 
@@ -55,6 +57,16 @@ static int jump(struct cpu *c)
     if (rt_interrupt_waits(c) || c->kick || c->intr_shadow || !xl_can_translate(c->mode)) return HELPER_NEXT;
     dispatch_prepare(c->rt);
     return HELPER_JUMP;
+}
+
+int helper_rdtsc(struct cpu *c, u32 arg UNUSED)
+{
+    u64 tsc = __rdtsc();
+    if (tsc >= c->tsc_until) return HELPER_EMULATE; /* the clock is to be asked */
+    tsc += c->tsc_offset;
+    c->gpr[G_EAX] = (u32)tsc;
+    c->gpr[G_EDX] = (u32)(tsc >> 32);
+    return HELPER_DONE;
 }
 
 /* ---- strings ---- */

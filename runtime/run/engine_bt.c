@@ -31,7 +31,8 @@ _Static_assert(RT_CODE_CACHE_MIN == XL_CACHE_MIN && RT_CODE_CACHE_MAX == XL_CACH
 
 /* Address space, until it is used: building a C program went through 64 MiB five times. */
 #define DEFAULT_CACHE_BYTES (256u << 20)
-#define INTERPRETED_SLICE 64 /* instructions: until code that can be translated may have come back */
+#define LEAST_CACHE_BYTES (16u << 20) /* of what is chosen here */
+#define INTERPRETED_SLICE 64          /* instructions: until code that can be translated may have come back */
 
 extern char rt_exit_jump[], rt_exit_chain[], rt_exit_emulate[], rt_stub_tlb[], rt_stub_fpu[], rt_stub_helper[];
 
@@ -52,19 +53,41 @@ static void set_stubs(struct cpu *c)
     c->callouts[CALLOUT_HELPER] = rt_stub_helper;
 }
 
+/* Where the host lends too little address space the soft TLB does. Without windows there are no books of what is
+ * mapped, and so no direct execution. */
+static int make_windows(struct rt *rt, const char **what)
+{
+    if (rt->cfg.no_windows) return 0;
+    *what = "windows";
+    int err = windows_new(&rt->windows, rt->cpu);
+    if (err != -ENOMEM || rt->cfg.direct == RT_DIRECT_ALWAYS) return err;
+    rt->no_direct = "off: there is no address space for windows";
+    rt_warn(rt, "the host lends too little address space (RLIMIT_AS, ulimit -v): 135 GiB are wanted, and 23 GiB beside "
+                "guest RAM will do; it is slower so, and direct execution is off");
+    return 0;
+}
+
+/* A code cache of the size asked for; of the default, as much as the host has address space for. */
+static int make_translator(struct rt *rt, struct xl_config *cfg)
+{
+    int err;
+    cfg->cache_bytes = rt->cfg.code_cache_size ? rt->cfg.code_cache_size : DEFAULT_CACHE_BYTES;
+    while ((err = xl_new(&rt->xl, cfg)) == -ENOMEM && !rt->cfg.code_cache_size && cfg->cache_bytes > LEAST_CACHE_BYTES)
+        cfg->cache_bytes /= 2;
+    return err;
+}
+
 static int create(struct rt *rt, const char **what)
 {
     int err;
     *what = "host processor without BMI2 (--engine interp does without)";
     if (!__builtin_cpu_supports("bmi2")) return -ENOTSUP;
-    *what = "windows";
-    if (!rt->cfg.no_windows && (err = windows_new(&rt->windows, rt->cpu))) return err;
+    if ((err = make_windows(rt, what))) return err;
     if (rt->windows && (err = aspaces_new(&rt->aspaces, &rt->trace))) return err;
-    /* Without windows there are no books of what is mapped. */
+    *what = "direct execution";
     if (rt->cfg.direct == RT_DIRECT_ALWAYS && (err = direct_probe(bus_ram_fd(rt->bus), what))) return err;
     set_stubs(rt->cpu);
-    struct xl_config cfg = { .cache_bytes = rt->cfg.code_cache_size ? rt->cfg.code_cache_size : DEFAULT_CACHE_BYTES,
-                             .opt = { .disabled = rt->cfg.disabled_classes,
+    struct xl_config cfg = { .opt = { .disabled = rt->cfg.disabled_classes,
                                       .features = rt->cpu->model->features,
                                       .window = rt->windows != NULL },
                              .perf_map = rt->cfg.perf_map,
@@ -73,7 +96,7 @@ static int create(struct rt *rt, const char **what)
                              .ctr = &rt->cpu->ctr,
                              .dec = rt->dec };
     *what = "code cache";
-    if ((err = xl_new(&rt->xl, &cfg))) {
+    if ((err = make_translator(rt, &cfg))) {
         if (err == -EEXIST) *what = "--perf-map: what is there under /tmp/perf-PID.map is no file of ours";
         return err;
     }
@@ -129,7 +152,10 @@ static void report(const struct rt *rt, FILE *out)
             "\"block_records_bytes\": %llu,\n  \"sites_soft_now\": %llu,\n",
             (unsigned long long)u.cache_bytes, (unsigned long long)u.cache_used, (unsigned long long)u.blocks,
             (unsigned long long)u.meta_bytes, (unsigned long long)u.soft_sites);
-    fprintf(out, "  \"direct\": \"%s\",\n", rt->direct ? direct_status(rt->direct) : "off");
+    fprintf(out, "  \"direct\": \"%s\",\n",
+            rt->direct      ? direct_status(rt->direct)
+            : rt->no_direct ? rt->no_direct
+                            : "off");
 }
 
 const struct engine_ops engine_bt = {

@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include "core/host_ns.h"
 #include "runtime/run/hostsig.h"
+#include "runtime/run/hosttimer.h"
 #include "translator/translator.h"
 
 #include <errno.h>
@@ -26,11 +27,11 @@ extern char rt_exit_fault[], rt_exit_signal[], rt_probe_load[], rt_probe_after[]
 void rt_probe(const void *where); /* enter_x64.S: reads a byte */
 
 struct vthread {
-    struct hostsig_cpu run; /* run.cpu NULL: this thread runs none */
-    sigset_t before;        /* the thread's mask, as it came */
-    u64 number;             /* 0: not given yet */
-    bool has_rekick, rekick_armed;
-    timer_t rekick;
+    struct hostsig_cpu run;   /* run.cpu NULL: this thread runs none */
+    sigset_t before;          /* the thread's mask, as it came */
+    u64 number;               /* 0: not given yet */
+    struct hosttimer *rekick; /* NULL: not made yet */
+    bool rekick_armed;
     volatile int forward_tid, forward_signo;
     u64 fault_addr;
     bool fault_write;
@@ -41,13 +42,8 @@ static struct sigaction previous[NSIG]; /* what to hand over to when a fault is 
 
 static const int faults[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL };
 
-int hostsig_kick_signo(void) { return SIGRTMIN + 3; }
-
-static void rearm(timer_t t, long ns)
-{
-    struct itimerspec it = { .it_value = { 0, ns } };
-    timer_settime(t, 0, &it, NULL);
-}
+/* Of no other use on x86, and not a real-time signal: those are refused once too many wait (RLIMIT_SIGPENDING). */
+int hostsig_kick_signo(void) { return SIGSTKFLT; }
 
 static void on_kick(int sig, siginfo_t *si, void *ctx)
 {
@@ -64,7 +60,7 @@ static void on_kick(int sig, siginfo_t *si, void *ctx)
         if (xl_break(self.run.xl, (u64)r[REG_RIP])) r[REG_R13] = (greg_t)(u64)c->jump_cache;
         else {
             self.rekick_armed = true;
-            rearm(self.rekick, REKICK_NS);
+            hosttimer_set(self.rekick, host_ns(CLOCK_MONOTONIC) + REKICK_NS);
         }
     }
     errno = saved;
@@ -153,8 +149,8 @@ static pthread_key_t at_exit; /* of a thread that has a timer */
 static void thread_ends(void *timer)
 {
     (void)timer;
-    timer_delete(self.rekick);
-    self.has_rekick = false;
+    hosttimer_free(self.rekick);
+    self.rekick = NULL;
 }
 
 static void install_once(void)
@@ -181,12 +177,10 @@ u64 hostsig_thread(void)
 /* A timer that signals this thread: made at its first run. */
 static int make_rekick(void)
 {
-    if (self.has_rekick) return 0;
-    struct sigevent ev = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = hostsig_kick_signo() };
-    ev._sigev_un._tid = (pid_t)syscall(SYS_gettid);
-    if (timer_create(CLOCK_MONOTONIC, &ev, &self.rekick) < 0) return -errno;
-    self.has_rekick = true;
-    int err = pthread_setspecific(at_exit, &self);
+    if (self.rekick) return 0;
+    int err = hosttimer_new(&self.rekick, hostsig_kick_signo(), (pid_t)syscall(SYS_gettid));
+    if (err) return err;
+    err = pthread_setspecific(at_exit, &self);
     if (err) thread_ends(NULL);
     return -err;
 }
@@ -207,7 +201,7 @@ int hostsig_attach(const struct hostsig_cpu *c)
 void hostsig_detach(void)
 {
     self.run.cpu = NULL;
-    if (self.rekick_armed) rearm(self.rekick, 0);
+    if (self.rekick_armed) hosttimer_set(self.rekick, 0);
     self.rekick_armed = false;
     pthread_sigmask(SIG_SETMASK, &self.before, NULL);
 }
@@ -217,7 +211,7 @@ void hostsig_ack(struct cpu *c)
     c->kick = 0;
     if (!self.rekick_armed) return;
     self.rekick_armed = false;
-    rearm(self.rekick, 0);
+    hosttimer_set(self.rekick, 0);
 }
 
 void hostsig_forward(int tid, int signo)

@@ -12,7 +12,7 @@ MUST_CHECK int hostsig_install(void);
 /* A number of the calling thread that no other thread of this process ever has. */
 u64 hostsig_thread(void);
 /* The calling thread runs this CPU from now on. What that needs of the host is made once for each thread, and goes with
- * it. Returns 0 or -errno (of timer_create). */
+ * it. Returns 0 or -errno (of hosttimer_new()). */
 struct hostsig_cpu {
     struct cpu *cpu;
     struct xl *xl;           /* NULL: nothing is translated */

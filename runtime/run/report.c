@@ -4,7 +4,19 @@
 #include "runtime/run/rt.h"
 #include "translator/front/decode.h"
 
+#include <stdarg.h>
 #include <x86intrin.h>
+
+void rt_warn(const struct rt *rt, const char *fmt, ...)
+{
+    char text[256];
+    va_list ap;
+    if (!rt->cfg.warn) return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    rt->cfg.warn(rt->cfg.warn_arg, text);
+}
 
 static void print_seg(FILE *out, const char *name, const struct seg *s)
 {
@@ -86,6 +98,7 @@ void rt_stats_json(struct rt *rt, FILE *out)
     if (rt->engine->report) rt->engine->report(rt, out);
     print_emulated(rt, out);
     u64 cycles = rt->run_cycles + (rt->running ? __rdtsc() - rt->run_began : 0);
-    fprintf(out, "  \"run_cycles\": %llu,\n  \"guest_ns\": %llu\n}\n", (unsigned long long)cycles,
-            (unsigned long long)clock_now(rt->clock));
+    fprintf(out, "  \"run_cycles\": %llu,\n  \"guest_ns\": %llu,\n  \"hidden_ns\": %llu,\n  \"lag_ns\": %llu\n}\n",
+            (unsigned long long)cycles, (unsigned long long)clock_now(rt->clock),
+            (unsigned long long)clock_hidden_ns(rt->clock), (unsigned long long)clock_lag_ns(rt->clock));
 }

@@ -46,9 +46,12 @@ struct rt {
     struct direct *direct; /* of the bound thread; NULL: none */
     struct {
         struct coherence_listener listener;
-        u64 kicked_ns; /* the thread's CPU time at the last kick; 0: there was none */
-        u64 sites_ns;  /* CPU time that may go into sending sites back */
-    } account;         /* account.c */
+        u64 kicked_ns;     /* the thread's CPU time at the last kick; 0: there was none */
+        u64 sites_ns;      /* CPU time that may go into sending sites back */
+    } account;             /* account.c */
+    const char *no_direct; /* why it cannot be had in any run; NULL: it can */
+    const char *trouble;   /* RT_ERROR: what failed, */
+    int trouble_err;       /* and why: -errno */
     const struct intc_ops *intc;
     void *intc_dev;
 
@@ -89,6 +92,8 @@ struct cpu *rt_cpu(struct rt *rt);
 struct decoder *rt_decoder(struct rt *rt);
 void rt_update(struct rt *rt); /* after changes of the CPU's fields: recomputes what depends on them, and rt_flush() */
 
+/* report.c: one line, without a newline, to whoever wants to know what goes wrong without stopping the machine. */
+void rt_warn(const struct rt *rt, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* dispatch.c: one step of an engine; returns 0, or EXC_SHUTDOWN. */
 MUST_CHECK int dispatch_translated(struct rt *rt);
 /* Prepares R12 and R13 for the present mode: cpu->window, and cpu->jump_cache, which is emptied if it was filled for

@@ -60,6 +60,7 @@ static int make_machine(struct rt *rt, const char **what)
     *what = "CPU";
     if ((err = cpu_new(&rt->cpu, rt->bus, model))) return err;
     rt->cpu->rt = rt;
+    rt->cpu->clock = rt->clock;
     cpu_reset(rt->cpu);
     *what = "decoder";
     if ((err = decoder_new(&rt->dec))) return err;
@@ -232,6 +233,7 @@ static bool service(struct rt *rt, enum rt_exit *why)
 {
     u64 begin = __rdtsc();
     hostsig_ack(rt->cpu);
+    clock_look(rt->clock);
     sample_time(rt, begin);
     rt->cpu->ctr.kicks++;
     if (rt->engine->kicked) rt->engine->kicked(rt);
@@ -271,6 +273,7 @@ static enum engine_event deliver_interrupt(struct rt *rt)
 static void idle(struct rt *rt)
 {
     sigset_t kick, before;
+    clock_sleep(rt->clock);
     sigemptyset(&kick);
     sigaddset(&kick, hostsig_kick_signo());
     pthread_sigmask(SIG_BLOCK, &kick, &before);
@@ -278,6 +281,7 @@ static void idle(struct rt *rt)
     if (!rt->cpu->kick && sigwaitinfo(&kick, NULL) > 0) rt->cpu->kick = 1;
     rt->cpu->ctr.idle_cycles += __rdtsc() - begin;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    clock_wake(rt->clock);
 }
 
 /* ---- the loop ---- */
@@ -309,17 +313,30 @@ static void sampling_begins(struct rt *rt)
     rt->account.kicked_ns = 0; /* what the thread has done meanwhile was not for the guest */
 }
 
+int rt_trouble(const struct rt *rt, const char **what)
+{
+    *what = rt->trouble;
+    return rt->trouble_err;
+}
+
 enum rt_exit rt_run(struct rt *rt)
 {
     struct hostsig_cpu here = { .cpu = rt->cpu, .xl = rt->xl };
     if (rt->windows) here.window = windows_base(rt->windows), here.window_span = windows_span(rt->windows);
-    if (hostsig_install() || bind(rt) || hostsig_attach(&here)) return RT_ERROR;
+    rt->trouble = "signal handlers (rt_sigaction)";
+    if ((rt->trouble_err = hostsig_install())) return RT_ERROR;
+    rt->trouble = "timers (timer_create and timerfd_create, or a thread)";
+    if ((rt->trouble_err = bind(rt)) || (rt->trouble_err = hostsig_attach(&here))) return RT_ERROR;
+    rt->trouble = "the engine";
+    rt->trouble_err = -EIO;
     rt->thread = pthread_self();
     rt->running = true;
     clock_on_deadline(rt->clock, on_deadline, rt);
     rt->cpu->kick = 1; /* whatever was asked for before is looked at first */
     sampling_begins(rt);
+    clock_start(rt->clock);
     enum rt_exit why = loop(rt);
+    clock_stop(rt->clock);
     rt->running = false;
     rt->run_cycles += __rdtsc() - rt->run_began;
     clock_on_deadline(rt->clock, NULL, NULL);

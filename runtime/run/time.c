@@ -1,23 +1,46 @@
 /* Owns guest time, the list of timers, and the host alarm that follows it.
  *
- * Guest time is CLOCK_MONOTONIC minus its value at power-on. The guest's TSC is the host's, and both tick with
- * CLOCK_MONOTONIC, so nothing is calibrated here.
+ * Guest time is CLOCK_MONOTONIC minus its value at power-on, minus a lag. The guest's TSC is the host's minus the same
+ * lag, and both tick with CLOCK_MONOTONIC.
+ *
+ * The lag is what makes a busy host bearable. A guest that waits 50 ms by its TSC for five ticks of its timer would, on
+ * a host that runs something else for so long, see 50 ms pass and one tick come; Linux then stops with a panic. So time
+ * that the host took from the vCPU's thread (what passed, less what the thread ran) is not shown at once. It is given
+ * back at a rate in proportion to what is owed, so that clocks run a little fast for a short while, or much faster for
+ * longer: ticks keep their order and distance in guest time, and none is lost. While the guest sleeps it is given back
+ * unseen.
  *
  *   I1  The list is sorted by deadline; timers of equal deadline fire in the order they were armed.  [timer_arm]
  *   I2  told is the earliest deadline the owner knows of; it is told of every other.                 [tell_owner]
- *   I3  While clock_run_due() fires, the owner is told nothing: once at the end is enough. */
+ *   I3  While clock_run_due() fires, the owner is told nothing: once at the end is enough.
+ *   I4  Nothing later than horizon is shown without a look, and a look hides only what lies beyond it: so guest time
+ *       and TSC never go back.                                                                       [clock_look]
+ *   I5  The lag is at most LAG_MAX_NS: of a longer absence (SIGSTOP, a suspended host) the rest is a leap. */
 #define _GNU_SOURCE
 #include "core/clock.h"
 #include "core/host_ns.h"
 #include "runtime/run/alarm.h"
+#include "runtime/run/hosttimer.h"
 
 #include <errno.h>
-#include <signal.h>
+#include <x86intrin.h>
 
 #define NS_PER_S 1000000000ull
 #define NO_DEADLINE UINT64_MAX
+#define NOT_KNOWN UINT64_MAX
 /* A timer that re-arms itself in the past must not keep the vCPU from the guest: so many at a time. */
 #define FIRE_MAX 64
+
+#define LOOK_NS 1000000u /* what may pass unlooked at, and what a look does not call a loss */
+#define LAG_MAX_NS (10 * NS_PER_S)
+#define CATCH_UP_NS 128000000u /* a lag is made good at so many ns a time constant */
+#define EXTRA_ONE 256u         /* unit of the rates below: guest ns beside the host's own, for each of these */
+#define EXTRA_MIN 16u          /* 6 % fast */
+#define EXTRA_MAX                                                                                                   \
+    (8 * EXTRA_ONE)             /* nine times as fast: more, and handlers that run for the first time take too long \
+                                 */
+#define GAUGE_MIN_NS 10000000u  /* over so long the TSC's rate is known well enough */
+#define GAUGE_MAX_CYCLES 20000u /* a reading that took longer was interrupted */
 
 struct clock {
     struct timer *first;
@@ -27,9 +50,36 @@ struct clock {
     u64 manual_now; /* guest ns */
     bool firing;
     u64 told; /* guest ns */
+
+    bool running;   /* between clock_start() and clock_stop() */
+    u64 mark;       /* host ns of the last look */
+    u64 mark_ran;   /* CPU time of the thread then; NOT_KNOWN: nothing can be said of what follows */
+    u64 horizon;    /* host ns: I4 */
+    u64 lag, extra; /* at mark; and the rate at which it goes, in 1/EXTRA_ONE */
+    u64 hidden;     /* ns, in all */
+    u64 slept_from; /* guest ns at clock_sleep() */
+    bool asleep;
+    u64 tsc_shown; /* the latest TSC that the guest may have seen */
+    struct gauge {
+        u64 tsc, ns;
+    } first_gauge, rate; /* a reading of both clocks; and what passed in both since, once it is long enough */
     void (*on_deadline)(void *arg, u64 deadline_ns);
     void *arg;
 };
+
+static u64 thread_ran_ns(void) { return host_ns(CLOCK_THREAD_CPUTIME_ID); }
+
+/* Both clocks at the same moment. */
+static bool gauge_read(struct gauge *g)
+{
+    for (unsigned tries = 0; tries < 4; tries++) {
+        u64 before = __rdtsc();
+        g->ns = host_ns(CLOCK_MONOTONIC);
+        g->tsc = __rdtsc();
+        if (g->tsc - before < GAUGE_MAX_CYCLES) return true;
+    }
+    return false;
+}
 
 int clock_new(struct clock **out)
 {
@@ -38,13 +88,149 @@ int clock_new(struct clock **out)
     c->base = host_ns(CLOCK_MONOTONIC);
     c->wall_base = host_ns(CLOCK_REALTIME);
     c->told = NO_DEADLINE;
+    c->mark = c->base;
+    (void)gauge_read(&c->first_gauge);
     *out = c;
     return 0;
 }
 
 void clock_free(struct clock *c) { free(c); }
 
-u64 clock_now(const struct clock *c) { return c->manual ? c->manual_now : host_ns(CLOCK_MONOTONIC) - c->base; }
+/* ---- the lag ---- */
+
+/* At host time h, not before the last look. */
+static u64 lag_at(const struct clock *c, u64 h)
+{
+    if (!c->lag) return 0;
+    u64 given = (u64)((unsigned __int128)(h - c->mark) * c->extra / EXTRA_ONE);
+    return given < c->lag ? c->lag - given : 0;
+}
+
+static void set_lag(struct clock *c, u64 h, u64 lag)
+{
+    if (lag > LAG_MAX_NS) lag = LAG_MAX_NS;
+    u64 extra = lag * EXTRA_ONE / CATCH_UP_NS;
+    c->mark = h;
+    c->horizon = h + LOOK_NS;
+    c->lag = lag;
+    c->extra = extra < EXTRA_MIN ? EXTRA_MIN : extra > EXTRA_MAX ? EXTRA_MAX : extra;
+    c->mark_ran = thread_ran_ns();
+}
+
+/* The TSC's rate, for as long as the lag is reckoned by it: once it has been used it stays until there is no lag. */
+static void gauge_rate(struct clock *c)
+{
+    struct gauge now;
+    if (c->lag || !gauge_read(&now) || now.ns - c->first_gauge.ns < GAUGE_MIN_NS) return;
+    c->rate = (struct gauge){ now.tsc - c->first_gauge.tsc, now.ns - c->first_gauge.ns };
+}
+
+static u64 ns_to_tsc(const struct clock *c, u64 ns) { return (u64)((unsigned __int128)ns * c->rate.tsc / c->rate.ns); }
+
+/* The latest that can have been shown is the horizon (I4). */
+static void note_shown(struct clock *c)
+{
+    u64 ahead = ns_to_tsc(c, c->horizon > c->first_gauge.ns ? c->horizon - c->first_gauge.ns : 0);
+    u64 shown = c->first_gauge.tsc + ahead - ns_to_tsc(c, lag_at(c, c->horizon));
+    if (shown > c->tsc_shown) c->tsc_shown = shown;
+}
+
+void clock_look(struct clock *c)
+{
+    if (!c->running) return;
+    if (!c->lag) gauge_rate(c);
+    u64 ran = c->mark_ran == NOT_KNOWN ? NOT_KNOWN : thread_ran_ns() - c->mark_ran;
+    u64 h = host_ns(CLOCK_MONOTONIC), passed = h - c->mark, loss = passed > ran ? passed - ran : 0, seen = h;
+    if (loss > LOOK_NS && h > c->horizon && c->rate.ns) {
+        u64 hide = h - c->horizon < loss ? h - c->horizon : loss;
+        note_shown(c);
+        c->hidden += hide;
+        seen -= hide;
+    }
+    set_lag(c, h, lag_at(c, seen) + (h - seen));
+    if (c->lag && c->on_deadline && !c->firing) c->on_deadline(c->arg, clock_next_deadline(c)); /* another rate now */
+}
+
+void clock_start(struct clock *c)
+{
+    c->running = !c->manual;
+    c->asleep = false;
+    set_lag(c, host_ns(CLOCK_MONOTONIC), lag_at(c, host_ns(CLOCK_MONOTONIC)));
+}
+
+void clock_stop(struct clock *c) { c->running = false; }
+
+u64 clock_lag_ns(const struct clock *c) { return c->lag; }
+u64 clock_hidden_ns(const struct clock *c) { return c->hidden; }
+
+void clock_sleep(struct clock *c)
+{
+    if (!c->running) return;
+    clock_look(c);
+    c->slept_from = clock_now(c);
+    c->asleep = true;
+    if (c->lag && c->on_deadline) c->on_deadline(c->arg, clock_next_deadline(c)); /* nearer, asleep */
+}
+
+void clock_wake(struct clock *c)
+{
+    if (!c->running) return;
+    u64 h = host_ns(CLOCK_MONOTONIC), full = h - c->base, due = clock_next_deadline(c), now = full;
+    if (due < c->slept_from) due = c->slept_from;
+    if (full > due && full - due > LOOK_NS && c->rate.ns) {
+        now = due;
+        if (full - due > c->lag) c->hidden += full - due - c->lag;
+    }
+    c->asleep = false;
+    set_lag(c, h, full - now);
+}
+
+void clock_expose(struct clock *c)
+{
+    if (c->running && c->lag) set_lag(c, host_ns(CLOCK_MONOTONIC), 0);
+}
+
+void clock_exposed(struct clock *c)
+{
+    if (!c->running) return;
+    c->mark = host_ns(CLOCK_MONOTONIC);
+    c->horizon = c->mark + LOOK_NS;
+    c->mark_ran = NOT_KNOWN;
+}
+
+u64 clock_tsc(struct clock *c, u64 *until)
+{
+    *until = 0;
+    if (!c->running) return __rdtsc();
+    u64 h = host_ns(CLOCK_MONOTONIC);
+    if (h >= c->horizon) {
+        clock_look(c);
+        h = host_ns(CLOCK_MONOTONIC);
+    }
+    u64 tsc = __rdtsc(), lag = lag_at(c, h);
+    if (!lag && c->rate.ns && tsc >= c->tsc_shown && h < c->horizon) {
+        *until = tsc + ns_to_tsc(c, c->horizon - h);
+        return tsc;
+    }
+    if (lag) tsc -= ns_to_tsc(c, lag);
+    if (tsc < c->tsc_shown) tsc = c->tsc_shown;
+    return c->tsc_shown = tsc;
+}
+
+/* ---- reading it ---- */
+
+u64 clock_now(const struct clock *clk)
+{
+    if (clk->manual) return clk->manual_now;
+    struct clock *c = (struct clock *)clk; /* reading it may mean a look */
+    u64 h = host_ns(CLOCK_MONOTONIC);
+    if (unlikely(h >= c->horizon) && c->running && !c->asleep) {
+        clock_look(c);
+        h = host_ns(CLOCK_MONOTONIC);
+    }
+    return h - c->base - lag_at(c, h);
+}
+
 void clock_stall(const struct clock *c, u64 ns)
 {
     u64 begin = clock_now(c);
@@ -74,7 +260,9 @@ static void tell_owner(struct clock *c)
 void clock_go_on(struct clock *c)
 {
     c->manual = false;
-    c->base = host_ns(CLOCK_MONOTONIC) - c->manual_now;
+    c->mark = host_ns(CLOCK_MONOTONIC);
+    c->base = c->mark - c->manual_now;
+    c->lag = 0;
     c->wall_base = host_ns(CLOCK_REALTIME) - c->manual_now;
     c->told = NO_DEADLINE;
     tell_owner(c);
@@ -141,7 +329,7 @@ void clock_run_due(struct clock *c)
 /* ---- the host's alarm ---- */
 
 struct alarm {
-    timer_t timer;
+    struct hosttimer *timer;
     u64 due; /* host ns; in the past: the host's timer is not armed */
 };
 
@@ -149,10 +337,8 @@ int alarm_new(struct alarm **out, int signo, pid_t tid)
 {
     struct alarm *a = calloc(1, sizeof *a);
     if (!a) return -ENOMEM;
-    struct sigevent ev = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = signo };
-    ev._sigev_un._tid = tid;
-    if (timer_create(CLOCK_MONOTONIC, &ev, &a->timer) < 0) {
-        int err = -errno;
+    int err = hosttimer_new(&a->timer, signo, tid);
+    if (err) {
         free(a);
         return err;
     }
@@ -163,26 +349,34 @@ int alarm_new(struct alarm **out, int signo, pid_t tid)
 void alarm_free(struct alarm *a)
 {
     if (!a) return;
-    timer_delete(a->timer);
+    hosttimer_free(a->timer);
     free(a);
+}
+
+/* The host time at which guest time will be ns, if nothing is taken from us until then. */
+static u64 host_time_of(const struct clock *c, u64 ns)
+{
+    u64 host = c->base + ns, at_mark = c->mark - c->base - c->lag;
+    if (!c->lag || c->asleep || ns < at_mark) return host;
+    u64 all_given = (u64)((unsigned __int128)c->lag * EXTRA_ONE / c->extra); /* host ns from mark on */
+    u64 fast = (u64)((unsigned __int128)(ns - at_mark) * EXTRA_ONE / (EXTRA_ONE + c->extra));
+    return fast < all_given ? c->mark + fast : host;
 }
 
 void alarm_set(struct alarm *a, u64 guest_deadline_ns, const struct clock *clk)
 {
-    u64 host = clk->base + guest_deadline_ns;
-    if (clk->manual || host < clk->base || host / NS_PER_S > INT32_MAX)
+    if (clk->manual || guest_deadline_ns > (u64)INT32_MAX * NS_PER_S)
         return; /* never, or beyond what the host's timer holds */
+    u64 host = host_time_of(clk, guest_deadline_ns);
+    if (host / NS_PER_S > INT32_MAX) return;
     if (a->due <= host && a->due > host_ns(CLOCK_MONOTONIC)) return;
-    struct itimerspec it = { .it_value = { (time_t)(host / NS_PER_S), (long)(host % NS_PER_S) } };
-    if (!host) it.it_value.tv_nsec = 1; /* 0 would disarm */
-    timer_settime(a->timer, TIMER_ABSTIME, &it, NULL);
+    hosttimer_set(a->timer, host ? host : 1); /* 0 would disarm */
     a->due = host;
 }
 
 void alarm_stop(struct alarm *a)
 {
-    static const struct itimerspec never;
     if (a->due <= host_ns(CLOCK_MONOTONIC)) return;
-    timer_settime(a->timer, 0, &never, NULL);
+    hosttimer_set(a->timer, 0);
     a->due = 0;
 }

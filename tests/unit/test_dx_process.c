@@ -358,6 +358,83 @@ START_TEST(a_mapping_that_the_host_refuses_ends_it)
 }
 END_TEST
 
+/* The mapper's filter: a list that somebody else had written does not reach anything but guest RAM below 4 GiB. */
+static const struct {
+    u32 page, n;
+    int prot;
+} forbidden[] = {
+    { TLB_PAGES, 1, PROT_READ },     /* at 4 GiB */
+    { TLB_PAGES - 1, 2, PROT_READ }, /* across */
+    { 0x7fff0000, 1, PROT_READ },    /* far above */
+    { PAGE(DATA), 1, PROT_READ | PROT_WRITE | PROT_EXEC },
+    { PAGE(DATA), 1, PROT_WRITE | PROT_EXEC },
+    { PAGE(DATA), 1, PROT_READ | 8 },
+};
+START_TEST(what_is_not_a_mapping_of_ram_below_4_gib_kills_the_mapper)
+{
+    dx_map(dx, forbidden[_i].page, forbidden[_i].n, forbidden[_i].prot, 0);
+    ck_assert_int_eq(dx_commit(dx), -ESRCH);
+}
+END_TEST
+
+START_TEST(protection_and_removal_are_filtered_as_well)
+{
+    if (_i == 0) dx_protect(dx, PAGE(DATA), 1, PROT_READ | PROT_WRITE | PROT_EXEC);
+    if (_i == 1) dx_protect(dx, TLB_PAGES, 1, PROT_READ);
+    if (_i == 2) dx_unmap(dx, TLB_PAGES, 1);
+    if (_i == 3) dx_unmap(dx, 1, TLB_PAGES);
+    ck_assert_int_eq(dx_commit(dx), -ESRCH);
+}
+END_TEST
+
+START_TEST(all_of_the_4_gib_can_be_unmapped)
+{
+    dx_unmap(dx, 0, TLB_PAGES);
+    ck_assert_int_eq(dx_commit(dx), 0);
+    dx_protect(dx, 0, TLB_PAGES, PROT_NONE); /* nothing there: refused by the kernel, not by the filter */
+    ck_assert_int_eq(dx_commit(dx), -ENOMEM);
+}
+END_TEST
+
+/* "Name:" of /proc/PID/status, its n-th number in base; -1: there is none. */
+static long long status_of(pid_t pid, const char *name, unsigned n, int base)
+{
+    char path[64], line[256];
+    long long v = -1;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *f = fopen(path, "r");
+    while (f && fgets(line, sizeof line, f)) {
+        char *p = line + strlen(name);
+        if (strncmp(line, name, strlen(name))) continue;
+        for (unsigned i = 0; i <= n; i++) v = strtoll(p, &p, base);
+    }
+    if (f) fclose(f);
+    return v;
+}
+
+START_TEST(both_tasks_are_nobody_and_may_nothing)
+{
+    pid_t both[2] = { dx_tid(dx), -1 };
+    DIR *dir = opendir("/proc");
+    for (struct dirent *e; (e = readdir(dir));) { /* the mapper: our other child */
+        pid_t pid = atoi(e->d_name);
+        if (pid > 0 && pid != both[0] && status_of(pid, "PPid:", 0, 10) == getpid()) both[1] = pid;
+    }
+    closedir(dir);
+    ck_assert_int_gt(both[1], 0);
+    for (unsigned i = 0; i < 2; i++) {
+        static const char *const sets[] = { "CapInh:", "CapPrm:", "CapEff:", "CapAmb:" };
+        for (unsigned k = 0; k < 4; k++) ck_assert_int_eq(status_of(both[i], sets[k], 0, 16), 0);
+        if (geteuid()) continue;
+        for (unsigned k = 0; k < 4; k++) {
+            ck_assert_int_eq(status_of(both[i], "Uid:", k, 10), 65534);
+            ck_assert_int_eq(status_of(both[i], "Gid:", k, 10), 65534);
+        }
+        ck_assert_int_eq(status_of(both[i], "NoNewPrivs:", 0, 10), 1);
+    }
+}
+END_TEST
+
 START_TEST(one_that_is_killed_is_reported_and_can_be_freed)
 {
     struct dx_regs r = fresh(), before = r;
@@ -470,6 +547,10 @@ static TCase *on_a_capable_host(void)
     tcase_add_test(t, x87_and_sse_state_go_in_and_come_out);
     tcase_add_test(t, more_mappings_than_a_list_holds_are_made_in_several);
     tcase_add_test(t, a_mapping_that_the_host_refuses_ends_it);
+    tcase_add_loop_test(t, what_is_not_a_mapping_of_ram_below_4_gib_kills_the_mapper, 0, ARRAY_LEN(forbidden));
+    tcase_add_loop_test(t, protection_and_removal_are_filtered_as_well, 0, 4);
+    tcase_add_test(t, all_of_the_4_gib_can_be_unmapped);
+    tcase_add_test(t, both_tasks_are_nobody_and_may_nothing);
     tcase_add_test(t, one_that_is_killed_is_reported_and_can_be_freed);
     tcase_add_test(t, one_that_is_killed_while_it_runs_has_run);
     tcase_add_loop_test(t, a_mapper_that_cannot_answer_is_given_up_soon, 0, ARRAY_LEN(ends_a_mapper));

@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 static struct clock *clk;
 static char fired[64];
@@ -220,6 +221,149 @@ START_TEST(the_alarm_rings_at_the_guest_deadline_or_at_an_earlier_one_that_was_s
 }
 END_TEST
 
+/* ---- what the host takes ---- */
+
+#define MS 1000000ull
+
+static void host_takes(u64 ns)
+{
+    struct timespec t = { (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
+    nanosleep(&t, NULL); /* the thread does not run, for whatever reason */
+}
+
+static void run_for(u64 ns)
+{
+    struct timespec t;
+    u64 begin, now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    begin = (u64)t.tv_sec * 1000000000u + (u64)t.tv_nsec;
+    do {
+        (void)clock_now(clk);
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+        now = (u64)t.tv_sec * 1000000000u + (u64)t.tv_nsec;
+    } while (now - begin < ns);
+}
+
+static u64 host_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (u64)t.tv_sec * 1000000000u + (u64)t.tv_nsec;
+}
+
+static void live_setup(void)
+{
+    ck_assert_int_eq(clock_new(&clk), 0);
+    host_takes(12 * MS); /* long enough to know the TSC's rate */
+    clock_start(clk);
+    clock_look(clk);
+}
+static void live_teardown(void)
+{
+    clock_stop(clk);
+    clock_free(clk);
+}
+
+START_TEST(time_that_the_host_takes_is_not_shown_at_once)
+{
+    u64 before = clock_now(clk);
+    host_takes(200 * MS);
+    u64 after = clock_now(clk);
+    ck_assert_uint_ge(after, before);
+    ck_assert_uint_lt(after - before, 20 * MS);
+    ck_assert_uint_gt(clock_lag_ns(clk), 150 * MS);
+    ck_assert_uint_gt(clock_hidden_ns(clk), 150 * MS);
+}
+END_TEST
+
+/* A busy host takes more meanwhile, so what is owed may never be nothing; but it is all that is missing. */
+START_TEST(what_was_taken_is_given_back_and_only_the_lag_is_missing)
+{
+    u64 host = host_now(), guest = clock_now(clk);
+    host_takes(100 * MS);
+    clock_look(clk);
+    u64 owed = clock_lag_ns(clk);
+    ck_assert_uint_gt(owed, 80 * MS);
+    while (clock_hidden_ns(clk) - clock_lag_ns(clk) < owed * 9 / 10) run_for(5 * MS);
+    clock_look(clk);
+    u64 passed = clock_now(clk) - guest + clock_lag_ns(clk), real = host_now() - host;
+    ck_assert_uint_lt(passed > real ? passed - real : real - passed, 10 * MS);
+}
+END_TEST
+
+START_TEST(time_and_tsc_never_go_back_and_agree)
+{
+    u64 until, ns0 = clock_now(clk), tsc0 = clock_tsc(clk, &until), ns = ns0, tsc = tsc0;
+    u64 host0 = host_now(), host_tsc0 = __rdtsc();
+    for (unsigned i = 0; i < 30; i++) {
+        if (i % 3 == 0) host_takes((5 + i) * MS);
+        for (unsigned k = 0; k < 2000; k++) {
+            u64 now_ns = clock_now(clk), host_tsc = __rdtsc(), now_tsc = host_tsc;
+            if (host_tsc >= until) now_tsc = clock_tsc(clk, &until); /* as the CPU does */
+            ck_assert_msg(now_ns >= ns, "guest time goes back by %llu ns", (unsigned long long)(ns - now_ns));
+            ck_assert_msg(now_tsc >= tsc, "the TSC goes back by %llu", (unsigned long long)(tsc - now_tsc));
+            ns = now_ns;
+            tsc = now_tsc;
+        }
+    }
+    /* Both are read again and again until nothing came in between. */
+    double rate = (double)(__rdtsc() - host_tsc0) / (double)(host_now() - host0), apart = 1e9;
+    for (unsigned i = 0; i < 100; i++) {
+        ns = clock_now(clk);
+        tsc = clock_tsc(clk, &until);
+        double off = (double)(tsc - tsc0) / rate - (double)(ns - ns0);
+        if (off < 0) off = -off;
+        if (off < apart) apart = off;
+    }
+    ck_assert_msg(apart < 0.5e6, "TSC and guest time are %g us apart", apart / 1000);
+}
+END_TEST
+
+START_TEST(in_a_sleep_a_lag_is_made_good_and_a_late_awakening_is_hidden)
+{
+    struct timer t;
+    timer_init(&t, clk, mark, "t");
+    host_takes(100 * MS);
+    u64 before = clock_now(clk);
+    timer_arm(&t, before + 50 * MS);
+    clock_sleep(clk);
+    clock_wake(clk); /* at once: all of the 50 ms that it may be given */
+    u64 after = clock_now(clk);
+    ck_assert_uint_ge(after - before, 50 * MS);
+    ck_assert_uint_lt(after - before, 60 * MS);
+    timer_arm(&t, after + 500 * MS);
+    clock_sleep(clk);
+    clock_wake(clk);
+    ck_assert_uint_eq(clock_lag_ns(clk), 0);
+    u64 now = clock_now(clk);
+    timer_arm(&t, now + 10 * MS);
+    clock_sleep(clk);
+    host_takes(110 * MS);
+    clock_wake(clk);
+    ck_assert_uint_lt(clock_now(clk) - now, 30 * MS);
+    ck_assert_uint_gt(clock_lag_ns(clk), 80 * MS);
+    timer_cancel(&t);
+}
+END_TEST
+
+START_TEST(what_runs_directly_sees_all_time)
+{
+    u64 until, host = host_now(), guest = clock_now(clk);
+    host_takes(60 * MS);
+    clock_look(clk);
+    ck_assert_uint_gt(clock_lag_ns(clk), 40 * MS);
+    clock_expose(clk);
+    ck_assert_uint_eq(clock_lag_ns(clk), 0);
+    host_takes(60 * MS);
+    u64 seen = __rdtsc();
+    clock_exposed(clk);
+    ck_assert_uint_ge(clock_tsc(clk, &until), seen);
+    ck_assert_uint_ge(clock_now(clk) - guest + 1 * MS, host_now() - host);
+    clock_look(clk);
+    ck_assert_uint_eq(clock_lag_ns(clk), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("time");
@@ -233,6 +377,14 @@ int main(void)
     tcase_add_test(t, guest_time_follows_the_hosts);
     tcase_add_test(t, the_alarm_rings_at_the_guest_deadline_or_at_an_earlier_one_that_was_set);
     suite_add_tcase(s, t);
+    TCase *live = tcase_create("live");
+    tcase_add_checked_fixture(live, live_setup, live_teardown);
+    tcase_add_test(live, time_that_the_host_takes_is_not_shown_at_once);
+    tcase_add_test(live, what_was_taken_is_given_back_and_only_the_lag_is_missing);
+    tcase_add_test(live, time_and_tsc_never_go_back_and_agree);
+    tcase_add_test(live, in_a_sleep_a_lag_is_made_good_and_a_late_awakening_is_hidden);
+    tcase_add_test(live, what_runs_directly_sees_all_time);
+    suite_add_tcase(s, live);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
     int failed = srunner_ntests_failed(r);

@@ -95,22 +95,6 @@ void lower_ldmxcsr(struct xl_ctx *x, const struct insn *in)
     emit_op_rm(e, 0, 0x0fae, 0, 2, CPU_FIELD(scratch)); /* ldmxcsr */
 }
 
-/* EDX:EAX = host TSC + offset, without flags. */
-void lower_rdtsc(struct xl_ctx *x, const struct insn *in)
-{
-    (void)in;
-    struct emit *e = &x->e;
-    emit_rdtsc(e);
-    emit_mov_ri32(e, H_R9, 32);
-    emit_shlx64(e, H_R8, H_DX, H_R9);
-    emit_lea64(e, H_R8, hmx(H_R8, H_AX, 1, 0));
-    emit_load64(e, H_R9, CPU_FIELD(tsc_offset));
-    emit_lea64(e, H_R8, hmx(H_R8, H_R9, 1, 0));
-    emit_mov_rr32(e, H_AX, H_R8);
-    emit_rorx64(e, H_R8, H_R8, 32);
-    emit_mov_rr32(e, H_DX, H_R8);
-}
-
 /* ---- helpers: instructions done in C without leaving translated code ---- */
 
 /* Expects the argument in r8d, which islands leave alone. */
@@ -180,6 +164,11 @@ void lower_push_sreg(struct xl_ctx *x, const struct insn *in)
     emit_lea32(&x->e, H_ESP, hm(H_ESP, -4));
 }
 
+void lower_rdtsc(struct xl_ctx *x, const struct insn *in)
+{
+    (void)in;
+    call_helper_arg(x, HELPER_RDTSC, 0);
+}
 void lower_popf(struct xl_ctx *x, const struct insn *in) { call_helper_eip(x, HELPER_POPF, in->next); }
 void lower_iret(struct xl_ctx *x, const struct insn *in) { end_in_helper(x, HELPER_IRET, in->eip); }
 void lower_int(struct xl_ctx *x, const struct insn *in)

@@ -52,14 +52,24 @@ static int map_file(u64 size, u8 **rw, u8 **rx)
     return err;
 }
 
+static void unmap_both(u64 size, u8 **rw, u8 **rx)
+{
+    if (*rx != MAP_FAILED) munmap(*rx, size);
+    if (*rw != MAP_FAILED) munmap(*rw, size);
+    *rw = *rx = MAP_FAILED;
+}
+
 int hostmem_map_code(u64 bytes, bool for_perf, u8 **rw, u8 **rx)
 {
     u64 size = whole_pages(bytes);
     *rw = *rx = MAP_FAILED;
-    int err = for_perf ? map_anonymous(size, rw, rx) : map_file(size, rw, rx);
+    int err = for_perf ? -ENOTSUP : map_file(size, rw, rx);
+    if (err) { /* or memfd_create() is refused, or nothing may be executed from its files */
+        unmap_both(size, rw, rx);
+        err = map_anonymous(size, rw, rx);
+    }
     if (!err) return 0;
-    if (*rx != MAP_FAILED) munmap(*rx, size);
-    if (*rw != MAP_FAILED) munmap(*rw, size);
+    unmap_both(size, rw, rx);
     *rw = *rx = NULL;
     return err;
 }

@@ -7,8 +7,9 @@
  * Enter at pit_write(). Intel 8254, 231164-005; what departs from it says NOT-HW.
  *
  * Late ticks. When the host kept us from running, several rising edges of OUT0 are due at once. They are not dropped:
- * one is given at once and the rest are owed, given halfway between the regular ones, so that a guest that counts ticks
- * catches up at twice the rate. At most OWED_MAX_NS worth is owed: after a longer stop the guest simply loses time.
+ * one is given at once and the rest are owed, given an eighth of a period apart, so that a guest that counts ticks soon
+ * has them. At most OWED_MAX_NS worth is owed: after a longer stop the guest simply loses time. (Most of what the host
+ * takes never becomes late ticks: guest time does not run on meanwhile, runtime/run/time.c.)
  *
  * Reads take as long as an 8-bit I/O cycle on the ISA bus. Guests calibrate their clocks by polling these ports, and
  * judge the result by comparing the slowest poll with the fastest: far faster ones than a PC's make every hiccup look
@@ -191,7 +192,7 @@ static void pit_pulse(struct pit *p)
 static void pit_schedule(struct pit *p)
 {
     struct counter *c = &p->c[0];
-    u64 now = clock_now(p->clk), due, halfway, soonest = now + MIN_SPACING_NS;
+    u64 now = clock_now(p->clk), due, sooner, soonest = now + MIN_SPACING_NS;
 
     if (p->next_edge < 0) {
         timer_cancel(&p->tick);
@@ -199,8 +200,8 @@ static void pit_schedule(struct pit *p)
     }
     due = tick_to_ns(p->next_edge);
     if (p->owed) {
-        halfway = now + (u64)c->reload * NS_PER_S / PIT_HZ / 2;
-        if (halfway < due) due = halfway;
+        sooner = now + (u64)c->reload * NS_PER_S / PIT_HZ / 8;
+        if (sooner < due) due = sooner;
     }
     timer_arm(&p->tick, counter_periodic(c) && due < soonest ? soonest : due);
 }
