@@ -47,6 +47,11 @@ bool xl_mode_has_window(u32 mode);
 struct block *xl_translate(struct xl *xl, const struct xl_source *src, bool *evicted);
 struct block *xl_find(struct xl *xl, const struct xl_source *src); /* by its key; LIVE or RETIRED, or NULL */
 bool xl_block_live(const struct block *b);
+/* Whether b compares its bytes at entry (MK_CHECKED), and leaves at its first instruction if they are others; and
+ * whether they are those of src. Such a block does not straddle: src has 16 bytes of its page at least. */
+bool xl_block_checked(const struct block *b);
+bool xl_block_begins(const struct block *b, laddr eip); /* its first instruction is there */
+bool xl_block_holds(const struct xl *xl, const struct block *b, const struct xl_source *src);
 unsigned xl_block_bytes(const struct block *b); /* of guest code */
 paddr xl_block_pa2(const struct block *b);      /* XL_NO_PAGE unless its last instruction straddles */
 bool xl_block_partial(const struct block *b);   /* its one instruction runs into a page that was not there: linked from
@@ -58,7 +63,8 @@ const void *xl_entry(const struct xl *xl, const struct block *b);            /* 
  * blocks the page still has. xl_retire_page takes all of them. */
 unsigned xl_retire(struct xl *xl, paddr pa, unsigned len);
 void xl_retire_page(struct xl *xl, paddr pa);
-void xl_flush(struct xl *xl); /* forget everything, but for templates that were loaded */
+void xl_flush(struct xl *xl);                      /* forget everything, but for templates that were loaded */
+bool xl_page_known(const struct xl *xl, paddr pa); /* something in it has been translated */
 bool xl_page_has_live(const struct xl *xl, paddr pa);
 /* Offsets in pa's page at which blocks begin: instructions that are known to be ones. At most max of them; returns how
  * many. */

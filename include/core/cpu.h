@@ -33,8 +33,10 @@ enum mode_key {
     MK_ESFLAT = 1 << 9,
     MK_PG = 1 << 10,
     MK_SLOW = 1 << 11,    /* TF or an armed breakpoint: interpreter only */
-    MK_UWINDOW = 1 << 12, /* CPL 3 with a window of its own; added by the dispatcher, never in cpu->mode */
     MK_CSLIMIT = 1 << 13, /* CS has a limit below 4 GiB */
+    /* Added by the dispatcher, never in cpu->mode: */
+    MK_UWINDOW = 1 << 12, /* CPL 3 with a window of its own */
+    MK_CHECKED = 1 << 14, /* code in a page whose writes are not noticed: the block compares its bytes at entry */
 };
 
 struct clock;

@@ -32,6 +32,8 @@
 
 #define GAIN_SHARE(ns) ((ns)*3 / 16) /* what translated code would have taken longer, in a window: see aspace.c */
 #define AROUND 16     /* pages that a fault may map beside its own: a mapping costs a fraction of a stop */
+#define UNFIT_MAX 16  /* stops at unfit pages in a row after which the translator takes over for */
+#define UNFIT_REST 32 /* times as long as they took at least: they cost a few percent, with --direct always, too */
 #define FILL_MAX 4096 /* runs; of a larger address space only what the soft TLB has is mapped at once */
 #define STARTS_MAX 256
 #define THRASH_MAX 4 /* writes to a page's code that make it unfit */
@@ -46,6 +48,8 @@ struct slot {
     bool fx_known;
     laddr pending; /* a guest page fault was raised for it: mapped as soon as it is there */
     bool has_pending;
+    unsigned unfit; /* stops in a row because of pages that may not run here */
+    u64 rest_until; /* not 0: translated until then, ns */
 };
 
 struct direct {
@@ -131,7 +135,7 @@ static bool page_grant(struct direct *d, laddr la)
     la &= PAGE_MASK;
     if (la >> PAGE_SHIFT < d->first_page || !tlb_exec(c, la, true, &pa, &host, &error) || !host) return false;
     u8 *flags = bus_page_flags(c->bus, pa);
-    if (!flags || *flags & PG_INDIRECT || *thrash_of(d, pa) >= THRASH_MAX) return false;
+    if (!flags || *flags & (PG_INDIRECT | PG_MIXED) || *thrash_of(d, pa) >= THRASH_MAX) return false;
     if (!(*flags & PG_DIRECT)) {
         bus_mark_code(c->bus, pa);
         bool clean = page_scan(d, la, pa, host);
@@ -150,12 +154,41 @@ static bool direct_written(void *arg, paddr pa, unsigned len, u8 flags)
     return false;
 }
 
-static bool runs_here(const struct direct *d)
+/* What it may run directly has come into the jump cache while it rested. */
+static void mech_resume(void *arg) { xl_jump_flush(((struct direct *)arg)->rt->xl, XL_JC_USER); }
+
+static bool rests(struct direct *d, struct slot *s)
 {
-    return d->here && !aspaces_rests(d->rt->aspaces, ASPACE_DIRECT) && admissible(d);
+    if (likely(!s->rest_until)) return aspaces_rests(d->rt->aspaces, ASPACE_DIRECT);
+    if (host_ns(CLOCK_MONOTONIC) < s->rest_until) return true;
+    s->rest_until = 0;
+    mech_resume(d);
+    return false;
 }
 
+static bool runs_here(struct direct *d) { return d->here && !rests(d, d->here) && admissible(d); }
+
 bool direct_owns(struct direct *d, laddr la) { return runs_here(d) && window_executes(d->here->w, la); }
+
+/* Whether the page of la is there, and may not run directly, whatever is mapped. */
+static bool page_unfit(struct direct *d, laddr la)
+{
+    paddr pa;
+    const u8 *host;
+    u32 error;
+    if (!tlb_exec(d->rt->cpu, la & PAGE_MASK, true, &pa, &host, &error) || !host) return false;
+    const u8 *flags = bus_page_flags(d->rt->bus, pa);
+    return !flags || *flags & (PG_INDIRECT | PG_MIXED) || *thrash_of(d, pa) >= THRASH_MAX;
+}
+
+/* Two pages that call each other, one of them unfit, stop at each call. Both are translated for a while. */
+static void note_unfit(struct direct *d, struct slot *s)
+{
+    if (!page_unfit(d, d->rt->cpu->eip) || ++s->unfit < UNFIT_MAX) return;
+    s->unfit = 0;
+    s->rest_until = host_ns(CLOCK_MONOTONIC) + UNFIT_REST * UNFIT_MAX * d->round_trip_ns;
+    d->rt->cpu->ctr.direct_cooled++;
+}
 
 /* ---- x87 and SSE state ----
  *
@@ -317,9 +350,6 @@ static void mech_take(void *arg)
     d->rt->cpu->ctr.direct_demoted++;
 }
 
-/* What it may run directly has come into the jump cache while it rested. */
-static void mech_resume(void *arg) { xl_jump_flush(((struct direct *)arg)->rt->xl, XL_JC_USER); }
-
 /* It is taken away out of turn, and not given back soon: whatever has happened may happen every time. */
 static void demote(struct direct *d, const char *why)
 {
@@ -355,6 +385,7 @@ static void account_run(struct direct *d, u64 took_ns, u64 overhead_ns)
 {
     struct aspaces *as = d->rt->aspaces;
     u64 stop = took_ns < d->round_trip_ns ? took_ns : d->round_trip_ns;
+    if (GAIN_SHARE(took_ns - stop) >= stop) d->here->unfit = 0;
     aspaces_ran(as, ASPACE_DIRECT, GAIN_SHARE(took_ns - stop), stop + overhead_ns);
     if (aspaces_rests(as, ASPACE_DIRECT)) d->rt->cpu->ctr.direct_cooled++;
 }
@@ -473,7 +504,10 @@ static int answer_fault(struct direct *d, laddr la)
     struct cpu *c = d->rt->cpu;
     struct slot *s = d->here;
     c->ctr.direct_faults++;
-    if (!window_executes(s->w, c->eip)) return 0; /* a fetch: direct_here() decides anew */
+    if (!window_executes(s->w, c->eip)) { /* a fetch: direct_here() decides anew */
+        note_unfit(d, s);
+        return 0;
+    }
     u32 before = c->exc_count;
     bool straddles = !(la & ~PAGE_MASK) && la - c->eip - 1 < 14; /* its fetch faults at the first byte of the second
                                                                     page */

@@ -161,6 +161,7 @@ static unsigned block_decode(struct interp *ip, struct iblock *b, const u8 *byte
 static struct iblock *block_make(struct interp *ip, struct iblock *b, const struct ifetch *f, laddr la)
 {
     unsigned off = la & ~PAGE_MASK;
+    if (*bus_page_flags(ip->c->bus, f->pa) & PG_MIXED) return NULL; /* nobody would tell of a write */
     bus_mark_code(ip->c->bus, f->pa);
     if (ip->recs_used + IBLOCK_MAX > IRECS) interp_flush(ip);
     *b = (struct iblock){ .pa = f->pa | off, .eip = ip->c->eip, .code32 = (ip->c->mode & MK_CS32) != 0 };
@@ -176,7 +177,7 @@ static unsigned bytes_within_limit(const struct cpu *c)
     return limit != 0xffffffff && last < INSN_BYTES_MAX ? last + 1 : INSN_BYTES_MAX;
 }
 
-/* The instruction at eip alone, when it cannot be kept: on two pages, or in ROM or a device. */
+/* The instruction at eip alone, when it cannot be kept: on two pages, in ROM or a device, or among data. */
 static int scratch_decode(struct interp *ip, laddr la)
 {
     struct cpu *c = ip->c;

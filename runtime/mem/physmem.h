@@ -30,6 +30,7 @@ enum page_flag {
     PG_CLEAN = 2,    /* in a dirty log, and not dirty (dirty.h): likewise */
     PG_DIRECT = 4,   /* scanned: may be executed directly; PG_CODE is set too, so that a write is noticed */
     PG_INDIRECT = 8, /* scanned: may not; likewise */
+    PG_MIXED = 32,   /* code is run from it, yet writes to it are not announced, and PG_CODE is clear: mixed.h */
     PG_NEAR = 16,    /* bus_touch() has been here */
 };
 #define PG_WATCHED (PG_CODE | PG_CLEAN)         /* may be written only after bus_write_begins() or bus_mark_dirty() */

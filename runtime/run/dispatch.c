@@ -84,6 +84,28 @@ static struct block *make_block(struct rt *rt, struct xl_source *src, bool *evic
     return xl_translate(rt->xl, src, evicted);
 }
 
+static bool page_mixed(const struct rt *rt, paddr pa)
+{
+    const u8 *flags = bus_page_flags(rt->bus, pa);
+    return flags && *flags & PG_MIXED;
+}
+
+/* In a mixed page: a block that compares its bytes at entry. What changes each time it is come to is interpreted, and
+ * so is what may end in the next page. */
+static struct block *block_mixed(struct rt *rt, struct xl_source *src, bool *evicted)
+{
+    if (src->nbytes < 16) return NULL;
+    src->mode |= MK_CHECKED;
+    struct block *b = xl_find(rt->xl, src);
+    if (b && xl_block_live(b) && !xl_block_holds(rt->xl, b, src)) {
+        mixed_stale(rt, src->pa);
+        xl_forget(rt->xl, b);
+        b = NULL;
+    }
+    if (b && !xl_block_live(b) && !xl_revive(rt->xl, b, src)) b = NULL;
+    return b || !mixed_seen(rt, src) ? b : xl_translate(rt->xl, src, evicted);
+}
+
 /* The block at cpu->eip: found, revived or made. NULL with *fault 0: interpret. */
 static struct block *block_here(struct rt *rt, int *fault, bool *evicted)
 {
@@ -97,6 +119,8 @@ static struct block *block_here(struct rt *rt, int *fault, bool *evicted)
         *fault = st > 0;
         return NULL;
     }
+    if (unlikely(page_mixed(rt, src.pa))) return block_mixed(rt, &src, evicted);
+    if (unlikely(src.nbytes < 16) && source_next_page(rt, &src) && page_mixed(rt, src.pa2)) return NULL;
     struct block *b = xl_find(rt->xl, &src);
     if (b && !block_current(rt, b, &src)) {
         xl_forget(rt->xl, b);
@@ -200,18 +224,14 @@ static void code_protect(void *arg, paddr page)
 }
 
 /* Blocks that the write overlaps go; a page that is written to often loses all of them, and with them its protection,
- * until it is executed again. */
-#define CODE_WRITES_MAX 32
+ * until it is executed again, or for longer (mixed.c). */
 static bool code_written(void *arg, paddr pa, unsigned len, u8 flags)
 {
     struct rt *rt = arg;
-    (void)flags;
     paddr page = pa & ~(paddr)(PAGE_SIZE - 1);
-    u8 *writes = &rt->code_writes[(page >> PAGE_SHIFT) % sizeof rt->code_writes];
-    bool all = ++*writes >= CODE_WRITES_MAX || len == PAGE_SIZE;
+    bool all = mixed_written(rt, page, flags) || len == PAGE_SIZE;
     unsigned live = rt->xl ? xl_retire(rt->xl, all ? page : pa, all ? PAGE_SIZE : len) : 0;
     interp_invalidate(rt->interp, page, PAGE_SIZE);
-    if (!live) *writes = 0;
     return live;
 }
 
@@ -245,10 +265,23 @@ int dispatch_emulate(struct rt *rt, vaddr eip)
     return r;
 }
 
+/* A block that compares its bytes has left at its first instruction: because they are others now? */
+static void forget_stale(struct rt *rt, const struct xl_point *at)
+{
+    unsigned off = at->pa & (PAGE_SIZE - 1);
+    const struct xl_source now = {
+        .eip = at->eip, .pa = at->pa, .bytes = bus_ram_ptr(rt->bus, at->pa), .nbytes = PAGE_SIZE - off
+    };
+    if (now.bytes && xl_block_holds(rt->xl, at->block, &now)) return;
+    xl_forget(rt->xl, at->block);
+    mixed_stale(rt, at->pa);
+}
+
 static int emulate_at_host(struct rt *rt)
 {
     struct xl_point at;
     BUG_ON(!xl_recover(rt->xl, rt->cpu->exit_arg, &at));
+    if (unlikely(xl_block_checked(at.block)) && xl_block_begins(at.block, at.eip)) forget_stale(rt, &at);
     return dispatch_emulate(rt, at.eip);
 }
 

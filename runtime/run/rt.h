@@ -4,6 +4,7 @@
 #include "core/cpu.h"
 #include "runtime/mem/coherence.h"
 #include "runtime/run/engine.h"
+#include "runtime/run/mixed.h"
 #include "runtime/runtime.h"
 #include "translator/translator.h"
 
@@ -70,7 +71,7 @@ struct rt {
     bool jump_local;                         /* the supervisor's jump cache has entries for pages that are not global */
     u32 jump_mode[2];                        /* the mode key (less CPL) that each jump cache was filled for, */
     u32 jump_base[2];                        /* and the base of CS */
-    u8 code_writes[4096];                    /* per code page, hashed: writes since it was last dropped as a whole */
+    struct mixed mixed;
     u64 emulated_op[OP_COUNT];               /* by mnemonic: what translated code left to the interpreter */
     u64 sampled_at, sampled_idle; /* host TSC and idle_cycles at the last sample of where the guest's time goes */
     u64 run_began;                /* host TSC, of the present rt_run() or the last */

@@ -237,6 +237,7 @@ static bool service(struct rt *rt, enum rt_exit *why)
     sample_time(rt, begin);
     rt->cpu->ctr.kicks++;
     if (rt->engine->kicked) rt->engine->kicked(rt);
+    mixed_age(rt);
     clock_run_due(rt->clock);
     on_deadline(rt, clock_next_deadline(rt->clock)); /* this kick may have been the alarm's */
     for (struct post *p = take_posts(rt); p;) {

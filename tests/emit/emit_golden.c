@@ -4,9 +4,10 @@
  *   emit_golden CASES EXPECTED             status 1 and a diff if they differ
  *   emit_golden --accept CASES EXPECTED    writes EXPECTED
  *
- * A case is a line "name | mode | window or soft | code", mode being flat, user, based (no flat data segment) or uwin,
- * and code hex bytes with spaces, or @N for "at offset N of the page". A line without | is a heading. Each case is also
- * had from a template, at another place and after an eviction, in every mode, and must be what translation gives.
+ * A case is a line "name | mode | window or soft | code", mode being flat, user, based (no flat data segment), uwin or
+ * mixed (compares its bytes), and code hex bytes with spaces, or @N for "at offset N of the page". A line without | is
+ * a heading. Each case is also had from a template, at another place and after an eviction, in every mode, and must be
+ * what translation gives.
  * Addresses are labels, fields of struct cpu have their names, edges and helpers are named: the text changes only when
  * the code does. */
 #include "tests/emit/clone_check.h"
@@ -29,9 +30,9 @@ struct field {
         offsetof(struct cpu, f), #f \
     }
 static const struct field fields[] = {
-    FIELD(eip),     FIELD(aflags), FIELD(df),      FIELD(eflags_sys), FIELD(irq_pending),
-    FIELD(fpu_hot), FIELD(iflag),  FIELD(sse_hot), FIELD(tsc_offset), FIELD(cr0),
-    FIELD(cr2),     FIELD(cr3),    FIELD(cr4),     FIELD(kick),       FIELD(intr_shadow),
+    FIELD(eip),   FIELD(aflags),  FIELD(df),          FIELD(eflags_sys), FIELD(irq_pending), FIELD(fpu_hot),
+    FIELD(iflag), FIELD(sse_hot), FIELD(tsc_offset),  FIELD(cr0),        FIELD(cr2),         FIELD(cr3),
+    FIELD(cr4),   FIELD(kick),    FIELD(intr_shadow), FIELD(ram),
 };
 static const char *const callout_name[] = {
 #define CALLOUT(name, text) #name,
@@ -232,6 +233,7 @@ static u32 mode_named(const char *name)
     if (!strcmp(name, "user")) return MODE_USER;
     if (!strcmp(name, "based")) return MODE_BARE;
     if (!strcmp(name, "uwin")) return MODE_USER | MK_UWINDOW;
+    if (!strcmp(name, "mixed")) return MODE_FLAT | MK_CHECKED;
     fprintf(stderr, "emit_golden: no mode %s\n", name);
     exit(2);
 }
@@ -265,7 +267,8 @@ static int one_case(struct golden *g, char *line, FILE *out)
     struct xlf *f = &g->f[!strcmp(part[2], "window")];
     unsigned n = parse_code(part[3], code, &eip);
     xl_flush(f->xl);
-    struct block *b = xlf_translate(f, eip, mode_named(part[1]), code, n);
+    u32 mode = mode_named(part[1]);
+    struct block *b = xlf_translate(f, eip, mode, code, mode & MK_CHECKED && n < 16 ? 16 : n);
     fprintf(out, "== %s (%s, %s): %u instructions, %u bytes\n", part[0], part[1], part[2], b->ninsns, b->host_len);
     print_guest(f, b, code, out);
     print_host(&g->h, f, b, out);

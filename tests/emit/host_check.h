@@ -9,10 +9,11 @@
  *       an address that the soft TLB has vouched for, R12 with or without one register that is not scaled (in modes
  *       with a window: that register holds 32 bits, so the sum lies in the window or its guards, see
  *       runtime/mem/window.h), or RSI right behind a LEA of one of the last two. In modes with a window R12 is nothing
- *       else.
+ *       else. A block that compares its bytes reads them, into RCX, from where R8 and a displacement of no more than
+ *       its length lead: R8 is the RAM view and the block's own physical address, which the embedder has looked up.
  *   H5  records ascend in host offset, the first is at 0, and each names the start of a guest instruction of the block.
- *   H6  the guest's registers hold 32 bits: of the registers that 64-bit code has, only R8-R11, RCX (from the soft TLB
- *   or a copy of itself)
+ *   H6  the guest's registers hold 32 bits: of the registers that 64-bit code has, only R8-R11, RCX (from the soft TLB,
+ *   from the bytes that are compared, or a copy of itself)
  *       and RSI (see H4) are ever written with 64, and none of these is added to R12 while it holds them. */
 #ifndef TESTS_EMIT_HOST_CHECK_H
 #define TESTS_EMIT_HOST_CHECK_H
@@ -24,6 +25,7 @@ struct host_check {
     csh cs;
     cs_insn *ci;
     bool window;      /* the block's mode has one */
+    u32 compares;     /* bytes of it that it compares at entry */
     bool rsi_is_host; /* H4: the instruction before was the LEA */
     u32 wide;         /* H6: 1 << enum hreg */
     char text[128], where[400];
@@ -104,6 +106,10 @@ static inline const char *host_check_mem(struct host_check *h, const cs_x86 *x, 
                    ? NULL
                    : HOST_FAIL(h, "outside of the jump cache");
     }
+    if (op->mem.base == X86_REG_R8 && op->mem.index == X86_REG_INVALID && h->compares)
+        return !write && op->size == 8 && op->mem.disp >= 0 && op->mem.disp < h->compares
+                   ? NULL
+                   : HOST_FAIL(h, "outside of the block's bytes");
     if (host_is_scratch_address(op, X86_REG_R9, X86_REG_R8)) return NULL;
     if (h->rsi_is_host && host_is_scratch_address(op, X86_REG_RSI, X86_REG_INVALID)) return NULL;
     return HOST_FAIL(h, "memory reached through neither cpu, TLB, jump cache nor window");
@@ -151,6 +157,16 @@ static inline const char *host_check_forbidden(struct host_check *h, unsigned id
     }
 }
 
+/* H6: RCX is made of bytes that are compared. */
+static inline bool host_compares(const struct host_check *h, const cs_insn *ci)
+{
+    const cs_x86_op *op = ci->detail->x86.operands;
+    if (!h->compares) return false;
+    if (ci->id == X86_INS_MOV) return op[1].type == X86_OP_MEM && op[1].mem.base == X86_REG_R8;
+    if (ci->id == X86_INS_LEA) return op[1].mem.base == X86_REG_RCX && op[1].mem.index == X86_REG_R9;
+    return ci->id == X86_INS_SHLX && op[1].reg == X86_REG_RCX;
+}
+
 /* H6 */
 static inline const char *host_check_wide(struct host_check *h, const cs_insn *ci, const uint16_t *write, unsigned n)
 {
@@ -163,7 +179,7 @@ static inline const char *host_check_wide(struct host_check *h, const cs_insn *c
         bool mov = ci->id == X86_INS_MOV || ci->id == X86_INS_MOVABS, copy = mov && op[1].type == X86_OP_REG;
         bool back = copy && ((w == H_CX && op[1].reg == X86_REG_R10) || (w == H_SI && op[1].reg == X86_REG_R11));
         bool host = (w >= H_R8 && w <= H_R11) || (w == H_CX && mov && op[1].mem.base == X86_REG_R15)
-                    || (w == H_SI && ci->id == X86_INS_LEA);
+                    || (w == H_CX && host_compares(h, ci)) || (w == H_SI && ci->id == X86_INS_LEA);
         if (!back && !host) return HOST_FAIL(h, "writes 64 bits to %s", cs_reg_name(h->cs, write[i]));
         if (back) h->wide &= ~(1u << w);
         else h->wide |= 1u << w;
@@ -302,6 +318,7 @@ static inline const char *host_check_block(struct host_check *h, const struct xl
     u64 addr = 0;
     const char *err = NULL;
     h->window = f->xl->cfg.opt.window && xl_mode_has_window(b->mode);
+    h->compares = b->mode & MK_CHECKED ? b->guest_len : 0;
     h->rsi_is_host = false;
     h->wide = 0;
     if (b->host_len >= sizeof starts) return HOST_FAIL(h, "%u bytes of host code", b->host_len);

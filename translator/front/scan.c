@@ -27,6 +27,14 @@ static void make_undecodable(const struct xl_source *src, struct insn *in)
     in->next = src->eip + 1;
 }
 
+/* A block that compares its bytes at entry ends after each instruction that may write memory: those after it may be
+ * others now, and are to run as such (SDM vol. 3, 11.6). */
+static bool ends_checked(const struct scan *s, const struct insn *in)
+{
+    bool may_write = insn_writes_mem(in) || in->row->attr & (A_STACK | A_IMPMEM) || in->row->cls == CLS_seg;
+    return may_write || s->n == SCAN_CHECKED_INSNS;
+}
+
 void xl_scan(struct scan *s, const struct xl_source *src, struct decoder *dec, u32 features)
 {
     unsigned off = 0;
@@ -55,5 +63,7 @@ void xl_scan(struct scan *s, const struct xl_source *src, struct decoder *dec, u
         s->n++;
         off += in->len;
         if (s->straddles || in->row->attr & A_END) break;
+        if (src->mode & MK_CHECKED && ends_checked(s, in)) break;
     }
+    s->bound |= (src->mode & MK_CHECKED) != 0;
 }

@@ -5,7 +5,8 @@
 #include "translator/front/insn.h"
 #include "translator/front/source.h"
 
-#define XL_MAX_INSNS 48 /* per block */
+#define XL_MAX_INSNS 48       /* per block */
+#define SCAN_CHECKED_INSNS 16 /* in one that compares its bytes at entry: what it gains by length, it pays there */
 #define XL_MAX_GUEST (XL_MAX_INSNS * 15)
 #define XL_LOOKAHEAD 16 /* bytes after a block that may have been looked at to end it there */
 

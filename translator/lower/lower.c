@@ -1,6 +1,7 @@
 /* Pass 2: the driver. */
 #include "translator/lower/island.h"
 #include "translator/lower/lower.h"
+#include "translator/lower/lower_check.h"
 #include "translator/lower/lower_ctl.h"
 #include "translator/lower/policy.h"
 #include "translator/lower/reloc.h"
@@ -23,6 +24,7 @@ void xl_lower(struct xl_ctx *x)
     x->seg_checked = 0;
     x->fpu_checked = x->sse_checked = x->ended = false;
     x->relocs.n = 0;
+    if (x->src->mode & MK_CHECKED) lower_check(x);
     for (x->n = 0; x->n < x->scan.n && !x->ended; x->n++) {
         const struct insn *in = &x->scan.insn[x->n];
         x->cur = x->n;

@@ -22,6 +22,8 @@ struct code_page *xl_page(const struct xl *xl, paddr pa)
     return NULL;
 }
 
+bool xl_page_known(const struct xl *xl, paddr pa) { return xl_page(xl, pa) != NULL; }
+
 bool xl_page_has_live(const struct xl *xl, paddr pa)
 {
     const struct code_page *pg = xl_page(xl, pa);

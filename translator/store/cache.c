@@ -69,6 +69,14 @@ static bool has_bytes(const struct xl *xl, const struct block *b, const struct x
     return !memcmp(bytes, src->bytes, n) && (n == b->guest_len || !memcmp(bytes + n, src->bytes2, b->guest_len - n));
 }
 
+bool xl_block_begins(const struct block *b, laddr eip) { return b->eip == eip; }
+bool xl_block_checked(const struct block *b) { return (b->mode & MK_CHECKED) != 0; }
+
+bool xl_block_holds(const struct xl *xl, const struct block *b, const struct xl_source *src)
+{
+    return b->guest_len <= src->nbytes && has_bytes(xl, b, src);
+}
+
 /* Takes a lowered context into the cache: code is in place already (x->e writes there), records and links follow. */
 void xl_commit(struct xl *xl, const struct xl_ctx *x, struct block *b)
 {

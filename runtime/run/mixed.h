@@ -1,0 +1,39 @@
+/* Mixed pages: those in which code and what is written often lie together. A page of code is write-protected, and each
+ * write to it costs an exit, or a host fault; in a mixed page (PG_MIXED) nothing is protected, and each block compares
+ * its guest bytes at entry instead. */
+#ifndef RUNTIME_MIXED_H
+#define RUNTIME_MIXED_H
+#include "core/types.h"
+
+struct rt;
+struct xl_source;
+
+#define MIXED_MAX 64u
+#define MIXED_SLOTS 4096u
+/* An instruction that is not translated yet. */
+struct mixed_slot {
+    u32 hash; /* of its address and bytes, when it was last come to */
+    u8 same;  /* times in a row that it was the same, */
+    u8 need;  /* and how often that must be before it is translated */
+};
+struct mixed {
+    u8 writes[MIXED_SLOTS];              /* by page of RAM, hashed: noticed writes to its code, lately */
+    struct mixed_slot seen[MIXED_SLOTS]; /* by address, hashed */
+    struct {
+        paddr page;
+        u64 since_ms;
+    } page[MIXED_MAX]; /* a ring */
+    u32 next;
+    u64 aged_ms;
+};
+
+/* A write to page has been noticed, which had these flags. True: all of the page's blocks are to go, since it is
+ * written to often; it may be a mixed page from now on. */
+bool mixed_written(struct rt *rt, paddr page, u8 flags);
+/* Whether what src begins with, in a mixed page, has been there often enough to be worth a translation. */
+bool mixed_seen(struct rt *rt, const struct xl_source *src);
+/* A block at pa was found to have other bytes: it has not been worth it. */
+void mixed_stale(struct rt *rt, paddr pa);
+/* To be called now and then: counts fade, and a page that has been mixed for a while gets another chance. */
+void mixed_age(struct rt *rt);
+#endif
