@@ -44,7 +44,7 @@ static struct block *translate_anew(struct xl *xl, const struct xl_source *src)
 /* What other processes have run of a page, where this is the first block of it at this linear address. */
 static struct block *find_readdressed(struct xl *xl, const struct xl_source *src)
 {
-    if (xl_traced(xl, src->eip) || !xl_readdress(xl, src->la, src->pa)) return NULL;
+    if (src->bound || xl_traced(xl, src->eip) || !xl_readdress(xl, src->la, src->pa)) return NULL;
     struct block *b = xl_find(xl, src);
     return b && (b->state == BLOCK_LIVE || xl_revive(xl, b, src)) ? b : NULL;
 }
@@ -61,7 +61,7 @@ struct block *xl_translate(struct xl *xl, const struct xl_source *src, bool *evi
         c->clone_cycles += __rdtsc() - begin;
         return b; /* which has been named where it was moved */
     }
-    if ((b = template_block(xl, src))) {
+    if (!src->bound && (b = template_block(xl, src))) {
         c->cloned++;
         c->clone_cycles += __rdtsc() - begin;
     } else {

@@ -108,6 +108,8 @@ void xl_site_fault(struct xl *xl, paddr pa, bool guard);
 /* Sends up to `most` instructions back from the soft TLB to the window, whose time has come; their blocks are
  * forgotten. To be called now and then, with a time that goes on. */
 void xl_sites_age(struct xl *xl, u32 now_ms, unsigned most);
+/* Removes all blocks that contain the byte at linear la, wherever it is mapped. Looks at all pages. */
+void xl_forget_linear(struct xl *xl, laddr la);
 /* Removes one block for good, so that it will be translated again (a site has changed). */
 void xl_forget(struct xl *xl, struct block *b);
 

@@ -32,8 +32,9 @@ enum mode_key {
     MK_DSFLAT = 1 << 8,
     MK_ESFLAT = 1 << 9,
     MK_PG = 1 << 10,
-    MK_SLOW = 1 << 11,    /* TF or an armed breakpoint: interpreter only */
+    MK_SLOW = 1 << 11,    /* TF, or alignment is checked: interpreter only */
     MK_CSLIMIT = 1 << 13, /* CS has a limit below 4 GiB */
+    MK_ARMED = 1 << 15,   /* DR7 enables a breakpoint: for the interpreter; no part of a translation's key */
     /* Added by the dispatcher, never in cpu->mode: */
     MK_UWINDOW = 1 << 12, /* CPL 3 with a window of its own */
     MK_CHECKED = 1 << 14, /* code in a page whose writes are not noticed: the block compares its bytes at entry */
@@ -43,6 +44,7 @@ struct clock;
 struct rt;
 struct bus;
 struct tlb_book;
+struct watch_book;
 struct intc_ops;
 struct cpu;
 
@@ -139,8 +141,11 @@ struct cpu {
     const struct cpu_model *model;
     void (*apic_base_hook)(void *arg, u64 msr); /* told of every WRMSR IA32_APIC_BASE; may be NULL */
     void *apic_base_arg;
-    u32 tlb_generation;   /* bumped by every soft-TLB flush of any kind */
-    struct tlb_book *tlb; /* runtime/mem/tlb.c: what is in the soft TLB, so that a flush costs what was filled */
+    u8 *ram;                  /* the RAM view: through it blocks compare their bytes (MK_CHECKED) */
+    u32 stop_neg[4];          /* minus the addresses of enabled code breakpoints, else 0: stops.h */
+    struct watch_book *watch; /* runtime/mem/watch.c: pages with breakpoints */
+    u32 tlb_generation;       /* bumped by every soft-TLB flush of any kind */
+    struct tlb_book *tlb;     /* runtime/mem/tlb.c: what is in the soft TLB, so that a flush costs what was filled */
 
     /* The guest's x87/SSE state may be somewhere else altogether (a direct-execution process): then neither fx nor the
      * host's registers have it until fpu_fetch() has put it in fx. Whoever looks at fx calls cpu_fpu_home() first. */

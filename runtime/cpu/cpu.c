@@ -13,6 +13,9 @@
 #include "runtime/cpu/cpu_priv.h"
 #include "runtime/cpu/cpu_trace.h"
 #include "runtime/mem/physmem.h"
+#include "runtime/mem/coherence.h"
+#include "runtime/mem/physmem.h"
+#include "runtime/mem/watch.h"
 #include "runtime/run/rt.h"
 #include "translator/front/insn.h"
 
@@ -45,6 +48,7 @@ int cpu_new(struct cpu **out, struct bus *bus, const struct cpu_model *model)
         return failed;
     }
     c->bus = bus;
+    c->ram = bus_ram_ptr(bus, 0);
     c->model = model;
     int err = tlb_init(c);
     if (err) {
@@ -279,6 +283,10 @@ int cpu_write_dr(struct cpu *c, unsigned n, u32 val)
     if (n == 7) val = (val & DR7_KNOWN) | DR7_FIXED;
     c->dr[n] = val;
     if (n == 7) mode_refresh(c);
+    if (n == 7 || c->mode & MK_ARMED) {
+        watch_update(c);
+        coherence_debug(bus_coherence(c->bus), c);
+    }
     return 0;
 }
 

@@ -324,7 +324,7 @@ int far_iret(struct cpu *c, unsigned opsize)
     mode_refresh(c); /* TF, AC */
     /* RF holds off instruction breakpoints for one instruction. With none armed it has nothing to do; and translated
      * code, which runs only then, does not take it back. */
-    if (likely(!(c->mode & MK_SLOW))) c->eflags_sys &= ~(u32)F_RF;
+    if (likely(!(c->mode & (MK_SLOW | MK_ARMED)))) c->eflags_sys &= ~(u32)F_RF;
     return 0;
 }
 

@@ -22,6 +22,7 @@
 #include "runtime/mem/aspace.h"
 #include "runtime/mem/mmu_walk.h"
 #include "runtime/mem/physmem.h"
+#include "runtime/mem/watch.h"
 #include "runtime/direct/scan_page.h"
 #include "runtime/mem/window.h"
 
@@ -33,7 +34,7 @@
 #define GAIN_SHARE(ns) ((ns)*3 / 16) /* what translated code would have taken longer, in a window: see aspace.c */
 #define AROUND 16     /* pages that a fault may map beside its own: a mapping costs a fraction of a stop */
 #define UNFIT_MAX 16  /* stops at unfit pages in a row after which the translator takes over for */
-#define UNFIT_REST 32 /* times as long as they took at least: they cost a few percent, with --direct always, too */
+#define UNFIT_REST 8  /* times as long as they took at least, with --direct always, too */
 #define FILL_MAX 4096 /* runs; of a larger address space only what the soft TLB has is mapped at once */
 #define STARTS_MAX 256
 #define THRASH_MAX 4 /* writes to a page's code that make it unfit */
@@ -178,6 +179,7 @@ static bool page_unfit(struct direct *d, laddr la)
     u32 error;
     if (!tlb_exec(d->rt->cpu, la & PAGE_MASK, true, &pa, &host, &error) || !host) return false;
     const u8 *flags = bus_page_flags(d->rt->bus, pa);
+    if (watch_kinds(d->rt->cpu, la) & WATCH_FETCHES) return true;
     return !flags || *flags & (PG_INDIRECT | PG_MIXED) || *thrash_of(d, pa) >= THRASH_MAX;
 }
 
@@ -548,6 +550,7 @@ static int answer(struct direct *d, const struct dx_regs *r, const struct dx_sto
         demote(d, "it left 32-bit code");
         return raise(d, V_GP);
     }
+    if (stop->why != DX_FAULT && stop->why != DX_KICKED) d->here->unfit = 0;
     if (unlikely(r->changed) && load_selectors(d, r)) return dispatch_deliver(d->rt);
     switch (stop->why) {
     case DX_SYSCALL: return answer_syscall(d);

@@ -242,7 +242,7 @@ static u32 interp_state(const struct cpu *c)
     return c->mode | (c->eflags_sys & (F_AC | F_RF)) | (c->intr_shadow ? STATE_SHADOW : 0);
 }
 /* One instruction at a time, with everything looked at that may happen before and after it. */
-#define STATE_CAREFUL (MK_SLOW | F_RF | STATE_SHADOW)
+#define STATE_CAREFUL (MK_SLOW | MK_ARMED | F_RF | STATE_SHADOW)
 
 static bool alignment_checked(const struct cpu *c)
 {
@@ -313,8 +313,7 @@ static int step(struct interp *ip)
     u8 shadow = c->intr_shadow, pending = c->debug_pending;
     bool tf = c->eflags_sys & F_TF, rf = c->eflags_sys & F_RF;
     u32 state = interp_state(c);
-    if (state != ip->state || (state & MK_SLOW))
-        state_update(ip, state); /* with TF set the mode does not tell of DR7 */
+    if (state != ip->state) state_update(ip, state);
     u32 hits = ip->single && shadow != SHADOW_SS ? instruction_breakpoints(c, c->eip + c->seg[S_CS].base) : 0;
     if (hits) return exc_raise_db(c, hits);
     const struct iblock *b = block_here(ip, &one);

@@ -41,6 +41,18 @@ bool coherence_written(const struct coherence *co, paddr pa, unsigned len, u8 fl
     return code;
 }
 
+void coherence_debug(const struct coherence *co, struct cpu *c)
+{
+    for (const struct coherence_listener *l = co->first; l; l = l->next)
+        if (l->debug) l->debug(l->arg, c);
+}
+
+void coherence_watched(const struct coherence *co, laddr la)
+{
+    for (const struct coherence_listener *l = co->first; l; l = l->next)
+        if (l->watched) l->watched(l->arg, la);
+}
+
 void coherence_remapped(const struct coherence *co)
 {
     for (const struct coherence_listener *l = co->first; l; l = l->next)

@@ -29,6 +29,10 @@ struct coherence_listener {
     /* [pa, pa+len), within one page that holds code, is about to be written, or to be replaced altogether. flags: the
      * page's, as they were (enum page_flag). True: there is still code in that page that is as it was. */
     bool (*written)(void *arg, paddr pa, unsigned len, u8 flags);
+    /* c's debug registers have changed: DR7, or an address while it enables something. */
+    void (*debug)(void *arg, struct cpu *c);
+    /* A breakpoint has been set in la's page: no access of the kinds that watch_kinds() tells may go unnoticed. */
+    void (*watched)(void *arg, laddr la);
     /* RAM has been covered by a device or ROM, or uncovered: pointers to RAM are stale, and all that was mapped. */
     void (*remapped)(void *arg);
     struct coherence_listener *next; /* coherence.c's */
@@ -44,5 +48,7 @@ void coherence_unlisten(struct coherence *co, struct coherence_listener *l); /* 
 void coherence_flushed(const struct coherence *co, struct cpu *c, enum tlb_flush_kind kind, laddr la);
 void coherence_protect(const struct coherence *co, paddr page);
 bool coherence_written(const struct coherence *co, paddr pa, unsigned len, u8 flags); /* true: some have code there */
+void coherence_debug(const struct coherence *co, struct cpu *c);
+void coherence_watched(const struct coherence *co, laddr la);
 void coherence_remapped(const struct coherence *co);
 #endif

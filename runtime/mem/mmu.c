@@ -271,11 +271,11 @@ static inline u64 tlb_entry(struct cpu *c, laddr la, bool write, bool user)
     return cpu_tlb(c, user ? write ? TLB_USER_W : TLB_USER_R : write ? TLB_SUP_W : TLB_SUP_R)[la >> PAGE_SHIFT];
 }
 
-/* Device, ROM, and writes to code. */
+/* Device, ROM, writes to code, and what a breakpoint watches. */
 static u64 phys_read(struct cpu *c, paddr pa, unsigned n)
 {
     struct fpu_parked f;
-    c->ctr.mmio++;
+    if (!bus_ram_ptr(c->bus, pa)) c->ctr.mmio++;
     fpu_park(c, &f);
     u64 v = bus_phys_read(c->bus, pa, n);
     fpu_unpark(&f);

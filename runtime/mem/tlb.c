@@ -4,6 +4,7 @@
  *   I1  An entry leads to RAM that no device or ROM covers; a write entry moreover to a page without PG_WATCHED, whose
  *       leaf has D set, and that its privilege may write.                                    [tlb_fill,
  *       tlb_protect]
+ *       What a breakpoint watches has none of the kind that could meet it.                    [tlb_fill, watch_page]
  *   I2  A page with a write entry has the read entry of the same privilege as well.
  *   I3  Every page with an entry in a privilege's tables is listed for that privilege, under "global" only if it must
  *       survive a CR3 write.                                                            [list_add]
@@ -18,6 +19,7 @@
 #include "runtime/mem/coherence.h"
 #include "runtime/mem/mmu_walk.h"
 #include "runtime/mem/physmem.h"
+#include "runtime/mem/watch.h"
 
 #include <errno.h>
 #include <string.h>
@@ -26,13 +28,14 @@
 
 static void tlb_protect(void *arg, paddr page);
 static void tlb_remapped(void *arg) { tlb_flush_all(arg); }
+static void tlb_watched(void *arg, laddr la) { tlb_drop(arg, la); }
 
 int tlb_init(struct cpu *c)
 {
     struct tlb_book *t = calloc(1, sizeof *t);
     if (!t) return -ENOMEM;
     c->tlb = t;
-    bool ok = true;
+    bool ok = !watch_book_new(c);
     for (unsigned i = 0; i < 4; i++) ok &= (t->list[i / 2][i % 2].page = malloc(TLB_LIST_MAX * sizeof(u32))) != NULL;
     ok &= (t->writer = calloc(bus_file_pages(c->bus), sizeof(u32))) != NULL;
     if (!ok) {
@@ -40,7 +43,7 @@ int tlb_init(struct cpu *c)
         return -ENOMEM;
     }
     t->listener = (struct coherence_listener){
-        .rank = COHERENCE_TLB, .arg = c, .protect = tlb_protect, .remapped = tlb_remapped
+        .rank = COHERENCE_TLB, .arg = c, .protect = tlb_protect, .watched = tlb_watched, .remapped = tlb_remapped
     };
     coherence_listen(bus_coherence(c->bus), &t->listener);
     return 0;
@@ -54,6 +57,7 @@ void tlb_fini(struct cpu *c)
     for (unsigned i = 0; i < 4; i++) free(t->list[i / 2][i % 2].page);
     free(t->writer);
     free(t);
+    watch_book_free(c);
     c->tlb = NULL;
 }
 
@@ -245,8 +249,10 @@ u8 *tlb_fill(struct cpu *c, laddr la, enum access acc, bool user, bool *fault)
     u32 page = la >> PAGE_SHIFT;
     u64 entry = (u64)host - la;
     if (unlikely(!(*flags & PG_NEAR))) bus_touch(c->bus, w.pa);
+    unsigned breaks = watch_kinds(c, la);
+    if (unlikely(breaks & WATCH_READS)) return NULL;
     if (unlikely(*flags & PG_CLEAN) && acc == ACC_W) bus_mark_dirty(c->bus, w.pa);
-    bool watched = *flags & PG_WATCHED;
+    bool watched = *flags & PG_WATCHED || breaks & WATCH_WRITES;
     list_add(c, user, w.global, page); /* first: it may empty the list */
     cpu_tlb(c, read_kind(user))[page] = entry;
     if (!watched && w.dirty && (w.write || (!user && !(c->cr0 & CR0_WP)))) {

@@ -17,6 +17,7 @@
 #include "runtime/mem/coherence.h"
 #include "runtime/mem/mmu_walk.h"
 #include "runtime/mem/physmem.h"
+#include "runtime/mem/watch.h"
 #include "runtime/mem/window_local.h"
 
 #include <errno.h>
@@ -97,8 +98,10 @@ static u32 rights_at(const struct window *w, u32 n, bool *global)
     if (!flags) return 0;
     *global = l.global;
     if (n < w->be.first_page) return 0;
-    bool write = l.dirty && !(*flags & PG_WATCHED) && l.write;
-    bool exec = w->direct && *flags & PG_DIRECT && !l.nx;
+    unsigned watched = watch_kinds(c, n << PAGE_SHIFT);
+    if (watched & WATCH_READS) return 0;
+    bool write = l.dirty && !(*flags & PG_WATCHED) && l.write && !(watched & WATCH_WRITES);
+    bool exec = w->direct && *flags & PG_DIRECT && !l.nx && !(watched & WATCH_FETCHES);
     return (u32)(l.pa >> PAGE_SHIFT) << PFN_SHIFT | (write ? WRITABLE : 0) | (exec ? EXECUTABLE : 0) | MAPPED;
 }
 
@@ -557,6 +560,14 @@ static void windows_flushed(void *arg, struct cpu *c, enum tlb_flush_kind kind, 
     ws->here = c->cr0 & CR0_PG ? window_find(ws, 1, ws->nlocal, c->cr3) : NULL;
 }
 
+/* A linear page is watched in every address space. */
+static void windows_watched(void *arg, laddr la)
+{
+    struct windows *ws = arg;
+    for (unsigned i = 0; i < ARRAY_LEN(ws->w); i++)
+        if (ws->w[i].page[la >> PAGE_SHIFT]) unmap_pages(&ws->w[i], la >> PAGE_SHIFT, 1);
+}
+
 void window_flush_page(struct window *w, laddr la) { page_validate(w, la >> PAGE_SHIFT); }
 
 /* ---- code pages ---- */
@@ -665,6 +676,7 @@ int windows_new(struct windows **out, struct cpu *c)
                                                 .arg = ws,
                                                 .flushed = windows_flushed,
                                                 .protect = windows_protect,
+                                                .watched = windows_watched,
                                                 .written = windows_written };
     coherence_listen(bus_coherence(c->bus), &ws->listener);
     *out = ws;

@@ -2,12 +2,25 @@
  * the host's registers. The stubs keep XMM0-7 over them, so that what they call may copy with SSE; x87 and MMX
  * registers and floating-point arithmetic (the guest's MXCSR is in force) are for none of it. */
 #include "runtime/cpu/cpu_ops.h"
+#include "runtime/mem/physmem.h"
+#include "runtime/mem/watch.h"
 #include "runtime/run/rt.h"
 
 #include <x86intrin.h>
 
 u64 callout_tlb(struct cpu *c, laddr la, u32 desc);
 int callout_fpu(struct cpu *c, u32 sse);
+
+/* In a page that a breakpoint watches: most of it does not concern that, but nothing is cached. */
+static u64 watched_access(struct cpu *c, laddr la, unsigned size, bool write, bool user)
+{
+    paddr pa;
+    if (watch_hits(c, la, size, write) || !mmu_try(c, la, write ? ACC_W : ACC_R, user, &pa)) return 0;
+    u8 *host = bus_ram_ptr(c->bus, pa);
+    if (!host || (write && *bus_page_flags(c->bus, pa) & PG_WATCHED)) return 0;
+    c->ctr.watched++;
+    return (u64)host - la;
+}
 
 /* A soft-TLB miss: the addend of la's page, or 0 if the access is not plain RAM within one page (or faults): the
  * interpreter then does the whole instruction. */
@@ -16,10 +29,12 @@ u64 callout_tlb(struct cpu *c, laddr la, u32 desc)
     u32 size = desc & 0xff;
     enum tlb_kind kind = (enum tlb_kind)(desc >> 8);
     if ((la & ~PAGE_MASK) + size > PAGE_SIZE) return 0;
+    bool write = kind == TLB_SUP_W || kind == TLB_USER_W;
     u64 *entry = &cpu_tlb(c, kind)[la >> PAGE_SHIFT];
     if (*entry) return *entry; /* misaligned, but within its page */
+    if (unlikely(watch_kinds(c, la))) return watched_access(c, la, size, write, kind >= TLB_USER_R);
     bool fault = false;
-    u8 *host = tlb_fill(c, la, kind == TLB_SUP_W || kind == TLB_USER_W ? ACC_W : ACC_R, kind >= TLB_USER_R, &fault);
+    u8 *host = tlb_fill(c, la, write ? ACC_W : ACC_R, kind >= TLB_USER_R, &fault);
     if (fault) c->exc.valid = false; /* raised again, at the right place, by the interpreter */
     return host ? (u64)host - la : 0;
 }
@@ -55,6 +70,7 @@ static int again(struct cpu *c)
 static int jump(struct cpu *c)
 {
     if (rt_interrupt_waits(c) || c->kick || c->intr_shadow || !xl_can_translate(c->mode)) return HELPER_NEXT;
+    if (unlikely(c->mode & MK_ARMED && c->eflags_sys & F_RF)) return HELPER_NEXT;
     dispatch_prepare(c->rt);
     return HELPER_JUMP;
 }
@@ -216,6 +232,7 @@ int helper_pop_sreg(struct cpu *c, u32 arg)
     u32 mode = c->mode;
     laddr la = c->seg[S_SS].base + c->gpr[G_ESP];
     const u8 *p = (la & ~PAGE_MASK) <= PAGE_SIZE - 4 ? page_pointer(c, la, false, c->cpl == 3) : NULL;
+    if (unlikely(!p && watch_kinds(c, la))) return HELPER_EMULATE;
     if (p) sel = *(const u32_unaligned *)p;
     else if (mem_read(c, la, 4, c->cpl == 3, &sel)) return again(c);
     if (seg_load(c, (enum segreg)arg, (u16)sel)) return again(c);
@@ -230,6 +247,7 @@ int helper_popf(struct cpu *c, u32 next)
 {
     u64 v;
     const u32 keep = F_VM | F_RF | F_VIF | F_VIP;
+    if (unlikely(watch_kinds(c, c->gpr[G_ESP]))) return HELPER_EMULATE;
     if (!(c->mode & MK_SSFLAT) || mem_read(c, c->gpr[G_ESP], 4, false, &v)) return again(c);
     if (v & F_TF) return HELPER_EMULATE;
     cpu_set_eflags(c, ((u32)v & ~keep) | (cpu_eflags(c) & keep & ~F_RF));

@@ -22,7 +22,7 @@ static struct window *user_window(const struct rt *rt) { return rt->windows ? wi
 
 static u32 mode_here(const struct rt *rt)
 {
-    return rt->cpu->mode | (rt->cpu->cpl == 3 && user_window(rt) ? MK_UWINDOW : 0);
+    return (rt->cpu->mode & ~(u32)MK_ARMED) | (rt->cpu->cpl == 3 && user_window(rt) ? MK_UWINDOW : 0);
 }
 
 /* ---- where the code is ---- */
@@ -51,6 +51,7 @@ static int source_at(struct rt *rt, vaddr eip, struct xl_source *src)
                                .bytes = host + off,
                                .nbytes = PAGE_SIZE - off,
                                .pa2 = XL_NO_PAGE };
+    stops_note(&rt->stops, src);
     return 0;
 }
 
@@ -98,12 +99,12 @@ static struct block *block_mixed(struct rt *rt, struct xl_source *src, bool *evi
     src->mode |= MK_CHECKED;
     struct block *b = xl_find(rt->xl, src);
     if (b && xl_block_live(b) && !xl_block_holds(rt->xl, b, src)) {
-        mixed_stale(rt, src->pa);
+        mixed_stale(&rt->mixed, src->pa);
         xl_forget(rt->xl, b);
         b = NULL;
     }
     if (b && !xl_block_live(b) && !xl_revive(rt->xl, b, src)) b = NULL;
-    return b || !mixed_seen(rt, src) ? b : xl_translate(rt->xl, src, evicted);
+    return b || !mixed_seen(&rt->mixed, src) ? b : xl_translate(rt->xl, src, evicted);
 }
 
 /* The block at cpu->eip: found, revived or made. NULL with *fault 0: interpret. */
@@ -229,17 +230,29 @@ static bool code_written(void *arg, paddr pa, unsigned len, u8 flags)
 {
     struct rt *rt = arg;
     paddr page = pa & ~(paddr)(PAGE_SIZE - 1);
-    bool all = mixed_written(rt, page, flags) || len == PAGE_SIZE;
+    bool all = mixed_written(&rt->mixed, page, flags) || len == PAGE_SIZE;
     unsigned live = rt->xl ? xl_retire(rt->xl, all ? page : pa, all ? PAGE_SIZE : len) : 0;
     interp_invalidate(rt->interp, page, PAGE_SIZE);
     return live;
 }
 
+static void code_debug(void *arg, struct cpu *c)
+{
+    struct rt *rt = arg;
+    if (rt->xl) stops_update(&rt->stops, c, rt->xl);
+}
+
 void dispatch_listen(struct rt *rt)
 {
-    rt->code_listener = (struct coherence_listener){
-        .rank = COHERENCE_CODE, .arg = rt, .flushed = code_flushed, .protect = code_protect, .written = code_written
-    };
+    struct mixed *m = &rt->mixed;
+    m->bus = rt->bus, m->cpu = rt->cpu, m->dec = rt->dec, m->features = rt->cpu->model->features, m->xl = rt->xl,
+    m->trace = &rt->trace;
+    rt->code_listener = (struct coherence_listener){ .rank = COHERENCE_CODE,
+                                                     .arg = rt,
+                                                     .flushed = code_flushed,
+                                                     .protect = code_protect,
+                                                     .debug = code_debug,
+                                                     .written = code_written };
     coherence_listen(bus_coherence(rt->bus), &rt->code_listener);
 }
 
@@ -274,7 +287,7 @@ static void forget_stale(struct rt *rt, const struct xl_point *at)
     };
     if (now.bytes && xl_block_holds(rt->xl, at->block, &now)) return;
     xl_forget(rt->xl, at->block);
-    mixed_stale(rt, at->pa);
+    mixed_stale(&rt->mixed, at->pa);
 }
 
 static int emulate_at_host(struct rt *rt)
@@ -326,6 +339,7 @@ int dispatch_translated(struct rt *rt)
         int fault;
         bool evicted;
         if (!xl_can_translate(c->mode)) return 0;
+        if (unlikely(c->mode & MK_ARMED && c->eflags_sys & F_RF)) return dispatch_emulate(rt, c->eip);
         if (c->cpl == 3 && rt->direct && direct_here(rt->direct)) {
             int r = direct_run(rt->direct);
             if (r) return r;

@@ -4,6 +4,9 @@
 #include "runtime/interp/interp.h"
 #include "runtime/mem/physmem.h"
 #include "runtime/run/rt.h"
+#include "runtime/mem/coherence.h"
+#include "runtime/mem/physmem.h"
+#include "runtime/mem/watch.h"
 
 #include <errno.h>
 
@@ -33,6 +36,8 @@ int rt_ram_fd(const struct rt *rt) { return bus_ram_fd(rt->bus); }
 void rt_update(struct rt *rt)
 {
     cpu_update_mode(rt->cpu);
+    watch_update(rt->cpu);
+    coherence_debug(bus_coherence(rt->bus), rt->cpu);
     rt_flush(rt);
 }
 

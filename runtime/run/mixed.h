@@ -5,7 +5,11 @@
 #define RUNTIME_MIXED_H
 #include "core/types.h"
 
-struct rt;
+struct bus;
+struct cpu;
+struct decoder;
+struct trace;
+struct xl;
 struct xl_source;
 
 #define MIXED_MAX 64u
@@ -17,6 +21,12 @@ struct mixed_slot {
     u8 need;  /* and how often that must be before it is translated */
 };
 struct mixed {
+    struct bus *bus; /* these are borrowed */
+    struct cpu *cpu;
+    struct decoder *dec;
+    u32 features;  /* of the CPU model */
+    struct xl *xl; /* NULL: no page is ever mixed */
+    const struct trace *trace;
     u8 writes[MIXED_SLOTS];              /* by page of RAM, hashed: noticed writes to its code, lately */
     struct mixed_slot seen[MIXED_SLOTS]; /* by address, hashed */
     struct {
@@ -29,11 +39,11 @@ struct mixed {
 
 /* A write to page has been noticed, which had these flags. True: all of the page's blocks are to go, since it is
  * written to often; it may be a mixed page from now on. */
-bool mixed_written(struct rt *rt, paddr page, u8 flags);
+bool mixed_written(struct mixed *m, paddr page, u8 flags);
 /* Whether what src begins with, in a mixed page, has been there often enough to be worth a translation. */
-bool mixed_seen(struct rt *rt, const struct xl_source *src);
+bool mixed_seen(struct mixed *m, const struct xl_source *src);
 /* A block at pa was found to have other bytes: it has not been worth it. */
-void mixed_stale(struct rt *rt, paddr pa);
+void mixed_stale(struct mixed *m, paddr pa);
 /* To be called now and then: counts fade, and a page that has been mixed for a while gets another chance. */
-void mixed_age(struct rt *rt);
+void mixed_age(struct mixed *m, u64 now_ms);
 #endif

@@ -5,6 +5,7 @@
 #include "runtime/mem/coherence.h"
 #include "runtime/run/engine.h"
 #include "runtime/run/mixed.h"
+#include "runtime/run/stops.h"
 #include "runtime/runtime.h"
 #include "translator/translator.h"
 
@@ -72,7 +73,8 @@ struct rt {
     u32 jump_mode[2];                        /* the mode key (less CPL) that each jump cache was filled for, */
     u32 jump_base[2];                        /* and the base of CS */
     struct mixed mixed;
-    u64 emulated_op[OP_COUNT];               /* by mnemonic: what translated code left to the interpreter */
+    struct stops stops;
+    u64 emulated_op[OP_COUNT];    /* by mnemonic: what translated code left to the interpreter */
     u64 sampled_at, sampled_idle; /* host TSC and idle_cycles at the last sample of where the guest's time goes */
     u64 run_began;                /* host TSC, of the present rt_run() or the last */
     u64 run_cycles;               /* in all of them that have ended */

@@ -10,6 +10,7 @@
 #include "runtime/interp/interp.h"
 #include "runtime/run/rt.h"
 #include "runtime/mem/physmem.h"
+#include "runtime/mem/watch.h"
 #include "runtime/mem/window.h"
 #include "translator/front/decode.h"
 
@@ -237,7 +238,9 @@ static bool service(struct rt *rt, enum rt_exit *why)
     sample_time(rt, begin);
     rt->cpu->ctr.kicks++;
     if (rt->engine->kicked) rt->engine->kicked(rt);
-    mixed_age(rt);
+    u64 now_ms = clock_now(rt->clock) / 1000000;
+    mixed_age(&rt->mixed, now_ms);
+    watch_age(rt->cpu, now_ms);
     clock_run_due(rt->clock);
     on_deadline(rt, clock_next_deadline(rt->clock)); /* this kick may have been the alarm's */
     for (struct post *p = take_posts(rt); p;) {

@@ -12,8 +12,9 @@ import sys
 import tempfile
 
 # Guests for direct execution, and what must have been counted at least in a run with --direct always: else it tested something else.
-DIRECT = {'direct': {'runs': 3000}, 'directmem': {'runs': 3000, 'faults': 2000}, 'directfpu': {'runs': 800},
-          'hostile': {'runs': 3000, 'escapes': 500}, 'restless': {'runs': 10}, 'mixed': {'runs': 50}}
+DIRECT = {'direct': {'runs': 1000}, 'directmem': {'runs': 3000, 'faults': 2000}, 'directfpu': {'runs': 800},
+          'hostile': {'runs': 3000, 'escapes': 500}, 'restless': {'runs': 10}, 'mixed': {'runs': 50},
+          'watched': {'runs': 50}}
 # Channels of --trace that only a guest of some size makes print, and how their lines begin.
 TRACED = {'sites': 'site', 'window': 'window', 'direct': 'direct'}
 # What must have been counted at most, by guest and engine: else something that is to be cheap costs an exit each time.

@@ -44,11 +44,21 @@ static bool written(void *arg, paddr pa, unsigned len, u8 flags)
     last.pa = pa, last.len = len, last.flags = flags;
     return m->has_code;
 }
+static void debug(void *arg, struct cpu *c)
+{
+    say(arg);
+    last.c = c;
+}
+static void watched(void *arg, laddr la)
+{
+    say(arg);
+    last.la = la;
+}
 static void remapped(void *arg) { say(arg); }
 
 static void join(struct made_up *m, char name, enum coherence_rank rank)
 {
-    *m = (struct made_up){ { rank, m, flushed, protect, written, remapped, NULL }, name, false };
+    *m = (struct made_up){ { rank, m, flushed, protect, written, debug, watched, remapped, NULL }, name, false };
     coherence_listen(&co, &m->l);
 }
 

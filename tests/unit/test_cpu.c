@@ -175,9 +175,9 @@ START_TEST(debug_registers_have_fixed_bits_and_aliases)
     ASSERT_RAISED(cpu_write_dr(cpu, 5, 0xffffffff), 0);
     ASSERT_RAISED(cpu_read_dr(cpu, 7, &v), 0);
     ck_assert_uint_eq(v, 0xffff27ff);
-    ck_assert(cpu->mode & MK_SLOW);
+    ck_assert(cpu->mode & MK_ARMED);
     ASSERT_RAISED(cpu_write_dr(cpu, 7, 0xffff0000), 0);
-    ck_assert(!(cpu->mode & MK_SLOW));
+    ck_assert(!(cpu->mode & MK_ARMED));
     ASSERT_RAISED(cpu_write_cr(cpu, 4, CR4_DE), 0);
     ASSERT_RAISED(cpu_write_dr(cpu, 4, 0), EXC(V_UD, 0));
     ASSERT_RAISED(cpu_read_dr(cpu, 5, &v), EXC(V_UD, 0));

@@ -460,7 +460,7 @@ START_TEST(a_task_switch_saves_one_task_and_loads_the_other)
     ck_assert_uint_eq(peek32(TSS + 0x24), F_ZF | F_FIXED);
     ck_assert_uint_eq(peek32(TSS + 0x28), 0xaaaa);
     ck_assert_uint_eq(peek16(TSS + 0x4c), CS0);
-    ck_assert_uint_eq(cpu->mode & MK_SLOW, MK_SLOW);
+    ck_assert_uint_eq(cpu->mode & MK_ARMED, MK_ARMED);
     assert_mode_consistent();
 }
 END_TEST

@@ -27,6 +27,13 @@ static void make_undecodable(const struct xl_source *src, struct insn *in)
     in->next = src->eip + 1;
 }
 
+/* Whether the first n bytes have a stop after the first of them. It may be inside of an instruction, where it is none.
+ */
+static bool reaches_stop(const struct xl_source *src, unsigned n)
+{
+    return src->stop_before && src->stop_before - src->la < n;
+}
+
 /* A block that compares its bytes at entry ends after each instruction that may write memory: those after it may be
  * others now, and are to run as such (SDM vol. 3, 11.6). */
 static bool ends_checked(const struct scan *s, const struct insn *in)
@@ -58,12 +65,14 @@ void xl_scan(struct scan *s, const struct xl_source *src, struct decoder *dec, u
             s->bound = true;
             make_undecodable(src, in);
         }
+        if (s->n && reaches_stop(src, off + in->len)) break;
         /* The length of one that is not known may be a guess, made from what lies after it. */
         s->looked_ahead = in->row == &insn_rows[INSN_INVALID];
         s->n++;
         off += in->len;
+        if (reaches_stop(src, off)) break;
         if (s->straddles || in->row->attr & A_END) break;
         if (src->mode & MK_CHECKED && ends_checked(s, in)) break;
     }
-    s->bound |= (src->mode & MK_CHECKED) != 0;
+    s->bound |= src->bound || src->mode & MK_CHECKED;
 }

@@ -19,6 +19,11 @@ struct xl_source {
     const u8 *bytes, *bytes2;
     unsigned nbytes, nbytes2;
     paddr pa2; /* physical address of bytes2, or XL_NO_PAGE */
+
+    /* Stops: addresses where the embedder may want to be asked before what is there runs (cpu->stop_neg). */
+    bool bound;        /* there are some in its page: code for other places does not serve here, nor this elsewhere */
+    bool stop_here;    /* la is one */
+    laddr stop_before; /* the next one in the page: the block ends before the instruction that it is in; 0: none */
 };
 
 /* With the source, all that decides what host code comes of it: a file of templates is good for one set of these only

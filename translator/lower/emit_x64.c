@@ -107,6 +107,18 @@ void emit_mov_ri32(struct emit *e, int dst, u32 imm)
     emit_u32(e, imm);
 }
 
+void emit_mov_ri64(struct emit *e, int dst, u64 imm)
+{
+    if (imm >> 32 == 0) {
+        emit_mov_ri32(e, dst, (u32)imm);
+        return;
+    }
+    emit_u8(e, (u8)(dst & 8 ? 0x49 : 0x48));
+    emit_u8(e, (u8)(0xb8 | (dst & 7)));
+    emit_u32(e, (u32)imm);
+    emit_u32(e, (u32)(imm >> 32));
+}
+
 void emit_mov_ri8(struct emit *e, unsigned dst, u8 imm)
 {
     emit_u8(e, (u8)(0xb0 | dst));

@@ -80,6 +80,7 @@ void emit_lea64(struct emit *e, int dst, struct hmem m);
 void emit_mov_rr32(struct emit *e, int dst, int src);
 void emit_mov_rr64(struct emit *e, int dst, int src);
 void emit_mov_ri32(struct emit *e, int dst, u32 imm);
+void emit_mov_ri64(struct emit *e, int dst, u64 imm);
 void emit_mov_ri8(struct emit *e, unsigned dst, u8 imm); /* 0..7 = AL CL DL BL AH CH DH BH */
 void emit_bswap32(struct emit *e, int dst);
 void emit_load32(struct emit *e, int dst, struct hmem m);

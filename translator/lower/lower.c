@@ -24,6 +24,7 @@ void xl_lower(struct xl_ctx *x)
     x->seg_checked = 0;
     x->fpu_checked = x->sse_checked = x->ended = false;
     x->relocs.n = 0;
+    if (x->src->stop_here) lower_stop(x);
     if (x->src->mode & MK_CHECKED) lower_check(x);
     for (x->n = 0; x->n < x->scan.n && !x->ended; x->n++) {
         const struct insn *in = &x->scan.insn[x->n];

@@ -22,6 +22,8 @@
 
 #include <string.h>
 
+#define STOPS (sizeof(((struct cpu *)0)->stop_neg) / sizeof(u32))
+
 static void check_eight(struct xl_ctx *x, unsigned at, unsigned len)
 {
     struct emit *e = &x->e;
@@ -50,6 +52,35 @@ static unsigned cut(struct xl_ctx *x)
         if (xl_policy(x, &s->insn[i]) == xl_lower_emulate) s->n = i + 1;
     const struct insn *last = &s->insn[s->n - 1];
     return last->eip + last->len - x->src->eip;
+}
+
+/*     mov   r10, rcx
+ *     mov   ecx, [r15+stop0]      minus an address; four times
+ *     lea   ecx, [rcx+eip]
+ *     jrcxz met
+ *     mov   rcx, r10
+ *     jmp   on
+ * met: mov  rcx, r10
+ *     call  [EMULATE]
+ * on: */
+void lower_stop(struct xl_ctx *x)
+{
+    struct emit *e = &x->e;
+    u8 *met[STOPS];
+    x->cur = 0;
+    xl_record(x, 0);
+    emit_mov_rr64(e, H_R10, H_CX);
+    for (unsigned i = 0; i < STOPS; i++) {
+        emit_load32(e, H_CX, hm(H_CPU, (s32)(offsetof(struct cpu, stop_neg) + 4 * i)));
+        emit_lea32(e, H_CX, hm(H_CX, (s32)x->src->la));
+        met[i] = emit_jrcxz(e);
+    }
+    emit_mov_rr64(e, H_CX, H_R10);
+    u8 *on = emit_jmp8(e);
+    for (unsigned i = 0; i < STOPS; i++) emit_patch8(e, met[i], e->p);
+    emit_mov_rr64(e, H_CX, H_R10);
+    xl_callout(x, CALLOUT_EMULATE);
+    emit_patch8(e, on, e->p);
 }
 
 void lower_check(struct xl_ctx *x)

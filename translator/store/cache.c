@@ -181,6 +181,18 @@ void xl_forget(struct xl *xl, struct block *b)
     b->state = BLOCK_DEAD;
 }
 
+void xl_forget_linear(struct xl *xl, laddr la)
+{
+    for (unsigned i = 0; i < 1u << XL_PAGE_BITS; i++)
+        for (const struct code_page *pg = xl->pages[i]; pg; pg = pg->next) {
+            struct alias *a = xl_alias_of(pg, la);
+            for (struct block *b = a ? a->first : NULL, *next; b; b = next) {
+                next = b->alias_next;
+                if (la - b->la < b->guest_len) xl_forget(xl, b);
+            }
+        }
+}
+
 void xl_forget_at(struct xl *xl, paddr pa)
 {
     struct code_page *pg = xl_page(xl, pa);

@@ -1,0 +1,120 @@
+/* Owns which linear pages are watched (watch.h).
+ *
+ *   I1  The page of an enabled breakpoint is in the book, with the kinds of access that can meet it.  [watch_update]
+ *   I2  No soft-TLB entry and no window serves an access of a kind that is watched in its page.       [watch_page,
+ *       tlb_fill, rights_at in window.c]
+ *
+ * A page stays watched for KEEP_MS after its last breakpoint: a kernel writes DR7 at each switch to or from a process
+ * that is debugged, and what is unmapped each time costs more than what is not mapped. */
+#include "runtime/mem/watch.h"
+#include "runtime/mem/coherence.h"
+#include "runtime/mem/physmem.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define KEEP_MS 2000u
+#define NOBODY WATCH_PAGES
+
+/* R/W of DR7 (SDM vol. 3, 17.2.4). The meaning of 2 is I/O, or undefined. */
+static unsigned kinds_of(u32 dr7, unsigned i)
+{
+    static const u8 kinds[4] = { WATCH_FETCHES, WATCH_WRITES, 0, WATCH_READS | WATCH_WRITES };
+    return dr7 >> 2 * i & 3 ? kinds[dr7 >> (16 + 4 * i) & 3] : 0;
+}
+
+static u32 length_of(u32 dr7, unsigned i)
+{
+    static const u8 lengths[4] = { 1, 2, 8, 4 };
+    return lengths[dr7 >> (18 + 4 * i) & 3];
+}
+
+static unsigned find(const struct watch_book *w, u32 page)
+{
+    for (unsigned i = 0; i < WATCH_PAGES; i++)
+        if (w->at[i].kinds && w->at[i].page == page) return i;
+    return NOBODY;
+}
+
+/* Of those that no breakpoint needs now, the one that has been left alone for longest. There are twice as many as
+ * breakpoints. */
+static unsigned victim(const struct cpu *c)
+{
+    const struct watch_book *w = c->watch;
+    unsigned best = NOBODY;
+    for (unsigned i = 0; i < WATCH_PAGES; i++) {
+        bool needed = false;
+        if (!w->at[i].kinds) return i;
+        for (unsigned k = 0; k < 4; k++) needed |= kinds_of(c->dr[7], k) && c->dr[k] >> PAGE_SHIFT == w->at[i].page;
+        if (!needed && (best == NOBODY || w->at[i].until_ms < w->at[best].until_ms)) best = i;
+    }
+    BUG_ON(best == NOBODY);
+    return best;
+}
+
+static void watch_page(struct cpu *c, u32 page, unsigned kinds)
+{
+    struct watch_book *w = c->watch;
+    unsigned i = find(w, page);
+    if (i == NOBODY) {
+        i = victim(c);
+        w->n += !w->at[i].kinds;
+        w->at[i].page = page;
+        w->at[i].kinds = 0;
+    }
+    w->at[i].until_ms = w->now_ms + KEEP_MS;
+    if ((w->at[i].kinds & kinds) == kinds) return;
+    w->at[i].kinds |= (u8)kinds;
+    coherence_watched(bus_coherence(c->bus), page << PAGE_SHIFT);
+}
+
+int watch_book_new(struct cpu *c)
+{
+    c->watch = calloc(1, sizeof *c->watch);
+    return c->watch ? 0 : -ENOMEM;
+}
+
+void watch_book_free(struct cpu *c)
+{
+    free(c->watch);
+    c->watch = NULL;
+}
+
+void watch_update(struct cpu *c)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned kinds = kinds_of(c->dr[7], i);
+        if (kinds) watch_page(c, c->dr[i] >> PAGE_SHIFT, kinds);
+    }
+}
+
+unsigned watch_kinds(const struct cpu *c, laddr la)
+{
+    const struct watch_book *w = c->watch;
+    if (likely(!w->n)) return 0;
+    unsigned i = find(w, la >> PAGE_SHIFT);
+    return i == NOBODY ? 0 : w->at[i].kinds;
+}
+
+bool watch_hits(const struct cpu *c, laddr la, unsigned size, bool write)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        if (!(kinds_of(c->dr[7], i) & (write ? WATCH_WRITES : WATCH_READS))) continue;
+        u32 len = length_of(c->dr[7], i), from = c->dr[i] & ~(len - 1);
+        if (la - from < len || from - la < size) return true;
+    }
+    return false;
+}
+
+void watch_age(struct cpu *c, u64 now_ms)
+{
+    struct watch_book *w = c->watch;
+    w->now_ms = now_ms;
+    if (likely(!w->n)) return;
+    watch_update(c); /* what is enabled now is needed now */
+    for (unsigned i = 0; i < WATCH_PAGES; i++) {
+        if (!w->at[i].kinds || w->at[i].until_ms > now_ms) continue;
+        w->at[i].kinds = 0;
+        w->n--;
+    }
+}

@@ -1,0 +1,30 @@
+/* Debug registers for those who do not look at each access. A linear page with an enabled breakpoint is watched: the
+ * soft TLB and the windows leave out what could meet it, and the interpreter, which does look, gets the access. */
+#ifndef RUNTIME_WATCH_H
+#define RUNTIME_WATCH_H
+#include "core/cpu.h"
+
+enum watch_kind { WATCH_READS = 1, WATCH_WRITES = 2, WATCH_FETCHES = 4 };
+#define WATCH_PAGES 8u
+struct watch_book {
+    struct {
+        u32 page;
+        u8 kinds; /* 0: free */
+        u64 until_ms;
+    } at[WATCH_PAGES];
+    u32 n; /* in use */
+    u64 now_ms;
+};
+
+/* Made by tlb_init(), freed by tlb_fini(). Returns 0 or -ENOMEM. */
+MUST_CHECK int watch_book_new(struct cpu *c);
+void watch_book_free(struct cpu *c);
+/* DR0 to DR3 or DR7 have changed. */
+void watch_update(struct cpu *c);
+/* Kinds of access to la's page that something watches, or has lately. */
+unsigned watch_kinds(const struct cpu *c, laddr la);
+/* Whether an access meets a data breakpoint that is enabled now. A write may be a read as well. */
+bool watch_hits(const struct cpu *c, laddr la, unsigned size, bool write);
+/* To be called now and then, with a time that goes on. */
+void watch_age(struct cpu *c, u64 now_ms);
+#endif
