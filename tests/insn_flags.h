@@ -1,8 +1,10 @@
 /* What one decoded instruction does to the flags: for those who compare flags, or show what is compared. A row of
  * insn.def says what a form does to them at its most; these refine that for one instance, and err to the safe side
- * where the instance alone does not tell: I1  insn_flags_read      never leaves out a flag whose old value can show in
- * the result. I2  insn_flags_written   has only flags that get a defined value whatever the registers hold. I3
- * insn_flags_undef     has every flag that may come out undefined; it is disjoint from insn_flags_written. */
+ * where the instance alone does not tell:
+ *
+ *   I1  insn_flags_read      never leaves out a flag whose old value can show in the result.
+ *   I2  insn_flags_written   has only flags that get a defined value whatever the registers hold.
+ *   I3  insn_flags_undef     has every flag that may come out undefined; it is disjoint from insn_flags_written. */
 #ifndef TESTS_INSN_FLAGS_H
 #define TESTS_INSN_FLAGS_H
 #include "core/cpu.h"

@@ -1,8 +1,10 @@
 /* Owns the terminal's settings while a machine runs.
- *   I1  the settings found at start are restored by terminal_restore(), and by on_end() and on_stop() before a signal
- * ends or stops us. SIGKILL and SIGSTOP leave no time for that. I2  only signals that nobody else handles or ignores
- * are taken: the runtime needs SIGSEGV and its like for itself, and hands on what is not the guest's. [take] I3  the
- * terminal is touched only from the foreground: from the background that would stop us.          [set] */
+ *
+ *   I1  The settings found at start are restored by terminal_restore(), and by on_end() and on_stop() before a signal
+ *       ends or stops us. SIGKILL and SIGSTOP leave no time for that.
+ *   I2  Only signals that nobody else handles or ignores are taken: the runtime needs SIGSEGV and its like for itself,
+ *       and hands on what is not the guest's.                                                      [take]
+ *   I3  The terminal is touched only from the foreground: from the background that would stop us.  [set] */
 #include "src/back/terminal.h"
 #include "core/types.h"
 #include "src/error.h"

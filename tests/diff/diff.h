@@ -10,7 +10,7 @@
 
 /* The address space of a case. Pages not named here are not present. */
 #define CODE_BASE 0x00100000u /* one page, read-only; what the code does not fill holds INT3 */
-#define DATA_BASE                                                                                                      \
+#define DATA_BASE \
     0x00200000u /* writable, and behind it one read-only page; long enough for runtime/mem/window.c to map it as a run \
                  */
 #define DATA_BYTES (16 * PAGE)

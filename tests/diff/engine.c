@@ -23,7 +23,7 @@
 #define SYSTEM_LO 0x10000u
 #define SYSTEM_HI 0x18000u
 #define RAM_BYTES (8u << 20)
-#define CODE_PAGES                                                                                            \
+#define CODE_PAGES \
     256u /* physical pages that CODE_BASE maps in turn, the last MiB of RAM: what the translator learns about \
           * an instruction of one case should not decide how the next one is translated */
 #define KERNEL_CS 0x08u
