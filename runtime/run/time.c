@@ -36,7 +36,7 @@
 #define CATCH_UP_NS 128000000u /* a lag is made good at so many ns a time constant */
 #define EXTRA_ONE 256u         /* unit of the rates below: guest ns beside the host's own, for each of these */
 #define EXTRA_MIN 16u          /* 6 % fast */
-#define EXTRA_MAX                                                                                                   \
+#define EXTRA_MAX \
     (8 * EXTRA_ONE)             /* nine times as fast: more, and handlers that run for the first time take too long \
                                  */
 #define GAUGE_MIN_NS 10000000u  /* over so long the TSC's rate is known well enough */
