@@ -133,7 +133,7 @@ total=$(awk '/MemTotal/ { print int($2 / 1024) + 64 }' /proc/meminfo)
 if [ "$total" -lt 3584 ]; then run 1 "memory: $total MiB asked for, the host has" --kernel "$good" --memory "${total}M"; fi
 expect 1 '(guest memory|CPU|code cache|interpreter|decoder|machine).*: Cannot allocate memory' \
     sh -c 'ulimit -v 300000; exec "$0" run --kernel "$1" --memory 256M' "$program" "$good"
-expect 1 ': Too many open files' sh -c 'ulimit -n 4; exec "$0" run --kernel "$1"' "$program" "$good"
+expect 1 ': Too many open files' sh -c 'exec 3>&- 4>&- 5>&-; ulimit -n 4; exec "$0" run --kernel "$1"' "$program" "$good"
 
 # --- Translated code that is kept between runs: a bad directory is an error, a bad file is named, ignored, and made anew.
 run 2 'cache needs an argument' --kernel "$good" --cache

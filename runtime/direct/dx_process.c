@@ -66,6 +66,7 @@ struct dx {
     struct list *list;
     int broken;                   /* -errno of the first mapping that failed; -ESRCH also: the mapper is gone */
     bool dead, reaped;            /* reaped: and its pid is no longer ours to signal */
+    bool refused;                 /* the host knows no PTRACE_SYSEMU, or lets nobody have it */
     int cpu;                      /* where it is pinned; -1: nowhere yet */
     struct user_regs_struct base; /* what never changes of its registers */
     u64 round_trip_ns;
@@ -302,9 +303,10 @@ static int start(struct dx *d, int image, int theirs, bool tsc_faults, const cha
 }
 
 /* Whether this host runs 32-bit code: the first instruction at 0, where nothing is, must fault there and then. 0,
- * -ENOTSUP, or -ESRCH. */
-static int try_32bit(struct dx *d)
+ * -ENOTSUP, or -ESRCH; *why says which it is. */
+static int try_32bit(struct dx *d, const char **why)
 {
+    *why = WHY "the host runs no 32-bit code";
     d->round_trip_ns = ~0ull;
     for (unsigned i = 0; i < 4;) {
         struct dx_regs r = { .null = { [S_FS] = true, [S_GS] = true }, .eflags = F_IF | F_FIXED };
@@ -312,7 +314,10 @@ static int try_32bit(struct dx *d)
         u64 begin = host_ns(CLOCK_MONOTONIC);
         dx_run(d, &r, &stop);
         u64 took = host_ns(CLOCK_MONOTONIC) - begin;
-        if (stop.why == DX_DIED) return -ESRCH;
+        if (stop.why == DX_DIED) {
+            *why = d->refused ? WHY "PTRACE_SYSEMU is refused" : WHY "somebody has killed its process";
+            return d->refused ? -ENOTSUP : -ESRCH;
+        }
         if (stop.why == DX_KICKED) continue;
         if (stop.why != DX_FAULT || stop.addr || r.eip || r.changed) return -ENOTSUP;
         if (took < d->round_trip_ns) d->round_trip_ns = took;
@@ -373,9 +378,8 @@ int dx_new(struct dx **out, int ram_fd, bool tsc_faults, const char **why)
     d->list = (struct list *)(d->page + DX_OPS);
     if ((err = start(d, image, pair[1], tsc_faults, why))) goto out;
     d->mapper = mapper_noted(d);
-    memset(d->page + DX_MAPPER, 0, sizeof(u32)); /* no business of guest code's */
-    err = try_32bit(d);
-    *why = err == -ENOTSUP ? WHY "the host runs no 32-bit code" : WHY "somebody has killed its process";
+    memset(d->page + DX_USER, 0, DX_MAPPER + sizeof(u32) - DX_USER); /* no business of guest code's */
+    err = try_32bit(d, why);
     goto out;
 host:
     err = -errno;
@@ -611,7 +615,9 @@ void dx_run(struct dx *d, struct dx_regs *regs, struct dx_stop *stop)
         stop->why = d->dead ? DX_DIED : DX_KICKED;
         return;
     }
-    stop->ran = !d->dead && put_regs(d, regs, &in) && !ptrace(PTRACE_SYSEMU, d->runner, NULL, NULL);
+    bool ready = !d->dead && put_regs(d, regs, &in);
+    stop->ran = ready && !ptrace(PTRACE_SYSEMU, d->runner, NULL, NULL);
+    if (ready && !stop->ran && errno != ESRCH) d->refused = true;
     if (!stop->ran || !stopped(d, &status) || ptrace(PTRACE_GETREGS, d->runner, NULL, &out)
         || !classify(d, WSTOPSIG(status), stop)) {
         mark_dead(d);

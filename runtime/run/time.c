@@ -202,18 +202,21 @@ u64 clock_tsc(struct clock *c, u64 *until)
 {
     *until = 0;
     if (!c->running) return __rdtsc();
-    u64 h = host_ns(CLOCK_MONOTONIC);
+    /* The TSC first: if the host takes the processor in between, h is the later one, and it is h that is held against
+     * the horizon. */
+    u64 tsc = __rdtsc(), h = host_ns(CLOCK_MONOTONIC);
     if (h >= c->horizon) {
         clock_look(c);
+        tsc = __rdtsc();
         h = host_ns(CLOCK_MONOTONIC);
     }
-    u64 tsc = __rdtsc(), lag = lag_at(c, h);
+    u64 lag = lag_at(c, h);
     if (!lag && c->rate.ns && tsc >= c->tsc_shown && h < c->horizon) {
         *until = tsc + ns_to_tsc(c, c->horizon - h);
         return tsc;
     }
     if (lag) tsc -= ns_to_tsc(c, lag);
-    if (tsc < c->tsc_shown) tsc = c->tsc_shown;
+    if (tsc <= c->tsc_shown) tsc = c->tsc_shown + 1; /* no two readings are alike: guests divide by what passed */
     return c->tsc_shown = tsc;
 }
 
@@ -226,7 +229,7 @@ u64 clock_now(const struct clock *clk)
     u64 h = host_ns(CLOCK_MONOTONIC);
     if (unlikely(h >= c->horizon) && c->running && !c->asleep) {
         clock_look(c);
-        h = host_ns(CLOCK_MONOTONIC);
+        h = c->mark; /* not later: the host may have taken the processor again since, which only a look can tell */
     }
     return h - c->base - lag_at(c, h);
 }

@@ -10,7 +10,7 @@
 
 const char guest_name[] = "hostile";
 
-enum { STUB_CODE = 0x280, STUB_LIST = 0x400, HEAP = 0x20000000 };
+enum { STUB_CODE = 0x280, STUB_LIST = 0x600, HEAP = 0x20000000 };
 
 /* Two to four bytes of code that no sweep finds; in either mode. */
 __asm__(".macro HIDE a, b, c=0x90, d=0x90\n.byte 0xeb, 1, 0xb8, \\a, \\b, \\c, \\d\n.endm\n"
