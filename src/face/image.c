@@ -57,6 +57,8 @@ static enum image_kind by_name(const char *path, const char **what)
 static size_t read_head(const char *path, u8 *head, size_t n, bool *disk)
 {
     struct stat st;
+    /* A FIFO is not even opened: its writer would take us for the reader that it waits for. */
+    if (stat(path, &st) || !S_ISREG(st.st_mode)) return 0;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return 0;
     ssize_t got = !fstat(fd, &st) && S_ISREG(st.st_mode) ? pread(fd, head, n, 0) : 0;
