@@ -97,6 +97,7 @@ START_TEST(addresses_in_a_row_do_not_cluster_without_end)
 }
 END_TEST
 
+#ifndef __SANITIZE_ADDRESS__ /* its allocator ends the process where memory is short */
 START_TEST(without_memory_to_grow_it_forgets_and_goes_on)
 {
     enum { N = 1 << 16 }; /* what it grows to then does not fit into memory that the C library has left */
@@ -113,6 +114,7 @@ START_TEST(without_memory_to_grow_it_forgets_and_goes_on)
     ck_assert_uint_eq(set.soft, 1);
 }
 END_TEST
+#endif
 
 int main(void)
 {
@@ -125,7 +127,9 @@ int main(void)
     tcase_add_test(t, each_state_leads_to_the_next);
     tcase_add_test(t, waits_grow_to_a_limit);
     tcase_add_test(t, adding_twice_takes_room_once);
+#ifndef __SANITIZE_ADDRESS__
     tcase_add_test(t, without_memory_to_grow_it_forgets_and_goes_on);
+#endif
     tcase_add_test(t, addresses_in_a_row_do_not_cluster_without_end);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
