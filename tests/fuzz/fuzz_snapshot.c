@@ -43,7 +43,9 @@ static void file_add(struct file *f, const char *name, const u8 *data, size_t le
 {
     if (f->n == SECTIONS_MAX) return;
     struct section *s = &f->s[f->n++];
-    snprintf(s->name, sizeof s->name, "%s", name);
+    size_t n = strnlen(name, SNAP_NAME_MAX);
+    memmove(s->name, name, n);
+    s->name[n] = '\0';
     s->data = malloc(len + 1);
     BUG_ON(!s->data);
     memcpy(s->data, data, len);
