@@ -28,6 +28,7 @@ static const struct snap_field head_fields[] = {
     SNAP(struct snapshot_head, kernel, .max = STRING_MAX),
     SNAP(struct snapshot_head, initrd, .max = STRING_MAX),
     SNAP(struct snapshot_head, cmdline, .max = STRING_MAX),
+    SNAP(struct snapshot_head, firmware, .since = 2, .max = STRING_MAX),
     { 0 },
 };
 
@@ -38,11 +39,11 @@ static bool head_check(const void *head)
     const struct snapshot_head *h = head;
     return h->memory >= VM_MEMORY_MIN && h->memory <= VM_MEMORY_MAX && !(h->memory % PAGE_SIZE)
            && !h->cpu[sizeof h->cpu - 1] && string_whole(&h->kernel) && string_whole(&h->initrd)
-           && string_whole(&h->cmdline);
+           && string_whole(&h->cmdline) && string_whole(&h->firmware);
 }
 
 static const struct snap_table head_table = { .name = "machine",
-                                              .version = 1,
+                                              .version = 2,
                                               .size = sizeof(struct snapshot_head),
                                               .fields = head_fields,
                                               .check = head_check };
@@ -57,6 +58,7 @@ void snapshot_head_free(struct snapshot_head *h)
     byte_queue_free(&h->kernel);
     byte_queue_free(&h->initrd);
     byte_queue_free(&h->cmdline);
+    byte_queue_free(&h->firmware);
 }
 
 static bool string_set(struct byte_queue *q, const char *s)
@@ -72,7 +74,7 @@ bool snapshot_head_init(struct snapshot_head *h, const struct vm_config *cfg, co
     BUG_ON(strlen(cpu) >= sizeof h->cpu);
     memcpy(h->cpu, cpu, strlen(cpu));
     return string_set(&h->kernel, cfg->kernel) && string_set(&h->initrd, cfg->initrd)
-           && string_set(&h->cmdline, cfg->cmdline);
+           && string_set(&h->cmdline, cfg->cmdline) && string_set(&h->firmware, cfg->firmware);
 }
 
 char *snapshot_string(const struct byte_queue *q) { return q->len ? strndup((const char *)q->data, q->len) : NULL; }

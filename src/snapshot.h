@@ -14,7 +14,7 @@ struct snapshot_head {
     u8 cpu[32]; /* zero-padded */
     bool has_debug_exit;
     u16 debug_exit;
-    struct byte_queue kernel, initrd, cmdline; /* without a terminating zero; empty: none */
+    struct byte_queue kernel, initrd, cmdline, firmware; /* without a terminating zero; empty: none */
 };
 void snapshot_head_free(struct snapshot_head *h);
 /* Borrows nothing. false: memory is short. */

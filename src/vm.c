@@ -12,6 +12,7 @@
 #include "src/back/chardev_tap.h"
 #include "src/error.h"
 #include "src/wait.h"
+#include "src/board/firmware.h"
 #include "src/board/loader.h"
 #include "src/parse.h"
 #include "src/board/cpu_part.h"
@@ -33,8 +34,9 @@ struct vm {
     struct trace trace;
     u32 disabled_classes;
     struct chardev *serial;
-    struct chardev_tap tap;  /* in front of it, if cfg.serial_output is set */
-    struct cache_dir *cache; /* NULL: none */
+    struct chardev_tap tap;   /* in front of it, if cfg.serial_output is set */
+    struct cache_dir *cache;  /* NULL: none */
+    struct firmware firmware; /* empty where a kernel is loaded directly */
     struct pc *pc;
     struct cpu_arch power_on; /* what the CPU is like after a reset */
 
@@ -42,7 +44,8 @@ struct vm {
     struct rt *rt;
     _Atomic bool stop; /* vm_stop() was called */
 
-    bool ended; /* how holds */
+    bool cpu_only; /* the reset that has been asked for is the processor's alone */
+    bool ended;    /* how holds */
     enum vm_exit how;
     u32 debug_exit_value;
 };
@@ -155,7 +158,7 @@ static int config_check(struct vm *vm, struct vm_error *err)
 
 static const char **config_strings(struct vm_config *c, unsigned i)
 {
-    const char **all[] = { &c->kernel, &c->initrd, &c->cmdline, &c->cpu,
+    const char **all[] = { &c->kernel, &c->initrd, &c->cmdline, &c->firmware, &c->cpu,
                            &c->serial, &c->trace,  &c->disable, &c->cache_dir };
     return i < ARRAY_LEN(all) ? all[i] : NULL;
 }
@@ -184,7 +187,10 @@ static int config_load(struct vm_config *c, const struct snapshot_head *h, struc
     const struct {
         const char **own;
         const struct byte_queue *saved;
-    } string[] = { { &c->kernel, &h->kernel }, { &c->initrd, &h->initrd }, { &c->cmdline, &h->cmdline } };
+    } string[] = { { &c->kernel, &h->kernel },
+                   { &c->initrd, &h->initrd },
+                   { &c->cmdline, &h->cmdline },
+                   { &c->firmware, &h->firmware } };
     c->memory = h->memory;
     c->has_debug_exit = h->has_debug_exit;
     c->debug_exit = h->debug_exit;
@@ -219,6 +225,14 @@ static void on_reset(void *arg, u32 value UNUSED)
     struct vm *vm = arg;
     if (vm->cfg.no_reboot) vm_end(vm, VM_EXIT_RESET);
     else rt_request_reset(vm->rt);
+}
+
+/* The processor alone: memory and chips stay, and firmware finds out why. */
+static void on_init(void *arg, u32 value UNUSED)
+{
+    struct vm *vm = arg;
+    vm->cpu_only = true;
+    on_reset(vm, 0);
 }
 
 static void on_debug_exit(void *arg, u32 value)
@@ -335,10 +349,19 @@ static int machine_boot(struct vm *vm, struct boot *boot, struct vm_error *err)
     rt_get_state(vm->rt, &now);
     cpu.tsc = now.tsc; /* NOT-HW: it would be 0 */
     cpu.intr_line = now.intr_line;
-    int rc = boot_load(boot, rt_bus(vm->rt), &cpu, pc_memory_map(vm->pc), err);
+    int rc = !boot ? 0 : boot_load(boot, rt_bus(vm->rt), &cpu, pc_memory_map(vm->pc), err);
     if (rc) return rc;
     BUG_ON(rt_set_state(vm->rt, &cpu, &field)); /* a boot protocol asks for nothing impossible */
     return 0;
+}
+
+/* What the guest is started with: a kernel and its files (*boot), or firmware. */
+static int machine_files(struct vm *vm, struct boot **boot, struct vm_error *err)
+{
+    const struct wait_end end = { stop_asked, vm };
+    *boot = NULL;
+    if (vm->cfg.kernel) return boot_open(boot, &vm->cfg, &end, err);
+    return vm->firmware.data ? 0 : firmware_open(&vm->firmware, vm->cfg.firmware, &end, err);
 }
 
 /* All of RAM to zero, by giving its pages back to the host. */
@@ -353,11 +376,12 @@ static int ram_clear(struct rt *rt)
 static int machine_reset(struct vm *vm, struct vm_error *err)
 {
     struct boot *boot = NULL;
-    const struct wait_end end = { stop_asked, vm };
-    int rc = boot_open(&boot, &vm->cfg, &end, err);
+    int rc = machine_files(vm, &boot, err);
     if (rc) return rc;
-    rc = ram_clear(vm->rt);
-    if (!rc) rc = pc_reset(vm->pc);
+    /* Firmware finds memory as it was: a reset is no power cut. */
+    if (boot) rc = ram_clear(vm->rt);
+    if (!rc && !(vm->cpu_only && !boot)) rc = pc_reset(vm->pc);
+    vm->cpu_only = false;
     if (rc) vm_fail(err, rc, "reset: %s", strerror(-rc));
     else rc = machine_boot(vm, boot, err);
     boot_free(boot);
@@ -384,8 +408,7 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
     struct boot *boot = NULL;
     struct rt *rt = NULL;
     const char *what = "machine";
-    const struct wait_end end = { stop_asked, vm };
-    int rc = from ? 0 : boot_open(&boot, &vm->cfg, &end, err);
+    int rc = from && vm->cfg.kernel ? 0 : machine_files(vm, &boot, err);
     if (rc) return rc;
     rc = rt_new(&rt, &rc_cfg, &what);
     if (rc) {
@@ -412,8 +435,10 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
         .serial = vm->cfg.serial_output ? &vm->tap.dev : vm->serial,
         .has_debug_exit = vm->cfg.has_debug_exit,
         .debug_exit = vm->cfg.debug_exit,
+        .firmware = vm->firmware.data ? &vm->firmware : NULL,
         .poweroff = { on_poweroff, vm },
         .reset = { on_reset, vm },
+        .init = { on_init, vm },
         .debug = { on_debug_exit, vm },
     };
     rc = pc_new(&vm->pc, rt, &board, err);
@@ -536,6 +561,7 @@ void vm_free(struct vm *vm)
     machine_free(vm);
     signals_release(&held);
     chardev_close(vm->serial);
+    firmware_close(&vm->firmware);
     cache_dir_close(vm->cache);
     config_free(&vm->cfg);
     pthread_mutex_destroy(&vm->lock);
@@ -549,7 +575,12 @@ static enum vm_exit run(struct vm *vm, struct vm_error *err)
         if (vm->ended) return vm->how;
         switch (why) {
         case RT_STOPPED: return VM_EXIT_STOPPED;
-        case RT_SHUTDOWN: return VM_EXIT_DIED;
+        case RT_SHUTDOWN:
+            /* The PIIX3 answers a shutdown cycle with INIT; without firmware nobody would be there to see it. */
+            if (!vm->firmware.data || vm->cfg.no_reboot) return VM_EXIT_DIED;
+            vm->cpu_only = true;
+            if (machine_reset(vm, err)) return vm->stop ? VM_EXIT_STOPPED : VM_EXIT_ERROR;
+            break;
         case RT_RESET:
             if (machine_reset(vm, err)) return vm->stop ? VM_EXIT_STOPPED : VM_EXIT_ERROR;
             break;

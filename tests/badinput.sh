@@ -57,7 +57,7 @@ make_linux "$good"
 # --- Usage.
 expect 2 'no verb' "$program"
 expect 2 "there is no verb 'fly'" "$program" fly
-expect 2 'kernel FILE is missing' "$program" run
+expect 2 'nothing to boot' "$program" run
 expect 2 "unknown option '--nonsense'" "$program" run --nonsense
 expect 2 "unexpected argument 'word'" "$program" run "$good" word
 run 2 'kernel needs an argument' --kernel

@@ -29,6 +29,11 @@ void bus_unmap_mmio(struct bus *b, paddr base);
 /* Maps a read-only memory: reads are memory, writes are dropped. data is borrowed; len is a multiple of 4 KiB. */
 MUST_CHECK int bus_map_rom(struct bus *b, paddr base, u64 len, const u8 *data, const char *name);
 
+/* The page of RAM at pa, even where a range covers it: for the chip that decides which is seen there. NULL: there is
+ * none. It says so before it writes n bytes within the page; it writes only while the page is covered. */
+u8 *bus_ram_behind(struct bus *b, paddr pa);
+void bus_ram_behind_written(struct bus *b, paddr pa, unsigned n);
+
 /* Accesses by the CPU. Unclaimed ports and addresses read as all ones. A port access wider than the device's range, or
  * straddling two, is split into bytes. */
 u32 bus_in(struct bus *b, u16 port, unsigned size);

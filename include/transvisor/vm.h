@@ -36,13 +36,14 @@ enum vm_engine { VM_ENGINE_BT /* binary translator */, VM_ENGINE_INTERP /* refer
 
 /* What a machine is made of. Strings are copied. All zeroes, but for kernel, is a working description. */
 struct vm_config {
-    const char *kernel;  /* Linux bzImage or Multiboot 1 kernel */
-    const char *initrd;  /* initial RAM disk, or Multiboot modules: a comma-separated list; NULL: none */
-    const char *cmdline; /* NULL: empty */
-    const char *cpu;     /* a name of vm_cpu_name(); NULL: the default */
-    const char *serial;  /* first serial port: null, stdio, file:PATH, unix:PATH, pty; NULL: null */
-    const char *trace;   /* LIST[@FROM..TO], names of vm_trace_name(); to standard error; NULL: none */
-    const char *disable; /* instruction classes not to translate, names of vm_class_name(), comma-separated; NULL: none
+    const char *kernel;   /* Linux bzImage or Multiboot 1 kernel; NULL: firmware runs instead */
+    const char *initrd;   /* initial RAM disk, or Multiboot modules: a comma-separated list; NULL: none */
+    const char *cmdline;  /* NULL: empty */
+    const char *firmware; /* image that starts at the reset vector, 64 KiB to 16 MiB; NULL: SeaBIOS */
+    const char *cpu;      /* a name of vm_cpu_name(); NULL: the default */
+    const char *serial;   /* first serial port: null, stdio, file:PATH, unix:PATH, pty; NULL: null */
+    const char *trace;    /* LIST[@FROM..TO], names of vm_trace_name(); to standard error; NULL: none */
+    const char *disable;  /* instruction classes not to translate, names of vm_class_name(), comma-separated; NULL: none
                           */
     const char *cache_dir; /* keep translated code there between runs; NULL: not at all */
     uint64_t memory;       /* bytes of RAM; 0: VM_MEMORY_DEFAULT */

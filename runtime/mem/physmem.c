@@ -388,6 +388,14 @@ void bus_unmap_mmio(struct bus *b, paddr base)
     cover_pages(b, base, len);
 }
 
+u8 *bus_ram_behind(struct bus *b, paddr pa) { return IN_RAM(b, pa) ? page_ptr(b, plain_page(b, pa), pa) : NULL; }
+
+/* A covered page has no code: only a dirty log may want to know. */
+void bus_ram_behind_written(struct bus *b, paddr pa, unsigned n)
+{
+    if (IN_RAM(b, pa)) page_written(b, plain_page(b, pa), pa, n);
+}
+
 /* ---- devices' memory ---- */
 
 int bus_ram_new(struct bus_ram **out, struct bus *b, u64 len)

@@ -356,6 +356,7 @@ static void dsdt_isa_devices(struct blob *b, const struct acpi_config *cfg)
     res_io(&board, 0x92, 1);
     res_io(&board, ACPI_SMI_CMD, 2);
     res_io(&board, ACPI_PM_BASE, 64);
+    res_io(&board, ACPI_GPE0_BASE, 4);
     dsdt_legacy(b, "MBRD", "PNP0C02", 0, &board);
 
     for (unsigned n = 0; n < 4; n++)
@@ -391,7 +392,7 @@ static void dsdt_isa(struct blob *b, const struct acpi_config *cfg)
 }
 
 /* Package() { 0xdddd, pin, link, 0 } or { 0xdddd, pin, Zero, GSI }, for all pins of all devices. INTx of device d is
- * PIRQ (d + x) mod 4. */
+ * PIRQ (d + x - 1) mod 4. */
 static void dsdt_prt(struct blob *b, const char *name, bool apic)
 {
     static const char *const link[4] = { "\\_SB.LNKA", "\\_SB.LNKB", "\\_SB.LNKC", "\\_SB.LNKD" };
@@ -405,8 +406,8 @@ static void dsdt_prt(struct blob *b, const char *name, bool apic)
             aml_int(b, dev << 16 | 0xffff);
             aml_int(b, pin);
             if (apic) aml_int(b, 0);
-            else aml_path(b, link[(dev + pin) & 3]);
-            aml_int(b, apic ? 16 + ((dev + pin) & 3) : 0);
+            else aml_path(b, link[(dev + pin - 1) & 3]);
+            aml_int(b, apic ? 16 + ((dev + pin - 1) & 3) : 0);
             aml_close(b, inner);
         }
     }
@@ -617,6 +618,16 @@ static void dsdt_body(struct blob *b, const struct acpi_config *cfg)
 
 /* ---- tables ---- */
 
+/* An address in the blob, which firmware may have to correct. */
+static void put_pointer(struct acpi_tables *t, struct blob *b, u32 address, u8 size)
+{
+    BUG_ON(t->npointers == ACPI_POINTERS_MAX);
+    t->pointer[t->npointers].at = (u32)b->len;
+    t->pointer[t->npointers++].size = size;
+    put32(b, address);
+    if (size == 8) put32(b, 0);
+}
+
 static const char oem_id[6] = { 'T', 'R', 'V', 'I', 'S', 'R' };
 static const char oem_table[8] = { 'T', 'R', 'V', 'I', 'S', 'R', 'P', 'C' };
 
@@ -638,13 +649,16 @@ static size_t table_open(struct blob *b, const char *signature, u8 revision)
     return at;
 }
 
-static void table_close(struct blob *b, size_t at)
+static void table_close(struct acpi_tables *t, struct blob *b, size_t at)
 {
     u32 len = b->len - at;
 
+    BUG_ON(t->ntables == ACPI_TABLES_MAX);
+    t->table[t->ntables].at = (u32)at;
+    t->table[t->ntables++].len = len;
     if (b->failed) return;
     for (unsigned i = 0; i < 4; i++) b->data[at + 4 + i] = len >> 8 * i;
-    b->data[at + 9] = checksum(b->data + at, len);
+    b->data[at + ACPI_CHECKSUM] = checksum(b->data + at, len);
 }
 
 static void put_facs(struct blob *b)
@@ -656,12 +670,12 @@ static void put_facs(struct blob *b)
     put_zeros(b, 31);
 }
 
-static size_t put_dsdt(struct blob *b, const struct acpi_config *cfg)
+static size_t put_dsdt(struct acpi_tables *t, struct blob *b, const struct acpi_config *cfg)
 {
     size_t at = table_open(b, "DSDT", 1);
 
     dsdt_body(b, cfg);
-    table_close(b, at);
+    table_close(t, b, at);
     return at;
 }
 
@@ -686,12 +700,12 @@ enum {
     BOOT_NO_VGA = 1 << 2,
 };
 
-static size_t put_fadt(struct blob *b, const struct acpi_config *cfg, u32 facs, u32 dsdt)
+static size_t put_fadt(struct acpi_tables *t, struct blob *b, const struct acpi_config *cfg, u32 facs, u32 dsdt)
 {
     size_t at = table_open(b, "FACP", 3);
 
-    put32(b, facs);
-    put32(b, dsdt);
+    put_pointer(t, b, facs, 4);
+    put_pointer(t, b, dsdt, 4);
     put8(b, 0);
     put8(b, 1); /* preferred profile: desktop */
     put16(b, ACPI_SCI_IRQ);
@@ -729,7 +743,7 @@ static size_t put_fadt(struct blob *b, const struct acpi_config *cfg, u32 facs, 
     put8(b, ACPI_RESET_VALUE);
     put_zeros(b, 3);
     put64(b, 0); /* X_FIRMWARE_CTRL: the 32-bit one holds */
-    put64(b, dsdt);
+    put_pointer(t, b, dsdt, 8);
     put_gas(b, ACPI_PM_BASE, 4, 2);
     put_gas(b, 0, 0, 0);
     put_gas(b, ACPI_PM_BASE + 4, 2, 2);
@@ -738,7 +752,7 @@ static size_t put_fadt(struct blob *b, const struct acpi_config *cfg, u32 facs, 
     put_gas(b, ACPI_PM_BASE + 8, 4, 3);
     put_gas(b, ACPI_GPE0_BASE, 4, 1);
     put_gas(b, 0, 0, 0);
-    table_close(b, at);
+    table_close(t, b, at);
     return at;
 }
 
@@ -754,7 +768,7 @@ static void put_override(struct blob *b, u8 irq, u32 gsi, u16 flags)
     put16(b, flags);
 }
 
-static size_t put_madt(struct blob *b, const struct acpi_config *cfg)
+static size_t put_madt(struct acpi_tables *t, struct blob *b, const struct acpi_config *cfg)
 {
     size_t at = table_open(b, "APIC", 1);
 
@@ -780,7 +794,7 @@ static size_t put_madt(struct blob *b, const struct acpi_config *cfg)
     put8(b, 0xff); /* of all processors */
     put16(b, 0);
     put8(b, 1); /* LINT1 */
-    table_close(b, at);
+    table_close(t, b, at);
     return at;
 }
 
@@ -804,18 +818,19 @@ int acpi_tables_build(struct acpi_tables *out, const struct acpi_config *cfg)
 
     if (cfg->tables & 63 || cfg->tables > 0xfff00000u || !cfg->cpus || cfg->pci_mem_first > cfg->pci_mem_last)
         return -EINVAL;
+    *out = (struct acpi_tables){ 0 };
     put_facs(&b);
-    dsdt = put_dsdt(&b, cfg);
-    fadt = put_fadt(&b, cfg, cfg->tables, cfg->tables + dsdt);
-    madt = put_madt(&b, cfg);
+    dsdt = put_dsdt(out, &b, cfg);
+    fadt = put_fadt(out, &b, cfg, cfg->tables, cfg->tables + dsdt);
+    madt = put_madt(out, &b, cfg);
     rsdt = table_open(&b, "RSDT", 1);
-    put32(&b, cfg->tables + fadt);
-    put32(&b, cfg->tables + madt);
-    table_close(&b, rsdt);
+    put_pointer(out, &b, cfg->tables + fadt, 4);
+    put_pointer(out, &b, cfg->tables + madt, 4);
+    table_close(out, &b, rsdt);
     xsdt = table_open(&b, "XSDT", 1);
-    put64(&b, cfg->tables + fadt);
-    put64(&b, cfg->tables + madt);
-    table_close(&b, xsdt);
+    put_pointer(out, &b, cfg->tables + fadt, 8);
+    put_pointer(out, &b, cfg->tables + madt, 8);
+    table_close(out, &b, xsdt);
     if (b.failed) {
         free(b.data);
         return -ENOMEM;

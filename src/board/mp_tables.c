@@ -75,9 +75,10 @@ static unsigned put_entries(struct mp_tables *t, const struct mp_config *cfg)
                       cfg->ioapic_id, irq == 0 ? 2 : irq);
         n++;
     }
-    for (u32 source = 0; source < PCI_DEVICES * 4; source++, n++) /* device * 4 + INTx; it is PIRQ (device + x) mod 4 */
+    for (u32 source = 0; source < PCI_DEVICES * 4;
+         source++, n++) /* device * 4 + INTx; it is PIRQ (device + x - 1) mod 4 */
         put_interrupt(t, ENTRY_IO_INTERRUPT, INT_VECTORED, LOW_LEVEL, BUS_PCI, source, cfg->ioapic_id,
-                      PIRQ_PIN + (source / 4 + source) % 4);
+                      PIRQ_PIN + (source / 4 + source + 3) % 4);
     put_interrupt(t, ENTRY_LOCAL_INTERRUPT, INT_EXTINT, CONFORMS, BUS_ISA, 0, ALL_APICS, 0);
     put_interrupt(t, ENTRY_LOCAL_INTERRUPT, INT_NMI, CONFORMS, BUS_ISA, 0, ALL_APICS, 1);
     return n + 2;

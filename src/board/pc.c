@@ -1,4 +1,4 @@
-/* Owns the board: an i440FX/PIIX3 class PC without firmware. The only file that knows both the CPU and the chips.
+/* Owns the board: an i440FX/PIIX3 class PC. The only file that knows both the CPU and the chips.
  *   I1  chips are made in dependency order and freed in reverse.                       [pc_new, pc_free]
  *   I2  ISA interrupt n drives PIC input n and I/O APIC pin n, but 0 drives pin 2.      [as the MADT says; wire_isa]
  *   I3  the memory map never calls usable what firmware tables occupy.                 [map_build]
@@ -6,6 +6,7 @@
  * NOT-HW: the A20 gate is always open. */
 #include "src/board/pc.h"
 #include "runtime/runtime.h"
+#include "src/board/firmware.h"
 #include "src/board/mp_tables.h"
 #include "src/error.h"
 
@@ -19,6 +20,7 @@
 #define PCI_MEM_LAST 0xfebfffffu
 #define PCI_IO_FIRST 0xc000
 #define PCI_MEM_FIRST 0xe0000000u /* above the most RAM there can be below 4 GiB */
+#define FW_DEBUG_PORT 0x402
 
 enum { BDA_COM1 = 0x400, BDA_EBDA_SEG = 0x40e, BDA_EQUIPMENT = 0x410, BDA_BASE_KIB = 0x413 };
 #define COM1 0x3f8
@@ -31,6 +33,8 @@ enum { BDA_COM1 = 0x400, BDA_EBDA_SEG = 0x40e, BDA_EQUIPMENT = 0x410, BDA_BASE_K
 struct pc {
     struct bus *bus;
     struct memory_map map;
+    const struct firmware *firmware; /* NULL: none runs */
+    struct rt *rt;
     struct acpi_tables acpi;
     paddr acpi_at;
     struct irq_split isa[16];
@@ -44,6 +48,10 @@ struct pc {
     struct i8042 *kbd;
     struct acpi_pm *pm;
     struct pci *pci;
+    struct pam *pam;
+    struct fw_cfg *fw_cfg;
+    struct chardev fw_debug; /* to the trace */
+    struct porte9 *fw_port;
     struct dma8237 *dma;
     struct port80 *port80;
     struct porte9 *porte9;
@@ -80,6 +88,48 @@ static void map_build(struct pc *pc, u64 low, u64 total)
     map_add(m, (u64)1 << 32, ((u64)1 << 32) + (total - low), E820_RAM);
 }
 
+/* Firmware's choice for the start of PCI memory is its own; the tables have to say the same. */
+static u32 pci_mem_first(const struct pc *pc)
+{
+    if (!pc->firmware) return PCI_MEM_FIRST;
+    return bus_ram_low(pc->bus) <= 0x80000000u ? 0x80000000u : 0xc0000000u;
+}
+
+static void fw_debug_write(void *be, const u8 *buf, size_t n)
+{
+    struct pc *pc = be;
+    TRACE(rt_trace(pc->rt), firmware, 0, "%.*s", (int)n, (const char *)buf);
+}
+
+/* The devices by which firmware learns about the machine, and tells what it does if somebody wants to know. */
+static int firmware_new(struct pc *pc)
+{
+    static const struct chardev_ops ops = { .write = fw_debug_write };
+    const struct firmware_config cfg = {
+        .ram_low = bus_ram_low(pc->bus),
+        .ram_high = bus_ram_size(pc->bus) - bus_ram_low(pc->bus),
+        .acpi = &pc->acpi,
+        .boot_order = "",
+        .serial_console = COM1,
+    };
+    pc->fw_debug = (struct chardev){ .ops = &ops, .be = pc };
+    int rc = fw_cfg_new(&pc->fw_cfg, pc->bus);
+    if (!rc) rc = firmware_tell(pc->fw_cfg, &cfg);
+    if (!rc && trace_on(rt_trace(pc->rt), TR_firmware, 0))
+        rc = porte9_new(&pc->fw_port, pc->bus, FW_DEBUG_PORT, &pc->fw_debug);
+    return rc;
+}
+
+/* All of RAM below 1 MiB is RAM: nobody runs who would say so. */
+static void shadow_open(struct pc *pc)
+{
+    static const u8 pam[7] = { 0x30, 0x33, 0x33, 0x33, 0x33, 0x33, 0x33 };
+    for (unsigned i = 0; i < ARRAY_LEN(pam); i++) {
+        bus_out(pc->bus, 0xcf8, 4, 0x80000000u | ((0x59 + i) & 0xfc));
+        bus_out(pc->bus, (u16)(0xcfc + ((0x59 + i) & 3)), 1, pam[i]);
+    }
+}
+
 /* What firmware leaves behind: BIOS data area, EBDA, ACPI and MP tables, a usable COM1. */
 static int firmware_write(struct pc *pc)
 {
@@ -98,6 +148,7 @@ static int firmware_write(struct pc *pc)
         .sci_irq = ACPI_SCI_IRQ,
     };
     struct mp_tables mp;
+    shadow_open(pc);
     mp_tables_build(&mp, &mp_cfg);
     const struct {
         paddr at;
@@ -126,12 +177,12 @@ static int firmware_write(struct pc *pc)
 static int acpi_build(struct pc *pc, u64 low)
 {
     struct acpi_config cfg = {
-        .tables = low - TABLES_ALIGN,
+        .tables = pc->firmware ? 0 : low - TABLES_ALIGN,
         .lapic_base = LAPIC_BASE,
         .ioapic_base = IOAPIC_BASE,
         .cpus = CPUS,
         .ioapic_id = IOAPIC_ID,
-        .pci_mem_first = PCI_MEM_FIRST,
+        .pci_mem_first = pci_mem_first(pc),
         .pci_mem_last = PCI_MEM_LAST,
         .serial_ports = 1,
     };
@@ -146,10 +197,11 @@ unsigned pc_parts(struct pc *pc, struct snap_part *out, unsigned room)
     const struct snap_part part[] = {
         pic_part(pc->pic),       lapic_part(pc->lapic), ioapic_part(pc->ioapic),     pit_part(pc->pit),
         rtc_part(pc->rtc),       i8042_part(pc->kbd),   uart_part(pc->com1, "com1"), dma8237_part(pc->dma),
-        port80_part(pc->port80), acpi_pm_part(pc->pm),
+        port80_part(pc->port80), acpi_pm_part(pc->pm),  pam_part(pc->pam),
     };
     unsigned n = 0;
     for (; n < ARRAY_LEN(part) && n < room; n++) out[n] = part[n];
+    if (pc->fw_cfg && n < room) out[n++] = fw_cfg_part(pc->fw_cfg);
     return n + pci_parts(pc->pci, out + n, room - n);
 }
 
@@ -158,7 +210,7 @@ int pc_reset(struct pc *pc)
     struct snap_part part[PC_PARTS_MAX];
     unsigned n = pc_parts(pc, part, PC_PARTS_MAX);
     for (unsigned i = 0; i < n; i++) snap_part_reset(&part[i]);
-    return firmware_write(pc);
+    return pc->firmware ? 0 : firmware_write(pc);
 }
 
 int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct vm_error *err)
@@ -171,6 +223,9 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
     struct pc *pc = calloc(1, sizeof *pc);
     if (!pc) goto fail;
     pc->bus = bus;
+    pc->rt = rt;
+    pc->firmware = cfg->firmware;
+    const struct dev_event cpu_reset = cfg->firmware ? cfg->init : cfg->reset;
 
 #define CHIP(name, call)   \
     do {                   \
@@ -195,17 +250,20 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
                                                                            does not mask */
 
     /* Super I/O. */
-    CHIP("keyboard controller", i8042_new(&pc->kbd, bus, isa[1], isa[12], none, cfg->reset));
+    CHIP("keyboard controller", i8042_new(&pc->kbd, bus, isa[1], isa[12], none, cpu_reset));
     CHIP("serial port", uart_new(&pc->com1, bus, clk, COM1, isa[4], cfg->serial));
     CHIP("DMA controller", dma8237_new(&pc->dma, bus));
     CHIP("POST port", port80_new(&pc->port80, bus, (struct dev_event){ 0 }));
-    CHIP("port E9h console", porte9_new(&pc->porte9, bus, cfg->serial));
+    CHIP("port E9h console", porte9_new(&pc->porte9, bus, 0xe9, cfg->serial));
 
     /* Chipset. */
     CHIP("power management", acpi_pm_new(&pc->pm, bus, clk, isa[ACPI_SCI_IRQ], cfg->poweroff));
     const struct irq_line pirq[4] = { ioapic_input(pc->ioapic, 16), ioapic_input(pc->ioapic, 17),
                                       ioapic_input(pc->ioapic, 18), ioapic_input(pc->ioapic, 19) };
     CHIP("PCI host bridge", pci_new(&pc->pci, bus, isa, pirq, cfg->reset));
+    CHIP("power management", acpi_pm_attach(pc->pm, pc->pci));
+    CHIP("shadow RAM", pam_new(&pc->pam, bus, pc->pci, pc->firmware ? pc->firmware->data : NULL,
+                               pc->firmware ? pc->firmware->len : 0));
 
     if (cfg->has_debug_exit) {
         rc = debug_exit_new(&pc->debug_exit, bus, cfg->debug_exit, cfg->debug);
@@ -218,7 +276,8 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
 
     /* Memory as an OS will be told of it. */
     CHIP("ACPI tables", acpi_build(pc, bus_ram_low(bus)));
-    map_build(pc, bus_ram_low(bus), bus_ram_size(bus));
+    if (pc->firmware) CHIP("firmware's devices", firmware_new(pc));
+    else map_build(pc, bus_ram_low(bus), bus_ram_size(bus));
     /* What power-on gives is what a reset gives. */
     CHIP("firmware tables", pc_reset(pc));
 #undef CHIP
@@ -236,6 +295,9 @@ void pc_free(struct pc *pc)
     if (!pc) return;
     acpi_tables_free(&pc->acpi);
     debug_exit_free(pc->debug_exit);
+    porte9_free(pc->fw_port);
+    fw_cfg_free(pc->fw_cfg);
+    pam_free(pc->pam);
     pci_free(pc->pci);
     acpi_pm_free(pc->pm);
     porte9_free(pc->porte9);

@@ -7,21 +7,24 @@
 
 struct rt;
 struct pc;
+struct firmware;
 
 struct pc_config {
     struct chardev *serial; /* COM1 and the port E9h console; borrowed */
     bool has_debug_exit;
     u16 debug_exit;
-    struct dev_event poweroff; /* value: none */
-    struct dev_event reset;    /* value: none */
-    struct dev_event debug;    /* value: the exit status that was asked for */
+    const struct firmware *firmware; /* borrowed; NULL: none runs, and what it would leave behind is written here */
+    struct dev_event poweroff;       /* value: none */
+    struct dev_event reset;          /* of the whole machine; value: none */
+    struct dev_event init;  /* of the processor alone, where firmware runs that knows what to do then; value: none */
+    struct dev_event debug; /* value: the exit status that was asked for */
 };
 
 /* Builds the machine around rt's CPU, with what firmware would leave in memory for an OS. Borrows rt. Returns 0 or
  * -errno. */
 MUST_CHECK int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct vm_error *err);
 void pc_free(struct pc *pc); /* before rt_free() */
-/* RESET#: all chips, in place, and what firmware then leaves in memory. Returns 0 or -ENOMEM. */
+/* RESET#: all chips, in place, and what firmware then leaves in memory, unless one runs. Returns 0 or -ENOMEM. */
 MUST_CHECK int pc_reset(struct pc *pc);
 /* The chips, in the order in which they are saved and loaded. At most room of them; returns how many. */
 unsigned pc_parts(struct pc *pc, struct snap_part *out, unsigned room);

@@ -140,6 +140,9 @@ void acpi_pm_reset(struct acpi_pm *a);
 struct snap_part acpi_pm_part(struct acpi_pm *a);
 void acpi_pm_power_button(struct acpi_pm *a);    /* pressed and let go */
 void acpi_pm_gpe(struct acpi_pm *a, unsigned n); /* 0..15: raise a general-purpose event */
+struct pci;
+/* Its PCI function, 00:01.3, by which firmware moves the fixed hardware to where it wants it (PMBA). */
+MUST_CHECK int acpi_pm_attach(struct acpi_pm *a, struct pci *p);
 
 /* acpi_tables.c: everything from RSDP to DSDT, for firmware-less boot. */
 struct acpi_config {
@@ -150,17 +153,30 @@ struct acpi_config {
     u8 serial_ports;                 /* bit n: COM(n+1) is there */
     bool has_vga;
 };
+#define ACPI_TABLES_MAX 8u
+#define ACPI_POINTERS_MAX 16u
 struct acpi_tables {
     u8 *blob; /* goes to cfg->tables */
     size_t len;
     u8 rsdp[36]; /* goes to a 16-byte boundary in 0xe0000..0xfffff */
+    /* For firmware that chooses the place itself: what in the blob is an address in it, and which tables have a
+     * checksum over it. Those of the RSDP are at fixed places. */
+    struct {
+        u32 at;
+        u8 size; /* bytes */
+    } pointer[ACPI_POINTERS_MAX];
+    struct {
+        u32 at, len;
+    } table[ACPI_TABLES_MAX];
+    unsigned npointers, ntables;
 };
+enum { ACPI_RSDP_RSDT = 16, ACPI_RSDP_XSDT = 24, ACPI_CHECKSUM = 9 /* of a table; from its start */ };
 MUST_CHECK int acpi_tables_build(struct acpi_tables *out, const struct acpi_config *cfg); /* 0, -ENOMEM, -EINVAL */
 void acpi_tables_free(struct acpi_tables *t);
 
 /* pci.c: i440FX host bridge at 00:00.0, PIIX3 ISA bridge at 00:01.0, configuration mechanism #1, reset control at
  * 0xcf9. PIRQA..D go to the ISA interrupt that the PIIX3 routes them to, and always to apic[0..3] (I/O APIC pins
- * 16..19). INTx of device d reaches PIRQ (d + x) mod 4, INTA being x = 0. */
+ * 16..19). INTx of device d reaches PIRQ (d + x - 1) mod 4, INTA being x = 0: as SeaBIOS takes it to be. */
 struct pci;
 MUST_CHECK int pci_new(struct pci **out, struct bus *b, const struct irq_line isa[16], const struct irq_line apic[4],
                        struct dev_event reset);
@@ -193,9 +209,31 @@ struct irq_line pci_fn_irq(struct pci_fn *f); /* its INTx, level */
 u8 *pci_fn_config(struct pci_fn *f);          /* 256 bytes; the header's first 64 belong to pci.c */
 u8 *pci_fn_writable(struct pci_fn *f);        /* 256 bytes: mask of the bits the guest may write */
 bool pci_fn_bus_master(const struct pci_fn *f);
+/* Who else looks after the host bridge: the owner of its PAM registers. Called as pci_desc's hooks are. */
+void pci_host_hooks(struct pci *p, void *opaque, void (*reset)(void *opaque),
+                    void (*cfg_written)(void *opaque, u8 off, unsigned size));
+const u8 *pci_host_config(const struct pci *p); /* 256 bytes */
 /* What firmware does before it boots an OS: PIRQ routing, BARs (memory from mem_base, I/O from io_base), interrupt
  * lines. */
 void pci_firmware_setup(struct pci *p, u32 mem_base, u16 io_base);
+
+/* pam.c: what is seen at 0xc0000..0xfffff, RAM or ROM, as the host bridge's PAM registers say; and the ROM below 4 GiB.
+ * rom: borrowed, a multiple of 4 KiB and at least 64 KiB, or NULL: there is none. */
+struct pam;
+MUST_CHECK int pam_new(struct pam **out, struct bus *b, struct pci *p, const u8 *rom, u32 rom_len);
+void pam_free(struct pam *p);
+struct snap_part pam_part(struct pam *p);
+
+/* fw_cfg.c: what a virtual machine tells its firmware: numbered items and named files, at ports 0x510 and 0x514 (DMA).
+ */
+struct fw_cfg;
+MUST_CHECK int fw_cfg_new(struct fw_cfg **out, struct bus *b);
+void fw_cfg_free(struct fw_cfg *f);
+struct snap_part fw_cfg_part(struct fw_cfg *f);
+/* Data is copied; n may be 0. 0, -ENOMEM, -ENOSPC (too many), -EINVAL (a name of more than FW_CFG_NAME - 1 bytes). */
+#define FW_CFG_NAME 56u
+MUST_CHECK int fw_cfg_item(struct fw_cfg *f, u16 key, const void *data, u32 n); /* key below 0x20 */
+MUST_CHECK int fw_cfg_file(struct fw_cfg *f, const char *name, const void *data, u32 n);
 
 /* dma8237.c: the two 8237A at 0x00 and 0xc0 and the page registers 0x81..0x8f: registers only, no device requests DMA.
  */
@@ -216,9 +254,10 @@ MUST_CHECK int port80_new(struct port80 **out, struct bus *b, struct dev_event c
 void port80_free(struct port80 *p);
 struct snap_part port80_part(struct port80 *p);
 
-/* porte9.c: every byte written to port 0xe9 goes to out; reads give 0xe9, by which guests find it. */
+/* porte9.c: every byte written to the port (0xe9; 0x402 for firmware) goes to be; reads give 0xe9, as a sign that it is
+ * there. */
 struct porte9;
-MUST_CHECK int porte9_new(struct porte9 **out, struct bus *b, struct chardev *be);
+MUST_CHECK int porte9_new(struct porte9 **out, struct bus *b, u16 port, struct chardev *be);
 void porte9_free(struct porte9 *p);
 
 #endif

@@ -90,6 +90,8 @@ static const struct opt run_options[] = {
       .arg = "0x10|0x08", .choices = entry_cs_names,
       .help = "CS at a Multiboot kernel's entry (DS is the next): as GRUB has it, or as QEMU [0x10]" },
 
+    { .group = "What to boot", .name = "firmware", .aliases = "bios", .type = OPT_STRING, .rank = OPT_COMMON,
+      RUN(cfg.firmware), .arg = "FILE", .help = "BIOS image that starts at the reset vector [SeaBIOS]" },
     { .group = "What to boot", .name = "load", .aliases = "restore", .type = OPT_STRING, .rank = OPT_COMMON, RUN(load),
       .arg = "FILE", .help = "instead: go on with a saved machine; its memory, processor and kernel are the file's" },
 
@@ -175,7 +177,7 @@ static const struct opt run_options[] = {
     { .name = "s", .type = OPT_LATER, .rank = OPT_FOREIGN, .help = DEBUGGER },
     { .name = "S", .aliases = "paused", .type = OPT_LATER, .rank = OPT_FOREIGN,
       .help = "starting stopped is not supported yet; --trace LIST shows what the guest does from the start" },
-    { .name = "bios", .aliases = "boot firmware", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "FILE",
+    { .name = "boot", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "FILE",
       .help = FIRMWARE },
     { .name = "dtb", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "FILE", .help = "a PC has no device tree" },
     { .name = "qmp", .aliases = "chardev api-sock api-socket", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "DEVICE",
@@ -248,7 +250,10 @@ void run_args_init(struct run_args *a) { *a = (struct run_args){ .cfg = { .seria
 
 int run_args_finish(struct run_args *a, struct vm_error *err)
 {
-    if (!a->cfg.kernel && !a->load) return vm_fail(err, -EINVAL, "--kernel FILE is missing");
+    if (a->cfg.kernel && a->cfg.firmware)
+        return vm_fail(err, -EINVAL, "--kernel loads a kernel without firmware: leave out --firmware");
+    if (!a->cfg.kernel && !a->load && !a->cfg.firmware)
+        return vm_fail(err, -EINVAL, "nothing to boot: --kernel FILE, or --firmware FILE");
     a->cfg.engine = (enum vm_engine)a->engine;
     a->cfg.direct = (enum vm_direct)a->direct;
     a->cfg.entry_cs = a->entry_cs ? 0x08 : 0x10;

@@ -152,21 +152,21 @@ START_TEST(intx_reaches_its_pirq_shared_and_routed)
     ck_assert_int_eq(pci_add(pci, &a, &d3), 0);
     ck_assert_int_eq(pci_add(pci, &b, &d7), 0);
     struct irq_line la = pci_fn_irq(a), lb = pci_fn_irq(b);
-    irq_set(&la, true); /* (3 + 0) mod 4: PIRQD */
-    ck_assert(apic[3].level && !apic[0].level);
+    irq_set(&la, true); /* (3 + 0 - 1) mod 4: PIRQC */
+    ck_assert(apic[2].level && !apic[0].level);
     for (unsigned n = 0; n < 16; n++) ck_assert(!isa[n].level); /* not routed after reset */
     ck_assert_uint_eq(get(3, 0, 6, 1) & 8, 8);
-    put(1, 0, 0x63, 1, 11);
+    put(1, 0, 0x62, 1, 11);
     ck_assert(isa[11].level);
     irq_set(&lb, true);
     irq_set(&la, false);
-    ck_assert(isa[11].level && apic[3].level);
-    put(1, 0, 0x63, 1, 10);
+    ck_assert(isa[11].level && apic[2].level);
+    put(1, 0, 0x62, 1, 10);
     ck_assert(isa[10].level && !isa[11].level);
-    put(1, 0, 0x63, 1, 8); /* not one a PIRQ may go to */
+    put(1, 0, 0x62, 1, 8); /* not one a PIRQ may go to */
     ck_assert(!isa[8].level && !isa[10].level);
     put(7, 0, 0x04, 2, 0x400); /* INTx disable */
-    ck_assert(!apic[3].level);
+    ck_assert(!apic[2].level);
 }
 END_TEST
 

@@ -112,7 +112,7 @@ START_TEST(port_e9_prints_and_answers)
     struct chardev c = { .ops = &ops };
     struct porte9 *p;
 
-    ck_assert_int_eq(porte9_new(&p, &fake_bus, &c), 0);
+    ck_assert_int_eq(porte9_new(&p, &fake_bus, 0xe9, &c), 0);
     ck_assert_uint_eq(inb(0xe9), 0xe9);
     outb(0xe9, 'o');
     outb(0xe9, 'k');

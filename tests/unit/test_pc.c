@@ -1,6 +1,7 @@
 /* The board, with its real chips, bus and clock, around a CPU that is two wires. */
 #include "runtime/mem/physmem.h"
 #include "runtime/runtime.h"
+#include "src/board/firmware.h"
 #include "src/board/pc.h"
 
 #include <check.h>
@@ -17,6 +18,11 @@ struct rt {
 
 struct bus *rt_bus(struct rt *rt) { return rt->bus; }
 struct clock *rt_clock(struct rt *rt) { return rt->clock; }
+struct trace *rt_trace(struct rt *rt UNUSED)
+{
+    static struct trace none;
+    return &none;
+}
 void rt_set_intc(struct rt *rt, const struct intc_ops *ops, void *dev)
 {
     rt->intc = ops;
@@ -36,6 +42,10 @@ static void on_poweroff(void *arg UNUSED, u32 v UNUSED) { poweroffs++; }
 static void on_reset(void *arg UNUSED, u32 v UNUSED) { resets++; }
 static void on_debug(void *arg UNUSED, u32 v) { debug_value = v; }
 
+static unsigned inits;
+static void on_init(void *arg UNUSED, u32 v UNUSED) { inits++; }
+static const struct firmware *firmware; /* of the next board */
+
 static int board(u64 ram, u16 debug_exit, struct vm_error *err)
 {
     memset(&rt, 0, sizeof rt);
@@ -46,6 +56,8 @@ static int board(u64 ram, u16 debug_exit, struct vm_error *err)
                              .debug_exit = debug_exit,
                              .poweroff = { on_poweroff, NULL },
                              .reset = { on_reset, NULL },
+                             .init = { on_init, NULL },
+                             .firmware = firmware,
                              .debug = { on_debug, NULL } };
     pc = NULL;
     return pc_new(&pc, &rt, &cfg, err);
@@ -256,6 +268,149 @@ START_TEST(a_debug_exit_port_that_is_taken_is_refused)
 }
 END_TEST
 
+/* ---- with firmware ---- */
+
+static u8 rom_bytes[256 << 10];
+static const struct firmware rom = { rom_bytes, sizeof rom_bytes };
+
+static void board_with_rom(void)
+{
+    struct vm_error err;
+    for (u32 i = 0; i < sizeof rom_bytes; i++) rom_bytes[i] = (u8)(i >> 12 ^ i);
+    firmware = &rom;
+    ck_assert_int_eq(0, board(64 << 20, 0, &err));
+    firmware = NULL;
+}
+static void pam(unsigned reg, u8 v)
+{
+    bus_out(rt.bus, 0xcf8, 4, 0x80000000u | (reg & 0xfc));
+    bus_out(rt.bus, (u16)(0xcfc + (reg & 3)), 1, v);
+}
+static u8 look(paddr at) { return (u8)bus_mmio_read(rt.bus, at, 1); }
+
+START_TEST(the_rom_is_below_4_gib_and_its_end_below_1_mib)
+{
+    board_with_rom();
+    for (u32 i = 0; i < sizeof rom_bytes; i += 0x123) {
+        ck_assert_uint_eq(rom_bytes[i], look(((u64)1 << 32) - sizeof rom_bytes + i));
+        if (i >= 0x20000) ck_assert_uint_eq(rom_bytes[i], look(0xc0000 + i));
+    }
+    ck_assert_uint_eq(0xff, look(0xc0000)); /* no option ROM */
+    bus_mmio_write(rt.bus, 0xf1234, 1, 0x77);
+    ck_assert_uint_eq(rom_bytes[0x31234], look(0xf1234));
+    board_end();
+}
+END_TEST
+
+/* As a BIOS shadows itself: writes to RAM while the ROM is read, then RAM alone, then RAM that cannot be written. */
+START_TEST(pam_says_who_is_read_and_who_is_written)
+{
+    board_with_rom();
+    static const struct {
+        unsigned reg, shift;
+        paddr at;
+    } segment[] = { { 0x59, 4, 0xf0000 }, { 0x59, 4, 0xffff0 }, { 0x5a, 0, 0xc0000 }, { 0x5a, 4, 0xc4000 },
+                    { 0x5d, 4, 0xdffff }, { 0x5e, 0, 0xe3ff0 }, { 0x5f, 4, 0xec000 } };
+    for (unsigned i = 0; i < ARRAY_LEN(segment); i++) {
+        paddr at = segment[i].at;
+        u8 before = look(at), mine = (u8)(0x40 + i);
+        ck_assert_uint_ne(before, mine);
+        pam(segment[i].reg, (u8)(2 << segment[i].shift));
+        bus_mmio_write(rt.bus, at, 1, mine);
+        ck_assert_uint_eq(before, look(at));
+        pam(segment[i].reg, (u8)(1 << segment[i].shift));
+        ck_assert_uint_eq(mine, look(at));
+        bus_mmio_write(rt.bus, at, 1, 0);
+        ck_assert_uint_eq(mine, look(at));
+        pam(segment[i].reg, (u8)(3 << segment[i].shift));
+        bus_mmio_write(rt.bus, at, 1, 0x99);
+        ck_assert_uint_eq(0x99, look(at));
+        pam(segment[i].reg, 0);
+        ck_assert_uint_eq(before, look(at));
+    }
+    board_end();
+}
+END_TEST
+
+START_TEST(a_reset_shows_the_rom_again_and_ram_keeps_what_it_had)
+{
+    board_with_rom();
+    pam(0x59, 0x30);
+    bus_mmio_write(rt.bus, 0xf0000, 4, 0x12345678);
+    bus_mmio_write(rt.bus, 0x5000, 4, 0x9abcdef0);
+    ck_assert_int_eq(0, pc_reset(pc));
+    ck_assert_uint_eq(rom_bytes[0x30000], look(0xf0000));
+    ck_assert_uint_eq(0x9abcdef0, bus_mmio_read(rt.bus, 0x5000, 4));
+    pam(0x59, 0x10);
+    ck_assert_uint_eq(0x12345678, bus_mmio_read(rt.bus, 0xf0000, 4));
+    board_end();
+}
+END_TEST
+
+START_TEST(the_keyboard_controller_and_port_92h_reset_the_processor_alone)
+{
+    board_with_rom();
+    inits = resets = 0;
+    out8(0x64, 0xfe);
+    ck_assert_uint_eq(1, inits);
+    out8(0x92, 0x03);
+    ck_assert_uint_eq(2, inits);
+    ck_assert_uint_eq(0, resets);
+    out8(ACPI_RESET_PORT, ACPI_RESET_VALUE);
+    ck_assert_uint_eq(1, resets);
+    board_end();
+}
+END_TEST
+
+static void put_be(paddr at, u64 v, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) bus_mmio_write(rt.bus, at + i, 1, v >> 8 * (n - 1 - i) & 0xff);
+}
+/* Selects key, and reads n bytes of it to 0x2000. */
+static void fw_dma(u16 key, u32 n)
+{
+    put_be(0x1000, (u32)key << 16 | 8 | 2, 4);
+    put_be(0x1004, n, 4);
+    put_be(0x1008, 0x2000, 8);
+    bus_out(rt.bus, 0x514, 4, 0);
+    bus_out(rt.bus, 0x518, 4, __builtin_bswap32(0x1000));
+    ck_assert_uint_eq(0, peek(0x1000, 4));
+}
+
+START_TEST(firmware_is_told_of_memory_and_acpi_by_dma)
+{
+    board_with_rom();
+    fw_dma(0x19, 4);
+    u32 files = __builtin_bswap32(peek(0x2000, 4)), found = 0;
+    ck_assert_uint_le(files, 64);
+    for (u32 i = 0; i < files; i++) {
+        char name[57] = "";
+        fw_dma(0x19, 4 + 64 * (i + 1));
+        bus_dma_read(rt.bus, 0x2000 + 4 + 64 * i + 8, name, 56);
+        u16 key = __builtin_bswap16((u16)peek(0x2000 + 4 + 64 * i + 4, 2));
+        u32 n = __builtin_bswap32(peek(0x2000 + 4 + 64 * i, 4));
+        fw_dma(key, n);
+        if (!strcmp(name, "etc/e820")) {
+            found |= 1;
+            ck_assert_uint_eq(20, n);
+            ck_assert_uint_eq(64 << 20, peek(0x2008, 4));
+            ck_assert_uint_eq(E820_RAM, peek(0x2010, 4));
+        }
+        if (!strcmp(name, "etc/acpi/rsdp")) {
+            found |= 2;
+            ck_assert_uint_eq(0, sum(0x2000, 36));
+        }
+        if (!strcmp(name, "etc/table-loader")) {
+            found |= 4;
+            ck_assert_uint_eq(0, n % 128);
+            ck_assert_uint_eq(1, peek(0x2000, 4)); /* allocates first */
+        }
+    }
+    ck_assert_uint_eq(7, found);
+    board_end();
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("pc");
@@ -270,6 +425,11 @@ int main(void)
     tcase_add_test(t, the_timer_interrupts_through_the_io_apic_pin_2);
     tcase_add_test(t, power_off_reset_and_debug_exit_reach_the_machine);
     tcase_add_loop_test(t, a_debug_exit_port_that_is_taken_is_refused, 0, 10);
+    tcase_add_test(t, the_rom_is_below_4_gib_and_its_end_below_1_mib);
+    tcase_add_test(t, pam_says_who_is_read_and_who_is_written);
+    tcase_add_test(t, a_reset_shows_the_rom_again_and_ram_keeps_what_it_had);
+    tcase_add_test(t, the_keyboard_controller_and_port_92h_reset_the_processor_alone);
+    tcase_add_test(t, firmware_is_told_of_memory_and_acpi_by_dma);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

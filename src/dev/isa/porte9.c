@@ -1,4 +1,4 @@
-/* Owns the debug console port of Bochs fame: a byte written is a character printed. */
+/* Owns a debug console port of Bochs fame: a byte written is a character printed. */
 #include "src/dev/isa/byte_ports.h"
 #include "src/dev/pc_devices.h"
 
@@ -20,14 +20,14 @@ static void console_write(void *dev, u32 off UNUSED, u8 val)
 
 BYTE_PORT_OPS(console_ops, console_read, console_write);
 
-int porte9_new(struct porte9 **out, struct bus *b, struct chardev *be)
+int porte9_new(struct porte9 **out, struct bus *b, u16 port, struct chardev *be)
 {
     struct porte9 *p = calloc(1, sizeof(*p));
     int err;
 
     if (!p) return -ENOMEM;
     p->be = be;
-    err = bus_map_pio(b, 0xe9, 1, &console_ops, p, "debug console");
+    err = bus_map_pio(b, port, 1, &console_ops, p, "debug console");
     if (err) {
         free(p);
         return err;

@@ -2,7 +2,7 @@
  * which an OS takes over from (here: absent) firmware.
  *   I1  The sci wire is SCI_EN and any status bit whose enable bit is set.          [acpi_update]
  *   I2  TMR_STS is right as of carries_seen; the timer is armed iff TMR_EN waits for the next carry.  [acpi_account]
- * Enter at pm_write(). ACPI 2.0, chapter 4.7. The PM timer is 24 bits wide. */
+ * Enter at pm_write(). ACPI 2.0, chapter 4.7; Intel 290562 (PIIX4), function 3. The PM timer is 24 bits wide. */
 #include "src/dev/isa/byte_ports.h"
 #include "core/snap.h"
 #include "src/dev/pc_devices.h"
@@ -20,6 +20,9 @@ enum { STS_TMR = 1 << 0, STS_GBL = 1 << 5, STS_PWRBTN = 1 << 8, STS_SLPBTN = 1 <
 enum { STS_ALL = STS_TMR | STS_GBL | STS_PWRBTN | STS_SLPBTN | STS_RTC | STS_WAK, EN_ALL = STS_ALL & ~STS_WAK };
 enum { CNT_SCI_EN = 1 << 0, CNT_BM_RLD = 1 << 1, CNT_GBL_RLS = 1 << 2, CNT_SLP_EN = 1 << 13 };
 enum { OFF_STS = 0, OFF_EN = 2, OFF_CNT = 4, OFF_TMR = 8, PM_LEN = 12 };
+/* Of the PCI function. */
+enum { CFG_PMBA = 0x40, CFG_DEVACTB = 0x58, CFG_PMREGMISC = 0x80, CFG_SMBUS = 0x90, CFG_SMBUS_HOST = 0xd2 };
+enum { PMIOSE = 1, PMBA_LEN = 64, APMC_EN = 1 << 25 };
 
 struct acpi_pm {
     u16 sts, en, cnt;
@@ -27,6 +30,9 @@ struct acpi_pm {
     u8 smi_status; /* port 0xb3: scratch */
     u8 smi_cmd;
     u64 carries_seen;
+    u16 base; /* of the PM block; 0: it is nowhere */
+    struct bus *bus;
+    struct pci_fn *fn; /* NULL: there is no such function, and the block stays */
     struct clock *clk;
     struct timer carry;
     struct irq_line sci;
@@ -43,6 +49,7 @@ static const struct snap_field acpi_fields[] = {
     SNAP(struct acpi_pm, smi_cmd),
     SNAP(struct acpi_pm, carries_seen),
     SNAP(struct acpi_pm, carry),
+    SNAP(struct acpi_pm, base, .since = 2, .keep = true),
     { 0 },
 };
 
@@ -192,6 +199,84 @@ static const struct io_ops pm_ops = { pm_read, pm_write };
 static const struct io_ops gpe_ops = { gpe_read, gpe_write };
 BYTE_PORT_OPS(smi_ops, smi_read, smi_write);
 
+/* ---- where it is ---- */
+
+/* What is in the way stays, and the block is nowhere. */
+static void acpi_place(struct acpi_pm *a, u16 base)
+{
+    if (a->base == base) return;
+    if (a->base) bus_unmap_pio(a->bus, a->base);
+    a->base = base && !bus_map_pio(a->bus, base, PM_LEN, &pm_ops, a, "acpi pm") ? base : 0;
+}
+
+static void fn_follow(struct acpi_pm *a)
+{
+    const u8 *cfg = pci_fn_config(a->fn);
+    u16 base = (u16)((cfg[CFG_PMBA] | cfg[CFG_PMBA + 1] << 8) & ~(PMBA_LEN - 1u));
+
+    acpi_place(a, cfg[CFG_PMREGMISC] & PMIOSE ? base : 0);
+}
+static void fn_written(void *opaque, u8 off UNUSED, unsigned size UNUSED) { fn_follow(opaque); }
+
+/* NOT-HW: the block is on and in its place before firmware has said so: there may be none. SeaBIOS leaves it there. */
+static void fn_reset(void *opaque)
+{
+    struct acpi_pm *a = opaque;
+    u8 *cfg;
+
+    if (!a->fn) return;
+    cfg = pci_fn_config(a->fn);
+    cfg[CFG_PMBA] = (ACPI_PM_BASE & 0xff) | 1;
+    cfg[CFG_PMBA + 1] = ACPI_PM_BASE >> 8;
+    cfg[CFG_PMREGMISC] = PMIOSE;
+    fn_follow(a);
+}
+
+int acpi_pm_attach(struct acpi_pm *a, struct pci *p)
+{
+    const struct pci_desc d = { .dev = 1,
+                                .fn = 3,
+                                .vendor = 0x8086,
+                                .device = 0x7113,
+                                .class_code = 6,
+                                .subclass = 0x80,
+                                .revision = 3,
+                                .opaque = a,
+                                .name = "piix4 pm",
+                                .reset = fn_reset,
+                                .cfg_written = fn_written };
+    int err = pci_add(p, &a->fn, &d);
+    u8 *writable;
+
+    if (err) return err;
+    writable = pci_fn_writable(a->fn);
+    writable[CFG_PMBA] = 0xc0;
+    writable[CFG_PMBA + 1] = 0xff;
+    writable[CFG_PMREGMISC] = PMIOSE;
+    for (unsigned i = CFG_SMBUS; i < CFG_SMBUS + 4; i++) writable[i] = 0xff; /* kept: there is no SMBus */
+    writable[CFG_SMBUS_HOST] = 0xff;
+    pci_fn_config(a->fn)[CFG_DEVACTB + 3] = APMC_EN >> 24; /* NOT-HW: firmware takes SMM for set up, and lets it be */
+    fn_reset(a);
+    return 0;
+}
+
+static void acpi_unmap(void *chip)
+{
+    struct acpi_pm *a = chip;
+    if (a->base) bus_unmap_pio(a->bus, a->base);
+    a->base = 0;
+}
+
+static int acpi_loaded(void *chip)
+{
+    struct acpi_pm *a = chip;
+    u16 base = a->base;
+
+    a->base = 0;
+    acpi_place(a, base);
+    return a->base == base ? 0 : -EBUSY;
+}
+
 static bool acpi_check(const void *chip)
 {
     const struct acpi_pm *a = chip;
@@ -202,11 +287,13 @@ static bool acpi_check(const void *chip)
 static void acpi_on_reset(void *chip) { acpi_pm_reset(chip); }
 
 static const struct snap_table acpi_table = { .name = "acpi",
-                                              .version = 1,
+                                              .version = 2,
                                               .size = sizeof(struct acpi_pm),
                                               .fields = acpi_fields,
                                               .reset = acpi_on_reset,
-                                              .check = acpi_check };
+                                              .check = acpi_check,
+                                              .unmap = acpi_unmap,
+                                              .loaded = acpi_loaded };
 
 struct snap_part acpi_pm_part(struct acpi_pm *a) { return (struct snap_part){ acpi_table.name, &acpi_table, a }; }
 
@@ -223,12 +310,14 @@ int acpi_pm_new(struct acpi_pm **out, struct bus *b, struct clock *clk, struct i
     int err;
 
     if (!a) return -ENOMEM;
+    a->bus = b;
     a->clk = clk;
     a->sci = sci;
     a->poweroff = poweroff;
     timer_init(&a->carry, clk, acpi_carry, a);
     acpi_pm_reset(a);
     if ((err = bus_map_pio(b, ACPI_PM_BASE, PM_LEN, &pm_ops, a, "acpi pm"))) goto fail;
+    a->base = ACPI_PM_BASE;
     if ((err = bus_map_pio(b, ACPI_GPE0_BASE, 4, &gpe_ops, a, "acpi gpe0"))) goto fail_pm;
     if ((err = bus_map_pio(b, ACPI_SMI_CMD, 2, &smi_ops, a, "apm"))) goto fail_gpe;
     *out = a;

@@ -81,7 +81,7 @@ static void put32(u8 *p, u32 v)
 
 /* ---- interrupts ---- */
 
-static unsigned fn_pirq(const struct pci_fn *f) { return (f->d.dev + f->d.int_pin - 1u) & 3; }
+static unsigned fn_pirq(const struct pci_fn *f) { return (f->d.dev + f->d.int_pin - 2u) & 3; }
 
 static void pci_update_pirq(struct pci *p)
 {
@@ -235,6 +235,18 @@ static const struct io_ops data_ops = { data_read, data_write };
 
 u8 *pci_fn_config(struct pci_fn *f) { return f->config; }
 u8 *pci_fn_writable(struct pci_fn *f) { return f->writable; }
+
+void pci_host_hooks(struct pci *p, void *opaque, void (*reset)(void *opaque),
+                    void (*cfg_written)(void *opaque, u8 off, unsigned size))
+{
+    struct pci_desc *d = &p->fn[0]->d;
+
+    d->opaque = opaque;
+    d->reset = reset;
+    d->cfg_written = cfg_written;
+}
+const u8 *pci_host_config(const struct pci *p) { return p->fn[0]->config; }
+
 bool pci_fn_bus_master(const struct pci_fn *f) { return f->config[CFG_COMMAND] & CMD_MASTER; }
 
 /* ---- functions ---- */
@@ -372,7 +384,14 @@ static void piix_reset(void *opaque)
 static int pci_add_bridges(struct pci *p)
 {
     const struct pci_desc host = {
-        .dev = 0, .vendor = 0x8086, .device = 0x1237, .class_code = 6, .revision = 2, .name = "i440fx"
+        .dev = 0,
+        .vendor = 0x8086,
+        .device = 0x1237,
+        .class_code = 6,
+        .revision = 2,
+        .name = "i440fx",
+        .subsys_vendor = 0x1af4,
+        .subsys = 0x1100, /* NOT-HW: by this SeaBIOS knows that it may ask fw_cfg */
     };
     const struct pci_desc isa = { .dev = 1,
                                   .vendor = 0x8086,
@@ -387,7 +406,8 @@ static int pci_add_bridges(struct pci *p)
 
     if ((err = pci_add(p, &h, &host))) return err;
     for (unsigned i = 0x58; i < 0xa0; i++)
-        h->writable[i] = 0xff; /* PAM, DRB and the like: kept, without effect; all of RAM is always there */
+        h->writable[i] = 0xff; /* DRB and the like: kept, without effect; all of RAM is always there. PAM is pam.c's */
+    h->writable[0x72] = 0x78;  /* SMRAM: NOT-HW: never opened, since there is no SMM */
     if ((err = pci_add(p, &p->piix, &isa))) return err;
     put16(p->piix->config + CFG_STATUS, 0x0200); /* medium DEVSEL */
     put16(p->piix->writable + CFG_COMMAND, CMD_SERR);

@@ -1,0 +1,27 @@
+/* Firmware that starts at the processor's reset vector: the image it is in, and what the machine tells it (fw_cfg). */
+#ifndef SRC_BOARD_FIRMWARE_H
+#define SRC_BOARD_FIRMWARE_H
+#include "src/dev/pc_devices.h"
+#include "src/wait.h"
+#include "transvisor/vm.h"
+
+#define FIRMWARE_MIN (64u << 10)
+#define FIRMWARE_MAX (16u << 20)
+struct firmware {
+    u8 *data;
+    u32 len; /* bytes, a multiple of 4 KiB */
+};
+/* Reads the image; path NULL: SeaBIOS, where Debian has it. 0 or -errno. */
+MUST_CHECK int firmware_open(struct firmware *f, const char *path, const struct wait_end *end, struct vm_error *err);
+void firmware_close(struct firmware *f); /* copes with one that was never opened */
+
+struct firmware_config {
+    u64 ram_low, ram_high;          /* bytes below and above 4 GiB */
+    const struct acpi_tables *acpi; /* built for address 0 */
+    const char *boot_order;         /* device paths, a line each; "": as the firmware likes */
+    u16 serial_console;             /* port of a serial line that stands in for screen and keyboard; 0: none */
+};
+/* 0, -ENOMEM or -ENOSPC. */
+MUST_CHECK int firmware_tell(struct fw_cfg *f, const struct firmware_config *cfg);
+
+#endif
