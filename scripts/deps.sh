@@ -31,6 +31,13 @@ need gcc-multilib has32
 [ "${1:-}" != --tests ] || need clang-format-14 command -v clang-format
 # QEMU makes a host of the other kind (tests/nested).
 [ "${1:-}" != --tests ] || need qemu-system-x86 command -v qemu-system-x86_64
+# Guests that boot from disks and CDs (tests/guests/firmware.py).
+[ "${1:-}" != --tests ] || need grub-rescue-pc test -e /usr/lib/grub-rescue/grub-rescue-cdrom.iso
+[ "${1:-}" != --tests ] || need isolinux test -e /usr/lib/ISOLINUX/isolinux.bin
+[ "${1:-}" != --tests ] || need syslinux command -v syslinux
+[ "${1:-}" != --tests ] || need syslinux-common test -e /usr/lib/syslinux/modules/bios/ldlinux.c32
+[ "${1:-}" != --tests ] || need mtools command -v mformat
+[ "${1:-}" != --tests ] || need xorriso command -v xorriso
 [ -n "$missing" ] || exit 0
 
 root=

@@ -423,10 +423,11 @@ def what_users_of_other_programs_type_is_understood_or_answered(b):
     with open(disk, 'wb') as f:
         f.truncate(1 << 20)
     later = 'not supported yet'
-    for words, answer in ((('run', disk), later), ((disk,), later), (('gone.qcow2',), later), (('run', '--kernel', disk), later),
-                          (('run', image, '-hda', disk), later), (('run', image, '-smp', '2'), later), (('run', image, '-s'), later),
+    for words, answer in ((('gone.qcow2',), 'qemu-img convert'), (('run', '-fda', disk), later), (('run', '--disk', disk + ',bus=virtio'), later),
+                          (('run', '--disk', disk + ',format=qcow2'), later), (('run', '--disk', disk + ',colour=red'), 'colour=red'), (('run', '--boot', 'n', disk), 'not supported yet'),
+                          (('run',) + ('--cdrom', disk) * 5, 'room for 4 drives'), (('run', '--disk', ',snapshot=on'), 'file is missing'), (('run', image, '-smp', '2'), later), (('run', image, '-s'), later),
                           (('run', image, '-accel', 'kvm'), '--engine'), (('run', image, '-display', 'gtk'), later), (('run', image, '--vnc', ':1'), later),
-                          (('-kernel', image, '-m', '16'), f'transvisor run -kernel {image} -m 16'), (('-m', '16', '-hda', disk), later), (('rnu',), 'did you mean run'),
+                          (('-kernel', image, '-m', '16'), f'transvisor run -kernel {image} -m 16'), (('-m', '16', '-fda', disk), later), (('rnu',), 'did you mean run'),
                           (('run', '--kernle', image), 'did you mean --kernel'), (('run', image, '-m', '1'), '-m: 1 is not within 16M to 3584M')):
         status, out, err = ask(*words)
         check(status == 2 and not out and answer in err and err.count('\n') == 1, f'{words}: status {status}, {out!r}, {err!r}')

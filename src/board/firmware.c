@@ -137,6 +137,20 @@ static int tell_acpi(struct fw_cfg *f, const struct acpi_tables *t)
     return rc ? rc : fw_cfg_file(f, "etc/table-loader", s.cmd, s.n * CMD_SIZE);
 }
 
+void firmware_boot_order(char out[BOOT_ORDER_MAX], const struct ide_disk disk[IDE_DRIVES], const char *boot)
+{
+    size_t n = 0;
+    out[0] = 0;
+    for (const char *word = boot; *word; word += strcspn(word, ","), word += *word == ',')
+        for (unsigned i = 0; i < IDE_DRIVES; i++) {
+            if (!disk[i].dev || disk[i].cdrom != (*word == 'c')) continue;
+            int len = snprintf(out + n, BOOT_ORDER_MAX - n, "%s/pci@i0cf8/ide@1,1/drive@%u/disk@%u", n ? "\n" : "",
+                               i / 2, i % 2);
+            n += (size_t)len;
+            BUG_ON(n >= BOOT_ORDER_MAX);
+        }
+}
+
 int firmware_tell(struct fw_cfg *f, const struct firmware_config *cfg)
 {
     enum { ITEM_CPUS = 0x05, ITEM_CPUS_MAX = 0x0f };

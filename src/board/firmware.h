@@ -21,6 +21,9 @@ struct firmware_config {
     const char *boot_order;         /* device paths, a line each; "": as the firmware likes */
     u16 serial_console;             /* port of a serial line that stands in for screen and keyboard; 0: none */
 };
+/* Device paths of the drives, in the order in which boot names kinds of them (disk, cdrom; comma-separated). */
+#define BOOT_ORDER_MAX 256u
+void firmware_boot_order(char out[BOOT_ORDER_MAX], const struct ide_disk disk[IDE_DRIVES], const char *boot);
 /* 0, -ENOMEM or -ENOSPC. */
 MUST_CHECK int firmware_tell(struct fw_cfg *f, const struct firmware_config *cfg);
 

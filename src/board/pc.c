@@ -49,6 +49,7 @@ struct pc {
     struct acpi_pm *pm;
     struct pci *pci;
     struct pam *pam;
+    struct ide *ide; /* NULL: there are no drives */
     struct fw_cfg *fw_cfg;
     struct chardev fw_debug; /* to the trace */
     struct porte9 *fw_port;
@@ -102,14 +103,14 @@ static void fw_debug_write(void *be, const u8 *buf, size_t n)
 }
 
 /* The devices by which firmware learns about the machine, and tells what it does if somebody wants to know. */
-static int firmware_new(struct pc *pc)
+static int firmware_new(struct pc *pc, const char *boot_order)
 {
     static const struct chardev_ops ops = { .write = fw_debug_write };
     const struct firmware_config cfg = {
         .ram_low = bus_ram_low(pc->bus),
         .ram_high = bus_ram_size(pc->bus) - bus_ram_low(pc->bus),
         .acpi = &pc->acpi,
-        .boot_order = "",
+        .boot_order = boot_order,
         .serial_console = COM1,
     };
     pc->fw_debug = (struct chardev){ .ops = &ops, .be = pc };
@@ -202,6 +203,7 @@ unsigned pc_parts(struct pc *pc, struct snap_part *out, unsigned room)
     unsigned n = 0;
     for (; n < ARRAY_LEN(part) && n < room; n++) out[n] = part[n];
     if (pc->fw_cfg && n < room) out[n++] = fw_cfg_part(pc->fw_cfg);
+    if (pc->ide) n += ide_parts(pc->ide, out + n, room - n);
     return n + pci_parts(pc->pci, out + n, room - n);
 }
 
@@ -265,6 +267,10 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
     CHIP("shadow RAM", pam_new(&pc->pam, bus, pc->pci, pc->firmware ? pc->firmware->data : NULL,
                                pc->firmware ? pc->firmware->len : 0));
 
+    bool drives = false;
+    for (unsigned i = 0; i < IDE_DRIVES; i++) drives |= cfg->disk[i].dev != NULL;
+    if (drives) CHIP("IDE controller", ide_new(&pc->ide, bus, pc->pci, isa[14], isa[15], cfg->disk));
+
     if (cfg->has_debug_exit) {
         rc = debug_exit_new(&pc->debug_exit, bus, cfg->debug_exit, cfg->debug);
         if (rc == -EBUSY) {
@@ -276,7 +282,9 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
 
     /* Memory as an OS will be told of it. */
     CHIP("ACPI tables", acpi_build(pc, bus_ram_low(bus)));
-    if (pc->firmware) CHIP("firmware's devices", firmware_new(pc));
+    char boot_order[BOOT_ORDER_MAX];
+    firmware_boot_order(boot_order, cfg->disk, cfg->boot ? cfg->boot : "disk,cdrom");
+    if (pc->firmware) CHIP("firmware's devices", firmware_new(pc, boot_order));
     else map_build(pc, bus_ram_low(bus), bus_ram_size(bus));
     /* What power-on gives is what a reset gives. */
     CHIP("firmware tables", pc_reset(pc));
@@ -295,6 +303,7 @@ void pc_free(struct pc *pc)
     if (!pc) return;
     acpi_tables_free(&pc->acpi);
     debug_exit_free(pc->debug_exit);
+    ide_free(pc->ide);
     porte9_free(pc->fw_port);
     fw_cfg_free(pc->fw_cfg);
     pam_free(pc->pam);

@@ -13,9 +13,11 @@ struct pc_config {
     struct chardev *serial; /* COM1 and the port E9h console; borrowed */
     bool has_debug_exit;
     u16 debug_exit;
-    const struct firmware *firmware; /* borrowed; NULL: none runs, and what it would leave behind is written here */
-    struct dev_event poweroff;       /* value: none */
-    struct dev_event reset;          /* of the whole machine; value: none */
+    struct ide_disk disk[IDE_DRIVES]; /* no controller where there is no drive at all */
+    const char *boot;                 /* comma-separated: disk, cdrom */
+    const struct firmware *firmware;  /* borrowed; NULL: none runs, and what it would leave behind is written here */
+    struct dev_event poweroff;        /* value: none */
+    struct dev_event reset;           /* of the whole machine; value: none */
     struct dev_event init;  /* of the processor alone, where firmware runs that knows what to do then; value: none */
     struct dev_event debug; /* value: the exit status that was asked for */
 };

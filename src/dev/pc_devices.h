@@ -12,7 +12,6 @@
 #ifndef SRC_DEV_PC_DEVICES_H
 #define SRC_DEV_PC_DEVICES_H
 #include "core/bus.h"
-#include "core/chardev.h"
 #include "core/clock.h"
 #include "core/snap.h"
 #include "core/types.h"
@@ -224,6 +223,21 @@ struct pam;
 MUST_CHECK int pam_new(struct pam **out, struct bus *b, struct pci *p, const u8 *rom, u32 rom_len);
 void pam_free(struct pam *p);
 struct snap_part pam_part(struct pam *p);
+
+/* ide/piix3_ide.c: 00:01.1, two channels at their old places (0x1f0, 0x170, interrupts 14 and 15), bus-master DMA.
+ * Drive i is on channel i / 2. Disks are borrowed; while one is at work, the board is neither saved nor reset. */
+struct blockdev;
+struct ide_disk {
+    struct blockdev *dev; /* NULL: no drive */
+    bool cdrom;
+};
+#define IDE_DRIVES 4u
+struct ide;
+MUST_CHECK int ide_new(struct ide **out, struct bus *b, struct pci *p, struct irq_line irq14, struct irq_line irq15,
+                       const struct ide_disk disk[IDE_DRIVES]);
+void ide_free(struct ide *i);
+/* Its channels and drives. At most room of them; returns how many. */
+unsigned ide_parts(struct ide *i, struct snap_part *out, unsigned room);
 
 /* fw_cfg.c: what a virtual machine tells its firmware: numbered items and named files, at ports 0x510 and 0x514 (DMA).
  */

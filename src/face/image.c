@@ -21,13 +21,13 @@ static const struct {
 } signatures[] = {
     { 0x202, "HdrS", 4, IMAGE_LINUX, NULL },
     { 0, "\177ELF", 4, IMAGE_ELF, NULL },
-    { 0, "QFI\xfb", 4, IMAGE_DISK, "qcow2" },
-    { 0, "KDMV", 4, IMAGE_DISK, "VMDK" },
-    { 0, "# Disk Descriptor", 17, IMAGE_DISK, "VMDK" },
-    { 0x40, "\x7f\x10\xda\xbe", 4, IMAGE_DISK, "VDI" },
-    { 0, "conectix", 8, IMAGE_DISK, "VHD" },
-    { 0, "vhdxfile", 8, IMAGE_DISK, "VHDX" },
-    { 0x8001, "CD001", 5, IMAGE_DISK, "ISO 9660" },
+    { 0, "QFI\xfb", 4, IMAGE_DISK_FORMAT, "qcow2" },
+    { 0, "KDMV", 4, IMAGE_DISK_FORMAT, "VMDK" },
+    { 0, "# Disk Descriptor", 17, IMAGE_DISK_FORMAT, "VMDK" },
+    { 0x40, "\x7f\x10\xda\xbe", 4, IMAGE_DISK_FORMAT, "VDI" },
+    { 0, "conectix", 8, IMAGE_DISK_FORMAT, "VHD" },
+    { 0, "vhdxfile", 8, IMAGE_DISK_FORMAT, "VHDX" },
+    { 0x8001, "CD001", 5, IMAGE_CDROM, "ISO 9660" },
     { 0x200, "EFI PART", 8, IMAGE_DISK, "GPT" },
     { BOOT_SIGNATURE, "\x55\xaa", 2, IMAGE_DISK, "boot sector" },
     { 0x438, "\x53\xef", 2, IMAGE_DISK, "ext4" },
@@ -40,15 +40,20 @@ static const struct {
     { 0, "\x28\xb5\x2f\xfd", 4, IMAGE_RAM_DISK, "zstd" },
 };
 
-static const char *const disk_endings[] = { ".img", ".iso", ".raw", ".qcow2", ".vmdk", ".vdi", ".vhd", ".vhdx" };
+static const struct {
+    const char *ending;
+    enum image_kind kind;
+} endings[] = { { ".img", IMAGE_DISK },          { ".iso", IMAGE_CDROM },        { ".raw", IMAGE_DISK },
+                { ".qcow2", IMAGE_DISK_FORMAT }, { ".vmdk", IMAGE_DISK_FORMAT }, { ".vdi", IMAGE_DISK_FORMAT },
+                { ".vhd", IMAGE_DISK_FORMAT },   { ".vhdx", IMAGE_DISK_FORMAT } };
 
 static enum image_kind by_name(const char *path, const char **what)
 {
     const char *dot = strrchr(path, '.');
-    for (size_t i = 0; dot && i < ARRAY_LEN(disk_endings); i++) {
-        if (strcasecmp(dot, disk_endings[i])) continue;
+    for (size_t i = 0; dot && i < ARRAY_LEN(endings); i++) {
+        if (strcasecmp(dot, endings[i].ending)) continue;
         *what = "by its name";
-        return IMAGE_DISK;
+        return endings[i].kind;
     }
     return IMAGE_UNKNOWN;
 }

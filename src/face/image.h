@@ -7,11 +7,13 @@ enum image_kind {
     IMAGE_UNKNOWN, /* or it cannot be read; the loader says why */
     IMAGE_LINUX,
     IMAGE_ELF,
-    IMAGE_DISK,
+    IMAGE_DISK,        /* raw */
+    IMAGE_CDROM,       /* ISO 9660 */
+    IMAGE_DISK_FORMAT, /* a disk in a format that has to be converted first */
     IMAGE_RAM_DISK,
 };
-/* *what: the format's name, for IMAGE_DISK and IMAGE_RAM_DISK. Only regular files are opened; of a file that is not
- * there, or says nothing, the name's ending counts. */
+/* *what: the format's name, for IMAGE_DISK_FORMAT and IMAGE_RAM_DISK. Only regular files are opened; of a file that is
+ * not there, or says nothing, the name's ending counts. */
 enum image_kind image_probe(const char *path, const char **what);
 
 #endif

@@ -70,7 +70,6 @@ static int run_status(struct vm *vm, enum vm_exit how, const struct stopper *s, 
         fputs("transvisor: the guest died of a triple fault\n", stderr);
         vm_diagnose(vm, stderr);
         return STATUS_DIED;
-    case VM_EXIT_PAUSED: /* nobody asks for it */
     case VM_EXIT_ERROR: break;
     }
     return fail(STATUS_ERROR, err->text);
@@ -138,8 +137,6 @@ static int watched_status(int status, enum vm_exit how, const struct watch *w)
 static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct stats_file *stats, const char *save)
 {
     struct vm_error err = { "" };
-    const char *terminal = vm_serial_terminal(vm);
-    if (terminal) fprintf(stderr, "transvisor: serial port on %s\n", terminal);
     int rc = watch_start(w, vm);
     if (rc) {
         watch_end(w);
@@ -178,18 +175,24 @@ static int read_words(enum verb_id id, void *args, int argc, char **argv)
     return end_output();
 }
 
-/* A file that is no kernel, but well known: says what to do about it. Returns -1 to go on, or the status. */
-static int look_at_kernel(const struct run_args *a, enum image_kind *kind)
+/* What was named as a kernel, but is something else that can be booted, goes where it belongs; of the rest, what is
+ * well known is told with what to do about it. Returns -1 to go on, or the status. */
+static int look_at_kernel(struct run_args *a, enum image_kind *kind)
 {
     const char *what, *path = a->cfg.kernel;
     char text[512];
+    struct vm_error err;
     *kind = image_probe(path, &what);
-    if (*kind == IMAGE_DISK)
-        snprintf(
-            text, sizeof text,
-            "%.200s is a disk image (%s): disks are not supported yet; boot a kernel, with files in an initial RAM "
-            "disk: transvisor run --kernel FILE --initrd FILE",
-            path, what);
+    if (*kind == IMAGE_DISK || *kind == IMAGE_CDROM) {
+        const struct vm_disk disk = { .file = path, .cdrom = *kind == IMAGE_CDROM };
+        a->cfg.kernel = NULL;
+        return run_args_disk(a, &disk, &err) ? fail(STATUS_USAGE, err.text) : -1;
+    }
+    if (*kind == IMAGE_DISK_FORMAT)
+        snprintf(text, sizeof text,
+                 "%.200s is a disk image (%s), which is not supported yet; make a raw one: qemu-img convert -O raw "
+                 "%.200s disk.img",
+                 path, what, path);
     else if (*kind == IMAGE_RAM_DISK)
         snprintf(text, sizeof text,
                  "%.200s is no kernel but an initial RAM disk (%s): transvisor run --kernel FILE --initrd %.200s", path,
@@ -217,9 +220,7 @@ static int load_machine(struct vm **vm, const struct vm_config *cfg, const char 
     }
     rc = vm_load(vm, cfg, fd, &why);
     close(fd);
-    if (!rc) return 0;
-    options_explain(verbs[VERB_RUN].options, &why);
-    snprintf(err->text, sizeof err->text, "--load %.200s: %.250s", path, why.text);
+    if (rc) snprintf(err->text, sizeof err->text, "--load %.200s: %.250s", path, why.text);
     return rc;
 }
 
@@ -230,10 +231,10 @@ static int verb_run(int argc, char **argv)
     run_args_init(&a);
     int status = read_words(VERB_RUN, &a, argc, argv);
     if (status >= 0) return status;
-    if (run_args_finish(&a, &err)) return fail(STATUS_USAGE, err.text);
-    a.cfg.warn = print_warning;
     enum image_kind kind = IMAGE_UNKNOWN;
     if (a.cfg.kernel && (status = look_at_kernel(&a, &kind)) >= 0) return status;
+    if (run_args_finish(&a, &err)) return fail(STATUS_USAGE, err.text);
+    a.cfg.warn = print_warning;
 
     struct stopper s;
     struct vm *vm;
@@ -323,7 +324,7 @@ static int verb_info(int argc, char **argv)
     struct vm *vm;
     int status = read_words(VERB_INFO, &a, argc, argv);
     if (status >= 0) return status;
-    const struct vm_config cfg = { .size = sizeof cfg, .engine = VM_ENGINE_INTERP }; /* it runs nothing */
+    const struct vm_config cfg = { .engine = VM_ENGINE_INTERP }; /* it runs nothing */
     if (load_machine(&vm, &cfg, a.file, &err)) return fail(STATUS_ERROR, err.text);
     int rc = vm_info(vm, a.chip, stdout);
     vm_free(vm);

@@ -42,6 +42,114 @@ static int parse_expect(void *args, const char *typed, const char *value, struct
     return 0;
 }
 
+int run_args_disk(struct run_args *a, const struct vm_disk *disk, struct vm_error *err)
+{
+    if (a->disks == VM_DISKS_MAX)
+        return vm_fail(err, -EINVAL, "%s: there is room for %u drives", disk->file, VM_DISKS_MAX);
+    a->cfg.disk[a->disks++] = *disk;
+    return 0;
+}
+
+/* What may follow FILE. value: NULL: any. what: how the drive changes, or what is said of it. */
+static const struct {
+    const char *key, *value;
+    enum { DISK_AS_IT_IS, DISK_CDROM, DISK_READONLY, DISK_SNAPSHOT, DISK_LATER } what;
+} disk_words[] = {
+    { "format", "raw", DISK_AS_IT_IS },
+    { "format", NULL, DISK_LATER },
+    { "bus", "ide", DISK_AS_IT_IS },
+    { "if", "ide", DISK_AS_IT_IS },
+    { "bus", NULL, DISK_LATER },
+    { "if", NULL, DISK_LATER },
+    { "media", "disk", DISK_AS_IT_IS },
+    { "media", "cdrom", DISK_CDROM },
+    { "index", NULL, DISK_AS_IT_IS },
+    { "id", NULL, DISK_AS_IT_IS },
+    { "cache", "writeback", DISK_AS_IT_IS },
+    { "cache", NULL, DISK_LATER },
+    { "readonly", "on", DISK_READONLY },
+    { "readonly", "off", DISK_AS_IT_IS },
+    { "snapshot", "on", DISK_SNAPSHOT },
+    { "snapshot", "off", DISK_AS_IT_IS },
+};
+
+static int disk_word(struct vm_disk *d, const char *typed, const char *word, struct vm_error *err)
+{
+    for (size_t i = 0; i < ARRAY_LEN(disk_words); i++) {
+        size_t n = strlen(disk_words[i].key);
+        if (strncmp(word, disk_words[i].key, n) || word[n] != '=') continue;
+        if (disk_words[i].value && strcmp(word + n + 1, disk_words[i].value)) continue;
+        switch (disk_words[i].what) {
+        case DISK_AS_IT_IS: return 0;
+        case DISK_CDROM: d->cdrom = true; return 0;
+        case DISK_READONLY: d->readonly = true; return 0;
+        case DISK_SNAPSHOT: d->snapshot = true; return 0;
+        case DISK_LATER:
+            return vm_fail(err, -EINVAL, "%s: %s is not supported yet; drives are raw images on IDE", typed, word);
+        }
+    }
+    return vm_fail(err, -EINVAL, "%s: '%s' is none of format=raw, snapshot=on, readonly=on, media=cdrom", typed, word);
+}
+
+/* FILE[,KEY=VALUE..]; QEMU's file=FILE may stand anywhere. A comma in a file's name is typed twice. The words are taken
+ * apart where they are, in argv. */
+static int parse_drive(struct run_args *a, struct vm_disk d, const char *typed, const char *value, struct vm_error *err)
+{
+    char *from = (char *)value, *to = from, *word = from;
+    bool first = true;
+    int rc = 0;
+    for (bool end = false; !end && !rc;) {
+        if (from[0] == ',' && from[1] == ',') from++;
+        else if (!*from || *from == ',') {
+            end = !*from;
+            *to = 0;
+            if (!strncmp(word, "file=", 5)) d.file = word + 5;
+            else if (first) d.file = word;
+            else rc = disk_word(&d, typed, word, err);
+            first = false;
+            from++;
+            to = word = from;
+            continue;
+        }
+        *to++ = *from++;
+    }
+    if (rc) return rc;
+    if (!d.file || !*d.file) return vm_fail(err, -EINVAL, "%s: a file is missing", typed);
+    return run_args_disk(a, &d, err);
+}
+
+static int parse_disk(void *args, const char *typed, const char *value, struct vm_error *err)
+{
+    return parse_drive(args, (struct vm_disk){ 0 }, typed, value, err);
+}
+static int parse_cdrom(void *args, const char *typed, const char *value, struct vm_error *err)
+{
+    return parse_drive(args, (struct vm_disk){ .cdrom = true }, typed, value, err);
+}
+
+/* disk,cdrom; or as QEMU has it: [order=]LETTERS, c a disk and d a CD. */
+static int parse_boot(void *args, const char *typed, const char *value, struct vm_error *err)
+{
+    static const char *const letters[][2] = {
+        { "c", "disk" }, { "d", "cdrom" }, { "cd", "disk,cdrom" }, { "dc", "cdrom,disk" }
+    };
+    struct run_args *a = args;
+    const char *order = strncmp(value, "order=", 6) ? value : value + 6;
+    a->cfg.boot = order;
+    for (size_t i = 0; i < ARRAY_LEN(letters); i++)
+        if (!strcmp(order, letters[i][0])) a->cfg.boot = letters[i][1];
+    for (const char *p = a->cfg.boot; *p; p += *p == ',') {
+        size_t n = strcspn(p, ",");
+        if ((n != 4 || memcmp(p, "disk", n)) && (n != 5 || memcmp(p, "cdrom", n)))
+            return vm_fail(err, -EINVAL,
+                           "%s: '%.*s' is not one of disk and cdrom (floppies and networks are not "
+                           "supported yet)",
+                           typed, (int)n, p);
+        p += n;
+    }
+    return 0;
+}
+
 /* -device isa-debug-exit[,iobase=PORT][,iosize=N] is what kernels' own tests use; QEMU's default port is 501h. */
 static int parse_device(void *args, const char *typed, const char *value, struct vm_error *err)
 {
@@ -66,11 +174,10 @@ static int parse_device(void *args, const char *typed, const char *value, struct
 }
 
 #define RUN(field) .at = offsetof(struct run_args, field)
-#define DISKS "disks are not supported yet; put files into an initial RAM disk (--initrd FILE)"
+#define FLOPPIES "floppies are not supported yet; --disk FILE and --cdrom FILE are"
 #define NETWORK "networks are not supported yet; the guest has a serial port (--serial)"
 #define DISPLAY "displays are not supported yet; the guest has a serial port (--append console=ttyS0)"
 #define DEBUGGER "a gdb stub is not supported yet; --trace LIST shows what the guest does"
-#define FIRMWARE "firmware is not supported yet; a kernel is loaded directly (--kernel FILE)"
 #define MONITOR "a monitor is not supported yet; Ctrl-A x ends the machine"
 #define SOUND "sound is not supported yet"
 #define SHARING "shared folders are not supported yet; put files into an initial RAM disk (--initrd FILE)"
@@ -81,7 +188,7 @@ static int parse_device(void *args, const char *typed, const char *value, struct
 static const struct opt run_options[] = {
     { .group = "What to boot", .name = "kernel", .aliases = "k", .type = OPT_STRING, .rank = OPT_COMMON,
       .operand = true, RUN(cfg.kernel), .arg = "FILE",
-      .help = "Linux bzImage or Multiboot 1 kernel" },
+      .help = "Linux bzImage or Multiboot 1 kernel; FILE alone may be a disk image or an ISO as well" },
     { .group = "What to boot", .name = "initrd", .aliases = "i initramfs", .type = OPT_STRING, .rank = OPT_COMMON,
       RUN(cfg.initrd), .arg = "FILE[,FILE..]", .help = "initial RAM disk, or Multiboot modules" },
     { .group = "What to boot", .name = "append", .field = "cmdline", .aliases = "p params cmdline", .type = OPT_STRING,
@@ -94,6 +201,14 @@ static const struct opt run_options[] = {
       RUN(cfg.firmware), .arg = "FILE", .help = "BIOS image that starts at the reset vector [SeaBIOS]" },
     { .group = "What to boot", .name = "load", .aliases = "restore", .type = OPT_STRING, .rank = OPT_COMMON, RUN(load),
       .arg = "FILE", .help = "instead: go on with a saved machine; its memory, processor and kernel are the file's" },
+
+    { .group = "What to boot", .name = "disk", .aliases = "hda hdb hdc hdd d drive", .type = OPT_CALL,
+      .rank = OPT_COMMON, .parse = parse_disk, .arg = "FILE[,KEY=VALUE..]",
+      .help = "raw disk image, up to four; snapshot=on, readonly=on, media=cdrom" },
+    { .group = "What to boot", .name = "cdrom", .type = OPT_CALL, .rank = OPT_COMMON, .parse = parse_cdrom,
+      .arg = "FILE", .help = "ISO image in a CD-ROM drive" },
+    { .group = "What to boot", .name = "boot", .type = OPT_CALL, .rank = OPT_COMMON, .parse = parse_boot,
+      .arg = "disk,cdrom", .help = "what firmware tries, and in which order [disk,cdrom]" },
 
     { .group = "The machine", .name = "memory", .aliases = "m mem", .type = OPT_SIZE, .rank = OPT_COMMON,
       RUN(cfg.memory), .arg = "SIZE", .min = VM_MEMORY_MIN, .max = VM_MEMORY_MAX, .unit = (u64)1 << 20,
@@ -167,8 +282,9 @@ static const struct opt run_options[] = {
       .help = "isa-debug-exit,iobase=PORT is --debug-exit PORT" },
 
     /* What is not there yet. */
-    { .name = "disk", .aliases = "d drive hda hdb hdc hdd fda fdb cdrom blockdev sd pflash mtdblock",
-      .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "FILE", .help = DISKS },
+    { .name = "floppy", .aliases = "fda fdb", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "FILE", .help = FLOPPIES },
+    { .name = "blockdev", .aliases = "sd pflash mtdblock", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "FILE",
+      .help = "such drives are not supported yet; --disk FILE and --cdrom FILE are" },
     { .name = "network", .aliases = "n netdev", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "NET",
       .help = NETWORK },
     { .name = "vnc", .aliases = "spice", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "DISPLAY", .help = DISPLAY },
@@ -177,8 +293,6 @@ static const struct opt run_options[] = {
     { .name = "s", .type = OPT_LATER, .rank = OPT_FOREIGN, .help = DEBUGGER },
     { .name = "S", .aliases = "paused", .type = OPT_LATER, .rank = OPT_FOREIGN,
       .help = "starting stopped is not supported yet; --trace LIST shows what the guest does from the start" },
-    { .name = "boot", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "FILE",
-      .help = FIRMWARE },
     { .name = "dtb", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "FILE", .help = "a PC has no device tree" },
     { .name = "qmp", .aliases = "chardev api-sock api-socket", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "DEVICE",
       .help = MONITOR },
@@ -246,17 +360,14 @@ const char verbs_exit_status[] =
     "(triple fault),\n"
     "(V<<1)|1 after a write of V to the debug-exit port, 124 after --timeout, 128+N when signal N ended it.\n";
 
-void run_args_init(struct run_args *a)
-{
-    *a = (struct run_args){ .cfg = { .size = sizeof a->cfg, .serial = "stdio" } };
-}
+void run_args_init(struct run_args *a) { *a = (struct run_args){ .cfg = { .serial = "stdio" } }; }
 
 int run_args_finish(struct run_args *a, struct vm_error *err)
 {
     if (a->cfg.kernel && a->cfg.firmware)
         return vm_fail(err, -EINVAL, "--kernel loads a kernel without firmware: leave out --firmware");
-    if (!a->cfg.kernel && !a->load && !a->cfg.firmware)
-        return vm_fail(err, -EINVAL, "nothing to boot: --kernel FILE, or --firmware FILE");
+    if (!a->cfg.kernel && !a->load && !a->cfg.firmware && !a->disks)
+        return vm_fail(err, -EINVAL, "nothing to boot: say FILE, a kernel, disk image or ISO");
     a->cfg.engine = (enum vm_engine)a->engine;
     a->cfg.direct = (enum vm_direct)a->direct;
     a->cfg.entry_cs = a->entry_cs ? 0x08 : 0x10;

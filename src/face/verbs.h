@@ -25,9 +25,12 @@ struct run_args {
     int engine, direct, entry_cs;
     const char *stats, *expect;
     u64 timeout_ms;                         /* 0: none */
+    unsigned disks;                         /* how many of cfg.disk are described */
     const char *load, *save, *save_at_exit; /* files, or NULL */
 };
 void run_args_init(struct run_args *a);
+/* One more drive. 0, or -EINVAL: there is no room. */
+MUST_CHECK int run_args_disk(struct run_args *a, const struct vm_disk *disk, struct vm_error *err);
 /* After options_parse(). 0, or -EINVAL with *err set. */
 MUST_CHECK int run_args_finish(struct run_args *a, struct vm_error *err);
 

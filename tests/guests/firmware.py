@@ -10,10 +10,13 @@ not installed.
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 
+HERE = os.path.dirname(os.path.abspath(__file__))
 SKIPPED = 77
 SEABIOS = '/usr/share/seabios/bios-256k.bin'
 
@@ -44,15 +47,135 @@ def rom_of_our_own(work):
     return path
 
 
+class Case:
+    """words: how the machine is described. awaited: patterns, in this order. typed: what is typed once a pattern has appeared."""
+
+    def __init__(self, words, awaited, typed=None, status=0, check=None):
+        self.words, self.awaited, self.typed, self.status, self.check = words, awaited, typed or {}, status, check
+
+
 def seabios(_):
-    return ['--firmware', need(SEABIOS, 'seabios')], [r'SeaBIOS \(version', 'No bootable device'], 0
+    return Case(['--firmware', need(SEABIOS, 'seabios')], [r'SeaBIOS \(version', 'No bootable device'])
 
 
 def own_rom(work):
-    return ['--firmware', rom_of_our_own(work), '--debug-exit', '0xf4'], ['own firmware'], 0x21
+    return Case(['--firmware', rom_of_our_own(work), '--debug-exit', '0xf4'], ['own firmware'], status=0x21)
 
 
-CASES = {'seabios': seabios, 'own-rom': own_rom}
+def boot_disk(work):
+    """bootdisk.S as a disk image of 4 MiB."""
+    path = os.path.join(work, 'boot.img')
+    subprocess.run(['gcc', '-m32', '-nostdlib', '-static', '-Wl,-Ttext=0x7c00,--oformat=binary,--build-id=none', '-o', path,
+                    os.path.join(HERE, 'bootdisk.S')], check=True)
+    os.truncate(path, 4 << 20)
+    return path
+
+
+CHECKS = 'BIOS: GXRWEMALCT\r'
+KEY = {'press a key': b'k'}
+
+
+def written(path, what):
+    """Whether W's word has arrived in the image."""
+    with open(path, 'rb') as file:
+        file.seek(9 * 512)
+        return (file.read(2) == b'\xef\xbe') == what or f'sector 9 of the image was {"not " if what else ""}written'
+
+
+def disk(work):
+    need(SEABIOS, 'seabios')
+    path = boot_disk(work)
+    return Case([path, '--debug-exit', '0xf4'], ['Booting from Hard Disk', CHECKS, 'press a key', 'key: k'], KEY, 0x21,
+                lambda: written(path, True))
+
+
+def disk_snapshot(work):
+    need(SEABIOS, 'seabios')
+    path = boot_disk(work)
+    os.chmod(path, 0o400)
+    return Case(['--disk', path + ',snapshot=on', '--debug-exit', '0xf4'], [CHECKS, 'key: k'], KEY, 0x21, lambda: written(path, False))
+
+
+def cdrom_grub(_):
+    need(SEABIOS, 'seabios')
+    iso = need('/usr/lib/grub-rescue/grub-rescue-cdrom.iso', 'grub-rescue-pc')
+    return Case([iso], ['Booting from DVD/CD', 'GRU', 'Press enter', 'grub>'], {'Press enter': b'c'})
+
+
+def guest_files(work):
+    """Debian's 686 kernel and an initramfs with a shell."""
+    fetched = subprocess.run([os.path.join(HERE, 'fetch.sh'), '686', 'busybox'], stdout=subprocess.PIPE, text=True)
+    if fetched.returncode:
+        raise Skip('fetch.sh failed')
+    initramfs = os.path.join(work, 'initramfs')
+    subprocess.run([os.path.join(HERE, 'mkinitramfs.sh'), 'shell', initramfs], check=True)
+    return re.search(r"(?m)^KERNEL_686='(.*)'$", fetched.stdout).group(1), initramfs
+
+
+CONFIG = 'SERIAL 0 115200\nDEFAULT linux\nLABEL linux\n KERNEL vmlinuz\n APPEND initrd=initrd console=ttyS0 quiet\n'
+SHELL = ['root shell', '/ # ']
+
+
+def cdrom_linux(work):
+    """An ISO whose isolinux loads Debian's kernel."""
+    need(SEABIOS, 'seabios')
+    tree = os.path.join(work, 'iso')
+    os.mkdir(tree)
+    need('/usr/bin/xorriso', 'xorriso')
+    for path, package in ('/usr/lib/ISOLINUX/isolinux.bin', 'isolinux'), ('/usr/lib/syslinux/modules/bios/ldlinux.c32', 'syslinux-common'):
+        shutil.copy(need(path, package), tree)
+    for path, name in zip(guest_files(work), ('vmlinuz', 'initrd')):
+        shutil.copy(path, os.path.join(tree, name))
+    with open(os.path.join(tree, 'isolinux.cfg'), 'w', encoding='ascii') as file:
+        file.write(CONFIG)
+    iso = os.path.join(work, 'linux.iso')
+    subprocess.run(['xorriso', '-as', 'mkisofs', '-quiet', '-o', iso, '-b', 'isolinux.bin', '-c', 'boot.cat', '-no-emul-boot',
+                    '-boot-load-size', '4', '-boot-info-table', tree], check=True, stderr=subprocess.DEVNULL)
+    return Case(['--cdrom', iso, '--memory', '128M'], ['Booting from DVD/CD', 'ISOLINUX'] + SHELL, {'/ # ': b'poweroff -f\n'})
+
+
+def disk_linux(work):
+    """A disk with a FAT file system, made without root, whose syslinux loads Debian's kernel."""
+    need(SEABIOS, 'seabios')
+    need('/usr/bin/syslinux', 'syslinux')
+    need('/usr/bin/mformat', 'mtools')
+    image = os.path.join(work, 'fat.img')
+    with open(image, 'wb') as file:
+        file.truncate(32 << 20)
+    environment = dict(os.environ, MTOOLS_SKIP_CHECK='1')
+    subprocess.run(['mformat', '-i', image, '-h', '16', '-s', '63', '-T', str((32 << 20) // 512), '::'], check=True, env=environment)
+    config = os.path.join(work, 'syslinux.cfg')
+    with open(config, 'w', encoding='ascii') as file:
+        file.write(CONFIG)
+    for path, name in zip(guest_files(work) + (config,), ('vmlinuz', 'initrd', 'syslinux.cfg')):
+        subprocess.run(['mcopy', '-i', image, path, '::' + name], check=True, env=environment)
+    subprocess.run(['syslinux', image], check=True, env=environment)
+    return Case([image, '--memory', '128M'], ['Booting from Hard Disk', 'SYSLINUX'] + SHELL, {'/ # ': b'poweroff -f\n'})
+
+
+CASES = {'seabios': seabios, 'own-rom': own_rom, 'disk': disk, 'disk-snapshot': disk_snapshot, 'cdrom-grub': cdrom_grub,
+         'cdrom-linux': cdrom_linux, 'disk-linux': disk_linux}
+INTERPRETED = {'seabios', 'own-rom', 'disk'} # the rest takes its time
+
+
+def run(command, case, limit=100):
+    """Starts it, types what is to be typed, and returns what appeared, and the status."""
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    text, typed, killer = b'', dict(case.typed), threading.Timer(limit, process.kill)
+    killer.start()
+    while True:
+        piece = os.read(process.stdout.fileno(), 4096)
+        if not piece:
+            break
+        text += piece
+        for pattern in [p for p in typed if re.search(p.encode(), text)]:
+            process.stdin.write(typed.pop(pattern))
+            process.stdin.flush()
+        if case.status == 0 and not typed and not case.ends and re.search(case.awaited[-1].encode(), text):
+            process.terminate() # it would go on
+            case.stopped = True
+    killer.cancel()
+    return text.decode('latin-1'), process.wait()
 
 
 def main():
@@ -63,28 +186,31 @@ def main():
     parser.add_argument('name', nargs='?')
     options = parser.parse_args()
     if options.list:
-        print('\n'.join(CASES))
+        print('\n'.join(f'{name}/{engine}' for name in CASES for engine in ('interp', 'bt') if engine == 'bt' or name in INTERPRETED))
         return 0
     with tempfile.TemporaryDirectory() as work:
         try:
-            words, awaited, status = CASES[options.name](work)
+            case = CASES[options.name](work)
         except Skip as why:
             print(why)
             return SKIPPED
-        command = [options.transvisor, 'run', '--engine', options.engine, '--memory', '64M', '--timeout', '60'] + words
-        if not status:
-            command += ['--expect', awaited[-1]]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=100)
-    text, at = done.stdout.decode('latin-1'), 0
-    for pattern in awaited:
-        found = re.compile(pattern).search(text, at)
-        if not found:
-            print(f'{text}\nFAIL: {pattern!r} did not appear after byte {at}')
+        command = [options.transvisor, 'run', '--engine', options.engine, '--memory', '64M', '--timeout', '90'] + case.words
+        case.ends, case.stopped = case.status != 0 or 'poweroff' in str(case.typed), False
+        text, status = run(command, case)
+        at = 0
+        for pattern in case.awaited:
+            found = re.compile(pattern).search(text, at)
+            if not found:
+                print(f'{text}\nFAIL: {pattern!r} did not appear after byte {at}')
+                return 1
+            at = found.end()
+        if status != case.status and not case.stopped:
+            print(f'{text}\nFAIL: status {status}, expected {case.status}')
             return 1
-        at = found.end()
-    if done.returncode != status:
-        print(f'{text}\nFAIL: status {done.returncode}, expected {status}')
-        return 1
+        wrong = case.check() if case.check else True
+        if wrong is not True:
+            print(f'{text}\nFAIL: {wrong}')
+            return 1
     print(f'PASS: {options.name} with {options.engine}')
     return 0
 

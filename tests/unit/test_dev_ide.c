@@ -1,0 +1,533 @@
+/* IDE as a driver sees it: registers, PIO, bus master, packets; on a real bus, with disks that take their time. */
+#include "core/blockdev.h"
+#include "core/clock.h"
+#include "core/snap.h"
+#include "runtime/mem/physmem.h"
+#include "src/dev/pc_devices.h"
+
+#include <check.h>
+#include <errno.h>
+#include <string.h>
+
+#define DISK_SECTORS 40000u /* more than CHS with 16 heads reaches in one byte, less than a file is slow for */
+#define CD_BLOCKS 300u
+#define BM 0xc000
+enum { ERR = 1, DRQ = 8, DRDY = 0x40, BSY = 0x80 };
+
+/* A disk in memory whose requests are done when the test says so. */
+struct memdisk {
+    struct blockdev dev;
+    u8 *data;
+    struct blockdev_req *first;
+    unsigned requests;
+    int fail; /* what requests are answered with */
+};
+
+static struct bus *bus;
+static struct clock *clk; /* that loading of fields knows; no drive needs it */
+static struct pci *pci;
+static struct ide *ide;
+static struct memdisk hd, cd;
+static bool irq[2];
+static unsigned rises;
+
+static void mem_submit(void *be, struct blockdev_req *r)
+{
+    struct memdisk *m = be;
+    ck_assert_ptr_null(m->first); /* a drive asks for one thing at a time */
+    m->first = r;
+    m->requests++;
+}
+static bool finish(struct memdisk *m)
+{
+    struct blockdev_req *r = m->first;
+    u64 at = r ? r->offset : 0;
+    if (!r) return false;
+    m->first = NULL;
+    ck_assert_uint_le(at + r->len, m->dev.size);
+    u64 bytes = 0;
+    for (unsigned i = 0; i < r->niov; at += r->iov[i++].iov_len) {
+        bytes += r->iov[i].iov_len;
+        if (m->fail) continue;
+        if (r->op == BLOCKDEV_READ) memcpy(r->iov[i].iov_base, m->data + at, r->iov[i].iov_len);
+        if (r->op == BLOCKDEV_WRITE) memcpy(m->data + at, r->iov[i].iov_base, r->iov[i].iov_len);
+    }
+    ck_assert_uint_eq(bytes, r->len);
+    r->done(r, m->fail);
+    return true;
+}
+static void memdisk_init(struct memdisk *m, u64 size)
+{
+    static const struct blockdev_ops ops = { mem_submit };
+    *m = (struct memdisk){ .dev = { .ops = &ops, .be = m, .size = size }, .data = malloc(size) };
+    ck_assert_ptr_nonnull(m->data);
+    for (u64 i = 0; i < size; i += 4) *(u32 *)(m->data + i) = (u32)(i * 2654435761u);
+}
+static void on_irq(void *opaque UNUSED, unsigned n, bool level)
+{
+    rises += level && !irq[n];
+    irq[n] = level;
+}
+
+static void setup(void)
+{
+    const struct irq_line none[16] = { 0 };
+    ck_assert_int_eq(0, bus_new(&bus, 64 << 20));
+    ck_assert_int_eq(0, clock_new(&clk));
+    ck_assert_int_eq(0, pci_new(&pci, bus, none, none, (struct dev_event){ 0 }));
+    memdisk_init(&hd, (u64)DISK_SECTORS * 512);
+    memdisk_init(&cd, (u64)CD_BLOCKS * 2048);
+    const struct ide_disk disk[IDE_DRIVES] = { [0] = { &hd.dev, false }, [2] = { &cd.dev, true } };
+    ck_assert_int_eq(
+        0, ide_new(&ide, bus, pci, (struct irq_line){ on_irq, NULL, 0 }, (struct irq_line){ on_irq, NULL, 1 }, disk));
+    pci_firmware_setup(pci, 0xe0000000, BM);
+    bus_out(bus, 0xcf8, 4, 0x80000904u);
+    bus_out(bus, 0xcfc, 2, 5); /* I/O, bus master */
+    rises = 0;
+}
+static void teardown(void)
+{
+    ide_free(ide);
+    pci_free(pci);
+    clock_free(clk);
+    bus_free(bus);
+    free(hd.data);
+    free(cd.data);
+}
+
+static u8 in(u16 port) { return (u8)bus_in(bus, port, 1); }
+static void out(u16 port, u8 v) { bus_out(bus, port, 1, v); }
+static void lba28(u32 lba, u8 n)
+{
+    out(0x1f2, n);
+    out(0x1f3, (u8)lba);
+    out(0x1f4, (u8)(lba >> 8));
+    out(0x1f5, (u8)(lba >> 16));
+    out(0x1f6, (u8)(0xe0 | lba >> 24));
+}
+/* Moves n bytes by words and compares them with what is there. */
+static void read_pio(u16 port, const u8 *want, unsigned n)
+{
+    for (unsigned i = 0; i < n; i += 2) {
+        u16 v = (u16)bus_in(bus, port, 2);
+        ck_assert_msg(v == (want[i] | want[i + 1] << 8), "byte %u: %04x, expected %02x%02x", i, v, want[i + 1],
+                      want[i]);
+    }
+}
+
+START_TEST(identify_tells_of_size_and_geometry)
+{
+    u16 w[256];
+    out(0x1f6, 0xa0);
+    out(0x1f7, 0xec);
+    ck_assert_uint_eq(DRDY | 0x10 | DRQ, in(0x3f6));
+    ck_assert(irq[0]);
+    for (unsigned i = 0; i < 256; i++) w[i] = (u16)bus_in(bus, 0x1f0, 2);
+    ck_assert_uint_eq(DRDY | 0x10, in(0x1f7));
+    ck_assert(!irq[0]);
+    ck_assert_uint_eq(DISK_SECTORS, w[60] | (u32)w[61] << 16);
+    ck_assert_uint_eq(DISK_SECTORS, w[100]);
+    ck_assert_uint_eq(DISK_SECTORS / (16 * 63), w[1]);
+    ck_assert_uint_eq('T' << 8 | 'R', w[27]);
+    out(0x1f6, 0xb0); /* there is no second drive */
+    ck_assert_uint_eq(0, in(0x1f7));
+}
+END_TEST
+
+START_TEST(sectors_are_read_one_by_one_with_an_interrupt_for_each)
+{
+    lba28(100, 3);
+    out(0x1f7, 0x20);
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert_uint_eq(BSY, in(0x1f7));
+        ck_assert(!irq[0]);
+        ck_assert(finish(&hd));
+        ck_assert(irq[0]);
+        ck_assert_uint_eq(DRDY | 0x10 | DRQ, in(0x1f7));
+        read_pio(0x1f0, hd.data + (100 + i) * 512, 512);
+    }
+    ck_assert_uint_eq(DRDY | 0x10, in(0x1f7));
+    ck_assert_uint_eq(3, rises);
+    ck_assert_uint_eq(102, in(0x1f3)); /* the last one */
+}
+END_TEST
+
+START_TEST(a_block_of_read_multiple_is_one_request_and_one_interrupt)
+{
+    lba28(7, 0);
+    out(0x1f2, 8);
+    out(0x1f7, 0xc6);
+    rises = 0;
+    lba28(7, 11);
+    out(0x1f7, 0xc4);
+    ck_assert(finish(&hd));
+    read_pio(0x1f0, hd.data + 7 * 512, 8 * 512);
+    ck_assert(finish(&hd));
+    read_pio(0x1f0, hd.data + 15 * 512, 3 * 512);
+    ck_assert_uint_eq(DRDY | 0x10, in(0x3f6));
+    ck_assert_uint_eq(2, hd.requests);
+    (void)in(0x1f7);
+}
+END_TEST
+
+START_TEST(what_is_written_by_pio_arrives_and_48_bits_address_it)
+{
+    u8 before = hd.data[0x8001 * 512 - 1];
+    for (unsigned high = 2; high--;) { /* what was written first is the upper half */
+        out(0x1f2, high ? 0 : 2);
+        out(0x1f3, high ? 0 : 0x01);
+        out(0x1f4, high ? 0 : 0x80);
+        out(0x1f5, 0);
+    }
+    out(0x1f6, 0x40);
+    out(0x1f7, 0x34);
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_uint_eq(DRDY | 0x10 | DRQ, in(0x1f7));
+        for (unsigned k = 0; k < 128; k++) bus_out(bus, 0x1f0, 4, 0x11223344 + i);
+        ck_assert_uint_eq(BSY, in(0x1f7));
+        ck_assert(finish(&hd));
+        ck_assert(irq[0]);
+    }
+    ck_assert_uint_eq(DRDY | 0x10, in(0x1f7));
+    ck_assert_uint_eq(0x11223344, *(u32 *)(hd.data + 0x8001 * 512));
+    ck_assert_uint_eq(0x11223345, *(u32 *)(hd.data + 0x8002 * 512 + 508));
+    ck_assert_uint_eq(before, hd.data[0x8001 * 512 - 1]);
+}
+END_TEST
+
+START_TEST(chs_goes_by_the_translation_in_force)
+{
+    out(0x1f2, 17);
+    out(0x1f6, 0xa3); /* 4 heads */
+    out(0x1f7, 0x91);
+    out(0x1f2, 1);
+    out(0x1f3, 5);
+    out(0x1f4, 0x2c);
+    out(0x1f5, 1); /* cylinder 300 */
+    out(0x1f6, 0xa2);
+    out(0x1f7, 0x20);
+    ck_assert(finish(&hd));
+    read_pio(0x1f0, hd.data + ((300 * 4 + 2) * 17 + 4) * 512, 512);
+}
+END_TEST
+
+START_TEST(beyond_the_end_there_is_nothing)
+{
+    static const u8 commands[] = { 0x20, 0x30, 0x40, 0xc8, 0xca };
+    for (unsigned i = 0; i < ARRAY_LEN(commands); i++) {
+        lba28(DISK_SECTORS - 1, 2);
+        out(0x1f7, commands[i]);
+        ck_assert_uint_eq(DRDY | 0x10 | ERR, in(0x1f7));
+        ck_assert_uint_eq(0x10, in(0x1f1)); /* IDNF */
+        ck_assert_uint_eq(0, hd.requests);
+    }
+    out(0x1f7, 0xdd);
+    ck_assert_uint_eq(DRDY | 0x10 | ERR, in(0x1f7));
+    ck_assert_uint_eq(0x04, in(0x1f1)); /* ABRT */
+}
+END_TEST
+
+START_TEST(a_host_that_cannot_read_is_an_error_of_the_medium)
+{
+    hd.fail = -EIO;
+    lba28(9, 1);
+    out(0x1f7, 0x20);
+    ck_assert(finish(&hd));
+    ck_assert_uint_eq(DRDY | 0x10 | ERR, in(0x1f7));
+    ck_assert_uint_eq(0x40, in(0x1f1));
+}
+END_TEST
+
+/* A list at 1000h: pieces of these lengths, each 64 KiB after the one before, from 100000h. */
+static void list(const u32 *len, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        bus_mmio_write(bus, 0x1000 + i * 8, 4, 0x100000 + i * 0x10000);
+        bus_mmio_write(bus, 0x1004 + i * 8, 4, (len[i] & 0xffff) | (i == n - 1 ? 0x80000000u : 0));
+    }
+    bus_out(bus, BM + 4, 4, 0x1000);
+}
+
+START_TEST(the_bus_master_moves_sectors_through_its_list)
+{
+    static const u32 len[] = { 100, 412, 1024 };
+    u8 got[1536];
+    list(len, 3);
+    lba28(50, 3);
+    out(0x1f7, 0xc8);
+    ck_assert_uint_eq(0, hd.requests); /* it has not been started */
+    out(BM, 9);
+    ck_assert_uint_eq(1, hd.requests);
+    ck_assert(finish(&hd));
+    ck_assert(irq[0]);
+    ck_assert_uint_eq(4, in(BM + 2) & 7); /* interrupt; not active */
+    ck_assert_uint_eq(DRDY | 0x10, in(0x1f7));
+    for (unsigned i = 0, at = 0; i < 3; at += len[i++]) bus_dma_read(bus, 0x100000 + i * 0x10000, got + at, len[i]);
+    ck_assert_mem_eq(got, hd.data + 50 * 512, 1536);
+    out(BM, 0);
+    out(BM + 2, 4);
+    ck_assert_uint_eq(0, in(BM + 2) & 7);
+
+    /* The other way, and started first. */
+    out(BM, 1);
+    lba28(60, 3);
+    out(0x1f7, 0xca);
+    ck_assert(finish(&hd));
+    ck_assert_mem_eq(hd.data + 60 * 512, got, 1536);
+}
+END_TEST
+
+START_TEST(a_list_that_is_short_or_nowhere_ends_in_an_error)
+{
+    static const u32 len[] = { 512 };
+    for (unsigned nowhere = 0; nowhere < 2; nowhere++) {
+        list(len, 1);
+        if (nowhere) bus_out(bus, BM + 4, 4, 0xe0001000);
+        lba28(50, 2);
+        out(0x1f7, 0xc8);
+        out(BM, 9);
+        ck_assert_uint_eq(0, hd.requests);
+        ck_assert_uint_eq(2, in(BM + 2) & 3);
+        ck_assert_uint_eq(DRDY | 0x10 | ERR, in(0x1f7));
+        out(BM, 0);
+        out(BM + 2, 6);
+    }
+}
+END_TEST
+
+START_TEST(a_reset_while_the_disk_works_waits_for_it)
+{
+    lba28(1, 1);
+    out(0x1f7, 0x20);
+    out(0x3f6, 4);
+    ck_assert_uint_eq(BSY, in(0x3f6));
+    out(0x3f6, 0);
+    ck_assert_uint_eq(BSY, in(0x3f6));
+    ck_assert(finish(&hd));
+    ck_assert(!irq[0]);
+    ck_assert_uint_eq(DRDY | 0x10, in(0x3f6));
+    ck_assert_uint_eq(1, in(0x1f1));
+    ck_assert_uint_eq(1, in(0x1f2));
+    ck_assert_uint_eq(0, in(0x1f5));
+}
+END_TEST
+
+START_TEST(no_interrupt_comes_while_it_is_switched_off)
+{
+    out(0x3f6, 2);
+    out(0x1f6, 0xa0);
+    out(0x1f7, 0xec);
+    ck_assert(!irq[0]);
+    out(0x3f6, 0);
+    ck_assert(irq[0]);
+}
+END_TEST
+
+/* ---- packets ---- */
+
+static void send(const u8 *packet, u16 limit, bool dma)
+{
+    out(0x171, dma);
+    out(0x174, (u8)limit);
+    out(0x175, (u8)(limit >> 8));
+    out(0x176, 0xa0);
+    out(0x177, 0xa0);
+    ck_assert_uint_eq(1, in(0x172) & 3); /* it wants a command */
+    for (unsigned i = 0; i < 12; i += 2) bus_out(bus, 0x170, 2, packet[i] | packet[i + 1] << 8);
+}
+static void cd_ready(void)
+{
+    static const u8 test_ready[12] = { 0 };
+    send(test_ready, 0, false);
+    ck_assert_uint_eq(0x64, in(0x171)); /* attention: a medium has come */
+    ck_assert(in(0x177) & ERR);
+    send(test_ready, 0, false);
+    ck_assert_uint_eq(DRDY | 0x10, in(0x177));
+}
+
+START_TEST(a_cd_drive_says_so_by_its_signature)
+{
+    ck_assert_uint_eq(0x14, in(0x174));
+    ck_assert_uint_eq(0xeb, in(0x175));
+    out(0x176, 0xa0);
+    out(0x177, 0xec);
+    ck_assert(in(0x177) & ERR);
+    out(0x177, 0xa1);
+    ck_assert_uint_eq(0x85c0, bus_in(bus, 0x170, 2));
+}
+END_TEST
+
+START_TEST(blocks_are_read_by_packet_in_bursts_of_the_size_that_was_asked_for)
+{
+    static const u8 read10[12] = { 0x28, 0, 0, 0, 0, 17, 0, 0, 5 };
+    static const u16 limits[] = { 2048, 512, 0xfffe, 3000 };
+    cd_ready();
+    for (unsigned i = 0; i < ARRAY_LEN(limits); i++) {
+        unsigned at = 0;
+        send(read10, limits[i], false);
+        while (at < 5 * 2048) {
+            if (in(0x376) & BSY) ck_assert(finish(&cd));
+            ck_assert_uint_eq(DRDY | 0x10 | DRQ, in(0x177));
+            ck_assert_uint_eq(2, in(0x172) & 3);
+            unsigned n = in(0x174) | in(0x175) << 8;
+            ck_assert_uint_le(n, limits[i]);
+            ck_assert_uint_gt(n, 0);
+            read_pio(0x170, cd.data + 17 * 2048 + at, n);
+            at += n;
+        }
+        ck_assert_uint_eq(5 * 2048, at);
+        ck_assert_uint_eq(DRDY | 0x10, in(0x177));
+        ck_assert_uint_eq(3, in(0x172) & 3);
+    }
+}
+END_TEST
+
+START_TEST(blocks_are_read_by_the_bus_master)
+{
+    static const u8 read12[12] = { 0xa8, 0, 0, 0, 0, 3, 0, 0, 0, 2 };
+    static const u32 len[] = { 4096 };
+    u8 got[4096];
+    cd_ready();
+    bus_mmio_write(bus, 0x1000, 4, 0x200000);
+    bus_mmio_write(bus, 0x1004, 4, len[0] | 0x80000000u);
+    bus_out(bus, BM + 12, 4, 0x1000);
+    send(read12, 0, true);
+    out(BM + 8, 9);
+    ck_assert(finish(&cd));
+    ck_assert(irq[1]);
+    bus_dma_read(bus, 0x200000, got, sizeof got);
+    ck_assert_mem_eq(got, cd.data + 3 * 2048, sizeof got);
+}
+END_TEST
+
+START_TEST(capacity_toc_and_what_it_does_not_know)
+{
+    static const u8 capacity[12] = { 0x25 }, toc[12] = { 0x43, 2, 0, 0, 0, 0, 0, 0, 20 }, play[12] = { 0x45 };
+    static const u8 far[12] = { 0x28, 0, 0, 0, CD_BLOCKS >> 8, CD_BLOCKS & 0xff, 0, 0, 1 };
+    static const u8 last[8] = { 0, 0, (CD_BLOCKS - 1) >> 8, (CD_BLOCKS - 1) & 0xff, 0, 0, 8, 0 };
+    static const u8 tracks[20] = {
+        0, 18, 1, 1, 0, 0x14, 1, 0, 0, 0, 2, 0, 0, 0x14, 0xaa, 0, 0, 0, (CD_BLOCKS + 150) / 75, (CD_BLOCKS + 150) % 75
+    };
+    cd_ready();
+    send(capacity, 0xfffe, false);
+    read_pio(0x170, last, 8);
+    send(toc, 0xfffe, false);
+    read_pio(0x170, tracks, 20);
+    send(play, 0xfffe, false);
+    ck_assert_uint_eq(0x54, in(0x171)); /* illegal request */
+    send(far, 0xfffe, false);
+    ck_assert_uint_eq(0x54, in(0x171));
+    ck_assert_uint_eq(0, cd.requests);
+}
+END_TEST
+
+/* ---- state ---- */
+
+START_TEST(a_transfer_goes_on_after_a_load)
+{
+    struct snap_part part[8];
+    unsigned n = ide_parts(ide, part, 8);
+    struct snap_buf saved[8] = { 0 };
+    ck_assert_uint_eq(4, n);
+    out(0x1f2, 4);
+    out(0x1f7, 0xc6);
+    lba28(33, 6);
+    out(0x1f7, 0xc4);
+    ck_assert(finish(&hd));
+    read_pio(0x1f0, hd.data + 33 * 512, 700);
+    for (unsigned i = 0; i < n; i++) snap_save(&part[i], &saved[i]);
+    for (unsigned i = 0; i < n; i++) snap_part_reset(&part[i]);
+    ck_assert_uint_eq(DRDY | 0x10, in(0x3f6));
+    for (unsigned i = 0; i < n; i++) {
+        char why[100] = "";
+        ck_assert_msg(!snap_load(&part[i], saved[i].data, saved[i].len, why, sizeof why), "%s: %s", part[i].name, why);
+        snap_buf_free(&saved[i]);
+    }
+    read_pio(0x1f0, hd.data + 33 * 512 + 700, 4 * 512 - 700);
+    ck_assert(finish(&hd));
+    read_pio(0x1f0, hd.data + 37 * 512, 2 * 512);
+    ck_assert_uint_eq(DRDY | 0x10, in(0x1f7));
+}
+END_TEST
+
+/* Whatever a guest writes, requests stay within the disk (mem_submit, finish) and what was saved can be loaded. */
+START_TEST(garbage_in_all_registers_does_no_harm)
+{
+    u64 x = 88172645463325252ull + (u64)_i;
+    struct snap_part part[8];
+    unsigned n = ide_parts(ide, part, 8);
+    for (unsigned i = 0; i < 300000; i++) {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        u16 port = (u16)((x >> 60 & 1 ? 0x1f0 : 0x170) + (x >> 8 & 7));
+        unsigned kind = x >> 16 & 31, size = 1u << (x >> 24) % 3;
+        u8 v = (u8)(x >> 32);
+        static const u8 commands[] = { 0x20, 0x24, 0x30, 0xc4, 0xc5, 0xc8, 0xca, 0xa0,
+                                       0xa0, 0xec, 0xa1, 0xe7, 0xc6, 0x91, 0x90 };
+        static const u8 packets[] = { 0x28, 0xa8, 0xbe, 0x43, 0x12, 0x03, 0x46, 0x5a, 0x51, 0x4a };
+        if (kind < 8) bus_out(bus, port, 1, v);
+        else if (kind < 12) out((u16)((port & 0x1f8) | 7), commands[v % ARRAY_LEN(commands)]);
+        else if (kind < 16)
+            for (unsigned k = 0; k < 8; k++)
+                bus_out(bus, (u16)(port & 0x1f8), size, (u32)(k ? v & 3 : packets[v % ARRAY_LEN(packets)]));
+        else if (kind < 24)
+            for (unsigned k = 0; k < 300; k++) (void)bus_in(bus, (u16)(port & 0x1f8), size);
+        else if (kind < 26) bus_out(bus, (u16)(BM + (x >> 40 & 15)), 1, v);
+        else if (kind == 26) bus_out(bus, (u16)(BM + 4 + (v & 8)), 4, (u32)(x >> 20) & 0x3ffffff);
+        else if (kind == 27) out(v & 1 ? 0x3f6 : 0x376, v & 0x80 ? 0 : v & 0x86);
+        else if (kind < 30) (void)(finish(&hd) | finish(&cd));
+        else if (kind == 30) {
+            out(0x176, 0xa0);
+            out(0x177, 0xa0);
+            for (unsigned k = 0; k < 6; k++) bus_out(bus, 0x170, 2, k ? (u32)(x >> k * 5) & 0x0300 : 0x28);
+        } else (void)bus_in(bus, port, size);
+        if (i % 1000) continue;
+        while (finish(&hd) || finish(&cd)) {}
+        for (unsigned k = 0; k < n; k++) {
+            struct snap_buf saved = { 0 };
+            char why[100] = "";
+            snap_save(&part[k], &saved);
+            ck_assert_msg(!snap_load(&part[k], saved.data, saved.len, why, sizeof why), "%s: %s", part[k].name, why);
+            snap_buf_free(&saved);
+        }
+    }
+    ck_assert_uint_gt(hd.requests, 100);
+    ck_assert_uint_gt(cd.requests, 10);
+    while (finish(&hd) || finish(&cd)) {}
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = {
+        identify_tells_of_size_and_geometry,
+        sectors_are_read_one_by_one_with_an_interrupt_for_each,
+        a_block_of_read_multiple_is_one_request_and_one_interrupt,
+        what_is_written_by_pio_arrives_and_48_bits_address_it,
+        chs_goes_by_the_translation_in_force,
+        beyond_the_end_there_is_nothing,
+        a_host_that_cannot_read_is_an_error_of_the_medium,
+        the_bus_master_moves_sectors_through_its_list,
+        a_list_that_is_short_or_nowhere_ends_in_an_error,
+        a_reset_while_the_disk_works_waits_for_it,
+        no_interrupt_comes_while_it_is_switched_off,
+        a_cd_drive_says_so_by_its_signature,
+        blocks_are_read_by_packet_in_bursts_of_the_size_that_was_asked_for,
+        blocks_are_read_by_the_bus_master,
+        capacity_toc_and_what_it_does_not_know,
+        a_transfer_goes_on_after_a_load,
+    };
+    Suite *s = suite_create("ide");
+    TCase *t = tcase_create("ide");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 60);
+    for (unsigned i = 0; i < ARRAY_LEN(tests); i++) tcase_add_test(t, tests[i]);
+    tcase_add_loop_test(t, garbage_in_all_registers_does_no_harm, 0, 3);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}

@@ -1,0 +1,147 @@
+/* Raw images: what is written arrives or, under snapshot, does not; and who may open one beside whom. */
+#define _GNU_SOURCE
+#include "src/back/image_raw.h"
+
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SIZE (64u << 10)
+
+static char path[64];
+static u8 bytes[SIZE];
+
+static void setup(void)
+{
+    strcpy(path, "/tmp/test_image_raw.XXXXXX");
+    int fd = mkstemp(path);
+    ck_assert_int_ge(fd, 0);
+    for (unsigned i = 0; i < SIZE; i++) bytes[i] = (u8)(i >> 8 ^ i);
+    ck_assert_int_eq(SIZE, write(fd, bytes, SIZE));
+    close(fd);
+}
+static void teardown(void) { unlink(path); }
+
+static struct image_raw *opened(bool readonly, bool snapshot)
+{
+    struct image_raw *im = NULL;
+    struct vm_error err = { "" };
+    ck_assert_msg(!image_raw_open(&im, path, readonly, snapshot, 512, &err), "%s", err.text);
+    return im;
+}
+static int move(struct image_raw *im, bool w, u64 at, u8 *a, size_t na, u8 *b, size_t nb)
+{
+    const struct iovec iov[2] = { { a, na }, { b, nb } };
+    return w ? image_raw_ops.write(im, at, iov, nb ? 2 : 1) : image_raw_ops.read(im, at, iov, nb ? 2 : 1);
+}
+static u8 in_file(u64 at)
+{
+    u8 v;
+    int fd = open(path, O_RDONLY);
+    ck_assert_int_eq(1, pread(fd, &v, 1, (off_t)at));
+    close(fd);
+    return v;
+}
+
+START_TEST(what_is_written_is_in_the_file)
+{
+    struct image_raw *im = opened(false, false);
+    u8 a[512], b[1024], got[1536];
+    memset(a, 0xaa, sizeof a);
+    memset(b, 0xbb, sizeof b);
+    ck_assert_uint_eq(SIZE, image_raw_size(im));
+    ck_assert_int_eq(0, move(im, true, 3584, a, sizeof a, b, sizeof b));
+    ck_assert_int_eq(0, image_raw_ops.flush(im));
+    ck_assert_uint_eq(0xaa, in_file(3584));
+    ck_assert_uint_eq(0xbb, in_file(5119));
+    ck_assert_uint_eq(bytes[5120], in_file(5120));
+    ck_assert_int_eq(0, move(im, false, 3584, got, 1536, NULL, 0));
+    ck_assert(got[511] == 0xaa && got[512] == 0xbb);
+    image_raw_close(im);
+}
+END_TEST
+
+START_TEST(a_snapshot_shows_what_was_written_and_the_file_stays)
+{
+    struct image_raw *im = opened(false, true);
+    u8 want[SIZE], got[SIZE], piece[12288];
+    memcpy(want, bytes, SIZE);
+    for (unsigned i = 0; i < 40; i++) {
+        unsigned at = i * 7919 % (SIZE / 512 - 24) * 512, n = (i % 24 + 1) * 512;
+        memset(piece, (int)(i + 1), n);
+        memcpy(want + at, piece, n);
+        ck_assert_int_eq(0, move(im, true, at, piece, n / 1024 * 512, piece, n - n / 1024 * 512));
+        ck_assert_int_eq(0, move(im, false, 0, got, SIZE, NULL, 0));
+        ck_assert_mem_eq(want, got, SIZE);
+    }
+    for (unsigned i = 0; i < SIZE; i += 511) ck_assert_uint_eq(bytes[i], in_file(i));
+    image_raw_close(im);
+}
+END_TEST
+
+START_TEST(one_may_write_or_many_may_read)
+{
+    static const struct {
+        bool ro1, snap1, ro2, snap2, fine;
+    } pair[] = { { false, false, false, false, false }, { false, false, true, false, false },
+                 { true, false, false, false, false },  { false, true, false, false, false },
+                 { true, false, true, false, true },    { false, true, false, true, true },
+                 { true, false, false, true, true } };
+    for (unsigned i = 0; i < ARRAY_LEN(pair); i++) {
+        struct vm_error err = { "" };
+        struct image_raw *second = NULL, *first = opened(pair[i].ro1, pair[i].snap1);
+        int rc = image_raw_open(&second, path, pair[i].ro2, pair[i].snap2, 512, &err);
+        ck_assert_msg(rc == (pair[i].fine ? 0 : -EBUSY), "pair %u: %d", i, rc);
+        if (rc) ck_assert_msg(strstr(err.text, "another machine uses it") && strstr(err.text, path), "%s", err.text);
+        image_raw_close(second);
+        image_raw_close(first);
+        image_raw_close(opened(false, false)); /* nobody has it any more */
+    }
+}
+END_TEST
+
+START_TEST(what_is_no_disk_is_refused_by_name)
+{
+    struct image_raw *im = NULL;
+    struct vm_error err;
+    ck_assert_int_eq(-ENOENT, image_raw_open(&im, "/nowhere/disk.img", false, false, 512, &err));
+    ck_assert_str_eq("disk /nowhere/disk.img: No such file or directory", err.text);
+    ck_assert_int_eq(-ENOTBLK, image_raw_open(&im, "/dev/null", false, false, 512, &err));
+    ck_assert_int_eq(0, truncate(path, 511));
+    ck_assert_int_eq(-ENOEXEC, image_raw_open(&im, path, false, false, 512, &err));
+    unlink(path);
+    ck_assert_int_eq(0, mkfifo(path, 0600));
+    ck_assert_int_eq(-ENOTBLK, image_raw_open(&im, path, true, false, 512, &err));
+}
+END_TEST
+
+START_TEST(a_file_that_has_become_shorter_is_an_error_not_a_crash)
+{
+    struct image_raw *im = opened(false, false);
+    u8 got[512];
+    ck_assert_int_eq(0, truncate(path, 4096));
+    ck_assert_int_eq(-EIO, move(im, false, 8192, got, sizeof got, NULL, 0));
+    image_raw_close(im);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("image_raw");
+    TCase *t = tcase_create("image_raw");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, what_is_written_is_in_the_file);
+    tcase_add_test(t, a_snapshot_shows_what_was_written_and_the_file_stays);
+    tcase_add_test(t, one_may_write_or_many_may_read);
+    tcase_add_test(t, what_is_no_disk_is_refused_by_name);
+    tcase_add_test(t, a_file_that_has_become_shorter_is_an_error_not_a_crash);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
