@@ -48,6 +48,9 @@ void rt_get_state(struct rt *rt, struct cpu_arch *out);
  * interrupt controllers must be of the same moment. Returns 0; or -EINVAL with *field naming what no CPU of this model
  * could hold, and nothing done: a state may come from anywhere. */
 MUST_CHECK int rt_set_state(struct rt *rt, const struct cpu_arch *in, const char **field);
+/* As RDMSR and WRMSR. Returns 0, or -EINVAL where they would raise #GP. */
+MUST_CHECK int rt_get_msr(struct rt *rt, u32 msr, u64 *val);
+MUST_CHECK int rt_set_msr(struct rt *rt, u32 msr, u64 val);
 /* Guest memory, RAM and ROM, without the side effects of an access: no device is asked, no accessed or dirty bit set,
  * no permission looked at. Writes reach RAM only and are seen by code that has been translated. Linear addresses are as
  * the page tables in memory have them now. Returns how many bytes, from the first, were there: physical ones are

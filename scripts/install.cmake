@@ -1,8 +1,11 @@
 # The libraries for embedders, the manual pages, and what `cmake --install` puts where. Included by CMakeLists.txt.
 
 # Of all that the libraries have, only the functions of transvisor/vm.h can be seen from outside.
-set(PARTS machine runtime devices snap translator)
-set(PART_FILES $<TARGET_FILE:machine> $<TARGET_FILE:runtime> $<TARGET_FILE:devices> $<TARGET_FILE:snap> $<TARGET_FILE:translator>)
+set(PARTS machine runtime devices snap translator core)
+set(PART_FILES)
+foreach(part ${PARTS})
+  list(APPEND PART_FILES $<TARGET_FILE:${part}>)
+endforeach()
 set(MAP ${CMAKE_SOURCE_DIR}/src/libtransvisor.map)
 add_library(transvisor_shared SHARED $<TARGET_OBJECTS:version>)
 set_target_properties(transvisor_shared PROPERTIES OUTPUT_NAME transvisor VERSION ${PROJECT_VERSION} SOVERSION 0 LINK_DEPENDS ${MAP} LINKER_LANGUAGE C)

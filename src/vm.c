@@ -1,250 +1,52 @@
-/* Implements the embedding API. Owns a machine's life: description -> files -> CPU and board -> run -> again, or end.
+/* Owns a machine's life: description -> files -> CPU and board -> run -> event -> run again, or reset, or end.
  *   I1  cfg's strings are ours, from vm_create() to vm_free().
  *   I2  rt is set and cleared under lock, so that other threads may stop or wake it: they look only under lock.
- *   I3  the reason for leaving is decided once per run: the first event counts.                     [vm_end]
- * A reboot resets CPU and chips in place, clears RAM and loads the files anew: what power-on gives is what reset gives.
+ *   I3  the reason for leaving is decided once per run: the first event counts.                     [vm_event]
+ *   I4  A request to stop or pause is answered once, by the first run that sees it, with no reset due.  [run]
+ * A reset resets CPU and chips in place, clears RAM and loads the files anew: what power-on gives is what reset gives.
  */
 #define _GNU_SOURCE /* fallocate */
-#include "core/trace.h"
 #include "runtime/runtime.h"
 #include "src/cache_dir.h"
 #include "src/back/chardev.h"
-#include "src/back/chardev_tap.h"
 #include "src/disks.h"
 #include "src/error.h"
 #include "src/wait.h"
-#include "src/board/firmware.h"
 #include "src/board/loader.h"
-#include "src/parse.h"
 #include "src/board/cpu_part.h"
 #include "src/board/pc.h"
 #include "src/snapshot.h"
+#include "src/vm_priv.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/sysinfo.h>
-
-_Static_assert(VM_CODE_CACHE_MIN == RT_CODE_CACHE_MIN && VM_CODE_CACHE_MAX == RT_CODE_CACHE_MAX, "what vm.h promises");
-
-struct vm {
-    struct vm_config cfg;
-    struct trace trace;
-    u32 disabled_classes;
-    struct chardev *serial;
-    struct chardev_tap tap;  /* in front of it, if cfg.serial_output is set */
-    struct cache_dir *cache; /* NULL: none */
-    struct disks *disks;
-    struct firmware firmware; /* empty where a kernel is loaded directly */
-    struct pc *pc;
-    struct cpu_arch power_on; /* what the CPU is like after a reset */
-
-    pthread_mutex_t lock;
-    struct rt *rt;
-    _Atomic bool stop; /* vm_stop() was called */
-
-    bool cpu_only; /* the reset that has been asked for is the processor's alone */
-    bool ended;    /* how holds */
-    enum vm_exit how;
-    u32 debug_exit_value;
-};
-
-/* ---- names ---- */
-
-const char *vm_cpu_name(unsigned i) { return rt_cpu_name(i); }
-
-struct name {
-    const char *name, *what;
-};
-
-static const struct name trace_names[] = {
-#define TRACE_CHANNEL(name, text) { #name, text },
-#include "core/trace.def"
-#undef TRACE_CHANNEL
-};
-_Static_assert(ARRAY_LEN(trace_names) == TR_COUNT, "one name per channel");
-
-const char *vm_trace_name(unsigned i, const char **what)
-{
-    if (i >= ARRAY_LEN(trace_names)) return NULL;
-    if (what) *what = trace_names[i].what;
-    return trace_names[i].name;
-}
-
-const char *vm_serial_name(unsigned i, const char **what) { return chardev_name(i, what); }
-
-const char *vm_class_name(unsigned i, const char **what)
-{
-    const char *text, *name = rt_class_name(i, &text);
-    if (name && what) *what = text;
-    return name;
-}
-
-typedef const char *name_fn(unsigned i, const char **what);
-
-/* A comma-separated list of n characters into a mask over the names that name() knows. */
-static int names_parse(const char *list, size_t n, name_fn *name, const char *option, u32 *mask, struct vm_error *err)
-{
-    const char *end = list + n;
-    for (const char *p = list;; p++) {
-        size_t len = 0;
-        while (p + len < end && p[len] != ',') len++;
-        const char *have;
-        unsigned i = 0;
-        while ((have = name(i, NULL)) && (strlen(have) != len || memcmp(have, p, len))) i++;
-        if (!have) return vm_fail(err, -EINVAL, "%s: there is no '%.*s' (see --help)", option, (int)len, p);
-        *mask |= 1u << i;
-        p += len;
-        if (p == end) return 0;
-    }
-}
-
-/* LIST[@FROM..TO] */
-static int trace_parse(struct trace *t, const char *spec, struct vm_error *err)
-{
-    t->from = 0;
-    t->to = UINT32_MAX;
-    t->out = stderr;
-    if (!spec) return 0;
-    const char *at = strchr(spec, '@');
-    if (at) {
-        const char *dots = strstr(at, "..");
-        char from[24] = "";
-        u64 lo, hi;
-        if (dots && (size_t)(dots - at - 1) < sizeof from) memcpy(from, at + 1, (size_t)(dots - at - 1));
-        if (!dots || parse_u64(from, UINT32_MAX, &lo) || parse_u64(dots + 2, UINT32_MAX, &hi) || lo > hi)
-            return vm_fail(err, -EINVAL, "--trace: '%s' is not a range of addresses FROM..TO", at + 1);
-        t->from = (laddr)lo;
-        t->to = (laddr)hi;
-    }
-    return names_parse(spec, at ? (size_t)(at - spec) : strlen(spec), vm_trace_name, "--trace", &t->mask, err);
-}
-
-/* ---- description ---- */
-
-static bool cpu_exists(const char *name)
-{
-    const char *have;
-    for (unsigned i = 0; (have = vm_cpu_name(i)); i++)
-        if (!strcmp(have, name)) return true;
-    return false;
-}
-
-/* A list of kinds of drives. */
-static bool boot_is_fine(const char *boot)
-{
-    static const char *const kinds[] = { "disk", "cdrom" };
-    for (const char *word = boot;; word++) {
-        size_t n = strcspn(word, ",");
-        bool known = false;
-        for (unsigned i = 0; i < ARRAY_LEN(kinds); i++) known |= strlen(kinds[i]) == n && !memcmp(word, kinds[i], n);
-        if (!known) return false;
-        word += n;
-        if (!*word) return true;
-    }
-}
-
-static int config_check(struct vm *vm, struct vm_error *err)
-{
-    struct vm_config *c = &vm->cfg;
-    if (!c->memory) c->memory = VM_MEMORY_DEFAULT;
-    if (c->memory < VM_MEMORY_MIN || c->memory > VM_MEMORY_MAX)
-        return vm_fail(err, -EINVAL, "--memory: a machine has %u to %u MiB", (unsigned)(VM_MEMORY_MIN >> 20),
-                       (unsigned)(VM_MEMORY_MAX >> 20));
-    if (c->memory % PAGE_SIZE)
-        return vm_fail(err, -EINVAL, "--memory: %llu bytes are not a multiple of 4 KiB", (unsigned long long)c->memory);
-    if (c->code_cache && (c->code_cache < VM_CODE_CACHE_MIN || c->code_cache > VM_CODE_CACHE_MAX))
-        return vm_fail(err, -EINVAL, "--cache-size: translated code has room of %uK to %uM",
-                       (unsigned)(VM_CODE_CACHE_MIN >> 10), (unsigned)(VM_CODE_CACHE_MAX >> 20));
-    if (c->cpu && !cpu_exists(c->cpu)) return vm_fail(err, -EINVAL, "--cpu: there is no '%s' (see --help)", c->cpu);
-    if (c->boot && !boot_is_fine(c->boot))
-        return vm_fail(err, -EINVAL, "boot: '%.64s' is not a list of disk and cdrom", c->boot);
-    int rc = trace_parse(&vm->trace, c->trace, err);
-    if (!rc && c->disable)
-        rc = names_parse(c->disable, strlen(c->disable), vm_class_name, "--disable", &vm->disabled_classes, err);
-    if (rc) return rc;
-    struct sysinfo si;
-    if (!sysinfo(&si) && c->memory > (u64)si.totalram * si.mem_unit)
-        return vm_fail(err, -ENOMEM, "--memory: %llu MiB asked for, the host has %llu",
-                       (unsigned long long)(c->memory >> 20),
-                       (unsigned long long)((u64)si.totalram * si.mem_unit >> 20));
-    return 0;
-}
-
-static const char **config_strings(struct vm_config *c, unsigned i)
-{
-    const char **all[] = { &c->kernel, &c->initrd, &c->cmdline, &c->firmware, &c->boot,
-                           &c->cpu,    &c->serial, &c->trace,   &c->disable,  &c->cache_dir };
-    if (i < ARRAY_LEN(all)) return all[i];
-    i -= ARRAY_LEN(all);
-    return i < VM_DISKS_MAX ? &c->disk[i].file : NULL;
-}
-
-static int config_copy(struct vm_config *to, const struct vm_config *from)
-{
-    *to = *from;
-    bool ok = true;
-    const char **s;
-    for (unsigned i = 0; (s = config_strings(to, i)); i++)
-        if (*s && !(*s = strdup(*s))) ok = false;
-    return ok ? 0 : -ENOMEM;
-}
-
-/* What a saved machine says of itself, where cfg does not. */
-static int config_load(struct vm_config *c, const struct snapshot_head *h, struct vm_error *err)
-{
-    if (c->memory && c->memory != h->memory)
-        return vm_fail(err, -EINVAL, "--memory: the saved machine has %llu MiB", (unsigned long long)(h->memory >> 20));
-    if (c->cpu && strcmp(c->cpu, (const char *)h->cpu))
-        return vm_fail(err, -EINVAL, "--cpu: the saved machine has '%s'", (const char *)h->cpu);
-    if (c->has_debug_exit && !h->has_debug_exit)
-        return vm_fail(err, -EINVAL, "--debug-exit: the saved machine has no such port");
-    if (c->has_debug_exit && c->debug_exit != h->debug_exit)
-        return vm_fail(err, -EINVAL, "--debug-exit: the saved machine has it at 0x%x", h->debug_exit);
-    const struct {
-        const char **own;
-        const struct byte_queue *saved;
-    } string[] = { { &c->kernel, &h->kernel },
-                   { &c->initrd, &h->initrd },
-                   { &c->cmdline, &h->cmdline },
-                   { &c->firmware, &h->firmware } };
-    c->memory = h->memory;
-    c->has_debug_exit = h->has_debug_exit;
-    c->debug_exit = h->debug_exit;
-    if (!c->cpu && !(c->cpu = strdup((const char *)h->cpu))) return vm_fail(err, -ENOMEM, "machine: out of memory");
-    for (size_t i = 0; i < ARRAY_LEN(string); i++)
-        if (!*string[i].own && string[i].saved->len && !(*string[i].own = snapshot_string(string[i].saved)))
-            return vm_fail(err, -ENOMEM, "machine: out of memory");
-    return 0;
-}
-
-static void config_free(struct vm_config *c)
-{
-    const char **s;
-    for (unsigned i = 0; (s = config_strings(c, i)); i++) free((void *)*s);
-}
 
 /* ---- events ---- */
 
-static void vm_end(struct vm *vm, enum vm_exit how)
+static void vm_event(struct vm *vm, enum vm_exit event)
 {
-    if (!vm->ended) {
-        vm->ended = true;
-        vm->how = how;
+    if (!vm->has_event) {
+        vm->has_event = true;
+        vm->event = event;
     }
     rt_stop(vm->rt);
 }
 
-static void on_poweroff(void *arg, u32 value UNUSED) { vm_end(arg, VM_EXIT_POWEROFF); }
+static void on_poweroff(void *arg, u32 value UNUSED)
+{
+    struct vm *vm = arg;
+    vm->off = true;
+    vm_event(vm, VM_EXIT_POWEROFF);
+}
 
 static void on_reset(void *arg, u32 value UNUSED)
 {
     struct vm *vm = arg;
-    if (vm->cfg.no_reboot) vm_end(vm, VM_EXIT_RESET);
-    else rt_request_reset(vm->rt);
+    rt_request_reset(vm->rt);
 }
 
 /* The processor alone: memory and chips stay, and firmware finds out why. */
@@ -258,8 +60,8 @@ static void on_init(void *arg, u32 value UNUSED)
 static void on_debug_exit(void *arg, u32 value)
 {
     struct vm *vm = arg;
-    if (!vm->ended) vm->debug_exit_value = value;
-    vm_end(vm, VM_EXIT_DEBUG);
+    if (!vm->has_event) vm->debug_exit_value = value;
+    vm_event(vm, VM_EXIT_DEBUG);
 }
 
 static void serial_deliver(void *arg)
@@ -295,6 +97,14 @@ static void on_disk_wake(void *arg)
 }
 
 static void on_serial_quit(void *arg) { vm_stop(arg); }
+
+void vm_pause(struct vm *vm)
+{
+    pthread_mutex_lock(&vm->lock);
+    vm->pause = true;
+    if (vm->rt) rt_stop(vm->rt);
+    pthread_mutex_unlock(&vm->lock);
+}
 
 void vm_stop(struct vm *vm)
 {
@@ -372,10 +182,11 @@ static void machine_free(struct vm *vm)
     struct rt *rt = vm->rt;
     vm->rt = NULL;
     pthread_mutex_unlock(&vm->lock);
-    if (vm->serial) vm->serial->rx = NULL;
     pc_free(vm->pc);
     vm->pc = NULL;
+    chardev_tap_fini(&vm->tap);
     rt_free(rt);
+    vm_mapped_free(vm);
 }
 
 /* The CPU as reset leaves it, but for what outlives a reset, and as the boot protocol wants it. */
@@ -386,19 +197,20 @@ static int machine_boot(struct vm *vm, struct boot *boot, struct vm_error *err)
     rt_get_state(vm->rt, &now);
     cpu.tsc = now.tsc; /* NOT-HW: it would be 0 */
     cpu.intr_line = now.intr_line;
-    int rc = !boot ? 0 : boot_load(boot, rt_bus(vm->rt), &cpu, pc_memory_map(vm->pc), err);
+    int rc = boot ? boot_load(boot, rt_bus(vm->rt), &cpu, pc_memory_map(vm->pc), err) : 0;
     if (rc) return rc;
     BUG_ON(rt_set_state(vm->rt, &cpu, &field)); /* a boot protocol asks for nothing impossible */
     return 0;
 }
 
-/* What the guest is started with: a kernel and its files (*boot), or firmware. */
+/* What the guest is started with: a kernel and its files (*boot), or firmware, or nothing. */
 static int machine_files(struct vm *vm, struct boot **boot, struct vm_error *err)
 {
     const struct wait_end end = { stop_asked, vm };
     *boot = NULL;
     if (vm->cfg.kernel) return boot_open(boot, &vm->cfg, &end, err);
-    return vm->firmware.data ? 0 : firmware_open(&vm->firmware, vm->cfg.firmware, &end, err);
+    bool none = vm->cfg.firmware && !strcmp(vm->cfg.firmware, VM_FIRMWARE_NONE);
+    return vm->firmware.data || none ? 0 : firmware_open(&vm->firmware, vm->cfg.firmware, &end, err);
 }
 
 /* All of RAM to zero, by giving its pages back to the host. */
@@ -412,17 +224,18 @@ static int ram_clear(struct rt *rt)
 
 static int machine_reset(struct vm *vm, struct vm_error *err)
 {
-    struct boot *boot = NULL;
+    struct boot *boot;
     int rc = machine_files(vm, &boot, err);
     if (rc) return rc;
     disks_drain(vm->disks);
     /* Firmware finds memory as it was: a reset is no power cut. */
-    if (boot) rc = ram_clear(vm->rt);
-    if (!rc && !(vm->cpu_only && !boot)) rc = pc_reset(vm->pc);
+    if (!vm->firmware.data) rc = ram_clear(vm->rt);
+    if (!rc && !vm->cpu_only) rc = pc_reset(vm->pc);
     vm->cpu_only = false;
     if (rc) vm_fail(err, rc, "reset: %s", strerror(-rc));
     else rc = machine_boot(vm, boot, err);
     boot_free(boot);
+    if (!rc) vm->over = vm->off = vm->reset_due = vm->has_event = false;
     return rc;
 }
 
@@ -459,21 +272,19 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
     pthread_mutex_unlock(&vm->lock);
     struct vm_error why;
     if (vm->cache && cache_dir_load(vm->cache, rt, &why)) warn(vm, &why);
-    if (!vm->serial) {
-        const struct chardev_host host = { on_serial_wake, on_serial_quit, vm, stop_asked };
-        struct chardev *serial = NULL;
-        rc = chardev_open(&serial, vm->cfg.serial ? vm->cfg.serial : "null", &host, err);
-        if (rc) goto out;
-        pthread_mutex_lock(&vm->lock);
-        vm->serial = serial;
-        pthread_mutex_unlock(&vm->lock);
-    }
-    if (vm->cfg.serial_output) chardev_tap_init(&vm->tap, vm->serial, vm->cfg.serial_output, vm->cfg.serial_output_arg);
+    const struct chardev_host host = { on_serial_wake, on_serial_quit, vm, stop_asked };
+    struct chardev *serial = NULL;
+    rc = chardev_open(&serial, vm->cfg.serial ? vm->cfg.serial : "null", &host, err);
+    if (rc) goto out;
+    pthread_mutex_lock(&vm->lock);
+    vm->serial = serial;
+    pthread_mutex_unlock(&vm->lock);
+    chardev_tap_init(&vm->tap, serial, vm->cfg.serial_output, vm->cfg.serial_output_arg);
     const struct blockdev_host disk_host = { on_disk_wake, vm };
     rc = disks_open(&vm->disks, &vm->cfg, &disk_host, err);
     if (rc) goto out;
     struct pc_config board = {
-        .serial = vm->cfg.serial_output ? &vm->tap.dev : vm->serial,
+        .serial = &vm->tap.dev,
         .has_debug_exit = vm->cfg.has_debug_exit,
         .debug_exit = vm->cfg.debug_exit,
         .boot = vm->cfg.boot,
@@ -500,10 +311,9 @@ static int vm_new(struct vm **out, const struct vm_config *cfg, struct snapshot 
     struct vm *vm = calloc(1, sizeof *vm);
     if (!vm) return vm_fail(err, -ENOMEM, "machine: out of memory");
     pthread_mutex_init(&vm->lock, NULL);
-    int rc = config_copy(&vm->cfg, cfg);
-    if (rc) vm_fail(err, rc, "machine: out of memory");
-    if (!rc && from) rc = config_load(&vm->cfg, snapshot_head(from), err);
-    if (!rc) rc = config_check(vm, err);
+    int rc = vm_config_copy(&vm->cfg, cfg, err);
+    if (!rc && from) rc = vm_config_load(&vm->cfg, snapshot_head(from), err);
+    if (!rc) rc = vm_config_check(vm, err);
     struct held_signals held;
     signals_hold(&held);
     if (!rc && vm->cfg.cache_dir) rc = cache_dir_open(&vm->cache, vm->cfg.cache_dir, err);
@@ -537,7 +347,10 @@ static int save_to(void *arg, int fd, struct vm_error *err)
 {
     struct vm *vm = arg;
     struct snapshot_head h;
+    if (vm->over || vm->off || vm->reset_due)
+        return vm_fail(err, -ESRCH, "the guest has ended: there is nothing that could go on");
     chardev_deliver(vm->serial); /* what has come in is the machine's */
+    chardev_tap_deliver(&vm->tap);
     disks_drain(vm->disks);
     int rc = snapshot_head_init(&h, &vm->cfg, vm->cfg.cpu ? vm->cfg.cpu : vm_cpu_name(0)) ? 0 : -ENOMEM;
     if (rc) vm_fail(err, rc, "out of memory");
@@ -546,11 +359,24 @@ static int save_to(void *arg, int fd, struct vm_error *err)
     return rc;
 }
 
-int vm_save(struct vm *vm, int fd, struct vm_error *err) { return save_to(vm, fd, err); }
+int vm_save(struct vm *vm, int fd, struct vm_error *err)
+{
+    struct held_signals held;
+    if (vm->running) return vm_fail(err, -EBUSY, "the machine runs");
+    signals_hold(&held);
+    int rc = save_to(vm, fd, err);
+    signals_release(&held);
+    return rc;
+}
 
 int vm_save_file(struct vm *vm, const char *path, struct vm_error *err)
 {
-    return snapshot_to_file(path, save_to, vm, err);
+    struct held_signals held;
+    if (vm->running) return vm_fail(err, -EBUSY, "the machine runs");
+    signals_hold(&held);
+    int rc = snapshot_to_file(path, save_to, vm, err);
+    signals_release(&held);
+    return rc;
 }
 
 struct save_request {
@@ -562,7 +388,7 @@ static void save_soon(void *arg)
 {
     struct save_request *r = arg;
     struct vm_error why, text;
-    if (vm_save_file(r->vm, r->path, &why)) {
+    if (snapshot_to_file(r->path, save_to, r->vm, &why)) {
         vm_fail(&text, 0, "saving to %s: %.300s", r->path, why.text);
         warn(r->vm, &text);
     }
@@ -575,9 +401,7 @@ int vm_save_soon(struct vm *vm, const char *path)
     if (!r) return -ENOMEM;
     r->vm = vm;
     strcpy(r->path, path);
-    pthread_mutex_lock(&vm->lock);
-    int rc = vm->rt ? rt_post(vm->rt, save_soon, r) : -ESRCH;
-    pthread_mutex_unlock(&vm->lock);
+    int rc = rt_post(vm->rt, save_soon, r);
     if (rc) free(r);
     return rc;
 }
@@ -586,6 +410,7 @@ int vm_info(struct vm *vm, const char *chip, FILE *out)
 {
     struct snap_part part[PC_PARTS_MAX + 1];
     struct cpu_arch cpu;
+    if (vm->running) return -EBUSY;
     unsigned n = pc_parts(vm->pc, part, PC_PARTS_MAX), shown = 0;
     rt_get_state(vm->rt, &cpu);
     part[n++] = cpu_part(&cpu);
@@ -608,56 +433,90 @@ void vm_free(struct vm *vm)
     disks_close(vm->disks);
     firmware_close(&vm->firmware);
     cache_dir_close(vm->cache);
-    config_free(&vm->cfg);
+    vm_config_free(&vm->cfg);
     pthread_mutex_destroy(&vm->lock);
     free(vm);
 }
 
+/* ---- run ---- */
+
+static enum vm_exit end_of_guest(struct vm *vm, enum vm_exit event)
+{
+    vm->over = true;
+    return vm->event = event;
+}
+
+static enum vm_exit host_failed(struct vm *vm, struct vm_error *err)
+{
+    const char *what;
+    int rc = rt_trouble(vm->rt, &what);
+    (void)fail_host(err, what, rc);
+    return end_of_guest(vm, VM_EXIT_ERROR);
+}
+
 static enum vm_exit run(struct vm *vm, struct vm_error *err)
 {
-    for (;;) {
-        enum rt_exit why = vm->stop ? RT_STOPPED : rt_run(vm->rt);
-        if (vm->ended) return vm->how;
-        switch (why) {
-        case RT_STOPPED: return VM_EXIT_STOPPED;
-        case RT_SHUTDOWN:
-            /* The PIIX3 answers a shutdown cycle with INIT; without firmware nobody would be there to see it. */
-            if (!vm->firmware.data || vm->cfg.no_reboot) return VM_EXIT_DIED;
-            vm->cpu_only = true;
-            if (machine_reset(vm, err)) return vm->stop ? VM_EXIT_STOPPED : VM_EXIT_ERROR;
-            break;
-        case RT_RESET:
-            if (machine_reset(vm, err)) return vm->stop ? VM_EXIT_STOPPED : VM_EXIT_ERROR;
-            break;
-        case RT_ERROR: {
-            const char *what;
-            int rc = rt_trouble(vm->rt, &what);
-            (void)fail_host(err, what, rc);
-            return VM_EXIT_ERROR;
-        }
-        }
+    if (vm->off) end_of_guest(vm, VM_EXIT_POWEROFF); /* beside the last run's event, perhaps */
+    if (vm->over) {
+        if (vm->event == VM_EXIT_ERROR) vm_fail(err, -EIO, "the machine has failed before, and cannot go on");
+        return vm->event;
+    }
+    for (vm->has_event = false;;) {
+        if (vm->reset_due && machine_reset(vm, err))
+            return atomic_exchange(&vm->stop, false) ? VM_EXIT_STOPPED : end_of_guest(vm, VM_EXIT_ERROR);
+        if (atomic_exchange(&vm->stop, false)) return VM_EXIT_STOPPED;
+        if (atomic_exchange(&vm->pause, false)) return VM_EXIT_PAUSED;
+        enum rt_exit why = rt_run(vm->rt);
+        if (why == RT_RESET) vm->reset_due = true;
+        /* The PIIX3 answers a shutdown cycle with INIT; without firmware nobody would be there to see it. */
+        bool init = why == RT_SHUTDOWN && vm->firmware.data && !vm->cfg.no_reboot;
+        if (init) vm->cpu_only = vm->reset_due = true;
+        if (vm->has_event) return vm->event;
+        if (why == RT_SHUTDOWN && !init) return end_of_guest(vm, VM_EXIT_DIED);
+        if (why == RT_ERROR) return host_failed(vm, err);
+        if (why == RT_RESET && vm->cfg.no_reboot) return VM_EXIT_RESET;
+        /* Else stopped: by whom is seen above, unless it has been answered already. */
     }
 }
 
 enum vm_exit vm_run(struct vm *vm, struct vm_error *err)
 {
     struct held_signals held;
+    if (vm->running) {
+        vm_fail(err, -EBUSY, "the machine runs");
+        return VM_EXIT_ERROR;
+    }
     signals_hold(&held);
+    vm->running = true;
     enum vm_exit how = run(vm, err);
+    vm->running = false;
     signals_release(&held);
     return how;
 }
 
+int vm_reset(struct vm *vm, struct vm_error *err)
+{
+    struct held_signals held;
+    if (vm->running) return vm_fail(err, -EBUSY, "the machine runs");
+    signals_hold(&held);
+    vm->running = true;
+    vm->cpu_only = false;
+    int rc = machine_reset(vm, err);
+    vm->running = false;
+    signals_release(&held);
+    return rc;
+}
+
+void vm_on_fatal(void (*fn)(void *arg, const char *text), void *arg) { bug_handler(fn, arg); }
+
+/* ---- what has become of it ---- */
+
 u32 vm_debug_exit_value(const struct vm *vm) { return vm->debug_exit_value; }
 
-void vm_diagnose(struct vm *vm, FILE *out)
-{
-    if (vm->rt) rt_diagnose(vm->rt, out);
-}
+void vm_diagnose(struct vm *vm, FILE *out) { rt_diagnose(vm->rt, out); }
 
 void vm_stats(struct vm *vm, FILE *out)
 {
-    if (!vm->rt) return;
-    if (vm->serial) rt_counters(vm->rt)->serial_dropped = chardev_dropped(vm->serial);
+    rt_counters(vm->rt)->serial_dropped = chardev_dropped(vm->serial);
     rt_stats_json(vm->rt, out);
 }

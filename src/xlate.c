@@ -20,7 +20,7 @@ static int code_read(struct rt_listing *l, const char *path, struct vm_error *er
     if (rc) return vm_fail(err, rc, "%s: %s", path, strerror(-rc));
     if (!l->len) return vm_fail(err, -ENODATA, "%s: the file is empty", path);
     if (l->len > CODE_MAX) return vm_fail(err, -EFBIG, "%s: more than 1 MiB of code", path);
-    if (l->base + l->len > (u64)1 << 32) return vm_fail(err, -EINVAL, "--base: %s would reach beyond 4 GiB", path);
+    if (l->base + l->len > (u64)1 << 32) return vm_fail(err, -EINVAL, "base: %s would reach beyond 4 GiB", path);
     return 0;
 }
 
@@ -34,9 +34,8 @@ static bool cpu_exists(const char *name)
 
 int vm_translate(const struct vm_translate_config *cfg, FILE *out, struct vm_error *err)
 {
-    if (cfg->cpl > 3) return vm_fail(err, -EINVAL, "--cpl: %u is not a privilege level (0 to 3)", cfg->cpl);
-    if (cfg->cpu && !cpu_exists(cfg->cpu))
-        return vm_fail(err, -EINVAL, "--cpu: there is no '%s' (see --help)", cfg->cpu);
+    if (cfg->cpl > 3) return vm_fail(err, -EINVAL, "cpl: %u is not a privilege level (0 to 3)", cfg->cpl);
+    if (cfg->cpu && !cpu_exists(cfg->cpu)) return vm_fail(err, -EINVAL, "cpu: there is no '%s'", cfg->cpu);
     struct rt_listing l = { .base = cfg->base, .cpu_model = cfg->cpu, .cpl = cfg->cpl, .code16 = cfg->code16 };
     const char *what;
     int rc = code_read(&l, cfg->file, err);

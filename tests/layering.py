@@ -13,7 +13,7 @@ CORE = r'include/core/'
 OUTER_CORE = r'include/core/(?!cpu\.h)'            # struct cpu is the runtime's and the translator's: others see cpu_arch
 DECODER = r'translator/front/(insn|decode)\.h|translator/front/insn(_op|_class)?\.def'
 RULES = [
-    (r'include/core/', [CORE]),
+    (r'include/core/|core/', [CORE]),
     (r'src/snap/', [r'src/snap/', CORE]),                               # knows no chip
     (r'include/transvisor/', []),                                       # installed alone: nothing of ours
     (r'translator/front/', [r'translator/front/', CORE]),
@@ -49,7 +49,7 @@ ROOTS = ['', 'include/']
 
 
 def sources(root):
-    for top in ('include', 'translator', 'runtime', 'src', 'tests', 'bench'):
+    for top in ('include', 'core', 'translator', 'runtime', 'src', 'tests', 'bench'):
         for folder, _, names in os.walk(os.path.join(root, top)):
             for name in sorted(names):
                 if SOURCE.match(name):

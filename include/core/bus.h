@@ -111,21 +111,4 @@ struct intc_ops {
     void (*set_apic_base)(void *dev, u64 msr); /* WRMSR IA32_APIC_BASE; may be NULL */
 };
 
-/* A byte stream to the outside (serial line, console). The backend calls rx on the vCPU thread. */
-struct chardev;
-struct chardev_ops {
-    void (*write)(void *be, const u8 *buf, size_t n); /* never blocks for long */
-    void (*free)(void *be);
-};
-struct chardev {
-    const struct chardev_ops *ops;
-    void *be;
-    void (*rx)(void *fe, const u8 *buf, size_t n); /* set by the chip that sits in front */
-    void *fe;
-};
-static inline void chardev_write(struct chardev *c, const u8 *buf, size_t n)
-{
-    if (c && c->ops && c->ops->write) c->ops->write(c->be, buf, n);
-}
-
 #endif

@@ -3,10 +3,11 @@
  * laddr  a guest linear address (after segmentation, before paging): always 32 bits.
  * paddr  a guest physical address: up to 36 bits with PAE, so 64-bit storage.
  *
- * BUG_ON is for our own mistakes only. It prints where and what, and stops the process, in every build:
- * an assertion that vanishes from release builds would hide exactly the failures that guests can reach. */
+ * BUG_ON (core/bug.h) is for our own mistakes only. */
 #ifndef CORE_TYPES_H
 #define CORE_TYPES_H
+
+#include "core/bug.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -33,14 +34,6 @@ typedef u64 paddr;
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
-
-#define BUG_ON(cond)                                                                      \
-    do {                                                                                  \
-        if (unlikely(cond)) {                                                             \
-            fprintf(stderr, "transvisor: BUG at %s:%d: %s\n", __FILE__, __LINE__, #cond); \
-            abort();                                                                      \
-        }                                                                                 \
-    } while (0)
 
 #define PAGE_SHIFT 12
 #define PAGE_SIZE 4096u

@@ -1,17 +1,37 @@
 /* The embedding API: one virtual PC as an opaque object. The only header that is installed.
  *
- * A machine is made by vm_create() from a description, run on the calling thread by vm_run(), and freed by vm_free().
- * vm_stop() may be called from any thread, at any time between create and free. A process may hold several machines.
- * Failures come back as -errno, with one line of text that names the thing that failed; nothing is ever printed, save
- * what the description asks for (serial port, trace).
+ * A machine is made from a description by vm_create(), run by vm_run(), which returns at the next event and can be
+ * called again, and freed by vm_free(). Between runs its registers and memory can be read and written.
  *
- * What it takes from the process: handlers for SIGSEGV, SIGBUS, SIGFPE, SIGILL (what is no guest's is handed on) and
- * SIGSTKFLT, from the first vm_run() on; in the thread in vm_run() these are unblocked, SIGPIPE and SIGXFSZ blocked,
- * and the mask restored. With serial "stdio" on a terminal, that terminal's settings, and handlers for signals of
- * default action that put them back. Child processes, for direct execution. No descriptor of its own is 0 to 2. */
+ * Threads. A machine is one thread's at a time, whichever that is: calls for one machine must not overlap, save those
+ * that are called thread-safe. A process may hold several machines, and run each on a thread of its own. Callbacks are
+ * made on the thread that is in vm_run(), vm_create(), vm_load() or vm_reset(). They may call what is thread-safe and
+ * vm_read_*(), vm_write_*(); what else needs a machine that does not run fails with -EBUSY.
+ *
+ * Failures. They come back as -errno, with one line of text that begins with the name of what failed. Nothing is
+ * printed, save what the description asks for (serial port, trace), and no failure of guest or host ends the process.
+ * A bug of ours does, by way of vm_on_fatal().
+ *
+ * What machines take from the process:
+ *
+ * Signals. Handlers for SIGSEGV, SIGBUS, SIGFPE, SIGILL (what is no guest's is handed on to the handlers that were
+ * there before) and SIGSTKFLT, from the first vm_run() on. These are unblocked in the thread in vm_run(), and SIGPIPE
+ * and SIGXFSZ blocked in all calls; the mask is restored. With serial "stdio" on a terminal, that terminal's settings,
+ * and handlers for signals of default action that put them back.
+ *
+ * Address space. Some 140 GiB for each machine, nearly all of it reserved and not used: it costs no memory. Where there
+ * is less (RLIMIT_AS) a machine makes do with its RAM and 2 GiB, and is slower.
+ *
+ * Descriptors. For RAM, for translated code, for the serial port, and a few for each process of direct execution. None
+ * of them is 0 to 2; all are closed by exec().
+ *
+ * Processes and threads. Direct execution runs guest user code in a few child processes, which end with the machine; a
+ * wait for any child may find one of them. A serial port with input has a thread, in which all signals are blocked. Two
+ * POSIX timers for each thread that runs machines. */
 #ifndef TRANSVISOR_VM_H
 #define TRANSVISOR_VM_H
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -23,7 +43,8 @@ extern "C" {
 
 struct vm;
 
-/* The reason of a failure: one line, without the program's name and without a newline. */
+/* The reason of a failure: one line, without the program's name and without a newline. Where a description is wrong it
+ * begins with the name of the field and a colon: "memory: ..". */
 struct vm_error {
     char text[512];
 };
@@ -44,12 +65,15 @@ struct vm_disk {
 };
 #define VM_DISKS_MAX 4u
 
-/* What a machine is made of. Strings are copied. All zeroes, but for kernel, is a working description. */
+/* What a machine is made of. Strings are copied. All zeroes, but for size, is a working description. Fields are added
+ * at the end, where 0 asks for what was before: a program that was built with an older header goes on working. */
 struct vm_config {
+    size_t size;          /* sizeof(struct vm_config) */
     const char *kernel;   /* Linux bzImage or Multiboot 1 kernel; NULL: firmware runs instead */
     const char *initrd;   /* initial RAM disk, or Multiboot modules: a comma-separated list; NULL: none */
     const char *cmdline;  /* NULL: empty */
-    const char *firmware; /* image that starts at the reset vector, 64 KiB to 16 MiB; NULL: SeaBIOS */
+    const char *firmware; /* image that starts at the reset vector, 64 KiB to 16 MiB; NULL: SeaBIOS; VM_FIRMWARE_NONE:
+                             nothing is there, and the processor starts in the state that vm_set_registers() gives it */
     const char *boot;     /* what firmware tries, in this order: disk, cdrom; NULL: "disk,cdrom" */
     struct vm_disk disk[VM_DISKS_MAX];
     const char *cpu;     /* a name of vm_cpu_name(); NULL: the default */
@@ -74,12 +98,17 @@ struct vm_config {
      * true ends the wait, and vm_create() with -ECANCELED. NULL: such a wait ends only with vm_stop(). */
     bool (*cancelled)(void *arg);
     void *cancelled_arg;
-    /* Told, on the thread in vm_run(), of what the guest sends on its first serial port (and to port E9h), besides what
-     * `serial` does with it. NULL: nobody. */
+    /* Told of what the guest sends on its first serial port (and to port E9h), besides what `serial` does with it.
+     * NULL: nobody. The other way is vm_serial_send(). */
     void (*serial_output)(void *arg, const uint8_t *bytes, size_t n);
     void *serial_output_arg;
-    bool no_reboot; /* a guest's reset ends the machine instead of restarting it */
+    bool no_reboot; /* a guest's reset is an event (VM_EXIT_RESET), instead of restarting it */
 };
+#define VM_CONFIG_INIT                   \
+    {                                    \
+        .size = sizeof(struct vm_config) \
+    }
+#define VM_FIRMWARE_NONE "none"
 #define VM_MEMORY_DEFAULT ((uint64_t)512 << 20)
 #define VM_MEMORY_MIN ((uint64_t)16 << 20)
 #define VM_MEMORY_MAX ((uint64_t)3584 << 20)
@@ -91,31 +120,30 @@ struct vm_config {
 int vm_create(struct vm **out, const struct vm_config *cfg, struct vm_error *err);
 void vm_free(struct vm *vm); /* NULL is fine */
 
-/* Saves the whole machine to fd, between runs; the file is docs/snapshot.md's. fd may be a pipe. Returns 0 or -errno.
- */
-int vm_save(struct vm *vm, int fd, struct vm_error *err);
-/* The same to a file beside path, which takes its name once it is whole and on disk. */
-int vm_save_file(struct vm *vm, const char *path, struct vm_error *err);
-/* The same while the machine runs, soon. Thread-safe. What goes wrong is told to cfg.warn. -ENOMEM: it cannot even be
- * asked for; -ESRCH: there is no machine yet, or none any more. */
-int vm_save_soon(struct vm *vm, const char *path);
-/* Makes the machine that is saved in fd, ready to go on where it was; guest time goes on from there, and the wall clock
- * is the host's. Memory, processor and debug-exit port are the file's: what cfg says of them must be nothing (NULL, 0)
- * or the same, else -EINVAL. kernel, initrd and cmdline are for later reboots, and taken from the file where cfg says
- * nothing. Returns 0 or -errno; -EBADMSG: the file is damaged, cut off, of another version or no saved machine. */
-int vm_load(struct vm **out, const struct vm_config *cfg, int fd, struct vm_error *err);
+/* ---- running ---- */
 
+/* Events. There may be more of them one day: what a program does not know it takes for an error. */
 enum vm_exit {
     VM_EXIT_POWEROFF, /* the guest switched itself off */
-    VM_EXIT_RESET,    /* the guest reset itself, and no_reboot is set */
+    VM_EXIT_RESET,    /* the guest reset itself, and no_reboot is set: the next run begins with the reset */
     VM_EXIT_STOPPED,  /* vm_stop(), or the user's quit key on the serial console */
     VM_EXIT_DEBUG,    /* a write to the debug-exit port: see vm_debug_exit_value() */
     VM_EXIT_DIED,     /* triple fault: see vm_diagnose() */
     VM_EXIT_ERROR,    /* ours or the host's failure; err says which */
+    VM_EXIT_PAUSED,   /* vm_pause() */
 };
-/* Runs until one of these. Once it has returned, the machine can be asked and freed, but not run again. */
+/* Runs until one of these, on the calling thread. Called again, the guest goes on where it was. After POWEROFF, DIED
+ * and ERROR it cannot: the same comes back at once, until vm_reset(). Many short runs are cheap if one thread makes
+ * them. Guest time goes on between runs. */
 enum vm_exit vm_run(struct vm *vm, struct vm_error *err);
-void vm_stop(struct vm *vm); /* thread-safe */
+/* Both end the present vm_run(), or else the next one before the guest does anything; if the guest is in a callback, as
+ * soon as the instruction is done. Thread-safe. After vm_stop() the serial port waits for no slow reader any more: it
+ * is for the end. */
+void vm_pause(struct vm *vm);
+void vm_stop(struct vm *vm);
+/* The reset button: processor and chips are as vm_create() has made them, and where no firmware runs memory too, with
+ * the kernel's files read anew. Returns 0 or -errno; what has failed can be tried again. */
+int vm_reset(struct vm *vm, struct vm_error *err);
 
 uint32_t vm_debug_exit_value(const struct vm *vm);
 /* Registers, control registers, the current instruction, and the exceptions that led there. */
@@ -124,6 +152,90 @@ void vm_diagnose(struct vm *vm, FILE *out);
 void vm_stats(struct vm *vm, FILE *out);
 /* The state of a chip, of the "cpu", or of all if chip is NULL: a line for each field. -ENOENT if there is no such. */
 int vm_info(struct vm *vm, const char *chip, FILE *out);
+
+/* ---- registers and memory ---- */
+
+struct vm_segment {
+    uint16_t selector, reserved; /* reserved: 0 */
+    uint32_t base, limit;        /* the hidden part; limit in bytes, inclusive */
+    uint32_t attributes;         /* bytes 5 and 6 of the descriptor, without the limit; 1 << 16: a null selector */
+};
+struct vm_table {
+    uint32_t base;
+    uint16_t limit, reserved;
+};
+/* What the manuals call registers, but for MSRs, and what lies between two instructions. */
+struct vm_registers {
+    uint32_t eax, ecx, edx, ebx, esp, ebp, esi, edi, eip, eflags;
+    struct vm_segment es, cs, ss, ds, fs, gs, ldtr, tr;
+    struct vm_table gdtr, idtr;
+    uint32_t cr0, cr2, cr3, cr4;
+    uint32_t dr[8];           /* 4 and 5 are 0 */
+    uint64_t pdpte[4];        /* what the processor has read of CR3's table, with CR0.PG and CR4.PAE */
+    uint8_t cpl;              /* current privilege level */
+    uint8_t halted;           /* 1: HLT waits for an interrupt */
+    uint8_t interrupt_shadow; /* until the next instruction is done: 1 after STI, 2 after MOV SS or POP SS; else 0 */
+    uint8_t nmi_blocked;      /* 1: until IRET */
+    uint8_t reserved[4];      /* 0 */
+    uint8_t fx[512];          /* x87, MMX and SSE: a 32-bit FXSAVE image */
+};
+/* Between runs. 0, or -EBUSY. */
+int vm_get_registers(struct vm *vm, struct vm_registers *out);
+/* The registers, as if they had always been so. Bits that are fixed in EFLAGS, DR6 and DR7 are so afterwards. 0 or
+ * -EBUSY; -EINVAL: the processor could not hold that, err begins with the name of the register, nothing has been done.
+ */
+int vm_set_registers(struct vm *vm, const struct vm_registers *in, struct vm_error *err);
+/* As RDMSR and WRMSR, between runs. 0 or -EBUSY; -EINVAL: that would be #GP, and nothing has been done. */
+int vm_get_msr(struct vm *vm, uint32_t msr, uint64_t *value);
+int vm_set_msr(struct vm *vm, uint32_t msr, uint64_t value);
+
+/* Guest memory, RAM and ROM, without the side effects of an access: no device is asked, no accessed or dirty bit set,
+ * no permission looked at. Writes reach RAM only, and are seen by code that has been translated. They return how many
+ * bytes were there. Physical: others read as ones, and writes to them are dropped. Linear, as the page tables have it:
+ * up to the first byte that is not there. */
+uint64_t vm_read_physical(struct vm *vm, uint64_t address, void *to, uint64_t n);
+uint64_t vm_write_physical(struct vm *vm, uint64_t address, const void *from, uint64_t n);
+uint64_t vm_read_linear(struct vm *vm, uint32_t address, void *to, uint64_t n);
+uint64_t vm_write_linear(struct vm *vm, uint32_t address, const void *from, uint64_t n);
+
+/* ---- devices and the serial port ---- */
+
+/* offset is from the start of the range; size is 1, 2 or 4 bytes, a larger access comes in pieces; a value is in the
+ * low bytes. A function may be NULL: reads give ones, writes are dropped. */
+struct vm_device {
+    uint32_t (*read)(void *arg, uint32_t offset, unsigned size);
+    void (*write)(void *arg, uint32_t offset, unsigned size, uint32_t value);
+    void *arg;
+};
+/* The device, which is copied, answers at n ports from base on, or at n bytes of physical memory, also after resets.
+ * Where RAM is, the device lies over it. It has no part in what vm_save() saves. Between runs. 0 or -errno; -EBUSY:
+ * another device is there, or the machine runs. */
+int vm_map_ports(struct vm *vm, uint16_t base, uint32_t n, const struct vm_device *device, struct vm_error *err);
+int vm_map_memory(struct vm *vm, uint64_t base, uint64_t n, const struct vm_device *device, struct vm_error *err);
+
+/* The guest receives these bytes on its first serial port, as fast as it reads them, besides what `serial` brings. Of
+ * more than 1 MiB that it has not read the rest is lost. Thread-safe. 0 or -ENOMEM. */
+int vm_serial_send(struct vm *vm, const void *bytes, size_t n);
+/* With serial "pty": the terminal's name; else NULL. */
+const char *vm_serial_terminal(const struct vm *vm);
+
+/* ---- saved machines ---- */
+
+/* Saves the whole machine to fd, between runs; the file is docs/snapshot.md's. fd may be a pipe. Returns 0 or -errno;
+ * -ESRCH: the guest has ended. */
+int vm_save(struct vm *vm, int fd, struct vm_error *err);
+/* The same to a file beside path, which takes its name once it is whole and on disk. */
+int vm_save_file(struct vm *vm, const char *path, struct vm_error *err);
+/* The same while the machine runs, soon. Thread-safe. What goes wrong is told to cfg.warn. -ENOMEM: it cannot even be
+ * asked for. */
+int vm_save_soon(struct vm *vm, const char *path);
+/* Makes the machine that is saved in fd, ready to go on where it was; guest time goes on from there, and the wall clock
+ * is the host's. Memory, processor and debug-exit port are the file's: what cfg says of them must be nothing (NULL, 0)
+ * or the same, else -EINVAL. kernel, initrd and cmdline are for later reboots, and taken from the file where cfg says
+ * nothing. Returns 0 or -errno; -EBADMSG: the file is damaged, cut off, of another version or no saved machine. */
+int vm_load(struct vm **out, const struct vm_config *cfg, int fd, struct vm_error *err);
+
+/* ---- without a machine ---- */
 
 /* Translates the raw code in file as if it lay at base, and prints guest instructions and the host code they become.
  * Runs nothing. Returns 0 or -errno, -EINVAL as for vm_create(). */
@@ -161,6 +273,12 @@ const char *vm_class_name(unsigned i, const char **what);
 const char *vm_version(void);
 /* What it was made of: revision, compiler, libraries; NULL past the last. *what names the part. */
 const char *vm_version_part(unsigned i, const char **what);
+
+/* Told, in one line, that the library has found itself in a state that cannot be. Of the whole process; on the thread
+ * that found it. If fn returns, the process ends with abort(). It may leave by longjmp() or pthread_exit() instead: the
+ * machine of that thread must not be touched again, not even freed; others are as they were. NULL: the line goes to
+ * standard error. Thread-safe. */
+void vm_on_fatal(void (*fn)(void *arg, const char *text), void *arg);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

@@ -263,11 +263,6 @@ void cpu_invlpg(struct cpu *c, laddr la)
 
 /* ---- debug registers ---- */
 
-#define DR6_FIXED 0xffff0ff0u
-#define DR6_KNOWN 0x0000e00fu
-#define DR7_FIXED 0x00000400u
-#define DR7_KNOWN 0xffff23ffu
-
 /* DR4 and DR5 are other names of DR6 and DR7, unless CR4.DE is set. Returns 8 for #UD. */
 static unsigned dr_number(const struct cpu *c, unsigned n)
 {
@@ -279,9 +274,7 @@ int cpu_write_dr(struct cpu *c, unsigned n, u32 val)
 {
     n = dr_number(c, n);
     if (n == 8) return exc_raise(c, V_UD);
-    if (n == 6) val = (val & DR6_KNOWN) | DR6_FIXED;
-    if (n == 7) val = (val & DR7_KNOWN) | DR7_FIXED;
-    c->dr[n] = val;
+    c->dr[n] = n == 6 ? dr6_of(val) : n == 7 ? dr7_of(val) : val;
     if (n == 7) mode_refresh(c);
     if (n == 7 || c->mode & MK_ARMED) {
         watch_update(c);

@@ -7,6 +7,10 @@
 #define RUNTIME_CPU_PRIV_H
 #include "runtime/cpu/cpu_ops.h"
 
+/* What DR6 and DR7 hold once v has been written to them: their other bits are fixed. */
+static inline u32 dr6_of(u32 v) { return (v & 0xe00f) | 0xffff0ff0; }
+static inline u32 dr7_of(u32 v) { return (v & 0xffff23ff) | 0x400; }
+
 /* Always GUEST_FAULT, and the compiler knows it. */
 static inline int guest_fault(struct cpu *c, enum vector v, u32 error)
 {

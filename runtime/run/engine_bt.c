@@ -80,7 +80,7 @@ static int make_translator(struct rt *rt, struct xl_config *cfg)
 static int create(struct rt *rt, const char **what)
 {
     int err;
-    *what = "host processor without BMI2 (--engine interp does without)";
+    *what = "host processor without BMI2 (the interpreter does without)";
     if (!__builtin_cpu_supports("bmi2")) return -ENOTSUP;
     if ((err = make_windows(rt, what))) return err;
     if (rt->windows && (err = aspaces_new(&rt->aspaces, &rt->trace))) return err;
@@ -97,7 +97,7 @@ static int create(struct rt *rt, const char **what)
                              .dec = rt->dec };
     *what = "code cache";
     if ((err = make_translator(rt, &cfg))) {
-        if (err == -EEXIST) *what = "--perf-map: what is there under /tmp/perf-PID.map is no file of ours";
+        if (err == -EEXIST) *what = "perf_map: what is there under /tmp/perf-PID.map is no file of ours";
         return err;
     }
     if (!rt->windows) return 0;

@@ -18,9 +18,17 @@ void rt_get_state(struct rt *rt, struct cpu_arch *out)
     *out = rt->cpu->arch;
 }
 
+/* Breakpoints are known to those who must heed them. */
+static void debug_changed(struct rt *rt)
+{
+    watch_update(rt->cpu);
+    coherence_debug(bus_coherence(rt->bus), rt->cpu);
+}
+
 int rt_set_state(struct rt *rt, const struct cpu_arch *in, const char **field)
 {
     if (cpu_set_arch(rt->cpu, in, field)) return -EINVAL;
+    debug_changed(rt);
     rt->engine->state_in(rt);
     return 0;
 }
@@ -36,9 +44,27 @@ int rt_ram_fd(const struct rt *rt) { return bus_ram_fd(rt->bus); }
 void rt_update(struct rt *rt)
 {
     cpu_update_mode(rt->cpu);
-    watch_update(rt->cpu);
-    coherence_debug(bus_coherence(rt->bus), rt->cpu);
+    debug_changed(rt);
     rt_flush(rt);
+}
+
+int rt_get_msr(struct rt *rt, u32 msr, u64 *val)
+{
+    rt->engine->state_out(rt);
+    struct pending_exc before = rt->cpu->exc;
+    int fault = cpu_rdmsr(rt->cpu, msr, val);
+    rt->cpu->exc = before; /* what has been raised is nobody's */
+    return fault ? -EINVAL : 0;
+}
+
+int rt_set_msr(struct rt *rt, u32 msr, u64 val)
+{
+    rt->engine->state_out(rt);
+    struct pending_exc before = rt->cpu->exc;
+    int fault = cpu_wrmsr(rt->cpu, msr, val);
+    rt->cpu->exc = before;
+    rt->engine->state_in(rt);
+    return fault ? -EINVAL : 0;
 }
 
 struct counters *rt_counters(struct rt *rt) { return &rt->cpu->ctr; }

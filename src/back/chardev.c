@@ -15,7 +15,7 @@ static const struct kind {
     { "stdio", "stdio", "standard input and output; on a terminal with keys of its own", chardev_stdio_open, false },
     { "file", "file:PATH", "output goes to a file, which is emptied first", chardev_file_open, true },
     { "unix", "unix:PATH", "a listening Unix socket, for one client at a time", chardev_unix_open, true },
-    { "pty", "pty", "a new pseudo-terminal, whose name is printed", chardev_pty_open, false },
+    { "pty", "pty", "a new pseudo-terminal, whose name is told", chardev_pty_open, false },
 };
 
 const char *chardev_name(unsigned i, const char **what)
@@ -79,4 +79,10 @@ u64 chardev_dropped(const struct chardev *c)
 {
     const struct chardev_be *be = c->be;
     return be->out.dropped;
+}
+
+const char *chardev_terminal(const struct chardev *c)
+{
+    const struct chardev_be *be = c->be;
+    return be->terminal;
 }

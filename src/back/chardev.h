@@ -5,7 +5,7 @@
  */
 #ifndef SRC_CHARDEV_H
 #define SRC_CHARDEV_H
-#include "core/bus.h"
+#include "core/chardev.h"
 #include "src/back/chardev_out.h"
 #include "transvisor/vm.h"
 
@@ -28,6 +28,8 @@ void chardev_deliver(struct chardev *c);
 /* Lets go of a writer that waits for a slow reader: the machine is to stop. Thread-safe; for good. */
 void chardev_cancel(struct chardev *c);
 u64 chardev_dropped(const struct chardev *c); /* bytes of output that no reader took, and no file */
+/* The terminal that has been made for it, or NULL. Borrowed. */
+const char *chardev_terminal(const struct chardev *c);
 
 /* ---- between the back ends ---- */
 
@@ -36,7 +38,8 @@ struct pump;
 struct chardev_be {
     struct chardev dev; /* dev.be points back here */
     struct chardev_out out;
-    struct pump *pump; /* NULL if there is never any input */
+    struct pump *pump;    /* NULL if there is never any input */
+    const char *terminal; /* NULL but for a pty */
     void (*close)(struct chardev_be *be);
 };
 int chardev_null_open(struct chardev_be **out, const char *none, const struct chardev_host *host, struct vm_error *err);

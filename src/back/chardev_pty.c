@@ -1,4 +1,4 @@
-/* The serial line on a new pseudo-terminal, whose name is printed to standard error.
+/* The serial line on a new pseudo-terminal.
  * Owns both ends: with one slave descriptor held open the master never sees a hang-up between two users. */
 #define _GNU_SOURCE /* posix_openpt, ptsname_r */
 #include "src/back/chardev.h"
@@ -14,6 +14,7 @@
 struct pty_be {
     struct chardev_be be; /* first: the two are cast into each other */
     int master, slave;
+    char name[128];
 };
 
 static void pty_write(void *arg, const u8 *buf, size_t n)
@@ -31,13 +32,13 @@ static void pty_close(struct chardev_be *be)
     free(p);
 }
 
-static int pty_make(struct pty_be *p, char *name, size_t room)
+static int pty_make(struct pty_be *p)
 {
     p->master = hostfd(posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
     if (p->master < 0 || grantpt(p->master) || unlockpt(p->master)) return -errno;
-    int rc = ptsname_r(p->master, name, room);
+    int rc = ptsname_r(p->master, p->name, sizeof p->name);
     if (rc) return -rc;
-    p->slave = hostfd(open(name, O_RDWR | O_NOCTTY | O_CLOEXEC));
+    p->slave = hostfd(open(p->name, O_RDWR | O_NOCTTY | O_CLOEXEC));
     if (p->slave < 0) return -errno;
     /* Without this the line discipline would echo the guest's output back to it as input. */
     struct termios raw;
@@ -55,8 +56,7 @@ int chardev_pty_open(struct chardev_be **out, const char *none UNUSED, const str
     if (!p) return vm_fail(err, -ENOMEM, "serial pty: out of memory");
     p->be = (struct chardev_be){ .dev = { .ops = &ops, .be = p }, .close = pty_close };
     p->master = p->slave = -1;
-    char name[128];
-    int rc = pty_make(p, name, sizeof name);
+    int rc = pty_make(p);
     if (!rc) {
         struct pump_config cfg = { .in = p->master, .out = p->master, .listen = -1, .outlet = &p->be.out };
         rc = pump_new(&p->be.pump, &cfg, host);
@@ -66,7 +66,7 @@ int chardev_pty_open(struct chardev_be **out, const char *none UNUSED, const str
         pty_close(&p->be);
         return rc;
     }
-    fprintf(stderr, "transvisor: serial port on %s\n", name);
+    p->be.terminal = p->name;
     *out = &p->be;
     return 0;
 }

@@ -12,6 +12,7 @@
 #ifndef SRC_DEV_PC_DEVICES_H
 #define SRC_DEV_PC_DEVICES_H
 #include "core/bus.h"
+#include "core/chardev.h"
 #include "core/clock.h"
 #include "core/snap.h"
 #include "core/types.h"

@@ -70,6 +70,7 @@ static int run_status(struct vm *vm, enum vm_exit how, const struct stopper *s, 
         fputs("transvisor: the guest died of a triple fault\n", stderr);
         vm_diagnose(vm, stderr);
         return STATUS_DIED;
+    case VM_EXIT_PAUSED: /* nobody asks for it */
     case VM_EXIT_ERROR: break;
     }
     return fail(STATUS_ERROR, err->text);
@@ -137,6 +138,8 @@ static int watched_status(int status, enum vm_exit how, const struct watch *w)
 static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct stats_file *stats, const char *save)
 {
     struct vm_error err = { "" };
+    const char *terminal = vm_serial_terminal(vm);
+    if (terminal) fprintf(stderr, "transvisor: serial port on %s\n", terminal);
     int rc = watch_start(w, vm);
     if (rc) {
         watch_end(w);
@@ -220,7 +223,9 @@ static int load_machine(struct vm **vm, const struct vm_config *cfg, const char 
     }
     rc = vm_load(vm, cfg, fd, &why);
     close(fd);
-    if (rc) snprintf(err->text, sizeof err->text, "--load %.200s: %.250s", path, why.text);
+    if (!rc) return 0;
+    options_explain(verbs[VERB_RUN].options, &why);
+    snprintf(err->text, sizeof err->text, "--load %.200s: %.250s", path, why.text);
     return rc;
 }
 
@@ -324,7 +329,7 @@ static int verb_info(int argc, char **argv)
     struct vm *vm;
     int status = read_words(VERB_INFO, &a, argc, argv);
     if (status >= 0) return status;
-    const struct vm_config cfg = { .engine = VM_ENGINE_INTERP }; /* it runs nothing */
+    const struct vm_config cfg = { .size = sizeof cfg, .engine = VM_ENGINE_INTERP }; /* it runs nothing */
     if (load_machine(&vm, &cfg, a.file, &err)) return fail(STATUS_ERROR, err.text);
     int rc = vm_info(vm, a.chip, stdout);
     vm_free(vm);

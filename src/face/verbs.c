@@ -360,7 +360,10 @@ const char verbs_exit_status[] =
     "(triple fault),\n"
     "(V<<1)|1 after a write of V to the debug-exit port, 124 after --timeout, 128+N when signal N ended it.\n";
 
-void run_args_init(struct run_args *a) { *a = (struct run_args){ .cfg = { .serial = "stdio" } }; }
+void run_args_init(struct run_args *a)
+{
+    *a = (struct run_args){ .cfg = { .size = sizeof a->cfg, .serial = "stdio" } };
+}
 
 int run_args_finish(struct run_args *a, struct vm_error *err)
 {

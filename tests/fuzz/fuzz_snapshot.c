@@ -107,7 +107,8 @@ static void run_a_moment(struct vm *vm)
 /* 0: it was loaded, and ran. */
 static int load_and_run(int fd, bool interp, char *why, size_t room)
 {
-    struct vm_config cfg = { .serial = "null",
+    struct vm_config cfg = { .size = sizeof cfg,
+                             .serial = "null",
                              .engine = interp ? VM_ENGINE_INTERP : VM_ENGINE_BT,
                              .direct = VM_DIRECT_OFF,
                              .code_cache = 4u << 20,
@@ -190,7 +191,9 @@ static void base_make(struct file *f)
     int kernel = mkstemp(path), fd = memfd_create("base", MFD_CLOEXEC);
     BUG_ON(kernel < 0 || fd < 0 || write(kernel, guest, sizeof guest) != (ssize_t)sizeof guest);
     close(kernel);
-    struct vm_config cfg = { .kernel = path, .serial = "null", .memory = VM_MEMORY_MIN, .engine = VM_ENGINE_INTERP };
+    struct vm_config cfg = {
+        .size = sizeof cfg, .kernel = path, .serial = "null", .memory = VM_MEMORY_MIN, .engine = VM_ENGINE_INTERP
+    };
     if (vm_create(&vm, &cfg, &err)) fprintf(stderr, "fuzz_snapshot: %s\n", err.text);
     BUG_ON(!vm);
     run_a_moment(vm);

@@ -296,6 +296,7 @@ START_TEST(a_state_is_kept_to_the_byte)
         for (unsigned i = 0; i < S_COUNT; i++) s.seg[i].pad = 0;
         s.ldtr.pad = s.tr.pad = 0;
         s.dr[4] = s.dr[5] = 0;
+        s.dr[6] = (s.dr[6] & 0xe00f) | 0xffff0ff0, s.dr[7] = (s.dr[7] & 0xffff23ff) | 0x400;
         s.cr0 = CR0_PE | CR0_ET | (s.cr0 & (CR0_TS | CR0_WP | CR0_PG | CR0_EM | CR0_AM));
         s.cr4 &= CR4_PSE | CR4_PGE | CR4_OSFXSR;
         s.apic_base &= 0xffffff000;

@@ -1,0 +1,195 @@
+/* Owns the description of a machine: its copy, its checks, and the names it may use. */
+#include "core/trace.h"
+#include "runtime/runtime.h"
+#include "src/back/chardev.h"
+#include "src/error.h"
+#include "src/parse.h"
+#include "src/snapshot.h"
+#include "src/vm_priv.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/sysinfo.h>
+
+_Static_assert(VM_CODE_CACHE_MIN == RT_CODE_CACHE_MIN && VM_CODE_CACHE_MAX == RT_CODE_CACHE_MAX, "what vm.h promises");
+
+/* ---- names ---- */
+
+const char *vm_cpu_name(unsigned i) { return rt_cpu_name(i); }
+
+static const struct {
+    const char *name, *what;
+} trace_names[] = {
+#define TRACE_CHANNEL(name, text) { #name, text },
+#include "core/trace.def"
+#undef TRACE_CHANNEL
+};
+_Static_assert(ARRAY_LEN(trace_names) == TR_COUNT, "one name per channel");
+
+const char *vm_trace_name(unsigned i, const char **what)
+{
+    if (i >= ARRAY_LEN(trace_names)) return NULL;
+    if (what) *what = trace_names[i].what;
+    return trace_names[i].name;
+}
+
+const char *vm_serial_name(unsigned i, const char **what) { return chardev_name(i, what); }
+
+const char *vm_class_name(unsigned i, const char **what)
+{
+    const char *text, *name = rt_class_name(i, &text);
+    if (name && what) *what = text;
+    return name;
+}
+
+typedef const char *name_fn(unsigned i, const char **what);
+
+/* A comma-separated list of n characters into a mask over the names that name() knows. */
+static int names_parse(const char *list, size_t n, name_fn *name, const char *field, u32 *mask, struct vm_error *err)
+{
+    const char *end = list + n;
+    for (const char *p = list;; p++) {
+        size_t len = 0;
+        while (p + len < end && p[len] != ',') len++;
+        const char *have;
+        unsigned i = 0;
+        while ((have = name(i, NULL)) && (strlen(have) != len || memcmp(have, p, len))) i++;
+        if (!have) return vm_fail(err, -EINVAL, "%s: there is no '%.*s'", field, (int)len, p);
+        *mask |= 1u << i;
+        p += len;
+        if (p == end) return 0;
+    }
+}
+
+/* LIST[@FROM..TO] */
+static int trace_parse(struct trace *t, const char *spec, struct vm_error *err)
+{
+    t->from = 0;
+    t->to = UINT32_MAX;
+    t->out = stderr;
+    if (!spec) return 0;
+    const char *at = strchr(spec, '@');
+    if (at) {
+        const char *dots = strstr(at, "..");
+        char from[24] = "";
+        u64 lo, hi;
+        if (dots && (size_t)(dots - at - 1) < sizeof from) memcpy(from, at + 1, (size_t)(dots - at - 1));
+        if (!dots || parse_u64(from, UINT32_MAX, &lo) || parse_u64(dots + 2, UINT32_MAX, &hi) || lo > hi)
+            return vm_fail(err, -EINVAL, "trace: '%s' is not a range of addresses FROM..TO", at + 1);
+        t->from = (laddr)lo;
+        t->to = (laddr)hi;
+    }
+    return names_parse(spec, at ? (size_t)(at - spec) : strlen(spec), vm_trace_name, "trace", &t->mask, err);
+}
+
+/* ---- description ---- */
+
+static bool cpu_exists(const char *name)
+{
+    const char *have;
+    for (unsigned i = 0; (have = vm_cpu_name(i)); i++)
+        if (!strcmp(have, name)) return true;
+    return false;
+}
+
+/* A list of kinds of drives. */
+static bool boot_is_fine(const char *boot)
+{
+    static const char *const kinds[] = { "disk", "cdrom" };
+    for (const char *word = boot;; word++) {
+        size_t n = strcspn(word, ",");
+        bool known = false;
+        for (unsigned i = 0; i < ARRAY_LEN(kinds); i++) known |= strlen(kinds[i]) == n && !memcmp(word, kinds[i], n);
+        if (!known) return false;
+        word += n;
+        if (!*word) return true;
+    }
+}
+
+int vm_config_check(struct vm *vm, struct vm_error *err)
+{
+    struct vm_config *c = &vm->cfg;
+    if (!c->memory) c->memory = VM_MEMORY_DEFAULT;
+    if (c->memory < VM_MEMORY_MIN || c->memory > VM_MEMORY_MAX)
+        return vm_fail(err, -EINVAL, "memory: a machine has %u to %u MiB", (unsigned)(VM_MEMORY_MIN >> 20),
+                       (unsigned)(VM_MEMORY_MAX >> 20));
+    if (c->memory % PAGE_SIZE)
+        return vm_fail(err, -EINVAL, "memory: %llu bytes are not a multiple of 4 KiB", (unsigned long long)c->memory);
+    if (c->code_cache && (c->code_cache < VM_CODE_CACHE_MIN || c->code_cache > VM_CODE_CACHE_MAX))
+        return vm_fail(err, -EINVAL, "code_cache: translated code has room of %uK to %uM",
+                       (unsigned)(VM_CODE_CACHE_MIN >> 10), (unsigned)(VM_CODE_CACHE_MAX >> 20));
+    if (c->cpu && !cpu_exists(c->cpu)) return vm_fail(err, -EINVAL, "cpu: there is no '%s'", c->cpu);
+    if (c->boot && !boot_is_fine(c->boot))
+        return vm_fail(err, -EINVAL, "boot: '%.64s' is not a list of disk and cdrom", c->boot);
+    int rc = trace_parse(&vm->trace, c->trace, err);
+    if (!rc && c->disable)
+        rc = names_parse(c->disable, strlen(c->disable), vm_class_name, "disable", &vm->disabled_classes, err);
+    if (rc) return rc;
+    struct sysinfo si;
+    if (!sysinfo(&si) && c->memory > (u64)si.totalram * si.mem_unit)
+        return vm_fail(err, -ENOMEM, "memory: %llu MiB asked for, the host has %llu",
+                       (unsigned long long)(c->memory >> 20),
+                       (unsigned long long)((u64)si.totalram * si.mem_unit >> 20));
+    return 0;
+}
+
+static const char **config_strings(struct vm_config *c, unsigned i)
+{
+    const char **all[] = { &c->kernel, &c->initrd, &c->cmdline, &c->firmware, &c->boot,
+                           &c->cpu,    &c->serial, &c->trace,   &c->disable,  &c->cache_dir };
+    if (i < ARRAY_LEN(all)) return all[i];
+    i -= ARRAY_LEN(all);
+    return i < VM_DISKS_MAX ? &c->disk[i].file : NULL;
+}
+
+int vm_config_copy(struct vm_config *to, const struct vm_config *from, struct vm_error *err)
+{
+    size_t known = from->size < sizeof *to ? from->size : sizeof *to;
+    bool ok = true;
+    const char **s;
+    *to = (struct vm_config){ 0 };
+    if (known < offsetof(struct vm_config, kernel) + sizeof from->kernel)
+        return vm_fail(err, -EINVAL, "size: %zu is not sizeof(struct vm_config)", from->size);
+    for (size_t i = sizeof *to; i < from->size; i++)
+        if (((const u8 *)from)[i])
+            return vm_fail(err, -EINVAL, "size: the description asks for something that this library does not have");
+    memcpy(to, from, known);
+    to->size = sizeof *to;
+    for (unsigned i = 0; (s = config_strings(to, i)); i++)
+        if (*s && !(*s = strdup(*s))) ok = false;
+    return ok ? 0 : vm_fail(err, -ENOMEM, "machine: out of memory");
+}
+
+/* What a saved machine says of itself, where cfg does not. */
+int vm_config_load(struct vm_config *c, const struct snapshot_head *h, struct vm_error *err)
+{
+    if (c->memory && c->memory != h->memory)
+        return vm_fail(err, -EINVAL, "memory: the saved machine has %llu MiB", (unsigned long long)(h->memory >> 20));
+    if (c->cpu && strcmp(c->cpu, (const char *)h->cpu))
+        return vm_fail(err, -EINVAL, "cpu: the saved machine has '%s'", (const char *)h->cpu);
+    if (c->has_debug_exit && !h->has_debug_exit)
+        return vm_fail(err, -EINVAL, "debug_exit: the saved machine has no such port");
+    if (c->has_debug_exit && c->debug_exit != h->debug_exit)
+        return vm_fail(err, -EINVAL, "debug_exit: the saved machine has it at 0x%x", h->debug_exit);
+    const struct {
+        const char **own;
+        const struct byte_queue *saved;
+    } string[] = { { &c->kernel, &h->kernel },
+                   { &c->initrd, &h->initrd },
+                   { &c->cmdline, &h->cmdline },
+                   { &c->firmware, &h->firmware } };
+    c->memory = h->memory;
+    c->has_debug_exit = h->has_debug_exit;
+    c->debug_exit = h->debug_exit;
+    if (!c->cpu && !(c->cpu = strdup((const char *)h->cpu))) return vm_fail(err, -ENOMEM, "machine: out of memory");
+    for (size_t i = 0; i < ARRAY_LEN(string); i++)
+        if (!*string[i].own && string[i].saved->len && !(*string[i].own = snapshot_string(string[i].saved)))
+            return vm_fail(err, -ENOMEM, "machine: out of memory");
+    return 0;
+}
+
+void vm_config_free(struct vm_config *c)
+{
+    const char **s;
+    for (unsigned i = 0; (s = config_strings(c, i)); i++) free((void *)*s);
+}

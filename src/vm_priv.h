@@ -1,0 +1,53 @@
+/* What the files of the embedding API share: struct vm. */
+#ifndef SRC_VM_PRIV_H
+#define SRC_VM_PRIV_H
+#include "core/cpu_arch.h"
+#include "core/trace.h"
+#include "src/back/chardev_tap.h"
+#include "src/board/firmware.h"
+#include "transvisor/vm.h"
+
+#include <pthread.h>
+
+struct snapshot_head;
+struct vm_mapped; /* an embedder's device: vm_device.c */
+
+struct vm {
+    struct vm_config cfg;
+    struct trace trace;
+    u32 disabled_classes;
+    struct chardev *serial;
+    struct chardev_tap tap;  /* in front of it */
+    struct cache_dir *cache; /* NULL: none */
+    struct disks *disks;
+    struct firmware firmware; /* empty where a kernel is loaded directly */
+    struct pc *pc;
+    struct vm_mapped *mapped;
+    struct cpu_arch power_on; /* what the CPU is like after a reset */
+
+    pthread_mutex_t lock; /* of rt and serial as pointers: other threads look only under it */
+    struct rt *rt;
+    _Atomic bool stop, pause; /* asked for, and not answered yet */
+
+    bool running;       /* in vm_run() or vm_reset() */
+    bool has_event;     /* of the present run: the first counts */
+    enum vm_exit event; /* if has_event, or over */
+    bool off;           /* the guest has switched itself off */
+    bool over;          /* event has ended the guest, until a reset */
+    bool reset_due;     /* the guest has asked for it: */
+    bool cpu_only;      /* of the processor alone */
+    u32 debug_exit_value;
+};
+
+/* vm_config.c. Returns 0 or -errno, with err filled in. */
+MUST_CHECK int vm_config_copy(struct vm_config *to, const struct vm_config *from, struct vm_error *err);
+/* What a saved machine says of itself, where c does not. */
+MUST_CHECK int vm_config_load(struct vm_config *c, const struct snapshot_head *h, struct vm_error *err);
+/* Completes vm->cfg, and what vm has of it in another form. */
+MUST_CHECK int vm_config_check(struct vm *vm, struct vm_error *err);
+void vm_config_free(struct vm_config *c);
+
+/* vm_device.c */
+void vm_mapped_free(struct vm *vm); /* after the bus */
+
+#endif
