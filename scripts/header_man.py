@@ -29,6 +29,10 @@ def main():
            'libtransvisor \\- embed a virtual PC for 32\\-bit x86 operating systems', '.SH SYNOPSIS', '.nf', '.B #include <transvisor/vm.h>', '.PP',
            'cc \\fIFILE\\fR.c $(pkg\\-config \\-\\-cflags \\-\\-libs transvisor)', '.fi', '.SH DESCRIPTION', roff(comment_text(begin.group())), '.SH INTERFACE']
     for part in re.split(r'\n{2,}', body.strip()):
+        heading = re.fullmatch(r'/\* -+ (.*?) -+ \*/', part)
+        if heading:
+            out.append(f'.SS {roff(heading[1])}')
+            continue
         leading = re.match(r'/\*.*?\*/(?=\n)', part, re.S)
         if leading:
             out += ['.PP', roff(comment_text(leading.group()))]

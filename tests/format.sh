@@ -5,6 +5,6 @@ set -eu
 cd "$1"
 format=$(command -v clang-format-14 || command -v clang-format) || exit 77
 case $("$format" --version) in *" 14."*) ;; *) exit 77 ;; esac
-find include translator runtime src tests bench examples -name '*.[ch]' 2>/dev/null | xargs "$format" --dry-run -Werror
-wide=$(find include translator runtime src -name '*.[chS]' -exec awk 'length > 120 { print FILENAME ":" FNR ": wider than 120 columns" }' {} +)
+find include core translator runtime src tests bench examples -name '*.[ch]' 2>/dev/null | xargs "$format" --dry-run -Werror
+wide=$(find include core translator runtime src -name '*.[chS]' -exec awk 'length > 120 { print FILENAME ":" FNR ": wider than 120 columns" }' {} +)
 [ -z "$wide" ] || { echo "$wide"; exit 1; }

@@ -108,10 +108,44 @@ def programs_are_built_by_pkg_config_alone(t):
         check((done.returncode, done.stderr) == (33, ''), f'{words}: status {done.returncode}, {done.stderr!r}')
 
 
-def the_examples_are_built_by_pkg_config_alone(t):
-    for source in sorted(glob.glob(os.path.join(t.source, 'examples/*.c'))):
-        t.compile(source, os.path.join(t.dir, 'example'))
-        t.compile(source, os.path.join(t.dir, 'example'), '--static')
+def guest_files(t):
+    """Kernel and initial RAM disk of the test guests, or None if they have not been fetched (tests/guests/fetch.sh)."""
+    cache = os.environ.get('TRANSVISOR_CACHE') or os.path.join(os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'), 'transvisor')
+    try:
+        with open(os.path.join(cache, 'paths.env'), encoding='utf-8') as f:
+            kernel = re.search(r"^KERNEL_686='(.*)'$", f.read(), re.M)[1]
+    except FileNotFoundError:
+        return None
+    initrd = os.path.join(t.dir, 'initrd')
+    run(os.path.join(t.source, 'tests/guests/mkinitramfs.sh'), 'shell', initrd)
+    return kernel, initrd
+
+
+# What each prints at least; linux is given a kernel and an initial RAM disk.
+EXAMPLES = {
+    'registers': (r'^port 500: 55 in 4 bytes\neax 55 ecx 0 eip 1015 memory 55\n$', False),
+    'linux': (r'# .*echo \$\(\(6 \* 7\)\) is the answer; poweroff\s+42 is the answer\b', True),
+}
+
+
+def the_examples_are_built_by_pkg_config_alone_and_work(t):
+    sources = {os.path.splitext(os.path.basename(path))[0]: path for path in glob.glob(os.path.join(t.source, 'examples/*.c'))}
+    check(set(sources) == set(EXAMPLES), f'{sorted(sources)} are there, {sorted(EXAMPLES)} are known')
+    for name, (pattern, boots) in EXAMPLES.items():
+        with open(sources[name], encoding='ascii') as f:
+            lines = len(f.readlines())
+        check(lines <= 60, f'{name}: {lines} lines are more than 60')
+        files = guest_files(t) if boots else ()
+        for words in ((), ('--static',)):
+            program = t.compile(sources[name], os.path.join(t.dir, name), *words)
+            if files is None:
+                print(f'install.py: {name} is built and not run: no test guests')
+                continue
+            done = subprocess.run([program, *files], capture_output=True, encoding='utf-8', errors='replace', timeout=300)
+            check(done.returncode == 0 and not done.stderr, f'{name} {words}: status {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}')
+            check(re.search(pattern, done.stdout), f'{name} {words} printed {done.stdout[-2000:]}')
+            if boots:
+                break  # the same program, linked otherwise
 
 
 def the_program_tells_its_version(t):
@@ -192,7 +226,7 @@ def package(source, folder):
 
 
 CASES = [everything_is_there, the_libraries_export_the_header_and_nothing_else, programs_are_built_by_pkg_config_alone,
-         the_examples_are_built_by_pkg_config_alone, the_program_tells_its_version, the_version_is_that_of_the_last_tag, one_version_is_in_all_places, the_manual_pages_are_sound,
+         the_examples_are_built_by_pkg_config_alone_and_work, the_program_tells_its_version, the_version_is_that_of_the_last_tag, one_version_is_in_all_places, the_manual_pages_are_sound,
          every_option_is_completed]
 
 
