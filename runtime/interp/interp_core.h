@@ -52,7 +52,7 @@ struct interp {
     struct cpu *c;
     struct decoder *dec;
     const u64 *tlb_r, *tlb_w; /* the soft-TLB tables of the present CPL, or an all-miss one (checked below) */
-    u32 attention;            /* decoded code has changed: leave the current block */
+    u32 attention;            /* leave the current block: decoded code has changed, or there is a kick */
     u32 state;                /* interp_state() that tlb_r, tlb_w, checked, single are for */
     bool checked;             /* data breakpoints or alignment checks: every access takes the slow way */
     bool single;              /* TF or breakpoints: string instructions do one iteration at a time */

@@ -46,12 +46,19 @@ static int check_alignment(const struct interp *ip, laddr la, unsigned size)
     return exc_raise_err(c, V_AC, 0);
 }
 
+/* A device may have asked for something, which is looked at after this instruction. */
+static void look_around(struct interp *ip)
+{
+    if (unlikely(ip->c->kick)) ip->attention = 1;
+}
+
 int interp_read_slow(struct interp *ip, laddr la, unsigned size, u32 *out)
 {
     u64 v;
     if (ip->checked && check_alignment(ip, la, size)) return ST_FAULT;
     if (mem_read(ip->c, la, size, ip->c->cpl == 3, &v)) return ST_FAULT;
     if (ip->checked) watch(ip, la, size, false);
+    look_around(ip);
     *out = (u32)v & size_mask(size);
     return 0;
 }
@@ -61,6 +68,7 @@ int interp_write_slow(struct interp *ip, laddr la, unsigned size, u32 val)
     if (ip->checked && check_alignment(ip, la, size)) return ST_FAULT;
     if (mem_write(ip->c, la, size, ip->c->cpl == 3, val & size_mask(size))) return ST_FAULT;
     if (ip->checked) watch(ip, la, size, true);
+    look_around(ip);
     return 0;
 }
 
@@ -85,6 +93,7 @@ int interp_read_buf(struct interp *ip, unsigned seg, u32 off, void *buf, unsigne
     if (ip->checked && check_alignment(ip, la, size)) return ST_FAULT;
     if (mem_read_buf(ip->c, la, buf, size, ip->c->cpl == 3)) return ST_FAULT;
     if (ip->checked) watch(ip, la, size, false);
+    look_around(ip);
     return 0;
 }
 
@@ -109,5 +118,6 @@ int interp_write_buf(struct interp *ip, unsigned seg, u32 off, const void *buf, 
     if (ip->checked && check_alignment(ip, la, size)) return ST_FAULT;
     if (mem_write_buf(ip->c, la, buf, size, ip->c->cpl == 3)) return ST_FAULT;
     if (ip->checked) watch(ip, la, size, true);
+    look_around(ip);
     return 0;
 }
