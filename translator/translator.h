@@ -91,6 +91,8 @@ void xl_jump_fill_page(struct xl *xl, enum xl_jump_cache which, struct block *b)
 /* The next linear page from number *page on that has entries: true, and its number. */
 bool xl_jump_next_page(const struct xl *xl, enum xl_jump_cache which, u32 *page);
 void xl_jump_flush(struct xl *xl, enum xl_jump_cache which);
+/* Drops the entries of those EIPs for which drops() says so, and keeps the others. */
+void xl_jump_drop_some(struct xl *xl, enum xl_jump_cache which, bool (*drops)(void *arg, vaddr eip), void *arg);
 /* Drops the entries whose block has code in linear page la. */
 void xl_jump_drop_page(struct xl *xl, enum xl_jump_cache which, laddr la);
 

@@ -155,15 +155,23 @@ static bool direct_written(void *arg, paddr pa, unsigned len, u8 flags)
     return false;
 }
 
-/* What it may run directly has come into the jump cache while it rested. */
-static void mech_resume(void *arg) { xl_jump_flush(((struct direct *)arg)->rt->xl, XL_JC_USER); }
+static bool executes_here(void *arg, vaddr eip) { return window_executes(((struct direct *)arg)->here->w, eip); }
+
+/* Translated code hands back as soon as control comes to a page that may run directly: no target there is in its jump
+ * cache. While the way rested, some have come into it. The others stay, for to fill it again costs more than a run. */
+static void hand_back(struct direct *d)
+{
+    if (d->here) xl_jump_drop_some(d->rt->xl, XL_JC_USER, executes_here, d);
+}
+
+static void mech_resume(void *arg) { hand_back(arg); }
 
 static bool rests(struct direct *d, struct slot *s)
 {
     if (likely(!s->rest_until)) return aspaces_rests(d->rt->aspaces, ASPACE_DIRECT);
     if (host_ns(CLOCK_MONOTONIC) < s->rest_until) return true;
     s->rest_until = 0;
-    mech_resume(d);
+    hand_back(d);
     return false;
 }
 
@@ -337,7 +345,7 @@ static u64 mech_give(void *arg)
     *s = (struct slot){ .dx = dx, .w = w, .cr3 = cr3 };
     d->here = s;
     prefill(d, w);
-    xl_jump_flush(rt->xl, XL_JC_USER); /* what it knows is direct_owns()'s from now on */
+    hand_back(d);
     rt->cpu->ctr.direct_promoted++;
     TRACE(&rt->trace, direct, 0, "direct: cr3 %08x promoted\n", cr3);
     return host_ns(CLOCK_MONOTONIC) - begin + 1;
@@ -407,7 +415,13 @@ bool direct_here(struct direct *d)
 {
     if (unlikely(d->nfx_lost) && fx_lost_is(d, d->rt->cpu->cr3)) return true;
     if (!d->here) aspaces_want(d->rt->aspaces, ASPACE_DIRECT);
-    return runs_here(d) && page_grant(d, d->rt->cpu->eip);
+    if (!runs_here(d)) return false;
+    laddr eip = d->rt->cpu->eip;
+    if (window_executes(d->here->w, eip)) return true;
+    if (!page_grant(d, eip)) return false;
+    u32 known = eip >> PAGE_SHIFT; /* the first page from there on that the jump cache knows */
+    if (xl_jump_next_page(d->rt->xl, XL_JC_USER, &known) && known == eip >> PAGE_SHIFT) hand_back(d);
+    return true;
 }
 
 /* ---- in and out ---- */

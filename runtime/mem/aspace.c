@@ -10,6 +10,8 @@
  *     have exceeded the gains by the price, or a part of it (patience[]), it is taken away.
  *   - A burst of runs that do not pay makes a way rest until the next kick, and twice as long each time, until a time
  *     between two kicks has paid: the address space keeps what it has, and does without.
+ *   - Risk: what a way costs beyond its gains is never more than a hundredth of all time and a small sum (the purse).
+ *     One address space that gets it too early loses a price; a thousand short ones must not lose a thousand.
  *   - Experience: a program that gained twice what it paid makes its text half as dear for the next process of it; one
  *     that did not gain it makes it twice as dear, one whose way had to be taken away four times.
  *
@@ -37,7 +39,10 @@ static const u8 patience[ASPACE_WAYS] = { [ASPACE_WINDOW] = 1, [ASPACE_DIRECT] =
 /* What direct execution gains is an estimate, and part of what it costs (cold caches) goes unseen: never below its
  * price. */
 static const s8 least_level[ASPACE_WAYS] = { [ASPACE_WINDOW] = ASPACE_LEVEL_MIN };
-#define WINDOW_GAIN_SHARE 38 /* of time in a window. What direct execution gains is counted by its runs */
+/* Of all CPU time so much may be risked on a way, and of its gains, which are estimates, a half. 0: without limit. */
+static const u8 risk_percent[ASPACE_WAYS] = { [ASPACE_DIRECT] = 1 };
+#define PURSE_MAX_NS 10000000 /* full at the start: so much may be lost at once after a time without losses */
+#define WINDOW_GAIN_SHARE 38  /* of time in a window. What direct execution gains is counted by its runs */
 
 #define SPACE_BITS 6
 #define TEXT_BITS 10
@@ -76,6 +81,7 @@ struct aspaces {
         struct aspace_mech mech;
         bool there, always;
         u64 beyond_ns; /* what giving costs more than its price says: a running average */
+        s64 purse_ns;  /* what may be lost yet */
     } way[ASPACE_WAYS];
     struct aspace *here, none; /* none: before the first switch */
     struct aspace slot[1 << SPACE_BITS];
@@ -119,6 +125,19 @@ static void vote(struct aspace *a, u64 text)
     else a->votes--;
 }
 
+/* ---- risk ---- */
+
+static void purse_add(struct aspaces *as, enum aspace_way way, u64 ns)
+{
+    s64 *purse = &as->way[way].purse_ns, sum = *purse + (s64)ns;
+    *purse = sum < PURSE_MAX_NS ? sum : PURSE_MAX_NS;
+}
+
+static bool purse_allows(const struct aspaces *as, enum aspace_way way, u64 ns)
+{
+    return !risk_percent[way] || as->way[way].purse_ns >= (s64)(ns < PURSE_MAX_NS ? ns : PURSE_MAX_NS);
+}
+
 /* ---- getting and losing ---- */
 
 static void give(struct aspaces *as, enum aspace_way way, u64 price)
@@ -136,6 +155,7 @@ static void give(struct aspaces *as, enum aspace_way way, u64 price)
     if (price && cost < 4 * price) /* else the host has run something else meanwhile */
         w->beyond_ns = w->beyond_ns - w->beyond_ns / 4 + (cost > price ? cost - price : 0) / 4;
     *b = (struct book){ .has = true, .price_ns = cost, .cost_ns = cost, .text = a->text };
+    w->purse_ns -= (s64)cost;
 }
 
 /* It has it no more: was it worth it? */
@@ -173,9 +193,10 @@ static void consider_giving(struct aspaces *as, enum aspace_way way, u64 cpu_ns)
     if (!w->mech.fits(w->mech.arg)) return;
     b->rent_ns += cpu_ns * loss_share[way][a->book[ASPACE_WINDOW].has] / WHOLE;
     if (b->rent_ns < b->look_at_ns) return;
+    if (!purse_allows(as, way, 1)) return;
     u64 price = w->mech.price(w->mech.arg);
     b->look_at_ns = scaled(price + w->beyond_ns, aspaces_level(as, way, a->text));
-    if (b->rent_ns >= b->look_at_ns) give(as, way, price);
+    if (b->rent_ns >= b->look_at_ns && purse_allows(as, way, price)) give(as, way, price);
 }
 
 static void consider_taking(struct aspaces *as, enum aspace_way way)
@@ -190,7 +211,7 @@ static void consider_taking(struct aspaces *as, enum aspace_way way)
         give_up(as, way);
         return;
     }
-    if (!b->rests || (s32)(as->kicks - b->rest_until) < 0) return;
+    if (!b->rests || (s32)(as->kicks - b->rest_until) < 0 || !purse_allows(as, way, 1)) return;
     b->rests = false;
     if (as->way[way].mech.resume) as->way[way].mech.resume(as->way[way].mech.arg);
 }
@@ -210,6 +231,7 @@ void aspaces_kick(struct aspaces *as, u64 cpu_ns, bool user, u64 text)
     if (user && a->book[ASPACE_WINDOW].has) gain(&a->book[ASPACE_WINDOW], cpu_ns * WINDOW_GAIN_SHARE / WHOLE);
     for (enum aspace_way way = 0; way < ASPACE_WAYS; way++) {
         if (!as->way[way].there) continue;
+        purse_add(as, way, cpu_ns * risk_percent[way] / 100);
         if (a->book[way].has) consider_taking(as, way);
         else if (user && !as->way[way].always) consider_giving(as, way, cpu_ns);
     }
@@ -220,6 +242,7 @@ void aspaces_cost(struct aspaces *as, enum aspace_way way, u64 ns)
     struct book *b = &as->here->book[way];
     b->cost_ns += ns;
     b->cost_now += ns;
+    as->way[way].purse_ns -= (s64)ns;
 }
 
 void aspaces_ran(struct aspaces *as, enum aspace_way way, u64 gain_ns, u64 cost_ns)
@@ -227,6 +250,7 @@ void aspaces_ran(struct aspaces *as, enum aspace_way way, u64 gain_ns, u64 cost_
     struct book *b = &as->here->book[way];
     gain(b, gain_ns);
     aspaces_cost(as, way, cost_ns);
+    purse_add(as, way, gain_ns / 2);
     b->futile = gain_ns < cost_ns ? b->futile + 1 : 0;
     if (b->futile < FUTILE_MAX || as->way[way].always) return;
     b->futile = 0;
@@ -281,7 +305,7 @@ void aspaces_free(struct aspaces *as) { free(as); }
 
 void aspaces_way(struct aspaces *as, enum aspace_way way, const struct aspace_mech *mech, bool always)
 {
-    as->way[way] = (struct way){ .there = mech != NULL, .always = always };
+    as->way[way] = (struct way){ .there = mech != NULL, .always = always, .purse_ns = PURSE_MAX_NS };
     if (mech) as->way[way].mech = *mech;
     for (unsigned i = 0; i < 1u << SPACE_BITS; i++) as->slot[i].book[way] = (struct book){ .has = false };
 }

@@ -245,6 +245,34 @@ START_TEST(a_burst_of_futile_runs_makes_it_rest_and_longer_each_time)
 }
 END_TEST
 
+/* Each lives just long enough to get a process, and gains nothing from it. */
+START_TEST(programs_that_gain_nothing_lose_a_hundredth_of_their_time_at_most)
+{
+    win.unfit = true;
+    for (unsigned i = 0; i < 1000; i++) {
+        cr3 = 0x10000 + i * 0x1000;
+        aspaces_switch(as, cr3);
+        for (unsigned ms = 0; ms < 10; ms++) aspaces_kick(as, MS, true, TEXT + i); /* no two are of the same text */
+        die(&dir);
+    }
+    ck_assert_msg(dir.given >= 10 && dir.given * 5 <= 10 + 10000 / 100, "%u times 5 ms of 10 s", dir.given);
+}
+END_TEST
+
+START_TEST(what_has_gained_may_risk_more)
+{
+    win.unfit = true;
+    for (unsigned i = 0; i < 1000; i++) {
+        cr3 = 0x10000 + i * 0x1000;
+        aspaces_switch(as, cr3);
+        for (unsigned ms = 0; ms < 10; ms++) aspaces_kick(as, MS, true, TEXT + i);
+        if (has(&dir)) aspaces_ran(as, ASPACE_DIRECT, 20 * MS, 0);
+        die(&dir);
+    }
+    ck_assert_uint_gt(dir.given, 900);
+}
+END_TEST
+
 START_TEST(what_giving_costs_beyond_its_price_is_learnt)
 {
     dir.unfit = true;
@@ -336,6 +364,8 @@ int main(void)
     tcase_add_test(t, direct_execution_is_never_had_below_its_price);
     tcase_add_test(t, the_text_is_what_most_kicks_find);
     tcase_add_test(t, a_burst_of_futile_runs_makes_it_rest_and_longer_each_time);
+    tcase_add_test(t, programs_that_gain_nothing_lose_a_hundredth_of_their_time_at_most);
+    tcase_add_test(t, what_has_gained_may_risk_more);
     tcase_add_test(t, what_giving_costs_beyond_its_price_is_learnt);
     tcase_add_test(t, what_cannot_be_had_is_asked_for_again_later);
     tcase_add_test(t, what_is_lost_counts_against_the_text_only_if_it_is_to_blame);

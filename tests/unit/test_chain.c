@@ -254,6 +254,26 @@ START_TEST(dropping_a_page_drops_what_has_code_there)
 }
 END_TEST
 
+static bool below(void *arg, vaddr eip) { return eip < *(vaddr *)arg; }
+
+START_TEST(some_entries_are_dropped_however_often_and_the_others_stay)
+{
+    struct block *low = make_ret(0x100), *high = make_ret(0x900);
+    vaddr bound = EIP + 0x800;
+    xl_jump_fill(f.xl, XL_JC_SUPERVISOR, high);
+    for (unsigned i = 0; i < 100; i++) {
+        xl_jump_drop_some(f.xl, XL_JC_SUPERVISOR, below, &bound);
+        for (unsigned n = 0; n < 100; n++) xl_jump_drop_some(f.xl, XL_JC_SUPERVISOR, below, &bound);
+        ck_assert_ptr_null(jump(XL_JC_SUPERVISOR, low->eip));
+        ck_assert_ptr_eq(jump(XL_JC_SUPERVISOR, high->eip), xl_entry(f.xl, high));
+        for (unsigned off = 0; off < 0x900; off++) ck_assert_ptr_null(jump(XL_JC_SUPERVISOR, EIP + off));
+        xl_jump_fill(f.xl, XL_JC_SUPERVISOR, low);
+        ck_assert_ptr_eq(jump(XL_JC_SUPERVISOR, low->eip), xl_entry(f.xl, low));
+    }
+    ck_assert_uint_eq(f.xl->jc_count[XL_JC_SUPERVISOR], 2);
+}
+END_TEST
+
 START_TEST(two_of_the_same_index_fit_into_a_jump_cache)
 {
     struct block *b[3];
@@ -440,6 +460,7 @@ int main(void)
     tcase_add_test(t, dropping_a_page_drops_what_has_code_there);
     tcase_add_test(t, a_jump_cache_can_be_filled_and_flushed_for_ever);
     tcase_add_test(t, a_page_comes_back_into_a_jump_cache_as_a_whole);
+    tcase_add_test(t, some_entries_are_dropped_however_often_and_the_others_stay);
     tcase_add_test(t, two_of_the_same_index_fit_into_a_jump_cache);
     tcase_add_test(t, the_graph_stays_whole_whatever_happens);
     suite_add_tcase(s, t);

@@ -46,8 +46,8 @@ static struct code_page *page_make(struct xl *xl, paddr pa)
 int xl_pages_init(struct xl *xl)
 {
     xl->max_pages = xl->max_blocks / 4;
-    xl->code_page = (struct code_page *)hostmem_map(xl->max_pages * sizeof *xl->code_page);
-    xl->alias = (struct alias *)hostmem_map(xl->max_pages * sizeof *xl->alias);
+    xl->code_page = (struct code_page *)hostmem_map_small(xl->max_pages * sizeof *xl->code_page);
+    xl->alias = (struct alias *)hostmem_map_small(xl->max_pages * sizeof *xl->alias);
     return xl->code_page && xl->alias ? 0 : -ENOMEM;
 }
 

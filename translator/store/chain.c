@@ -2,8 +2,9 @@
  *
  *   I1  An edge is linked iff e->to is set; then its rel32 points at to's entry, and it is on to's `in` list.
  *   I2  Only LIVE blocks are linked to or found in a jump cache.
- *   I3  A jump-cache entry that is not empty is on its list exactly once. One whose block has gone is a tombstone: it
- *       matches no EIP, and stays on the list until a flush.             [xl_jump_forget]
+ *   I3  A jump-cache entry that is not empty is on its list exactly once. One whose block has gone, or that has been
+ *       dropped, is a tombstone: it matches no EIP, and stays on the list until a flush.
+ *       [xl_jump_forget, xl_jump_drop_some]
  *   I4  An EIP has two entries where it may be: that of its jump_index(), and the one after that. It is filled in at
  * the first; what it finds there of the same index moves on to the second. Translated code looks at the first only; its
  * way out, rt_exit_jump in enter_x64.S, looks at the second before it leaves.             [xl_jump_fill] */
@@ -147,6 +148,18 @@ void xl_jump_flush(struct xl *xl, enum xl_jump_cache which)
     xl_jump_empty(xl, which);
     xl->jc_count[which] = 0;
     memset(xl->jc_pages[which], 0, TLB_PAGES / 8);
+}
+
+void xl_jump_drop_some(struct xl *xl, enum xl_jump_cache which, bool (*drops)(void *arg, vaddr eip), void *arg)
+{
+    for (u32 i = 0; i < xl->jc_count[which]; i++) {
+        u32 index = xl->jc_list[which][i];
+        struct jump_entry *j = &xl->jc[which][index];
+        vaddr eip = (u32)-j->neg_eip;
+        u32 home = jump_index(eip);
+        bool there = home == index || (home + 1) % JUMP_ENTRIES == index; /* else a tombstone already */
+        if (there && drops(arg, eip)) j->neg_eip += TOMBSTONE;
+    }
 }
 
 void xl_jump_drop_page(struct xl *xl, enum xl_jump_cache which, laddr la)

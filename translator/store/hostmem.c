@@ -30,6 +30,15 @@ u8 *hostmem_map(u64 bytes)
     return p + before;
 }
 
+u8 *hostmem_map_small(u64 bytes)
+{
+    u64 size = whole_pages(bytes);
+    u8 *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) return NULL;
+    (void)madvise(p, size, MADV_NOHUGEPAGE); /* a host without has none to give */
+    return p;
+}
+
 /* perf(1) looks into its map for anonymous memory only. But where memory may not become executable afterwards
  * (PR_SET_MDWE, systemd's MemoryDenyWriteExecute) a file's can be mapped twice, and this cannot. */
 static int map_anonymous(u64 size, u8 **rw, u8 **rx)

@@ -8,6 +8,9 @@
 /* Zeroes, with huge pages where the host has them and the size is worth one. NULL: out of memory. hostmem_unmap takes
  * NULL, too. */
 u8 *hostmem_map(u64 bytes);
+/* The same for a table of which little is used at first, if ever: without huge pages, the first touch of which would
+ * take two megabytes. */
+u8 *hostmem_map_small(u64 bytes);
 void hostmem_unmap(void *p, u64 bytes);
 /* The same zeroes twice, each to be given back: *rw to write, *rx to execute. for_perf: so that perf(1) takes the names
  * of what runs there out of its map. 0, or -errno and two NULLs. */
