@@ -146,7 +146,7 @@ static void report_lateness(void)
 
 static u32 milliseconds(void)
 {
-    return told("60s") ? 60000 : told("3s") ? 3000 : 300;
+    return told("60s") ? 60000 : told("30s") ? 30000 : told("10s") ? 10000 : told("3s") ? 3000 : 300;
 }
 
 void guest_main(void)

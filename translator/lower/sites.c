@@ -9,6 +9,7 @@
  * or two, so each return is followed by a wait twice as long as the one before, and the caller says how many it can
  * afford. */
 #include "translator/lower/sites.h"
+#include "core/hash.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -16,12 +17,9 @@
 
 #define FIRST_CAP 1024u
 
-static unsigned site_slot(const struct site_set *s, u64 key)
-{
-    return (unsigned)((key * 0x9e3779b97f4a7c15ull) >> 32) & (s->cap - 1);
-}
+static unsigned site_slot(const struct site_set *s, u64 key) { return (unsigned)hash_slot(key, 32) & (s->cap - 1); }
 
-static unsigned page_bit(paddr pa) { return (unsigned)(((pa >> PAGE_SHIFT) * 0x9e3779b97f4a7c15ull) >> 52); }
+static unsigned page_bit(paddr pa) { return (unsigned)hash_slot(pa >> PAGE_SHIFT, 12); }
 
 bool site_page(const struct site_set *s, paddr pa) { return s->pages[page_bit(pa) / 64] >> (page_bit(pa) % 64) & 1; }
 

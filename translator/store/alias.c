@@ -7,12 +7,13 @@
  *   I3  Records of pages and aliases come one after another out of memory that was reserved at the beginning, and go
  * all at once. When one of both runs out, the whole code cache is evicted.    [xl_pages_have_room, xl_has_room] */
 #include "translator/store/alias.h"
+#include "core/hash.h"
 #include "translator/store/hostmem.h"
 
 #include <errno.h>
 #include <string.h>
 
-static unsigned page_slot(u64 pfn) { return (unsigned)((pfn * 0x9e3779b97f4a7c15ull) >> (64 - XL_PAGE_BITS)); }
+static unsigned page_slot(u64 pfn) { return (unsigned)hash_slot(pfn, XL_PAGE_BITS); }
 
 struct code_page *xl_page(const struct xl *xl, paddr pa)
 {
@@ -81,8 +82,7 @@ struct alias *xl_alias_of(const struct code_page *pg, laddr la)
 struct alias *xl_alias(struct xl *xl, laddr la, paddr pa)
 {
     u64 pfn = pa >> PAGE_SHIFT;
-    u32 hash = (la >> PAGE_SHIFT ^ (u32)pfn << 9) * 0x9e3779b1u;
-    struct alias **slot = &xl->alias_found[hash >> (32 - XL_ALIAS_BITS)], *p = *slot;
+    struct alias **slot = &xl->alias_found[hash_slot(la >> PAGE_SHIFT ^ pfn << 9, XL_ALIAS_BITS)], *p = *slot;
     if (p && p->pfn == pfn && p->la == (la & PAGE_MASK)) return p;
     const struct code_page *pg = xl_page(xl, pa);
     if (pg && (p = xl_alias_of(pg, la))) return *slot = p;

@@ -4,6 +4,7 @@
  *   I2  A block on the hash is LIVE or RETIRED; only a LIVE one has links or a jump-cache entry. [retire_block]
  *   I3  A block whose code reloc_apply() cannot correct for another address has template 0.       [template.c] */
 #include "translator/store/alias.h"
+#include "core/hash.h"
 #include "translator/store/cache.h"
 #include "translator/store/chain.h"
 #include "translator/store/hostmem.h"
@@ -25,9 +26,8 @@ void xl_prefault(struct xl *xl)
 /* By alias, not by linear address: a block stays in its slot when its alias is re-addressed. */
 static unsigned block_slot(const struct xl *xl, const struct alias *p, paddr pa, u32 mode)
 {
-    u64 h =
-        ((pa & ~(paddr)PAGE_MASK) ^ (u64)(p - xl->alias + 1) << PAGE_SHIFT ^ (u64)mode << 44) * 0x9e3779b97f4a7c15ull;
-    return (unsigned)(h >> (64 - xl->hash_bits));
+    u64 key = (pa & ~(paddr)PAGE_MASK) ^ (u64)(p - xl->alias + 1) << PAGE_SHIFT ^ (u64)mode << 44;
+    return (unsigned)hash_slot(key, xl->hash_bits);
 }
 
 struct block *xl_find(struct xl *xl, const struct xl_source *src)

@@ -24,6 +24,7 @@
  * Equal bytes are found by hash. Others are found by address: code is relocated in large pieces, so that a block is as
  * far from where its template was loaded for as the last one that was found thereabouts (moved_by). */
 #include "translator/lower/lower_mem.h"
+#include "core/hash.h"
 #include "translator/lower/reloc.h"
 #include "translator/store/cache.h"
 #include "translator/store/hostmem.h"
@@ -103,7 +104,7 @@ static void unchain(struct template_store *s, u32 i)
 
 static u32 *chain_at(const struct template_store *s, vaddr eip, u32 mode)
 {
-    return &s->head_at[((eip ^ mode << 19) * 0x9e3779b1u) >> (32 - XL_TEMPLATE_BITS)];
+    return &s->head_at[hash_slot(eip ^ mode << 19, XL_TEMPLATE_BITS)];
 }
 
 void template_chain_at(struct template_store *s, u32 i)
@@ -160,7 +161,7 @@ static u32 sites_at(const struct xl *xl, const struct record *rec, unsigned nrec
         if (rec[i].guest <= last) continue; /* an island of an earlier instruction */
         last = rec[i].guest;
         u32 state = site_get(&xl->sites, pa + rec[i].guest);
-        if (state) h = (h + (rec[i].guest << 2 | state)) * 0x9e3779b1u;
+        if (state) h = (u32)hash_slot(h + (rec[i].guest << 2 | state), 32);
     }
     return h;
 }
