@@ -1,8 +1,10 @@
 /* Owns the order in which a machine is saved and loaded: head, chips, CPU, memory. The chips' order is the board's.
- *   I1  Time stands still while a machine is loaded, so that each chip finds the clock as it left it.
+ *   I1  Time stands still while a machine is loaded, so that each chip finds the clock as it left it; and while it is
+ *       saved, so that a guest that runs on has lost no tick. Its wall clock alone goes on.
  *   I2  All chips leave their places on the bus before the first is loaded: one may take what was another's. */
 #define _GNU_SOURCE /* asprintf */
 #include "src/snapshot.h"
+#include "core/host_ns.h"
 #include "runtime/runtime.h"
 #include "src/board/cpu_part.h"
 #include "src/board/pc.h"
@@ -16,6 +18,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define MOMENT_NS 100000u /* what two clocks may differ by */
+#define MOMENT_TRIES 50u
 #define STRING_MAX (1u << 20)
 #define NOW_MAX (1ull << 62) /* ns: 146 years; sums of times stay far from what 64 bits hold */
 
@@ -90,15 +94,39 @@ static int part_save(struct snap_writer *w, const struct snap_part *p)
     return rc;
 }
 
-static int parts_save(struct snap_writer *w, struct snapshot_head *h, struct rt *rt, struct pc *pc)
+/* The state, with its TSC, and guest time at one moment: a guest compares its clocks, and Linux gives up a TSC that is
+ * half a millisecond off. The host may take the processor away between the two readings, so they are made again. */
+static void moment_get(struct rt *rt, struct cpu_arch *cpu, u64 *now_ns)
+{
+    for (unsigned i = 0; i < MOMENT_TRIES; i++) {
+        u64 before = clock_now(rt_clock(rt));
+        rt_get_state(rt, cpu);
+        *now_ns = clock_now(rt_clock(rt));
+        if (*now_ns - before < MOMENT_NS) return;
+    }
+}
+
+/* The other way: guest time goes on from now_ns, and the TSC from the state's. */
+static int moment_set(struct rt *rt, const struct cpu_arch *cpu, u64 now_ns, const char **field)
+{
+    int rc = 0;
+    for (unsigned i = 0; i < MOMENT_TRIES && !rc; i++) {
+        struct cpu_arch looked_at;
+        rt_get_state(rt, &looked_at); /* a TSC that nobody has looked at since it was set would not be set again */
+        clock_set_manual(rt_clock(rt), now_ns);
+        clock_go_on(rt_clock(rt));
+        rc = rt_set_state(rt, cpu, field);
+        if (clock_now(rt_clock(rt)) - now_ns < MOMENT_NS) break;
+    }
+    return rc;
+}
+
+static int parts_save(struct snap_writer *w, struct snapshot_head *h, struct rt *rt, struct pc *pc,
+                      struct cpu_arch *cpu)
 {
     struct snap_part part[PC_PARTS_MAX];
-    struct cpu_arch cpu;
     unsigned n = pc_parts(pc, part, PC_PARTS_MAX);
-    /* One moment for both clocks: what the guest compares them by goes on as if nothing had been. */
-    rt_get_state(rt, &cpu);
-    h->now_ns = clock_now(rt_clock(rt));
-    const struct snap_part head = head_part(h), processor = cpu_part(&cpu);
+    const struct snap_part head = head_part(h), processor = cpu_part(cpu);
     int rc = part_save(w, &head);
     for (unsigned i = 0; i < n && !rc; i++) rc = part_save(w, &part[i]);
     if (!rc) rc = part_save(w, &processor);
@@ -109,9 +137,17 @@ static int parts_save(struct snap_writer *w, struct snapshot_head *h, struct rt 
 int snapshot_save(int fd, struct snapshot_head *h, struct rt *rt, struct pc *pc, struct vm_error *err)
 {
     struct snap_writer *w = NULL;
+    struct clock *clk = rt_clock(rt);
+    struct cpu_arch cpu;
+    const char *field = "";
+    moment_get(rt, &cpu, &h->now_ns);
+    u64 wall = clock_wall_ns(clk), begun = host_ns(CLOCK_MONOTONIC);
+    clock_set_manual(clk, h->now_ns); /* I1 */
     int rc = snap_writer_new(&w, fd);
-    if (!rc) rc = parts_save(w, h, rt, pc);
+    if (!rc) rc = parts_save(w, h, rt, pc, &cpu);
     snap_writer_free(w);
+    BUG_ON(moment_set(rt, &cpu, h->now_ns, &field));
+    clock_set_wall(clk, wall + host_ns(CLOCK_MONOTONIC) - begun);
     return rc ? vm_fail(err, rc, "%s", strerror(-rc)) : 0;
 }
 
@@ -236,7 +272,6 @@ int snapshot_load(struct snapshot *s, struct rt *rt, struct pc *pc, struct vm_er
     if (!rc) rc = ram_load(s, rt, err);
     if (rc) return rc;
     rt_flush(rt);
-    clock_go_on(rt_clock(rt));
-    rc = rt_set_state(rt, &cpu, &field);
+    rc = moment_set(rt, &cpu, s->head.now_ns, &field);
     return rc ? vm_fail(err, -EBADMSG, "its 'cpu' has a value of %s that no such processor can have", field) : 0;
 }

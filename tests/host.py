@@ -6,6 +6,7 @@ files that never answer, limits, a terminal that others want back.
 """
 import ctypes
 import fcntl
+import glob
 import os
 import pty
 import re
@@ -41,10 +42,11 @@ def ended(m, seconds=LIMIT):
         raise Failure(f'it did not end within {seconds} s') from None
 
 
-def until(what, condition):
+def until(what, condition, more=lambda: ''):
     deadline = time.monotonic() + LIMIT
     while not condition():
-        check(time.monotonic() < deadline, f'{what} did not come')
+        late = time.monotonic() >= deadline
+        check(not late, f'{what} did not come {more() if late else ""}')
         time.sleep(0.01)
 
 
@@ -304,6 +306,19 @@ def state(pid):
         return 'gone'
 
 
+def threads(pid):
+    """What the kernel says of each thread of the process: for failures."""
+    lines = []
+    for path in sorted(glob.glob(f'/proc/{pid}/task/*/')):
+        with open(path + 'status') as f:
+            fields = dict(line.split(':', 1) for line in f if ':' in line)
+        with open(path + 'wchan') as f:
+            where = f.read()
+        names = ('Name', 'State', 'SigPnd', 'ShdPnd', 'SigBlk')
+        lines.append(' '.join(f'{name}={fields[name].strip()}' for name in names) + f' in {where}')
+    return '\n'.join([''] + lines)
+
+
 def a_terminal_is_put_back_by_every_signal_that_ends_the_program(b):
     image = os.path.join(b.dir, 'image')
     with open(image, 'wb') as f:
@@ -330,7 +345,7 @@ def a_terminal_is_put_back_while_the_program_is_stopped_and_raw_again_after(b):
     os.write(near, b'\n')                                                       # the shell brings it back
     until('the raw terminal', lambda: termios.tcgetattr(far) != before and state(pid) != 'T')
     os.kill(pid, signal.SIGTERM)
-    until('the end', lambda: state(pid) in ('gone', 'Z'))
+    until('the end', lambda: state(pid) in ('gone', 'Z'), lambda: threads(pid))
     until('the old settings', lambda: termios.tcgetattr(far) == before)
     os.close(near)
     os.close(far)

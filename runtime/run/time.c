@@ -263,9 +263,9 @@ static void tell_owner(struct clock *c)
 void clock_go_on(struct clock *c)
 {
     c->manual = false;
-    c->mark = host_ns(CLOCK_MONOTONIC);
-    c->base = c->mark - c->manual_now;
-    c->lag = 0;
+    u64 h = host_ns(CLOCK_MONOTONIC);
+    c->base = h - c->manual_now;
+    set_lag(c, h, 0); /* what passed meanwhile is nobody's loss */
     c->wall_base = host_ns(CLOCK_REALTIME) - c->manual_now;
     c->told = NO_DEADLINE;
     tell_owner(c);

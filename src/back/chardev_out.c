@@ -11,8 +11,9 @@
 /* Until fd takes output; false: it does not, and what is left is to be dropped. */
 static bool writable(struct chardev_out *o, int fd)
 {
-    const int patience = o->stalled ? 0 : o->stall_ms;
-    for (int waited = 0; !o->cancelled && (patience < 0 || waited <= patience);) {
+    /* Cancelled, nobody waits any longer; what goes at once still goes, so that a machine that is saved loses no byte. */
+    int waited = 0;
+    do {
         struct pollfd pfd = { .fd = fd, .events = POLLOUT };
         int step = waited ? STEP_MS : 0, r = poll(&pfd, 1, step);
         if (r > 0) { /* POLLERR as well: write() tells what it is */
@@ -20,7 +21,7 @@ static bool writable(struct chardev_out *o, int fd)
             return true;
         }
         waited += step ? step : 1;
-    }
+    } while (!o->cancelled && !o->stalled && (o->stall_ms < 0 || waited <= o->stall_ms));
     o->stalled = true;
     return false;
 }

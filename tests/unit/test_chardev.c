@@ -325,6 +325,22 @@ START_TEST(stdio_blocked_by_its_reader_can_be_cancelled)
 }
 END_TEST
 
+/* A machine that is stopped to be saved goes on for a few instructions: what they print is in no file. */
+START_TEST(stdio_that_is_cancelled_loses_nothing_that_goes_at_once)
+{
+    int out[2], stdout_was = dup(STDOUT_FILENO), null = open("/dev/null", O_RDONLY);
+    ck_assert_int_eq(0, pipe(out));
+    dup2(out[1], STDOUT_FILENO);
+    dup2(null, STDIN_FILENO);
+    struct chardev *c = be_open("stdio");
+    chardev_cancel(c);
+    put_text(c, "\r\n");
+    expect_read(out[0], "\r\n");
+    chardev_close(c);
+    dup2(stdout_was, STDOUT_FILENO);
+}
+END_TEST
+
 /* A terminal of our own as descriptors 0 and 1. Returns its master side. */
 static int tty_make(int *stdout_was)
 {
@@ -364,6 +380,26 @@ START_TEST(stdio_on_a_terminal_is_raw_and_puts_it_back)
     ck_assert_uint_eq(before.c_iflag, after.c_iflag);
     ck_assert_uint_eq(before.c_oflag, after.c_oflag);
     ck_assert_uint_eq(before.c_lflag, after.c_lflag);
+}
+END_TEST
+
+/* As when a shell has read what poll() saw, while its job was stopped: here read() waits for four more bytes. */
+START_TEST(stdio_ends_in_the_middle_of_a_read_that_waits)
+{
+    int stdout_was, master = tty_make(&stdout_was);
+    struct chardev *c = be_open("stdio");
+    struct termios t;
+    ck_assert_int_eq(0, tcgetattr(STDIN_FILENO, &t));
+    t.c_cc[VMIN] = 5;
+    t.c_cc[VTIME] = 255; /* tenths of a second */
+    ck_assert_int_eq(0, tcsetattr(STDIN_FILENO, TCSANOW, &t));
+    ck_assert_int_eq(1, write(master, "x", 1));
+    usleep(100000);
+    time_t begin = time(NULL);
+    chardev_close(c);
+    dup2(stdout_was, STDOUT_FILENO);
+    ck_assert_int_lt(time(NULL) - begin, 10);
+    close(master);
 }
 END_TEST
 
@@ -427,6 +463,8 @@ int main(void)
     tcase_add_test(t, pty_carries_bytes_both_ways_unchanged);
     tcase_add_test(t, stdio_on_pipes_takes_every_byte_as_it_is_and_survives_end_of_input);
     tcase_add_test(t, stdio_blocked_by_its_reader_can_be_cancelled);
+    tcase_add_test(t, stdio_that_is_cancelled_loses_nothing_that_goes_at_once);
+    tcase_add_test(t, stdio_ends_in_the_middle_of_a_read_that_waits);
     tcase_add_test(t, stdio_on_a_terminal_is_raw_and_puts_it_back);
     tcase_add_test(t, stdio_on_a_terminal_keeps_its_own_keys);
     tcase_add_loop_test(t, stdio_puts_the_terminal_back_when_a_signal_kills_us, 0, (int)ARRAY_LEN(deadly));
