@@ -201,16 +201,17 @@ void clock_exposed(struct clock *c)
 u64 clock_tsc(struct clock *c, u64 *until)
 {
     *until = 0;
-    if (!c->running) return __rdtsc();
+    if (c->manual) return __rdtsc();
     /* The TSC first: if the host takes the processor in between, h is the later one, and it is h that is held against
      * the horizon. */
     u64 tsc = __rdtsc(), h = host_ns(CLOCK_MONOTONIC);
-    if (h >= c->horizon) {
+    if (c->running && h >= c->horizon) {
         clock_look(c);
         tsc = __rdtsc();
         h = host_ns(CLOCK_MONOTONIC);
     }
     u64 lag = lag_at(c, h);
+    if (!lag && !c->running) return tsc;
     if (!lag && c->rate.ns && tsc >= c->tsc_shown && h < c->horizon) {
         *until = tsc + ns_to_tsc(c, c->horizon - h);
         return tsc;

@@ -11,7 +11,7 @@
 /* Until fd takes output; false: it does not, and what is left is to be dropped. */
 static bool writable(struct chardev_out *o, int fd)
 {
-    /* Cancelled, nobody waits any longer; what goes at once still goes, so that a machine that is saved loses no byte. */
+    /* Cancelled, nobody waits any longer; what goes at once still goes: a machine that is saved loses no byte. */
     int waited = 0;
     do {
         struct pollfd pfd = { .fd = fd, .events = POLLOUT };
