@@ -355,8 +355,7 @@ static void dsdt_isa_devices(struct blob *b, const struct acpi_config *cfg)
     res_io(&board, 0x80, 1);
     res_io(&board, 0x92, 1);
     res_io(&board, ACPI_SMI_CMD, 2);
-    res_io(&board, ACPI_PM_BASE, 64);
-    res_io(&board, ACPI_GPE0_BASE, 4);
+    res_io(&board, ACPI_PM_BASE, 64); /* with GPE0; as one range, or Linux finds that it overlaps the PCI function */
     dsdt_legacy(b, "MBRD", "PNP0C02", 0, &board);
 
     for (unsigned n = 0; n < 4; n++)
