@@ -11,7 +11,7 @@ import sys
 # (files that the rule is about, what of ours they may include besides their own folder): the first match counts.
 CORE = r'include/core/'
 OUTER_CORE = r'include/core/(?!cpu\.h)'            # struct cpu is the runtime's and the translator's: others see cpu_arch
-DECODER = r'translator/front/(insn|decode)\.h|translator/front/insn(_op|_class)?\.def'
+DECODER = r'translator/front/(insn|decode|x87)\.h|translator/front/insn(_op|_class)?\.def'
 RULES = [
     (r'include/core/|core/', [CORE]),
     (r'src/snap/', [r'src/snap/', CORE]),                               # knows no chip

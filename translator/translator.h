@@ -103,6 +103,16 @@ struct xl_point {
     paddr pa;  /* its physical address: the key of its site */
 };
 bool xl_recover(struct xl *xl, u64 host_pc, struct xl_point *out);
+/* What a block that was left before its end has not stored in cpu->x87: fills in *out for the guest instruction at
+ * which it was left. False: nothing. Not for signal handlers. */
+struct xl_x87 {
+    bool moved, addressed; /* the instruction's pointer, the operand's */
+    vaddr ip;
+    u16 op;
+    struct insn operand; /* whose address, from the registers as they are, and `off`, make the operand's */
+    u32 off;
+};
+MUST_CHECK bool xl_recover_x87(struct xl *xl, const struct xl_point *at, struct xl_x87 *out);
 /* A window access of the instruction at pa has faulted, in a guard or on a page that the window cannot hold, and will
  * again. From now on the instruction does it another way: with an address that wraps around, or through the soft TLB.
  * Forgets its blocks. */

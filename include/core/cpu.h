@@ -99,6 +99,21 @@ struct jump_entry {
  * lower_ctl.c and enter_x64.S compute the same. */
 static inline u32 jump_index(vaddr eip) { return (eip + (eip >> 12 | eip << 20)) % JUMP_ENTRIES; }
 
+/* The x87 unit's instruction and data pointers while its state is hot: the host's own are of translated code. fx has
+ * them when it has the rest. What translated code stores is an offset; the selector that goes with it is the one that
+ * the segment register had at that time, and is looked up when that register is about to change, or at the exit
+ * (cpu_x87_latch). So op and ip are written by one store of a constant, dp and ds by one of a zero-extended address. */
+#define X87_LATCHED 0x10000u
+struct x87_hot {
+    u32 op; /* without X87_LATCHED: the selector is CS's */
+    u32 ip;
+    u32 dp;
+    u32 ds; /* X87_LATCHED | selector; or X87_SEG() of the segment register */
+    u32 cs; /* selector, if it is latched */
+    u32 pad;
+};
+#define X87_SEG(s) ((u32)(s) ^ S_DS) /* 0: DS */
+
 /* One virtual processor. Generated code, the stubs and the runtime have it; others see struct cpu_arch. */
 struct cpu {
     /* ---- what translated code reaches most: within 8 bits of displacement from R15, with the first rows of arch ----
@@ -126,8 +141,9 @@ struct cpu {
     u64 scratch[3];   /* for enter_x64.S */
     u64 window;       /* what R12 must be: host address of guest linear 0 in the window of the present mode, or 10 where
                        * that has none (emit_x64.h) */
-    u64 tsc_offset;   /* guest TSC = host TSC + tsc_offset */
-    u32 mode;         /* enum mode_key, kept up to date by cpu_update_mode() */
+    struct x87_hot x87;
+    u64 tsc_offset;              /* guest TSC = host TSC + tsc_offset */
+    u32 mode;                    /* enum mode_key, kept up to date by cpu_update_mode() */
     u32 seg_complex[S_COUNT];    /* nonzero: translated code may not access through this segment without a check it does
                                   * not have:    null, limit below 4 GiB, expand-down, or execute-only/read-only (bit 0:
                                   * reads, bit 1: writes) */
@@ -165,6 +181,13 @@ _Static_assert(offsetof(struct cpu, halted) < 128, "the hot part is within 8 bit
 /* EFLAGS as PUSHF sees it (not valid while in translated code: aflags is stale there). */
 static inline u32 cpu_eflags(const struct cpu *c) { return arch_eflags(&c->arch); }
 static inline void cpu_set_eflags(struct cpu *c, u32 f) { arch_set_eflags(&c->arch, f); }
+/* Before a segment register changes while the x87 state is hot, and when it is brought home. */
+static inline void cpu_x87_latch(struct cpu *c)
+{
+    if (likely(!c->fpu_hot)) return;
+    if (!(c->x87.op & X87_LATCHED)) c->x87.op |= X87_LATCHED, c->x87.cs = c->seg[S_CS].sel;
+    if (!(c->x87.ds & X87_LATCHED)) c->x87.ds = X87_LATCHED | c->seg[X87_SEG(c->x87.ds) % S_COUNT].sel;
+}
 static inline void cpu_fpu_home(struct cpu *c)
 {
     if (unlikely(c->fpu_away)) c->fpu_fetch(c);

@@ -14,8 +14,6 @@
 #define CPU_WINDOW 1328
 #define CPU_FX 144
 /* Offsets into the FXSAVE image. */
-#define FX_FIP 8 /* 8 bytes, FCS in them */
-#define FX_FDP 16
 #define FX_XMM 160
 
 #define ASM_EXIT_JUMP 0

@@ -17,6 +17,8 @@ static void make_canonical(struct cpu_arch *a)
     if (!a->exc.valid) memset(&a->exc, 0, sizeof a->exc);
     memset(a->fx.rest, 0, sizeof a->fx.rest); /* a 64-bit FXSAVE leaves XMM8-15 of the host there */
     a->fx.mxcsr_mask = MXCSR_DEFINED;
+    a->fx.rsvd2 = a->fx.rsvd3 = 0;
+    a->fx.fop &= 0x7ff;
     a->dr[4] = a->dr[5] = 0;
     a->dr[6] = dr6_of(a->dr[6]);
     a->dr[7] = dr7_of(a->dr[7]);

@@ -47,6 +47,7 @@ struct slot {
     u32 cr3;
     u32 fx_version; /* of cpu->fx, when the process's state was the same */
     bool fx_known;
+    u16 cs, ds;    /* selectors, when it last ran */
     laddr pending; /* a guest page fault was raised for it: mapped as soon as it is there */
     bool has_pending;
     unsigned unfit; /* stops in a row because of pages that may not run here */
@@ -233,10 +234,13 @@ static void fpu_home(struct cpu *c)
     c->fpu_away = false;
     d->fx_in = NULL;
     c->fx_version++;
+    const struct fxstate in = c->fx;
     if (dx_get_fx(s->dx, &c->fx)) { /* it died */
         fx_lost_add(d, s->cr3);
         return;
     }
+    if (c->fx.fip != in.fip || c->fx.fop != in.fop) c->fx.fcs = s->cs;
+    if (c->fx.fdp != in.fdp) c->fx.fds = s->ds; /* or another flat one, of the same memory */
     s->fx_version = c->fx_version;
     s->fx_known = true;
 }
@@ -617,6 +621,7 @@ int direct_run(struct direct *d)
     if (stop.ran) {
         c->fpu_away = true;
         d->fx_in = s;
+        s->cs = c->seg[S_CS].sel, s->ds = c->seg[S_DS].sel;
     }
     account_run(d, took, begin - asked);
     TRACE(&d->rt->trace, direct, c->eip, "direct: left %08x why %d addr %08x\n", r.eip, stop.why, stop.addr);

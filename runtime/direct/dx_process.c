@@ -59,6 +59,11 @@ struct list {
     struct op op[DX_OPS_MAX];
 };
 
+/* The x87 unit's pointers that the host gives without an exception: the instruction's, the operand's. */
+struct fx_given {
+    bool ip, dp;
+};
+
 struct dx {
     pid_t runner, mapper;
     int ram_fd, page_fd, socket; /* socket: our end */
@@ -72,6 +77,7 @@ struct dx {
     u64 round_trip_ns;
     struct dx_seg tls[2]; /* what the two descriptors hold */
     bool id;              /* its EFLAGS.ID */
+    struct fx_given fx_given;
 };
 
 /* A list of mappings takes some ten microseconds; a host may be busy, however. After the first of these the mapper is
@@ -86,6 +92,16 @@ static u64 now_ms(void) { return host_ns(CLOCK_MONOTONIC) / 1000000; }
 
 int dx_signo(void) { return SIGURG; } /* ignored by default, so a late one does no harm */
 pid_t dx_tid(const struct dx *d) { return d->runner; }
+
+/* Which pointers a process's state shows when no exception is pending: AMD's processors leave out all of them then, and
+ * newer ones of Intel's the operand's. Asked of the host's, once. */
+static struct fx_given fx_given_by_host(void)
+{
+    struct fxstate image = { 0 };
+    static const u32 operand;
+    __asm__ volatile("fninit; fildl %1; fxsave64 %0; fninit" : "+m"(image) : "m"(operand));
+    return (struct fx_given){ .ip = image.fip != 0, .dp = image.fdp != 0 };
+}
 
 /* ---- making one ---- */
 
@@ -354,7 +370,9 @@ int dx_new(struct dx **out, int ram_fd, bool tsc_faults, const char **why)
     struct dx *d = calloc(1, sizeof *d);
     *why = WHY "out of memory";
     if (!d) return -ENOMEM;
-    *d = (struct dx){ .ram_fd = ram_fd, .page_fd = -1, .socket = -1, .page = MAP_FAILED, .cpu = -1 };
+    *d = (struct dx){
+        .ram_fd = ram_fd, .page_fd = -1, .socket = -1, .page = MAP_FAILED, .cpu = -1, .fx_given = fx_given_by_host()
+    };
     int err;
     *why = WHY "memory files (memfd_create) are refused";
     if ((image = image_new()) < 0) {
@@ -631,9 +649,17 @@ void dx_run(struct dx *d, struct dx_regs *regs, struct dx_stop *stop)
     if (out.cs != HOST_CS32 || out.rip >> 32) stop->why = DX_ESCAPED;
 }
 
-/* FXSAVE's 64-bit format differs from the guest's only in the instruction and data pointers, which cpu->fx never holds.
- */
+/* FXSAVE's 64-bit format differs from the guest's in the x87 unit's pointers: offsets have 64 bits, and there are no
+ * selectors. */
 _Static_assert(sizeof(struct user_fpregs_struct) == sizeof(struct fxstate), "both are FXSAVE images");
+
+/* Takes over what the host gives. Some that emulate a processor give nothing at all. */
+static void get_pointers(const struct dx *d, const struct fxstate *image, struct fxstate *fx)
+{
+    bool pending = image->fsw & ~image->fcw & 0x3f && image->fip;
+    if (pending || d->fx_given.ip) fx->fip = image->fip, fx->fop = image->fop & 0x7ff;
+    if (pending || d->fx_given.dp) fx->fdp = image->fdp;
+}
 
 int dx_get_fx(struct dx *d, struct fxstate *fx)
 {
@@ -642,10 +668,11 @@ int dx_get_fx(struct dx *d, struct fxstate *fx)
         mark_dead(d);
         return -ESRCH;
     }
+    get_pointers(d, &image, fx);
     image.mxcsr &= 0xffff; /* a jump into the middle of a swept instruction may have found an LDMXCSR */
-    image.fop = 0;
-    image.fip = image.fdp = 0;
-    image.fcs = image.fds = image.rsvd2 = image.rsvd3 = 0;
+    image.fop = fx->fop;
+    image.fip = fx->fip, image.fcs = fx->fcs, image.rsvd2 = 0;
+    image.fdp = fx->fdp, image.fds = fx->fds, image.rsvd3 = 0;
     memcpy(fx, &image, offsetof(struct fxstate, rest)); /* there the 64-bit image has XMM8 to 15 */
     return 0;
 }
@@ -655,6 +682,7 @@ int dx_set_fx(struct dx *d, const struct fxstate *fx)
     struct fxstate image = *fx;
     memset(image.rest, 0, sizeof image.rest);
     image.mxcsr &= 0xffff;
+    image.fcs = image.fds = image.rsvd2 = image.rsvd3 = 0;
     if (!d->dead && !ptrace(PTRACE_SETFPREGS, d->runner, NULL, &image)) return 0;
     mark_dead(d);
     return -ESRCH;

@@ -63,7 +63,9 @@ void dx_run(struct dx *d, struct dx_regs *regs, struct dx_stop *stop);
 /* Another thread's or a signal handler's way to stop it: send dx_signo() to this task. */
 pid_t dx_tid(const struct dx *d);
 int dx_signo(void);
-/* The x87/SSE state. 0, or -errno if the process is gone. */
+/* The x87/SSE state. 0, or -errno if the process is gone. Of the x87 unit's pointers dx_get_fx() leaves in *fx what was
+ * there wherever the host does not give them: selectors always, and all of them where no exception is pending, on some
+ * hosts. */
 MUST_CHECK int dx_get_fx(struct dx *d, struct fxstate *fx);
 MUST_CHECK int dx_set_fx(struct dx *d, const struct fxstate *fx);
 /* What a run costs that stops at once, as measured when it was made. */

@@ -20,7 +20,7 @@ hostexec_enter:
         mov     rbx, rdi
         mov     r11, rsi
         mov     rax, [rbx + REGS_FX]
-        fxrstor64 [rax]
+        fxrstor [rax]
         mov     rdi, [rbx + REGS_MEM]
         push    qword ptr [rbx + REGS_FLAGS]
         popfq

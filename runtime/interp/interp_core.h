@@ -98,14 +98,7 @@ ALWAYS_INLINE void reg_set(struct cpu *c, unsigned n, unsigned size, u32 v)
 
 /* ---- memory ---- */
 
-/* The effective address of the explicit memory operand: offset in segment in->seg. */
-ALWAYS_INLINE u32 insn_ea(const struct cpu *c, const struct insn *in)
-{
-    u32 ea = in->disp;
-    if (in->base >= 0) ea += c->gpr[in->base];
-    if (in->index >= 0) ea += c->gpr[in->index] * in->scale;
-    return in->addrsize == 4 ? ea : ea & 0xffff;
-}
+ALWAYS_INLINE u32 insn_ea(const struct cpu *c, const struct insn *in) { return insn_address(in, c->gpr); }
 
 /* Any access that is not a plain one within a page in the soft TLB. */
 MUST_CHECK int interp_read_slow(struct interp *ip, laddr la, unsigned size, u32 *out);

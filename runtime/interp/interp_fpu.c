@@ -1,14 +1,20 @@
 /* x87, MMX and SSE: what the host executes (hostexec.c), the checks before and the exceptions after it, and the
  * instructions that move state as a whole, which are done on cpu->fx.
  *
- *   I1  cpu->fx never holds a host address: FIP, FDP, FCS, FDS and FOP are zero after anything the host executed.
+ *   I1  cpu->fx never holds a host address: FIP, FDP, FCS, FDS and FOP are the guest's, whatever the host executed.
+ *       [fx_run, point_at]
  *   I2  Nothing here traps on the host. An x87 exception, unmasked, waits in FSW for the next waiting instruction,
  *       which raises #MF before the host sees it. SSE exceptions are masked while the host executes; one that the guest
  *       has not masked is found in MXCSR afterwards, and the state from before is put back.
  *
+ * FIP and FOP change with every x87 instruction that is none of control, FDP with those that have a memory operand, and
+ * FXSAVE stores them. So do Intel's up to the Core 2, and AMD's but for FXSAVE, which leaves them out unless an
+ * exception is pending; later ones of Intel's keep FOP and FDP for exceptions only.
+ *
  * NOT-HW: an SSE result that is tiny but exact does not raise an unmasked underflow.
  * NOT-HW: with CR0.NE = 0 a pending x87 exception is ignored, as with IGNNE# asserted; FERR# is not wired. */
 #include "runtime/interp/interp_core.h"
+#include "translator/front/x87.h"
 
 #include <string.h>
 
@@ -25,6 +31,7 @@
 #define FCW_DEFINED 0x1f3fu
 #define FCW_ONE 0x40u /* reads as one */
 #define FCW_INIT 0x37fu
+#define FOP_DEFINED 0x7ffu
 #define MXCSR_MASKS 0x1f80u
 #define MXCSR_DAZ 0x40u
 #define MXCSR_ANY 0xffffu /* what any guest has, and every host */
@@ -151,12 +158,26 @@ static int hostop_close(struct hostop *op, struct interp *ip, struct cpu *c, con
 static void fx_run(struct interp *ip, const struct insn *in, struct hostop *op)
 {
     struct fxstate *fx = op->regs.fx;
+    const u16 fop = fx->fop, fcs = fx->fcs, fds = fx->fds;
+    const u32 fip = fx->fip, fdp = fx->fdp;
     fx->mxcsr &= MXCSR_ANY; /* or FXRSTOR would trap */
     hostexec_run(ip->fpu, in, &op->regs);
-    fx->fop = 0;
-    fx->fip = fx->fdp = 0;
-    fx->fcs = fx->rsvd2 = fx->fds = fx->rsvd3 = 0;
+    fx->fop = fop, fx->fcs = fcs, fx->fds = fds;
+    fx->fip = fip, fx->fdp = fdp;
+    fx->rsvd2 = fx->rsvd3 = 0;
     fx->mxcsr_mask = MXCSR_ANY;
+}
+
+/* In is the last x87 instruction now. */
+static void point_at(struct cpu *c, const struct insn *in)
+{
+    struct fxstate *fx = &c->fx;
+    fx->fip = in->eip;
+    fx->fcs = c->seg[S_CS].sel;
+    fx->fop = x87_opcode(in);
+    if (!insn_has_mem(in)) return;
+    fx->fdp = insn_ea(c, in);
+    fx->fds = c->seg[in->seg].sel;
 }
 
 /* x87 and MMX. An unmasked exception of a store leaves memory alone if it came before there was a result to store. */
@@ -207,7 +228,13 @@ static int host_sse(struct interp *ip, struct cpu *c, const struct insn *in)
     return hostop_close(&op, ip, c, in);
 }
 
-HANDLER(do_x87) { return check_x87(c, in) ? ST_FAULT : host_x87(ip, c, in); }
+HANDLER(do_x87)
+{
+    if (check_x87(c, in)) return ST_FAULT;
+    int st = host_x87(ip, c, in);
+    if (st == ST_NEXT && x87_moves(in)) point_at(c, in);
+    return st;
+}
 HANDLER(do_mmx) { return check_mmx(c) ? ST_FAULT : host_x87(ip, c, in); }
 HANDLER(do_sse)
 {
@@ -297,27 +324,59 @@ static u8 tags_abridged(u16 tags)
     return ftw;
 }
 
-/* 7 words, or 7 doublewords whose upper halves read as ones where they mean nothing. Pointers are zero. Returns the
- * length. */
-static unsigned env_pack(const struct fxstate *fx, unsigned opsize, u8 *p)
+/* Real mode's formats have linear addresses, of 20 bits or 32, and no selectors. */
+static bool env_is_linear(const struct cpu *c) { return !cpu_protected(c); }
+static u32 env_linear(u16 sel, u32 off) { return ((u32)sel << 4) + off; }
+
+/* 7 words, or 7 doublewords whose upper halves read as ones where they mean nothing. Returns the length. */
+static unsigned env_pack(const struct cpu *c, unsigned opsize, u8 *p)
 {
-    const u16 word[7] = { fx->fcw, fx->fsw, tags_full(fx), 0, 0, 0, 0 };
-    for (unsigned i = 0; i < 7; i++) {
-        bool ones = i < 3 || i == 6;
-        host_store(p + i * opsize, opsize, word[i] | (ones ? 0xffff0000u : 0));
+    const struct fxstate *fx = &c->fx;
+    const u32 ones = 0xffff0000u;
+    u32 v[7] = { fx->fcw | ones, fx->fsw | ones, tags_full(fx) | ones };
+    if (!env_is_linear(c)) {
+        v[3] = fx->fip;
+        v[4] = fx->fcs | (u32)fx->fop << 16;
+        v[5] = fx->fdp;
+        v[6] = fx->fds | ones;
+    } else {
+        u32 ip = env_linear(fx->fcs, fx->fip), dp = env_linear(fx->fds, fx->fdp);
+        v[3] = (ip & 0xffff) | ones;
+        v[4] = (opsize == 2 ? (ip >> 16 & 0xf) : ip >> 16) << 12 | fx->fop;
+        v[5] = (dp & 0xffff) | ones;
+        v[6] = (opsize == 2 ? (dp >> 16 & 0xf) : dp >> 16) << 12;
     }
+    for (unsigned i = 0; i < 7; i++) host_store(p + i * opsize, opsize, v[i]);
     return 7 * opsize;
 }
-static unsigned env_unpack(struct fxstate *fx, unsigned opsize, const u8 *p)
+
+/* What a format does not have becomes zero. */
+static void env_unpack_pointers(struct cpu *c, unsigned opsize, const u8 *p)
 {
+    struct fxstate *fx = &c->fx;
+    u32 v[7];
+    for (unsigned i = 3; i < 7; i++) v[i] = host_load(p + i * opsize, opsize);
+    fx->fcs = fx->fds = fx->fop = 0;
+    if (!env_is_linear(c)) {
+        fx->fip = v[3], fx->fcs = (u16)v[4];
+        fx->fdp = v[5], fx->fds = (u16)v[6];
+        if (opsize == 4) fx->fop = v[4] >> 16 & FOP_DEFINED;
+    } else {
+        fx->fip = (v[3] & 0xffff) | (v[4] >> 12 & 0xffff) << 16;
+        fx->fdp = (v[5] & 0xffff) | (v[6] >> 12 & 0xffff) << 16;
+        fx->fop = v[4] & FOP_DEFINED;
+    }
+}
+
+static unsigned env_unpack(struct cpu *c, unsigned opsize, const u8 *p)
+{
+    struct fxstate *fx = &c->fx;
     fx->fcw = (u16)((host_load(p, 2) & FCW_DEFINED) | FCW_ONE);
     u16 fsw = (u16)host_load(p + opsize, 2);
     fx_set_top(fx, fsw >> FSW_TOP_SHIFT & 7);
     fx->fsw = fsw;
     fx->ftw = tags_abridged((u16)host_load(p + 2 * opsize, 2));
-    fx->fop = 0;
-    fx->fip = fx->fdp = 0;
-    fx->fcs = fx->fds = 0;
+    env_unpack_pointers(c, opsize, p);
     fsw_summarize(fx);
     return 7 * opsize;
 }
@@ -329,7 +388,7 @@ HANDLER(do_fnstenv)
 {
     u8 p[ENV_BYTES_MAX];
     if (check_x87(c, in)) return ST_FAULT;
-    unsigned n = env_pack(&c->fx, in->opsize, p);
+    unsigned n = env_pack(c, in->opsize, p);
     if (interp_write_buf(ip, in->seg, insn_ea(c, in), p, n)) return ST_FAULT;
     c->fx.fcw |= FPU_EXCEPTIONS;
     fsw_summarize(&c->fx);
@@ -341,7 +400,7 @@ HANDLER(do_fldenv)
     u8 p[ENV_BYTES_MAX];
     if (check_x87(c, in)) return ST_FAULT;
     if (interp_read_buf(ip, in->seg, insn_ea(c, in), p, 7u * in->opsize)) return ST_FAULT;
-    env_unpack(&c->fx, in->opsize, p);
+    env_unpack(c, in->opsize, p);
     return ST_NEXT;
 }
 
@@ -349,7 +408,7 @@ HANDLER(do_fnsave)
 {
     u8 p[STATE_BYTES_MAX];
     if (check_x87(c, in)) return ST_FAULT;
-    unsigned n = env_pack(&c->fx, in->opsize, p);
+    unsigned n = env_pack(c, in->opsize, p);
     for (unsigned i = 0; i < 8; i++, n += 10) memcpy(p + n, c->fx.st[i], 10);
     if (interp_write_buf(ip, in->seg, insn_ea(c, in), p, n)) return ST_FAULT;
     fpu_init(&c->fx);
@@ -361,7 +420,7 @@ HANDLER(do_frstor)
     u8 p[STATE_BYTES_MAX];
     if (check_x87(c, in)) return ST_FAULT;
     if (interp_read_buf(ip, in->seg, insn_ea(c, in), p, 7u * in->opsize + 80)) return ST_FAULT;
-    unsigned n = env_unpack(&c->fx, in->opsize, p);
+    unsigned n = env_unpack(c, in->opsize, p);
     for (unsigned i = 0; i < 8; i++, n += 10) memcpy(c->fx.st[i], p + n, 10);
     return ST_NEXT;
 }
@@ -392,6 +451,8 @@ HANDLER(do_fxrstor)
     if (check_align16(c, in->seg, ea) || interp_read_buf(ip, in->seg, ea, &image, sizeof image)) return ST_FAULT;
     if (image.mxcsr & ~mxcsr_defined(c)) return exc_raise_err(c, V_GP, 0);
     image.fcw = (u16)((image.fcw & FCW_DEFINED) | FCW_ONE);
+    image.fop &= FOP_DEFINED;
+    image.rsvd2 = image.rsvd3 = 0;
     for (unsigned i = 0; i < 8; i++)
         memset(image.st[i] + 10, 0, 6); /* reserved: not kept, so that the next FXSAVE stores zeros */
     fx_claim(c);

@@ -5,6 +5,7 @@
 #include "runtime/mem/physmem.h"
 #include "runtime/mem/watch.h"
 #include "runtime/run/rt.h"
+#include "runtime/run/x87.h"
 
 #include <x86intrin.h>
 
@@ -48,7 +49,10 @@ int callout_fpu(struct cpu *c, u32 sse)
     cpu_fpu_home(c);
     c->fx_version++;
     c->fx.mxcsr &= 0xffff; /* reserved bits, wherever they come from: the host's FXRSTOR would fault */
-    if (!c->fpu_hot) c->fpu_hot = 2;
+    if (!c->fpu_hot) {
+        c->fpu_hot = 2;
+        x87_hot(c);
+    }
     c->sse_hot = (c->cr4 & CR4_OSFXSR) != 0;
     return 1;
 }
@@ -222,6 +226,7 @@ static int after_seg_load(struct cpu *c, u32 mode_before)
 int helper_mov_sreg(struct cpu *c, u32 arg)
 {
     u32 mode = c->mode;
+    cpu_x87_latch(c);
     if (seg_load(c, (enum segreg)(arg & 7), (u16)(arg >> 8))) return again(c);
     return after_seg_load(c, mode); /* doing it a second time does no harm */
 }
@@ -235,6 +240,7 @@ int helper_pop_sreg(struct cpu *c, u32 arg)
     if (unlikely(!p && watch_kinds(c, la))) return HELPER_EMULATE;
     if (p) sel = *(const u32_unaligned *)p;
     else if (mem_read(c, la, 4, c->cpl == 3, &sel)) return again(c);
+    cpu_x87_latch(c);
     if (seg_load(c, (enum segreg)arg, (u16)sel)) return again(c);
     int r = after_seg_load(c, mode);
     if (r == HELPER_DONE) c->gpr[G_ESP] += 4;
@@ -260,20 +266,27 @@ int helper_popf(struct cpu *c, u32 next)
 int helper_iret(struct cpu *c, u32 eip)
 {
     c->eip = eip;
+    cpu_x87_latch(c);
     return far_iret(c, 4) ? again(c) : jump(c);
 }
 
-int helper_int(struct cpu *c, u32 vector) { return exc_soft_int(c, (u8)vector, c->eip + 2, true) ? again(c) : jump(c); }
+int helper_int(struct cpu *c, u32 vector)
+{
+    cpu_x87_latch(c);
+    return exc_soft_int(c, (u8)vector, c->eip + 2, true) ? again(c) : jump(c);
+}
 
 int helper_sysenter(struct cpu *c, u32 eip)
 {
     c->eip = eip;
+    cpu_x87_latch(c);
     return far_sysenter(c) ? again(c) : jump(c);
 }
 
 int helper_sysexit(struct cpu *c, u32 eip)
 {
     c->eip = eip;
+    cpu_x87_latch(c);
     return far_sysexit(c) ? again(c) : jump(c);
 }
 

@@ -13,6 +13,7 @@
 #include "runtime/mem/physmem.h"
 #include "runtime/run/rt.h"
 #include "runtime/mem/window.h"
+#include "runtime/run/x87.h"
 
 int rt_enter(struct cpu *c, const void *code); /* enter_x64.S */
 
@@ -163,6 +164,13 @@ enum xl_jump_cache dispatch_prepare(struct rt *rt)
     return which;
 }
 
+/* Where translated code was left, when that is not at a block's end. */
+static void recover_point(struct rt *rt, struct xl_point *at)
+{
+    BUG_ON(!xl_recover(rt->xl, rt->cpu->exit_arg, at));
+    x87_recover(rt->cpu, rt->xl, at);
+}
+
 /* ---- windows ---- */
 
 /* Whether an access that has faulted at offset off of its window will do so again. User pages that are not there yet
@@ -183,7 +191,7 @@ static int window_fault(struct rt *rt)
     struct cpu *c = rt->cpu;
     struct xl_point at;
     bool write;
-    BUG_ON(!xl_recover(rt->xl, c->exit_arg, &at));
+    recover_point(rt, &at);
     struct window *w = c->cpl == 3 ? user_window(rt) : windows_supervisor(rt->windows);
     u64 off = hostsig_fault_addr(&write) - window_base(w);
     c->ctr.fault_window++;
@@ -293,7 +301,7 @@ static void forget_stale(struct rt *rt, const struct xl_point *at)
 static int emulate_at_host(struct rt *rt)
 {
     struct xl_point at;
-    BUG_ON(!xl_recover(rt->xl, rt->cpu->exit_arg, &at));
+    recover_point(rt, &at);
     if (unlikely(xl_block_checked(at.block)) && xl_block_begins(at.block, at.eip)) forget_stale(rt, &at);
     return dispatch_emulate(rt, at.eip);
 }

@@ -20,9 +20,7 @@ _Static_assert(offsetof(struct cpu, gpr) == CPU_GPR && offsetof(struct cpu, eip)
                    && offsetof(struct cpu, scratch) == CPU_SCRATCH && offsetof(struct cpu, window) == CPU_WINDOW
                    && offsetof(struct cpu, fx) == CPU_FX,
                "cpu_layout.h");
-_Static_assert(offsetof(struct fxstate, fip) == FX_FIP && offsetof(struct fxstate, fdp) == FX_FDP
-                   && offsetof(struct fxstate, xmm) == FX_XMM,
-               "cpu_layout.h");
+_Static_assert(offsetof(struct fxstate, xmm) == FX_XMM, "cpu_layout.h");
 _Static_assert(EXIT_JUMP == ASM_EXIT_JUMP && EXIT_CHAIN == ASM_EXIT_CHAIN && EXIT_EMULATE == ASM_EXIT_EMULATE
                    && EXIT_FAULT == ASM_EXIT_FAULT && EXIT_SIGNAL == ASM_EXIT_SIGNAL && EXIT_NEXT == ASM_EXIT_NEXT
                    && HELPER_DONE == 0 && HELPER_NEXT == ASM_HELPER_NEXT && HELPER_JUMP == ASM_HELPER_JUMP,

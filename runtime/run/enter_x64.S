@@ -125,12 +125,15 @@ exit_saved:                             /* r9d: reason; guest GPRs and flags are
         cmp     dword ptr [r15 + CPU_FPU_HOT], 0
         je      1f
         fxsave64 [r15 + CPU_FX]
-        mov     qword ptr [r15 + CPU_FX + FX_FIP], 0   /* FIP and FDP are host addresses: not the guest's to see */
-        mov     qword ptr [r15 + CPU_FX + FX_FDP], 0
-        mov     dword ptr [r15 + CPU_FPU_HOT], 0
-        mov     dword ptr [r15 + CPU_SSE_HOT], 0
         fninit
         ldmxcsr [rip + host_mxcsr]
+        mov     rsp, [r15 + CPU_HOST_RSP]
+        mov     rbx, r9
+        mov     rdi, r15
+        call    callout_x87_home        /* FIP and FDP are host addresses: not the guest's to see */
+        mov     r9, rbx
+        mov     dword ptr [r15 + CPU_FPU_HOT], 0
+        mov     dword ptr [r15 + CPU_SSE_HOT], 0
 1:      mov     eax, r9d
         mov     rsp, [r15 + CPU_HOST_RSP]
         add     rsp, 8
@@ -245,7 +248,7 @@ rt_stub_fpu:
         jz      2b
         cmp     dword ptr [r15 + CPU_FPU_HOT], 2  /* 2: to be loaded */
         jne     3f
-        fxrstor64 [r15 + CPU_FX]
+        fxrstor [r15 + CPU_FX]          /* pointers of 32 bits, as the guest left them */
         mov     dword ptr [r15 + CPU_FPU_HOT], 1
 3:      UNSTASH_FLAGS
         ret

@@ -26,9 +26,8 @@
  * and number that make it again. Exit code 1 if any differed.
  *
  * Not compared: without --undefined-flags, flags the manual leaves undefined (insn_flags_undef, followed through the
- * code); FIP, FDP and FOP in
- * the FXSAVE image and in memory where FNSTENV, FNSAVE or FXSAVE put them (AMD and Intel keep them under different
- * conditions); what an instruction of several accesses (PUSHA, POPA, ENTER, FNSAVE ...) has done before a page fault,
+ * code); FIP, FDP and FOP in the FXSAVE image, and in memory where FXSAVE puts them, and where FNSTENV or FNSAVE does,
+ * too, unless the judge is AMD's processor or the interpreter (Intel's newer ones keep them under other conditions); what an instruction of several accesses (PUSHA, POPA, ENTER, FNSAVE ...) has done before a page fault,
  * and which of them faulted; of two memory operands that both fault, which is reported (operands.c: each must be
  * reported as that operand faults); the I/D bit of page-fault errors on fetches (the engine's paging is without NX);
  * MXCSR_MASK; the x87 state after #XM in a conversion between XMM and MMX. */
@@ -534,6 +533,12 @@ static bool parse(int argc, char **argv, struct tester *t, struct settings *set)
     return have_engine && !(set->judge == JUDGE_INTERP && set->engine.kind == RT_INTERP);
 }
 
+static enum x87_pointers pointers_judged(const struct tester *t)
+{
+    if (t->native && !__builtin_cpu_is("amd")) return POINTERS_NONE;
+    return t->native && t->kernel ? POINTERS_BUT_SELECTORS : POINTERS_ALL; /* it runs at CPL 3 */
+}
+
 static bool processor_is_qemu(void)
 {
     unsigned a, b = 0, c = 0, d = 0;
@@ -572,9 +577,12 @@ static int tester_new(struct tester *t, struct settings *set)
     struct engine_config stand_in = { .kind = RT_INTERP };
     const char *what = "";
     int err = judge_new(t, set);
-    const struct gen_config asked = {
-        .seed = t->seed, .only = set->only, .kernel = t->kernel, .qemu = t->qemu, .undefined = t->undefined_flags
-    };
+    const struct gen_config asked = { .seed = t->seed,
+                                      .only = set->only,
+                                      .kernel = t->kernel,
+                                      .qemu = t->qemu,
+                                      .undefined = t->undefined_flags,
+                                      .x87_pointers = pointers_judged(t) };
 
     if (err) return err;
     if ((err = decoder_new(&t->decoder))) return setup_error("decoder", err);

@@ -20,6 +20,8 @@ struct gen {
     unsigned nrows, ninteger;
     unsigned choice; /* how many of them the present sequence draws from */
     bool kernel, qemu, undefined;
+    enum x87_pointers x87_pointers;
+    unsigned next; /* enum insn_id of the next unit, or 0: any */
     /* While a sequence is made: */
     u32 value[8];
     u8 known;      /* bit per register: value[] holds at this point */
@@ -119,6 +121,7 @@ struct gen *gen_new(struct decoder *d, const struct gen_config *cfg)
     g->d = d;
     g->kernel = cfg->kernel;
     g->qemu = cfg->qemu;
+    g->x87_pointers = cfg->x87_pointers;
     g->undefined = cfg->undefined;
     for (int integer = 1; integer >= 0; integer--) {
         for (unsigned id = INSN_INVALID + 1; id < INSN_COUNT; id++) {
@@ -476,12 +479,20 @@ static u32 special_target(struct gen *g, const struct insn_row *row, u32 target)
     }
 }
 
-/* FIP, FDP and FOP: AMD and Intel keep them under different conditions, and emulation need not keep them at all. */
-static void ignore_pointers(struct unit *u, unsigned op, u32 at, bool op16)
+/* What the judge's processor does not give of the x87 unit's pointers. AMD's leave them out of FXSAVE unless an exception
+ * is pending, Intel's newer ones keep some of them for exceptions only. */
+static void ignore_pointers(const struct gen *g, struct unit *u, unsigned op, u32 at, bool op16)
 {
     if (op == OP_FNSTENV || op == OP_FNSAVE) {
-        u->ignore_at = at + (op16 ? 6 : 12);
-        u->ignore_len = op16 ? 8 : 16;
+        if (g->x87_pointers == POINTERS_ALL) return;
+        if (g->x87_pointers == POINTERS_NONE) {
+            u->ignore_at = at + (op16 ? 6 : 12);
+            u->ignore_len = op16 ? 8 : 16;
+            return;
+        }
+        u->ignore_at = at + (op16 ? 8 : 16); /* FCS, FDS: each CPL has its own */
+        u->ignore2_at = at + (op16 ? 12 : 24);
+        u->ignore_len = u->ignore2_len = 2;
     } else if (op == OP_FXSAVE) {
         u->ignore_at = at + 6;
         u->ignore_len = 18;
@@ -856,7 +867,7 @@ static bool make_general(struct gen *g, const struct insn_row *row)
     if (row_has_memory_operand(row) && encode_modrm(row, e.modrm) < 0xc0) {
         e.modrm = encode_modrm(row, e.modrm);
         target = special_target(g, row, pick_target(g, memory_size(g, row, &e), row->attr & A_ALIGN16));
-        ignore_pointers(g->u, row->op, target, encode_has(e.prefix, e.nprefix, 0x66));
+        ignore_pointers(g, g->u, row->op, target, encode_has(e.prefix, e.nprefix, 0x66));
         if (encode_has(e.prefix, e.nprefix, 0x67)) {
             e.disp = rng_u32(r);
         } else {
@@ -882,7 +893,7 @@ static bool make_general(struct gen *g, const struct insn_row *row)
 static void make_unit(struct gen *g, struct unit *u)
 {
     for (;;) {
-        unsigned id = g->rows[rng_below(&g->rng, g->choice)];
+        unsigned id = g->next ? g->next : g->rows[rng_below(&g->rng, g->choice)];
         const struct insn_row *row = &insn_rows[id];
         u32 undef = g->undef, value[8];
         u8 known = g->known;
@@ -919,6 +930,13 @@ static void make_unit(struct gen *g, struct unit *u)
     }
 }
 
+static bool has_x87(const struct sequence *s)
+{
+    for (unsigned i = 0; i < s->n; i++)
+        if (insn_rows[s->unit[i].row].cls == CLS_x87) return true;
+    return false;
+}
+
 void gen_sequence(struct gen *g, struct sequence *s)
 {
     struct rng *r = &g->rng;
@@ -941,6 +959,10 @@ void gen_sequence(struct gen *g, struct sequence *s)
         make_unit(g, &s->unit[i]);
         if (s->unit[i].ignore_len) s->n = i + 1; /* or what is not compared in memory could be read back */
     }
+    if (s->n == UNITS_MAX || g->qemu || !has_x87(s) || rng_percent(r, 50) || s->unit[s->n - 1].ignore_len) return;
+    g->next = INSN_FNSTENV_Menv; /* which instruction has the unit seen last, and which operand? */
+    make_unit(g, &s->unit[s->n++]);
+    g->next = 0;
 }
 
 /* ---- Layout ---- */

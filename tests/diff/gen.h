@@ -29,11 +29,14 @@ struct sequence {
 };
 
 struct gen;
+/* What the judge says of the x87 unit's pointers. */
+enum x87_pointers { POINTERS_NONE, POINTERS_BUT_SELECTORS, POINTERS_ALL };
 struct gen_config {
     u64 seed;
-    unsigned only;  /* OP_* to use alone, or OP_INVALID */
-    bool kernel;    /* nothing that behaves differently at CPL 0 */
-    bool qemu;      /* what a processor that is QEMU's can be asked */
+    unsigned only; /* OP_* to use alone, or OP_INVALID */
+    bool kernel;   /* nothing that behaves differently at CPL 0 */
+    bool qemu;     /* what a processor that is QEMU's can be asked */
+    enum x87_pointers x87_pointers;
     bool undefined; /* double shifts too, by more than their operand has bits */
 };
 /* Borrows d. Returns NULL if out of memory or nothing matches. */

@@ -18,6 +18,7 @@
 #define _GNU_SOURCE
 #include "runtime/run/hostsig.h"
 #include "runtime/mem/window.h"
+#include "runtime/run/x87.h"
 #include "tests/emit/xl_fixture.h"
 #include "tests/fuzz/gen_guest.h"
 
@@ -120,7 +121,7 @@ int callout_fpu(struct cpu *c, u32 sse)
 {
     (void)sse;
     if (refuse(fuzz_of(c))) return 0;
-    if (!c->fpu_hot) c->fpu_hot = 2;
+    if (!c->fpu_hot) x87_hot(c), c->fpu_hot = 2;
     c->sse_hot = 1;
     return 1;
 }
@@ -168,7 +169,6 @@ static void save(struct fuzz *z, struct state *s)
     s->df = c->df;
     s->iflag = c->iflag;
     s->fx = c->fx;
-    s->fx.fip = s->fx.fdp = s->fx.fop = s->fx.fcs = s->fx.fds = s->fx.rsvd2 = s->fx.rsvd3 = 0; /* where the code lay */
     memset(s->fx.rest, 0, sizeof s->fx.rest); /* XMM8 and up are nobody's */
     memcpy(s->ram, z->ram, RAM_BYTES);
 }
@@ -253,11 +253,13 @@ static void enter(struct fuzz *z, laddr eip)
         case EXIT_CHAIN: z->run.eip = xl_edge_target(xl_edge(f->xl, c->exit_arg)); return;
         case EXIT_FAULT:
             BUG_ON(!xl_recover(f->xl, c->exit_arg, &p));
+            x87_recover(c, f->xl, &p);
             z->run.eip = eip = p.eip;
             if (!map_faulted(z, &p)) return;
             break;
         default:
             BUG_ON(!xl_recover(f->xl, c->exit_arg, &p));
+            x87_recover(c, f->xl, &p);
             z->run.eip = p.eip;
             return;
         }

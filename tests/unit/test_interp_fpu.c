@@ -238,15 +238,92 @@ START_TEST(fxsave_and_fxrstor_are_inverse_and_leave_the_rest_alone)
 }
 END_TEST
 
-START_TEST(no_host_address_reaches_the_guest)
+START_TEST(fxsave_and_fnstenv_name_the_last_instruction_and_its_operand)
 {
     PROGRAM(0xdd, 0x05, MODRM_DATA, 0x0f, 0xae, 0x05, 0, 1, 8, 0, 0xd9, 0x35, 0, 2, 8, 0); /* fld qword [DATA]; fxsave
                                                                                               [DATA+100]; fnstenv
                                                                                               [DATA+200] */
     STEPS(3);
-    for (unsigned i = 6; i < 24; i += 2) ck_assert_uint_eq(peek16(DATA + 0x100 + i), 0);
-    ck_assert_uint_eq(peek32(DATA + 0x200 + 12), 0); /* FIP */
-    ck_assert_uint_eq(peek32(DATA + 0x200 + 20), 0); /* FDP */
+    ck_assert_uint_eq(peek16(DATA + 0x100 + 6), 0x505); /* FOP */
+    ck_assert_uint_eq(peek32(DATA + 0x100 + 8), CODE);
+    ck_assert_uint_eq(peek32(DATA + 0x100 + 12), cpu->seg[S_CS].sel);
+    ck_assert_uint_eq(peek32(DATA + 0x100 + 16), DATA);
+    ck_assert_uint_eq(peek32(DATA + 0x100 + 20), cpu->seg[S_DS].sel);
+    ck_assert_uint_eq(peek32(DATA + 0x200 + 12), CODE);
+    ck_assert_uint_eq(peek32(DATA + 0x200 + 16), 0x5050000u | cpu->seg[S_CS].sel);
+    ck_assert_uint_eq(peek32(DATA + 0x200 + 20), DATA);
+    ck_assert_uint_eq(peek32(DATA + 0x200 + 24), 0xffff0000u | cpu->seg[S_DS].sel);
+}
+END_TEST
+
+/* fld qword [DATA]; then one instruction; fnstenv [DATA+200]. Returns whether that one has moved FIP. */
+static bool moves_fip(const u8 *code, unsigned len, u32 *fdp)
+{
+    u8 program[32] = { 0xdb, 0xe3, 0xdd, 0x05, MODRM_DATA };
+    interp_teardown();
+    interp_setup();
+    memcpy(program + 8, code, len);
+    memcpy(program + 8 + len, (u8[]){ 0xd9, 0x35, 0, 2, 8, 0 }, 6);
+    memcpy(ram(CODE), program, 14 + len);
+    cpu->eip = CODE;
+    STEPS(4);
+    *fdp = peek32(DATA + 0x200 + 20);
+    u32 fip = peek32(DATA + 0x200 + 12);
+    ck_assert_msg(fip == CODE + 2 || fip == CODE + 8, "FIP is %x", fip);
+    return fip == CODE + 8;
+}
+
+/* As a processor (Zen 3) has it. */
+START_TEST(all_x87_instructions_but_those_of_control_move_the_pointers)
+{
+    static const struct {
+        u8 code[6], len;
+        bool moves, operand;
+    } of[] = {
+        { { 0xd9, 0xd0 }, 2, true, false },                 /* FNOP */
+        { { 0xd9, 0xf7 }, 2, true, false },                 /* FINCSTP */
+        { { 0xdd, 0xc1 }, 2, true, false },                 /* FFREE */
+        { { 0xd9, 0xe5 }, 2, true, false },                 /* FXAM */
+        { { 0xd8, 0xc1 }, 2, true, false },                 /* FADD */
+        { { 0xdd, 0x1d, 0x40, 0, 8, 0 }, 6, true, true },   /* FSTP [DATA+40] */
+        { { 0xd9, 0x2d, 0x00, 2, 8, 0 }, 6, false, false }, /* FLDCW */
+        { { 0xd9, 0x3d, 0x40, 0, 8, 0 }, 6, false, false }, /* FNSTCW */
+        { { 0xdd, 0x3d, 0x40, 0, 8, 0 }, 6, false, false }, /* FNSTSW */
+        { { 0xdf, 0xe0 }, 2, false, false },                /* FNSTSW AX */
+        { { 0xdb, 0xe2 }, 2, false, false },                /* FNCLEX */
+        { { 0x9b }, 1, false, false },                      /* FWAIT */
+        { { 0xdb, 0xe0 }, 2, false, false },                /* FNENI */
+        { { 0x0f, 0x6f, 0xc1 }, 3, false, false },          /* MOVQ MM0, MM1 */
+        { { 0x0f, 0x77 }, 2, false, false },                /* EMMS */
+        { { 0xd9, 0x35, 0x00, 2, 8, 0 }, 6, false, false }, /* FNSTENV */
+    };
+    for (unsigned i = 0; i < sizeof of / sizeof of[0]; i++) {
+        u32 fdp;
+        bool moved = moves_fip(of[i].code, of[i].len, &fdp);
+        ck_assert_msg(moved == of[i].moves, "row %u: moved %d", i, moved);
+        ck_assert_msg(fdp == (of[i].operand ? DATA + 0x40 : DATA), "row %u: FDP %x", i, fdp);
+    }
+}
+END_TEST
+
+START_TEST(each_format_of_the_environment_holds_what_it_has_room_for)
+{
+    /* fldenv [DATA]; fnstenv [DATA+200]; fnstenv16 [DATA+300]; fldenv16 [DATA+300]; fnstenv [DATA+400] */
+    PROGRAM(0xd9, 0x25, MODRM_DATA, 0xd9, 0x35, 0, 2, 8, 0, 0x66, 0xd9, 0x35, 0, 3, 8, 0, 0x66, 0xd9, 0x25, 0, 3, 8, 0,
+            0xd9, 0x35, 0, 4, 8, 0);
+    static const u32 env[7] = { 0x37f, 0, 0xffff, 0x12345678, 0xffaa1234, 0x9abcdef0, 0x00005678 };
+    for (unsigned i = 0; i < 7; i++) poke32(DATA + 4 * i, env[i]);
+    STEPS(5);
+    ck_assert_uint_eq(peek32(DATA + 0x20c), 0x12345678);
+    ck_assert_uint_eq(peek32(DATA + 0x210), 0x07aa1234);
+    ck_assert_uint_eq(peek32(DATA + 0x214), 0x9abcdef0);
+    ck_assert_uint_eq(peek32(DATA + 0x218), 0xffff5678);
+    ck_assert_uint_eq(peek32(DATA + 0x306), 0x12345678);
+    ck_assert_uint_eq(peek32(DATA + 0x30a), 0x5678def0);
+    ck_assert_uint_eq(peek32(DATA + 0x40c), 0x5678);
+    ck_assert_uint_eq(peek32(DATA + 0x410), 0x1234);
+    ck_assert_uint_eq(peek32(DATA + 0x414), 0xdef0);
+    ck_assert_uint_eq(peek32(DATA + 0x418), 0xffff5678);
 }
 END_TEST
 
@@ -361,7 +438,9 @@ int main(void)
     tcase_add_test(t, reserved_bits_of_mxcsr_fault);
     tcase_add_test(t, a_model_without_daz_refuses_its_bit);
     tcase_add_test(t, fxsave_and_fxrstor_are_inverse_and_leave_the_rest_alone);
-    tcase_add_test(t, no_host_address_reaches_the_guest);
+    tcase_add_test(t, fxsave_and_fnstenv_name_the_last_instruction_and_its_operand);
+    tcase_add_test(t, all_x87_instructions_but_those_of_control_move_the_pointers);
+    tcase_add_test(t, each_format_of_the_environment_holds_what_it_has_room_for);
     tcase_add_test(t, fnsave_writes_tags_and_registers_and_frstor_brings_them_back);
     tcase_add_test(t, fldenv_that_moves_the_top_leaves_the_registers_where_they_are);
     tcase_add_test(t, maskmovdqu_touches_only_what_is_selected);

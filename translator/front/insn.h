@@ -183,6 +183,15 @@ static inline bool insn_locked(const struct insn *in)
     return in->prefixes & IP_LOCK || (in->row->attr & A_LOCKED && insn_has_mem(in));
 }
 
+/* The offset of its memory operand in segment in->seg. */
+static inline u32 insn_address(const struct insn *in, const u32 gpr[8])
+{
+    u32 ea = in->disp;
+    if (in->base >= 0) ea += gpr[in->base];
+    if (in->index >= 0) ea += gpr[in->index] * in->scale;
+    return in->addrsize == 4 ? ea : ea & 0xffff;
+}
+
 bool insn_writes_mem(const struct insn *in); /* its explicit memory operand */
 
 unsigned insn_imm_bytes(const struct insn *in); /* of immediates and targets, at the end of the encoding */

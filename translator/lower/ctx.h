@@ -2,6 +2,7 @@
 #ifndef TRANSLATOR_CTX_H
 #define TRANSLATOR_CTX_H
 #include "translator/front/scan.h"
+#include "translator/front/x87.h"
 #include "translator/lower/emit_x64.h"
 #include "translator/lower/sites.h"
 
@@ -41,7 +42,9 @@ struct xl_ctx {
     unsigned nislands;
     u8 seg_checked; /* 1 << enum segreg: seg_complex has been looked at in this block */
     bool fpu_checked, sse_checked;
-    bool ended; /* control does not fall out of what has been emitted */
+    struct x87_track x87; /* what of the x87 unit's pointers is still to be stored */
+    bool moves_x87;       /* the block has instructions that move them */
+    bool ended;           /* control does not fall out of what has been emitted */
     struct {
         u8 *patch, *thunk;
         laddr target; /* on the page that the block begins on */

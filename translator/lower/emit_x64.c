@@ -109,10 +109,12 @@ void emit_mov_ri32(struct emit *e, int dst, u32 imm)
 
 void emit_mov_ri64(struct emit *e, int dst, u64 imm)
 {
-    if (imm >> 32 == 0) {
-        emit_mov_ri32(e, dst, (u32)imm);
-        return;
-    }
+    if (imm >> 32 == 0) emit_mov_ri32(e, dst, (u32)imm);
+    else emit_mov_ri64_long(e, dst, imm);
+}
+
+void emit_mov_ri64_long(struct emit *e, int dst, u64 imm)
+{
     emit_u8(e, (u8)(dst & 8 ? 0x49 : 0x48));
     emit_u8(e, (u8)(0xb8 | (dst & 7)));
     emit_u32(e, (u32)imm);
@@ -144,12 +146,12 @@ void emit_loadz(struct emit *e, int dst, struct hmem m, unsigned size)
 void emit_store(struct emit *e, struct hmem m, int src, unsigned size)
 {
     if (size == 1) emit_op_rm(e, 0, 0x88, OF_BYTE_REG, src, m);
-    else emit_op_rm(e, size == 2 ? 0x66 : 0, 0x89, 0, src, m);
+    else emit_op_rm(e, size == 2 ? 0x66 : 0, 0x89, size == 8 ? OF_W : 0, src, m);
 }
 
 void emit_store_imm(struct emit *e, struct hmem m, u32 imm, unsigned size)
 {
-    emit_op_rm(e, size == 2 ? 0x66 : 0, size == 1 ? 0xc6 : 0xc7, 0, 0, m);
+    emit_op_rm(e, size == 2 ? 0x66 : 0, size == 1 ? 0xc6 : 0xc7, size == 8 ? OF_W : 0, 0, m);
     if (size == 1) emit_u8(e, (u8)imm);
     else if (size == 2) {
         emit_u8(e, (u8)imm);

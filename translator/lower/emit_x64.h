@@ -49,9 +49,10 @@ struct reloc {
     u16 field : 14; /* guest offset in the block of 32 bits that it changes with, one for one; 0: none */
 };
 
-/* For each instruction of a block: an address and an immediate in it, its displacement up to three times. And what ends
- * one: a return address, two ways through the jump cache, two edges. */
-#define XL_MAX_RELOCS (48 * 5 + 1 + 2 * 4 + 2)
+/* For each instruction of a block: an address and an immediate in it, its displacement up to three times (of an x87
+ * instruction, which has no immediate, once more). And what ends one: a return address, two ways through the jump
+ * cache, two edges, the x87 instruction pointer. */
+#define XL_MAX_RELOCS (48 * 5 + 1 + 2 * 4 + 2 + 1)
 struct reloc_list {
     struct reloc r[XL_MAX_RELOCS];
     unsigned n;
@@ -81,14 +82,15 @@ void emit_mov_rr32(struct emit *e, int dst, int src);
 void emit_mov_rr64(struct emit *e, int dst, int src);
 void emit_mov_ri32(struct emit *e, int dst, u32 imm);
 void emit_mov_ri64(struct emit *e, int dst, u64 imm);
-void emit_mov_ri8(struct emit *e, unsigned dst, u8 imm); /* 0..7 = AL CL DL BL AH CH DH BH */
+void emit_mov_ri64_long(struct emit *e, int dst, u64 imm); /* of one length, whatever imm is */
+void emit_mov_ri8(struct emit *e, unsigned dst, u8 imm);   /* 0..7 = AL CL DL BL AH CH DH BH */
 void emit_bswap32(struct emit *e, int dst);
 void emit_load32(struct emit *e, int dst, struct hmem m);
 void emit_load64(struct emit *e, int dst, struct hmem m);
-void emit_loads32(struct emit *e, int dst, struct hmem m);              /* movsxd */
-void emit_loadz(struct emit *e, int dst, struct hmem m, unsigned size); /* 1, 2: zero-extended; 4 */
-void emit_store(struct emit *e, struct hmem m, int src, unsigned size); /* 1 (src as spl..r15b form), 2, 4 */
-void emit_store_imm(struct emit *e, struct hmem m, u32 imm, unsigned size);
+void emit_loads32(struct emit *e, int dst, struct hmem m);                  /* movsxd */
+void emit_loadz(struct emit *e, int dst, struct hmem m, unsigned size);     /* 1, 2: zero-extended; 4 */
+void emit_store(struct emit *e, struct hmem m, int src, unsigned size);     /* 1 (src as spl..r15b form), 2, 4, 8 */
+void emit_store_imm(struct emit *e, struct hmem m, u32 imm, unsigned size); /* 8: sign-extended */
 void emit_movzx16(struct emit *e, int dst, int src);
 void emit_rorx32(struct emit *e, int dst, int src, unsigned n);
 void emit_rorx64(struct emit *e, int dst, int src, unsigned n);

@@ -3,10 +3,11 @@
 #include "translator/lower/lower.h"
 #include "translator/lower/lower_check.h"
 #include "translator/lower/lower_ctl.h"
+#include "translator/lower/lower_x87.h"
 #include "translator/lower/policy.h"
 #include "translator/lower/reloc.h"
 
-_Static_assert(XL_MAX_RELOCS == XL_MAX_INSNS * 5 + 1 + 2 * 4 + 2, "see emit_x64.h");
+_Static_assert(XL_MAX_RELOCS == XL_MAX_INSNS * 5 + 1 + 2 * 4 + 2 + 1, "see emit_x64.h");
 
 static void emit_thunks(struct xl_ctx *x)
 {
@@ -24,6 +25,8 @@ void xl_lower(struct xl_ctx *x)
     x->seg_checked = 0;
     x->fpu_checked = x->sse_checked = x->ended = false;
     x->relocs.n = 0;
+    x->x87 = (struct x87_track){ 0 };
+    x->moves_x87 = false;
     if (x->src->stop_here) lower_stop(x);
     if (x->src->mode & MK_CHECKED) lower_check(x);
     for (x->n = 0; x->n < x->scan.n && !x->ended; x->n++) {
@@ -33,9 +36,12 @@ void xl_lower(struct xl_ctx *x)
         xl_room(x);
         xl_record(x, x->cur);
         lower_fn *how = xl_policy(x, in);
+        lower_x87_before(x, in);
         if (how != xl_lower_emulate && in->row->attr & A_FPU) xl_check_fpu(x, in);
         how(x, in);
+        lower_x87_after(x, in);
     }
+    if (!x->ended) lower_x87_end(x);
     vaddr next = x->scan.insn[x->cur].next;
     if (!x->ended && x->scan.before_straddling) xl_goto_checked(x, next, 0);
     else if (!x->ended) xl_goto(x, next, 0);

@@ -23,6 +23,12 @@ void emit_store_eip(struct emit *e, struct hmem m, vaddr eip)
     emit_note(e, RELOC_EIP, 0);
 }
 
+void emit_mov_eip_high(struct emit *e, int dst, vaddr eip, u32 low)
+{
+    emit_mov_ri64_long(e, dst, (u64)eip << 32 | low);
+    emit_note(e, RELOC_EIP, 0);
+}
+
 void emit_add_eip(struct emit *e, int dst, vaddr eip, unsigned at)
 {
     emit_op_rm(e, 0, 0x8d, 0, dst, hm(dst, DISP32));

@@ -15,6 +15,7 @@
 /* at: as for emit_note(), where the guest's code has eip relative to itself. */
 void emit_mov_eip(struct emit *e, int dst, vaddr eip, unsigned at);   /* mov r32, eip                      */
 void emit_store_eip(struct emit *e, struct hmem m, vaddr eip);        /* mov dword [m], eip                */
+void emit_mov_eip_high(struct emit *e, int dst, vaddr eip, u32 low);  /* mov r64, eip << 32 | low          */
 void emit_add_eip(struct emit *e, int dst, vaddr eip, unsigned at);   /* lea r32, [dst + eip]              */
 void emit_load_slot(struct emit *e, int dst, vaddr eip, unsigned at); /* mov r32, [jump entry of eip]      */
 void emit_jmp_slot(struct emit *e, vaddr eip, unsigned at);           /* jmp [jump entry of eip, its code] */

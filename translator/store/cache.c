@@ -93,6 +93,7 @@ void xl_commit(struct xl *xl, const struct xl_ctx *x, struct block *b)
     b->rec_off = (u32)xl->side_used;
     b->nrec = (u16)x->nrec;
     b->partial = x->scan.partial;
+    b->moves_x87 = x->moves_x87;
     memcpy(xl->side + b->rec_off, x->rec, x->nrec * sizeof x->rec[0]);
     xl->used = xl_align(b->host_off + b->host_len);
     xl->side_used += x->nrec * sizeof x->rec[0];

@@ -34,6 +34,7 @@ struct block {
     u16 nmoving;              /* the template's */
     u8 state;                 /* enum block_state */
     bool jumped;              /* has been in a jump cache */
+    bool moves_x87;           /* has instructions that move the x87 unit's pointers (recover.c) */
     bool partial;             /* its one instruction runs into a page that was not there */
     u32 host_len;
     u32 rec_off; /* records, in side; of a block from a template, that one's */

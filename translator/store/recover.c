@@ -1,6 +1,10 @@
-/* Host pc to guest instruction, from the records that lowering left. Async-signal-safe, all of it. */
+/* Host pc to guest instruction, from the records that lowering left: async-signal-safe. And what such a point of a
+ * block means for the x87 unit's pointers. */
 #include "translator/store/chain.h"
 #include "translator/store/recover.h"
+#include "translator/front/decode.h"
+#include "translator/front/x87.h"
+#include "translator/store/xl.h"
 
 struct block *xl_block_at(struct xl *xl, u64 host_pc)
 {
@@ -30,6 +34,28 @@ bool xl_recover(struct xl *xl, u64 host_pc, struct xl_point *out)
     unsigned first = PAGE_SIZE - (unsigned)(b->pa & (PAGE_SIZE - 1));
     out->pa = rec[i].guest < first ? b->pa + rec[i].guest : b->pa2 + (rec[i].guest - first);
     return true;
+}
+
+bool xl_recover_x87(struct xl *xl, const struct xl_point *at, struct xl_x87 *out)
+{
+    const struct block *b = at->block;
+    struct insn insn[2], operand; /* the present one, and the last that has moved the pointers */
+    struct x87_track t = { 0 };
+    if (!b->moves_x87) return false;
+    for (u32 off = 0; off < b->guest_len; off += insn->len) {
+        enum decode_status st = decode(xl->cfg.dec, xl->side + b->bytes + off, b->guest_len - off, b->eip + off,
+                                       (b->mode & MK_CS32) != 0, xl->cfg.opt.features, &insn[0]);
+        if (st != DECODE_OK) break;                           /* left to the interpreter, and the last */
+        if (x87_operand_lost(&t, &insn[0])) t.operand = NULL; /* it is stored */
+        if (insn[0].eip == at->eip) break;
+        x87_track(&t, &insn[0]);
+        if (t.operand == &insn[0]) t.operand = &operand, operand = insn[0];
+        if (t.last == &insn[0]) t.last = &insn[1], insn[1] = insn[0];
+    }
+    *out = (struct xl_x87){ .moved = t.last != NULL, .addressed = t.operand != NULL };
+    if (t.last) out->ip = t.last->eip, out->op = x87_opcode(t.last);
+    if (t.operand) out->operand = operand, out->off = t.moved;
+    return out->moved;
 }
 
 bool xl_break(struct xl *xl, u64 host_pc)

@@ -271,6 +271,7 @@ bool template_add(struct xl *xl, const struct xl_ctx *x, struct block *b)
                             .ninsns = b->ninsns,
                             .depends = (u16)depends,
                             .nedges = (u8)x->nedges,
+                            .moves_x87 = x->moves_x87,
                             .used = true };
     for (unsigned i = 0; i < x->nedges; i++) {
         t->patch[i] = (u16)(b->edge[i].patch - b->host_off);
@@ -335,6 +336,7 @@ static void fill_block(const struct template *t, const struct xl_source *src, st
     b->nrec = t->nrec;
     b->guest_len = t->guest_len;
     b->ninsns = t->ninsns;
+    b->moves_x87 = t->moves_x87;
     for (unsigned i = 0; i < t->nedges; i++)
         b->edge[i] = (struct edge){
             .from = b, .patch = b->host_off + t->patch[i], .thunk = b->host_off + t->thunk[i], .target = t->target[i]
