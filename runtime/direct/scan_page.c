@@ -12,8 +12,14 @@
  * none: an admitted guest has IF=1 and IOPL=0, as the host has. INT3 is none: compilers fill with it what is never
  * reached, and should it be, the trap says where.
  *
- * A linear sweep is not a proof: code may jump into the middle of what was swept. What it finds there harms the guest's
- * own process alone: a selector it loaded is seen at the next exit (dx_process.h), and the host is behind a filter. */
+ * A page is looked at in three steps: what control reaches from the instructions that are known; what it would reach
+ * from where a function or the case of a switch may begin, unless that turns out to be data; and the bytes between, of
+ * which only what is rare in data counts. Tables stand between functions in hand-written assembly, and a page whose
+ * constants look like POP ES is as fit as others.
+ *
+ * That is no proof: code may jump into the middle of an instruction, or of a table. What it finds there harms the
+ * guest's own process alone: a selector it loaded is seen at the next exit (dx_process.h), and the host is behind a
+ * filter. */
 #include "runtime/direct/scan_page.h"
 
 #include <cpuid.h>
@@ -21,6 +27,7 @@
 
 /* At the top of a page a sweep may begin inside an instruction. Within so many bytes it has fallen into step. */
 #define SETTLE 16
+#define NOWHERE 0xffff
 
 /* ---- the host ---- */
 
@@ -139,17 +146,28 @@ bool scan_is_sensitive(const struct scan_rules *r, const struct insn *in)
 
 /* ---- a page ---- */
 
+/* A bit for each offset. */
+struct marks {
+    u64 bits[PAGE_SIZE / 64];
+};
+static bool marked(const struct marks *m, unsigned off) { return m->bits[off / 64] >> off % 64 & 1; }
+static void mark(struct marks *m, unsigned off) { m->bits[off / 64] |= 1ull << off % 64; }
+
+/* What control can reach. */
+struct code {
+    struct marks begins, covered; /* where instructions begin, and their bytes */
+};
 struct sweep {
     struct decoder *d;
     const struct scan_rules *rules;
     const struct code_page_bytes *page;
-    u64 seen[PAGE_SIZE / 64]; /* a bit for each offset at which a sweep has looked at an instruction: what follows from
-                               * there has been looked at as well */
+    struct code code;
+    struct marks tables; /* of addresses, that jumps read; in this page, or at the same offset of another */
+    u16 todo[PAGE_SIZE]; /* offsets to follow */
+    u16 where;           /* of what was found */
 };
+enum finding { FOUND_NOTHING, FOUND_SENSITIVE, FOUND_DATA };
 #define INSN_MAX 16 /* no instruction is longer */
-
-static bool seen_at(const struct sweep *s, unsigned off) { return s->seen[off / 64] >> off % 64 & 1; }
-static void see(struct sweep *s, unsigned off) { s->seen[off / 64] |= 1ull << off % 64; }
 
 /* The instruction at off, or false: it goes on where there are no bytes. One that may run into the next page is decoded
  * from a copy with the beginning of that page after the end of this one. */
@@ -165,21 +183,108 @@ static bool decode_here(const struct sweep *s, unsigned off, struct insn *in)
     return decode(s->d, joined, here + there, off, true, s->rules->features, in) == DECODE_OK;
 }
 
-/* From off to the end of the page. Findings before trust are not believed: data, or the middle of an instruction. */
-static bool sweep(struct sweep *s, unsigned off, unsigned trust, u16 *where)
+/* UD0 and UD1: like UD2, compilers put them where nothing comes to. */
+static bool is_ud(const struct insn *in)
+{
+    return in->id == INSN_INVALID && in->bytes[in->npfx] == 0x0f && is_undefined_for_good(in);
+}
+
+static bool control_ends(const struct insn *in)
+{
+    return in->op == OP_JMP || in->op == OP_RET || in->op == OP_RETF || in->op == OP_IRET || in->op == OP_JMPF
+           || in->op == OP_INT3 || in->op == OP_HLT /* abort() ends so */ || in->op == OP_UD2 || is_ud(in);
+}
+
+/* What no user code is made of, for it traps. */
+static bool is_alien(const struct insn *in)
+{
+    switch (in->op) {
+    case OP_IN:
+    case OP_OUT:
+    case OP_INS:
+    case OP_OUTS:
+    case OP_CLI:
+    case OP_STI: return true;
+    case OP_HLT: return false;
+    default: return (in->id == INSN_INVALID && !is_ud(in)) || in->row->attr & A_PRIV;
+    }
+}
+
+static bool is_relative(const struct insn *in) { return in->row->enc[0] == ENC_Jb || in->row->enc[0] == ENC_Jz; }
+
+/* Follows control from off and adds what it finds to code. guess: nobody has come to off yet, so it may be data: then
+ * its instructions soon trap, or lead into the middle of known code. */
+static enum finding follow(struct sweep *s, struct code *code, unsigned off, bool guess)
+{
+    unsigned n = 0;
+    s->todo[n++] = (u16)off;
+    while (n) {
+        struct insn in;
+        for (off = s->todo[--n]; off < PAGE_SIZE && !marked(&code->begins, off); off += in.len) {
+            if (guess && marked(&code->covered, off)) return FOUND_DATA;
+            if (!decode_here(s, off, &in) || !in.len) break;
+            if (guess && is_alien(&in)) return FOUND_DATA;
+            if (scan_is_sensitive(s->rules, &in)) {
+                s->where = (u16)off;
+                if (!guess) return FOUND_SENSITIVE; /* else what follows may show that it is data */
+            }
+            mark(&code->begins, off);
+            for (unsigned i = off; i < off + in.len && i < PAGE_SIZE; i++) mark(&code->covered, i);
+            if (is_relative(&in) && in.target < PAGE_SIZE && !marked(&code->begins, in.target) && n < PAGE_SIZE)
+                s->todo[n++] = (u16)in.target;
+            if (in.op == OP_JMP && in.row->form == MR_ANY && in.index >= 0) mark(&s->tables, in.disp & ~PAGE_MASK);
+            if (control_ends(&in)) break;
+        }
+    }
+    return FOUND_NOTHING;
+}
+
+static bool is_padding(u8 byte) { return byte == 0x90 || byte == 0xcc || byte == 0; }
+
+/* Functions that nobody has called yet, and cases of a switch: they begin where other code ends, or at a multiple of
+ * 16 behind padding. */
+static bool may_begin(const struct sweep *s, unsigned off)
+{
+    const u8 *bytes = s->page->bytes;
+    if (marked(&s->code.covered, off) || marked(&s->tables, off) || is_padding(bytes[off])) return false;
+    unsigned before = off;
+    while (before && is_padding(bytes[before - 1]) && !marked(&s->code.covered, before - 1)) before--;
+    return (before && marked(&s->code.covered, before - 1)) || (before < off && off % 16 == 0);
+}
+
+static bool guesses_are_fit(struct sweep *s)
+{
+    for (unsigned off = 0; off < PAGE_SIZE; off++) {
+        if (!may_begin(s, off)) continue;
+        struct code more = s->code;
+        s->where = NOWHERE;
+        if (follow(s, &more, off, true) == FOUND_DATA) continue;
+        if (s->where != NOWHERE) return false;
+        s->code = more;
+    }
+    return true;
+}
+
+/* Of what nothing reaches, the instructions of two opcode bytes that concern the system, and INT 3 and 4: they are
+ * rare in data. Those of one byte are frequent there. */
+static bool is_worth_caution(const struct insn *in) { return in->bytes[in->npfx] == 0x0f || in->op == OP_INT; }
+
+/* The bytes that nothing reaches, from the top of the page and from where known code ends. */
+static bool rest_is_fit(struct sweep *s)
 {
     struct insn in;
-    while (off < PAGE_SIZE && !seen_at(s, off)) {
-        bool valid = decode_here(s, off, &in);
-        bool sensitive = valid && scan_is_sensitive(s->rules, &in);
-        if (off >= trust) {
-            see(s, off);
-            if (sensitive) {
-                *where = (u16)off;
-                return false;
-            }
+    for (unsigned off = 0, trust = SETTLE; off < PAGE_SIZE;) {
+        if (marked(&s->code.covered, off)) {
+            trust = ++off;
+            continue;
         }
-        off += valid && in.len ? in.len : 1; /* data: the next byte is tried */
+        bool valid = decode_here(s, off, &in);
+        if (valid && off >= trust && is_worth_caution(&in) && scan_is_sensitive(s->rules, &in)) {
+            s->where = (u16)off;
+            return false;
+        }
+        unsigned end = off + (valid && in.len ? in.len : 1); /* data: the next byte is tried */
+        while (++off < end && off < PAGE_SIZE && !marked(&s->code.covered, off)) continue;
     }
     return true;
 }
@@ -187,7 +292,10 @@ static bool sweep(struct sweep *s, unsigned off, unsigned trust, u16 *where)
 bool scan_page(struct decoder *d, const struct scan_rules *rules, const struct code_page_bytes *page, u16 *where)
 {
     struct sweep s = { .d = d, .rules = rules, .page = page };
-    for (unsigned i = 0; i < page->nstarts; i++)
-        if (!sweep(&s, page->starts[i], 0, where)) return false;
-    return sweep(&s, 0, SETTLE, where);
+    bool fit = true;
+    for (unsigned i = 0; fit && i < page->nstarts; i++)
+        fit = follow(&s, &s.code, page->starts[i], false) != FOUND_SENSITIVE;
+    fit = fit && guesses_are_fit(&s) && rest_is_fit(&s);
+    if (!fit) *where = s.where;
+    return fit;
 }

@@ -189,6 +189,110 @@ START_TEST(data_between_functions_does_not_hide_what_follows)
 }
 END_TEST
 
+/* The first constants of SHA-256, as OpenSSL has them between two functions: CF is IRET, 2F DAS, 07 POP ES. */
+static const char sha_table[] =
+    "98 2f 8a 42 91 44 37 71 cf fb c0 b5 a5 db b5 e9 5b c2 56 39 f1 11 f1 59 a4 82 3f 92 d5 5e 1c ab "
+    "98 aa 07 d8 01 5b 83 12 be 85 31 24 c3 7d 0c 55 74 5d be 72 fe b1 de 80 a7 06 dc 9b 74 f1 9b c1 "
+    "c1 69 9b e4 86 47 be ef c6 9d c1 0f cc a1 0c 24 6f 2c e9 2d aa 84 74 4a dc a9 b0 5c da 88 f9 76";
+
+START_TEST(a_table_between_functions_is_no_code)
+{
+    const u16 start = 0x100;
+    put(0x100, "89 c8 c3");
+    put(0x110, sha_table);
+    put(0x180, "89 c8 c3");
+    ck_assert_msg(scan(&start, 1, NULL), "unfit at %03x", where);
+}
+END_TEST
+
+START_TEST(a_table_that_code_goes_to_is_code)
+{
+    const u16 start = 0x100;
+    put(0x110, sha_table);
+    put(0x100, "85 c0 74 2e c3"); /* test eax, eax; jz 132h, where 07 is */
+    ck_assert(!scan(&start, 1, NULL));
+    ck_assert_uint_eq(where, 0x132);
+    put(0x100, "85 c0 90 90 c3");
+    const u16 known[] = { 0x100, 0x132 }; /* translated code has been there */
+    ck_assert(!scan(known, 2, NULL));
+    ck_assert_uint_eq(where, 0x132);
+}
+END_TEST
+
+START_TEST(a_table_of_addresses_and_the_cases_it_leads_to_are_told_apart)
+{
+    const u16 start = 0x100;
+    put(0x100, "ff 24 85 10 01 07 08"); /* jmp [eax * 4 + 8070110h] */
+    put(0x110, "30 01 07 08 40 01 07 08 1f 01 07 08 06 01 07 08");
+    memset(page + 0x120, 0x90, 0x10);
+    put(0x130, "89 c8 c3");
+    put(0x140, "89 d8 c3");
+    ck_assert_msg(scan(&start, 1, NULL), "unfit at %03x", where);
+    put(0x140, "8c d8 c3"); /* mov eax, ds */
+    ck_assert(!scan(&start, 1, NULL));
+    ck_assert_uint_eq(where, 0x140);
+}
+END_TEST
+
+START_TEST(a_function_that_nobody_has_called_is_code)
+{
+    const u16 start = 0x100;
+    put(0x100, "89 c8 c3 90 90 90 90");
+    put(0x107, "55 89 e5 06 58 5d c3"); /* push ebp; mov ebp, esp; push es; pop eax; pop ebp; ret */
+    ck_assert(!scan(&start, 1, NULL));
+    ck_assert_uint_eq(where, 0x10a);
+}
+END_TEST
+
+START_TEST(instructions_of_the_system_count_even_in_tables)
+{
+    static const char *const bytes[] = { "0f a2", "0f 01 00", "0f 34", "0f ae 00", "cd 03" };
+    const u16 start = 0x100;
+    for (unsigned i = 0; i < ARRAY_LEN(bytes); i++) {
+        memset(page, 0x90, sizeof page);
+        put(0x100, "89 c8 c3");
+        memset(page + 0x103, 0xf1, 0x100);
+        put(0x110, bytes[i]);
+        put(0x118, "fb"); /* sti: it is data */
+        ck_assert_msg(!scan(&start, 1, NULL), "%s", bytes[i]);
+        ck_assert_uint_eq(where, 0x110);
+    }
+}
+END_TEST
+
+/* As in cc1: the page begins inside an instruction, and is in step much later. */
+START_TEST(the_end_of_a_function_that_begins_on_the_page_before_is_no_code_of_its_own)
+{
+    const u16 start = 0x40;
+    put(0, "24 08 c7 44 24 04 00 00 00 00 c7 04 24 01 00 00 00 c7 44 24 1e 06 00 00 00 1f c3");
+    put(0x1d, "90");
+    ck_assert_msg(scan(&start, 1, NULL), "unfit at %03x", where);
+}
+END_TEST
+
+START_TEST(what_a_branch_a_call_and_the_way_past_them_reach_is_code)
+{
+    static const struct {
+        const char *code;
+        unsigned at;
+    } ways[] = {
+        { "74 3e c3", 0x140 },          { "0f 84 3a 00 00 00 c3", 0x140 },    { "eb 3e", 0x140 },
+        { "e8 3b 00 00 00 c3", 0x140 }, { "e8 fb 00 00 00 06 58 c3", 0x105 }, { "e2 3e c3", 0x140 },
+        { "74 02 c3 90 06 c3", 0x104 },
+    };
+    const u16 start = 0x100;
+    for (unsigned i = 0; i < ARRAY_LEN(ways); i++) {
+        memset(page, 0x90, sizeof page);
+        memset(page + 0x110, 0xfb, 0x100); /* data */
+        put(0x140, "06");
+        put(0x100, ways[i].code);
+        if (ways[i].at != 0x140) page[0x140] = 0xfb;
+        ck_assert_msg(!scan(&start, 1, NULL), "%s passes", ways[i].code);
+        ck_assert_msg(where == ways[i].at, "%s: found at %03x", ways[i].code, where);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("scan_page");
@@ -204,6 +308,13 @@ int main(void)
     tcase_add_test(t, the_first_bytes_may_belong_to_an_instruction_of_the_page_before);
     tcase_add_test(t, an_instruction_that_straddles_is_seen_whole);
     tcase_add_test(t, data_between_functions_does_not_hide_what_follows);
+    tcase_add_test(t, a_table_between_functions_is_no_code);
+    tcase_add_test(t, a_table_that_code_goes_to_is_code);
+    tcase_add_test(t, a_table_of_addresses_and_the_cases_it_leads_to_are_told_apart);
+    tcase_add_test(t, a_function_that_nobody_has_called_is_code);
+    tcase_add_test(t, instructions_of_the_system_count_even_in_tables);
+    tcase_add_test(t, the_end_of_a_function_that_begins_on_the_page_before_is_no_code_of_its_own);
+    tcase_add_test(t, what_a_branch_a_call_and_the_way_past_them_reach_is_code);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
