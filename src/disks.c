@@ -11,6 +11,7 @@ struct disks {
         struct image_raw *image;
         struct blockdev *dev;
         bool cdrom;
+        struct blockdev closed; /* what dev is where the machine never runs */
     } drive[VM_DISKS_MAX];
 };
 
@@ -28,10 +29,15 @@ static int disk_open(struct disks *d, const struct vm_disk *v, const struct bloc
     unsigned i = place(d, v->cdrom);
     bool readonly = v->readonly || v->cdrom;
     if (i == VM_DISKS_MAX) return vm_fail(err, -EINVAL, "disk %s: there is room for %u drives", v->file, VM_DISKS_MAX);
+    d->drive[i].cdrom = v->cdrom;
+    if (!host) { /* as large as it takes for whatever the drive was doing */
+        d->drive[i].closed = (struct blockdev){ .size = (u64)1 << 50 };
+        d->drive[i].dev = &d->drive[i].closed;
+        return 0;
+    }
     if (v->snapshot && readonly) return vm_fail(err, -EINVAL, "disk %s: a snapshot of what is never written", v->file);
     int rc = image_raw_open(&d->drive[i].image, v->file, readonly, v->snapshot, v->cdrom ? 2048 : BLOCKDEV_SECTOR, err);
     if (rc) return rc;
-    d->drive[i].cdrom = v->cdrom;
     rc = blockdev_new(&d->drive[i].dev, &image_raw_ops, d->drive[i].image, image_raw_size(d->drive[i].image), readonly,
                       host);
     return rc ? vm_fail(err, rc, "disk %s: its thread could not be made", v->file) : 0;
@@ -55,7 +61,7 @@ void disks_close(struct disks *d)
 {
     if (!d) return;
     for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
-        blockdev_free(d->drive[i].dev);
+        if (d->drive[i].image) blockdev_free(d->drive[i].dev);
         image_raw_close(d->drive[i].image);
     }
     free(d);
@@ -64,13 +70,13 @@ void disks_close(struct disks *d)
 void disks_complete(struct disks *d)
 {
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
-        if (d->drive[i].dev) blockdev_complete(d->drive[i].dev);
+        if (d->drive[i].image) blockdev_complete(d->drive[i].dev);
 }
 
 void disks_drain(struct disks *d)
 {
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
-        if (d->drive[i].dev) blockdev_drain(d->drive[i].dev);
+        if (d->drive[i].image) blockdev_drain(d->drive[i].dev);
 }
 
 struct blockdev *disks_drive(const struct disks *d, unsigned i, bool *cdrom)

@@ -5,7 +5,8 @@
 #include "transvisor/vm.h"
 
 struct disks;
-/* Opens all that cfg names. host: told, on a disk's thread, that disks_complete() is wanted. 0 or -errno; -EINVAL: more
+/* Opens all that cfg names. host: told, on a disk's thread, that disks_complete() is wanted; NULL: the machine
+ * never runs, and its disks stay closed. 0 or -errno; -EINVAL: more
  * than there is room for, or contradictory. */
 MUST_CHECK int disks_open(struct disks **out, const struct vm_config *cfg, const struct blockdev_host *host,
                           struct vm_error *err);

@@ -33,6 +33,8 @@ static const struct snap_field head_fields[] = {
     SNAP(struct snapshot_head, initrd, .max = STRING_MAX),
     SNAP(struct snapshot_head, cmdline, .max = STRING_MAX),
     SNAP(struct snapshot_head, firmware, .since = 2, .max = STRING_MAX),
+    SNAP(struct snapshot_head, boot, .since = 3, .max = STRING_MAX),
+    SNAP(struct snapshot_head, disks, .since = 3, .max = STRING_MAX),
     { 0 },
 };
 
@@ -43,11 +45,11 @@ static bool head_check(const void *head)
     const struct snapshot_head *h = head;
     return h->memory >= VM_MEMORY_MIN && h->memory <= VM_MEMORY_MAX && !(h->memory % PAGE_SIZE)
            && !h->cpu[sizeof h->cpu - 1] && string_whole(&h->kernel) && string_whole(&h->initrd)
-           && string_whole(&h->cmdline) && string_whole(&h->firmware);
+           && string_whole(&h->cmdline) && string_whole(&h->firmware) && string_whole(&h->boot);
 }
 
 static const struct snap_table head_table = { .name = "machine",
-                                              .version = 2,
+                                              .version = 3,
                                               .size = sizeof(struct snapshot_head),
                                               .fields = head_fields,
                                               .check = head_check };
@@ -63,11 +65,41 @@ void snapshot_head_free(struct snapshot_head *h)
     byte_queue_free(&h->initrd);
     byte_queue_free(&h->cmdline);
     byte_queue_free(&h->firmware);
+    byte_queue_free(&h->boot);
+    byte_queue_free(&h->disks);
 }
 
 static bool string_set(struct byte_queue *q, const char *s)
 {
     return !s || byte_queue_put(q, (const u8 *)s, strlen(s), STRING_MAX);
+}
+
+static bool disks_set(struct byte_queue *q, const struct vm_disk *disk)
+{
+    bool fine = true;
+    for (unsigned i = 0; i < VM_DISKS_MAX && disk[i].file; i++) {
+        const u8 flags = (u8)(SNAPSHOT_DISK | (disk[i].cdrom ? SNAPSHOT_CDROM : 0)
+                              | (disk[i].readonly ? SNAPSHOT_READONLY : 0) | (disk[i].snapshot ? SNAPSHOT_OVERLAY : 0));
+        fine = fine && byte_queue_put(q, &flags, 1, STRING_MAX)
+               && byte_queue_put(q, (const u8 *)disk[i].file, strlen(disk[i].file) + 1, STRING_MAX);
+    }
+    return fine;
+}
+
+int snapshot_disks(const struct snapshot_head *h, struct vm_disk disk[VM_DISKS_MAX])
+{
+    const u8 *p = h->disks.data, *end = p + h->disks.len;
+    for (unsigned i = 0; p < end; i++) {
+        const u8 *zero = memchr(p, 0, (size_t)(end - p));
+        if (i == VM_DISKS_MAX || !zero || zero - p < 2) return -EINVAL;
+        disk[i] = (struct vm_disk){ .file = strdup((const char *)p + 1),
+                                    .cdrom = *p & SNAPSHOT_CDROM,
+                                    .readonly = *p & SNAPSHOT_READONLY,
+                                    .snapshot = *p & SNAPSHOT_OVERLAY };
+        if (!disk[i].file) return -ENOMEM;
+        p = zero + 1;
+    }
+    return 0;
 }
 
 bool snapshot_head_init(struct snapshot_head *h, const struct vm_config *cfg, const char *cpu)
@@ -78,7 +110,8 @@ bool snapshot_head_init(struct snapshot_head *h, const struct vm_config *cfg, co
     BUG_ON(strlen(cpu) >= sizeof h->cpu);
     memcpy(h->cpu, cpu, strlen(cpu));
     return string_set(&h->kernel, cfg->kernel) && string_set(&h->initrd, cfg->initrd)
-           && string_set(&h->cmdline, cfg->cmdline) && string_set(&h->firmware, cfg->firmware);
+           && string_set(&h->cmdline, cfg->cmdline) && string_set(&h->firmware, cfg->firmware)
+           && string_set(&h->boot, cfg->boot) && disks_set(&h->disks, cfg->disk);
 }
 
 char *snapshot_string(const struct byte_queue *q) { return q->len ? strndup((const char *)q->data, q->len) : NULL; }

@@ -14,11 +14,15 @@ struct snapshot_head {
     u8 cpu[32]; /* zero-padded */
     bool has_debug_exit;
     u16 debug_exit;
-    struct byte_queue kernel, initrd, cmdline, firmware; /* without a terminating zero; empty: none */
+    struct byte_queue kernel, initrd, cmdline, firmware, boot; /* without a terminating zero; empty: none */
+    struct byte_queue disks; /* for each drive: a flag byte (enum snapshot_disk), its path, a zero */
 };
+enum snapshot_disk { SNAPSHOT_DISK = 0x40, SNAPSHOT_CDROM = 1, SNAPSHOT_READONLY = 2, SNAPSHOT_OVERLAY = 4 };
 void snapshot_head_free(struct snapshot_head *h);
 /* Borrows nothing. false: memory is short. */
 MUST_CHECK bool snapshot_head_init(struct snapshot_head *h, const struct vm_config *cfg, const char *cpu);
+/* The drives, their paths the caller's to free. 0, -ENOMEM, or -EINVAL: there are none, or it makes no sense. */
+MUST_CHECK int snapshot_disks(const struct snapshot_head *h, struct vm_disk disk[VM_DISKS_MAX]);
 /* A string of the head, or NULL if it is empty; the caller's to free. */
 char *snapshot_string(const struct byte_queue *q);
 

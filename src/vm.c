@@ -281,7 +281,7 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
     pthread_mutex_unlock(&vm->lock);
     chardev_tap_init(&vm->tap, serial, vm->cfg.serial_output, vm->cfg.serial_output_arg);
     const struct blockdev_host disk_host = { on_disk_wake, vm };
-    rc = disks_open(&vm->disks, &vm->cfg, &disk_host, err);
+    rc = disks_open(&vm->disks, &vm->cfg, vm->cfg.inspect ? NULL : &disk_host, err);
     if (rc) goto out;
     struct pc_config board = {
         .serial = &vm->tap.dev,

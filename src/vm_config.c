@@ -177,7 +177,10 @@ int vm_config_load(struct vm_config *c, const struct snapshot_head *h, struct vm
     } string[] = { { &c->kernel, &h->kernel },
                    { &c->initrd, &h->initrd },
                    { &c->cmdline, &h->cmdline },
-                   { &c->firmware, &h->firmware } };
+                   { &c->firmware, &h->firmware },
+                   { &c->boot, &h->boot } };
+    int rc = c->disk[0].file ? 0 : snapshot_disks(h, c->disk);
+    if (rc) return vm_fail(err, rc == -EINVAL ? -EBADMSG : rc, "its list of drives: %s", strerror(-rc));
     c->memory = h->memory;
     c->has_debug_exit = h->has_debug_exit;
     c->debug_exit = h->debug_exit;

@@ -103,6 +103,7 @@ struct vm_config {
     void (*serial_output)(void *arg, const uint8_t *bytes, size_t n);
     void *serial_output_arg;
     bool no_reboot; /* a guest's reset is an event (VM_EXIT_RESET), instead of restarting it */
+    bool inspect;   /* for vm_load(): only to be looked at, not run; its disks need not be there */
 };
 #define VM_CONFIG_INIT                   \
     {                                    \

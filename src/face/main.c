@@ -329,7 +329,7 @@ static int verb_info(int argc, char **argv)
     struct vm *vm;
     int status = read_words(VERB_INFO, &a, argc, argv);
     if (status >= 0) return status;
-    const struct vm_config cfg = { .size = sizeof cfg, .engine = VM_ENGINE_INTERP }; /* it runs nothing */
+    const struct vm_config cfg = { .size = sizeof cfg, .engine = VM_ENGINE_INTERP, .inspect = true };
     if (load_machine(&vm, &cfg, a.file, &err)) return fail(STATUS_ERROR, err.text);
     int rc = vm_info(vm, a.chip, stdout);
     vm_free(vm);

@@ -48,7 +48,7 @@ def rom_of_our_own(work):
 
 
 class Case:
-    """words: how the machine is described. awaited: patterns, in this order. typed: what is typed once a pattern has appeared."""
+    """words: how the machine is described. awaited: patterns, in this order. typed: what is typed once a pattern has appeared ('': at once)."""
 
     def __init__(self, words, awaited, typed=None, status=0, check=None):
         self.words, self.awaited, self.typed, self.status, self.check = words, awaited, typed or {}, status, check
@@ -62,11 +62,11 @@ def own_rom(work):
     return Case(['--firmware', rom_of_our_own(work), '--debug-exit', '0xf4'], ['own firmware'], status=0x21)
 
 
-def boot_disk(work):
-    """bootdisk.S as a disk image of 4 MiB."""
+def boot_disk(work, source='bootdisk.S'):
+    """A program that boots, as a disk image of 4 MiB."""
     path = os.path.join(work, 'boot.img')
     subprocess.run(['gcc', '-m32', '-nostdlib', '-static', '-Wl,-Ttext=0x7c00,--oformat=binary,--build-id=none', '-o', path,
-                    os.path.join(HERE, 'bootdisk.S')], check=True)
+                    os.path.join(HERE, source)], check=True)
     os.truncate(path, 4 << 20)
     return path
 
@@ -87,6 +87,31 @@ def disk(work):
     path = boot_disk(work)
     return Case([path, '--debug-exit', '0xf4'], ['Booting from Hard Disk', CHECKS, 'press a key', 'key: k'], KEY, 0x21,
                 lambda: written(path, True))
+
+
+def reset_doors(work):
+    need(SEABIOS, 'seabios')
+    return Case(['--disk', boot_disk(work, 'resetdoors.S'), '--debug-exit', '0xf4'], [f'booted: {n}' for n in range(5)], status=0x21)
+
+
+def saved(work):
+    """Saved while the boot disk waits for a key, by the other engine; its disk is found by the name in the file."""
+    need(SEABIOS, 'seabios')
+    state = os.path.join(work, 'state')
+    first = [OPTIONS.transvisor, 'run', '--engine', 'bt', '--disk', boot_disk(work), '--debug-exit', '0xf4', '--save-at-exit', state, '--timeout', '60']
+    process = subprocess.Popen(first, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    text = b''
+    while b'press a key' not in text:
+        piece = os.read(process.stdout.fileno(), 4096)
+        if not piece:
+            break
+        text += piece
+    process.terminate()
+    process.communicate()
+    info = subprocess.run([OPTIONS.transvisor, 'info', state, '--chip', 'ide0.0'], stdout=subprocess.PIPE, text=True)
+    if 'heads' not in info.stdout:
+        raise AssertionError(f'info: {info}')
+    return Case(['--load', state], ['key: k'], {'': b'k'}, 0x21)
 
 
 def disk_snapshot(work):
@@ -153,9 +178,10 @@ def disk_linux(work):
     return Case([image, '--memory', '128M'], ['Booting from Hard Disk', 'SYSLINUX'] + SHELL, {'/ # ': b'poweroff -f\n'})
 
 
-CASES = {'seabios': seabios, 'own-rom': own_rom, 'disk': disk, 'disk-snapshot': disk_snapshot, 'cdrom-grub': cdrom_grub,
+CASES = {'seabios': seabios, 'own-rom': own_rom, 'disk': disk, 'reset-doors': reset_doors, 'saved': saved, 'disk-snapshot': disk_snapshot, 'cdrom-grub': cdrom_grub,
          'cdrom-linux': cdrom_linux, 'disk-linux': disk_linux}
-INTERPRETED = {'seabios', 'own-rom', 'disk'} # the rest takes its time
+OPTIONS = argparse.Namespace()
+INTERPRETED = {'seabios', 'own-rom', 'disk', 'reset-doors', 'saved'} # the rest takes its time
 
 
 def run(command, case, limit=100):
@@ -163,6 +189,8 @@ def run(command, case, limit=100):
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     text, typed, killer = b'', dict(case.typed), threading.Timer(limit, process.kill)
     killer.start()
+    process.stdin.write(typed.pop('', b''))
+    process.stdin.flush()
     while True:
         piece = os.read(process.stdout.fileno(), 4096)
         if not piece:
@@ -184,7 +212,7 @@ def main():
     parser.add_argument('--engine', default='bt')
     parser.add_argument('--list', action='store_true')
     parser.add_argument('name', nargs='?')
-    options = parser.parse_args()
+    options = parser.parse_args(namespace=OPTIONS)
     if options.list:
         print('\n'.join(f'{name}/{engine}' for name in CASES for engine in ('interp', 'bt') if engine == 'bt' or name in INTERPRETED))
         return 0
@@ -194,7 +222,7 @@ def main():
         except Skip as why:
             print(why)
             return SKIPPED
-        command = [options.transvisor, 'run', '--engine', options.engine, '--memory', '64M', '--timeout', '90'] + case.words
+        command = [options.transvisor, 'run', '--engine', options.engine, '--timeout', '90'] + case.words + ([] if '--load' in case.words or '--memory' in case.words else ['--memory', '64M'])
         case.ends, case.stopped = case.status != 0 or 'poweroff' in str(case.typed), False
         text, status = run(command, case)
         at = 0

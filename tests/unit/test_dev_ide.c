@@ -312,6 +312,16 @@ START_TEST(a_reset_while_the_disk_works_waits_for_it)
 }
 END_TEST
 
+/* Linux's driver asks IDETIM whether a channel is decoded, and leaves it alone if not. */
+START_TEST(a_driver_finds_both_channels_decoded_before_and_after_a_reset)
+{
+    for (unsigned i = 0; i < 2; i++, pci_reset(pci)) {
+        bus_out(bus, 0xcf8, 4, 0x80000940u);
+        ck_assert_uint_eq(0x80008000, bus_in(bus, 0xcfc, 4));
+    }
+}
+END_TEST
+
 START_TEST(no_interrupt_comes_while_it_is_switched_off)
 {
     out(0x3f6, 2);
@@ -511,6 +521,7 @@ int main(void)
         the_bus_master_moves_sectors_through_its_list,
         a_list_that_is_short_or_nowhere_ends_in_an_error,
         a_reset_while_the_disk_works_waits_for_it,
+        a_driver_finds_both_channels_decoded_before_and_after_a_reset,
         no_interrupt_comes_while_it_is_switched_off,
         a_cd_drive_says_so_by_its_signature,
         blocks_are_read_by_packet_in_bursts_of_the_size_that_was_asked_for,

@@ -3,7 +3,7 @@
  *   I2  A drive with a request under way has BSY, and its registers cannot be written.               [task_write]
  *   I3  pos moves towards end, and at end the command set is told.                              [data_read, data_write]
  * Enter at task_write(), bm_write(). Intel 290550 (PIIX3), function 1; ATA/ATAPI-6; SFF-8038i (bus master).
- * NOT-HW: the channels are decoded whatever IDETIM says, and no access takes longer for its timings. */
+ * NOT-HW: the channels are decoded from the start, whatever IDETIM says; its timings cost nothing. */
 #include "core/snap.h"
 #include "src/dev/ide/drive.h"
 #include "src/dev/pc_devices.h"
@@ -17,7 +17,7 @@ enum { BM_START = 1, BM_TO_MEMORY = 8 };
 enum { BM_ACTIVE = 1, BM_ERROR = 2, BM_INTERRUPT = 4, BM_CAPABLE = 0x60 };
 enum { BM_COMMAND = 0, BM_STATUS = 2, BM_TABLE = 4 };
 enum { C_DEVICE_RESET = 0x08, C_DIAGNOSE = 0x90 };
-enum { CFG_IDETIM = 0x40, CFG_IDETIM_LEN = 5 };
+enum { CFG_IDETIM = 0x40, CFG_IDETIM_LEN = 5, IDETIM_DECODE = 0x8000 };
 #define PRD_LAST 0x80000000u
 #define PRD_MAX 8192u /* entries: a table of 64 KiB */
 
@@ -453,6 +453,15 @@ unsigned ide_parts(struct ide *ide, struct snap_part *out, unsigned room)
     return n;
 }
 
+/* A driver leaves a channel alone that is not decoded. */
+static void ide_fn_reset(void *opaque)
+{
+    struct ide *ide = opaque;
+
+    if (!ide->fn) return;
+    for (unsigned i = 0; i < 2; i++) pci_fn_config(ide->fn)[CFG_IDETIM + 2 * i + 1] = IDETIM_DECODE >> 8;
+}
+
 static int ide_attach(struct ide *ide, struct pci *p)
 {
     const struct pci_desc d = { .dev = 1,
@@ -464,11 +473,14 @@ static int ide_attach(struct ide *ide, struct pci *p)
                                 .prog_if = 0x80,
                                 .bar = { [4] = { .size = 16, .io = true, .ops = &bm_ops } },
                                 .opaque = ide,
-                                .name = "piix3 ide" };
+                                .name = "piix3 ide",
+                                .reset = ide_fn_reset };
     int err = pci_add(p, &ide->fn, &d);
 
-    if (!err) memset(pci_fn_writable(ide->fn) + CFG_IDETIM, 0xff, CFG_IDETIM_LEN);
-    return err;
+    if (err) return err;
+    memset(pci_fn_writable(ide->fn) + CFG_IDETIM, 0xff, CFG_IDETIM_LEN);
+    ide_fn_reset(ide);
+    return 0;
 }
 
 static void drive_init(struct drive *d, struct channel *ch, const struct ide_disk *disk)
