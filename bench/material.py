@@ -5,7 +5,7 @@ import resource
 import shutil
 import subprocess
 
-from workloads import COMPUTE
+from workloads import COMPUTE, MEDLEY_MS
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GUEST = os.path.join(HERE, 'guest')
@@ -37,10 +37,10 @@ def runs_here(program):
 
 
 def calibrate(program, percent):
-    """How many units of each kernel make 1.1 s on this host, and 20 ms: the same numbers go to every side. What counts is the
-    processor's time, for the host may have other work."""
-    units, young = {}, {}
-    for name in COMPUTE:
+    """How many units of each kernel make 1.1 s on this host, 20 ms, and its part of the medley: the same numbers go to
+    every side. What counts is the processor's time, for the host may have other work."""
+    units, young, medley = {}, {}, {}
+    for name, medley_ms in zip(COMPUTE, MEDLEY_MS):
         count, ms = 8, 0
         while ms < 150:
             count *= 2
@@ -49,7 +49,8 @@ def calibrate(program, percent):
             ms = 1e3 * (resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before)
         units[name] = max(1, round(1100 * percent / 100 * count / ms))
         young[name] = max(1, round(20 * count / ms))
-    return {'units': units, 'young': young}
+        medley[name] = max(1, round(medley_ms * count / ms))
+    return {'units': units, 'young': young, 'medley': medley}
 
 
 def fetch(script, *arguments):

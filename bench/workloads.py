@@ -7,6 +7,7 @@ costs. A ratio is ours divided by another side's, so `at least 0.97 of native sp
 import collections
 
 YOUNG_COUNT = 25           # processes of 20 ms each, one after another
+MEDLEY_MS = [20, 500, 30, 200, 50, 320, 80, 130]             # of each kernel, one after another in one process
 
 # image: bare (busybox and the benchmark program), packages (Debian's programs too), machine.
 # aims: (what is compared, the most it may be): a ratio's name, or `value`.
@@ -29,6 +30,7 @@ TABLE = [
     *[Workload(n, 'compute', 'ms', 'bare', f'bench --units {{units[{n}]}} {n}', (('ratio_native', 1 / 0.97),)) for n in COMPUTE],
     *[Workload(f'young_{n}', 'young', 'ms', 'bare', f'bench --units {{young[{n}]}} --young {YOUNG_COUNT} {n}', (('ratio_native', 1 / 0.6),))
       for n in COMPUTE],
+    Workload('medley', 'medley', 'ms', 'bare', 'bench --medley ' + ' '.join(f'{n}:{{medley[{n}]}}' for n in COMPUTE), (('ratio_native', 1.1),)),
     *[Workload(n, 'system', 'ns', 'bare', f'bench {n}', (('value', most),) if most else ()) for n, most in SYSTEM.items()],
     *[packages(n, 'programs', unit, ('ratio_native', 1 / 0.95)) for n, unit in PROGRAMS.items()],
     packages('shell_loop', 'shell', 'ms', ('ratio_qemu', 1 / 4)),

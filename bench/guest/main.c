@@ -1,8 +1,13 @@
-/* bench [--units N] NAME...            runs the named measurements; each prints `BENCH name value unit` bench --units N
- * --young COUNT NAME   runs one of them in COUNT processes one after another: `BENCH young_NAME`, ms of each bench
- * --time NAME COMMAND...         runs another program: `BENCH NAME`, ms bench --list                         the
- * measurements' names bench --exit                         does nothing (what the exec measurement executes) */
+/* The command line; each measurement prints `BENCH name value unit`:
+ *
+ *   bench [--units N] NAME...              runs the named measurements
+ *   bench --units N --young COUNT NAME     one of them in COUNT processes one after another: young_NAME, ms of each
+ *   bench --medley NAME:UNITS...           several of them in this process, without their own figures: medley, ms of all
+ *   bench --time NAME COMMAND...           another program: NAME, ms
+ *   bench --list                           the measurements' names
+ *   bench --exit                           nothing (what the exec measurement executes) */
 #include "bench.h"
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,11 +83,32 @@ static void run(const char *name, unsigned units)
     exit(2);
 }
 
+/* One program that does one thing after another, as real ones do: each for less than a second. */
+static int run_medley(char **parts, int n)
+{
+    int own = dup(STDOUT_FILENO), null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    uint64_t start;
+
+    begin("medley");
+    if (own < 0 || null < 0 || dup2(null, STDOUT_FILENO) < 0) die("cannot silence the measurements");
+    start = now_ns();
+    for (int i = 0; i < n; i++) {
+        char *colon = strchr(parts[i], ':');
+        int units = colon ? atoi(colon + 1) : 0;
+        if (units < 1) return 2;
+        *colon = 0;
+        run(parts[i], (unsigned)units);
+    }
+    dup2(own, STDOUT_FILENO);
+    report("medley", (double)(now_ns() - start) / 1e6, "ms");
+    return 0;
+}
+
 static int usage(void)
 {
-    fprintf(
-        stderr,
-        "usage: bench [--units 1..1000000] NAME... | --units N --young COUNT NAME | --time NAME COMMAND... | --list\n");
+    fprintf(stderr,
+            "usage: bench [--units 1..1000000] NAME... | --units N --young COUNT NAME | --medley NAME:UNITS... | "
+            "--time NAME COMMAND... | --list\n");
     return 2;
 }
 
@@ -102,6 +128,7 @@ int main(int argc, char **argv)
         run_timed(argv[2], argv + 3);
         return 0;
     }
+    if (strcmp(verb, "--medley") == 0 && argc > 2) return run_medley(argv + 2, argc - 2);
     if (strcmp(verb, "--units") == 0 && argc > 2) {
         units_text = argv[2];
         i = 3;
