@@ -3,7 +3,7 @@
  *   I2  ISA interrupt n drives PIC input n and I/O APIC pin n, but 0 drives pin 2.      [as the MADT says; wire_isa]
  *   I3  the memory map never calls usable what firmware tables occupy.                 [map_build]
  * Enter at pc_new(): it reads top to bottom as the schematic does.
- * NOT-HW: the A20 gate is always open. */
+ * NOT-HW: a closed A20 gate acts on the second megabyte alone, where DMA finds nothing then. */
 #include "src/board/pc.h"
 #include "runtime/runtime.h"
 #include "src/board/firmware.h"
@@ -53,6 +53,7 @@ struct pc {
     struct fw_cfg *fw_cfg;
     struct chardev fw_debug; /* to the trace */
     struct porte9 *fw_port;
+    bool a20_closed;
     struct dma8237 *dma;
     struct port80 *port80;
     struct porte9 *porte9;
@@ -66,6 +67,24 @@ static void wire_isa(struct pc *pc)
         pc->isa[n].out[0] = pic_input(pc->pic, n);
         pc->isa[n].out[1] = ioapic_input(pc->ioapic, n == 0 ? 2 : n);
     }
+}
+
+/* ---- the A20 gate ---- */
+
+#define A20 0x100000u
+
+/* Seen at 1 MiB to 2 MiB while the gate is closed: what is a megabyte below. */
+static u32 a20_read(void *bus, u32 off, unsigned size) { return bus_mmio_read(bus, off, size); }
+static void a20_write(void *bus, u32 off, unsigned size, u32 val) { bus_mmio_write(bus, off, size, val); }
+
+/* Without memory for the range the gate stays open. */
+static void a20_set(void *opaque, unsigned n UNUSED, bool open)
+{
+    static const struct io_ops ops = { a20_read, a20_write };
+    struct pc *pc = opaque;
+    if (open == !pc->a20_closed) return;
+    if (open) bus_unmap_mmio(pc->bus, A20);
+    pc->a20_closed = !open && !bus_map_mmio(pc->bus, A20, A20, &ops, pc->bus, "A20 gate");
 }
 
 static void map_add(struct memory_map *m, u64 from, u64 to, enum e820_type type)
@@ -252,7 +271,8 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
                                                                            does not mask */
 
     /* Super I/O. */
-    CHIP("keyboard controller", i8042_new(&pc->kbd, bus, isa[1], isa[12], none, cpu_reset));
+    CHIP("keyboard controller",
+         i8042_new(&pc->kbd, bus, isa[1], isa[12], (struct irq_line){ .set = a20_set, .opaque = pc }, cpu_reset));
     CHIP("serial port", uart_new(&pc->com1, bus, clk, COM1, isa[4], cfg->serial));
     CHIP("DMA controller", dma8237_new(&pc->dma, bus));
     CHIP("POST port", port80_new(&pc->port80, bus, (struct dev_event){ 0 }));

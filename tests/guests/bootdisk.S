@@ -157,6 +157,27 @@ main:
 1:  movb $'C', %al
     call verdict
 
+    movw $0xffff, %bx           /* Z: with A20 off, ffff:0510 is 0000:0500, with A20 on it is not */
+    movw %bx, %fs
+    movw $0x1234, 0x500
+    movw $0x2400, %ax
+    int $0x15
+    jc 1f
+    movw $0x5678, %fs:0x510
+    cmpw $0x5678, 0x500
+    jne 2f
+    movw $0x2401, %ax
+    int $0x15
+    jc 1f
+    movw $0x4321, %fs:0x510
+    cmpw $0x5678, 0x500
+    jne 2f
+    cmpw $0x4321, %fs:0x510
+    je 1f
+2:  stc
+1:  movb $'Z', %al
+    call verdict
+
     call ticks                  /* T: three ticks of 55 ms come in the time that the runner waits */
     clc
     movb $'T', %al

@@ -71,7 +71,7 @@ def boot_disk(work, source='bootdisk.S'):
     return path
 
 
-CHECKS = 'BIOS: GXRWEMALCT\r'
+CHECKS = 'BIOS: GXRWEMALCZT\r'
 KEY = {'press a key': b'k'}
 
 

@@ -268,6 +268,33 @@ START_TEST(a_debug_exit_port_that_is_taken_is_refused)
 }
 END_TEST
 
+START_TEST(a_closed_a20_gate_makes_the_second_megabyte_the_first)
+{
+    static const struct {
+        u16 port;
+        u8 close, open;
+    } switches[] = { { 0x92, 0, 2 }, { 0x64, 0xdd, 0xdf } };
+    struct vm_error err;
+    ck_assert_int_eq(0, board(16 << 20, 0, &err));
+    for (unsigned i = 0; i < ARRAY_LEN(switches); i++) {
+        bus_mmio_write(rt.bus, 0x500, 4, 0x11111111);
+        bus_mmio_write(rt.bus, 0x100500, 4, 0x22222222);
+        out8(switches[i].port, switches[i].close);
+        ck_assert_uint_eq(0x11111111, bus_mmio_read(rt.bus, 0x100500, 4));
+        bus_mmio_write(rt.bus, 0x100502, 2, 0x3333);
+        ck_assert_uint_eq(0x33331111, bus_mmio_read(rt.bus, 0x500, 4));
+        ck_assert_uint_eq(0x33331111, bus_mmio_read(rt.bus, 0x100500, 4));
+        out8(switches[i].port, switches[i].open);
+        ck_assert_uint_eq(0x22222222, bus_mmio_read(rt.bus, 0x100500, 4));
+        ck_assert_uint_eq(0x33331111, bus_mmio_read(rt.bus, 0x500, 4));
+    }
+    out8(0x92, 0);
+    ck_assert_int_eq(0, pc_reset(pc)); /* opens it */
+    ck_assert_uint_eq(0x22222222, bus_mmio_read(rt.bus, 0x100500, 4));
+    board_end();
+}
+END_TEST
+
 /* ---- with firmware ---- */
 
 static u8 rom_bytes[256 << 10];
@@ -425,6 +452,7 @@ int main(void)
     tcase_add_test(t, the_timer_interrupts_through_the_io_apic_pin_2);
     tcase_add_test(t, power_off_reset_and_debug_exit_reach_the_machine);
     tcase_add_loop_test(t, a_debug_exit_port_that_is_taken_is_refused, 0, 10);
+    tcase_add_test(t, a_closed_a20_gate_makes_the_second_megabyte_the_first);
     tcase_add_test(t, the_rom_is_below_4_gib_and_its_end_below_1_mib);
     tcase_add_test(t, pam_says_who_is_read_and_who_is_written);
     tcase_add_test(t, a_reset_shows_the_rom_again_and_ram_keeps_what_it_had);
