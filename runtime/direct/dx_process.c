@@ -88,7 +88,7 @@ struct dx {
 
 static u64 now_ms(void) { return host_ns(CLOCK_MONOTONIC) / 1000000; }
 
-#define WHY "direct execution: "
+#define WHY "direct: "
 
 int dx_signo(void) { return SIGURG; } /* ignored by default, so a late one does no harm */
 pid_t dx_tid(const struct dx *d) { return d->runner; }

@@ -82,7 +82,7 @@ static int create(struct rt *rt, const char **what)
     if (!__builtin_cpu_supports("bmi2")) return -ENOTSUP;
     if ((err = make_windows(rt, what))) return err;
     if (rt->windows && (err = aspaces_new(&rt->aspaces, &rt->trace))) return err;
-    *what = "direct execution";
+    *what = "direct";
     if (rt->cfg.direct == RT_DIRECT_ALWAYS && (err = direct_probe(bus_ram_fd(rt->bus), what))) return err;
     set_stubs(rt->cpu);
     struct xl_config cfg = { .opt = { .disabled = rt->cfg.disabled_classes,

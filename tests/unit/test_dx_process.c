@@ -113,8 +113,8 @@ START_TEST(a_host_that_cannot_says_so_and_keeps_nothing)
         dx_free(d);
     } else {
         ck_assert_int_eq(err, -ENOTSUP);
-        if (strcmp(why, "direct execution: PTRACE_SYSEMU is refused"))
-            ck_assert_str_eq(why, "direct execution: the host runs no 32-bit code");
+        if (strcmp(why, "direct: PTRACE_SYSEMU is refused"))
+            ck_assert_str_eq(why, "direct: the host runs no 32-bit code");
     }
     ck_assert_uint_eq(children(getpid(), 0), before);
 }
