@@ -10,11 +10,13 @@
  * SDM vol. 3, 2.5 (control registers), 4.4.1 (PDPTE registers), 4.10.4 (invalidation), 9.1.1 (reset), 17.2 (debug
  * registers). */
 #define _GNU_SOURCE
+#include "runtime/cpu/msr.h"
+#include "runtime/cpu/cpu.h"
+#include "runtime/cpu/cpu_models.h"
 #include "runtime/cpu/cpu_priv.h"
 #include "runtime/cpu/cpu_trace.h"
 #include "runtime/mem/physmem.h"
 #include "runtime/mem/coherence.h"
-#include "runtime/mem/physmem.h"
 #include "runtime/mem/watch.h"
 #include "runtime/run/rt.h"
 #include "translator/front/insn.h"

@@ -8,7 +8,7 @@
  *   I3  Rows are sorted by leaf; rows of one leaf are its subleaves 0, 1, 2, ...
  *
  * AP-485 (Intel Processor Identification and the CPUID Instruction); SDM vol. 2, CPUID; AMD 20734 for the Athlon. */
-#include "runtime/cpu/cpu_priv.h"
+#include "runtime/cpu/cpu_models.h"
 #include "translator/front/insn.h"
 
 #include <cpuid.h>

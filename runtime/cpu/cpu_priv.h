@@ -5,7 +5,8 @@
  * guest's x87/SSE state is in the host's registers: no floating-point register, no libc. */
 #ifndef RUNTIME_CPU_PRIV_H
 #define RUNTIME_CPU_PRIV_H
-#include "runtime/cpu/cpu_ops.h"
+#include "runtime/cpu/except.h"
+#include "runtime/mem/mmu.h"
 
 /* What DR6 and DR7 hold once v has been written to them: their other bits are fixed. */
 static inline u32 dr6_of(u32 v) { return (v & 0xe00f) | 0xffff0ff0; }
@@ -293,38 +294,6 @@ static inline void seg_drop_privileged(struct cpu *c)
         if (!conforming && (s->attr & SEG_DPL) >> SEG_DPL_SHIFT < c->cpl) seg_set_null(c, (enum segreg)order[i], 0);
     }
 }
-
-/* ---- control registers ---- */
-
-/* Reads the four PDPTEs that cr3 points to; #GP(0) if one has a reserved bit set. (cpu.c) */
-MUST_CHECK int cpu_read_pdptes(struct cpu *c, u32 cr3, u64 out[4]);
-
-bool cpu_cr0_bad(u32 cr0);                    /* combinations that MOV CR0 answers with #GP. (cpu.c) */
-u32 cpu_cr4_known(const struct cpu_model *m); /* the bits of CR4 that the model has. (cpu.c) */
-u64 cpu_pdpte_reserved(void);                 /* bits that must be 0 in a present PDPTE. (cpu.c) */
-
-/* Whether the model's CPUID leaf 1 EDX has this bit. (cpu_models.c) */
-/* clang-format off */
-enum cpuid_edx {
-    CPUID_FPU = 1u << 0, CPUID_VME = 1u << 1, CPUID_DE = 1u << 2, CPUID_PSE = 1u << 3, CPUID_TSC = 1u << 4,
-    CPUID_MSR = 1u << 5,
-    CPUID_PAE = 1u << 6, CPUID_MCE = 1u << 7, CPUID_CX8 = 1u << 8, CPUID_APIC = 1u << 9, CPUID_SEP = 1u << 11,
-    CPUID_MTRR = 1u << 12,
-    CPUID_PGE = 1u << 13, CPUID_MCA = 1u << 14, CPUID_CMOV = 1u << 15, CPUID_PAT = 1u << 16, CPUID_CLFSH = 1u << 19,
-    CPUID_MMX = 1u << 23,
-    CPUID_FXSR = 1u << 24, CPUID_SSE = 1u << 25, CPUID_SSE2 = 1u << 26,
-};
-/* clang-format on */
-u32 model_edx(const struct cpu_model *m);
-u32 model_signature(const struct cpu_model *m); /* leaf 1 EAX */
-bool model_has_nx(const struct cpu_model *m);
-bool model_is_amd(const struct cpu_model *m);
-unsigned model_family(const struct cpu_model *m);
-unsigned model_number(const struct cpu_model *m);
-#define APIC_BASE_EN (1u << 11)       /* IA32_APIC_BASE */
-#define MISC_LIMIT_CPUID (1ull << 22) /* IA32_MISC_ENABLE: leaves above 3 are hidden */
-#define MISC_XD_DISABLE (1ull << 34)  /* NX is hidden */
-#define MAXPHYADDR 36u                /* with PAE; CPUID 80000008H says the same */
 
 /* ---- task switches (task.c) ---- */
 

@@ -8,6 +8,7 @@
  *       else it is what EFLAGS has.
  *
  * Enter at exc_deliver() (what an instruction raised), exc_soft_int(), exc_interrupt(). */
+#include "runtime/cpu/except.h"
 #include "runtime/cpu/cpu_priv.h"
 #include "runtime/cpu/cpu_trace.h"
 

@@ -5,6 +5,8 @@
  *   I2  cpl changes only together with CS and SS, and mode_refresh() follows.
  *
  * The order of checks is the manual's, because the first that fails decides the exception. */
+#include "runtime/cpu/cpu.h"
+#include "runtime/cpu/far.h"
 #include "runtime/cpu/cpu_priv.h"
 
 /* ---- code segments ---- */

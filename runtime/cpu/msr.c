@@ -5,6 +5,8 @@
  *
  *   I1  An MSR that the model's CPUID does not announce, and any that is not listed here, is #GP(0).
  *   I2  A WRMSR that raises #GP has changed nothing. */
+#include "runtime/cpu/cpu_models.h"
+#include "runtime/cpu/msr.h"
 #include "core/clock.h"
 #include "runtime/cpu/cpu_priv.h"
 #include "runtime/cpu/cpu_trace.h"

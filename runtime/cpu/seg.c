@@ -7,6 +7,7 @@
  *       may that restarts the instruction.
  *
  * Enter at seg_load(), seg_linear(). */
+#include "runtime/cpu/seg.h"
 #include "runtime/cpu/cpu_priv.h"
 
 /* ---- segment registers ---- */

@@ -3,7 +3,11 @@
  *
  *   I1  After vcpu_sync(), arch has all of the CPU's state, and equal states are equal bytes.
  *   I2  A state that cpu_set_arch() has taken cannot harm us, whatever its guest then does with it. */
-#include "runtime/cpu/cpu_ops.h"
+#include "runtime/cpu/cpu_models.h"
+#include "runtime/cpu/cpu.h"
+#include "runtime/cpu/msr.h"
+#include "runtime/cpu/state.h"
+#include "runtime/mem/mmu.h"
 #include "runtime/cpu/cpu_priv.h"
 
 #include <string.h>

@@ -6,6 +6,7 @@
  *       (TASK_FAULTED): a selector whose descriptor did not load is in its register, with the register unusable.
  *
  * Guest FPU state is left alone: CR0.TS makes its first use in the new task trap. */
+#include "runtime/cpu/cpu.h"
 #include "runtime/cpu/cpu_priv.h"
 
 /* Where things lie in a TSS (SDM vol. 3, figures 7-2 and 7-10). */

@@ -16,7 +16,11 @@
 #define _GNU_SOURCE
 #include "core/host_ns.h"
 #include "runtime/direct/direct.h"
-#include "runtime/cpu/cpu_ops.h"
+#include "runtime/cpu/cpu.h"
+#include "runtime/cpu/cpu_models.h"
+#include "runtime/cpu/except.h"
+#include "runtime/cpu/seg.h"
+#include "runtime/mem/mmu.h"
 #include "runtime/direct/dx_process.h"
 #include "runtime/run/hostsig.h"
 #include "runtime/mem/aspace.h"

@@ -10,6 +10,7 @@
  *   I4  ip->state is what tlb_r, tlb_w, checked and single were made for; compared at every block entry.
  *
  * Enter at interp_run(). */
+#include "runtime/cpu/cpu_models.h"
 #include "runtime/interp/interp.h"
 #include "runtime/interp/interp_core.h"
 #include "runtime/mem/physmem.h"

@@ -4,7 +4,9 @@
  * unless it transfers control: the loop in interp.c advances it. */
 #ifndef RUNTIME_INTERP_CORE_H
 #define RUNTIME_INTERP_CORE_H
-#include "runtime/cpu/cpu_ops.h"
+#include "runtime/cpu/except.h"
+#include "runtime/cpu/seg.h"
+#include "runtime/mem/mmu.h"
 #include "runtime/interp/hostexec.h"
 #include "translator/front/decode.h"
 

@@ -13,6 +13,7 @@
  *
  * NOT-HW: an SSE result that is tiny but exact does not raise an unmasked underflow.
  * NOT-HW: with CR0.NE = 0 a pending x87 exception is ignored, as with IGNNE# asserted; FERR# is not wired. */
+#include "runtime/cpu/cpu_models.h"
 #include "runtime/interp/interp_core.h"
 #include "translator/front/x87.h"
 

@@ -2,6 +2,10 @@
  *
  * What they do to the CPU is in cpu.c, seg.c, far.c and except.c; here are operands, privilege checks and order. A_PRIV
  * is checked before anything else, except that what protected mode alone knows is #UD elsewhere. */
+#include "runtime/cpu/cpu.h"
+#include "runtime/cpu/cpu_models.h"
+#include "runtime/cpu/far.h"
+#include "runtime/cpu/msr.h"
 #include "core/bus.h"
 #include "runtime/cpu/cpu_trace.h"
 #include "runtime/interp/interp_core.h"

@@ -11,7 +11,8 @@
 #include "runtime/mem/mmu_walk.h"
 #include "runtime/mem/bytes.h"
 #include "runtime/mem/physmem.h"
-#include "runtime/cpu/cpu_ops.h"
+#include "runtime/cpu/cpu_models.h"
+#include "runtime/mem/mmu.h"
 
 enum pte_bit { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80, PTE_G = 0x100 };
 #define PTE_NX (1ull << 63)

@@ -7,7 +7,7 @@
  *   - A program is known by the bytes of its code: the page that a kick finds it on. */
 #define _GNU_SOURCE
 #include "core/host_ns.h"
-#include "runtime/cpu/cpu_ops.h"
+#include "runtime/mem/mmu.h"
 #include "runtime/direct/direct.h"
 #include "runtime/mem/aspace.h"
 #include "runtime/mem/mmu_walk.h"

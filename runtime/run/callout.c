@@ -1,7 +1,11 @@
 /* Bodies of the C functions that enter_x64.S calls for translated code. They run while the guest's x87/SSE state is in
  * the host's registers. The stubs keep XMM0-7 over them, so that what they call may copy with SSE; x87 and MMX
  * registers and floating-point arithmetic (the guest's MXCSR is in force) are for none of it. */
-#include "runtime/cpu/cpu_ops.h"
+#include "runtime/cpu/cpu.h"
+#include "runtime/cpu/except.h"
+#include "runtime/cpu/far.h"
+#include "runtime/cpu/seg.h"
+#include "runtime/mem/mmu.h"
 #include "runtime/mem/physmem.h"
 #include "runtime/mem/watch.h"
 #include "runtime/run/rt.h"

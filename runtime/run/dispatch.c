@@ -5,7 +5,9 @@
  *   I2  A page with translated or decoded code has PG_CODE, and no soft-TLB write entry.  [make_block]
  *   I3  jump_mode and jump_base say which mode key and which base of CS a jump cache's entries were made for; a change
  *       of either flushes that cache. */
-#include "runtime/cpu/cpu_ops.h"
+#include "runtime/cpu/cpu_models.h"
+#include "runtime/cpu/except.h"
+#include "runtime/mem/mmu.h"
 #include "runtime/direct/direct.h"
 #include "runtime/run/hostsig.h"
 #include "runtime/interp/interp.h"

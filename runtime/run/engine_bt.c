@@ -2,7 +2,9 @@
  *   I1  callouts and helpers are set before anything is translated.    [create]
  *   I2  rt->direct belongs to the bound thread: it traces its processes. [bind, unbind] */
 #include "runtime/cpu/cpu_layout.h"
-#include "runtime/cpu/cpu_ops.h"
+#include "runtime/cpu/cpu_models.h"
+#include "runtime/cpu/except.h"
+#include "runtime/cpu/state.h"
 #include "runtime/direct/direct.h"
 #include "runtime/interp/interp.h"
 #include "runtime/mem/aspace.h"

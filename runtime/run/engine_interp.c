@@ -1,6 +1,8 @@
 /* The interpreter as an engine, and what it shares with the translator: a CPU that is struct cpu. */
 #define _GNU_SOURCE
-#include "runtime/cpu/cpu_ops.h"
+#include "runtime/cpu/cpu.h"
+#include "runtime/cpu/except.h"
+#include "runtime/cpu/state.h"
 #include "runtime/interp/interp.h"
 #include "runtime/run/engine.h"
 #include "runtime/run/hostsig.h"

@@ -1,11 +1,14 @@
 /* What others than the runtime see of a CPU between runs, and may change: its state as one piece, guest memory by
  * physical and by linear address, and the names a description may use. */
-#include "runtime/cpu/cpu_ops.h"
+#include "runtime/cpu/cpu.h"
+#include "runtime/cpu/cpu_models.h"
+#include "runtime/cpu/msr.h"
+#include "runtime/cpu/state.h"
+#include "runtime/mem/mmu.h"
 #include "runtime/interp/interp.h"
 #include "runtime/mem/physmem.h"
 #include "runtime/run/rt.h"
 #include "runtime/mem/coherence.h"
-#include "runtime/mem/physmem.h"
 #include "runtime/mem/watch.h"
 
 #include <errno.h>

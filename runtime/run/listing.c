@@ -1,6 +1,6 @@
 /* The translator without a machine: guest code and the host code it becomes, side by side.
  * Owns the cutting of raw code into pages, which is what the translator takes. */
-#include "runtime/cpu/cpu_ops.h"
+#include "runtime/cpu/cpu_models.h"
 #include "runtime/runtime.h"
 #include "translator/front/decode.h"
 #include "translator/translator.h"

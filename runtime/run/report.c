@@ -1,5 +1,7 @@
 /* What a machine leaves behind for people to read: the diagnosis of a dead guest, and the counters as JSON. */
-#include "runtime/cpu/cpu_ops.h"
+#include "runtime/cpu/cpu_models.h"
+#include "runtime/cpu/except.h"
+#include "runtime/mem/mmu.h"
 #include "runtime/mem/physmem.h"
 #include "runtime/run/rt.h"
 #include "translator/front/decode.h"

@@ -5,7 +5,8 @@
  *   I3  A request to stop or reset sets kick, so that it is seen within one block. */
 #define _GNU_SOURCE
 #include "runtime/run/alarm.h"
-#include "runtime/cpu/cpu_ops.h"
+#include "runtime/cpu/cpu.h"
+#include "runtime/cpu/cpu_models.h"
 #include "runtime/run/hostsig.h"
 #include "runtime/interp/interp.h"
 #include "runtime/run/rt.h"

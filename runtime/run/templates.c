@@ -1,6 +1,5 @@
 /* Translated code from one run to the next: the translator's templates to and from a file that somebody else has
  * opened. */
-#include "runtime/cpu/cpu_ops.h"
 #include "runtime/run/rt.h"
 
 #include <errno.h>

@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "runtime/cpu/cpu_ops.h"
+#include "runtime/cpu/cpu.h"
 #include "runtime/run/rt.h"
 
 #define SYS_LINEAR 0x57000000u /* linear = physical + SYS_LINEAR for these */

@@ -8,7 +8,7 @@
 #include <check.h>
 #include <string.h>
 
-#include "runtime/cpu/cpu_ops.h"
+#include "runtime/cpu/cpu_models.h"
 #include "runtime/direct/scan_page.h"
 #include "tests/diff/native.h"
 #include "translator/front/decode.h"

@@ -5,7 +5,9 @@
 #define TESTS_UNIT_CPU_FIXTURE_H
 #include "runtime/mem/coherence.h"
 #include "runtime/mem/physmem.h"
-#include "runtime/cpu/cpu_ops.h"
+#include "runtime/cpu/cpu.h"
+#include "runtime/cpu/cpu_models.h"
+#include "runtime/mem/mmu.h"
 
 #include <check.h>
 #include <string.h>

@@ -1,4 +1,5 @@
 /* cpu.c, msr.c and cpu_models.c: reset, control and debug registers, MSRs, CPUID. */
+#include "runtime/cpu/msr.h"
 #include "tests/unit/cpu_fixture.h"
 #include "translator/front/insn.h"
 

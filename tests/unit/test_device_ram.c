@@ -1,7 +1,6 @@
 /* A device's own memory as a running guest finds it, under each engine: user code runs in it, writes to it, and
  * overwrites itself, and the dirty log has what it wrote. */
 #include "core/bus.h"
-#include "runtime/cpu/cpu_ops.h"
 #include "runtime/mem/physmem.h"
 #include "runtime/run/rt.h"
 

@@ -2,7 +2,6 @@
  * protected mode, without devices but a port that ends them; each under both engines, and with and without windows. */
 #include "core/bus.h"
 #include "runtime/mem/physmem.h"
-#include "runtime/cpu/cpu_ops.h"
 #include "runtime/run/rt.h"
 
 #include <check.h>

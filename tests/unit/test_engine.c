@@ -1,7 +1,6 @@
 /* run.c and engine.h: the loop around an engine, shown with an engine of a page that only counts; and what holds of the
  * real ones when rt_run() is called again and again, from one thread and from many. */
 #include "core/clock.h"
-#include "runtime/cpu/cpu_ops.h"
 #include "runtime/run/rt.h"
 
 #include <check.h>

@@ -1,5 +1,7 @@
 /* except.c: from an event to the first instruction of its handler. */
 #define _GNU_SOURCE
+#include "runtime/cpu/except.h"
+#include "runtime/cpu/far.h"
 #include "tests/unit/cpu_fixture.h"
 
 #define HANDLER(v) (0x40000u + 16 * (v))

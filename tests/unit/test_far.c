@@ -1,4 +1,7 @@
 /* far.c and task.c: transfers of control that change CS, privilege or task. */
+#include "runtime/cpu/except.h"
+#include "runtime/cpu/far.h"
+#include "runtime/cpu/seg.h"
 #include "tests/unit/cpu_fixture.h"
 
 static void push32(u32 v)

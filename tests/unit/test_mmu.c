@@ -1,6 +1,7 @@
 /* The page walk and the accesses above it, against the manual's rules written out plainly. */
 #include "mem_fixture.h"
-#include "runtime/cpu/cpu_ops.h"
+#include "runtime/cpu/cpu_models.h"
+#include "runtime/mem/mmu.h"
 
 #define LA 0x40345000u /* the page under test */
 #define PA 0x345000u

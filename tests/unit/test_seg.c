@@ -1,4 +1,5 @@
 /* seg.c: what may be loaded into which register, and what an access against it may do. */
+#include "runtime/cpu/seg.h"
 #include "tests/unit/cpu_fixture.h"
 
 /* ---- loads ---- */

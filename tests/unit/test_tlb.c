@@ -1,6 +1,7 @@
 /* The soft TLB: what is cached, for whom, and until when. */
 #include "mem_fixture.h"
-#include "runtime/cpu/cpu_ops.h"
+#include "runtime/cpu/cpu.h"
+#include "runtime/mem/mmu.h"
 
 #define LA 0x40345000u
 #define PA 0x345000u

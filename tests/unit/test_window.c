@@ -1,7 +1,8 @@
 /* The windows: what gets mapped, with which rights, and that nothing outlives the flush that ends it. */
 #define _GNU_SOURCE
 #include "mem_fixture.h"
-#include "runtime/cpu/cpu_ops.h"
+#include "runtime/cpu/cpu.h"
+#include "runtime/mem/mmu.h"
 #include "runtime/mem/window.h"
 
 #include <sys/uio.h>

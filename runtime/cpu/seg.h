@@ -1,0 +1,20 @@
+/* Segments and their descriptors. Those that can fault return 0, or GUEST_FAULT with cpu->exc set and nothing
+ * committed. */
+#ifndef RUNTIME_CPU_SEG_H
+#define RUNTIME_CPU_SEG_H
+#include "core/cpu.h"
+#include "runtime/mem/mmu.h"
+
+MUST_CHECK int seg_load(struct cpu *c, enum segreg s, u16 sel); /* MOV/POP/LDS: protected (all checks, accessed bit),
+                                                                   real and vm86 */
+/* Linear address of [off, off+size) in segment s, with limit and type checks: #GP(0), or #SS(0) for SS. acc ACC_X is
+ * for far targets. size 0: no check (LEA-like). */
+MUST_CHECK int seg_linear(struct cpu *c, enum segreg s, u32 off, unsigned size, enum access acc, laddr *out);
+MUST_CHECK int seg_lldt(struct cpu *c, u16 sel);
+MUST_CHECK int seg_ltr(struct cpu *c, u16 sel);
+bool seg_lar(struct cpu *c, u16 sel, u32 *out, int *fault); /* ZF; *fault GUEST_FAULT on #PF while reading the
+                                                               descriptor */
+bool seg_lsl(struct cpu *c, u16 sel, u32 *out, int *fault);
+bool seg_verr(struct cpu *c, u16 sel, bool write, int *fault);
+
+#endif
