@@ -58,3 +58,9 @@ void coherence_remapped(const struct coherence *co)
     for (const struct coherence_listener *l = co->first; l; l = l->next)
         if (l->remapped) l->remapped(l->arg);
 }
+
+void coherence_aged(const struct coherence *co, u64 now_ms)
+{
+    for (const struct coherence_listener *l = co->first; l; l = l->next)
+        if (l->aged) l->aged(l->arg, now_ms);
+}

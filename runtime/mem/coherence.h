@@ -35,6 +35,8 @@ struct coherence_listener {
     void (*watched)(void *arg, laddr la);
     /* RAM has been covered by a device or ROM, or uncovered: pointers to RAM are stale, and all that was mapped. */
     void (*remapped)(void *arg);
+    /* Time goes on: what is kept for a while only, or fades, is looked at. now_ms never goes back. */
+    void (*aged)(void *arg, u64 now_ms);
     struct coherence_listener *next; /* coherence.c's */
 };
 
@@ -51,4 +53,5 @@ bool coherence_written(const struct coherence *co, paddr pa, unsigned len, u8 fl
 void coherence_debug(const struct coherence *co, struct cpu *c);
 void coherence_watched(const struct coherence *co, laddr la);
 void coherence_remapped(const struct coherence *co);
+void coherence_aged(const struct coherence *co, u64 now_ms); /* to be called now and then */
 #endif

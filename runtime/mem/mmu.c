@@ -112,7 +112,7 @@ static void level_set(struct cpu *c, struct level *l, u32 bits)
 {
     if (likely((l->val & bits) == bits) || !l->host) return;
     u8 *flags = bus_page_flags(c->bus, l->pa);
-    if (unlikely(*flags & PG_WATCHED)) {
+    if (unlikely(*flags & PG_ANNOUNCED)) {
         struct fpu_parked f;
         fpu_park(c, &f);
         bus_write_begins(c->bus, l->pa, 4);

@@ -13,7 +13,7 @@
  *   I1  A RAM pointer is handed out only for pages of RAM that no range touches (covered[] is 0), and for those of a
  *       bus_ram that is mapped there.                                                              [ram_page]
  *   I2  Ranges are sorted by base and do not overlap.                                              [insert_range]
- *   I3  A write to a page with PG_WATCHED that is made here is announced before it happens.        [page_written]
+ *   I3  A write to a page with PG_ANNOUNCED that is made here is announced before it happens.        [page_written]
  *   I4  Nothing here trusts an address, size or offset: what is not RAM and not a range floats (reads ones, drops
  *       writes).
  *
@@ -267,7 +267,7 @@ void bus_mark_code(struct bus *b, paddr page)
 static void page_written(struct bus *b, u64 page, paddr pa, unsigned len)
 {
     u8 *flags = &b->flags[page], was = *flags;
-    if (likely(!(was & PG_WATCHED))) return;
+    if (likely(!(was & PG_ANNOUNCED))) return;
     if (was & PG_CLEAN) dirty_note(&b->logs, page, flags);
     if (!(was & PG_CODE)) return;
     *flags &= (u8) ~(PG_DIRECT | PG_INDIRECT);

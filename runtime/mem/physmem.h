@@ -33,7 +33,7 @@ enum page_flag {
     PG_MIXED = 32,   /* code is run from it, yet writes to it are not announced, and PG_CODE is clear: mixed.h */
     PG_NEAR = 16,    /* bus_touch() has been here */
 };
-#define PG_WATCHED (PG_CODE | PG_CLEAN)         /* may be written only after bus_write_begins() or bus_mark_dirty() */
+#define PG_ANNOUNCED (PG_CODE | PG_CLEAN)       /* may be written only after bus_write_begins() or bus_mark_dirty() */
 u8 *bus_page_flags(struct bus *b, paddr pa);    /* flags byte of the RAM page, NULL if not RAM */
 u8 *bus_page_flags_at(struct bus *b, u64 page); /* likewise, of a page of the file */
 struct dirty_logs *bus_dirty_logs(struct bus *b);

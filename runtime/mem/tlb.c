@@ -1,8 +1,8 @@
 /* Owns the soft TLB: four tables (supervisor or user, read or write) of one entry per linear page behind struct cpu
  * (layout in core/cpu.h), and the books that make a flush cost what was filled.
  *
- *   I1  An entry leads to RAM that no device or ROM covers; a write entry moreover to a page without PG_WATCHED, whose
- *       leaf has D set, and that its privilege may write.                                    [tlb_fill,
+ *   I1  An entry leads to RAM that no device or ROM covers; a write entry moreover to a page without PG_ANNOUNCED,
+ *       whose leaf has D set, and that its privilege may write.                              [tlb_fill,
  *       tlb_protect]
  *       What a breakpoint watches has none of the kind that could meet it.                    [tlb_fill, watch_page]
  *   I2  A page with a write entry has the read entry of the same privilege as well.
@@ -29,6 +29,7 @@
 static void tlb_protect(void *arg, paddr page);
 static void tlb_remapped(void *arg) { tlb_flush_all(arg); }
 static void tlb_watched(void *arg, laddr la) { tlb_drop(arg, la); }
+static void tlb_aged(void *arg, u64 now_ms) { watch_age(arg, now_ms); }
 
 int tlb_init(struct cpu *c)
 {
@@ -42,9 +43,12 @@ int tlb_init(struct cpu *c)
         tlb_fini(c);
         return -ENOMEM;
     }
-    t->listener = (struct coherence_listener){
-        .rank = COHERENCE_TLB, .arg = c, .protect = tlb_protect, .watched = tlb_watched, .remapped = tlb_remapped
-    };
+    t->listener = (struct coherence_listener){ .rank = COHERENCE_TLB,
+                                               .arg = c,
+                                               .protect = tlb_protect,
+                                               .watched = tlb_watched,
+                                               .remapped = tlb_remapped,
+                                               .aged = tlb_aged };
     coherence_listen(bus_coherence(c->bus), &t->listener);
     return 0;
 }
@@ -252,7 +256,7 @@ u8 *tlb_fill(struct cpu *c, laddr la, enum access acc, bool user, bool *fault)
     unsigned breaks = watch_kinds(c, la);
     if (unlikely(breaks & WATCH_READS)) return NULL;
     if (unlikely(*flags & PG_CLEAN) && acc == ACC_W) bus_mark_dirty(c->bus, w.pa);
-    bool watched = *flags & PG_WATCHED || breaks & WATCH_WRITES;
+    bool watched = *flags & PG_ANNOUNCED || breaks & WATCH_WRITES;
     list_add(c, user, w.global, page); /* first: it may empty the list */
     cpu_tlb(c, read_kind(user))[page] = entry;
     if (!watched && w.dirty && (w.write || (!user && !(c->cr0 & CR0_WP)))) {

@@ -4,7 +4,7 @@
  *       writably.
  *   I2  A mapped page was, at the last validation, what the page tables said: same physical page, at least these
  *       rights, A set, and D set if mapped writably.                              [rights_at, region_validate]
- *   I3  A page with PG_WATCHED is writable in no window.                          [rights_at, windows_protect]
+ *   I3  A page with PG_ANNOUNCED is writable in no window.                          [rights_at, windows_protect]
  *   I4  region[r].mapped counts the mapped pages of 4 MiB region r; its snapshot is of the page-table entries they
  *       came from.
  *   I5  Who has a page of RAM writable is found without a search. Of a supervisor window's long runs, each linear page
@@ -100,7 +100,7 @@ static u32 rights_at(const struct window *w, u32 n, bool *global)
     if (n < w->be.first_page) return 0;
     unsigned watched = watch_kinds(c, n << PAGE_SHIFT);
     if (watched & WATCH_READS) return 0;
-    bool write = l.dirty && !(*flags & PG_WATCHED) && l.write && !(watched & WATCH_WRITES);
+    bool write = l.dirty && !(*flags & PG_ANNOUNCED) && l.write && !(watched & WATCH_WRITES);
     bool exec = w->direct && *flags & PG_DIRECT && !l.nx && !(watched & WATCH_FETCHES);
     return (u32)(l.pa >> PAGE_SHIFT) << PFN_SHIFT | (write ? WRITABLE : 0) | (exec ? EXECUTABLE : 0) | MAPPED;
 }

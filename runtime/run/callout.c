@@ -22,7 +22,7 @@ static u64 watched_access(struct cpu *c, laddr la, unsigned size, bool write, bo
     paddr pa;
     if (watch_hits(c, la, size, write) || !mmu_try(c, la, write ? ACC_W : ACC_R, user, &pa)) return 0;
     u8 *host = bus_ram_ptr(c->bus, pa);
-    if (!host || (write && *bus_page_flags(c->bus, pa) & PG_WATCHED)) return 0;
+    if (!host || (write && *bus_page_flags(c->bus, pa) & PG_ANNOUNCED)) return 0;
     c->ctr.watched++;
     return (u64)host - la;
 }

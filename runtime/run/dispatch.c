@@ -252,6 +252,12 @@ static void code_debug(void *arg, struct cpu *c)
     if (rt->xl) stops_update(&rt->stops, c, rt->xl);
 }
 
+static void code_aged(void *arg, u64 now_ms)
+{
+    struct rt *rt = arg;
+    mixed_age(&rt->mixed, now_ms);
+}
+
 void dispatch_listen(struct rt *rt)
 {
     struct mixed *m = &rt->mixed;
@@ -262,6 +268,7 @@ void dispatch_listen(struct rt *rt)
                                                      .flushed = code_flushed,
                                                      .protect = code_protect,
                                                      .debug = code_debug,
+                                                     .aged = code_aged,
                                                      .written = code_written };
     coherence_listen(bus_coherence(rt->bus), &rt->code_listener);
 }

@@ -11,7 +11,6 @@
 #include "runtime/interp/interp.h"
 #include "runtime/run/rt.h"
 #include "runtime/mem/physmem.h"
-#include "runtime/mem/watch.h"
 #include "runtime/mem/window.h"
 #include "translator/front/decode.h"
 
@@ -239,9 +238,7 @@ static bool service(struct rt *rt, enum rt_exit *why)
     sample_time(rt, begin);
     rt->cpu->ctr.kicks++;
     if (rt->engine->kicked) rt->engine->kicked(rt);
-    u64 now_ms = clock_now(rt->clock) / 1000000;
-    mixed_age(&rt->mixed, now_ms);
-    watch_age(rt->cpu, now_ms);
+    coherence_aged(bus_coherence(rt->bus), clock_now(rt->clock) / 1000000);
     clock_run_due(rt->clock);
     on_deadline(rt, clock_next_deadline(rt->clock)); /* this kick may have been the alarm's */
     for (struct post *p = take_posts(rt); p;) {

@@ -13,6 +13,7 @@ static struct {
     paddr pa;
     unsigned len;
     u8 flags;
+    u64 now_ms;
 } last;
 
 struct made_up {
@@ -55,10 +56,15 @@ static void watched(void *arg, laddr la)
     last.la = la;
 }
 static void remapped(void *arg) { say(arg); }
+static void aged(void *arg, u64 now_ms)
+{
+    say(arg);
+    last.now_ms = now_ms;
+}
 
 static void join(struct made_up *m, char name, enum coherence_rank rank)
 {
-    *m = (struct made_up){ { rank, m, flushed, protect, written, debug, watched, remapped, NULL }, name, false };
+    *m = (struct made_up){ { rank, m, flushed, protect, written, debug, watched, remapped, aged, NULL }, name, false };
     coherence_listen(&co, &m->l);
 }
 
@@ -94,6 +100,10 @@ START_TEST(each_event_reaches_each_listener_once_in_the_order_of_ranks)
     heard[0] = 0;
     coherence_remapped(&co);
     ck_assert_str_eq(heard, "t2wdac");
+    heard[0] = 0;
+    coherence_aged(&co, 1ull << 40);
+    ck_assert_str_eq(heard, "t2wdac");
+    ck_assert_uint_eq(last.now_ms, 1ull << 40);
 }
 END_TEST
 

@@ -152,7 +152,7 @@ END_TEST
 START_TEST(a_log_of_all_ram_sees_every_page_and_without_a_log_nothing_is_watched)
 {
     struct dirty_log *ram;
-    ck_assert_uint_eq(*bus_page_flags(bus, 0x9000) & PG_WATCHED, 0);
+    ck_assert_uint_eq(*bus_page_flags(bus, 0x9000) & PG_ANNOUNCED, 0);
     cpu->cr0 = 0;
     tlb_flush_all(cpu);
     wr(0x9000, 4, false, 1);
@@ -167,7 +167,7 @@ START_TEST(a_log_of_all_ram_sees_every_page_and_without_a_log_nothing_is_watched
     for (u32 pa = 0x9000; pa < FIX_RAM; pa += 0x10000) n += bits[pa / PAGE_SIZE / 64] >> pa / PAGE_SIZE % 64 & 1;
     ck_assert_uint_eq(n, want);
     dirty_log_free(ram);
-    for (u32 pa = 0; pa < FIX_RAM; pa += PAGE_SIZE) ck_assert_uint_eq(*bus_page_flags(bus, pa) & PG_WATCHED, 0);
+    for (u32 pa = 0; pa < FIX_RAM; pa += PAGE_SIZE) ck_assert_uint_eq(*bus_page_flags(bus, pa) & PG_ANNOUNCED, 0);
 }
 END_TEST
 
