@@ -156,6 +156,10 @@ static void report(const struct rt *rt, FILE *out)
             rt->direct      ? direct_status(rt->direct)
             : rt->no_direct ? rt->no_direct
                             : "off");
+    const struct counters *n = &rt->cpu->ctr;
+    double user = n->user_cycles ? (double)n->user_cycles : 1; /* sampled at kicks */
+    fprintf(out, "  \"direct_share_of_user\": %.4f,\n  \"direct_runs_per_gcycle_of_user\": %.1f,\n",
+            (double)n->direct_cycles / user, 1e9 * (double)n->direct_runs / user);
 }
 
 const struct engine_ops engine_bt = {
