@@ -44,7 +44,7 @@ extern "C" {
 struct vm;
 
 /* The reason of a failure: one line, without the program's name and without a newline. Where a description is wrong it
- * begins with the name of the field and a colon: "memory: ..". */
+ * begins with the name of the field, perhaps its value, and a colon: "memory: ..", "serial file:/x: ..". */
 struct vm_error {
     char text[512];
 };
