@@ -486,7 +486,7 @@ START_TEST(garbage_in_all_registers_does_no_harm)
         else if (kind < 26) bus_out(bus, (u16)(BM + (x >> 40 & 15)), 1, v);
         else if (kind == 26) bus_out(bus, (u16)(BM + 4 + (v & 8)), 4, (u32)(x >> 20) & 0x3ffffff);
         else if (kind == 27) out(v & 1 ? 0x3f6 : 0x376, v & 0x80 ? 0 : v & 0x86);
-        else if (kind < 30) (void)(finish(&hd) | finish(&cd));
+        else if (kind < 30) (void)(finish(&hd) + finish(&cd));
         else if (kind == 30) {
             out(0x176, 0xa0);
             out(0x177, 0xa0);
