@@ -306,6 +306,27 @@ START_TEST(all_x87_instructions_but_those_of_control_move_the_pointers)
 }
 END_TEST
 
+/* SDM vol. 1, figures 8-10 and 8-12. */
+START_TEST(real_modes_formats_have_linear_addresses)
+{
+    /* fld qword [DATA]; fnstenv [DATA+200]; fnstenv16 [DATA+300] */
+    PROGRAM(0xdd, 0x05, MODRM_DATA, 0xd9, 0x35, 0, 2, 8, 0, 0x66, 0xd9, 0x35, 0, 3, 8, 0);
+    u32 from = ((u32)cpu->seg[S_CS].sel << 4) + CODE, dp = ((u32)cpu->seg[S_DS].sel << 4) + DATA;
+    STEPS(1);
+    cpu->cr0 &= ~(u32)CR0_PE;
+    STEPS(2);
+    ck_assert_uint_eq(peek32(DATA + 0x20c), 0xffff0000u | (from & 0xffff));
+    ck_assert_uint_eq(peek32(DATA + 0x210), from >> 16 << 12 | 0x505);
+    ck_assert_uint_eq(peek32(DATA + 0x214), 0xffff0000u | (dp & 0xffff));
+    ck_assert_uint_eq(peek32(DATA + 0x218), dp >> 16 << 12);
+    ck_assert_uint_eq(peek16(DATA + 0x306), from & 0xffff);
+    ck_assert_uint_eq(peek16(DATA + 0x308), (from >> 16 & 15) << 12 | 0x505);
+    ck_assert_uint_eq(peek16(DATA + 0x30a), dp & 0xffff);
+    ck_assert_uint_eq(peek16(DATA + 0x30c), (dp >> 16 & 15) << 12);
+    cpu->cr0 |= CR0_PE;
+}
+END_TEST
+
 START_TEST(each_format_of_the_environment_holds_what_it_has_room_for)
 {
     /* fldenv [DATA]; fnstenv [DATA+200]; fnstenv16 [DATA+300]; fldenv16 [DATA+300]; fnstenv [DATA+400] */
@@ -440,6 +461,7 @@ int main(void)
     tcase_add_test(t, fxsave_and_fxrstor_are_inverse_and_leave_the_rest_alone);
     tcase_add_test(t, fxsave_and_fnstenv_name_the_last_instruction_and_its_operand);
     tcase_add_test(t, all_x87_instructions_but_those_of_control_move_the_pointers);
+    tcase_add_test(t, real_modes_formats_have_linear_addresses);
     tcase_add_test(t, each_format_of_the_environment_holds_what_it_has_room_for);
     tcase_add_test(t, fnsave_writes_tags_and_registers_and_frstor_brings_them_back);
     tcase_add_test(t, fldenv_that_moves_the_top_leaves_the_registers_where_they_are);
