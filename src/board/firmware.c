@@ -137,7 +137,7 @@ static int tell_acpi(struct fw_cfg *f, const struct acpi_tables *t)
     return rc ? rc : fw_cfg_file(f, "etc/table-loader", s.cmd, s.n * CMD_SIZE);
 }
 
-void firmware_boot_order(char out[BOOT_ORDER_MAX], const struct ide_disk disk[IDE_DRIVES], const char *boot)
+void firmware_boot_order(char out[BOOT_ORDER_MAX], const struct ide_disk *disk /* IDE_DRIVES */, const char *boot)
 {
     size_t n = 0;
     out[0] = 0;

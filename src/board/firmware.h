@@ -23,7 +23,7 @@ struct firmware_config {
 };
 /* Device paths of the drives, in the order in which boot names kinds of them (disk, cdrom; comma-separated). */
 #define BOOT_ORDER_MAX 256u
-void firmware_boot_order(char out[BOOT_ORDER_MAX], const struct ide_disk disk[IDE_DRIVES], const char *boot);
+void firmware_boot_order(char out[BOOT_ORDER_MAX], const struct ide_disk *disk /* IDE_DRIVES */, const char *boot);
 /* 0, -ENOMEM or -ENOSPC. */
 MUST_CHECK int firmware_tell(struct fw_cfg *f, const struct firmware_config *cfg);
 

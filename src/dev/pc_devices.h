@@ -235,7 +235,7 @@ struct ide_disk {
 #define IDE_DRIVES 4u
 struct ide;
 MUST_CHECK int ide_new(struct ide **out, struct bus *b, struct pci *p, struct irq_line irq14, struct irq_line irq15,
-                       const struct ide_disk disk[IDE_DRIVES]);
+                       const struct ide_disk *disk /* IDE_DRIVES */);
 void ide_free(struct ide *i);
 /* Its channels and drives. At most room of them; returns how many. */
 unsigned ide_parts(struct ide *i, struct snap_part *out, unsigned room);

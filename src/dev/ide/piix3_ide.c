@@ -493,7 +493,7 @@ static void drive_init(struct drive *d, struct channel *ch, const struct ide_dis
 }
 
 int ide_new(struct ide **out, struct bus *b, struct pci *p, struct irq_line irq14, struct irq_line irq15,
-            const struct ide_disk disk[IDE_DRIVES])
+            const struct ide_disk *disk /* IDE_DRIVES */)
 {
     static const u16 base[2] = { 0x1f0, 0x170 }, control[2] = { 0x3f6, 0x376 };
     struct ide *ide = calloc(1, sizeof *ide);
