@@ -5,7 +5,8 @@
 # The root is packed into a guest's initramfs, and entered by chroot on the host. Nothing is configured in it (no script
 # of a package runs), and what no measurement uses is left out, for the guest holds it in memory: documentation,
 # translations, link-time optimisation, sanitizers.
-# Everything lands in ${TRANSVISOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/transvisor}/packages-ARCHITECTURE; a second run
+# Everything lands in ${TRANSVISOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/transvisor}/packages-ARCHITECTURE; a second
+# run
 # finds it there and touches no network. Prints PACKAGES_I386= or PACKAGES_AMD64=, the directory.
 # Usage: fetch.sh [--refresh] [i386|amd64]        (default: i386)
 set -eu

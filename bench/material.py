@@ -1,4 +1,5 @@
-"""What a measurement needs, made once: the benchmark program, the amount of work, Debian's programs, images for guests."""
+"""What a measurement needs, made once: the benchmark program, the amount of work, Debian's programs, images for
+guests."""
 import os
 import re
 import resource
@@ -11,19 +12,23 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 GUEST = os.path.join(HERE, 'guest')
 GUESTS = os.path.join(HERE, '..', 'tests', 'guests')
 CACHE = os.environ.get('TRANSVISOR_CACHE') or os.path.join(
-    os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'), 'transvisor')
+    os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'), 'transvisor'
+)
 SCRIPTS = [os.path.join(GUEST, f) for f in ('packages.sh', 'shell_loop.sh', 'sqlite.sql')]
 
 
 def build_program(bits):
-    """Compiles bench/guest into the cache, static as a guest's own programs are: -O2 for i686 or x86-64. os.c is i386 only."""
+    """Compiles bench/guest into the cache, static as a guest's own programs are: -O2 for i686 or x86-64. os.c is i386
+    only."""
     sources = sorted(os.path.join(GUEST, f) for f in os.listdir(GUEST) if f.endswith(('.c', '.h')))
     directory = os.path.join(CACHE, 'bench', str(bits))
     os.makedirs(directory, exist_ok=True)
     program = os.path.join(directory, 'bench')
     if not os.path.exists(program) or any(os.path.getmtime(f) > os.path.getmtime(program) for f in sources):
         c_files = [f for f in sources if f.endswith('.c') and (bits == 32 or os.path.basename(f) != 'os.c')]
-        subprocess.run(['gcc', f'-m{bits}', '-O2', '-static', '-Wall', '-Wextra', '-o', program + '.new'] + c_files, check=True)
+        subprocess.run(
+            ['gcc', f'-m{bits}', '-O2', '-static', '-Wall', '-Wextra', '-o', program + '.new'] + c_files, check=True
+        )
         os.rename(program + '.new', program)
     return program
 

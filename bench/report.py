@@ -31,7 +31,7 @@ def verdict(aims, measured):
 
 class Report:
     def __init__(self):
-        self.samples = {}         # (side, name) -> list of values
+        self.samples = {}  # (side, name) -> list of values
         self.rows = []
 
     def add(self, side, name, value):
@@ -65,6 +65,9 @@ class Report:
 
     def show(self, row, aims):
         self.rows.append(row)
-        columns = [f'transvisor={show(row["value"])}'] + [f'{p}={show(row[p])}' for p in PEERS] + \
-            [f'ratio_{p}={show(row["ratio_" + p])}' for p in PEERS]
+        columns = (
+            [f'transvisor={show(row["value"])}']
+            + [f'{p}={show(row[p])}' for p in PEERS]
+            + [f'ratio_{p}={show(row["ratio_" + p])}' for p in PEERS]
+        )
         print(f'{row["name"]}_{row["unit"]} variant={row["variant"]}', *columns, verdict(aims, row), flush=True)

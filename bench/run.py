@@ -2,7 +2,8 @@
 """The benchmark: the same i386 programs on the host, in QEMU (TCG) and in transvisor, interleaved.
 
 One line per number:
-  name_unit variant=N transvisor=V qemu=V native=V native64=V ratio_qemu=R ratio_native=R ratio_native64=R target=T met|missed
+  name_unit variant=N transvisor=V qemu=V native=V native64=V ratio_qemu=R ratio_native=R ratio_native64=R target=T
+  met|missed
 V is the median over the rounds; `-` is not measured. Ratios are of medians of one run; figures of different runs do not
 compare. native is the host running the very i386 programs. A host that cannot gets native64 instead: the same sources
 compiled for x86-64 and Debian's amd64 packages, other programs therefore, which no target refers to. A guest measures
@@ -39,8 +40,12 @@ def die(text):
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--transvisor', help='the program (default: the newest build*/transvisor beside the sources)')
-    parser.add_argument('--variant', action='append', metavar='NAME[@PROGRAM]=ARGUMENTS',
-                        help="transvisor, or another build of it, with further arguments of `run`; may be repeated (default: 'bt=--engine bt')")
+    parser.add_argument(
+        '--variant',
+        action='append',
+        metavar='NAME[@PROGRAM]=ARGUMENTS',
+        help="transvisor, or another build of it, with further arguments of `run`; may be repeated (default: 'bt=--engine bt')",
+    )
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--only', help='comma separated workloads and groups')
     parser.add_argument('--scale', type=int, default=100, help='percent of the full user-compute work')
@@ -50,8 +55,11 @@ def parse_arguments():
     parser.add_argument('--no-native', action='store_true', help='neither native nor native64')
     parser.add_argument('--native64', action='store_true', help='native64 even where the host runs i386 programs')
     parser.add_argument('--no-transvisor', action='store_true')
-    parser.add_argument('--processor-time', action='store_true',
-                        help='count only the time in which a side had a processor: for a host that has other work to do')
+    parser.add_argument(
+        '--processor-time',
+        action='store_true',
+        help='count only the time in which a side had a processor: for a host that has other work to do',
+    )
     parser.add_argument('--qemu-cpu', default='n270')
     parser.add_argument('--json', help='write the results there as well')
     parser.add_argument('--log', help='directory to keep the sides\' output and statistics in')
@@ -94,8 +102,16 @@ class Bench:
         for variant in options.variant:
             label, _, arguments = variant.partition('=')
             name, _, program = label.partition('@')
-            self.variants.append(sides.Transvisor(name, arguments, program or options.transvisor or newest_build(), kernel,
-                                                  os.path.join(scratch, 'stats.json'), options.timeout))
+            self.variants.append(
+                sides.Transvisor(
+                    name,
+                    arguments,
+                    program or options.transvisor or newest_build(),
+                    kernel,
+                    os.path.join(scratch, 'stats.json'),
+                    options.timeout,
+                )
+            )
         self.machines += self.variants
         self.prepare()
 
@@ -115,8 +131,11 @@ class Bench:
                 bits = 64 if system == 'native64' else 32
                 meant = [w for w in self.workloads if bits == 32 or w.group != 'system']
                 self.directories[system, image] = material.plan_directory(
-                    os.path.join(self.scratch, f'{system}-{image}'), self.programs[bits], plan(meant, image, self.scale))
-                self.roots[system, image] = None if image == 'bare' else material.packages_root('amd64' if bits == 64 else 'i386')
+                    os.path.join(self.scratch, f'{system}-{image}'), self.programs[bits], plan(meant, image, self.scale)
+                )
+                self.roots[system, image] = (
+                    None if image == 'bare' else material.packages_root('amd64' if bits == 64 else 'i386')
+                )
             self.images[image] = os.path.join(self.scratch, image + '.cpio')
             material.pack('bench', self.images[image], self.directories['guest', image], self.roots['guest', image])
 
@@ -161,7 +180,9 @@ class Bench:
             for which in ('first', 'second'):
                 run = variant.run(self.images['boot'], MEMORY['boot'], 'GUEST-INIT-REACHED', '--cache', cache)
                 self.note(variant, run, f'cached-boot-{which}-{label}')
-                cycles.append(sum(variant.stats.get(name, 0) for name in ('xl_cycles', 'template_cycles', 'clone_cycles')))
+                cycles.append(
+                    sum(variant.stats.get(name, 0) for name in ('xl_cycles', 'template_cycles', 'clone_cycles'))
+                )
         if all(cycles):
             self.report.add(variant.name, 'cached_boot', cycles[1] / cycles[0])
 
@@ -182,7 +203,7 @@ class Bench:
     def rounds(self):
         everyone = self.hosts + self.machines
         for number in range(self.options.rounds):
-            first = number % max(1, len(everyone))          # the order turns with each round, so that nothing is always first
+            first = number % max(1, len(everyone))  # the order turns with each round, so that nothing is always first
             for side in everyone[first:] + everyone[:first]:
                 self.one_side(side, number)
 

@@ -1,4 +1,5 @@
-"""The sides that are compared: the host itself, QEMU, and transvisor with whatever options. Each runs a plan and returns a Run."""
+"""The sides that are compared: the host itself, QEMU, and transvisor with whatever options. Each runs a plan and
+returns a Run."""
 import json
 import os
 import re
@@ -15,16 +16,22 @@ class Run:
     """One execution of a plan: what it printed, when, and what the process weighed at the end of its work."""
 
     def __init__(self, command, last_marker, timeout, environment=None):
-        self.values = {}          # name -> (value, unit), as the side itself saw it
-        self.wall = {}            # name -> ms, as the host saw it
-        self.share = {}           # name -> how much of a processor it had meanwhile
+        self.values = {}  # name -> (value, unit), as the side itself saw it
+        self.wall = {}  # name -> ms, as the host saw it
+        self.share = {}  # name -> how much of a processor it had meanwhile
         self.failed = []
         self.boot_ms = None
         self.rss_anon_mib = None
         self.output = []
         self.error = None
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment,
-                                   start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
         began = time.monotonic()
         started = {'boot': (began, 0)}
         killer = threading.Timer(timeout, process.kill)
@@ -50,7 +57,7 @@ class Run:
                     finished = True
                     self.rss_anon_mib = rss_anon_mib(process.pid)
                     killer.cancel()
-                    killer = threading.Timer(20, process.kill)       # from here on only a power-off is awaited
+                    killer = threading.Timer(20, process.kill)  # from here on only a power-off is awaited
                     killer.start()
             status = process.wait()
         finally:
@@ -59,8 +66,9 @@ class Run:
                 process.kill()
                 process.wait()
         if not finished:
-            self.error = f'ended with status {status} or timed out before "{last_marker}"; last lines: ' + \
-                ' | '.join(self.output[-4:])
+            self.error = f'ended with status {status} or timed out before "{last_marker}"; last lines: ' + ' | '.join(
+                self.output[-4:]
+            )
         elif status != 0:
             self.error = f'power-off ended with status {status}'
 
@@ -73,7 +81,8 @@ class Run:
 
 
 def processor_seconds(session):
-    """What the processes of a session have used so far, with those that have ended and been waited for. One that is waited
+    """What the processes of a session have used so far, with those that have ended and been waited for. One that is
+    waited
     for between the looks at its parent and at itself is missed, so the greater of two tries counts."""
     return max(one_count(session), one_count(session))
 
@@ -87,7 +96,7 @@ def one_count(session):
         except OSError:
             continue
         if int(fields[3]) == session:
-            ticks += sum(map(int, fields[11:15]))            # utime, stime, and the children's
+            ticks += sum(map(int, fields[11:15]))  # utime, stime, and the children's
     return ticks / os.sysconf('SC_CLK_TCK')
 
 
@@ -113,13 +122,16 @@ def flat_stats(path):
         for key, value in node.items() if isinstance(node, dict) else ():
             flat.setdefault(key, value)
             walk(value)
+
     walk(tree)
     return flat
 
 
 class Host:
-    """The host's own processor and kernel. A plan for Debian's programs runs in their root, with a tmpfs on /tmp as in a guest:
+    """The host's own processor and kernel. A plan for Debian's programs runs in their root, with a tmpfs on /tmp as in
+    a guest:
     that takes a mount namespace, which an ordinary user gets with a user namespace where the host allows one."""
+
     ENTER = '''set -e; root=$1; files=$2; PATH=$PATH:/usr/sbin:/sbin
         mount -t tmpfs tmpfs "$root/tmp"; mount --rbind /proc "$root/proc"; mount --rbind /dev "$root/dev"
         mkdir "$root/tmp/bin"; cp "$files"/* "$root/tmp/bin/"
@@ -141,8 +153,27 @@ class Qemu:
         self.name, self.kernel, self.cpu, self.timeout = 'qemu', kernel, cpu, timeout
 
     def run(self, image, memory, marker):
-        return Run(['qemu-system-i386', '-accel', 'tcg', '-m', memory, '-nographic', '-no-reboot', '-kernel', self.kernel,
-                    '-initrd', image, '-append', APPEND, '-cpu', self.cpu], marker, self.timeout)
+        return Run(
+            [
+                'qemu-system-i386',
+                '-accel',
+                'tcg',
+                '-m',
+                memory,
+                '-nographic',
+                '-no-reboot',
+                '-kernel',
+                self.kernel,
+                '-initrd',
+                image,
+                '-append',
+                APPEND,
+                '-cpu',
+                self.cpu,
+            ],
+            marker,
+            self.timeout,
+        )
 
 
 class Transvisor:
@@ -154,8 +185,28 @@ class Transvisor:
         self.stats = {}
 
     def run(self, image, memory, marker, *more):
-        run = Run([self.program, 'run', '--kernel', self.kernel, '--initrd', image, '--append', APPEND,
-                   '--memory', memory, '--serial', 'stdio', '--stats', self.stats_file, *self.arguments, *more], marker, self.timeout)
+        run = Run(
+            [
+                self.program,
+                'run',
+                '--kernel',
+                self.kernel,
+                '--initrd',
+                image,
+                '--append',
+                APPEND,
+                '--memory',
+                memory,
+                '--serial',
+                'stdio',
+                '--stats',
+                self.stats_file,
+                *self.arguments,
+                *more,
+            ],
+            marker,
+            self.timeout,
+        )
         self.stats = flat_stats(self.stats_file)
         return run
 

@@ -6,8 +6,8 @@ costs. A ratio is ours divided by another side's, so `at least 0.97 of native sp
 """
 import collections
 
-YOUNG_COUNT = 25           # processes of 20 ms each, one after another
-MEDLEY_MS = [20, 500, 30, 200, 50, 320, 80, 130]             # of each kernel, one after another in one process
+YOUNG_COUNT = 25  # processes of 20 ms each, one after another
+MEDLEY_MS = [20, 500, 30, 200, 50, 320, 80, 130]  # of each kernel, one after another in one process
 
 # image: bare (busybox and the benchmark program), packages (Debian's programs too), machine.
 # aims: (what is compared, the most it may be): a ratio's name, or `value`.
@@ -16,10 +16,26 @@ Workload = collections.namedtuple('Workload', 'name group unit image command aim
 COMPUTE = ['sha256', 'matmul', 'qsort', 'fib', 'tree', 'indirect', 'memcpy', 'bytecode']
 
 # The aims of the first end, without direct execution, where the second end has none of its own.
-SYSTEM = {'getppid_sysenter': 150, 'getppid_int80': 150, 'pagefault': 3000, 'mprotect': None, 'fork': 400000, 'exec': 700000,
-          'pipe': 12000, 'signal': None, 'ctxsw': None}
+SYSTEM = {
+    'getppid_sysenter': 150,
+    'getppid_int80': 150,
+    'pagefault': 3000,
+    'mprotect': None,
+    'fork': 400000,
+    'exec': 700000,
+    'pipe': 12000,
+    'signal': None,
+    'ctxsw': None,
+}
 
-PROGRAMS = {'openssl_sha256': 'ns', 'openssl_aes128': 'ns', 'openssl_rsa2048': 'us', 'sevenzip': 'ns', 'sysbench_cpu': 'ms', 'sqlite': 'ms'}
+PROGRAMS = {
+    'openssl_sha256': 'ns',
+    'openssl_aes128': 'ns',
+    'openssl_rsa2048': 'us',
+    'sevenzip': 'ns',
+    'sysbench_cpu': 'ms',
+    'sqlite': 'ms',
+}
 
 
 def packages(name, group, unit, *aims):
@@ -27,11 +43,33 @@ def packages(name, group, unit, *aims):
 
 
 TABLE = [
-    *[Workload(n, 'compute', 'ms', 'bare', f'bench --units {{units[{n}]}} {n}', (('ratio_native', 1 / 0.97),)) for n in COMPUTE],
-    *[Workload(f'young_{n}', 'young', 'ms', 'bare', f'bench --units {{young[{n}]}} --young {YOUNG_COUNT} {n}', (('ratio_native', 1 / 0.6),))
-      for n in COMPUTE],
-    Workload('medley', 'medley', 'ms', 'bare', 'bench --medley ' + ' '.join(f'{n}:{{medley[{n}]}}' for n in COMPUTE), (('ratio_native', 1.1),)),
-    *[Workload(n, 'system', 'ns', 'bare', f'bench {n}', (('value', most),) if most else ()) for n, most in SYSTEM.items()],
+    *[
+        Workload(n, 'compute', 'ms', 'bare', f'bench --units {{units[{n}]}} {n}', (('ratio_native', 1 / 0.97),))
+        for n in COMPUTE
+    ],
+    *[
+        Workload(
+            f'young_{n}',
+            'young',
+            'ms',
+            'bare',
+            f'bench --units {{young[{n}]}} --young {YOUNG_COUNT} {n}',
+            (('ratio_native', 1 / 0.6),),
+        )
+        for n in COMPUTE
+    ],
+    Workload(
+        'medley',
+        'medley',
+        'ms',
+        'bare',
+        'bench --medley ' + ' '.join(f'{n}:{{medley[{n}]}}' for n in COMPUTE),
+        (('ratio_native', 1.1),),
+    ),
+    *[
+        Workload(n, 'system', 'ns', 'bare', f'bench {n}', (('value', most),) if most else ())
+        for n, most in SYSTEM.items()
+    ],
     *[packages(n, 'programs', unit, ('ratio_native', 1 / 0.95)) for n, unit in PROGRAMS.items()],
     packages('shell_loop', 'shell', 'ms', ('ratio_qemu', 1 / 4)),
     packages('shell_loop_static', 'shell', 'ms', ('ratio_qemu', 1 / 4)),
@@ -44,8 +82,10 @@ BY_NAME = {w.name: w for w in TABLE}
 
 # Figures that come with others: of a boot, and over a group.
 ALONGSIDE = {
-    'xl_cycles_per_insn': ('cycles', (('value', 2300),)), 'vmm_overhead': ('MiB', (('value', 32),)),
-    'compute_geomean': ('x', (('ratio_native', 1 / 0.99),)), 'young_geomean': ('x', ()),
+    'xl_cycles_per_insn': ('cycles', (('value', 2300),)),
+    'vmm_overhead': ('MiB', (('value', 32),)),
+    'compute_geomean': ('x', (('ratio_native', 1 / 0.99),)),
+    'young_geomean': ('x', ()),
 }
 
 

@@ -21,13 +21,29 @@ def main():
     with open(sys.argv[1], encoding='ascii') as f:
         header = f.read()
     begin = re.match(r'/\*.*?\*/', header, re.S)
-    body = header[begin.end():]
-    for guard in (r'#ifndef TRANSVISOR_VM_H\n#define TRANSVISOR_VM_H\n', r'#include <.*>\n', r'#ifdef __cplusplus\n(?:extern "C" \{|\})\n#endif\n', r'#endif\s*\Z',
-                  r'#pragma GCC visibility .*\n'):
+    body = header[begin.end() :]
+    for guard in (
+        r'#ifndef TRANSVISOR_VM_H\n#define TRANSVISOR_VM_H\n',
+        r'#include <.*>\n',
+        r'#ifdef __cplusplus\n(?:extern "C" \{|\})\n#endif\n',
+        r'#endif\s*\Z',
+        r'#pragma GCC visibility .*\n',
+    ):
         body = re.sub(guard, '', body)
-    out = [f'.TH LIBTRANSVISOR 3 "" "transvisor {sys.argv[2]}" "Library Functions Manual"', '.SH NAME',
-           'libtransvisor \\- embed a virtual PC for 32\\-bit x86 operating systems', '.SH SYNOPSIS', '.nf', '.B #include <transvisor/vm.h>', '.PP',
-           'cc \\fIFILE\\fR.c $(pkg\\-config \\-\\-cflags \\-\\-libs transvisor)', '.fi', '.SH DESCRIPTION', roff(comment_text(begin.group())), '.SH INTERFACE']
+    out = [
+        f'.TH LIBTRANSVISOR 3 "" "transvisor {sys.argv[2]}" "Library Functions Manual"',
+        '.SH NAME',
+        'libtransvisor \\- embed a virtual PC for 32\\-bit x86 operating systems',
+        '.SH SYNOPSIS',
+        '.nf',
+        '.B #include <transvisor/vm.h>',
+        '.PP',
+        'cc \\fIFILE\\fR.c $(pkg\\-config \\-\\-cflags \\-\\-libs transvisor)',
+        '.fi',
+        '.SH DESCRIPTION',
+        roff(comment_text(begin.group())),
+        '.SH INTERFACE',
+    ]
     for part in re.split(r'\n{2,}', body.strip()):
         heading = re.fullmatch(r'/\* -+ (.*?) -+ \*/', part)
         if heading:
@@ -36,7 +52,7 @@ def main():
         leading = re.match(r'/\*.*?\*/(?=\n)', part, re.S)
         if leading:
             out += ['.PP', roff(comment_text(leading.group()))]
-            part = part[leading.end():].strip('\n')
+            part = part[leading.end() :].strip('\n')
         if part:
             out += ['.PP', '.nf', '.ft CW', roff(part.expandtabs()), '.ft', '.fi']
     out += ['.SH "SEE ALSO"', '.BR transvisor (1),', '.BR pkg\\-config (1)']

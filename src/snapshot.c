@@ -86,7 +86,7 @@ static bool disks_set(struct byte_queue *q, const struct vm_disk *disk)
     return fine;
 }
 
-int snapshot_disks(const struct snapshot_head *h, struct vm_disk disk[VM_DISKS_MAX])
+int snapshot_disks(const struct snapshot_head *h, struct vm_disk *disk)
 {
     const u8 *p = h->disks.data, *end = p + h->disks.len;
     for (unsigned i = 0; p < end; i++) {

@@ -22,7 +22,7 @@ void snapshot_head_free(struct snapshot_head *h);
 /* Borrows nothing. false: memory is short. */
 MUST_CHECK bool snapshot_head_init(struct snapshot_head *h, const struct vm_config *cfg, const char *cpu);
 /* The drives, their paths the caller's to free. 0, -ENOMEM, or -EINVAL: there are none, or it makes no sense. */
-MUST_CHECK int snapshot_disks(const struct snapshot_head *h, struct vm_disk disk[VM_DISKS_MAX]);
+MUST_CHECK int snapshot_disks(const struct snapshot_head *h, struct vm_disk *disk /* VM_DISKS_MAX */);
 /* A string of the head, or NULL if it is empty; the caller's to free. */
 char *snapshot_string(const struct byte_queue *q);
 

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Bad input: each gets exactly one line on standard error that names the thing, the right exit status, no crash, and leaves
+# Bad input: each gets exactly one line on standard error that names the thing, the right exit status, no crash, and
+# leaves
 # nothing behind.
 # Usage: badinput.sh TRANSVISOR
 set -u
@@ -30,7 +31,8 @@ expect() {
 }
 run() { status=$1; words=$2; shift 2; expect "$status" "$words" "$program" run "$@"; }
 
-# bytes OFFSET OCTAL... >FILE: overwrites bytes of the file that is standard output, opened for writing without truncation
+# bytes OFFSET OCTAL... >FILE: overwrites bytes of the file that is standard output, opened for writing without
+# truncation
 poke() { file=$1; offset=$2; shift 2; printf "$(printf '\\%s' "$@")" | dd of="$file" bs=1 seek="$offset" conv=notrunc 2>/dev/null; }
 
 # A bzImage in form: protocol 2.15, three setup sectors and 64 KiB, whose code writes 10h to port F4h and halts.
@@ -135,7 +137,8 @@ expect 1 '(guest memory|CPU|code cache|interpreter|decoder|machine).*: Cannot al
     sh -c 'ulimit -v 300000; exec "$0" run --kernel "$1" --memory 256M' "$program" "$good"
 expect 1 ': Too many open files' sh -c 'exec 3>&- 4>&- 5>&-; ulimit -n 4; exec "$0" run --kernel "$1"' "$program" "$good"
 
-# --- Translated code that is kept between runs: a bad directory is an error, a bad file is named, ignored, and made anew.
+# --- Translated code that is kept between runs: a bad directory is an error, a bad file is named, ignored, and made
+# anew.
 run 2 'cache needs an argument' --kernel "$good" --cache
 run 1 "cache $good: Not a directory" --kernel "$good" --cache "$good"
 run 1 "cache /nonexistent/cache: No such file" --kernel "$good" --cache /nonexistent/cache
@@ -144,7 +147,8 @@ mkdir "$dir/readonly" && chmod 555 "$dir/readonly"
 if [ ! -w "$dir/readonly" ]; then run 1 "cache $dir/readonly: Permission denied" --kernel "$good" --cache "$dir/readonly"; fi
 
 cached() { "$program" run --kernel "$good" --debug-exit 0xf4 --memory 16M --cache "$dir/cache" >"$dir/out" 2>"$dir/err" </dev/null; }
-# ignored WORDS: the run is as good as ever, but for one line; the next one finds a file that it likes, in place of $kept.
+# ignored WORDS: the run is as good as ever, but for one line; the next one finds a file that it likes, in place of
+# $kept.
 ignored() {
     run 33 "$1; ignored" --kernel "$good" --debug-exit 0xf4 --memory 16M --cache "$dir/cache"
     cases=$((cases + 1))

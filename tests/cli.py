@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The program from outside: exit statuses, signals, the console's keys, reboots, statistics. Guests are a few bytes each.
+"""The program from outside: exit statuses, signals, the console's keys, reboots, statistics. Guests are a few bytes
+each.
 
   cli.py TRANSVISOR [-k WORD]     runs the cases (those whose name holds WORD), under both engines
 """
@@ -33,28 +34,33 @@ def check(condition, text):
 
 # ---- guests: Multiboot, loaded flat at 1 MiB; code follows the header ----
 
+
 def multiboot(code):
     flags = 1 << 16
-    header = struct.pack('<IIIIIIII', 0x1badb002, flags, -(0x1badb002 + flags) & 0xffffffff, 0x100000, 0x100000, 0, 0, 0x100020)
+    header = struct.pack(
+        '<IIIIIIII', 0x1BADB002, flags, -(0x1BADB002 + flags) & 0xFFFFFFFF, 0x100000, 0x100000, 0, 0, 0x100020
+    )
     return header + code
 
 
 def out8(port, value):
-    return b'\xba' + struct.pack('<I', port) + b'\xb0' + bytes([value]) + b'\xee'          # mov edx,port; mov al,value; out dx,al
+    return (
+        b'\xba' + struct.pack('<I', port) + b'\xb0' + bytes([value]) + b'\xee'
+    )  # mov edx,port; mov al,value; out dx,al
 
 
 def out16(port, value):
     return b'\xba' + struct.pack('<I', port) + b'\x66\xb8' + struct.pack('<H', value) + b'\x66\xef'
 
 
-HALT = b'\xfa\xf4\xeb\xfc'                                                                   # cli; hlt; jmp back
+HALT = b'\xfa\xf4\xeb\xfc'  # cli; hlt; jmp back
 SPIN = b'\xeb\xfe'
 POWEROFF = out16(0x604, 1 << 13 | 5 << 10) + HALT
-RESET = out8(0xcf9, 6) + HALT
-TRIPLE = b'\x0f\x0b'                                                                         # ud2, and no IDT to speak of
+RESET = out8(0xCF9, 6) + HALT
+TRIPLE = b'\x0f\x0b'  # ud2, and no IDT to speak of
 # Echoes COM1 until a '!' comes, then exits with 7 by port F4h:
 #   poll: mov edx,3fdh; in al,dx; test al,1; jz poll; mov edx,3f8h; in al,dx; cmp al,'!'; je end; out dx,al; jmp poll
-ECHO = bytes.fromhex('bafd030000 ec a801 74f6 baf8030000 ec 3c21 7403 ee ebe9') + out8(0xf4, 7) + HALT
+ECHO = bytes.fromhex('bafd030000 ec a801 74f6 baf8030000 ec 3c21 7403 ee ebe9') + out8(0xF4, 7) + HALT
 
 
 class Machine:
@@ -66,7 +72,9 @@ class Machine:
             f.write(multiboot(code))
         settings = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE}
         settings.update(popen)
-        self.process = subprocess.Popen([bench.program, 'run', '--kernel', image, '--memory', '16M', '--engine', bench.engine, *words], **settings)
+        self.process = subprocess.Popen(
+            [bench.program, 'run', '--kernel', image, '--memory', '16M', '--engine', bench.engine, *words], **settings
+        )
         bench.machines.append(self.process)
 
     def end(self, data=None):
@@ -103,6 +111,7 @@ class Bench:
 
 # ---- cases: each is named by the sentence it proves ----
 
+
 def power_off_ends_with_0(b):
     status, out, err = b.start(POWEROFF).end()
     check((status, out, err) == (0, b'', ''), f'status {status}, {out!r}, {err!r}')
@@ -110,30 +119,46 @@ def power_off_ends_with_0(b):
 
 def debug_exit_ends_with_the_value_times_two_plus_one(b):
     for value, want in ((0, 1), (16, 33), (127, 255), (128, 1)):
-        status, _, err = b.start(out8(0xf4, value) + HALT, '--debug-exit', '0xf4').end()
+        status, _, err = b.start(out8(0xF4, value) + HALT, '--debug-exit', '0xf4').end()
         check(status == want and not err, f'{value}: status {status}, {err!r}')
 
 
 def without_the_option_the_debug_exit_port_does_nothing(b):
-    status, _, _ = b.start(out8(0xf4, 16) + POWEROFF).end()
+    status, _, _ = b.start(out8(0xF4, 16) + POWEROFF).end()
     check(status == 0, f'status {status}')
 
 
 def the_selector_at_entry_is_chosen(b):
-    code = b'\x66\x8c\xc8\xba\xf4\x00\x00\x00\xee' + HALT                                # mov ax,cs; mov edx,f4h; out dx,al
+    code = b'\x66\x8c\xc8\xba\xf4\x00\x00\x00\xee' + HALT  # mov ax,cs; mov edx,f4h; out dx,al
     for words, cs in (((), 0x10), (('--entry-cs', '0x10'), 0x10), (('--entry-cs', '0x08'), 8)):
         status, _, err = b.start(code, '--debug-exit', '0xf4', *words).end()
         check((status, err) == (cs << 1 | 1, ''), f'{words}: status {status}, {err!r}')
 
 
 def every_channel_of_the_trace_prints(b):
-    # What each is made of: a CR0 write, INVLPG, CPUID, an MSR, ports, device memory, a fault (which ends it), and a block that is left
+    # What each is made of: a CR0 write, INVLPG, CPUID, an MSR, ports, device memory, a fault (which ends it), and a
+    # block that is left
     # twice the same way, since that is when it is linked.
-    code = (b'\xbc\x00\x00\x20\x00\x0f\x20\xc0\x0f\x22\xc0\x0f\x01\x38\x0f\xa2\xb9\x1b\x00\x00\x00\x0f\x32'      # mov esp,..; mov cr0; invlpg; cpuid; rdmsr
-            b'\xa1\x20\x00\xe0\xfe\xb9\x40\x00\x00\x00' + b'\x49\x75\xfd' + out8(0x80, 1) + b'\x0f\x0b')               # mov eax,[fee00020h]; loop; out; ud2
-    want = {'exec': 'exec 00100020: eax', 'exc': 'exception 06', 'mmu': 'invlpg', 'io': 'out 0080.1 = 1', 'msr': 'rdmsr 0000001b'}
+    code = (
+        # mov esp,..; mov cr0; invlpg; cpuid; rdmsr
+        b'\xbc\x00\x00\x20\x00\x0f\x20\xc0\x0f\x22\xc0\x0f\x01\x38\x0f\xa2\xb9\x1b\x00\x00\x00\x0f\x32'
+        b'\xa1\x20\x00\xe0\xfe\xb9\x40\x00\x00\x00' + b'\x49\x75\xfd' + out8(0x80, 1) + b'\x0f\x0b'
+    )  # mov eax,[fee00020h]; loop; out; ud2
+    want = {
+        'exec': 'exec 00100020: eax',
+        'exc': 'exception 06',
+        'mmu': 'invlpg',
+        'io': 'out 0080.1 = 1',
+        'msr': 'rdmsr 0000001b',
+    }
     if b.engine == 'bt':
-        want |= {'guest': '00100020', 'host': '00100020', 'exits': 'exit ', 'chain': 'chain: 001', 'smc': 'smc: code page 100000'}
+        want |= {
+            'guest': '00100020',
+            'host': '00100020',
+            'exits': 'exit ',
+            'chain': 'chain: 001',
+            'smc': 'smc: code page 100000',
+        }
     for channel, line in want.items():
         status, _, err = b.start(code, '--trace', channel).end()
         check(status == 3 and line in err, f'{channel}: status {status}, no {line!r} in {err[:300]!r}')
@@ -168,7 +193,7 @@ def signals_stop_it_and_statistics_are_written(b):
     for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         for code in (SPIN, HALT):
             path = os.path.join(b.dir, 'stats.json')
-            m = b.start(out8(0x3f8, 0x2e) + code, '--stats', path)
+            m = b.start(out8(0x3F8, 0x2E) + code, '--stats', path)
             m.read(1)
             m.process.send_signal(sig)
             status, _, err = m.end()
@@ -192,7 +217,7 @@ def much_input_is_not_lost(b):
 
 
 def end_of_input_does_not_end_the_machine(b):
-    m = b.start(out8(0x3f8, 0x2e) + HALT, stdin=subprocess.DEVNULL)
+    m = b.start(out8(0x3F8, 0x2E) + HALT, stdin=subprocess.DEVNULL)
     m.read(1)
     time.sleep(0.3)
     check(m.process.poll() is None, 'it ended')
@@ -203,7 +228,7 @@ def end_of_input_does_not_end_the_machine(b):
 def a_terminal_is_raw_while_it_runs_and_its_keys_work(b):
     master, slave = pty.openpty()
     before = termios.tcgetattr(slave)
-    m = b.start(out8(0x3f8, 0x2e) + ECHO, stdin=slave, stdout=slave)
+    m = b.start(out8(0x3F8, 0x2E) + ECHO, stdin=slave, stdout=slave)
     read(master, 1)
     check(not termios.tcgetattr(slave)[3] & (termios.ICANON | termios.ECHO | termios.ISIG), 'it is not raw')
     os.write(master, b'a\x03\x01\x01b')
@@ -216,10 +241,19 @@ def a_terminal_is_raw_while_it_runs_and_its_keys_work(b):
 
 
 def a_terminal_is_put_back_when_a_signal_or_an_abort_ends_it(b):
-    for sig, want in ((signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGABRT, -signal.SIGABRT), (signal.SIGSEGV, -signal.SIGSEGV)):
+    for sig, want in (
+        (signal.SIGTERM, 128 + signal.SIGTERM),
+        (signal.SIGABRT, -signal.SIGABRT),
+        (signal.SIGSEGV, -signal.SIGSEGV),
+    ):
         master, slave = pty.openpty()
         before = termios.tcgetattr(slave)
-        m = b.start(out8(0x3f8, 0x2e) + SPIN, stdin=slave, stdout=slave, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)))
+        m = b.start(
+            out8(0x3F8, 0x2E) + SPIN,
+            stdin=slave,
+            stdout=slave,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)),
+        )
         read(master, 1)
         m.process.send_signal(sig)
         status = m.end()[0]
@@ -238,7 +272,7 @@ def a_unix_socket_is_a_serial_line(b):
         try:
             line.connect(path)
             break
-        except (FileNotFoundError, ConnectionRefusedError):                                  # not bound yet, or not listening
+        except (FileNotFoundError, ConnectionRefusedError):  # not bound yet, or not listening
             check(time.monotonic() < deadline, 'nobody listens on the socket')
             time.sleep(0.01)
     line.sendall(b'over a socket')
@@ -251,14 +285,14 @@ def a_unix_socket_is_a_serial_line(b):
 
 def a_serial_file_and_port_e9_are_written(b):
     path = os.path.join(b.dir, 'log')
-    status, out, _ = b.start(out8(0x3f8, 0x41) + out8(0xe9, 0x42) + POWEROFF, '--serial', f'file:{path}').end()
+    status, out, _ = b.start(out8(0x3F8, 0x41) + out8(0xE9, 0x42) + POWEROFF, '--serial', f'file:{path}').end()
     with open(path, 'rb') as f:
         text = f.read()
     check((status, out, text) == (0, b'', b'AB'), f'status {status}, {out!r}, {text!r}')
 
 
 def a_halted_machine_takes_no_time(b):
-    m = b.start(out8(0x3f8, 0x2e) + HALT)
+    m = b.start(out8(0x3F8, 0x2E) + HALT)
     m.read(1)
     with open(f'/proc/{m.process.pid}/stat') as f:
         before = f.read()
@@ -268,6 +302,7 @@ def a_halted_machine_takes_no_time(b):
 
     def ticks(text):
         return sum(int(t) for t in text.rsplit(')', 1)[1].split()[11:13])
+
     used = (ticks(after) - ticks(before)) / os.sysconf('SC_CLK_TCK')
     m.process.send_signal(signal.SIGTERM)
     m.end()
@@ -288,7 +323,13 @@ def stats_of(bench, code, *words):
 
 def work(end):
     # mov esp,200000h; mov ecx,1000; L: inc eax; call F; dec ecx; jnz L; end; F: xor ebx,eax; ret
-    return b'\xbc\x00\x00\x20\x00\xb9\xe8\x03\x00\x00\x40\xe8' + struct.pack('<I', 3 + len(end)) + b'\x49\x75\xf7' + end + b'\x31\xc3\xc3'
+    return (
+        b'\xbc\x00\x00\x20\x00\xb9\xe8\x03\x00\x00\x40\xe8'
+        + struct.pack('<I', 3 + len(end))
+        + b'\x49\x75\xf7'
+        + end
+        + b'\x31\xc3\xc3'
+    )
 
 
 def a_second_run_with_a_cache_translates_nothing(b):
@@ -308,14 +349,17 @@ def a_second_run_with_a_cache_translates_nothing(b):
     second = stats_of(b, work(POWEROFF), '--cache', cache)
     check(second['templates_loaded'] == first['templates'] > 2, f'{first} {second}')
     check(second['blocks'] == 0 and second['cloned'] >= first['blocks'], f'{first} {second}')
-    check(files(cache) == {name: st for name, st in files(cache).items() if st.st_ino == kept[name].st_ino}, 'it was written again for nothing')
+    check(
+        files(cache) == {name: st for name, st in files(cache).items() if st.st_ino == kept[name].st_ino},
+        'it was written again for nothing',
+    )
     third = stats_of(b, work(POWEROFF), '--cache', cache, '--disable', 'ctl')
     check(third['templates_loaded'] == 0 and len(files(cache)) == 2, 'other options took the same file')
 
 
 def a_cache_outlives_a_reset(b):
     cache = os.path.join(b.dir, 'cache')
-    m = b.start(work(out8(0x3f8, 0x41) + RESET), '--cache', cache)
+    m = b.start(work(out8(0x3F8, 0x41) + RESET), '--cache', cache)
     check(m.read(3) == b'AAA', 'it did not start anew')
     m.process.send_signal(signal.SIGTERM)
     status, _, err = m.end()
@@ -337,7 +381,9 @@ def a_cache_directory_keeps_few_files(b):
     stats_of(b, work(POWEROFF), '--cache', cache)
     left = sorted(name for name in files(cache) if len(name) == 26 and name[-1] != 'g')
     if b.engine == 'bt':
-        check(len(left) == 8 and [f'templates-{i:016x}' in left for i in range(12, 20)] == [False] + [True] * 7, f'{left}')
+        check(
+            len(left) == 8 and [f'templates-{i:016x}' in left for i in range(12, 20)] == [False] + [True] * 7, f'{left}'
+        )
     else:
         check(len(left) == 20, f'{left}')
     check(len(files(cache)) == len(left) + 3, f'{list(files(cache))}')
@@ -345,7 +391,7 @@ def a_cache_directory_keeps_few_files(b):
 
 def say(text):
     """Sends it on COM1."""
-    return b''.join(out8(0x3f8, c) for c in text)
+    return b''.join(out8(0x3F8, c) for c in text)
 
 
 def a_timeout_ends_with_124(b):
@@ -364,7 +410,7 @@ def an_expected_text_ends_with_0(b):
 
 
 def a_text_that_never_comes_ends_with_1_or_124(b):
-    for code, words in ((POWEROFF, ()), (out8(0xf4, 16) + HALT, ('--debug-exit', '0xf4'))):
+    for code, words in ((POWEROFF, ()), (out8(0xF4, 16) + HALT, ('--debug-exit', '0xf4'))):
         status, _, err = b.start(say(b'a log') + code, '--expect', 'login:', *words).end()
         check(status == 1 and err == "transvisor: --expect: 'login:' did not appear\n", f'status {status}, {err!r}')
     status, _, err = b.start(say(b'a log') + SPIN, '--expect', 'login:', '--timeout', '1').end()
@@ -380,27 +426,50 @@ def a_guest_that_panicked_and_waits_gets_a_hint(b):
 def linux(code):
     """A bzImage in form: the loader takes it, and enters it at its code."""
     image = bytearray(2048 + 65536)
-    for at, data in ((0x1f1, b'\3'), (0x1f4, struct.pack('<I', 4096)), (0x1fe, b'\x55\xaa'), (0x200, b'\xebjHdrS\x0f\x02'), (0x211, b'\1'),
-                     (0x22c, b'\xff\xff\xff\x7f\0\0\x10\0\1'), (0x238, b'\xff\7'), (0x25a, b'\x10'), (0x262, b'\x10'), (2048, code)):
-        image[at:at + len(data)] = data
+    for at, data in (
+        (0x1F1, b'\3'),
+        (0x1F4, struct.pack('<I', 4096)),
+        (0x1FE, b'\x55\xaa'),
+        (0x200, b'\xebjHdrS\x0f\x02'),
+        (0x211, b'\1'),
+        (0x22C, b'\xff\xff\xff\x7f\0\0\x10\0\1'),
+        (0x238, b'\xff\7'),
+        (0x25A, b'\x10'),
+        (0x262, b'\x10'),
+        (2048, code),
+    ):
+        image[at : at + len(data)] = data
     return bytes(image)
 
 
 def a_silent_linux_without_a_console_gets_a_hint(b):
     path = os.path.join(b.dir, 'bzImage')
-    for code, words, hint in ((HALT, (), True), (HALT, ('--append', 'console=ttyS0'), False), (out8(0x3f8, 0x2e) + HALT, (), False)):
+    for code, words, hint in (
+        (HALT, (), True),
+        (HALT, ('--append', 'console=ttyS0'), False),
+        (out8(0x3F8, 0x2E) + HALT, (), False),
+    ):
         with open(path, 'wb') as f:
             f.write(linux(code))
-        done = subprocess.run([b.program, path, '--memory', '64', '--engine', b.engine, '--timeout', '6.5', *words], stdin=subprocess.DEVNULL, capture_output=True,
-                              text=True, timeout=LIMIT)
-        check(done.returncode == 124 and ('--append console=ttyS0' in done.stderr) == hint and done.stderr.count('\n') == hint,
-              f'{words}: status {done.returncode}, {done.stderr!r}')
+        done = subprocess.run(
+            [b.program, path, '--memory', '64', '--engine', b.engine, '--timeout', '6.5', *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+        )
+        check(
+            done.returncode == 124
+            and ('--append console=ttyS0' in done.stderr) == hint
+            and done.stderr.count('\n') == hint,
+            f'{words}: status {done.returncode}, {done.stderr!r}',
+        )
 
 
 def the_keys_are_told(b):
     for key in (b'h', b'?'):
         master, slave = pty.openpty()
-        m = b.start(out8(0x3f8, 0x2e) + ECHO, stdin=slave, stdout=slave)
+        m = b.start(out8(0x3F8, 0x2E) + ECHO, stdin=slave, stdout=slave)
         read(master, 1)
         os.write(master, b'\x01' + key + b'\x01x')
         status, _, err = m.end()
@@ -411,11 +480,30 @@ def the_keys_are_told(b):
 
 def what_users_of_other_programs_type_is_understood_or_answered(b):
     def ask(*words):
-        done = subprocess.run([b.program, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT)
+        done = subprocess.run(
+            [b.program, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT
+        )
         return done.returncode, done.stdout, done.stderr
-    m = b.start(POWEROFF, '-nographic', '-serial', 'mon:stdio', '-m', '16', '-M', 'pc', '-smp', '1', '-net', 'none', '-append', 'a', '-no-reboot')
+
+    m = b.start(
+        POWEROFF,
+        '-nographic',
+        '-serial',
+        'mon:stdio',
+        '-m',
+        '16',
+        '-M',
+        'pc',
+        '-smp',
+        '1',
+        '-net',
+        'none',
+        '-append',
+        'a',
+        '-no-reboot',
+    )
     check(m.end()[::2] == (0, ''), 'QEMU spellings')
-    m = b.start(out8(0xf4, 16) + HALT, '-device', 'isa-debug-exit,iobase=0xf4,iosize=0x04')
+    m = b.start(out8(0xF4, 16) + HALT, '-device', 'isa-debug-exit,iobase=0xf4,iosize=0x04')
     check(m.end()[::2] == (33, ''), 'isa-debug-exit')
     image = os.path.join(b.dir, 'guest')
     check(ask(image, '-m', '16', '--engine', b.engine, '--timeout', '1')[0] == 124, 'a kernel alone')
@@ -423,33 +511,79 @@ def what_users_of_other_programs_type_is_understood_or_answered(b):
     with open(disk, 'wb') as f:
         f.truncate(1 << 20)
     later = 'not supported yet'
-    for words, answer in ((('gone.qcow2',), 'qemu-img convert'), (('run', '-fda', disk), later), (('run', '--disk', disk + ',bus=virtio'), later),
-                          (('run', '--disk', disk + ',format=qcow2'), later), (('run', '--disk', disk + ',colour=red'), 'colour=red'), (('run', '--boot', 'n', disk), 'not supported yet'),
-                          (('run',) + ('--cdrom', disk) * 5, 'room for 4 drives'), (('run', '--disk', ',snapshot=on'), 'file is missing'), (('run', image, '-smp', '2'), later), (('run', image, '-s'), later),
-                          (('run', image, '-accel', 'kvm'), '--engine'), (('run', image, '-display', 'gtk'), later), (('run', image, '--vnc', ':1'), later),
-                          (('-kernel', image, '-m', '16'), f'transvisor run -kernel {image} -m 16'), (('-m', '16', '-fda', disk), later), (('rnu',), 'did you mean run'),
-                          (('run', '--kernle', image), 'did you mean --kernel'), (('run', image, '-m', '1'), '-m: 1 is not within 16M to 3584M')):
+    for words, answer in (
+        (('gone.qcow2',), 'qemu-img convert'),
+        (('run', '-fda', disk), later),
+        (('run', '--disk', disk + ',bus=virtio'), later),
+        (('run', '--disk', disk + ',format=qcow2'), later),
+        (('run', '--disk', disk + ',colour=red'), 'colour=red'),
+        (('run', '--boot', 'n', disk), 'not supported yet'),
+        (('run',) + ('--cdrom', disk) * 5, 'room for 4 drives'),
+        (('run', '--disk', ',snapshot=on'), 'file is missing'),
+        (('run', image, '-smp', '2'), later),
+        (('run', image, '-s'), later),
+        (('run', image, '-accel', 'kvm'), '--engine'),
+        (('run', image, '-display', 'gtk'), later),
+        (('run', image, '--vnc', ':1'), later),
+        (('-kernel', image, '-m', '16'), f'transvisor run -kernel {image} -m 16'),
+        (('-m', '16', '-fda', disk), later),
+        (('rnu',), 'did you mean run'),
+        (('run', '--kernle', image), 'did you mean --kernel'),
+        (('run', image, '-m', '1'), '-m: 1 is not within 16M to 3584M'),
+    ):
         status, out, err = ask(*words)
-        check(status == 2 and not out and answer in err and err.count('\n') == 1, f'{words}: status {status}, {out!r}, {err!r}')
-    for words, answer in ((('--help',), 'transvisor run'), (('run', '--help'), '--kernel FILE'), (('run', image, '-h'), '--kernel FILE'),
-                          (('run', '-cpu', 'help'), 'n270\n'), (('run', '--trace', 'help'), 'exec '), (('translate', '--help'), '--base'), (('help', 'check'), '--json')):
+        check(
+            status == 2 and not out and answer in err and err.count('\n') == 1,
+            f'{words}: status {status}, {out!r}, {err!r}',
+        )
+    for words, answer in (
+        (('--help',), 'transvisor run'),
+        (('run', '--help'), '--kernel FILE'),
+        (('run', image, '-h'), '--kernel FILE'),
+        (('run', '-cpu', 'help'), 'n270\n'),
+        (('run', '--trace', 'help'), 'exec '),
+        (('translate', '--help'), '--base'),
+        (('help', 'check'), '--json'),
+    ):
         status, out, err = ask(*words)
-        check(status == 0 and not err and answer in out and len(out.splitlines()) <= 30, f'{words}: status {status}, {out!r}, {err!r}')
+        check(
+            status == 0 and not err and answer in out and len(out.splitlines()) <= 30,
+            f'{words}: status {status}, {out!r}, {err!r}',
+        )
 
 
 def the_host_is_checked_by_trying(b):
     def check_host(limits, *words):
-        done = subprocess.run(['sh', '-c', f'{limits} exec "$@"', 'sh', b.program, 'check', *words], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              timeout=LIMIT)
+        done = subprocess.run(
+            ['sh', '-c', f'{limits} exec "$@"', 'sh', b.program, 'check', *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+        )
         check(not done.stderr, done.stderr)
         return done.returncode, done.stdout
+
     status, out = check_host('', '--json')
     told = json.loads(out)
     check(told.pop('can_run') == (status == 0), f'status {status}, {out}')
-    for name in ('BMI2', '32-bit code', 'ptrace', 'seccomp', 'memfd', 'address space', 'descriptors', 'map count', '/dev/kvm', 'machine'):
+    for name in (
+        'BMI2',
+        '32-bit code',
+        'ptrace',
+        'seccomp',
+        'memfd',
+        'address space',
+        'descriptors',
+        'map count',
+        '/dev/kvm',
+        'machine',
+    ):
         check(told[name]['state'] in ('ok', 'worse', 'missing', 'unknown') and told[name]['text'], f'{name}: {out}')
         check(('cure' in told[name]) == (told[name]['state'] in ('worse', 'missing')), f'{name}: {out}')
-    check(told['machine']['state'] != 'missing' and status == 0, f'status {status}, {out}')        # for the other cases do run
+    check(
+        told['machine']['state'] != 'missing' and status == 0, f'status {status}, {out}'
+    )  # for the other cases do run
     lines = check_host('')[1].splitlines()
     check(len(lines) == len(told) and all(len(line) < 250 for line in lines), f'{lines}')
     status, out = check_host('ulimit -v 4000000;')
@@ -475,8 +609,13 @@ def a_full_output_pipe_does_not_keep_it_from_stopping(b):
 
 def cases(names, module):
     """The functions that prove a sentence: those of the module whose argument is a bench."""
-    return [f for f in list(names.values()) if getattr(f, '__module__', None) == module and hasattr(f, '__code__')
-            and f.__code__.co_varnames[:f.__code__.co_argcount] == ('b',)]
+    return [
+        f
+        for f in list(names.values())
+        if getattr(f, '__module__', None) == module
+        and hasattr(f, '__code__')
+        and f.__code__.co_varnames[: f.__code__.co_argcount] == ('b',)
+    ]
 
 
 CASES = cases(globals(), __name__)

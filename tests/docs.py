@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Documents name only files that exist: every path of the tree in README.md, CONTRIBUTING.md and docs/, in the comments of sources
+"""Documents name only files that exist: every path of the tree in README.md, CONTRIBUTING.md and docs/, in the comments
+of sources
 and in CMake files is looked up.
 
   docs.py ROOT        status 1 if one is not there
@@ -8,8 +9,11 @@ import os
 import re
 import sys
 
-# A path begins with one of the tree's folders. NAME.c, a pattern (*, {a,b}) or what a build makes (build/..) is not meant.
-PATH = re.compile(r'(?<![\w/.$}-])((?:docs|include|translator|runtime|src|tests|bench|scripts|examples)/[\w./-]*\w\.(?:c|h|S|def|py|sh|md|txt|ini))(?![\w*])')
+# A path begins with one of the tree's folders. NAME.c, a pattern (*, {a,b}) or what a build makes (build/..) is not
+# meant.
+PATH = re.compile(
+    r'(?<![\w/.$}-])((?:docs|include|translator|runtime|src|tests|bench|scripts|examples)/[\w./-]*\w\.(?:c|h|S|def|py|sh|md|txt|ini))(?![\w*])'
+)
 FOLDER = re.compile(r'`((?:docs|include|translator|runtime|src|tests|bench|scripts|examples)/(?:[\w-]+/)*)`')
 
 
@@ -19,7 +23,10 @@ def main():
     for folder, folders, names in os.walk(root):
         folders[:] = [f for f in folders if not f.startswith(('.', 'build')) and f != '__pycache__']
         for name in sorted(names):
-            if not name.endswith(('.md', '.c', '.h', '.S', '.def', '.py', '.txt', '.cmake', '.sh')) or name == 'CHANGELOG.md':
+            if (
+                not name.endswith(('.md', '.c', '.h', '.S', '.def', '.py', '.txt', '.cmake', '.sh'))
+                or name == 'CHANGELOG.md'
+            ):
                 continue
             path = os.path.join(folder, name)
             shown = os.path.relpath(path, root)

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Whether the tree is laid out as .clang-format says; status 1 if not, 77 without clang-format 14 (others differ in details).
+# Whether the tree is laid out as .clang-format says; status 1 if not, 77 without clang-format 14 (others differ in
+# details).
 # Usage: format.sh ROOT
 set -eu
 cd "$1"

@@ -30,9 +30,21 @@ int main(int argc, char **argv)
     return value;
 }
 '''
-GUEST = struct.pack('<8I', 0x1badb002, 1 << 16, -(0x1badb002 + (1 << 16)) & 0xffffffff, 0x100000, 0x100000, 0, 0, 0x100020) + b'\xb0\x10\xe6\xf4\xf4'
-FILES = ['bin/transvisor', 'include/transvisor/vm.h', 'lib/libtransvisor.a', 'lib/libtransvisor.so', 'lib/libtransvisor.so.0',
-         'lib/pkgconfig/transvisor.pc', 'share/man/man1/transvisor.1', 'share/man/man3/libtransvisor.3', 'share/bash-completion/completions/transvisor']
+GUEST = (
+    struct.pack('<8I', 0x1BADB002, 1 << 16, -(0x1BADB002 + (1 << 16)) & 0xFFFFFFFF, 0x100000, 0x100000, 0, 0, 0x100020)
+    + b'\xb0\x10\xe6\xf4\xf4'
+)
+FILES = [
+    'bin/transvisor',
+    'include/transvisor/vm.h',
+    'lib/libtransvisor.a',
+    'lib/libtransvisor.so',
+    'lib/libtransvisor.so.0',
+    'lib/pkgconfig/transvisor.pc',
+    'share/man/man1/transvisor.1',
+    'share/man/man3/libtransvisor.3',
+    'share/bash-completion/completions/transvisor',
+]
 
 
 class Failure(Exception):
@@ -46,7 +58,10 @@ def check(condition, text):
 
 def run(*command, **more):
     done = subprocess.run(command, capture_output=True, text=True, **more)
-    check(done.returncode == 0, f'{" ".join(command)}: status {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}')
+    check(
+        done.returncode == 0,
+        f'{" ".join(command)}: status {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}',
+    )
     return done.stdout
 
 
@@ -88,11 +103,18 @@ def everything_is_there(t):
 def the_libraries_export_the_header_and_nothing_else(t):
     want = functions(t.path('include/transvisor/vm.h'))
     check(len(want) > 10, f'the header has {want}')
-    for command in (('nm', '-D', '--defined-only', t.path('lib/libtransvisor.so')), ('nm', '-g', '--defined-only', t.path('lib/libtransvisor.a'))):
+    for command in (
+        ('nm', '-D', '--defined-only', t.path('lib/libtransvisor.so')),
+        ('nm', '-g', '--defined-only', t.path('lib/libtransvisor.a')),
+    ):
         names = re.findall(r' [A-Z] (\w+)(?:@+(\w+))?$', run(*command), re.M)
         got = sorted(name for name, _ in names if name != 'TRANSVISOR_0')
         check(got == want, f'{command[-1]}: {sorted(set(got) ^ set(want))} are in one of header and library')
-        check('.so' not in command[-1] or all(version == 'TRANSVISOR_0' for name, version in names if name != 'TRANSVISOR_0'), f'without a version: {names}')
+        check(
+            '.so' not in command[-1]
+            or all(version == 'TRANSVISOR_0' for name, version in names if name != 'TRANSVISOR_0'),
+            f'without a version: {names}',
+        )
     check('[libtransvisor.so.0]' in run('readelf', '-d', t.path('lib/libtransvisor.so')), 'no soname')
 
 
@@ -110,7 +132,9 @@ def programs_are_built_by_pkg_config_alone(t):
 
 def guest_files(t):
     """Kernel and initial RAM disk of the test guests, or None if they have not been fetched (tests/guests/fetch.sh)."""
-    cache = os.environ.get('TRANSVISOR_CACHE') or os.path.join(os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'), 'transvisor')
+    cache = os.environ.get('TRANSVISOR_CACHE') or os.path.join(
+        os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'), 'transvisor'
+    )
     try:
         with open(os.path.join(cache, 'paths.env'), encoding='utf-8') as f:
             kernel = re.search(r"^KERNEL_686='(.*)'$", f.read(), re.M)[1]
@@ -129,7 +153,9 @@ EXAMPLES = {
 
 
 def the_examples_are_built_by_pkg_config_alone_and_work(t):
-    sources = {os.path.splitext(os.path.basename(path))[0]: path for path in glob.glob(os.path.join(t.source, 'examples/*.c'))}
+    sources = {
+        os.path.splitext(os.path.basename(path))[0]: path for path in glob.glob(os.path.join(t.source, 'examples/*.c'))
+    }
     check(set(sources) == set(EXAMPLES), f'{sorted(sources)} are there, {sorted(EXAMPLES)} are known')
     for name, (pattern, boots) in EXAMPLES.items():
         with open(sources[name], encoding='ascii') as f:
@@ -141,8 +167,13 @@ def the_examples_are_built_by_pkg_config_alone_and_work(t):
             if files is None:
                 print(f'install.py: {name} is built and not run: no test guests')
                 continue
-            done = subprocess.run([program, *files], capture_output=True, encoding='utf-8', errors='replace', timeout=300)
-            check(done.returncode == 0 and not done.stderr, f'{name} {words}: status {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}')
+            done = subprocess.run(
+                [program, *files], capture_output=True, encoding='utf-8', errors='replace', timeout=300
+            )
+            check(
+                done.returncode == 0 and not done.stderr,
+                f'{name} {words}: status {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}',
+            )
             check(re.search(pattern, done.stdout), f'{name} {words} printed {done.stdout[-2000:]}')
             if boots:
                 break  # the same program, linked otherwise
@@ -159,16 +190,30 @@ def the_version_is_that_of_the_last_tag(t):
     repository, header = os.path.join(t.dir, 'repository'), os.path.join(t.dir, 'version.h')
 
     def version():
-        run('cmake', f'-DOUTPUT={header}', f'-DSOURCE={os.path.realpath(repository)}', '-DFALLBACK=0.1', '-DLIBRARIES=THIS=1.2;THAT=3',
-            '-P', os.path.join(t.source, 'scripts/version.cmake'))
+        run(
+            'cmake',
+            f'-DOUTPUT={header}',
+            f'-DSOURCE={os.path.realpath(repository)}',
+            '-DFALLBACK=0.1',
+            '-DLIBRARIES=THIS=1.2;THAT=3',
+            '-P',
+            os.path.join(t.source, 'scripts/version.cmake'),
+        )
         with open(header, encoding='ascii') as f:
             return dict(re.findall(r'#define (\w+) "(.*)"', f.read()))
+
     os.mkdir(repository)
-    check(version() == {'VERSION': '0.1', 'REVISION': 'unknown', 'THIS_VERSION': '1.2', 'THAT_VERSION': '3'}, f'outside of a repository: {version()}')
+    check(
+        version() == {'VERSION': '0.1', 'REVISION': 'unknown', 'THIS_VERSION': '1.2', 'THAT_VERSION': '3'},
+        f'outside of a repository: {version()}',
+    )
     git = ['git', '-C', repository, '-c', 'user.name=n', '-c', 'user.email=e']
     run(*git, 'init', '-q')
     run(*git, 'commit', '-q', '--allow-empty', '-m', 'one')
-    check(version()['VERSION'] == '0.1' and re.fullmatch('[0-9a-f]{12}', version()['REVISION']), f'without a tag: {version()}')
+    check(
+        version()['VERSION'] == '0.1' and re.fullmatch('[0-9a-f]{12}', version()['REVISION']),
+        f'without a tag: {version()}',
+    )
     run(*git, 'tag', '-m', 't', 'v9.8')
     check(version()['VERSION'] == '9.8', f'at the tag: {version()}')
     run(*git, 'commit', '-q', '--allow-empty', '-m', 'two')
@@ -184,7 +229,10 @@ def one_version_is_in_all_places(t):
 
 
 def the_manual_pages_are_sound(t):
-    for name, words in (('man1/transvisor.1', ('--kernel', '--trace', 'EXIT STATUS')), ('man3/libtransvisor.3', ('vm_create', 'struct vm_config'))):
+    for name, words in (
+        ('man1/transvisor.1', ('--kernel', '--trace', 'EXIT STATUS')),
+        ('man3/libtransvisor.3', ('vm_create', 'struct vm_config')),
+    ):
         path = t.path('share/man/' + name)
         with open(path, encoding='utf-8') as f:
             text = f.read().replace('\\-', '-')
@@ -198,8 +246,15 @@ def every_option_is_completed(t):
     script = t.path('share/bash-completion/completions/transvisor')
 
     def complete(*words):
-        return run('bash', '-c', f'. "{script}"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _transvisor; printf "%s\\n" "${{COMPREPLY[@]}}"', 'bash', 'transvisor',
-                   *words).split()
+        return run(
+            'bash',
+            '-c',
+            f'. "{script}"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _transvisor; printf "%s\\n" "${{COMPREPLY[@]}}"',
+            'bash',
+            'transvisor',
+            *words,
+        ).split()
+
     check('run' in complete('r'), complete('r'))
     check(complete('run', '--kern') == ['--kernel'], complete('run', '--kern'))
     check(complete('run', '--engine', 'i') == ['interp'], complete('run', '--engine', 'i'))
@@ -225,9 +280,17 @@ def package(source, folder):
     return 0
 
 
-CASES = [everything_is_there, the_libraries_export_the_header_and_nothing_else, programs_are_built_by_pkg_config_alone,
-         the_examples_are_built_by_pkg_config_alone_and_work, the_program_tells_its_version, the_version_is_that_of_the_last_tag, one_version_is_in_all_places, the_manual_pages_are_sound,
-         every_option_is_completed]
+CASES = [
+    everything_is_there,
+    the_libraries_export_the_header_and_nothing_else,
+    programs_are_built_by_pkg_config_alone,
+    the_examples_are_built_by_pkg_config_alone_and_work,
+    the_program_tells_its_version,
+    the_version_is_that_of_the_last_tag,
+    one_version_is_in_all_places,
+    the_manual_pages_are_sound,
+    every_option_is_completed,
+]
 
 
 def main():

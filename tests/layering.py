@@ -10,28 +10,45 @@ import sys
 
 # (files that the rule is about, what of ours they may include besides their own folder): the first match counts.
 CORE = r'include/core/'
-OUTER_CORE = r'include/core/(?!cpu\.h)'            # struct cpu is the runtime's and the translator's: others see cpu_arch
+OUTER_CORE = r'include/core/(?!cpu\.h)'  # struct cpu is the runtime's and the translator's: others see cpu_arch
 DECODER = r'translator/front/(insn|decode|x87)\.h|translator/front/insn(_op|_class)?\.def'
 RULES = [
     (r'include/core/|core/', [CORE]),
-    (r'src/snap/', [r'src/snap/', CORE]),                               # knows no chip
-    (r'include/transvisor/', []),                                       # installed alone: nothing of ours
+    (r'src/snap/', [r'src/snap/', CORE]),  # knows no chip
+    (r'include/transvisor/', []),  # installed alone: nothing of ours
     (r'translator/front/', [r'translator/front/', CORE]),
     (r'translator/lower/', [r'translator/(front|lower)/', r'translator/translator\.h', CORE]),
     (r'translator/store/', [r'translator/(front|lower|store)/', r'translator/translator\.h', CORE]),
-    (r'translator/translator\.h', [r'translator/front/', CORE]),         # what embedders include
+    (r'translator/translator\.h', [r'translator/front/', CORE]),  # what embedders include
     (r'translator/', [r'translator/', CORE]),
-    (r'runtime/(cpu|mem)/', [r'runtime/(cpu|mem)/', r'runtime/run/rt\.h', CORE, DECODER]), # rt.h: to trace
-    (r'runtime/interp/', [r'runtime/(cpu|mem|interp)/', r'translator/store/hostmem\.h', CORE, DECODER]), # memory to run
-    (r'runtime/direct/', [r'runtime/(cpu|mem|interp|direct)/', r'runtime/run/(rt|hostsig)\.h', CORE, DECODER,
-                          r'translator/translator\.h']),
+    (r'runtime/(cpu|mem)/', [r'runtime/(cpu|mem)/', r'runtime/run/rt\.h', CORE, DECODER]),  # rt.h: to trace
+    (
+        r'runtime/interp/',
+        [r'runtime/(cpu|mem|interp)/', r'translator/store/hostmem\.h', CORE, DECODER],
+    ),  # memory to run
+    (
+        r'runtime/direct/',
+        [
+            r'runtime/(cpu|mem|interp|direct)/',
+            r'runtime/run/(rt|hostsig)\.h',
+            CORE,
+            DECODER,
+            r'translator/translator\.h',
+        ],
+    ),
     (r'runtime/', [r'runtime/', CORE, r'translator/translator\.h', DECODER]),
-    (r'src/dev/', [r'src/dev/', OUTER_CORE]),                                 # a chip cannot reach the CPU
-    (r'src/back/', [r'src/back/', r'src/(error|parse|wait)\.h', r'include/transvisor/', OUTER_CORE]), # a back end never sees a chip
+    (r'src/dev/', [r'src/dev/', OUTER_CORE]),  # a chip cannot reach the CPU
+    (
+        r'src/back/',
+        [r'src/back/', r'src/(error|parse|wait)\.h', r'include/transvisor/', OUTER_CORE],
+    ),  # a back end never sees a chip
     (r'src/face/', [r'src/face/', r'src/(error|parse|wait)\.h', r'include/transvisor/', r'include/core/types\.h']),
     (r'src/(vm|xlate)\.c', [r'src/', OUTER_CORE, r'include/transvisor/', r'runtime/runtime\.h']),
     (r'src/board/', [r'src/', OUTER_CORE, r'include/transvisor/', r'runtime/runtime\.h']),
-    (r'src/', [r'src/(?!dev/)', OUTER_CORE, r'include/transvisor/', r'runtime/runtime\.h']), # chips are the board's alone
+    (
+        r'src/',
+        [r'src/(?!dev/)', OUTER_CORE, r'include/transvisor/', r'runtime/runtime\.h'],
+    ),  # chips are the board's alone
     (r'tests/|bench/', [r'']),
 ]
 # The translator runs nothing and reads no guest memory; devices and the CPU meet in pc.c; a library has few users.
@@ -91,7 +108,8 @@ def unit(path):
 
 
 def circles(files, read):
-    """Sets of files of ours each of which needs all others: strongly connected components (Tarjan, without recursion)."""
+    """Sets of files of ours each of which needs all others: strongly connected components (Tarjan, without
+    recursion)."""
     needs = {}
     for path in sorted(files):
         if not re.match(r'tests/|bench/', path):
@@ -116,34 +134,63 @@ def circles(files, read):
                 if work:
                     low[work[-1][0]] = min(low[work[-1][0]], low[at])
                 if low[at] == order[at]:
-                    members = stack[stack.index(at):]
-                    del stack[stack.index(at):]
+                    members = stack[stack.index(at) :]
+                    del stack[stack.index(at) :]
                     found.append(sorted(f for f in files if unit(f) in members))
     return [c for c in found if len(set(map(unit, c))) > 1]
 
 
 def self_test():
-    good = {'include/core/a.h': '#include <stdio.h>\n', 'include/core/cpu.h': '', 'src/vm.c': '', 'translator/t.c': '#include "core/a.h"\n', 'translator/translator.h': '',
-            'src/dev/isa/d.c': '#include "core/a.h"\n', 'runtime/runtime.h': '#include "core/a.h"\n',
-            'runtime/run/r.c': '#include "translator/translator.h"\n', 'translator/xl.h': '',
-            'runtime/run/r.h': '', 'runtime/mem/m.c': '', 'runtime/interp/i.c': '#include "runtime/mem/m.h"\n', 'runtime/mem/m.h': '',
-            'src/board/pc.c': '#include "runtime/runtime.h"\n#include "src/dev/isa/d.h"\n', 'src/dev/isa/d.h': '', 'include/transvisor/vm.h': '',
-            'src/face/main.c': '#include "transvisor/vm.h"\n', 'src/vm.h': '', 'translator/front/f.c': '#include "core/a.h"\n',
-            'translator/lower/l.c': '#include "translator/front/f.h"\n', 'translator/front/f.h': '', 'translator/lower/l.h': '',
-            'translator/store/s.h': '#include "translator/lower/l.h"\n', 'translator/store/s.c': '#include "s.h"\n'}
+    good = {
+        'include/core/a.h': '#include <stdio.h>\n',
+        'include/core/cpu.h': '',
+        'src/vm.c': '',
+        'translator/t.c': '#include "core/a.h"\n',
+        'translator/translator.h': '',
+        'src/dev/isa/d.c': '#include "core/a.h"\n',
+        'runtime/runtime.h': '#include "core/a.h"\n',
+        'runtime/run/r.c': '#include "translator/translator.h"\n',
+        'translator/xl.h': '',
+        'runtime/run/r.h': '',
+        'runtime/mem/m.c': '',
+        'runtime/interp/i.c': '#include "runtime/mem/m.h"\n',
+        'runtime/mem/m.h': '',
+        'src/board/pc.c': '#include "runtime/runtime.h"\n#include "src/dev/isa/d.h"\n',
+        'src/dev/isa/d.h': '',
+        'include/transvisor/vm.h': '',
+        'src/face/main.c': '#include "transvisor/vm.h"\n',
+        'src/vm.h': '',
+        'translator/front/f.c': '#include "core/a.h"\n',
+        'translator/lower/l.c': '#include "translator/front/f.h"\n',
+        'translator/front/f.h': '',
+        'translator/lower/l.h': '',
+        'translator/store/s.h': '#include "translator/lower/l.h"\n',
+        'translator/store/s.c': '#include "s.h"\n',
+    }
     if list(violations(set(good), good.get)):
         print('layering.py: a lawful tree is refused:', list(violations(set(good), good.get)))
         return 1
-    for path, line in (('include/core/a.h', '#include "runtime/runtime.h"'), ('include/transvisor/vm.h', '#include "core/a.h"'),
-                       ('translator/t.c', '#include "runtime/runtime.h"'), ('runtime/run/r.c', '#include "src/board/pc.c"'),
-                       ('runtime/run/r.c', '#include "translator/xl.h"'), ('runtime/mem/m.c', '#include "runtime/run/r.h"'),
-                       ('runtime/interp/i.c', '#include "runtime/run/r.h"'), ('src/dev/isa/d.c', '#include "runtime/runtime.h"'),
-                       ('src/dev/isa/d.c', '#include "../../../runtime/runtime.h"'), ('src/face/main.c', '#include "runtime/runtime.h"'),
-                       ('src/face/main.c', '#include "src/vm.h"'), ('src/vm.h', '#include "src/dev/isa/d.h"'),
-                       ('translator/front/f.c', '#include "translator/lower/l.h"'), ('translator/lower/l.c', '#include "../store/s.h"'),
-                       ('translator/translator.h', '#include "translator/store/s.h"'),
-                       ('src/vm.c', '#include "core/cpu.h"'),
-                       ('src/board/pc.c', '#include <capstone/capstone.h>'), ('src/board/pc.c', '  #  include <xxhash.h>'), ('src/board/pc.c', '#include "gone.h"')):
+    for path, line in (
+        ('include/core/a.h', '#include "runtime/runtime.h"'),
+        ('include/transvisor/vm.h', '#include "core/a.h"'),
+        ('translator/t.c', '#include "runtime/runtime.h"'),
+        ('runtime/run/r.c', '#include "src/board/pc.c"'),
+        ('runtime/run/r.c', '#include "translator/xl.h"'),
+        ('runtime/mem/m.c', '#include "runtime/run/r.h"'),
+        ('runtime/interp/i.c', '#include "runtime/run/r.h"'),
+        ('src/dev/isa/d.c', '#include "runtime/runtime.h"'),
+        ('src/dev/isa/d.c', '#include "../../../runtime/runtime.h"'),
+        ('src/face/main.c', '#include "runtime/runtime.h"'),
+        ('src/face/main.c', '#include "src/vm.h"'),
+        ('src/vm.h', '#include "src/dev/isa/d.h"'),
+        ('translator/front/f.c', '#include "translator/lower/l.h"'),
+        ('translator/lower/l.c', '#include "../store/s.h"'),
+        ('translator/translator.h', '#include "translator/store/s.h"'),
+        ('src/vm.c', '#include "core/cpu.h"'),
+        ('src/board/pc.c', '#include <capstone/capstone.h>'),
+        ('src/board/pc.c', '  #  include <xxhash.h>'),
+        ('src/board/pc.c', '#include "gone.h"'),
+    ):
         bad = dict(good, **{path: line + '\n'})
         if len(list(violations(set(bad), bad.get))) != 1:
             print(f'layering.py: {path} with {line} passes')
@@ -153,16 +200,42 @@ def self_test():
 
 def self_test_circles():
     def ring(n):
-        """a0.c > a1.h, a1.c > a2.h, ... and round again: 2 * n files that need each other, by way of NAME.c and NAME.h."""
-        return dict({f'runtime/mem/a{i}.h': '' for i in range(n)},
-                    **{f'runtime/mem/a{i}.c': f'#include "a{(i + 1) % n}.h"\n' for i in range(n)})
-    for what, tree, sizes in (('a chain', dict(ring(4), **{'runtime/mem/a3.c': ''}), []), ('a file and its header', ring(1), []),
-                              ('two', ring(2), [4]), ('three', ring(3), [6]), ('two rings', dict(ring(3), **{
-                                  'src/b.h': '#include "src/c.h"\n', 'src/c.h': '#include "src/b.h"\n',
-                                  'src/d.c': '#include "src/b.h"\n#include "runtime/mem/a0.h"\n'}), [2, 6]),
-                              ('one that touches itself twice', {'src/a.h': '#include "src/b.h"\n#include "src/c.h"\n',
-                                                                 'src/b.h': '#include "src/d.h"\n', 'src/c.h': '#include "src/d.h"\n',
-                                                                 'src/d.h': '#include "src/a.h"\n', 'src/e.h': '#include "src/a.h"\n'}, [4])):
+        """a0.c > a1.h, a1.c > a2.h, ... and round again: 2 * n files that need each other, by way of NAME.c and
+        NAME.h."""
+        return dict(
+            {f'runtime/mem/a{i}.h': '' for i in range(n)},
+            **{f'runtime/mem/a{i}.c': f'#include "a{(i + 1) % n}.h"\n' for i in range(n)},
+        )
+
+    for what, tree, sizes in (
+        ('a chain', dict(ring(4), **{'runtime/mem/a3.c': ''}), []),
+        ('a file and its header', ring(1), []),
+        ('two', ring(2), [4]),
+        ('three', ring(3), [6]),
+        (
+            'two rings',
+            dict(
+                ring(3),
+                **{
+                    'src/b.h': '#include "src/c.h"\n',
+                    'src/c.h': '#include "src/b.h"\n',
+                    'src/d.c': '#include "src/b.h"\n#include "runtime/mem/a0.h"\n',
+                },
+            ),
+            [2, 6],
+        ),
+        (
+            'one that touches itself twice',
+            {
+                'src/a.h': '#include "src/b.h"\n#include "src/c.h"\n',
+                'src/b.h': '#include "src/d.h"\n',
+                'src/c.h': '#include "src/d.h"\n',
+                'src/d.h': '#include "src/a.h"\n',
+                'src/e.h': '#include "src/a.h"\n',
+            },
+            [4],
+        ),
+    ):
         got = sorted(len(c) for c in circles(set(tree), tree.get))
         if got != sizes:
             print(f'layering.py: {what}: circles of {got} files, not {sizes}')
@@ -182,8 +255,13 @@ def main():
     def read(path):
         with open(os.path.join(root, path), encoding='utf-8') as f:
             return f.read()
+
     broken = list(violations(files, read))
-    broken += [f'a circle of {len(c)} files, more than {CIRCLE_MAX}: {" ".join(c)}' for c in circles(files, read) if len(c) > CIRCLE_MAX]
+    broken += [
+        f'a circle of {len(c)} files, more than {CIRCLE_MAX}: {" ".join(c)}'
+        for c in circles(files, read)
+        if len(c) > CIRCLE_MAX
+    ]
     for line in broken:
         print(line)
     return 1 if broken else 0

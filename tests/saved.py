@@ -14,7 +14,8 @@ import cli
 from cli import ECHO, HALT, LIMIT, RESET, check, out8
 
 # Increments a register and sends it whenever a byte comes: what it sends next is in the processor alone.
-#   mov bl,'a'; poll: mov edx,3fdh; in al,dx; test al,1; jz poll; mov edx,3f8h; in al,dx; mov al,bl; out dx,al; inc ebx; jmp poll
+#   mov bl,'a'; poll: mov edx,3fdh; in al,dx; test al,1; jz poll; mov edx,3f8h; in al,dx; mov al,bl; out dx,al; inc ebx;
+# jmp poll
 COUNT = bytes.fromhex('b361 bafd030000 ec a801 74f6 baf8030000 ec 88d8 ee 43 ebea')
 
 
@@ -54,6 +55,7 @@ def wait_for(path, process):
 
 
 # ---- cases: each is named by the sentence it proves ----
+
 
 def a_saved_machine_goes_on_where_it_was_under_either_engine(b):
     path = saved(b, typed=b'xyz', came=3)
@@ -105,7 +107,7 @@ def a_signal_without_a_file_to_save_to_is_a_warning(b):
 def what_was_typed_ahead_is_saved(b):
     # It says '.' when the first byte has come, and reads none for a while: all of them lie in the UART by then.
     path = os.path.join(b.dir, 'saved')
-    slow = bytes.fromhex('bafd030000 ec a801 74f6') + out8(0x3f8, 0x2e) + bytes.fromhex('b900000010 49 75fd') + ECHO
+    slow = bytes.fromhex('bafd030000 ec a801 74f6') + out8(0x3F8, 0x2E) + bytes.fromhex('b900000010 49 75fd') + ECHO
     m = b.start(slow, '--debug-exit', '0xf4', '--save-at-exit', path)
     m.process.stdin.write(b'0123456789' * 30)
     m.process.stdin.flush()
@@ -113,7 +115,7 @@ def what_was_typed_ahead_is_saved(b):
     m.process.send_signal(signal.SIGTERM)
     check(m.end()[0] == 128 + signal.SIGTERM, 'it did not end by the signal')
     if b.engine == 'interp':
-        words = ['--engine', 'bt']     # the loop takes long
+        words = ['--engine', 'bt']  # the loop takes long
     else:
         words = []
     status, out, err = Loaded(b, '--load', path, *words).end(b'!')
@@ -121,7 +123,7 @@ def what_was_typed_ahead_is_saved(b):
 
 
 def a_loaded_machine_can_start_anew(b):
-    code = bytes.fromhex('8005 00002000 41 a0 00002000 baf8030000 ee') + ECHO[:-len(out8(0xf4, 7) + HALT)] + RESET
+    code = bytes.fromhex('8005 00002000 41 a0 00002000 baf8030000 ee') + ECHO[: -len(out8(0xF4, 7) + HALT)] + RESET
     path = saved(b, code, b'', 1)
     m = Loaded(b, '--load', path)
     m.process.stdin.write(b'!')
@@ -133,8 +135,11 @@ def a_loaded_machine_can_start_anew(b):
 
 def options_that_contradict_the_file_are_refused(b):
     path = saved(b, ECHO, b'a', 1, '--debug-exit', '0xf4')
-    for words, text in ((['--memory', '64M'], 'has 16 MiB'), (['--cpu', '486'], 'cpu: the saved machine has'),
-                        (['--debug-exit', '0xf5'], 'has it at 0xf4')):
+    for words, text in (
+        (['--memory', '64M'], 'has 16 MiB'),
+        (['--cpu', '486'], 'cpu: the saved machine has'),
+        (['--debug-exit', '0xf5'], 'has it at 0xf4'),
+    ):
         status, _, err = Loaded(b, '--load', path, *words).end()
         check(status == 2 and err.count('\n') == 1 and text in err, f'{words}: status {status}, {err!r}')
     status, _, _ = Loaded(b, '--load', path, '--memory', '16M', '--debug-exit', '0xf4').end(b'!')
@@ -151,7 +156,12 @@ def info_prints_every_chip_of_a_saved_machine(b):
     for line in ('com1.lcr: 0x3', 'pit.c.mode: 0x3 0x3 0x3', 'cpu.cr0: 0x', '00:01.0 piix3.config:', 'rtc.second: '):
         check('\n' + line in '\n' + whole.stdout, f'{line} is not in it')
     one = subprocess.run([b.program, 'info', path, '--chip', 'cpu'], capture_output=True, text=True, timeout=LIMIT)
-    check(one.returncode == 0 and all(line.startswith('cpu.') for line in one.stdout.splitlines()) and 'cpu.eip: 0x1000' in one.stdout, one.stdout)
+    check(
+        one.returncode == 0
+        and all(line.startswith('cpu.') for line in one.stdout.splitlines())
+        and 'cpu.eip: 0x1000' in one.stdout,
+        one.stdout,
+    )
     none = subprocess.run([b.program, 'info', path, '--chip', 'toaster'], capture_output=True, text=True, timeout=LIMIT)
     check(none.returncode == 2 and 'toaster' in none.stderr, f'{none.returncode}, {none.stderr!r}')
 
@@ -171,7 +181,7 @@ def a_file_that_is_not_whole_is_one_line_and_status_1(b):
 
     for at in [0, 1, 15, 16, 23, 24, 63, 64, 100] + [n * i // 40 for i in range(1, 40)] + [n - 17, n - 16, n - 1]:
         refused(whole[:at], f'cut off at {at}', 'cut off')
-        refused(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1:], f'byte {at}')
+        refused(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :], f'byte {at}')
     refused(whole[:16] + struct.pack('<I', 2) + whole[20:], 'of version 2', 'version')
     refused(b'\x7fELF' + bytes(200), 'another file', 'no saved machine')
     for path, text in (('/nonexistent/file', 'No such file'), (b.dir, 'Is a directory')):
@@ -181,7 +191,7 @@ def a_file_that_is_not_whole_is_one_line_and_status_1(b):
 
 def a_file_that_cannot_be_written_is_one_line_and_status_1(b):
     for path, text in (('/nonexistent/file', 'No such file'), ('/dev/full', 'No space left')):
-        m = b.start(out8(0x3f8, 0x2e) + HALT, '--save-at-exit', path)
+        m = b.start(out8(0x3F8, 0x2E) + HALT, '--save-at-exit', path)
         m.read(1)
         m.process.send_signal(signal.SIGTERM)
         status, _, err = m.end()
@@ -209,7 +219,11 @@ def it_is_written_to_a_pipe_and_read_from_one(b):
     later.end()
 
 
-CASES = [f for f in list(globals().values()) if getattr(f, '__code__', None) and f.__code__.co_varnames[:1] == ('b',) and f is not saved]
+CASES = [
+    f
+    for f in list(globals().values())
+    if getattr(f, '__code__', None) and f.__code__.co_varnames[:1] == ('b',) and f is not saved
+]
 
 if __name__ == '__main__':
     sys.exit(cli.main(CASES, ('interp', 'bt'), 'saved.py'))

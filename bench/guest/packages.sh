@@ -12,7 +12,8 @@ export OPENSSL_ia32cap=0x0000020107808111:0
 
 start() { echo "BENCH-START $name"; }                    # for those whose own comes too late, from a file
 
-# inverse PREFIX UNIT SCALE [SEPARATOR [FIELD]]: of the line that begins so, SCALE over a field (the last), as the measurement.
+# inverse PREFIX UNIT SCALE [SEPARATOR [FIELD]]: of the line that begins so, SCALE over a field (the last), as the
+# measurement.
 inverse() {
     busybox awk -F"${4:- }" -v name="$name" -v prefix="$1" -v unit="$2" -v scale="$3" -v field="${5:-0}" '
         index($0, prefix) == 1 { printf "BENCH %s %.4f %s\n", name, scale / (field ? $field : $NF), unit; found = 1 }
@@ -29,7 +30,8 @@ openssl_rsa2048)                                         # us for a signature
     start
     openssl speed -elapsed -seconds 2 -mr rsa2048 2>openssl.log | inverse +F2: us 1e6 : 4
     ;;
-sevenzip)                                                # ns for one of what 7-Zip counts as instructions, LZMA both ways
+# ns for one of what 7-Zip counts as instructions, LZMA both ways
+sevenzip)                                              
     start
     7zz b 1 -mmt=1 -md=18 -mtime=1 | inverse Tot: ns 1000
     ;;
@@ -47,7 +49,8 @@ sqlite)                                                  # its last line holds s
 # A thousand short commands, each a process: Debian's dash and coreutils (shared libraries), or one static busybox.
 shell_loop) bench --time "$name" dash "$here/shell_loop.sh" "" ;;
 shell_loop_static) bench --time "$name" /bin/busybox sh "$here/shell_loop.sh" /bin/busybox ;;
-# Builds, as their makefiles say (lua's with less optimisation, to be done in time): make, gcc, as, ld and the shells between.
+# Builds, as their makefiles say (lua's with less optimisation, to be done in time): make, gcc, as, ld and the shells
+# between.
 # Unpacking is not timed.
 gcc_build)
     rm -rf tree && mkdir tree && tar xf /usr/lib/bench/tree.tar -C tree --strip-components=1

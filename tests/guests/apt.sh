@@ -1,4 +1,5 @@
-# To be sourced with $cache set: apt_setup, Debian 12's archive for one architecture in a private apt state below $cache,
+# To be sourced with $cache set: apt_setup, Debian 12's archive for one architecture in a private apt state below
+# $cache,
 # so that neither root nor a change of the system's architecture list is needed.
 mirror=${TRANSVISOR_MIRROR:-http://deb.debian.org/debian}
 security=${TRANSVISOR_SECURITY_MIRROR:-http://deb.debian.org/debian-security}

@@ -4,13 +4,16 @@
 # busybox-host is what gives this host's own results, to be compared with a guest's: busybox where the host runs i386
 # programs, else busybox-amd64, in the same version.
 #
-# Works in a private apt state for each architecture, so that neither root nor a change of the system's architecture list is needed.
+# Works in a private apt state for each architecture, so that neither root nor a change of the system's architecture
+# list is needed.
 # Everything lands in ${TRANSVISOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/transvisor}; a second run finds it there
 # and touches no network (--refresh asks the archive again). One index of the archive may fail to refresh, so the
 # update is best effort and the download is the check.
-# Prints, and writes to paths.env there: KERNEL_686, KERNEL_686_PAE, KERNEL_RT_686_PAE, BUSYBOX, BUSYBOX_HOST, KERNEL_AMD64,
+# Prints, and writes to paths.env there: KERNEL_686, KERNEL_686_PAE, KERNEL_RT_686_PAE, BUSYBOX, BUSYBOX_HOST,
+# KERNEL_AMD64,
 # BUSYBOX_AMD64.
-# Usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox|busybox-host|amd64|busybox-amd64 ...]  (default: the first five)
+# Usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox|busybox-host|amd64|busybox-amd64 ...]  (default: the first
+# five)
 set -eu
 
 cache=${TRANSVISOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/transvisor}

@@ -4,7 +4,8 @@
   firmware.py --transvisor PROGRAM --engine interp|bt NAME
   firmware.py --list
 
-A case says how the machine is described, and what must appear on its serial port in this order. Skipped (77) where Debian's package is
+A case says how the machine is described, and what must appear on its serial port in this order. Skipped (77) where
+Debian's package is
 not installed.
 """
 import argparse
@@ -33,14 +34,14 @@ def need(path, package):
 
 def rom_of_our_own(work):
     """64 KiB that say so on COM1 from the reset vector, and go by port F4h."""
-    code = bytes([0xba, 0xfb, 0x03, 0xb0, 0x03, 0xee])    # mov dx, 3fbh; mov al, 3; out dx, al: 8 bits
-    code += bytes([0xb2, 0xf8])                           # mov dl, f8h
+    code = bytes([0xBA, 0xFB, 0x03, 0xB0, 0x03, 0xEE])  # mov dx, 3fbh; mov al, 3; out dx, al: 8 bits
+    code += bytes([0xB2, 0xF8])  # mov dl, f8h
     for letter in b'own firmware\n':
-        code += bytes([0xb0, letter, 0xee])               # mov al, letter; out dx, al
-    code += bytes([0xb0, 0x10, 0xe6, 0xf4, 0xf4])         # mov al, 10h; out f4h, al; hlt
+        code += bytes([0xB0, letter, 0xEE])  # mov al, letter; out dx, al
+    code += bytes([0xB0, 0x10, 0xE6, 0xF4, 0xF4])  # mov al, 10h; out f4h, al; hlt
     rom = bytearray(b'\xff' * 65536)
-    rom[:len(code)] = code
-    rom[0xfff0:0xfff5] = bytes([0xea, 0, 0, 0, 0xf0])     # jmp f000:0000
+    rom[: len(code)] = code
+    rom[0xFFF0:0xFFF5] = bytes([0xEA, 0, 0, 0, 0xF0])  # jmp f000:0000
     path = os.path.join(work, 'own.rom')
     with open(path, 'wb') as file:
         file.write(rom)
@@ -48,7 +49,8 @@ def rom_of_our_own(work):
 
 
 class Case:
-    """words: how the machine is described. awaited: patterns, in this order. typed: what is typed once a pattern has appeared ('': at once)."""
+    """words: how the machine is described. awaited: patterns, in this order. typed: what is typed once a pattern has
+    appeared ('': at once)."""
 
     def __init__(self, words, awaited, typed=None, status=0, check=None):
         self.words, self.awaited, self.typed, self.status, self.check = words, awaited, typed or {}, status, check
@@ -65,8 +67,19 @@ def own_rom(work):
 def boot_disk(work, source='bootdisk.S'):
     """A program that boots, as a disk image of 4 MiB."""
     path = os.path.join(work, 'boot.img')
-    subprocess.run(['gcc', '-m32', '-nostdlib', '-static', '-Wl,-Ttext=0x7c00,--oformat=binary,--build-id=none', '-o', path,
-                    os.path.join(HERE, source)], check=True)
+    subprocess.run(
+        [
+            'gcc',
+            '-m32',
+            '-nostdlib',
+            '-static',
+            '-Wl,-Ttext=0x7c00,--oformat=binary,--build-id=none',
+            '-o',
+            path,
+            os.path.join(HERE, source),
+        ],
+        check=True,
+    )
     os.truncate(path, 4 << 20)
     return path
 
@@ -85,20 +98,42 @@ def written(path, what):
 def disk(work):
     need(SEABIOS, 'seabios')
     path = boot_disk(work)
-    return Case([path, '--debug-exit', '0xf4'], ['Booting from Hard Disk', CHECKS, 'press a key', 'key: k'], KEY, 0x21,
-                lambda: written(path, True))
+    return Case(
+        [path, '--debug-exit', '0xf4'],
+        ['Booting from Hard Disk', CHECKS, 'press a key', 'key: k'],
+        KEY,
+        0x21,
+        lambda: written(path, True),
+    )
 
 
 def reset_doors(work):
     need(SEABIOS, 'seabios')
-    return Case(['--disk', boot_disk(work, 'resetdoors.S'), '--debug-exit', '0xf4'], [f'booted: {n}' for n in range(5)], status=0x21)
+    return Case(
+        ['--disk', boot_disk(work, 'resetdoors.S'), '--debug-exit', '0xf4'],
+        [f'booted: {n}' for n in range(5)],
+        status=0x21,
+    )
 
 
 def saved(work):
     """Saved while the boot disk waits for a key, by the other engine; its disk is found by the name in the file."""
     need(SEABIOS, 'seabios')
     state = os.path.join(work, 'state')
-    first = [OPTIONS.transvisor, 'run', '--engine', 'bt', '--disk', boot_disk(work), '--debug-exit', '0xf4', '--save-at-exit', state, '--timeout', '60']
+    first = [
+        OPTIONS.transvisor,
+        'run',
+        '--engine',
+        'bt',
+        '--disk',
+        boot_disk(work),
+        '--debug-exit',
+        '0xf4',
+        '--save-at-exit',
+        state,
+        '--timeout',
+        '60',
+    ]
     process = subprocess.Popen(first, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     text = b''
     while b'press a key' not in text:
@@ -118,7 +153,13 @@ def disk_snapshot(work):
     need(SEABIOS, 'seabios')
     path = boot_disk(work)
     os.chmod(path, 0o400)
-    return Case(['--disk', path + ',snapshot=on', '--debug-exit', '0xf4'], [CHECKS, 'key: k'], KEY, 0x21, lambda: written(path, False))
+    return Case(
+        ['--disk', path + ',snapshot=on', '--debug-exit', '0xf4'],
+        [CHECKS, 'key: k'],
+        KEY,
+        0x21,
+        lambda: written(path, False),
+    )
 
 
 def cdrom_grub(_):
@@ -147,16 +188,40 @@ def cdrom_linux(work):
     tree = os.path.join(work, 'iso')
     os.mkdir(tree)
     need('/usr/bin/xorriso', 'xorriso')
-    for path, package in ('/usr/lib/ISOLINUX/isolinux.bin', 'isolinux'), ('/usr/lib/syslinux/modules/bios/ldlinux.c32', 'syslinux-common'):
+    for path, package in ('/usr/lib/ISOLINUX/isolinux.bin', 'isolinux'), (
+        '/usr/lib/syslinux/modules/bios/ldlinux.c32',
+        'syslinux-common',
+    ):
         shutil.copy(need(path, package), tree)
     for path, name in zip(guest_files(work), ('vmlinuz', 'initrd')):
         shutil.copy(path, os.path.join(tree, name))
     with open(os.path.join(tree, 'isolinux.cfg'), 'w', encoding='ascii') as file:
         file.write(CONFIG)
     iso = os.path.join(work, 'linux.iso')
-    subprocess.run(['xorriso', '-as', 'mkisofs', '-quiet', '-o', iso, '-b', 'isolinux.bin', '-c', 'boot.cat', '-no-emul-boot',
-                    '-boot-load-size', '4', '-boot-info-table', tree], check=True, stderr=subprocess.DEVNULL)
-    return Case(['--cdrom', iso, '--memory', '128M'], ['Booting from DVD/CD', 'ISOLINUX'] + SHELL, {'/ # ': b'poweroff -f\n'})
+    subprocess.run(
+        [
+            'xorriso',
+            '-as',
+            'mkisofs',
+            '-quiet',
+            '-o',
+            iso,
+            '-b',
+            'isolinux.bin',
+            '-c',
+            'boot.cat',
+            '-no-emul-boot',
+            '-boot-load-size',
+            '4',
+            '-boot-info-table',
+            tree,
+        ],
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )
+    return Case(
+        ['--cdrom', iso, '--memory', '128M'], ['Booting from DVD/CD', 'ISOLINUX'] + SHELL, {'/ # ': b'poweroff -f\n'}
+    )
 
 
 def disk_linux(work):
@@ -168,7 +233,11 @@ def disk_linux(work):
     with open(image, 'wb') as file:
         file.truncate(32 << 20)
     environment = dict(os.environ, MTOOLS_SKIP_CHECK='1')
-    subprocess.run(['mformat', '-i', image, '-h', '16', '-s', '63', '-T', str((32 << 20) // 512), '::'], check=True, env=environment)
+    subprocess.run(
+        ['mformat', '-i', image, '-h', '16', '-s', '63', '-T', str((32 << 20) // 512), '::'],
+        check=True,
+        env=environment,
+    )
     config = os.path.join(work, 'syslinux.cfg')
     with open(config, 'w', encoding='ascii') as file:
         file.write(CONFIG)
@@ -178,10 +247,19 @@ def disk_linux(work):
     return Case([image, '--memory', '128M'], ['Booting from Hard Disk', 'SYSLINUX'] + SHELL, {'/ # ': b'poweroff -f\n'})
 
 
-CASES = {'seabios': seabios, 'own-rom': own_rom, 'disk': disk, 'reset-doors': reset_doors, 'saved': saved, 'disk-snapshot': disk_snapshot, 'cdrom-grub': cdrom_grub,
-         'cdrom-linux': cdrom_linux, 'disk-linux': disk_linux}
+CASES = {
+    'seabios': seabios,
+    'own-rom': own_rom,
+    'disk': disk,
+    'reset-doors': reset_doors,
+    'saved': saved,
+    'disk-snapshot': disk_snapshot,
+    'cdrom-grub': cdrom_grub,
+    'cdrom-linux': cdrom_linux,
+    'disk-linux': disk_linux,
+}
 OPTIONS = argparse.Namespace()
-INTERPRETED = {'seabios', 'own-rom', 'disk', 'reset-doors', 'saved'} # the rest takes its time
+INTERPRETED = {'seabios', 'own-rom', 'disk', 'reset-doors', 'saved'}  # the rest takes its time
 
 
 def run(command, case, limit=100):
@@ -200,7 +278,7 @@ def run(command, case, limit=100):
             process.stdin.write(typed.pop(pattern))
             process.stdin.flush()
         if case.status == 0 and not typed and not case.ends and re.search(case.awaited[-1].encode(), text):
-            process.terminate() # it would go on
+            process.terminate()  # it would go on
             case.stopped = True
     killer.cancel()
     return text.decode('latin-1'), process.wait()
@@ -214,7 +292,14 @@ def main():
     parser.add_argument('name', nargs='?')
     options = parser.parse_args(namespace=OPTIONS)
     if options.list:
-        print('\n'.join(f'{name}/{engine}' for name in CASES for engine in ('interp', 'bt') if engine == 'bt' or name in INTERPRETED))
+        print(
+            '\n'.join(
+                f'{name}/{engine}'
+                for name in CASES
+                for engine in ('interp', 'bt')
+                if engine == 'bt' or name in INTERPRETED
+            )
+        )
         return 0
     with tempfile.TemporaryDirectory() as work:
         try:
@@ -222,7 +307,11 @@ def main():
         except Skip as why:
             print(why)
             return SKIPPED
-        command = [options.transvisor, 'run', '--engine', options.engine, '--timeout', '90'] + case.words + ([] if '--load' in case.words or '--memory' in case.words else ['--memory', '64M'])
+        command = (
+            [options.transvisor, 'run', '--engine', options.engine, '--timeout', '90']
+            + case.words
+            + ([] if '--load' in case.words or '--memory' in case.words else ['--memory', '64M'])
+        )
         case.ends, case.stopped = case.status != 0 or 'poweroff' in str(case.typed), False
         text, status = run(command, case)
         at = 0

@@ -35,7 +35,7 @@ def images(guest, work):
     """The kernel's path, the initramfs's, and that of a busybox that runs here, if the check needs one.
 
     Several tests may come here at once, so one lock is held."""
-    flavour = guest['kernel'][len('KERNEL_'):].lower().replace('_', '-')
+    flavour = guest['kernel'][len('KERNEL_') :].lower().replace('_', '-')
     with open(os.path.join(work, 'images.lock'), 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         busybox = 'busybox-host' if guest['check'] == 'selftest' else 'busybox'
@@ -51,12 +51,46 @@ def images(guest, work):
 
 def command(options, guest, kernel, initramfs):
     if options.qemu:
-        return ['qemu-system-i386', '-accel', 'tcg', '-cpu', 'n270', '-m', guest['memory'], '-display', 'none', '-serial', 'stdio',
-                '-monitor', 'none', '-kernel', kernel, '-initrd', initramfs, '-append', guest['append']] + \
-               (['-no-reboot'] if '--no-reboot' in guest.get('extra', '') else [])
+        return [
+            'qemu-system-i386',
+            '-accel',
+            'tcg',
+            '-cpu',
+            'n270',
+            '-m',
+            guest['memory'],
+            '-display',
+            'none',
+            '-serial',
+            'stdio',
+            '-monitor',
+            'none',
+            '-kernel',
+            kernel,
+            '-initrd',
+            initramfs,
+            '-append',
+            guest['append'],
+        ] + (['-no-reboot'] if '--no-reboot' in guest.get('extra', '') else [])
     cpu = ['--cpu', guest['cpu']] if guest['cpu'] else []
-    return [options.transvisor, 'run', '--kernel', kernel, '--initrd', initramfs, '--append', guest['append'], '--memory', guest['memory'],
-            '--engine', guest['engine']] + cpu + guest.get('extra', '').split()
+    return (
+        [
+            options.transvisor,
+            'run',
+            '--kernel',
+            kernel,
+            '--initrd',
+            initramfs,
+            '--append',
+            guest['append'],
+            '--memory',
+            guest['memory'],
+            '--engine',
+            guest['engine'],
+        ]
+        + cpu
+        + guest.get('extra', '').split()
+    )
 
 
 def conversation(guest):
@@ -106,17 +140,27 @@ def sums(text):
 
 
 def check_selftest(text, busybox):
-    """Every checksum must equal the one that the same programs give on this host; the kernel must have had nothing to say."""
+    """Every checksum must equal the one that the same programs give on this host; the kernel must have had nothing to
+    say."""
     with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as bin_dir:
         subprocess.run([busybox, '--install', '-s', bin_dir], check=True)
-        host = subprocess.run([busybox, 'sh', os.path.join(HERE, 'init', 'selftest.sh'), scratch], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                              env={'PATH': bin_dir})
+        host = subprocess.run(
+            [busybox, 'sh', os.path.join(HERE, 'init', 'selftest.sh'), scratch],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={'PATH': bin_dir},
+        )
     if host.returncode:
         raise Failure(f'the self-test failed on the host itself:\n{host.stdout}')
     want, got = sums(host.stdout), sums(text)
     if not want:
         raise Failure('the self-test printed nothing on the host')
-    wrong = [f'{name}: {dict(got).get(name, "missing")}, on the host {value}' for name, value in want if dict(got).get(name) != value]
+    wrong = [
+        f'{name}: {dict(got).get(name, "missing")}, on the host {value}'
+        for name, value in want
+        if dict(got).get(name) != value
+    ]
     if wrong or len(got) != len(want):
         raise Failure('checksums differ from the host\'s:\n' + '\n'.join(wrong))
     for line in ('GUEST tmpfs mounted', 'GUEST selftest status 0', 'GUEST tmpfs unmounted'):
@@ -127,7 +171,11 @@ def check_selftest(text, busybox):
         raise Failure('it did not report its dmesg')
     with open(os.path.join(HERE, 'dmesg.known')) as f:
         known = [re.compile(line.rstrip('\n')) for line in f if line.strip() and not line.startswith('#')]
-    new = [line for line in report.group(1).replace('\r', '').splitlines() if line and not any(k.search(line) for k in known)]
+    new = [
+        line
+        for line in report.group(1).replace('\r', '').splitlines()
+        if line and not any(k.search(line) for k in known)
+    ]
     if new:
         raise Failure('the kernel complained of what QEMU does not make it complain of:\n' + '\n'.join(new))
 
@@ -136,8 +184,9 @@ def run(options, name, guest):
     kernel, initramfs, busybox = images(guest, options.work)
     deadline = time.monotonic() + guest.getfloat('timeout')
     words = command(options, guest, kernel, initramfs)
-    with open(os.path.join(options.work, name + '.log'), 'wb') as log, \
-         open(os.path.join(options.work, name + '.err'), 'wb') as errors:
+    with open(os.path.join(options.work, name + '.log'), 'wb') as log, open(
+        os.path.join(options.work, name + '.err'), 'wb'
+    ) as errors:
         process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
         console = Console(process, log)
         try:

@@ -5,7 +5,8 @@
   saveload.py --list [--long yes|no]
 
 A case is a chain of processes. Each runs the guest until it has printed a few more checksums, is stopped by SIGTERM and
-saves (--save-at-exit); the next loads that file, perhaps with another engine; the last one runs to the end. `signals` is
+saves (--save-at-exit); the next loads that file, perhaps with another engine; the last one runs to the end. `signals`
+is
 one process instead, which SIGUSR1 saves twenty times; the tenth of these files then runs to its own end as well.
 """
 import argparse
@@ -138,7 +139,9 @@ def signals(program, work, name, options, boot, busybox):
     if not rest or any(whole[n] != v for n, v in rest):
         raise Failure(f'from the tenth file on: {rest}, in the first process {whole}')
     if len(run_guest.sums(before)) + len(rest) + 1 < len(whole):
-        raise Failure(f'{len(run_guest.sums(before))} checksums before the tenth save and {len(rest)} after it are not {len(whole)}')
+        raise Failure(
+            f'{len(run_guest.sums(before))} checksums before the tenth save and {len(rest)} after it are not {len(whole)}'
+        )
 
 
 def run(options, name):
@@ -149,7 +152,9 @@ def run(options, name):
     boot = ['--kernel', kernel, '--initrd', initramfs] + BOOT
     if any(leg is DIRECT for leg in legs):
         # Where the host cannot, this is an error before anything runs; else the guest runs for a moment.
-        probe = subprocess.Popen([options.transvisor, 'run'] + DIRECT + boot + ['--serial', 'null'], stderr=subprocess.PIPE, text=True)
+        probe = subprocess.Popen(
+            [options.transvisor, 'run'] + DIRECT + boot + ['--serial', 'null'], stderr=subprocess.PIPE, text=True
+        )
         try:
             said = probe.communicate(timeout=1)[1]
         except subprocess.TimeoutExpired:
@@ -177,7 +182,9 @@ def main():
     parser.add_argument('name', nargs='?')
     options = parser.parse_args()
     if options.list:
-        print('\n'.join(name for name, (_, long) in CASES.items() if not options.long or long == (options.long == 'yes')))
+        print(
+            '\n'.join(name for name, (_, long) in CASES.items() if not options.long or long == (options.long == 'yes'))
+        )
         return 0
     if options.name not in CASES or not options.transvisor:
         parser.error(f'one of {" ".join(CASES)} and --transvisor are needed')

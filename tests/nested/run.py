@@ -32,11 +32,15 @@ QEMU = 'qemu-system-x86_64'
 USER, UID = 'user', 1000
 TIMED_OUT, FAILED = 124, 125
 
-# The clock is the HPET, whose rate is known: calibrating the TSC on a busy host has been seen wrong by a factor of twenty.
+# The clock is the HPET, whose rate is known: calibrating the TSC on a busy host has been seen wrong by a factor of
+# twenty.
 # Mitigations and address randomization only cost time.
-# On one processor Linux turns LOCK prefixes into DS prefixes, and QEMU 7.2 adds a DS base in 64-bit code: noreplace-smp.
-KERNEL_LINE = ('console=ttyS1 quiet panic=-1 mitigations=off nokaslr nopti tsc=unstable clocksource=hpet no_timer_check noreplace-smp '
-               'random.trust_cpu=on audit=0 rdinit=/init')
+# On one processor Linux turns LOCK prefixes into DS prefixes, and QEMU 7.2 adds a DS base in 64-bit code:
+# noreplace-smp.
+KERNEL_LINE = (
+    'console=ttyS1 quiet panic=-1 mitigations=off nokaslr nopti tsc=unstable clocksource=hpet no_timer_check noreplace-smp '
+    'random.trust_cpu=on audit=0 rdinit=/init'
+)
 # QEMU 7.2 does the stack accesses of a user's RETF and IRET as if the kernel did them, which SMAP then forbids.
 CPU_LESS = ',-smap'
 
@@ -145,9 +149,34 @@ def initramfs(busybox, files, command, marker, root):
 
 
 def qemu_command(kernel, archive, console, options):
-    command = [QEMU, '-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-machine', 'pc', '-accel', 'tcg',
-               '-cpu', options.cpu + CPU_LESS, '-smp', str(options.smp), '-m', options.memory, '-kernel', kernel, '-initrd', archive,
-               '-append', KERNEL_LINE + ' ' + options.append, '-serial', 'stdio', '-serial', f'file:{console}']
+    command = [
+        QEMU,
+        '-nodefaults',
+        '-no-user-config',
+        '-no-reboot',
+        '-display',
+        'none',
+        '-machine',
+        'pc',
+        '-accel',
+        'tcg',
+        '-cpu',
+        options.cpu + CPU_LESS,
+        '-smp',
+        str(options.smp),
+        '-m',
+        options.memory,
+        '-kernel',
+        kernel,
+        '-initrd',
+        archive,
+        '-append',
+        KERNEL_LINE + ' ' + options.append,
+        '-serial',
+        'stdio',
+        '-serial',
+        f'file:{console}',
+    ]
     return command + (['-icount', 'shift=0,sleep=off'] if options.icount else [])
 
 
@@ -161,13 +190,16 @@ class Output:
         self.started = time.monotonic()
         self.up = None
         self.status = None
-        self.held = b''        # the newline before the marker is init's, so the last one waits for what follows it
+        self.held = b''  # the newline before the marker is init's, so the last one waits for what follows it
 
     def line(self, line):
         if line.startswith(self.marker + b' up '):
             self.up = time.monotonic() - self.started
             if self.verbose:
-                print(f'run.py: command starts after {self.up:.1f} s, {float(line.split()[2]):.1f} s by the nested clock', file=sys.stderr)
+                print(
+                    f'run.py: command starts after {self.up:.1f} s, {float(line.split()[2]):.1f} s by the nested clock',
+                    file=sys.stderr,
+                )
         elif line.startswith(self.marker + b' status '):
             self.status = int(line.split()[2])
             if self.held not in (b'', b'\n'):
@@ -190,7 +222,10 @@ def explain(status, console, timed_out, timeout):
     if timed_out:
         print(f'run.py: no end within {timeout} s', file=sys.stderr)
     else:
-        print(f'run.py: the nested host ended before the command did (QEMU: status {status}); its kernel\'s last words:', file=sys.stderr)
+        print(
+            f'run.py: the nested host ended before the command did (QEMU: status {status}); its kernel\'s last words:',
+            file=sys.stderr,
+        )
     try:
         tail = read(console).decode('utf-8', 'replace').replace('\r', '').splitlines()[-40:]
     except FileNotFoundError:
@@ -209,6 +244,7 @@ def run_qemu(command, output, timeout):
     def stop():
         late.set()
         qemu.kill()
+
     timer = threading.Timer(timeout, stop)
     timer.start()
     try:
@@ -272,7 +308,7 @@ def main():
     words = sys.argv[1:]
     cut = words.index('--') if '--' in words else len(words)
     options = parser().parse_args(words[:cut])
-    command = words[cut + 1:]
+    command = words[cut + 1 :]
     if not command:
         parser().error('no command')
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

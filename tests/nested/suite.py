@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""The tests whose way depends on the host, on a host that runs 32-bit code: one boot of the nested host (run.py) runs a suite.
+"""The tests whose way depends on the host, on a host that runs 32-bit code: one boot of the nested host (run.py) runs a
+suite.
 
   suite.py --build DIRECTORY SUITE...        SUITE: host, unit, diff, insn, direct, boot
 
-Each test of a suite gets a line with its verdict, and if it failed, its output. The exit status is 0 if all passed, 1 if one
+Each test of a suite gets a line with its verdict, and if it failed, its output. The exit status is 0 if all passed, 1
+if one
 did not. Whatever this host is, they run: the other kind of host is without32.py's.
 """
 import argparse
@@ -20,7 +22,8 @@ DIFF_CASES = 1000
 
 
 class Test:
-    """command is for the nested host's shell. Passed means: that status, and every line that starts with FAIL is one that
+    """command is for the nested host's shell. Passed means: that status, and every line that starts with FAIL is one
+    that
     QEMU accounts for, and says is in the output."""
 
     def __init__(self, name, command, files, status=0, says='', known='', timeout=200):
@@ -35,7 +38,17 @@ def host_tests(build):
 
 def unit_tests(build):
     """Those that run translated code, or see what the host's kernel gives a process."""
-    names = ['test_dispatch', 'test_recover', 'test_far', 'test_seg', 'test_mmu', 'test_physmem', 'test_chardev', 'test_time', 'test_dx_process']
+    names = [
+        'test_dispatch',
+        'test_recover',
+        'test_far',
+        'test_seg',
+        'test_mmu',
+        'test_physmem',
+        'test_chardev',
+        'test_time',
+        'test_dx_process',
+    ]
     return [Test(name, f'CK_TIMEOUT_MULTIPLIER=10 {name}', [f'{build}/tests/{name}']) for name in names]
 
 
@@ -43,19 +56,33 @@ def diff_tests(build):
     """The native judge. What it is not asked, because it is QEMU's, is in tests/diff/gen.c."""
     folder = os.path.join(build, 'tests', 'diff')
     there = [f'{folder}/{name}' for name in ('native_child', 'native_probe')]
-    runs = {'interp-user': '--engine interp', 'bt-user': '--engine bt', 'bt-kernel': '--engine bt --kernel',
-            'bt-kernel-soft': '--engine bt --kernel --no-windows'}
-    return [Test(name, f'diff_test {arguments} --judge native --native /test --seed 1 --count {DIFF_CASES}', [f'{folder}/diff_test'] + there,
-                 says=f'seed 1: {DIFF_CASES} cases, 0 failed') for name, arguments in runs.items()]
+    runs = {
+        'interp-user': '--engine interp',
+        'bt-user': '--engine bt',
+        'bt-kernel': '--engine bt --kernel',
+        'bt-kernel-soft': '--engine bt --kernel --no-windows',
+    }
+    return [
+        Test(
+            name,
+            f'diff_test {arguments} --judge native --native /test --seed 1 --count {DIFF_CASES}',
+            [f'{folder}/diff_test'] + there,
+            says=f'seed 1: {DIFF_CASES} cases, 0 failed',
+        )
+        for name, arguments in runs.items()
+    ]
 
 
 def insn_tests(build):
-    """Under the translator, which uses windows there. Guests whose sequel of events is a matter of time run in QEMU's."""
+    """Under the translator, which uses windows there. Guests whose sequel of events is a matter of time run in
+    QEMU's."""
     folder = os.path.join(build, 'tests', 'insn')
     tests = []
     for name in sorted(name[:-4] for name in os.listdir(folder) if name.endswith('.elf')):
-        command = (f'transvisor run --kernel {name}.elf --append tcg --memory 64M --engine bt --serial stdio --debug-exit 0xf4'
-                   + (' --cache-size 1M' if name == 'evict' else ''))
+        command = (
+            f'transvisor run --kernel {name}.elf --append tcg --memory 64M --engine bt --serial stdio --debug-exit 0xf4'
+            + (' --cache-size 1M' if name == 'evict' else '')
+        )
         test = Test(name, command, [f'{build}/transvisor', f'{folder}/{name}.elf'], status=33, says=f'{name}: PASS, ')
         if name == 'exceptions':
             test.status, test.says, test.known = 35, 'exceptions: FAILED, 3 of ', 'floating-point errors'  # no #XM
@@ -70,7 +97,15 @@ def boot_tests(build):
     kernel = run.fetched('686', 'busybox', 'busybox-host')['KERNEL_686']
     subprocess.run(['sh', os.path.join(guests, 'mkinitramfs.sh'), 'boot', archive], check=True)
     command = 'transvisor run --kernel vmlinuz --initrd boot.cpio --append "console=ttyS0 panic=-1 quiet" --memory 256M --engine bt'
-    return [Test('686-boot-bt', command, [f'{build}/transvisor', f'{kernel}:/test/vmlinuz', archive], says='GUEST-INIT-REACHED', timeout=800)]
+    return [
+        Test(
+            '686-boot-bt',
+            command,
+            [f'{build}/transvisor', f'{kernel}:/test/vmlinuz', archive],
+            says='GUEST-INIT-REACHED',
+            timeout=800,
+        )
+    ]
 
 
 def host_test(build, names, user=None):
@@ -90,20 +125,48 @@ def direct_tests(build):
     for name, least in run_insn.DIRECT.items():
         if name == 'hostile':
             continue  # is what "trace" runs
-        counted = ' && '.join(f"[ $(sed -n 's/.*\"direct_{key}\": //p' stats | tr -d ,) -ge {n} ]" for key, n in least.items())
-        command = (f'cd /tmp; transvisor run --kernel /test/{name}.elf --append tcg --memory 64M --direct always --debug-exit 0xf4 --stats stats; '
-                   f'status=$?; {counted} || {{ grep direct stats; status=99; }}; exit $status')
-        tests.append(Test(name, command, [f'{build}/transvisor', f'{folder}/{name}.elf'], status=33, says=f'{name}: PASS, ', timeout=600))
-    return tests + [host_test(build, 'trace'), host_test(build, 'proc')] + [host_test(build, name, run.USER) for name in ('proc', 'ends', 'signals')]
+        counted = ' && '.join(
+            f"[ $(sed -n 's/.*\"direct_{key}\": //p' stats | tr -d ,) -ge {n} ]" for key, n in least.items()
+        )
+        command = (
+            f'cd /tmp; transvisor run --kernel /test/{name}.elf --append tcg --memory 64M --direct always --debug-exit 0xf4 --stats stats; '
+            f'status=$?; {counted} || {{ grep direct stats; status=99; }}; exit $status'
+        )
+        tests.append(
+            Test(
+                name,
+                command,
+                [f'{build}/transvisor', f'{folder}/{name}.elf'],
+                status=33,
+                says=f'{name}: PASS, ',
+                timeout=600,
+            )
+        )
+    return (
+        tests
+        + [host_test(build, 'trace'), host_test(build, 'proc')]
+        + [host_test(build, name, run.USER) for name in ('proc', 'ends', 'signals')]
+    )
 
 
 def direct_host_tests(build):
-    """What else the host sees of direct execution: the same as root, whom nothing keeps from much of what a user may not; and what takes time."""
-    return [host_test(build, name) for name in ('ends', 'signals', 'lateness')] + [host_test(build, 'lateness', run.USER)]
+    """What else the host sees of direct execution: the same as root, whom nothing keeps from much of what a user may
+    not; and what takes time."""
+    return [host_test(build, name) for name in ('ends', 'signals', 'lateness')] + [
+        host_test(build, 'lateness', run.USER)
+    ]
 
 
 AS_ROOT = {'direct', 'direct-host'}
-SUITES = {'host': host_tests, 'unit': unit_tests, 'diff': diff_tests, 'insn': insn_tests, 'direct': direct_tests, 'direct-host': direct_host_tests, 'boot': boot_tests}
+SUITES = {
+    'host': host_tests,
+    'unit': unit_tests,
+    'diff': diff_tests,
+    'insn': insn_tests,
+    'direct': direct_tests,
+    'direct-host': direct_host_tests,
+    'boot': boot_tests,
+}
 
 SCRIPT_HEAD = '''
 failed=0
@@ -127,8 +190,12 @@ judge() {
 
 def script(tests):
     quoted = run.shlex.quote
-    lines = [' '.join(['judge', quoted(t.name), str(t.status), quoted(t.says), quoted(t.known), str(t.timeout), quoted(t.command)])
-             for t in tests]
+    lines = [
+        ' '.join(
+            ['judge', quoted(t.name), str(t.status), quoted(t.says), quoted(t.known), str(t.timeout), quoted(t.command)]
+        )
+        for t in tests
+    ]
     return SCRIPT_HEAD + '\n'.join(lines) + f'\necho "{len(tests)} tests, $failed failed"\n[ $failed -eq 0 ]\n'
 
 
@@ -139,8 +206,12 @@ def main():
     parser.add_argument('suite', nargs='+', choices=SUITES)
     options = parser.parse_args()
     build = os.path.abspath(options.build)
-    nested = run.parser().parse_args(['--timeout', '1800'] + (['--icount'] if 'insn' in options.suite else []) +
-                                     (['--root'] if AS_ROOT & set(options.suite) else []) + (['--verbose'] if options.verbose else []))
+    nested = run.parser().parse_args(
+        ['--timeout', '1800']
+        + (['--icount'] if 'insn' in options.suite else [])
+        + (['--root'] if AS_ROOT & set(options.suite) else [])
+        + (['--verbose'] if options.verbose else [])
+    )
     try:
         tests = [test for suite in options.suite for test in SUITES[suite](build)]
         files = sorted({word for test in tests for word in test.files})

@@ -3,8 +3,10 @@
 
   without32.py --build DIRECTORY [--ctest CTEST]
 
-Takes the tests from ctest's own list, so that there is no second one. Each gets a line with its verdict, and if it failed, its
-output. The exit status is 0 if none failed, 1 if one did, and 77 (skipped) where this host is such a host itself: there ctest
+Takes the tests from ctest's own list, so that there is no second one. Each gets a line with its verdict, and if it
+failed, its
+output. The exit status is 0 if none failed, 1 if one did, and 77 (skipped) where this host is such a host itself: there
+ctest
 runs them as they are.
 """
 import argparse
@@ -16,7 +18,8 @@ import sys
 import time
 
 SKIPPED = 77
-# The native judge and what stands in for it, direct execution and what it says when it cannot be had, the guests' checksums.
+# The native judge and what stands in for it, direct execution and what it says when it cannot be had, the guests'
+# checksums.
 TESTS = r'diff/|direct/proc|unit/test_(dx_process|dispatch|space|window)|insn/(direct.*|hostile)/|cli$|guests/686-script-bt$'
 
 
@@ -47,9 +50,17 @@ def main():
         begin = time.monotonic()
         environment = dict(os.environ, **dict(entry.split('=', 1) for entry in properties.get('ENVIRONMENT', [])))
         try:
-            done = subprocess.run([f'{here}/without32', *command], cwd=properties.get('WORKING_DIRECTORY', build), env=environment,
-                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                  timeout=properties.get('TIMEOUT', 300), universal_newlines=True, errors='replace')
+            done = subprocess.run(
+                [f'{here}/without32', *command],
+                cwd=properties.get('WORKING_DIRECTORY', build),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=properties.get('TIMEOUT', 300),
+                universal_newlines=True,
+                errors='replace',
+            )
             status, output = done.returncode, done.stdout
         except subprocess.TimeoutExpired as late:
             status, output = None, str(late)
