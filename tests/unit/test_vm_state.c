@@ -39,6 +39,7 @@ static void fill(struct vm_registers *r)
     r->interrupt_shadow = 2;
     r->nmi_blocked = 1;
     for (unsigned i = 0; i < 288; i++) r->fx[i] = (u8)(i * 7 + 3);
+    r->fx[7] &= 7;                                                /* the opcode has 11 bits */
     r->fx[5] = r->fx[14] = r->fx[15] = r->fx[22] = r->fx[23] = 0; /* reserved */
     memcpy(r->fx + 24, "\x80\x5f\0\0\xff\xff\0\0", 8);            /* MXCSR and its mask */
 }
