@@ -95,29 +95,16 @@ static void pump_hang_up(struct pump *p)
     pthread_mutex_unlock(&p->lock);
 }
 
-/* What poll() saw may be gone: another process reads the same terminal while ours is stopped. Then read() waits, and
- * pump_free() ends the wait: the thread can be cancelled here, and nowhere else. */
-static ssize_t pump_read(int fd, u8 *buf, size_t n)
-{
-    int was;
-    pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &was);
-    ssize_t got = read(fd, buf, n);
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &was);
-    return got;
-}
-
 static void *pump_thread(void *arg)
 {
     struct pump *p = arg;
-    int was;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &was);
     for (;;) {
         if (p->fd < 0) {
             if (p->cfg.listen < 0 || !pump_accept(p)) return NULL;
         }
         if (!pump_wait(p, p->fd)) return NULL;
         u8 buf[512];
-        ssize_t n = pump_read(p->fd, buf, sizeof buf);
+        ssize_t n = read(p->fd, buf, sizeof buf);
         if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
         if (n <= 0) { /* end of input: of a connection, wait for the next; of anything else, output goes on alone */
             if (p->cfg.listen < 0) return NULL;
@@ -168,8 +155,7 @@ void pump_free(struct pump *p)
     pthread_mutex_unlock(&p->lock);
     u64 one = 1;
     ssize_t w = write(p->wake_fd, &one, sizeof one);
-    BUG_ON(w != sizeof one);   /* a fresh eventfd takes a 1 */
-    pthread_cancel(p->thread); /* a thread that has ended already is still there to be joined */
+    BUG_ON(w != sizeof one); /* a fresh eventfd takes a 1 */
     pthread_join(p->thread, NULL);
     if (p->cfg.listen >= 0 && p->fd >= 0) close(p->fd);
     close(p->wake_fd);

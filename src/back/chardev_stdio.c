@@ -2,10 +2,12 @@
  *   I1  keys are looked at only on a terminal: from a pipe or a file every byte is the guest's.
  * Ctrl-A x quits, Ctrl-A h or ? tells of the keys, Ctrl-A c is kept for the monitor, Ctrl-A Ctrl-A is a Ctrl-A. */
 #include "src/back/chardev.h"
+#include "core/hostfd.h"
 #include "src/back/terminal.h"
 #include "src/error.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -15,6 +17,7 @@ struct stdio_be {
     struct chardev_be be; /* first: the two are cast into each other */
     struct chardev_host host;
     bool escape; /* the last key was Ctrl-A */
+    int tty;     /* a description of the terminal that is ours alone; -1: none */
 };
 
 static const char keys_help[] =
@@ -57,8 +60,13 @@ static void stdio_close(struct chardev_be *be)
     struct stdio_be *s = (struct stdio_be *)be;
     pump_free(s->be.pump);
     terminal_restore();
+    if (s->tty >= 0) close(s->tty);
     free(s);
 }
+
+/* What poll() has seen may be gone when it is read: a shell reads the terminal too, while we are stopped. A read that
+ * waited then would not end with the machine. O_NONBLOCK on descriptor 0 itself would be the shell's as well. */
+static int terminal_open(void) { return hostfd(open("/proc/self/fd/0", O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC)); }
 
 int chardev_stdio_open(struct chardev_be **out, const char *none UNUSED, const struct chardev_host *host,
                        struct vm_error *err)
@@ -74,7 +82,8 @@ int chardev_stdio_open(struct chardev_be **out, const char *none UNUSED, const s
         free(s);
         return rc;
     }
-    struct pump_config cfg = { .in = STDIN_FILENO,
+    s->tty = tty ? terminal_open() : -1;
+    struct pump_config cfg = { .in = s->tty >= 0 ? s->tty : STDIN_FILENO,
                                .out = STDOUT_FILENO,
                                .listen = -1,
                                .outlet = &s->be.out,

@@ -536,7 +536,7 @@ static bool parse(int argc, char **argv, struct tester *t, struct settings *set)
 static enum x87_pointers pointers_judged(const struct tester *t)
 {
     if (t->native && !__builtin_cpu_is("amd")) return POINTERS_NONE;
-    return t->native && t->kernel ? POINTERS_BUT_SELECTORS : POINTERS_ALL; /* it runs at CPL 3 */
+    return t->kernel ? POINTERS_BUT_SELECTORS : POINTERS_ALL; /* the judge, whoever it is, runs at CPL 3 */
 }
 
 static bool processor_is_qemu(void)

@@ -4,7 +4,7 @@
  * kernel carries on, and so do other programs.
  *
  * Where such code is run directly it first has to get past a scan of its page, so it hides: what a sweep of
- * instructions sees as the immediate operand of a MOV is what is jumped to. Nothing here depends on how far it gets;
+ * instructions sees as the immediate operand of a MOV is what is returned to. Nothing here depends on how far it gets;
  * whoever runs it looks at that. */
 #include "user.h"
 
@@ -12,8 +12,10 @@ const char guest_name[] = "hostile";
 
 enum { STUB_CODE = 0x280, STUB_LIST = 0x600, HEAP = 0x20000000 };
 
-/* Two to four bytes of code that no sweep finds; in either mode. */
-__asm__(".macro HIDE a, b, c=0x90, d=0x90\n.byte 0xeb, 1, 0xb8, \\a, \\b, \\c, \\d\n.endm\n"
+/* Two to four bytes of code that no sweep finds; in either mode. A sweep that follows control sees a call of a function
+ * that returns behind it; but that adds 1 to where it returns to. */
+__asm__(".macro HIDE a, b, c=0x90, d=0x90\njmp 92f\n91: .byte 0xff, 0x04, 0x24, 0xc3\n" /* incl (%esp); ret */
+        "92: call 91b\n.byte 0xb8, \\a, \\b, \\c, \\d\n.endm\n"
         /* To 64-bit code right behind, on the same stack; and back. ECX is lost. */
         ".macro TO64\njmp 98f\n97: HIDE 0xcb, 0x90\n98: pushl $0x33\ncall 97b\n.code64\n.endm\n"
         ".macro TO32\nleaq 98f(%rip), %rcx\nsubq $8, %rsp\nmovl %ecx, (%rsp)\nmovl $0x23, 4(%rsp)\nHIDE 0xcb, 0x90\n98:\n.code32\n.endm\n"

@@ -164,10 +164,20 @@ static void *ram_of(struct machine *m)
     return p;
 }
 
-static void assert_same_state(const struct cpu_arch *a, const struct cpu_arch *b, const char *from, const char *to)
+/* Without an exception pending, some processors lose the x87 unit's pointers when a process is switched away. */
+static struct cpu_arch comparable(const struct cpu_arch *a, bool direct)
 {
-#define ARCH(type, name, dim, text)                                                                                    \
-    ck_assert_msg(!strcmp(#name, "tsc") || !memcmp(&a->name, &b->name, sizeof a->name), "%s differs: %s to %s", #name, \
+    struct cpu_arch s = *a;
+    if (direct) s.fx.fop = s.fx.fcs = s.fx.fds = 0, s.fx.fip = s.fx.fdp = 0;
+    return s;
+}
+
+static void assert_same_state(const struct cpu_arch *in, const struct cpu_arch *out, const char *from, const char *to)
+{
+    bool direct = !strcmp(from, "direct execution") || !strcmp(to, "direct execution");
+    const struct cpu_arch a = comparable(in, direct), b = comparable(out, direct);
+#define ARCH(type, name, dim, text)                                                                                 \
+    ck_assert_msg(!strcmp(#name, "tsc") || !memcmp(&a.name, &b.name, sizeof a.name), "%s differs: %s to %s", #name, \
                   from, to);
 #include "core/cpu_arch.def"
 #undef ARCH
@@ -302,6 +312,7 @@ START_TEST(a_state_is_kept_to_the_byte)
         s.apic_base &= 0xffffff000;
         s.fx.mxcsr &= 0xffff, s.fx.mxcsr_mask = 0xffff;
         memset(s.fx.rest, 0, sizeof s.fx.rest);
+        s.fx.fop &= 0x7ff, s.fx.rsvd1 = 0, s.fx.rsvd2 = s.fx.rsvd3 = 0;
         int rc = rt_set_state(m.rt, &s, &field);
         ck_assert_msg(!rc, "round %u: %s is refused", round, field);
         rt_get_state(m.rt, &got);

@@ -56,14 +56,14 @@ static const struct {
     { "vmlinuz", 0x202, "HdrS", IMAGE_LINUX },
     { "vmlinuz.img", 0x202, "HdrS", IMAGE_LINUX },
     { "kernel", 0, "\177ELF\1\1\1", IMAGE_ELF },
-    { "a", 0, "QFI\xfb", IMAGE_DISK },
-    { "b", 0x8001, "CD001", IMAGE_DISK },
+    { "a", 0, "QFI\xfb", IMAGE_DISK_FORMAT },
+    { "b", 0x8001, "CD001", IMAGE_CDROM },
     { "c", 0x1fe, "\x55\xaa", IMAGE_UNKNOWN },
     { "zeroes.img", 5000, " ", IMAGE_DISK },
     { "zeroes", 5000, " ", IMAGE_UNKNOWN },
     { "initrd.img", 0, "\x1f\x8b\x08", IMAGE_RAM_DISK },
     { "d", 0, "070701", IMAGE_RAM_DISK },
-    { "gone.ISO", 0, NULL, IMAGE_DISK },
+    { "gone.ISO", 0, NULL, IMAGE_CDROM },
     { "gone", 0, NULL, IMAGE_UNKNOWN },
     { "short", 0, "x", IMAGE_UNKNOWN },
 };
@@ -99,7 +99,7 @@ START_TEST(a_file_is_known_by_its_bytes_and_else_by_its_name)
     unlink(path);
     rmdir(dir);
     ck_assert_msg(kind == file[_i].kind, "%s: %d, not %d", file[_i].name, kind, file[_i].kind);
-    if (kind == IMAGE_DISK || kind == IMAGE_RAM_DISK) ck_assert_ptr_nonnull(what);
+    if (kind == IMAGE_DISK_FORMAT || kind == IMAGE_RAM_DISK) ck_assert_ptr_nonnull(what);
 }
 END_TEST
 
