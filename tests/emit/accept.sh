@@ -1,7 +1,7 @@
 #!/bin/sh
 # Accepts the host code that the translator makes now: rewrites expected.txt. Then read `git diff
-# tests/emit/expected.txt`: every
-# line of it is to be explained by the change that is being made, and it is committed together with it.
+# tests/emit/expected.txt`: every line of it is to be explained by the change that is being made, and it is committed
+# together with it.
 # Usage: tests/emit/accept.sh [BUILD-DIRECTORY]
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)

@@ -51,7 +51,9 @@ static void clear_all(struct xl_ctx *x)
 
 void lower_x87_before(struct xl_ctx *x, const struct insn *in)
 {
-    bool leaves = x->n + 1 == x->scan.n && !x87_moves(in);
+    /* By the instruction alone, not by its being the last one: a block that ends here for what comes next is the same
+     * as one that does not, or templates would differ. Other ends are those of recovery or of lower_x87_end(). */
+    bool leaves = in->row->attr & A_END && !x87_moves(in);
     if (leaves) store_all(x);
     else if (x87_operand_lost(&x->x87, in)) store_operand(x);
 }
