@@ -564,7 +564,7 @@ static bool host_can(void)
     if (finish(vm, 120) == PASSED) return true;
     read_text(in_folder("out"), text, sizeof text);
     printf("%s", text);
-    return !strstr(text, "execution: the host runs no 32-bit code") && !strstr(text, "PTRACE_SYSEMU is refused");
+    return !strstr(text, "--direct: the host runs no 32-bit code") && !strstr(text, "PTRACE_SYSEMU is refused");
 }
 
 static bool run_test(const char *name)

@@ -129,7 +129,7 @@ def main():
     if (
         direct
         and done.returncode == 1
-        and re.search('execution: (the host runs no 32-bit code|PTRACE_SYSEMU is refused)', output)
+        and re.search('--direct: (the host runs no 32-bit code|PTRACE_SYSEMU is refused)', output)
     ):
         return SKIPPED
     if direct and done.returncode == PASS and too_few(name, stats.name):
