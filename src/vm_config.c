@@ -120,7 +120,9 @@ int vm_config_check(struct vm *vm, struct vm_error *err)
                        (unsigned)(VM_CODE_CACHE_MIN >> 10), (unsigned)(VM_CODE_CACHE_MAX >> 20));
     if (c->cpu && !cpu_exists(c->cpu)) return vm_fail(err, -EINVAL, "cpu: there is no '%s'", c->cpu);
     if (c->boot && !boot_is_fine(c->boot))
-        return vm_fail(err, -EINVAL, "boot: '%.64s' is not a list of disk and cdrom", c->boot);
+        return vm_fail(err, -EINVAL,
+                       "boot: '%.64s' is not a list of disk and cdrom (floppies and networks are not supported yet)",
+                       c->boot);
     int rc = trace_parse(&vm->trace, c->trace, err);
     if (!rc && c->disable)
         rc = names_parse(c->disable, strlen(c->disable), vm_class_name, "disable", &vm->disabled_classes, err);

@@ -21,7 +21,8 @@ PROGRAM = r'''
 #include <transvisor/vm.h>
 int main(int argc, char **argv)
 {
-    struct vm_config cfg = { .size = sizeof cfg, .kernel = argc > 1 ? argv[1] : "", .memory = VM_MEMORY_MIN, .has_debug_exit = true, .debug_exit = 0xf4 };
+    struct vm_config cfg = { .size = sizeof cfg, .kernel = argc > 1 ? argv[1] : "", .memory = VM_MEMORY_MIN,
+                             .has_debug_exit = true, .debug_exit = 0xf4 };
     struct vm_error err;
     struct vm *vm;
     if (vm_create(&vm, &cfg, &err)) return fprintf(stderr, "%s\n", err.text), 1;

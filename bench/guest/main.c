@@ -2,7 +2,7 @@
  *
  *   bench [--units N] NAME...              runs the named measurements
  *   bench --units N --young COUNT NAME     one of them in COUNT processes one after another: young_NAME, ms of each
- *   bench --medley NAME:UNITS...           several of them in this process, without their own figures: medley, ms of all
+ *   bench --medley NAME:UNITS...           several of them in this process, not told apart: medley, ms of all
  *   bench --time NAME COMMAND...           another program: NAME, ms
  *   bench --list                           the measurements' names
  *   bench --exit                           nothing (what the exec measurement executes) */

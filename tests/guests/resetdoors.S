@@ -1,5 +1,6 @@
-/* A boot sector that leaves by every door a reset has, one after the other, and finds itself booted again: keyboard controller, port 92h,
- * PIIX3's reset control, triple fault. How often it has been there is in a byte of CMOS. Made and judged by firmware.py. */
+/* A boot sector that leaves by every door a reset has, one after the other, and finds itself booted again: keyboard
+ * controller, port 92h, PIIX3's reset control, triple fault. How often it has been there is in a byte of CMOS. Made
+ * and judged by firmware.py. */
     .code16
     .section .text
     .globl _start

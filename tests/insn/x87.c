@@ -1,6 +1,6 @@
 /* The x87 unit's instruction and data pointers: whoever asks (FNSTENV, FNSAVE, FXSAVE in the kernel) finds the last
- * instruction that was none of control, and its last operand in memory, wherever the program was left. SDM vol. 1, 8.1.8
- * to 8.1.10. */
+ * instruction that was none of control, and its last operand in memory, wherever the program was left. SDM vol. 1,
+ * 8.1.8 to 8.1.10. */
 #include "user.h"
 
 const char guest_name[] = "x87";

@@ -38,8 +38,8 @@ TIMED_OUT, FAILED = 124, 125
 # On one processor Linux turns LOCK prefixes into DS prefixes, and QEMU 7.2 adds a DS base in 64-bit code:
 # noreplace-smp.
 KERNEL_LINE = (
-    'console=ttyS1 quiet panic=-1 mitigations=off nokaslr nopti tsc=unstable clocksource=hpet no_timer_check noreplace-smp '
-    'random.trust_cpu=on audit=0 rdinit=/init'
+    'console=ttyS1 quiet panic=-1 mitigations=off nokaslr nopti tsc=unstable clocksource=hpet '
+    'no_timer_check noreplace-smp random.trust_cpu=on audit=0 rdinit=/init'
 )
 # QEMU 7.2 does the stack accesses of a user's RETF and IRET as if the kernel did them, which SMAP then forbids.
 CPU_LESS = ',-smap'
