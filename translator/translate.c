@@ -41,10 +41,13 @@ static struct block *translate_anew(struct xl *xl, const struct xl_source *src)
     return b;
 }
 
+/* Whether code for other places may serve here. Segmented code has targets that wrap around at 64 KiB. */
+static bool movable(const struct xl_source *src) { return !src->bound && !mode_segmented(src->mode); }
+
 /* What other processes have run of a page, where this is the first block of it at this linear address. */
 static struct block *find_readdressed(struct xl *xl, const struct xl_source *src)
 {
-    if (src->bound || xl_traced(xl, src->eip) || !xl_readdress(xl, src->la, src->pa)) return NULL;
+    if (!movable(src) || xl_traced(xl, src->eip) || !xl_readdress(xl, src->la, src->pa)) return NULL;
     struct block *b = xl_find(xl, src);
     return b && (b->state == BLOCK_LIVE || xl_revive(xl, b, src)) ? b : NULL;
 }
@@ -61,7 +64,7 @@ struct block *xl_translate(struct xl *xl, const struct xl_source *src, bool *evi
         c->clone_cycles += __rdtsc() - begin;
         return b; /* which has been named where it was moved */
     }
-    if (!src->bound && (b = template_block(xl, src))) {
+    if (movable(src) && (b = template_block(xl, src))) {
         c->cloned++;
         c->clone_cycles += __rdtsc() - begin;
     } else {

@@ -79,8 +79,14 @@ void xl_link(struct xl *xl, struct edge *e, struct block *to);
  * none. */
 bool xl_break(struct xl *xl, u64 host_pc);
 
-/* Jump caches: one for supervisor code, one for user code, one that always misses. */
-enum xl_jump_cache { XL_JC_SUPERVISOR, XL_JC_USER, XL_JC_MISS, XL_JC_COUNT };
+/* The number, not 0, of what segmented code of this mode, in a CS of that base and limit, has in common, for struct
+ * xl_source. After very many others it may have got another number, and its blocks are made anew; no number is used
+ * twice. */
+u32 xl_context(struct xl *xl, u32 mode, u32 base, u32 limit);
+
+/* Jump caches: one for supervisor code, one for user code, one for segmented code, which goes by context and EIP, and
+ * one that always misses. */
+enum xl_jump_cache { XL_JC_SUPERVISOR, XL_JC_USER, XL_JC_SEGMENTED, XL_JC_MISS, XL_JC_COUNT };
 void *xl_jump_cache(struct xl *xl, enum xl_jump_cache which);
 void xl_jump_fill(struct xl *xl, enum xl_jump_cache which, struct block *b);
 /* Fills in b, as after an exit that missed it. If it is the first of its linear page there, as after a flush, the other

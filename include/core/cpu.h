@@ -40,6 +40,21 @@ enum mode_key {
     MK_CHECKED = 1 << 14, /* code in a page whose writes are not noticed: the block compares its bytes at entry */
 };
 
+/* Segmented code: of 16 bits, on a stack of 16 bits, in real or virtual-8086 mode, or in a CS with a limit. Its
+ * translations look at limit and base of a segment at each access, and no segment is flat to them: which ones are
+ * changes too often there. */
+static inline bool mode_segmented(u32 mode)
+{
+    const u32 wide = MK_PE | MK_CS32 | MK_SS32;
+    return (mode & wide) != wide || mode & (MK_VM | MK_CSLIMIT);
+}
+/* What of cpu->mode translations are made for. */
+static inline u32 mode_translated(u32 mode)
+{
+    const u32 flat = MK_CSFLAT | MK_SSFLAT | MK_DSFLAT | MK_ESFLAT;
+    return mode & ~(u32)(MK_ARMED | (mode_segmented(mode) ? flat : 0));
+}
+
 struct clock;
 struct rt;
 struct bus;
@@ -90,14 +105,19 @@ enum helper_string { STRING_MOVS, STRING_STOS, STRING_CMPS, STRING_SCAS };
 
 /* One entry of a jump cache. */
 struct jump_entry {
-    u32 neg_eip; /* minus the EIP: adding the EIP gives zero on a hit, without touching flags */
-    u32 pad;
+    union {
+        u32 neg_eip; /* minus the EIP: adding the EIP gives zero on a hit, without touching flags */
+        u64 neg_tag; /* of segmented code: minus context << 32 | EIP */
+    };
     void *code;
 };
 #define JUMP_ENTRIES 65536u
 /* The low 16 bits of the EIP alone would be the same for the same offset in libraries that lie 64 KiB apart.
  * lower_ctl.c and enter_x64.S compute the same. */
 static inline u32 jump_index(vaddr eip) { return (eip + (eip >> 12 | eip << 20)) % JUMP_ENTRIES; }
+/* Of segmented code: the same EIP is in use in many segments. Contexts are numbered from 1 (xl_context). */
+static inline u32 jump_spread(u32 context) { return context * 0x9e5u % JUMP_ENTRIES; }
+static inline u64 jump_tag(u32 context, vaddr eip) { return (u64)context << 32 | eip; }
 
 /* The x87 unit's instruction and data pointers while its state is hot: the host's own are of translated code. fx has
  * them when it has the rest. What translated code stores is an offset; the selector that goes with it is the one that
@@ -142,11 +162,15 @@ struct cpu {
     u64 window;       /* what R12 must be: host address of guest linear 0 in the window of the present mode, or 10 where
                        * that has none (emit_x64.h) */
     struct x87_hot x87;
-    u64 tsc_offset;              /* guest TSC = host TSC + tsc_offset */
-    u32 mode;                    /* enum mode_key, kept up to date by cpu_update_mode() */
-    u32 seg_complex[S_COUNT];    /* nonzero: translated code may not access through this segment without a check it does
+    u64 tsc_offset;           /* guest TSC = host TSC + tsc_offset */
+    u32 mode;                 /* enum mode_key, kept up to date by cpu_update_mode() */
+    u32 seg_complex[S_COUNT]; /* nonzero: translated code may not access through this segment without a check it does
                                   * not have:    null, limit below 4 GiB, expand-down, or execute-only/read-only (bit 0:
                                   * reads, bit 1: writes) */
+    /* For reads, and for writes: minus limit + 1, so that adding offset + size - 1 gives a negative number if and only
+     * if the access is within the limit. 0: none is (null, the wrong type), or that is not all to be looked at
+     * (expand-down). */
+    u64 seg_room[2][S_COUNT];
     void *helpers[HELPER_COUNT]; /* by enum helper: int (*)(struct cpu *, u32) */
 
     /* ---- the runtime's: the way back to the machine, and caches ---- */

@@ -167,13 +167,27 @@ static inline u32 seg_complexity(const struct cpu *c, const struct seg *s)
     return s->attr & SEG_E ? 3 : s->attr & SEG_W ? 0 : 2;
 }
 
-/* What of the mode key, and of seg_complex, comes from one segment register. */
+/* See struct cpu.seg_room. */
+static inline void seg_room_refresh(struct cpu *c, enum segreg r)
+{
+    const struct seg *s = &c->seg[r];
+    u64 room = -((u64)s->limit + 1);
+    bool code = s->attr & SEG_CODE, protected = cpu_protected(c);
+    bool none = s->attr & SEG_UNUSABLE || (!code && s->attr & SEG_E);
+    bool read = !none && (!protected || !code || s->attr & SEG_R);
+    bool write = !none && (!protected || (!code && s->attr & SEG_W));
+    c->seg_room[0][r] = read ? room : 0;
+    c->seg_room[1][r] = write ? room : 0;
+}
+
+/* What of the mode key, of seg_complex and of seg_room comes from one segment register. */
 static inline void seg_refresh(struct cpu *c, enum segreg r)
 {
     static const u16 flat[S_COUNT] = { [S_ES] = MK_ESFLAT, [S_CS] = MK_CSFLAT, [S_SS] = MK_SSFLAT, [S_DS] = MK_DSFLAT };
     const struct seg *s = &c->seg[r];
     u32 complexity = seg_complexity(c, s), bits = 0;
     c->seg_complex[r] = complexity;
+    seg_room_refresh(c, r);
     /* A flat CS is one to fetch and read from; the others must be writable too. */
     if (s->base == 0 && (complexity == 0 || (r == S_CS && complexity == 2))) bits = flat[r];
     u32 mask = flat[r];

@@ -27,6 +27,16 @@ static u64 watched_access(struct cpu *c, laddr la, unsigned size, bool write, bo
     return (u64)host - la;
 }
 
+/* A fault is raised again, at the right place, by the interpreter; unless that finds another one first. */
+static u8 *fill(struct cpu *c, laddr la, bool write, bool user)
+{
+    bool fault = false;
+    u32 cr2 = c->cr2;
+    u8 *host = tlb_fill(c, la, write ? ACC_W : ACC_R, user, &fault);
+    if (fault) c->exc.valid = false, c->cr2 = cr2;
+    return host;
+}
+
 /* A soft-TLB miss: the addend of la's page, or 0 if the access is not plain RAM within one page (or faults): the
  * interpreter then does the whole instruction. */
 u64 callout_tlb(struct cpu *c, laddr la, u32 desc)
@@ -38,9 +48,7 @@ u64 callout_tlb(struct cpu *c, laddr la, u32 desc)
     u64 *entry = &cpu_tlb(c, kind)[la >> PAGE_SHIFT];
     if (*entry) return *entry; /* misaligned, but within its page */
     if (unlikely(watch_kinds(c, la))) return watched_access(c, la, size, write, kind >= TLB_USER_R);
-    bool fault = false;
-    u8 *host = tlb_fill(c, la, write ? ACC_W : ACC_R, kind >= TLB_USER_R, &fault);
-    if (fault) c->exc.valid = false; /* raised again, at the right place, by the interpreter */
+    u8 *host = fill(c, la, write, kind >= TLB_USER_R);
     return host ? (u64)host - la : 0;
 }
 
@@ -79,6 +87,7 @@ static int jump(struct cpu *c)
 {
     if (rt_interrupt_waits(c) || c->kick || c->intr_shadow || !xl_can_translate(c->mode)) return HELPER_NEXT;
     if (unlikely(c->mode & MK_ARMED && c->eflags_sys & F_RF)) return HELPER_NEXT;
+    if (unlikely(mode_segmented(c->mode))) return HELPER_NEXT; /* whose jump cache the stub cannot search */
     dispatch_prepare(c->rt);
     return HELPER_JUMP;
 }
@@ -99,10 +108,7 @@ static u8 *page_pointer(struct cpu *c, laddr la, bool write, bool user)
 {
     u64 entry = cpu_tlb(c, user ? write ? TLB_USER_W : TLB_USER_R : write ? TLB_SUP_W : TLB_SUP_R)[la >> PAGE_SHIFT];
     if (entry) return (u8 *)(entry + la);
-    bool fault = false;
-    u8 *p = tlb_fill(c, la, write ? ACC_W : ACC_R, user, &fault);
-    if (fault) c->exc.valid = false;
-    return p;
+    return fill(c, la, write, user);
 }
 
 /* Guest data has any alignment, and is read and written as the guest said: once, in one piece. */
@@ -224,7 +230,7 @@ int helper_string(struct cpu *c, u32 arg)
 /* A load that changes what the rest of the block was translated for ends it. */
 static int after_seg_load(struct cpu *c, u32 mode_before)
 {
-    return c->mode == mode_before ? HELPER_DONE : HELPER_EMULATE;
+    return mode_translated(c->mode) == mode_translated(mode_before) ? HELPER_DONE : HELPER_EMULATE;
 }
 
 int helper_mov_sreg(struct cpu *c, u32 arg)

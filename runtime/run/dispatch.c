@@ -4,7 +4,7 @@
  *       jump cache or edge that no flush since has invalidated.
  *   I2  A page with translated or decoded code has PG_CODE, and no soft-TLB write entry.  [make_block]
  *   I3  jump_mode and jump_base say which mode key and which base of CS a jump cache's entries were made for; a change
- *       of either flushes that cache. */
+ *       of either flushes that cache. Entries of the one for segmented code say themselves what they were made for. */
 #include "runtime/cpu/cpu_models.h"
 #include "runtime/cpu/except.h"
 #include "runtime/mem/mmu.h"
@@ -17,6 +17,8 @@
 #include "runtime/mem/window.h"
 #include "runtime/run/x87.h"
 
+#define ROM_SLICE 64 /* instructions: until code that can be translated may have come */
+
 int rt_enter(struct cpu *c, const void *code); /* enter_x64.S */
 
 static unsigned cpl_class(u32 mode) { return (mode & MK_CPL) == 3 ? XL_JC_USER : XL_JC_SUPERVISOR; }
@@ -25,7 +27,8 @@ static struct window *user_window(const struct rt *rt) { return rt->windows ? wi
 
 static u32 mode_here(const struct rt *rt)
 {
-    return (rt->cpu->mode & ~(u32)MK_ARMED) | (rt->cpu->cpl == 3 && user_window(rt) ? MK_UWINDOW : 0);
+    u32 mode = mode_translated(rt->cpu->mode);
+    return mode | (rt->cpu->cpl == 3 && !mode_segmented(mode) && user_window(rt) ? MK_UWINDOW : 0);
 }
 
 /* ---- where the code is ---- */
@@ -54,6 +57,11 @@ static int source_at(struct rt *rt, vaddr eip, struct xl_source *src)
                                .bytes = host + off,
                                .nbytes = PAGE_SIZE - off,
                                .pa2 = XL_NO_PAGE };
+    if (unlikely(mode_segmented(src->mode))) {
+        const struct seg *cs = &rt->cpu->seg[S_CS];
+        src->context = xl_context(rt->xl, src->mode, cs->base, cs->limit);
+        src->limit = cs->limit;
+    }
     stops_note(&rt->stops, src);
     return 0;
 }
@@ -110,17 +118,19 @@ static struct block *block_mixed(struct rt *rt, struct xl_source *src, bool *evi
     return b || !mixed_seen(&rt->mixed, src) ? b : xl_translate(rt->xl, src, evicted);
 }
 
-/* The block at cpu->eip: found, revived or made. NULL with *fault 0: interpret. */
-static struct block *block_here(struct rt *rt, int *fault, bool *evicted)
+enum lookup { LOOKUP_BLOCK, LOOKUP_FAULT, LOOKUP_INTERPRET /* this instruction */, LOOKUP_NOT_RAM };
+
+/* The block at cpu->eip: found, revived or made. NULL: *why. */
+static struct block *block_here(struct rt *rt, enum lookup *why, bool *evicted)
 {
     struct cpu *c = rt->cpu;
     struct xl_source src;
     *evicted = false;
-    *fault = 0;
+    *why = LOOKUP_INTERPRET;
     c->ctr.lookups++;
     int st = source_at(rt, c->eip, &src);
     if (st) {
-        *fault = st > 0;
+        *why = st > 0 ? LOOKUP_FAULT : LOOKUP_NOT_RAM;
         return NULL;
     }
     if (unlikely(page_mixed(rt, src.pa))) return block_mixed(rt, &src, evicted);
@@ -149,11 +159,19 @@ static void map_missing(struct rt *rt)
     if (window_map_ahead(user_window(rt), rt->missing.la, rt->missing.write)) account_map_end(rt, begin);
 }
 
+static enum xl_jump_cache prepare_segmented(struct rt *rt)
+{
+    rt->cpu->jump_cache = xl_jump_cache(rt->xl, XL_JC_SEGMENTED);
+    rt->cpu->window = XL_NO_WINDOW;
+    return XL_JC_SEGMENTED;
+}
+
 enum xl_jump_cache dispatch_prepare(struct rt *rt)
 {
     struct cpu *c = rt->cpu;
     u32 mode = mode_here(rt);
     unsigned which = cpl_class(mode);
+    if (unlikely(mode_segmented(mode))) return prepare_segmented(rt);
     if (rt->jump_mode[which] != mode || rt->jump_base[which] != c->seg[S_CS].base) {
         rt->jump_mode[which] = mode;
         rt->jump_base[which] = c->seg[S_CS].base;
@@ -220,9 +238,11 @@ static void code_flushed(void *arg, struct cpu *c, enum tlb_flush_kind kind, lad
     if (kind == TLB_FLUSH_PAGE) {
         xl_jump_drop_page(rt->xl, XL_JC_SUPERVISOR, la);
         xl_jump_drop_page(rt->xl, XL_JC_USER, la);
+        xl_jump_drop_page(rt->xl, XL_JC_SEGMENTED, la);
         return;
     }
     xl_jump_flush(rt->xl, XL_JC_USER);
+    xl_jump_flush(rt->xl, XL_JC_SEGMENTED);
     if (kind == TLB_FLUSH_NONGLOBAL && !rt->jump_local) return;
     xl_jump_flush(rt->xl, XL_JC_SUPERVISOR);
     rt->jump_local = false;
@@ -348,12 +368,20 @@ static const char *const exit_names[] = {
 #undef EXIT
 };
 
+/* In ROM there will be no block for the next instruction either. */
+static int without_block(struct rt *rt, enum lookup why)
+{
+    if (why == LOOKUP_FAULT) return dispatch_deliver(rt);
+    if (why == LOOKUP_INTERPRET || rt->trace.mask & 1u << TR_exec) return dispatch_emulate(rt, rt->cpu->eip);
+    return interp_run(rt->interp, ROM_SLICE) == INTERP_SHUTDOWN ? EXC_SHUTDOWN : 0;
+}
+
 int dispatch_translated(struct rt *rt)
 {
     struct cpu *c = rt->cpu;
     struct edge *edge = NULL; /* what led here, to be linked */
     while (!c->kick && !c->halted && !rt_interrupt_waits(c) && cpu_shadow_is_idle(c)) {
-        int fault;
+        enum lookup why_not;
         bool evicted;
         if (!xl_can_translate(c->mode)) return 0;
         if (unlikely(c->mode & MK_ARMED && c->eflags_sys & F_RF)) return dispatch_emulate(rt, c->eip);
@@ -363,8 +391,8 @@ int dispatch_translated(struct rt *rt)
             edge = NULL;
             continue;
         }
-        struct block *b = block_here(rt, &fault, &evicted);
-        if (!b) return fault ? dispatch_deliver(rt) : dispatch_emulate(rt, c->eip);
+        struct block *b = block_here(rt, &why_not, &evicted);
+        if (!b) return without_block(rt, why_not);
         enum xl_jump_cache jc = dispatch_prepare(rt);
         if (edge && !evicted) xl_link(rt->xl, edge, b);
         else fill_jump_cache(rt, jc, b);

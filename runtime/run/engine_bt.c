@@ -34,7 +34,8 @@ _Static_assert(RT_CODE_CACHE_MIN == XL_CACHE_MIN && RT_CODE_CACHE_MAX == XL_CACH
 #define LEAST_CACHE_BYTES (16u << 20) /* of what is chosen here */
 #define INTERPRETED_SLICE 64          /* instructions: until code that can be translated may have come back */
 
-extern char rt_exit_jump[], rt_exit_chain[], rt_exit_emulate[], rt_stub_tlb[], rt_stub_fpu[], rt_stub_helper[];
+extern char rt_exit_jump[], rt_exit_jump_segmented[], rt_exit_chain[], rt_exit_emulate[], rt_stub_tlb[], rt_stub_fpu[],
+    rt_stub_helper[];
 
 #define HELPER(name, fn, text) int fn(struct cpu *c, u32 arg);
 #include "core/helpers.def"
@@ -46,6 +47,7 @@ static void set_stubs(struct cpu *c)
 #include "core/helpers.def"
 #undef HELPER
     c->callouts[CALLOUT_JUMP] = rt_exit_jump;
+    c->callouts[CALLOUT_JUMP_SEGMENTED] = rt_exit_jump_segmented;
     c->callouts[CALLOUT_CHAIN] = rt_exit_chain;
     c->callouts[CALLOUT_EMULATE] = rt_exit_emulate;
     c->callouts[CALLOUT_TLB] = rt_stub_tlb;

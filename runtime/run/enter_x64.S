@@ -97,10 +97,11 @@ rt_enter:
 8:
 .endm
 
-        .globl  rt_exit_jump, rt_exit_chain, rt_exit_emulate, rt_exit_fault, rt_exit_signal
+        .globl  rt_exit_jump, rt_exit_jump_segmented, rt_exit_chain, rt_exit_emulate, rt_exit_fault, rt_exit_signal
 /* r8d: target EIP. The entry of its index is not its own; it may be in the next one (chain.c, I4). */
 rt_exit_jump:
         JUMP_IF_CACHED 1
+rt_exit_jump_segmented:                 /* the jump cache is not one by EIP alone */
         mov     [r15 + CPU_EIP], r8d
         mov     r9d, ASM_EXIT_JUMP
         jmp     exit_save

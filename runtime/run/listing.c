@@ -29,22 +29,6 @@ static u64 insn_len(const struct listing *t, u64 off)
     return in.len;
 }
 
-/* For code that is never translated: only what it is. */
-static void print_guest(const struct listing *t)
-{
-    const u8 *code = t->in->code;
-    fprintf(t->out, "16-bit code is interpreted, not translated\n");
-    for (u64 off = 0; off < t->in->len;) {
-        char text[96];
-        u64 n = insn_len(t, off);
-        insn_text(t->dec, code + off, (unsigned)n, t->in->base + (u32)off, !t->in->code16, text, sizeof text);
-        fprintf(t->out, "%08x  ", t->in->base + (u32)off);
-        for (u64 i = 0; i < n; i++) fprintf(t->out, "%02x", code[off + i]);
-        fprintf(t->out, "  %s\n", text);
-        off += n;
-    }
-}
-
 static void print_both(const struct listing *t)
 {
     const u8 *code = t->in->code;
@@ -57,6 +41,8 @@ static void print_both(const struct listing *t)
             .eip = eip,
             .pa = eip,
             .mode = t->mode,
+            .context = mode_segmented(t->mode) ? 1 : 0,
+            .limit = 0xffffffff,
             .bytes = code + off,
             .nbytes = (unsigned)n,
             .bytes2 = n2 ? code + off + n : NULL,
@@ -80,19 +66,16 @@ int rt_list_code(const struct rt_listing *in, FILE *out, const char **what)
     struct listing t = { .in = in, .features = model->features, .out = out };
     t.mode = (in->cpl & MK_CPL) | MK_PE | MK_PG | MK_SS32 | MK_CSFLAT | MK_SSFLAT | MK_DSFLAT | MK_ESFLAT;
     if (!in->code16) t.mode |= MK_CS32;
+    t.mode = mode_translated(t.mode);
     *what = "decoder";
     int rc = decoder_new(&t.dec);
     if (rc) return rc;
-    if (!xl_can_translate(t.mode)) {
-        print_guest(&t);
-    } else {
-        struct xl_config xc = {
-            .cache_bytes = CACHE_BYTES, .opt.features = model->features, .trace = &quiet, .ctr = &ctr, .dec = t.dec
-        };
-        *what = "code cache";
-        rc = xl_new(&t.xl, &xc);
-        if (!rc) print_both(&t);
-    }
+    struct xl_config xc = {
+        .cache_bytes = CACHE_BYTES, .opt.features = model->features, .trace = &quiet, .ctr = &ctr, .dec = t.dec
+    };
+    *what = "code cache";
+    rc = xl_new(&t.xl, &xc);
+    if (!rc) print_both(&t);
     xl_free(t.xl);
     decoder_free(t.dec);
     return rc;

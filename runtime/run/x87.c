@@ -28,5 +28,6 @@ void x87_recover(struct cpu *c, struct xl *xl, const struct xl_point *at)
     c->fx.fop = due.op;
     if (!due.addressed) return;
     c->fx.fdp = insn_address(&due.operand, c->gpr) + due.off;
+    if (due.operand.addrsize == 2) c->fx.fdp &= 0xffff;
     c->fx.fds = c->seg[due.operand.seg].sel;
 }

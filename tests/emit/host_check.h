@@ -13,7 +13,7 @@
  *       its length lead: R8 is the RAM view and the block's own physical address, which the embedder has looked up.
  *   H5  records ascend in host offset, the first is at 0, and each names the start of a guest instruction of the block.
  *   H6  the guest's registers hold 32 bits: of the registers that 64-bit code has, only R8-R11, RCX (from the soft TLB,
- *   from the bytes that are compared, or a copy of itself)
+ *   from the bytes that are compared, in segmented code from limits and jump entries, or a copy of itself)
  *       and RSI (see H4) are ever written with 64, and none of these is added to R12 while it holds them. */
 #ifndef TESTS_EMIT_HOST_CHECK_H
 #define TESTS_EMIT_HOST_CHECK_H
@@ -25,6 +25,7 @@ struct host_check {
     csh cs;
     cs_insn *ci;
     bool window;      /* the block's mode has one */
+    bool segmented;   /* it looks at limits, and at jump entries that name a context */
     u32 compares;     /* bytes of it that it compares at entry */
     bool rsi_is_host; /* H4: the instruction before was the LEA */
     u32 wide;         /* H6: 1 << enum hreg */
@@ -157,6 +158,17 @@ static inline const char *host_check_forbidden(struct host_check *h, unsigned id
     }
 }
 
+/* H6: RCX is what an access has left of a limit, or a jump entry's tag and what is looked for. */
+static inline bool host_limits(const struct host_check *h, const cs_insn *ci)
+{
+    const cs_x86_op *op = ci->detail->x86.operands;
+    if (!h->segmented) return false;
+    if (ci->id == X86_INS_MOV) return op[1].type == X86_OP_MEM && op[1].mem.base == X86_REG_R13;
+    if (ci->id == X86_INS_SHRX) return op[1].reg == X86_REG_RCX;
+    return ci->id == X86_INS_LEA
+           && (op[1].mem.base == X86_REG_RCX || op[1].mem.index == X86_REG_R9) /* [rcx+r8], [r8+r9] */;
+}
+
 /* H6: RCX is made of bytes that are compared. */
 static inline bool host_compares(const struct host_check *h, const cs_insn *ci)
 {
@@ -179,7 +191,8 @@ static inline const char *host_check_wide(struct host_check *h, const cs_insn *c
         bool mov = ci->id == X86_INS_MOV || ci->id == X86_INS_MOVABS, copy = mov && op[1].type == X86_OP_REG;
         bool back = copy && ((w == H_CX && op[1].reg == X86_REG_R10) || (w == H_SI && op[1].reg == X86_REG_R11));
         bool host = (w >= H_R8 && w <= H_R11) || (w == H_CX && mov && op[1].mem.base == X86_REG_R15)
-                    || (w == H_CX && host_compares(h, ci)) || (w == H_SI && ci->id == X86_INS_LEA);
+                    || (w == H_CX && (host_compares(h, ci) || host_limits(h, ci)))
+                    || (w == H_SI && ci->id == X86_INS_LEA);
         if (!back && !host) return HOST_FAIL(h, "writes 64 bits to %s", cs_reg_name(h->cs, write[i]));
         if (back) h->wide &= ~(1u << w);
         else h->wide |= 1u << w;
@@ -318,6 +331,7 @@ static inline const char *host_check_block(struct host_check *h, const struct xl
     u64 addr = 0;
     const char *err = NULL;
     h->window = f->xl->cfg.opt.window && xl_mode_has_window(b->mode);
+    h->segmented = mode_segmented(b->mode);
     h->compares = b->mode & MK_CHECKED ? b->guest_len : 0;
     h->rsi_is_host = false;
     h->wide = 0;

@@ -153,10 +153,13 @@ static inline bool regs_same(const struct regs *a)
 static inline void assert_mode_consistent(void)
 {
     u32 mode = cpu->mode, complexity[S_COUNT];
+    u64 room[2][S_COUNT];
+    memcpy(room, cpu->seg_room, sizeof room);
     memcpy(complexity, cpu->seg_complex, sizeof complexity);
     cpu_update_mode(cpu);
     ck_assert_uint_eq(mode, cpu->mode);
     ck_assert_mem_eq(complexity, cpu->seg_complex, sizeof complexity);
+    ck_assert_mem_eq(room, cpu->seg_room, sizeof room);
 }
 
 static inline int fix_run(Suite *s)

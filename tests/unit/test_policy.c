@@ -26,18 +26,28 @@ static lower_fn *policy(u32 mode, const char *bytes, unsigned n)
 }
 #define POLICY(mode, bytes) policy(mode, bytes, sizeof(bytes) - 1)
 
-START_TEST(only_32_bit_protected_mode_without_a_code_limit_is_translated)
+START_TEST(every_mode_is_translated_but_single_steps)
 {
     ck_assert(xl_can_translate(MODE_FLAT));
-    ck_assert(xl_can_translate(MODE_BARE));
     ck_assert(xl_can_translate(MODE_USER | MK_UWINDOW));
-    const u32 need[] = { MK_PE, MK_CS32, MK_SS32 };
-    for (unsigned i = 0; i < ARRAY_LEN(need); i++) ck_assert(!xl_can_translate(MODE_FLAT & ~need[i]));
-    ck_assert(!xl_can_translate(MODE_FLAT | MK_VM));
+    ck_assert(xl_can_translate(0)); /* real */
+    ck_assert(xl_can_translate(3 | MK_PE | MK_VM));
     ck_assert(!xl_can_translate(MODE_FLAT | MK_SLOW));
-    ck_assert(xl_can_translate(MODE_FLAT & ~(u32)MK_CSFLAT)); /* with a base */
-    ck_assert(!xl_can_translate((MODE_FLAT & ~(u32)MK_CSFLAT) | MK_CSLIMIT));
-    ck_assert(!xl_can_translate(0));
+    ck_assert(!xl_can_translate(MK_SLOW));
+}
+END_TEST
+
+START_TEST(code_is_segmented_unless_it_is_32_bit_protected_mode_on_such_a_stack_without_a_code_limit)
+{
+    ck_assert(!mode_segmented(MODE_FLAT));
+    ck_assert(!mode_segmented(MODE_BARE));
+    ck_assert(!mode_segmented(MODE_FLAT & ~(u32)MK_CSFLAT)); /* with a base */
+    const u32 need[] = { MK_PE, MK_CS32, MK_SS32 };
+    for (unsigned i = 0; i < ARRAY_LEN(need); i++) ck_assert(mode_segmented(MODE_FLAT & ~need[i]));
+    ck_assert(mode_segmented(MODE_FLAT | MK_VM));
+    ck_assert(mode_segmented((MODE_FLAT & ~(u32)MK_CSFLAT) | MK_CSLIMIT));
+    ck_assert_uint_eq(mode_translated(MODE_FLAT | MK_ARMED), MODE_FLAT);
+    ck_assert_uint_eq(mode_translated(MODE_FLAT & ~(u32)MK_CS32), MK_PE | MK_PG | MK_SS32); /* no segment is flat */
 }
 END_TEST
 
@@ -157,7 +167,8 @@ int main(void)
     Suite *s = suite_create("policy");
     TCase *t = tcase_create("ways");
     tcase_add_checked_fixture(t, setup, teardown);
-    tcase_add_test(t, only_32_bit_protected_mode_without_a_code_limit_is_translated);
+    tcase_add_test(t, every_mode_is_translated_but_single_steps);
+    tcase_add_test(t, code_is_segmented_unless_it_is_32_bit_protected_mode_on_such_a_stack_without_a_code_limit);
     tcase_add_test(t, strings_are_inline_and_repeated_ones_a_helper_where_segments_are_flat);
     tcase_add_test(t, stack_segment_loads_are_the_interpreters);
     tcase_add_test(t, INVLPG_needs_an_address_without_a_base);

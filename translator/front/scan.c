@@ -42,6 +42,13 @@ static bool ends_checked(const struct scan *s, const struct insn *in)
     return may_write || s->n == SCAN_CHECKED_INSNS;
 }
 
+/* Whether CS lets all of it be fetched. What does not fit is left to the interpreter, which raises the fault. */
+static bool within_limit(const struct xl_source *src, const struct insn *in)
+{
+    u32 last = in->eip + in->len - 1;
+    return !mode_segmented(src->mode) || (last >= in->eip && last <= src->limit);
+}
+
 void xl_scan(struct scan *s, const struct xl_source *src, struct decoder *dec, u32 features)
 {
     unsigned off = 0;
@@ -59,7 +66,7 @@ void xl_scan(struct scan *s, const struct xl_source *src, struct decoder *dec, u
             s->straddles = st == DECODE_OK && in->len > src->nbytes;
             s->partial = st == DECODE_TRUNCATED;
         }
-        if (st != DECODE_OK) {
+        if (st != DECODE_OK || !within_limit(src, in)) {
             s->looked_ahead = s->n > 0;
             if (s->n) break;
             s->bound = true;
@@ -74,5 +81,5 @@ void xl_scan(struct scan *s, const struct xl_source *src, struct decoder *dec, u
         if (s->straddles || in->row->attr & A_END) break;
         if (src->mode & MK_CHECKED && ends_checked(s, in)) break;
     }
-    s->bound |= src->bound || src->mode & MK_CHECKED;
+    s->bound |= src->bound || src->mode & MK_CHECKED || mode_segmented(src->mode);
 }

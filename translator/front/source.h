@@ -16,6 +16,9 @@ struct xl_source {
     vaddr eip;
     paddr pa;
     u32 mode; /* enum mode_key bits */
+    /* Of segmented code only (mode_segmented): */
+    u32 context; /* xl_context() */
+    u32 limit;   /* of CS */
     const u8 *bytes, *bytes2;
     unsigned nbytes, nbytes2;
     paddr pa2; /* physical address of bytes2, or XL_NO_PAGE */

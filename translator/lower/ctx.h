@@ -19,9 +19,9 @@ struct record {
 
 /* One deferred piece of code, placed where control does not fall into it. */
 struct island {
-    enum { ISLAND_TLB, ISLAND_FPU } kind;
+    enum { ISLAND_TLB, ISLAND_FPU, ISLAND_BEYOND } kind;
     u8 *branch; /* rel8 to be pointed at it */
-    u8 *back;   /* where it returns to */
+    u8 *back;   /* where it returns to; not of ISLAND_BEYOND, which leaves */
     u32 desc;   /* ISLAND_TLB: TLB_DESC; ISLAND_FPU: 1 if SSE */
     u16 insn;
 };

@@ -96,6 +96,7 @@ void emit_lea32(struct emit *e, int dst, struct hmem m)
         emit_op_rm(e, 0, 0x8d, 0, dst, m);
     }
 }
+void emit_lea16(struct emit *e, int dst, struct hmem m) { emit_op_rm(e, 0x66, 0x8d, 0, dst, m); }
 void emit_lea64(struct emit *e, int dst, struct hmem m) { emit_op_rm(e, 0, 0x8d, OF_W, dst, m); }
 void emit_mov_rr32(struct emit *e, int dst, int src) { emit_op_rr(e, 0, 0x8b, 0, dst, src); }
 void emit_mov_rr64(struct emit *e, int dst, int src) { emit_op_rr(e, 0, 0x8b, OF_W, dst, src); }
@@ -182,6 +183,7 @@ void emit_rorx64(struct emit *e, int dst, int src, unsigned n)
     emit_u8(e, (u8)n);
 }
 void emit_shrx32(struct emit *e, int dst, int src, int count) { emit_vex(e, 2, 3, false, count, 0xf7, dst, src); }
+void emit_shrx64(struct emit *e, int dst, int src, int count) { emit_vex(e, 2, 3, true, count, 0xf7, dst, src); }
 void emit_shlx64(struct emit *e, int dst, int src, int count) { emit_vex(e, 2, 1, true, count, 0xf7, dst, src); }
 void emit_sarx32(struct emit *e, int dst, int src, int count) { emit_vex(e, 2, 2, false, count, 0xf7, dst, src); }
 

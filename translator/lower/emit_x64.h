@@ -76,6 +76,7 @@ enum opform { OF_W = 1, OF_BYTE_REG = 2 /* reg 4..7 is spl..dil: force REX */ };
 void emit_op_rm(struct emit *e, u32 pfx, u32 opc, unsigned flags, int reg, struct hmem m);
 void emit_op_rr(struct emit *e, u32 pfx, u32 opc, unsigned flags, int reg, int rm);
 
+void emit_lea16(struct emit *e, int dst, struct hmem m); /* the upper half stays */
 void emit_lea32(struct emit *e, int dst, struct hmem m);
 void emit_lea64(struct emit *e, int dst, struct hmem m);
 void emit_mov_rr32(struct emit *e, int dst, int src);
@@ -95,6 +96,7 @@ void emit_movzx16(struct emit *e, int dst, int src);
 void emit_rorx32(struct emit *e, int dst, int src, unsigned n);
 void emit_rorx64(struct emit *e, int dst, int src, unsigned n);
 void emit_shrx32(struct emit *e, int dst, int src, int count);
+void emit_shrx64(struct emit *e, int dst, int src, int count);
 void emit_shlx64(struct emit *e, int dst, int src, int count);
 void emit_sarx32(struct emit *e, int dst, int src, int count);
 void emit_pushfq(struct emit *e);

@@ -14,6 +14,12 @@ void xl_callout(struct xl_ctx *x, enum callout c)
     emit_call_m(&x->e, hm(H_CPU, (s32)(offsetof(struct cpu, callouts) + 8 * c)));
 }
 
+void xl_island_beyond(struct xl_ctx *x, u8 *branch)
+{
+    BUG_ON(x->nislands == XL_MAX_ISLANDS);
+    x->island[x->nislands++] = (struct island){ .kind = ISLAND_BEYOND, .branch = branch, .insn = (u16)x->cur };
+}
+
 void xl_flush_islands(struct xl_ctx *x, bool falls_through)
 {
     if (!x->nislands) return;
@@ -23,6 +29,11 @@ void xl_flush_islands(struct xl_ctx *x, bool falls_through)
         struct island *is = &x->island[i];
         xl_record(x, is->insn);
         emit_patch8(e, is->branch, e->p);
+        if (is->kind == ISLAND_BEYOND) {
+            emit_mov_rr64(e, H_CX, H_R10);
+            xl_callout(x, CALLOUT_EMULATE);
+            continue;
+        }
         if (is->kind == ISLAND_TLB) {
             emit_mov_ri32(e, H_R9, is->desc);
             xl_callout(x, CALLOUT_TLB);

@@ -9,6 +9,8 @@
 
 void xl_record(struct xl_ctx *x, unsigned insn); /* what is emitted from here on is that instruction's */
 void xl_room(struct xl_ctx *x); /* to be called before up to XL_ROOM bytes: keeps islands within reach of branches */
+/* Where an access is beyond its segment's limit: the guest's ECX is in R10, the interpreter raises the fault. */
+void xl_island_beyond(struct xl_ctx *x, u8 *branch);
 void xl_flush_islands(struct xl_ctx *x, bool falls_through);
 void xl_callout(struct xl_ctx *x, enum callout c);
 void xl_check_fpu(struct xl_ctx *x, const struct insn *in);

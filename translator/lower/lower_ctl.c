@@ -7,55 +7,84 @@
 #include "translator/lower/lower_mem.h"
 #include "translator/lower/reloc.h"
 
-static struct hmem stack_mem(struct xl_ctx *x, s32 disp, enum xl_access acc)
+/* ESP becomes reg + n, or only SP does if the stack is one of 16 bits. */
+static void esp_set(struct xl_ctx *x, int reg, s32 n)
 {
-    return xl_mem_at(x, hm(H_ESP, disp), S_SS, acc, 4);
+    (x->src->mode & MK_SS32 ? emit_lea32 : emit_lea16)(&x->e, H_ESP, hm(reg, n));
+}
+void xl_esp_add(struct xl_ctx *x, s32 n) { esp_set(x, H_ESP, n); }
+
+static struct hmem push_mem(struct xl_ctx *x, unsigned size) { return xl_stack(x, H_ESP, -(s32)size, XL_W, size); }
+static struct hmem top_mem(struct xl_ctx *x, unsigned size) { return xl_stack(x, H_ESP, 0, XL_R, size); }
+
+/* A register gets what is on the host's; of 16 bits, the upper half stays. */
+static void mov_sized(struct xl_ctx *x, int dst, int src, unsigned size)
+{
+    if (size == 4) emit_mov_rr32(&x->e, dst, src);
+    else emit_op_rr(&x->e, 0x66, 0x8b, 0, dst, src);
 }
 
-static void esp_add(struct xl_ctx *x, s32 n) { emit_lea32(&x->e, H_ESP, hm(H_ESP, n)); }
+static void zero_extended(struct xl_ctx *x, int dst, unsigned reg, unsigned size)
+{
+    if (size == 4) emit_mov_rr32(&x->e, dst, xl_gpr(reg));
+    else emit_movzx16(&x->e, dst, xl_gpr(reg));
+}
 
 void lower_push(struct xl_ctx *x, const struct insn *in)
 {
     const struct operand *o = &in->opnd[0];
+    unsigned size = in->opsize;
     if (o->kind == OPK_IMM) {
-        emit_store_imm(&x->e, stack_mem(x, -4, XL_W), in->imm, 4);
+        emit_store_imm(&x->e, push_mem(x, size), in->imm, size);
         emit_note(&x->e, RELOC_PLAIN, insn_imm32_at(in));
     } else if (o->kind == OPK_REG) {
-        emit_store(&x->e, stack_mem(x, -4, XL_W), xl_gpr(o->reg), 4);
+        emit_store(&x->e, push_mem(x, size), xl_gpr(o->reg), size);
     } else {
-        struct hmem from = xl_mem(x, in, XL_R, 4);
-        emit_load32(&x->e, H_R11, from);
-        emit_store(&x->e, stack_mem(x, -4, XL_W), H_R11, 4);
+        struct hmem from = xl_mem(x, in, XL_R, size);
+        emit_loadz(&x->e, H_R11, from, size);
+        emit_store(&x->e, push_mem(x, size), H_R11, size);
     }
-    esp_add(x, -4);
+    xl_esp_add(x, -(s32)size);
+}
+
+static void pop_reg(struct xl_ctx *x, unsigned reg, unsigned size)
+{
+    struct hmem from = top_mem(x, size);
+    if (size == 4) {
+        emit_load32(&x->e, xl_gpr(reg), from);
+        if (reg != G_ESP) xl_esp_add(x, 4);
+        return;
+    }
+    emit_loadz(&x->e, H_R11, from, 2);
+    xl_esp_add(x, 2); /* first: of POP SP, SP is what was popped */
+    mov_sized(x, xl_gpr(reg), H_R11, 2);
 }
 
 void lower_pop(struct xl_ctx *x, const struct insn *in)
 {
     const struct operand *o = &in->opnd[0];
+    unsigned size = in->opsize;
     if (o->kind == OPK_REG) {
-        struct hmem from = stack_mem(x, 0, XL_R);
-        emit_load32(&x->e, xl_gpr(o->reg), from);
-        if (o->reg != G_ESP) esp_add(x, 4);
+        pop_reg(x, o->reg, size);
         return;
     }
-    emit_load32(&x->e, H_R11, stack_mem(x, 0, XL_R));
+    emit_loadz(&x->e, H_R11, top_mem(x, size), size);
     struct hmem to = xl_ea(in); /* with ESP as it will be */
     if (in->base == G_ESP) {
-        to.disp = (s32)((u32)to.disp + 4);
+        to.disp = (s32)((u32)to.disp + size);
         to.at = 0; /* it is another one now */
     }
-    emit_store(&x->e, xl_mem_at(x, to, (enum segreg)in->seg, XL_W, 4), H_R11, 4);
-    esp_add(x, 4);
+    to = (in->addrsize == 4 ? xl_mem_at : xl_mem_at16)(x, to, (enum segreg)in->seg, XL_W, size);
+    emit_store(&x->e, to, H_R11, size);
+    xl_esp_add(x, (s32)size);
 }
 
 void lower_leave(struct xl_ctx *x, const struct insn *in)
 {
-    (void)in;
-    struct hmem m = xl_mem_at(x, hm(H_BP, 0), S_SS, XL_R, 4);
-    emit_load32(&x->e, H_R11, m);
-    emit_lea32(&x->e, H_ESP, hm(H_BP, 4));
-    emit_mov_rr32(&x->e, H_BP, H_R11);
+    struct hmem m = xl_stack(x, H_BP, 0, XL_R, in->opsize);
+    emit_loadz(&x->e, H_R11, m, in->opsize);
+    esp_set(x, H_BP, in->opsize);
+    mov_sized(x, H_BP, H_R11, in->opsize);
 }
 
 /* ---- transfers ---- */
@@ -80,7 +109,8 @@ static void jump_cache_test(struct xl_ctx *x)
     struct emit *e = &x->e;
     u8 *hit = emit_jrcxz(e);
     emit_mov_rr64(e, H_CX, H_R10);
-    emit_jmp_m(e, hm(H_CPU, (s32)(offsetof(struct cpu, callouts) + 8 * CALLOUT_JUMP)));
+    emit_jmp_m(e, hm(H_CPU, (s32)(offsetof(struct cpu, callouts)
+                                  + 8 * (xl_segmented(x) ? CALLOUT_JUMP_SEGMENTED : CALLOUT_JUMP))));
     emit_patch8(e, hit, e->p);
     emit_mov_rr64(e, H_CX, H_R10);
 }
@@ -89,6 +119,11 @@ void xl_goto_checked(struct xl_ctx *x, vaddr target, unsigned at)
 {
     struct emit *e = &x->e;
     xl_room(x);
+    if (xl_segmented(x)) {
+        emit_mov_ri32(e, H_R8, target);
+        xl_goto_r8(x);
+        return;
+    }
     emit_mov_eip(e, H_R8, target, at);
     emit_mov_rr64(e, H_R10, H_CX);
     emit_load_slot(e, H_CX, target, at);
@@ -108,10 +143,10 @@ void xl_goto(struct xl_ctx *x, vaddr target, unsigned at)
     x->ended = true;
 }
 
-void xl_goto_r8(struct xl_ctx *x)
+/* The entry for the EIP in r8d, and what jump_cache_test() looks at. */
+static void load_entry(struct xl_ctx *x)
 {
     struct emit *e = &x->e;
-    xl_room(x);
     emit_rorx32(e, H_R9, H_R8, 12); /* jump_index() */
     emit_lea64(e, H_R9, hmx(H_R9, H_R8, 1, 0));
     emit_movzx16(e, H_R9, H_R9);
@@ -119,9 +154,47 @@ void xl_goto_r8(struct xl_ctx *x)
     emit_mov_rr64(e, H_R10, H_CX);
     emit_load32(e, H_CX, hmx(H_JC, H_R9, 8, 0));
     emit_op_rm(e, 0, 0x8d, 0, H_CX, hmx(H_CX, H_R8, 1, 0));
+}
+
+/* In segmented code, whose entries name the context too. */
+static void load_tagged_entry(struct xl_ctx *x)
+{
+    struct emit *e = &x->e;
+    emit_lea32(e, H_R9, hm(H_R8, (s32)jump_spread(x->src->context)));
+    emit_movzx16(e, H_R9, H_R9);
+    emit_lea64(e, H_R9, hmx(H_R9, H_R9, 1, 0));
+    emit_mov_rr64(e, H_R10, H_CX);
+    emit_mov_ri64_long(e, H_R11, jump_tag(x->src->context, 0));
+    emit_lea64(e, H_R11, hmx(H_R11, H_R8, 1, 0));
+    emit_load64(e, H_CX, hmx(H_JC, H_R9, 8, 0));
+    emit_lea64(e, H_CX, hmx(H_CX, H_R11, 1, 0));
+}
+
+void xl_goto_r8(struct xl_ctx *x)
+{
+    struct emit *e = &x->e;
+    xl_room(x);
+    if (xl_segmented(x)) load_tagged_entry(x);
+    else load_entry(x);
     jump_cache_test(x);
     emit_jmp_m(e, hmx(H_JC, H_R9, 8, (s32)offsetof(struct jump_entry, code)));
     x->ended = true;
+}
+
+/* A target in reg that CS does not let be executed faults here, with nothing committed. */
+static void check_target(struct xl_ctx *x, const struct insn *in, int reg)
+{
+    struct emit *e = &x->e;
+    if (!xl_segmented(x) || x->src->limit == 0xffffffff || (in->opsize == 2 && x->src->limit >= 0xffff)) return;
+    xl_room(x);
+    emit_mov_rr64(e, H_R10, H_CX);
+    emit_mov_ri64(e, H_R9, -((u64)x->src->limit + 1));
+    emit_lea64(e, H_CX, hmx(reg, H_R9, 1, 0));
+    emit_mov_ri32(e, H_R9, 63);
+    emit_shrx64(e, H_CX, H_CX, H_R9);
+    xl_island_beyond(x, emit_jrcxz(e));
+    emit_mov_rr64(e, H_CX, H_R10);
+    xl_room(x);
 }
 
 void lower_jmp(struct xl_ctx *x, const struct insn *in)
@@ -131,18 +204,22 @@ void lower_jmp(struct xl_ctx *x, const struct insn *in)
         xl_goto(x, in->target, insn_imm32_at(in));
         return;
     }
-    if (o->kind == OPK_REG) emit_mov_rr32(&x->e, H_R8, xl_gpr(o->reg));
-    else emit_load32(&x->e, H_R8, xl_mem(x, in, XL_R, 4));
+    if (o->kind == OPK_REG) zero_extended(x, H_R8, o->reg, in->opsize);
+    else emit_loadz(&x->e, H_R8, xl_mem(x, in, XL_R, in->opsize), in->opsize);
+    check_target(x, in, H_R8);
     xl_goto_r8(x);
 }
 
 void lower_call(struct xl_ctx *x, const struct insn *in)
 {
     const struct operand *o = &in->opnd[0];
-    if (o->kind == OPK_REG) emit_mov_rr32(&x->e, H_R11, xl_gpr(o->reg));
-    else if (o->kind == OPK_MEM) emit_load32(&x->e, H_R11, xl_mem(x, in, XL_R, 4));
-    emit_store_eip(&x->e, stack_mem(x, -4, XL_W), in->next);
-    esp_add(x, -4);
+    unsigned size = in->opsize;
+    if (o->kind == OPK_REG) zero_extended(x, H_R11, o->reg, size);
+    else if (o->kind == OPK_MEM) emit_loadz(&x->e, H_R11, xl_mem(x, in, XL_R, size), size);
+    if (o->kind != OPK_REL) check_target(x, in, H_R11);
+    if (size == 4) emit_store_eip(&x->e, push_mem(x, 4), in->next);
+    else emit_store_imm(&x->e, push_mem(x, 2), in->next, 2);
+    xl_esp_add(x, -(s32)size);
     if (o->kind == OPK_REL) {
         xl_goto(x, in->target, insn_imm32_at(in));
         return;
@@ -154,8 +231,9 @@ void lower_call(struct xl_ctx *x, const struct insn *in)
 void lower_ret(struct xl_ctx *x, const struct insn *in)
 {
     u32 extra = in->nops ? in->imm & 0xffff : 0;
-    emit_load32(&x->e, H_R8, stack_mem(x, 0, XL_R));
-    esp_add(x, (s32)(4 + extra));
+    emit_loadz(&x->e, H_R8, top_mem(x, in->opsize), in->opsize);
+    check_target(x, in, H_R8);
+    xl_esp_add(x, (s32)(in->opsize + extra));
     xl_goto_r8(x);
 }
 
@@ -173,25 +251,43 @@ void lower_jcc(struct xl_ctx *x, const struct insn *in)
     xl_goto(x, in->next, 0);
 }
 
+/* A branch that is taken if the counter is zero: ECX, or CX. */
+static u8 *jump_if_zero(struct xl_ctx *x, const struct insn *in)
+{
+    struct emit *e = &x->e;
+    if (in->addrsize == 4) return emit_jecxz(e);
+    emit_mov_rr64(e, H_R10, H_CX);
+    emit_movzx16(e, H_CX, H_CX);
+    u8 *zero = emit_jrcxz(e);
+    emit_mov_rr64(e, H_CX, H_R10);
+    return zero;
+}
+/* Where that branch arrives. */
+static void zero_here(struct xl_ctx *x, const struct insn *in, u8 *zero)
+{
+    emit_patch8(&x->e, zero, x->e.p);
+    if (in->addrsize == 2) emit_mov_rr64(&x->e, H_CX, H_R10);
+}
+
 /* LOOP, LOOPE, LOOPNE, JECXZ: none of them touches flags; nor do JECXZ and Jcc, of which they are made. */
 void lower_loop(struct xl_ctx *x, const struct insn *in)
 {
     struct emit *e = &x->e;
     xl_room(x);
     if (in->op == OP_JCXZ) {
-        u8 *zero = emit_jecxz(e);
+        u8 *zero = jump_if_zero(x, in);
         u8 *over = emit_jmp32(e);
-        emit_patch8(e, zero, e->p);
+        zero_here(x, in, zero);
         xl_goto(x, in->target, insn_imm32_at(in));
         emit_patch32(over, e->p);
         xl_goto(x, in->next, 0);
         return;
     }
-    emit_lea32(e, H_CX, hm(H_CX, -1));
-    u8 *zero = emit_jecxz(e), *cond = NULL;
+    (in->addrsize == 4 ? emit_lea32 : emit_lea16)(e, H_CX, hm(H_CX, -1));
+    u8 *zero = jump_if_zero(x, in), *cond = NULL;
     if (in->op != OP_LOOP) cond = emit_jcc8(e, in->op == OP_LOOPE ? 5 /* NE */ : 4 /* E */);
     u8 *taken = emit_jmp32(e);
-    emit_patch8(e, zero, e->p);
+    zero_here(x, in, zero);
     if (cond) emit_patch8(e, cond, e->p);
     xl_goto(x, in->next, 0);
     emit_patch32(taken, e->p);

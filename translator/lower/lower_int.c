@@ -4,14 +4,37 @@
 #include "translator/lower/lower_int.h"
 #include "translator/lower/lower_mem.h"
 
-static u32 mandatory_prefix(const struct insn *in)
+/* Whether its operands are as wide as the operand size says. In 32-bit code a prefix that says nothing is copied, too;
+ * in 16-bit code there need not be any. */
+static bool row_has_width(const struct insn_row *row)
 {
+    for (unsigned i = 0; i < 4; i++) switch (row->enc[i]) {
+        case ENC_Ev:
+        case ENC_Gv:
+        case ENC_Rv:
+        case ENC_Zv:
+        case ENC_eAX:
+        case ENC_Ov: return true;
+        default: break;
+        }
+    return row->op == OP_CBW || row->op == OP_CWD;
+}
+
+static u32 size_prefix(const struct xl_ctx *x, const struct insn *in)
+{
+    bool narrow = x->src->mode & MK_CS32 ? in->prefixes & IP_OPSIZE : in->opsize == 2 && row_has_width(in->row);
+    return narrow ? 0x66 : 0;
+}
+
+static u32 mandatory_prefix(const struct xl_ctx *x, const struct insn *in)
+{
+    if (row_has_width(in->row)) return size_prefix(x, in); /* MOVBE has a row for either */
     switch (in->row->pfx) {
     case PFX_66: return 0x66;
     case PFX_F3: return 0xf3;
     case PFX_F2: return 0xf2;
     case PFX_NP: return 0;
-    default: return in->prefixes & IP_OPSIZE ? 0x66 : 0;
+    default: return size_prefix(x, in);
     }
 }
 
@@ -19,7 +42,7 @@ static u32 mandatory_prefix(const struct insn *in)
  * processor does to its own memory is seen by itself in order. */
 static u32 copied_prefixes(const struct xl_ctx *x, const struct insn *in)
 {
-    u32 pfx = mandatory_prefix(in);
+    u32 pfx = mandatory_prefix(x, in);
     return x->opt->shared && in->prefixes & IP_LOCK ? pfx << 8 | 0xf0 : pfx;
 }
 
@@ -94,7 +117,7 @@ static void ident_mem(struct xl_ctx *x, const struct insn *in, int reg)
     if (m.base == H_WINDOW) touch(x, m, write);
     emit_mov_rr64(&x->e, H_R11, H_SI);
     emit_lea64(&x->e, H_SI, m);
-    emit_op_rm(&x->e, mandatory_prefix(in), opcode_of(in), 0, reg, hm(H_SI, 0));
+    emit_op_rm(&x->e, mandatory_prefix(x, in), opcode_of(in), 0, reg, hm(H_SI, 0));
     copy_imm(x, in);
     emit_mov_rr64(&x->e, H_SI, H_R11);
 }
@@ -103,7 +126,7 @@ void lower_ident(struct xl_ctx *x, const struct insn *in)
 {
     const struct insn_row *row = in->row;
     if (row->form == MR_NONE) {
-        emit_bytes(&x->e, in->prefixes & IP_OPSIZE ? "\x66" : "", in->prefixes & IP_OPSIZE ? 1 : 0);
+        emit_bytes(&x->e, "\x66", size_prefix(x, in) ? 1 : 0);
         emit_bytes(&x->e, in->bytes + in->npfx, in->len - in->npfx);
         emit_note(&x->e, RELOC_PLAIN, insn_imm32_at(in));
         return;
@@ -115,7 +138,7 @@ void lower_ident(struct xl_ctx *x, const struct insn *in)
         return;
     }
     if (rm_field_is_gpr(in)) rm = xl_gpr((unsigned)rm);
-    emit_op_rr(&x->e, mandatory_prefix(in), opcode_of(in), 0, reg, rm);
+    emit_op_rr(&x->e, mandatory_prefix(x, in), opcode_of(in), 0, reg, rm);
     copy_imm(x, in);
 }
 
@@ -124,8 +147,11 @@ void lower_nop(struct xl_ctx *x, const struct insn *in) { (void)x, (void)in; }
 void lower_lea(struct xl_ctx *x, const struct insn *in)
 {
     int dst = xl_gpr(in->opnd[0].reg);
-    if (in->opsize == 4) emit_lea32(&x->e, dst, xl_ea(in));
-    else emit_op_rm(&x->e, 0x66, 0x8d, 0, dst, xl_ea(in));
+    if (in->opsize == 4 && in->addrsize == 2) {
+        emit_lea32(&x->e, H_R8, xl_ea(in));
+        emit_movzx16(&x->e, dst, H_R8);
+    } else if (in->opsize == 4) emit_lea32(&x->e, dst, xl_ea(in));
+    else emit_lea16(&x->e, dst, xl_ea(in));
 }
 
 /* 40..4F are REX prefixes in 64-bit mode. */
@@ -208,7 +234,8 @@ void lower_xlat(struct xl_ctx *x, const struct insn *in)
 {
     xl_room(x);
     emit_op_rr(&x->e, 0, 0x0fb6, 0, H_R8, H_AX);
-    struct hmem m = xl_mem_at(x, hmx(H_BX, H_R8, 1, 0), (enum segreg)in->seg, XL_R, 1);
+    struct hmem m = hmx(H_BX, H_R8, 1, 0);
+    m = (in->addrsize == 4 ? xl_mem_at : xl_mem_at16)(x, m, (enum segreg)in->seg, XL_R, 1);
     emit_op_rm(&x->e, 0, 0x8a, 0, H_AX, m);
 }
 

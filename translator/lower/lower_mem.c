@@ -64,17 +64,18 @@ static unsigned log2_size(unsigned size) { return size <= 1 ? 0 : size <= 2 ? 1 
 
 static bool mode_has_window(const struct xl_ctx *x) { return x->opt->window && xl_mode_has_window(x->src->mode); }
 
-static struct hmem soft_access(struct xl_ctx *x, enum xl_access acc, unsigned size)
+/* ecx_saved: R10 has the guest's ECX already, and RCX is free. */
+static struct hmem soft_access(struct xl_ctx *x, enum xl_access acc, unsigned size, bool ecx_saved)
 {
     struct emit *e = &x->e;
     bool user = (x->src->mode & MK_CPL) == 3;
     enum tlb_kind kind = user ? acc == XL_W ? TLB_USER_W : TLB_USER_R : acc == XL_W ? TLB_SUP_W : TLB_SUP_R;
     unsigned k = log2_size(size);
-    int count = 12 - k == XL_NO_WINDOW && !mode_has_window(x) ? H_TEN : H_R10;
-    if (count == H_R10) emit_mov_ri32(e, H_R10, 12 - k);
+    int count = 12 - k == XL_NO_WINDOW && !mode_has_window(x) ? H_TEN : ecx_saved ? H_CX : H_R10;
+    if (count != H_TEN) emit_mov_ri32(e, count, 12 - k);
     if (k) emit_rorx32(e, H_R9, H_R8, k);
     emit_shrx32(e, H_R9, k ? H_R9 : H_R8, count);
-    emit_mov_rr64(e, H_R10, H_CX);
+    if (!ecx_saved) emit_mov_rr64(e, H_R10, H_CX);
     emit_load64(e, H_CX, hmx(H_CPU, H_R9, 8, (s32)(sizeof(struct cpu_area) + kind * TLB_TABLE_BYTES)));
     u8 *miss = emit_jrcxz(e);
     BUG_ON(x->nislands == XL_MAX_ISLANDS);
@@ -103,6 +104,11 @@ static struct hmem window_access(struct xl_ctx *x, struct hmem ea, enum site_sta
     return hmx(H_WINDOW, H_R8, 1, 0);
 }
 
+static struct hmem seg_field(enum segreg seg, unsigned field)
+{
+    return hm(H_CPU, (s32)(offsetof(struct cpu, seg) + seg * sizeof(struct seg) + field));
+}
+
 /* Adds the segment's base, which R9 gets. */
 static struct hmem add_base(struct xl_ctx *x, struct hmem ea, enum segreg seg)
 {
@@ -112,17 +118,58 @@ static struct hmem add_base(struct xl_ctx *x, struct hmem ea, enum segreg seg)
         emit_lea32(&x->e, H_R8, ea);
         ea = hm(H_R8, 0);
     }
-    emit_load32(&x->e, H_R9,
-                hm(H_CPU, (s32)(offsetof(struct cpu, seg) + seg * sizeof(struct seg) + offsetof(struct seg, base))));
+    emit_load32(&x->e, H_R9, seg_field(seg, offsetof(struct seg, base)));
     if (ea.base == H_NONE) ea.base = H_R9;
     else ea.index = H_R9;
     xl_room(x);
     return ea;
 }
 
+/* In segmented code: the offset in R8 against the segment's limit, then its base.
+ *     mov   r10, rcx
+ *     mov   rcx, [r15+seg_room]
+ *     lea   rcx, [rcx+r8+size-1]  negative: within the limit
+ *     mov   r9d, 63
+ *     shrx  rcx, rcx, r9
+ *     jrcxz beyond                beyond: mov rcx, r10; call [EMULATE]
+ *     mov   r9d, [r15+base]
+ *     lea   r8d, [r8+r9] */
+static struct hmem segmented_access(struct xl_ctx *x, struct hmem ea, bool offset16, enum segreg seg,
+                                    enum xl_access acc, unsigned size)
+{
+    struct emit *e = &x->e;
+    const s32 room = (s32)(offsetof(struct cpu, seg_room) + ((acc == XL_W) * S_COUNT + seg) * sizeof(u64));
+    emit_lea32(e, H_R8, ea);
+    if (offset16) emit_movzx16(e, H_R8, H_R8);
+    emit_mov_rr64(e, H_R10, H_CX);
+    emit_load64(e, H_CX, hm(H_CPU, room));
+    emit_lea64(e, H_CX, hmx(H_CX, H_R8, 1, (s32)size - 1));
+    emit_mov_ri32(e, H_R9, 63);
+    emit_shrx64(e, H_CX, H_CX, H_R9);
+    xl_island_beyond(x, emit_jrcxz(e));
+    xl_room(x);
+    emit_load32(e, H_R9, seg_field(seg, offsetof(struct seg, base)));
+    emit_lea32(e, H_R8, hmx(H_R8, H_R9, 1, 0));
+    return soft_access(x, acc, size, true);
+}
+
+struct hmem xl_mem_at16(struct xl_ctx *x, struct hmem ea, enum segreg seg, enum xl_access acc, unsigned size)
+{
+    BUG_ON(!xl_segmented(x));
+    xl_room(x);
+    return segmented_access(x, ea, true, seg, acc, size);
+}
+
+struct hmem xl_stack(struct xl_ctx *x, int reg, s32 disp, enum xl_access acc, unsigned size)
+{
+    bool narrow = !(x->src->mode & MK_SS32);
+    return (narrow ? xl_mem_at16 : xl_mem_at)(x, hm(reg, disp), S_SS, acc, size);
+}
+
 struct hmem xl_mem_at(struct xl_ctx *x, struct hmem ea, enum segreg seg, enum xl_access acc, unsigned size)
 {
     xl_room(x);
+    if (xl_segmented(x)) return segmented_access(x, ea, false, seg, acc, size);
     if (!xl_seg_flat(x, seg)) ea = add_base(x, ea, seg);
     if (mode_has_window(x)) {
         const struct insn *in = &x->scan.insn[x->cur];
@@ -130,10 +177,10 @@ struct hmem xl_mem_at(struct xl_ctx *x, struct hmem ea, enum segreg seg, enum xl
         if (site != SITE_SOFT) return window_access(x, ea, site);
     }
     emit_lea32(&x->e, H_R8, ea);
-    return soft_access(x, acc, size);
+    return soft_access(x, acc, size, false);
 }
 
 struct hmem xl_mem(struct xl_ctx *x, const struct insn *in, enum xl_access acc, unsigned size)
 {
-    return xl_mem_at(x, xl_ea(in), (enum segreg)in->seg, acc, size);
+    return (in->addrsize == 4 ? xl_mem_at : xl_mem_at16)(x, xl_ea(in), (enum segreg)in->seg, acc, size);
 }

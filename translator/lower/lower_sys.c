@@ -9,7 +9,6 @@
  * and bit 1 set (rt_enter sees to that), so adding the difference composes them without a masking operation. */
 void lower_pushf(struct xl_ctx *x, const struct insn *in)
 {
-    (void)in;
     struct emit *e = &x->e;
     xl_room(x);
     emit_pushfq(e);
@@ -25,9 +24,9 @@ void lower_pushf(struct xl_ctx *x, const struct insn *in)
     emit_rorx32(e, H_R9, H_R9, 32 - 10);
     emit_lea32(e, H_R11, hmx(H_R11, H_R9, 1, 0));
     /* PUSHF stores RF and VM as zero (SDM vol. 2, PUSHF); neither is ever set here. */
-    struct hmem m = xl_mem_at(x, hm(H_ESP, -4), S_SS, XL_W, 4);
-    emit_store(e, m, H_R11, 4);
-    emit_lea32(e, H_ESP, hm(H_ESP, -4));
+    struct hmem m = xl_stack(x, H_ESP, -(s32)in->opsize, XL_W, in->opsize);
+    emit_store(e, m, H_R11, in->opsize);
+    xl_esp_add(x, -(s32)in->opsize);
 }
 
 void lower_cli(struct xl_ctx *x, const struct insn *in)
@@ -136,20 +135,32 @@ void lower_rep_string(struct xl_ctx *x, const struct insn *in)
     call_helper_arg(x, HELPER_STRING, HELPER_STRING_ARG(size, op, (in->prefixes & IP_REPNE) != 0));
 }
 
-void lower_mov_sreg(struct xl_ctx *x, const struct insn *in)
+/* The segment register that is operand 0 gets the selector in r8d. */
+static void load_sreg(struct xl_ctx *x, const struct insn *in)
 {
-    const struct operand *src = &in->opnd[1];
-    xl_room(x);
-    if (src->kind == OPK_MEM) emit_loadz(&x->e, H_R8, xl_mem(x, in, XL_R, 2), 2);
-    else emit_movzx16(&x->e, H_R8, xl_gpr(src->reg));
     emit_rorx32(&x->e, H_R8, H_R8, 24);
     emit_lea32(&x->e, H_R8, hm(H_R8, in->opnd[0].reg));
     call_helper(x, HELPER_MOV_SREG);
     x->seg_checked &= (u8) ~(1u << in->opnd[0].reg);
 }
 
+void lower_mov_sreg(struct xl_ctx *x, const struct insn *in)
+{
+    const struct operand *src = &in->opnd[1];
+    xl_room(x);
+    if (src->kind == OPK_MEM) emit_loadz(&x->e, H_R8, xl_mem(x, in, XL_R, 2), 2);
+    else emit_movzx16(&x->e, H_R8, xl_gpr(src->reg));
+    load_sreg(x, in);
+}
+
 void lower_pop_sreg(struct xl_ctx *x, const struct insn *in)
 {
+    if (xl_segmented(x)) {
+        emit_loadz(&x->e, H_R8, xl_stack(x, H_ESP, 0, XL_R, in->opsize), 2);
+        load_sreg(x, in);
+        xl_esp_add(x, in->opsize);
+        return;
+    }
     call_helper_arg(x, HELPER_POP_SREG, in->opnd[0].reg);
     x->seg_checked &= (u8) ~(1u << in->opnd[0].reg);
 }
@@ -158,10 +169,10 @@ void lower_push_sreg(struct xl_ctx *x, const struct insn *in)
 {
     struct hmem sel =
         hm(H_CPU, (s32)(offsetof(struct cpu, seg) + in->opnd[0].reg * sizeof(struct seg) + offsetof(struct seg, sel)));
-    struct hmem m = xl_mem_at(x, hm(H_ESP, -4), S_SS, XL_W, 4);
+    struct hmem m = xl_stack(x, H_ESP, -(s32)in->opsize, XL_W, in->opsize);
     emit_loadz(&x->e, H_R11, sel, 2);
-    emit_store(&x->e, m, H_R11, 4);
-    emit_lea32(&x->e, H_ESP, hm(H_ESP, -4));
+    emit_store(&x->e, m, H_R11, in->opsize);
+    xl_esp_add(x, -(s32)in->opsize);
 }
 
 void lower_rdtsc(struct xl_ctx *x, const struct insn *in)

@@ -22,6 +22,7 @@ static void store_operand(struct xl_ctx *x)
     struct hmem ea = xl_ea(o);
     ea.disp = (s32)((u32)ea.disp + x->x87.moved);
     emit_lea32(&x->e, H_R8, ea);
+    if (o->addrsize == 2) emit_movzx16(&x->e, H_R8, H_R8);
     emit_store(&x->e, CPU_FIELD(x87.dp), H_R8, 8);
     if (o->seg != S_DS) emit_store_imm(&x->e, CPU_FIELD(x87.ds), X87_SEG(o->seg), 4);
     x->relocs.insn = lowering;

@@ -9,13 +9,12 @@
 #include "translator/lower/policy.h"
 #include "translator/translator.h"
 
-bool xl_can_translate(u32 mode)
-{
-    const u32 need = MK_PE | MK_CS32 | MK_SS32;
-    return (mode & need) == need && !(mode & (MK_VM | MK_SLOW | MK_CSLIMIT));
-}
+bool xl_can_translate(u32 mode) { return !(mode & MK_SLOW); }
 
-bool xl_mode_has_window(u32 mode) { return (mode & MK_CPL) == 0 || (mode & MK_UWINDOW) != 0; }
+bool xl_mode_has_window(u32 mode)
+{
+    return !mode_segmented(mode) && ((mode & MK_CPL) == 0 || (mode & MK_UWINDOW) != 0);
+}
 
 static bool supervisor(const struct xl_ctx *x) { return (x->src->mode & MK_CPL) == 0; }
 
@@ -47,7 +46,7 @@ static bool writes_back(const struct xl_ctx *x, const struct insn *in)
 /* Repeated: only what the helper does, with the segments it assumes. */
 static lower_fn *policy_string(const struct xl_ctx *x, const struct insn *in)
 {
-    if (in->addrsize != 4) return xl_lower_emulate;
+    if (in->addrsize != 4 && !xl_segmented(x)) return xl_lower_emulate;
     if (!(in->prefixes & (IP_REP | IP_REPNE))) return lower_string;
     if (in->op == OP_STOS || in->op == OP_SCAS) return x->src->mode & MK_ESFLAT ? lower_rep_string : xl_lower_emulate;
     bool flat = x->src->mode & MK_ESFLAT && x->src->mode & MK_DSFLAT
@@ -57,8 +56,10 @@ static lower_fn *policy_string(const struct xl_ctx *x, const struct insn *in)
 
 static lower_fn *policy_system(const struct xl_ctx *x, const struct insn *in)
 {
+    bool segmented = xl_segmented(x);
     switch (in->op) {
-    case OP_PUSHF: return in->opsize == 4 ? lower_pushf : xl_lower_emulate;
+    case OP_PUSHF: /* in virtual-8086 mode it depends on IOPL */
+        return in->opsize == 4 || segmented ? x->src->mode & MK_VM ? xl_lower_emulate : lower_pushf : xl_lower_emulate;
     case OP_CLI: return supervisor(x) ? lower_cli : xl_lower_emulate;
     case OP_STI: return supervisor(x) ? lower_sti : xl_lower_emulate;
     case OP_MOV_FROM_SREG: return lower_mov_from_sreg;
@@ -67,13 +68,14 @@ static lower_fn *policy_system(const struct xl_ctx *x, const struct insn *in)
                        && (in->opnd[1].reg == 0 || in->opnd[1].reg == 2 || in->opnd[1].reg == 3 || in->opnd[1].reg == 4)
                    ? lower_mov_from_cr
                    : xl_lower_emulate;
-    case OP_POPF: return supervisor(x) && in->opsize == 4 ? lower_popf : xl_lower_emulate;
-    case OP_PUSH_SREG: return in->opsize == 4 ? lower_push_sreg : xl_lower_emulate;
+    case OP_POPF: return supervisor(x) && !segmented && in->opsize == 4 ? lower_popf : xl_lower_emulate;
+    case OP_PUSH_SREG: return in->opsize == 4 || segmented ? lower_push_sreg : xl_lower_emulate;
     /* SS opens an interrupt shadow: the interpreter's. */
-    case OP_POP_SREG: return in->opsize == 4 && in->opnd[0].reg != S_SS ? lower_pop_sreg : xl_lower_emulate;
+    case OP_POP_SREG:
+        return (in->opsize == 4 || segmented) && in->opnd[0].reg != S_SS ? lower_pop_sreg : xl_lower_emulate;
     case OP_MOV_TO_SREG: return in->opnd[0].reg != S_SS && in->opnd[0].reg != S_CS ? lower_mov_sreg : xl_lower_emulate;
-    case OP_IRET: return in->opsize == 4 ? lower_iret : xl_lower_emulate;
-    case OP_INT: return lower_int;
+    case OP_IRET: return in->opsize == 4 && !segmented ? lower_iret : xl_lower_emulate;
+    case OP_INT: return segmented ? xl_lower_emulate : lower_int;
     case OP_SYSENTER: return lower_sysenter;
     case OP_SYSEXIT: return lower_sysexit;
     case OP_INVLPG:
@@ -128,7 +130,7 @@ static lower_fn *policy_int(const struct xl_ctx *x, const struct insn *in)
     case OP_BTR:
     case OP_BTC:
         if (!insn_has_mem(in) || in->opnd[1].kind != OPK_REG) return lower_ident;
-        return in->opsize == 4 ? lower_bt_mem : xl_lower_emulate;
+        return in->opsize == 4 && in->addrsize == 4 ? lower_bt_mem : xl_lower_emulate;
     case OP_ADD:
     case OP_OR:
     case OP_ADC:
@@ -173,25 +175,29 @@ static lower_fn *policy_int(const struct xl_ctx *x, const struct insn *in)
     case OP_CLD:
     case OP_STD: return lower_cldstd;
     case OP_XLAT:
-        return in->addrsize == 4 ? lower_xlat : xl_lower_emulate; /* no operands that would have been looked at */
+        return in->addrsize == 4 || xl_segmented(x) ? lower_xlat
+                                                    : xl_lower_emulate; /* no operands that would have been looked at */
     default: return xl_lower_emulate;
     }
 }
 
-static lower_fn *policy_stack(const struct insn *in)
+static lower_fn *policy_stack(const struct xl_ctx *x, const struct insn *in)
 {
-    if (in->opsize != 4) return xl_lower_emulate;
+    if (in->opsize != 4 && !xl_segmented(x)) return xl_lower_emulate;
     switch (in->op) {
     case OP_PUSH: return lower_push;
-    case OP_POP: return lower_pop;
+    case OP_POP: /* into memory: ESP as it will be is no sum if only SP is added to */
+        return insn_has_mem(in) && in->base == G_ESP && !(x->src->mode & MK_SS32) ? xl_lower_emulate : lower_pop;
     case OP_LEAVE: return lower_leave;
     default: return xl_lower_emulate;
     }
 }
 
-static lower_fn *policy_ctl(const struct insn *in)
+static lower_fn *policy_ctl(const struct xl_ctx *x, const struct insn *in)
 {
-    if (in->opsize != 4) return xl_lower_emulate;
+    bool segmented = xl_segmented(x);
+    if (in->opsize != 4 && !segmented) return xl_lower_emulate;
+    if (segmented && in->opnd[0].kind == OPK_REL && in->target > x->src->limit) return xl_lower_emulate; /* #GP */
     switch (in->op) {
     case OP_JMP: return lower_jmp;
     case OP_JCC: return lower_jcc;
@@ -200,7 +206,7 @@ static lower_fn *policy_ctl(const struct insn *in)
     case OP_LOOP:
     case OP_LOOPE:
     case OP_LOOPNE:
-    case OP_JCXZ: return in->addrsize == 4 ? lower_loop : xl_lower_emulate;
+    case OP_JCXZ: return in->addrsize == 4 || segmented ? lower_loop : xl_lower_emulate;
     default: return xl_lower_emulate;
     }
 }
@@ -209,15 +215,15 @@ lower_fn *xl_policy(const struct xl_ctx *x, const struct insn *in)
 {
     const struct insn_row *row = in->row;
     if (row == &insn_rows[INSN_INVALID] || x->opt->disabled & 1u << row->cls) return xl_lower_emulate;
-    if (insn_has_mem(in) && in->addrsize != 4) return xl_lower_emulate;
+    if (insn_has_mem(in) && in->addrsize != 4 && !xl_segmented(x)) return xl_lower_emulate;
     if (high_byte_conflict(in) || writes_back(x, in)) return xl_lower_emulate;
-    if (in->seg == S_CS && insn_writes_mem(in))
+    if (in->seg == S_CS && insn_writes_mem(in) && !xl_segmented(x))
         return xl_lower_emulate; /* flat as it may be, a code segment is not writable: #GP */
     switch (row->cls) {
     case CLS_int:
     case CLS_bcd: return policy_int(x, in);
-    case CLS_stack: return policy_stack(in);
-    case CLS_ctl: return policy_ctl(in);
+    case CLS_stack: return policy_stack(x, in);
+    case CLS_ctl: return policy_ctl(x, in);
     case CLS_string: return policy_string(x, in);
     case CLS_flag:
     case CLS_seg:

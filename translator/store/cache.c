@@ -36,7 +36,9 @@ struct block *xl_find(struct xl *xl, const struct xl_source *src)
     if (!p) return NULL;
     p->used = ++xl->finds;
     for (struct block *b = xl->hash[block_slot(xl, p, src->pa, src->mode)]; b; b = b->hash_next)
-        if (b->la == src->la && b->eip == src->eip && b->pa == src->pa && b->mode == src->mode) return b;
+        if (b->la == src->la && b->eip == src->eip && b->pa == src->pa && b->mode == src->mode
+            && b->context == src->context)
+            return b;
     return NULL;
 }
 
@@ -84,6 +86,7 @@ void xl_commit(struct xl *xl, const struct xl_ctx *x, struct block *b)
     b->la = x->src->la;
     b->eip = x->src->eip;
     b->mode = x->src->mode;
+    b->context = x->src->context;
     b->pa = x->src->pa;
     b->pa2 = x->scan.straddles ? x->src->pa2 : XL_NO_PAGE;
     b->ninsns = (u16)x->n;

@@ -7,7 +7,9 @@
  *       [xl_jump_forget, xl_jump_drop_some]
  *   I4  An EIP has two entries where it may be: that of its jump_index(), and the one after that. It is filled in at
  * the first; what it finds there of the same index moves on to the second. Translated code looks at the first only; its
- * way out, rt_exit_jump in enter_x64.S, looks at the second before it leaves.             [xl_jump_fill] */
+ * way out, rt_exit_jump in enter_x64.S, looks at the second before it leaves.             [xl_jump_fill]
+ *   I5  Segmented code has a jump cache of its own, whose entries name the context too: it goes on being right when CS
+ *       changes. There each has one entry. */
 #include "translator/store/chain.h"
 
 #include <string.h>
@@ -25,8 +27,8 @@ void xl_link(struct xl *xl, struct edge *e, struct block *to)
 {
     const struct block *from = e->from;
     if (e->to || from->state != BLOCK_LIVE || to->state != BLOCK_LIVE || to->pa2 != XL_NO_PAGE || to->partial) return;
-    if (to->eip != xl_edge_target(e) || to->mode != from->mode || to->la - to->eip != from->la - from->eip
-        || to->pa - to->la != from->pa - from->la)
+    if (to->eip != xl_edge_target(e) || to->mode != from->mode || to->context != from->context
+        || to->la - to->eip != from->la - from->eip || to->pa - to->la != from->pa - from->la)
         return; /* mapped elsewhere meanwhile, or another code segment */
     e->to = to;
     e->next_in = to->in;
@@ -47,15 +49,20 @@ static void unlink_out(struct xl *xl, struct edge *e)
     xl->cfg.ctr->unchains++;
 }
 
+static u32 index_of(const struct block *b)
+{
+    return b->context ? (b->eip + jump_spread(b->context)) % JUMP_ENTRIES : jump_index(b->eip);
+}
+
 /* A tombstone is the entry of an EIP 800h below that of the block that has gone. The index of such an EIP is 800h or
  * 801h less (jump_index()), so that it is looked for neither here nor in the entry before this one. */
 #define TOMBSTONE 0x800u
 
 void xl_jump_forget(struct xl *xl, const struct block *b)
 {
-    unsigned which = (b->mode & MK_CPL) == 3 ? XL_JC_USER : XL_JC_SUPERVISOR;
+    unsigned which = b->context ? XL_JC_SEGMENTED : (b->mode & MK_CPL) == 3 ? XL_JC_USER : XL_JC_SUPERVISOR;
     for (unsigned i = 0; i < 2; i++) {
-        struct jump_entry *j = &xl->jc[which][(jump_index(b->eip) + i) % JUMP_ENTRIES];
+        struct jump_entry *j = &xl->jc[which][(index_of(b) + i) % JUMP_ENTRIES];
         if (j->code == xl_entry(xl, b)) j->neg_eip = (u32)-b->eip + TOMBSTONE;
     }
 }
@@ -106,6 +113,8 @@ bool xl_jump_next_page(const struct xl *xl, enum xl_jump_cache which, u32 *page)
     return false;
 }
 
+static u64 neg_tag(const struct block *b) { return b->context ? -jump_tag(b->context, b->eip) : (u32)-b->eip; }
+
 static void jump_put(struct xl *xl, enum xl_jump_cache which, u32 index, struct jump_entry e)
 {
     struct jump_entry *j = &xl->jc[which][index];
@@ -115,12 +124,12 @@ static void jump_put(struct xl *xl, enum xl_jump_cache which, u32 index, struct 
 
 void xl_jump_fill(struct xl *xl, enum xl_jump_cache which, struct block *b)
 {
-    u32 index = jump_index(b->eip);
+    u32 index = index_of(b);
     const struct jump_entry *there = &xl->jc[which][index];
     if (b->partial || b->state != BLOCK_LIVE) return;
-    if (there->code && there->neg_eip != (u32)-b->eip && jump_index(-there->neg_eip) == index)
+    if (!b->context && there->code && there->neg_eip != (u32)-b->eip && jump_index(-there->neg_eip) == index)
         jump_put(xl, which, (index + 1) % JUMP_ENTRIES, *there);
-    jump_put(xl, which, index, (struct jump_entry){ .neg_eip = (u32)-b->eip, .code = xl->rx + b->host_off });
+    jump_put(xl, which, index, (struct jump_entry){ .neg_tag = neg_tag(b), .code = xl->rx + b->host_off });
     note_page(xl, which, b->la);
     if (b->pa2 != XL_NO_PAGE) note_page(xl, which, b->la + PAGE_SIZE);
 }
@@ -128,7 +137,7 @@ void xl_jump_fill(struct xl *xl, enum xl_jump_cache which, struct block *b)
 /* Whether EIPs of the one mean the same in the other's mode and code segment. */
 static bool same_segment(const struct block *a, const struct block *b)
 {
-    return a->mode == b->mode && a->la - a->eip == b->la - b->eip;
+    return a->mode == b->mode && a->context == b->context && a->la - a->eip == b->la - b->eip;
 }
 
 void xl_jump_fill_page(struct xl *xl, enum xl_jump_cache which, struct block *b)

@@ -25,6 +25,7 @@ struct block {
     _Alignas(64) laddr la;
     vaddr eip; /* of the same byte: what la is less the base of CS */
     u32 mode;
+    u32 context; /* of segmented code; else 0 */
     paddr pa;
     struct block *hash_next;
     struct alias *alias;      /* on whose list it is, */

@@ -32,7 +32,7 @@ static void tables_init(struct xl *xl)
         xl_jump_empty(xl, (enum xl_jump_cache)i);
     }
     for (unsigned i = 0; i < JUMP_ENTRIES; i++) xl->jc[XL_JC_MISS][i].code = xl->cfg.miss;
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < XL_JC_MISS; i++) {
         xl->jc_list[i] = t->jc_list[i];
         xl->jc_pages[i] = t->jc_pages[i];
     }
@@ -107,6 +107,7 @@ void xl_flush(struct xl *xl)
 {
     xl_jump_flush(xl, XL_JC_SUPERVISOR);
     xl_jump_flush(xl, XL_JC_USER);
+    xl_jump_flush(xl, XL_JC_SEGMENTED);
     template_drop_made(xl);
     xl_pages_forget(xl);
     memset(xl->hash, 0, sizeof *xl->hash << xl->hash_bits);

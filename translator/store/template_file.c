@@ -155,7 +155,7 @@ static bool fields_valid(const struct template *t)
     if (!t->ninsns || t->ninsns > XL_MAX_INSNS || !t->guest_len || t->guest_len > XL_MAX_GUEST) return false;
     if (t->depends < t->guest_len || t->depends > t->guest_len + XL_LOOKAHEAD || t->offset + t->depends > PAGE_SIZE)
         return false;
-    if (!xl_can_translate(t->mode) || t->nedges > 2) return false;
+    if (!xl_can_translate(t->mode) || mode_segmented(t->mode) || t->nedges > 2) return false;
     for (unsigned i = 0; i < t->nedges; i++)
         if (t->patch[i] + 4u > t->host_len || t->thunk[i] + 6u > t->host_len || t->target[i] >= PAGE_SIZE) return false;
     return true;

@@ -20,12 +20,22 @@ struct xl_tables {
     struct jump_entry jc[XL_JC_COUNT][JUMP_ENTRIES];
     struct code_page *pages[1u << XL_PAGE_BITS];
     struct alias *alias_found[1u << XL_ALIAS_BITS];
-    u16 jc_list[2][JUMP_ENTRIES];
-    u8 jc_pages[2][TLB_PAGES / 8]; /* bitmap of linear pages that have entries */
+    u16 jc_list[XL_JC_MISS][JUMP_ENTRIES];
+    u8 jc_pages[XL_JC_MISS][TLB_PAGES / 8]; /* bitmap of linear pages that have entries */
     u32 template_head[2][1u << XL_TEMPLATE_BITS];
 };
 
 struct template_store;
+
+#define XL_CONTEXTS 2048u
+struct context {
+    u32 mode, base, limit;
+    u32 number; /* 0: free */
+};
+struct context_set {
+    struct context slot[XL_CONTEXTS]; /* by hash, with open addressing */
+    u32 used, numbered;
+};
 
 struct xl {
     struct xl_config cfg;
@@ -55,11 +65,13 @@ struct xl {
     struct code_page **pages;             /* by hash */
     struct alias **alias_found;           /* the last one found of each hash, or NULL */
 
+    struct context_set contexts; /* context.c */
+
     /* chain.c: jump caches */
     struct jump_entry *jc[XL_JC_COUNT];
-    u16 *jc_list[2];
-    u8 *jc_pages[2];
-    u32 jc_count[2]; /* entries on jc_list */
+    u16 *jc_list[XL_JC_MISS];
+    u8 *jc_pages[XL_JC_MISS];
+    u32 jc_count[XL_JC_MISS]; /* entries on jc_list */
 
     struct site_set sites;            /* lower/sites.c */
     struct template_store *templates; /* template.c */
