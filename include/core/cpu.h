@@ -95,10 +95,11 @@ enum helper {
     HELPER_COUNT
 };
 enum helper_result {
-    HELPER_DONE,    /* committed: go on behind it */
-    HELPER_EMULATE, /* nothing committed that could not be done again: interpret the instruction */
-    HELPER_NEXT,    /* committed, cpu->eip is right: to the dispatcher */
-    HELPER_JUMP,    /* committed, cpu->eip is right: through the jump cache */
+    HELPER_DONE,           /* committed: go on behind it */
+    HELPER_EMULATE,        /* nothing committed that could not be done again: interpret the instruction */
+    HELPER_NEXT,           /* committed, cpu->eip is right: to the dispatcher */
+    HELPER_JUMP,           /* committed, cpu->eip is right: through the jump cache */
+    HELPER_JUMP_SEGMENTED, /* the same, through that of segmented code; cpu->context_tag and _spread are right */
 };
 enum helper_string { STRING_MOVS, STRING_STOS, STRING_CMPS, STRING_SCAS };
 #define HELPER_STRING_ARG(size, op, repne) ((u32)(size) | (u32)(op) << 8 | (u32)(repne) << 16)
@@ -171,6 +172,8 @@ struct cpu {
      * if the access is within the limit. 0: none is (null, the wrong type), or that is not all to be looked at
      * (expand-down). */
     u64 seg_room[2][S_COUNT];
+    u64 context_tag; /* jump_tag(), less an EIP, and jump_spread() of the present context */
+    u32 context_spread;
     void *helpers[HELPER_COUNT]; /* by enum helper: int (*)(struct cpu *, u32) */
 
     /* ---- the runtime's: the way back to the machine, and caches ---- */

@@ -13,6 +13,8 @@
 #define CPU_SCRATCH 1304
 #define CPU_WINDOW 1328
 #define CPU_FX 144
+#define CPU_CONTEXT_TAG 1496
+#define CPU_CONTEXT_SPREAD 1504
 /* Offsets into the FXSAVE image. */
 #define FX_XMM 160
 
@@ -25,5 +27,6 @@
 
 #define ASM_HELPER_NEXT 2
 #define ASM_HELPER_JUMP 3
+#define ASM_HELPER_JUMP_SEGMENTED 4
 
 #endif

@@ -111,9 +111,18 @@ typedef int (*iteration)(struct interp *ip, struct cpu *c, const struct insn *in
 static u32 room_in_page(laddr la, unsigned size) { return (PAGE_SIZE - (la & ~PAGE_MASK)) / size; }
 static u32 min_u32(u32 a, u32 b) { return a < b ? a : b; }
 
-static bool bulk_allowed(const struct interp *ip, const struct cpu *c, const struct insn *in)
+static bool bulk_allowed(const struct interp *ip, const struct cpu *c)
 {
-    return c->df > 0 && in->addrsize == 4 && !ip->single && !ip->checked && !(c->seg_complex[S_ES] & 2);
+    return c->df > 0 && !ip->single && !ip->checked;
+}
+
+/* How many elements from offset off on are in the segment, and before the offset wraps around. */
+static u32 room_in_segment(const struct cpu *c, const struct insn *in, unsigned seg, bool write, u32 off, unsigned size)
+{
+    u64 end = -c->seg_room[write][seg]; /* limit + 1, or 0 */
+    if (in->addrsize == 2 && end > 0x10000) end = 0x10000;
+    u64 n = end > off ? (end - off) / size : 0;
+    return n < UINT32_MAX ? (u32)n : UINT32_MAX;
 }
 
 /* Element by element where the destination runs into the source: REP MOVS then repeats a pattern. */
@@ -129,27 +138,31 @@ static void copy_upwards(u8 *dst, const u8 *src, u32 n, unsigned size)
 /* Up to n elements, as far as both pages reach. Returns how many; 0: not plain RAM, take the plain way. */
 static u32 bulk_movs(struct interp *ip, struct cpu *c, const struct insn *in, unsigned size, u32 n)
 {
-    if (!bulk_allowed(ip, c, in) || (c->seg_complex[in->seg] & 1)) return 0;
-    laddr from = c->gpr[G_ESI] + c->seg[in->seg].base, to = c->gpr[G_EDI] + c->seg[S_ES].base;
+    if (!bulk_allowed(ip, c)) return 0;
+    u32 si = index_get(c, in, G_ESI), di = index_get(c, in, G_EDI);
+    laddr from = si + c->seg[in->seg].base, to = di + c->seg[S_ES].base;
+    n = min_u32(n, room_in_segment(c, in, in->seg, false, si, size));
+    n = min_u32(n, room_in_segment(c, in, S_ES, true, di, size));
     n = min_u32(n, min_u32(room_in_page(from, size), room_in_page(to, size)));
     const u8 *src = tlb_hit(ip->tlb_r, from, 1);
     u8 *dst = tlb_hit(ip->tlb_w, to, 1);
     if (!n || !src || !dst) return 0;
     copy_upwards(dst, src, n, size);
-    c->gpr[G_ESI] += n * size;
-    c->gpr[G_EDI] += n * size;
+    index_add(c, in, G_ESI, n * size);
+    index_add(c, in, G_EDI, n * size);
     return n;
 }
 
 static u32 bulk_stos(struct interp *ip, struct cpu *c, const struct insn *in, unsigned size, u32 n)
 {
-    if (!bulk_allowed(ip, c, in)) return 0;
-    laddr to = c->gpr[G_EDI] + c->seg[S_ES].base;
+    if (!bulk_allowed(ip, c)) return 0;
+    u32 di = index_get(c, in, G_EDI);
+    laddr to = di + c->seg[S_ES].base;
     u8 *dst = tlb_hit(ip->tlb_w, to, 1);
-    n = min_u32(n, room_in_page(to, size));
+    n = min_u32(n, min_u32(room_in_segment(c, in, S_ES, true, di, size), room_in_page(to, size)));
     if (!n || !dst) return 0;
     for (u32 i = 0; i < n; i++) host_store(dst + i * size, size, c->gpr[G_EAX]);
-    c->gpr[G_EDI] += n * size;
+    index_add(c, in, G_EDI, n * size);
     return n;
 }
 

@@ -85,11 +85,18 @@ static int again(struct cpu *c)
 /* Behind a transfer of control that may have changed mode and privilege. */
 static int jump(struct cpu *c)
 {
-    if (rt_interrupt_waits(c) || c->kick || c->intr_shadow || !xl_can_translate(c->mode)) return HELPER_NEXT;
+    if (rt_interrupt_waits(c) || c->kick || c->halted || c->intr_shadow || !xl_can_translate(c->mode))
+        return HELPER_NEXT;
     if (unlikely(c->mode & MK_ARMED && c->eflags_sys & F_RF)) return HELPER_NEXT;
-    if (unlikely(mode_segmented(c->mode))) return HELPER_NEXT; /* whose jump cache the stub cannot search */
-    dispatch_prepare(c->rt);
-    return HELPER_JUMP;
+    return dispatch_prepare(c->rt) == XL_JC_SEGMENTED ? HELPER_JUMP_SEGMENTED : HELPER_JUMP;
+}
+
+/* The interpreter is no code for a hot x87/SSE state; else it saves a way out and in again. */
+int helper_step(struct cpu *c, u32 eip)
+{
+    if (c->fpu_hot) return HELPER_EMULATE;
+    c->rt->step_result = dispatch_emulate(c->rt, eip);
+    return c->rt->step_result ? HELPER_NEXT : jump(c);
 }
 
 int helper_rdtsc(struct cpu *c, u32 arg UNUSED)

@@ -41,6 +41,12 @@ static int fetch_page(struct rt *rt, laddr la, bool ahead, paddr *pa, const u8 *
     return ahead ? GUEST_FAULT : mmu_page_fault(rt->cpu, la, error);
 }
 
+static u32 context_here(struct rt *rt, u32 mode)
+{
+    const struct seg *cs = &rt->cpu->seg[S_CS];
+    return xl_context(rt->xl, mode, cs->base, cs->limit);
+}
+
 /* Fills in what can be translated at eip. Returns 0, GUEST_FAULT (exception raised), or -1: not in RAM, interpret. */
 static int source_at(struct rt *rt, vaddr eip, struct xl_source *src)
 {
@@ -58,9 +64,8 @@ static int source_at(struct rt *rt, vaddr eip, struct xl_source *src)
                                .nbytes = PAGE_SIZE - off,
                                .pa2 = XL_NO_PAGE };
     if (unlikely(mode_segmented(src->mode))) {
-        const struct seg *cs = &rt->cpu->seg[S_CS];
-        src->context = xl_context(rt->xl, src->mode, cs->base, cs->limit);
-        src->limit = cs->limit;
+        src->context = context_here(rt, src->mode);
+        src->limit = rt->cpu->seg[S_CS].limit;
     }
     stops_note(&rt->stops, src);
     return 0;
@@ -161,7 +166,11 @@ static void map_missing(struct rt *rt)
 
 static enum xl_jump_cache prepare_segmented(struct rt *rt)
 {
-    rt->cpu->jump_cache = xl_jump_cache(rt->xl, XL_JC_SEGMENTED);
+    struct cpu *c = rt->cpu;
+    u32 context = context_here(rt, mode_translated(c->mode));
+    c->context_tag = jump_tag(context, 0);
+    c->context_spread = jump_spread(context);
+    c->jump_cache = xl_jump_cache(rt->xl, XL_JC_SEGMENTED);
     rt->cpu->window = XL_NO_WINDOW;
     return XL_JC_SEGMENTED;
 }
@@ -412,7 +421,10 @@ int dispatch_translated(struct rt *rt)
         case EXIT_EMULATE:
         case EXIT_SIGNAL: r = emulate_at_host(rt); break;
         case EXIT_FAULT: r = window_fault(rt); break;
-        case EXIT_NEXT: break;
+        case EXIT_NEXT:
+            r = rt->step_result;
+            rt->step_result = 0;
+            break;
         }
         if (r) return r;
     }

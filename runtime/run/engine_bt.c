@@ -20,12 +20,14 @@ _Static_assert(offsetof(struct cpu, gpr) == CPU_GPR && offsetof(struct cpu, eip)
                    && offsetof(struct cpu, sse_hot) == CPU_SSE_HOT && offsetof(struct cpu, jump_cache) == CPU_JUMP_CACHE
                    && offsetof(struct cpu, exit_arg) == CPU_EXIT_ARG && offsetof(struct cpu, host_rsp) == CPU_HOST_RSP
                    && offsetof(struct cpu, scratch) == CPU_SCRATCH && offsetof(struct cpu, window) == CPU_WINDOW
-                   && offsetof(struct cpu, fx) == CPU_FX,
+                   && offsetof(struct cpu, fx) == CPU_FX && offsetof(struct cpu, context_tag) == CPU_CONTEXT_TAG
+                   && offsetof(struct cpu, context_spread) == CPU_CONTEXT_SPREAD,
                "cpu_layout.h");
 _Static_assert(offsetof(struct fxstate, xmm) == FX_XMM, "cpu_layout.h");
 _Static_assert(EXIT_JUMP == ASM_EXIT_JUMP && EXIT_CHAIN == ASM_EXIT_CHAIN && EXIT_EMULATE == ASM_EXIT_EMULATE
                    && EXIT_FAULT == ASM_EXIT_FAULT && EXIT_SIGNAL == ASM_EXIT_SIGNAL && EXIT_NEXT == ASM_EXIT_NEXT
-                   && HELPER_DONE == 0 && HELPER_NEXT == ASM_HELPER_NEXT && HELPER_JUMP == ASM_HELPER_JUMP,
+                   && HELPER_DONE == 0 && HELPER_NEXT == ASM_HELPER_NEXT && HELPER_JUMP == ASM_HELPER_JUMP
+                   && HELPER_JUMP_SEGMENTED == ASM_HELPER_JUMP_SEGMENTED,
                "cpu_layout.h");
 _Static_assert(RT_CODE_CACHE_MIN == XL_CACHE_MIN && RT_CODE_CACHE_MAX == XL_CACHE_MAX, "what runtime.h promises");
 

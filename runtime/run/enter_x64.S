@@ -271,6 +271,8 @@ rt_stub_helper:
         LOAD_GPRS_FLAGS
         ret
 4:      pop     r8
+        cmp     eax, ASM_HELPER_JUMP_SEGMENTED
+        je      6f
         cmp     eax, ASM_HELPER_JUMP    /* as lower_ctl.c does for an indirect jump */
         jne     5f
         mov     r12, [r15 + CPU_WINDOW] /* dispatch_prepare() has seen the new mode */
@@ -278,6 +280,23 @@ rt_stub_helper:
         mov     r8d, [r15 + CPU_EIP]
         JUMP_IF_CACHED 0
         jmp     rt_exit_jump
+6:      mov     r12, [r15 + CPU_WINDOW]
+        LOAD_GPRS_FLAGS
+        mov     r8d, [r15 + CPU_EIP]
+        mov     r9d, [r15 + CPU_CONTEXT_SPREAD]
+        lea     r9d, [r9 + r8]
+        movzx   r9d, r9w
+        lea     r9, [r9 + r9]
+        mov     r10, rcx
+        mov     r11, [r15 + CPU_CONTEXT_TAG]
+        lea     r11, [r11 + r8]
+        mov     rcx, [r13 + r9*8]
+        lea     rcx, [rcx + r11]
+        jrcxz   7f
+        mov     rcx, r10
+        jmp     rt_exit_jump_segmented
+7:      mov     rcx, r10
+        jmp     [r13 + r9*8 + 8]
 5:      lea     r8, [r8 - 1]
         mov     [r15 + CPU_EXIT_ARG], r8
         mov     r9d, ASM_EXIT_NEXT

@@ -72,6 +72,7 @@ struct rt {
     bool jump_local;                         /* the supervisor's jump cache has entries for pages that are not global */
     u32 jump_mode[2];                        /* the mode key (less CPL) that each jump cache was filled for, */
     u32 jump_base[2];                        /* and the base of CS */
+    int step_result;                         /* of a helper that has interpreted an instruction: 0, or EXC_SHUTDOWN */
     struct mixed mixed;
     struct stops stops;
     u64 emulated_op[OP_COUNT];    /* by mnemonic: what translated code left to the interpreter */

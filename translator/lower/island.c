@@ -56,10 +56,21 @@ void xl_room(struct xl_ctx *x)
         xl_flush_islands(x, true);
 }
 
+void xl_call_helper(struct xl_ctx *x, enum helper h)
+{
+    emit_load64(&x->e, H_R9, hm(H_CPU, (s32)(offsetof(struct cpu, helpers) + 8 * h)));
+    xl_callout(x, CALLOUT_HELPER);
+}
+
 void xl_lower_emulate(struct xl_ctx *x, const struct insn *in)
 {
-    (void)in;
-    xl_callout(x, CALLOUT_EMULATE);
+    if (mode_segmented(x->src->mode)) { /* where it is frequent: without leaving, if that can be */
+        xl_room(x);
+        emit_mov_ri32(&x->e, H_R8, in->eip);
+        xl_call_helper(x, HELPER_STEP);
+    } else {
+        xl_callout(x, CALLOUT_EMULATE);
+    }
     x->ended = true;
 }
 

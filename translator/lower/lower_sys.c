@@ -96,12 +96,11 @@ void lower_ldmxcsr(struct xl_ctx *x, const struct insn *in)
 
 /* ---- helpers: instructions done in C without leaving translated code ---- */
 
-/* Expects the argument in r8d, which islands leave alone. */
+/* Expects the argument in r8d. */
 static void call_helper(struct xl_ctx *x, enum helper h)
 {
     xl_room(x);
-    emit_load64(&x->e, H_R9, hm(H_CPU, (s32)(offsetof(struct cpu, helpers) + 8 * h)));
-    emit_call_m(&x->e, hm(H_CPU, (s32)(offsetof(struct cpu, callouts) + 8 * CALLOUT_HELPER)));
+    xl_call_helper(x, h);
 }
 
 static void call_helper_arg(struct xl_ctx *x, enum helper h, u32 arg)
