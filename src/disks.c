@@ -1,7 +1,8 @@
-/* Owns the images of a machine and the disks made of them. Disks take the first free drives in order, CDs begin on the
- * second channel, as people know it: hda, hdb, and the CD is hdc. */
+/* Owns the images of a machine and the disks made of them. On IDE disks take the first free drives in order, CDs
+ * begin on the second channel, as people know it: hda, hdb, and the CD is hdc. */
 #include "src/disks.h"
 #include "src/back/image_raw.h"
+#include "src/board/pc.h"
 #include "src/error.h"
 
 #include <errno.h>
@@ -9,37 +10,47 @@
 struct disks {
     struct {
         struct image_raw *image;
-        struct blockdev *dev;
-        bool cdrom;
-        struct blockdev closed; /* what dev is where the machine never runs */
-    } drive[VM_DISKS_MAX];
+        struct pc_disk at;
+        struct blockdev closed; /* what at.dev is where the machine never runs */
+    } drive[VM_DISKS_MAX];      /* as they were named */
 };
 
-/* VM_DISKS_MAX: none is free. */
-static unsigned place(const struct disks *d, bool cdrom)
+static bool taken(const struct disks *d, bool virtio, u8 at)
 {
-    static const u8 order[2][VM_DISKS_MAX] = { { 0, 1, 2, 3 }, { 2, 3, 1, 0 } };
+    bool is = false;
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
-        if (!d->drive[order[cdrom][i]].dev) return order[cdrom][i];
-    return VM_DISKS_MAX;
+        is |= d->drive[i].at.dev && d->drive[i].at.virtio == virtio && d->drive[i].at.at == at;
+    return is;
 }
 
-static int disk_open(struct disks *d, const struct vm_disk *v, const struct blockdev_host *host, struct vm_error *err)
+/* There are as many places on each bus as there may be drives. */
+static u8 place(const struct disks *d, const struct vm_disk *v)
 {
-    unsigned i = place(d, v->cdrom);
+    static const u8 order[2][VM_DISKS_MAX] = { { 0, 1, 2, 3 }, { 2, 3, 1, 0 } };
+    unsigned i = 0;
+    while (taken(d, v->bus == VM_BUS_VIRTIO, order[v->cdrom][i])) i++;
+    return order[v->cdrom][i];
+}
+
+static int disk_open(struct disks *d, unsigned i, const struct vm_config *cfg, const struct blockdev_host *host,
+                     struct vm_error *err)
+{
+    const struct vm_disk *v = &cfg->disk[i];
     bool readonly = v->readonly || v->cdrom;
-    if (i == VM_DISKS_MAX) return vm_fail(err, -EINVAL, "disk %s: there is room for %u drives", v->file, VM_DISKS_MAX);
-    d->drive[i].cdrom = v->cdrom;
+    if (v->cdrom && v->bus != VM_BUS_IDE) return vm_fail(err, -EINVAL, "disk %s: a CD-ROM drive is on IDE", v->file);
+    d->drive[i].at = (struct pc_disk){
+        .cdrom = v->cdrom, .virtio = v->bus == VM_BUS_VIRTIO, .at = place(d, v), .serial = cfg->disk_serial[i]
+    };
     if (!host) { /* as large as it takes for whatever the drive was doing */
         d->drive[i].closed = (struct blockdev){ .size = (u64)1 << 50 };
-        d->drive[i].dev = &d->drive[i].closed;
+        d->drive[i].at.dev = &d->drive[i].closed;
         return 0;
     }
     if (v->snapshot && readonly) return vm_fail(err, -EINVAL, "disk %s: a snapshot of what is never written", v->file);
     int rc = image_raw_open(&d->drive[i].image, v->file, readonly, v->snapshot, v->cdrom ? 2048 : BLOCKDEV_SECTOR, err);
     if (rc) return rc;
-    rc = blockdev_new(&d->drive[i].dev, &image_raw_ops, d->drive[i].image, image_raw_size(d->drive[i].image), readonly,
-                      host);
+    rc = blockdev_new(&d->drive[i].at.dev, &image_raw_ops, d->drive[i].image, image_raw_size(d->drive[i].image),
+                      readonly, host);
     return rc ? vm_fail(err, rc, "disk %s: its thread could not be made", v->file) : 0;
 }
 
@@ -51,7 +62,7 @@ int disks_open(struct disks **out, const struct vm_config *cfg, const struct blo
     /* Disks first: a CD that was named before a third disk must not have taken its place. */
     for (unsigned cdrom = 0; cdrom < 2; cdrom++)
         for (unsigned i = 0; i < VM_DISKS_MAX && cfg->disk[i].file && !rc; i++)
-            if (cfg->disk[i].cdrom == cdrom) rc = disk_open(d, &cfg->disk[i], host, err);
+            if (cfg->disk[i].cdrom == cdrom) rc = disk_open(d, i, cfg, host, err);
     if (rc) disks_close(d);
     else *out = d;
     return rc;
@@ -61,7 +72,7 @@ void disks_close(struct disks *d)
 {
     if (!d) return;
     for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
-        if (d->drive[i].image) blockdev_free(d->drive[i].dev);
+        if (d->drive[i].image) blockdev_free(d->drive[i].at.dev);
         image_raw_close(d->drive[i].image);
     }
     free(d);
@@ -70,17 +81,13 @@ void disks_close(struct disks *d)
 void disks_complete(struct disks *d)
 {
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
-        if (d->drive[i].image) blockdev_complete(d->drive[i].dev);
+        if (d->drive[i].image) blockdev_complete(d->drive[i].at.dev);
 }
 
 void disks_drain(struct disks *d)
 {
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
-        if (d->drive[i].image) blockdev_drain(d->drive[i].dev);
+        if (d->drive[i].image) blockdev_drain(d->drive[i].at.dev);
 }
 
-struct blockdev *disks_drive(const struct disks *d, unsigned i, bool *cdrom)
-{
-    *cdrom = d->drive[i].cdrom;
-    return d->drive[i].dev;
-}
+const struct pc_disk *disks_get(const struct disks *d, unsigned i) { return &d->drive[i].at; }

@@ -1,10 +1,11 @@
-/* The disks of a machine: images, their threads, and which IDE drive each is. */
+/* The disks of a machine: images, their threads, and where each is. */
 #ifndef SRC_DISKS_H
 #define SRC_DISKS_H
 #include "src/back/blockdev.h"
 #include "transvisor/vm.h"
 
 struct disks;
+struct pc_disk;
 /* Opens all that cfg names. host: told, on a disk's thread, that disks_complete() is wanted; NULL: the machine
  * never runs, and its disks stay closed. 0 or -errno; -EINVAL: more
  * than there is room for, or contradictory. */
@@ -13,7 +14,7 @@ MUST_CHECK int disks_open(struct disks **out, const struct vm_config *cfg, const
 void disks_close(struct disks *d); /* what must not be lost has been drained; copes with NULL */
 void disks_complete(struct disks *d);
 void disks_drain(struct disks *d);
-/* Drive i as the board wants it (channel i / 2): NULL: there is none. */
-struct blockdev *disks_drive(const struct disks *d, unsigned i, bool *cdrom);
+/* Drive i, in the order of the description, as the board wants it. */
+const struct pc_disk *disks_get(const struct disks *d, unsigned i);
 
 #endif

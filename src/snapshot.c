@@ -78,8 +78,9 @@ static bool disks_set(struct byte_queue *q, const struct vm_disk *disk)
 {
     bool fine = true;
     for (unsigned i = 0; i < VM_DISKS_MAX && disk[i].file; i++) {
-        const u8 flags = (u8)(SNAPSHOT_DISK | (disk[i].cdrom ? SNAPSHOT_CDROM : 0)
-                              | (disk[i].readonly ? SNAPSHOT_READONLY : 0) | (disk[i].snapshot ? SNAPSHOT_OVERLAY : 0));
+        const u8 flags =
+            (u8)(SNAPSHOT_DISK | (disk[i].cdrom ? SNAPSHOT_CDROM : 0) | (disk[i].readonly ? SNAPSHOT_READONLY : 0)
+                 | (disk[i].snapshot ? SNAPSHOT_OVERLAY : 0) | (disk[i].bus == VM_BUS_VIRTIO ? SNAPSHOT_VIRTIO : 0));
         fine = fine && byte_queue_put(q, &flags, 1, STRING_MAX)
                && byte_queue_put(q, (const u8 *)disk[i].file, strlen(disk[i].file) + 1, STRING_MAX);
     }
@@ -95,7 +96,8 @@ int snapshot_disks(const struct snapshot_head *h, struct vm_disk *disk)
         disk[i] = (struct vm_disk){ .file = strdup((const char *)p + 1),
                                     .cdrom = *p & SNAPSHOT_CDROM,
                                     .readonly = *p & SNAPSHOT_READONLY,
-                                    .snapshot = *p & SNAPSHOT_OVERLAY };
+                                    .snapshot = *p & SNAPSHOT_OVERLAY,
+                                    .bus = *p & SNAPSHOT_VIRTIO ? VM_BUS_VIRTIO : VM_BUS_IDE };
         if (!disk[i].file) return -ENOMEM;
         p = zero + 1;
     }

@@ -17,7 +17,13 @@ struct snapshot_head {
     struct byte_queue kernel, initrd, cmdline, firmware, boot; /* without a terminating zero; empty: none */
     struct byte_queue disks; /* for each drive: a flag byte (enum snapshot_disk), its path, a zero */
 };
-enum snapshot_disk { SNAPSHOT_DISK = 0x40, SNAPSHOT_CDROM = 1, SNAPSHOT_READONLY = 2, SNAPSHOT_OVERLAY = 4 };
+enum snapshot_disk {
+    SNAPSHOT_DISK = 0x40,
+    SNAPSHOT_CDROM = 1,
+    SNAPSHOT_READONLY = 2,
+    SNAPSHOT_OVERLAY = 4,
+    SNAPSHOT_VIRTIO = 8
+};
 void snapshot_head_free(struct snapshot_head *h);
 /* Borrows nothing. false: memory is short. */
 MUST_CHECK bool snapshot_head_init(struct snapshot_head *h, const struct vm_config *cfg, const char *cpu);

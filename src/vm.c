@@ -294,7 +294,7 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
         .init = { on_init, vm },
         .debug = { on_debug_exit, vm },
     };
-    for (unsigned i = 0; i < VM_DISKS_MAX; i++) board.disk[i].dev = disks_drive(vm->disks, i, &board.disk[i].cdrom);
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++) board.disk[i] = *disks_get(vm->disks, i);
     rc = pc_new(&vm->pc, rt, &board, err);
     if (rc) goto out;
     rt_get_state(rt, &vm->power_on);

@@ -123,6 +123,9 @@ int vm_config_check(struct vm *vm, struct vm_error *err)
         return vm_fail(err, -EINVAL,
                        "boot: '%.64s' is not a list of disk and cdrom (floppies and networks are not supported yet)",
                        c->boot);
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++)
+        if (c->disk[i].file && c->disk[i].bus > VM_BUS_VIRTIO)
+            return vm_fail(err, -EINVAL, "disk %s: there is no bus %u", c->disk[i].file, c->disk[i].bus);
     int rc = trace_parse(&vm->trace, c->trace, err);
     if (!rc && c->disable)
         rc = names_parse(c->disable, strlen(c->disable), vm_class_name, "disable", &vm->disabled_classes, err);
@@ -141,7 +144,7 @@ static const char **config_strings(struct vm_config *c, unsigned i)
                            &c->cpu,    &c->serial, &c->trace,   &c->disable,  &c->cache_dir };
     if (i < ARRAY_LEN(all)) return all[i];
     i -= ARRAY_LEN(all);
-    return i < VM_DISKS_MAX ? &c->disk[i].file : NULL;
+    return i < VM_DISKS_MAX ? &c->disk[i].file : i < 2 * VM_DISKS_MAX ? &c->disk_serial[i - VM_DISKS_MAX] : NULL;
 }
 
 int vm_config_copy(struct vm_config *to, const struct vm_config *from, struct vm_error *err)

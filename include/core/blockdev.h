@@ -13,6 +13,7 @@ enum blockdev_op {
     BLOCKDEV_READ,
     BLOCKDEV_WRITE,
     BLOCKDEV_FLUSH,   /* all writes that were done before it was submitted outlive a power cut, once it is done */
+    BLOCKDEV_ZERO,    /* the range reads as zeroes from then on */
     BLOCKDEV_DISCARD, /* the range reads as zeroes or as it was: nobody wants it any more. A hint */
 };
 

@@ -55,13 +55,16 @@ enum vm_direct { VM_DIRECT_ON, VM_DIRECT_OFF, VM_DIRECT_ALWAYS /* an error where
 
 enum vm_engine { VM_ENGINE_BT /* binary translator */, VM_ENGINE_INTERP /* reference interpreter */ };
 
-/* A drive on the machine's IDE controller. A disk is a raw image or a block device. It is locked: another machine may
+enum vm_bus { VM_BUS_IDE, VM_BUS_VIRTIO /* for guests with a driver for it; no CD-ROM drives */ };
+
+/* A drive of the machine's. A disk is a raw image or a block device. It is locked: another machine may
  * use it at the same time only if neither of them writes to it. */
 struct vm_disk {
     const char *file; /* NULL: no further drive */
     bool cdrom;       /* an ISO image in a CD-ROM drive */
     bool readonly;
     bool snapshot; /* writes are gone when the machine is freed */
+    uint8_t bus;   /* enum vm_bus */
 };
 #define VM_DISKS_MAX 4u
 
@@ -104,6 +107,8 @@ struct vm_config {
     void *serial_output_arg;
     bool no_reboot; /* a guest's reset is an event (VM_EXIT_RESET), instead of restarting it */
     bool inspect;   /* for vm_load(): only to be looked at, not run; its disks need not be there */
+    /* What drives say that they are called, up to 20 characters; NULL: a name of ours. */
+    const char *disk_serial[VM_DISKS_MAX];
 };
 #define VM_CONFIG_INIT                   \
     {                                    \

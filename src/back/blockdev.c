@@ -51,7 +51,7 @@ static int request_check(const struct blockdev *d, const struct blockdev_req *r)
     if (r->op == BLOCKDEV_FLUSH) return r->offset || r->len ? -EINVAL : 0;
     if ((r->offset | r->len) % BLOCKDEV_SECTOR || r->offset > d->size || r->len > d->size - r->offset) return -EINVAL;
     if (r->op != BLOCKDEV_READ && d->readonly) return -EROFS;
-    if (r->op == BLOCKDEV_DISCARD) return 0;
+    if (r->op == BLOCKDEV_DISCARD || r->op == BLOCKDEV_ZERO) return 0;
     for (unsigned i = 0; i < r->niov; i++) bytes += r->iov[i].iov_len;
     return bytes == r->len ? 0 : -EINVAL;
 }
@@ -63,6 +63,7 @@ static int request_run(struct disk *d, const struct blockdev_req *r)
     case BLOCKDEV_READ: return d->ops->read(d->image, r->offset, r->iov, r->niov);
     case BLOCKDEV_WRITE: return d->ops->write(d->image, r->offset, r->iov, r->niov);
     case BLOCKDEV_FLUSH: return d->ops->flush(d->image);
+    case BLOCKDEV_ZERO: return d->ops->zero(d->image, r->offset, r->len);
     case BLOCKDEV_DISCARD: return d->ops->discard ? d->ops->discard(d->image, r->offset, r->len) : 0;
     }
     return -EINVAL;

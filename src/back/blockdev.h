@@ -9,6 +9,7 @@ struct block_image_ops {
     int (*read)(void *image, u64 offset, const struct iovec *iov, unsigned niov);
     int (*write)(void *image, u64 offset, const struct iovec *iov, unsigned niov);
     int (*flush)(void *image);
+    int (*zero)(void *image, u64 offset, u64 len);
     int (*discard)(void *image, u64 offset, u64 len); /* NULL: it is as if nobody had asked */
 };
 

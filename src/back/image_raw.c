@@ -86,6 +86,21 @@ static int image_flush(void *image)
     return im->layer >= 0 || !fdatasync(im->fd) ? 0 : -errno; /* a layer is lost in any case */
 }
 
+/* Where the host cannot do it by itself, zeroes are written. */
+static int image_zero(void *image, u64 offset, u64 len)
+{
+    static const u8 zeroes[64u << 10];
+    struct image_raw *im = image;
+    const int mode = im->regular ? FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE : FALLOC_FL_ZERO_RANGE;
+    if (im->layer < 0 && !fallocate(im->fd, mode, (off_t)offset, (off_t)len)) return 0;
+    int rc = 0;
+    for (u64 n; len && !rc; offset += n, len -= n) {
+        n = len < sizeof zeroes ? len : sizeof zeroes;
+        rc = piece(im, true, (u8 *)zeroes, n, offset);
+    }
+    return rc;
+}
+
 /* A hint: a file system that cannot does not. */
 static int image_discard(void *image, u64 offset, u64 len)
 {
@@ -95,7 +110,7 @@ static int image_discard(void *image, u64 offset, u64 len)
     return 0;
 }
 
-const struct block_image_ops image_raw_ops = { image_read, image_write, image_flush, image_discard };
+const struct block_image_ops image_raw_ops = { image_read, image_write, image_flush, image_zero, image_discard };
 
 /* A file without a name, where there is room for large ones. */
 static int layer_open(void)

@@ -137,17 +137,24 @@ static int tell_acpi(struct fw_cfg *f, const struct acpi_tables *t)
     return rc ? rc : fw_cfg_file(f, "etc/table-loader", s.cmd, s.n * CMD_SIZE);
 }
 
-void firmware_boot_order(char out[BOOT_ORDER_MAX], const struct ide_disk *disk /* IDE_DRIVES */, const char *boot)
+/* As Open Firmware names devices, which is what SeaBIOS reads. */
+static size_t drive_path(char *out, size_t room, const struct boot_drive *d)
+{
+    int len = d->ide ? snprintf(out, room, "/pci@i0cf8/ide@1,1/drive@%u/disk@%u", d->at / 2, d->at % 2)
+                     : snprintf(out, room, "/pci@i0cf8/scsi@%x/disk@0,0", d->at);
+    BUG_ON((size_t)len >= room);
+    return (size_t)len;
+}
+
+void firmware_boot_order(char out[BOOT_ORDER_MAX], const struct boot_drive *drive, unsigned drives, const char *boot)
 {
     size_t n = 0;
     out[0] = 0;
     for (const char *word = boot; *word; word += strcspn(word, ","), word += *word == ',')
-        for (unsigned i = 0; i < IDE_DRIVES; i++) {
-            if (!disk[i].dev || disk[i].cdrom != (*word == 'c')) continue;
-            int len = snprintf(out + n, BOOT_ORDER_MAX - n, "%s/pci@i0cf8/ide@1,1/drive@%u/disk@%u", n ? "\n" : "",
-                               i / 2, i % 2);
-            n += (size_t)len;
-            BUG_ON(n >= BOOT_ORDER_MAX);
+        for (unsigned i = 0; i < drives; i++) {
+            if (drive[i].cdrom != (*word == 'c')) continue;
+            if (n) out[n++] = '\n';
+            n += drive_path(out + n, BOOT_ORDER_MAX - n, &drive[i]);
         }
 }
 

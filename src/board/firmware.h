@@ -21,9 +21,14 @@ struct firmware_config {
     const char *boot_order;         /* device paths, a line each; "": as the firmware likes */
     u16 serial_console;             /* port of a serial line that stands in for screen and keyboard; 0: none */
 };
+/* Where a drive is: on the IDE controller (at / 2 is the channel), or a PCI function of its own at 00:at.0. */
+struct boot_drive {
+    bool cdrom, ide;
+    u8 at;
+};
 /* Device paths of the drives, in the order in which boot names kinds of them (disk, cdrom; comma-separated). */
 #define BOOT_ORDER_MAX 256u
-void firmware_boot_order(char out[BOOT_ORDER_MAX], const struct ide_disk *disk /* IDE_DRIVES */, const char *boot);
+void firmware_boot_order(char out[BOOT_ORDER_MAX], const struct boot_drive *drive, unsigned drives, const char *boot);
 /* 0, -ENOMEM or -ENOSPC. */
 MUST_CHECK int firmware_tell(struct fw_cfg *f, const struct firmware_config *cfg);
 

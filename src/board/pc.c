@@ -21,6 +21,7 @@
 #define PCI_IO_FIRST 0xc000
 #define PCI_MEM_FIRST 0xe0000000u /* above the most RAM there can be below 4 GiB */
 #define FW_DEBUG_PORT 0x402
+#define SLOT_DISKS 4 /* 00:04.0 to 00:07.0: virtio disks */
 
 enum { BDA_COM1 = 0x400, BDA_EBDA_SEG = 0x40e, BDA_EQUIPMENT = 0x410, BDA_BASE_KIB = 0x413 };
 #define COM1 0x3f8
@@ -50,6 +51,7 @@ struct pc {
     struct pci *pci;
     struct pam *pam;
     struct ide *ide; /* NULL: there are no drives */
+    struct virtio_blk *virtio_disk[VM_DISKS_MAX];
     struct fw_cfg *fw_cfg;
     struct chardev fw_debug; /* to the trace */
     struct porte9 *fw_port;
@@ -113,6 +115,57 @@ static u32 pci_mem_first(const struct pc *pc)
 {
     if (!pc->firmware) return PCI_MEM_FIRST;
     return bus_ram_low(pc->bus) <= 0x80000000u ? 0x80000000u : 0xc0000000u;
+}
+
+/* An interrupt as a memory write (SDM vol. 3, 11.11). Of the delivery modes those that a device has a use for. */
+static void on_msi(void *opaque, u32 address, u32 data)
+{
+    struct pc *pc = opaque;
+    const struct apic_msg m = { .dest = (u8)(address >> 12),
+                                .logical = address >> 2 & 1,
+                                .level = false,
+                                .delivery = data >> 8 & 7,
+                                .vector = (u8)data };
+    bool plain = (m.delivery == APIC_FIXED || m.delivery == APIC_LOWEST) && m.vector >= 16;
+
+    if (address >> 20 == LAPIC_BASE >> 20 && (plain || m.delivery == APIC_NMI)) lapic_deliver(pc->lapic, &m);
+}
+
+static int disks_attach(struct pc *pc, const struct pc_config *cfg, const struct irq_line *isa)
+{
+    static const char *const names[VM_DISKS_MAX] = { "virtio-blk0", "virtio-blk1", "virtio-blk2", "virtio-blk3" };
+    static const char *const serials[VM_DISKS_MAX] = { "TV00000010", "TV00000011", "TV00000012", "TV00000013" };
+    struct ide_disk ide[IDE_DRIVES] = { 0 };
+    bool any = false;
+    int rc = 0;
+
+    for (unsigned i = 0; i < VM_DISKS_MAX && !rc; i++) {
+        const struct pc_disk *d = &cfg->disk[i];
+
+        if (!d->dev) continue;
+        if (d->virtio) {
+            rc = virtio_blk_new(&pc->virtio_disk[d->at], pc->bus, pc->pci, (u8)(SLOT_DISKS + d->at), names[d->at],
+                                d->dev, d->serial ? d->serial : serials[d->at]);
+            continue;
+        }
+        ide[d->at] = (struct ide_disk){ d->dev, d->cdrom, d->serial };
+        any = true;
+    }
+    return rc || !any ? rc : ide_new(&pc->ide, pc->bus, pc->pci, isa[14], isa[15], ide);
+}
+
+static void boot_order_make(char out[BOOT_ORDER_MAX], const struct pc_config *cfg)
+{
+    struct boot_drive drive[VM_DISKS_MAX];
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
+        const struct pc_disk *d = &cfg->disk[i];
+
+        if (d->dev)
+            drive[n++] = (struct boot_drive){ d->cdrom, !d->virtio, (u8)(d->at + (d->virtio ? SLOT_DISKS : 0)) };
+    }
+    firmware_boot_order(out, drive, n, cfg->boot ? cfg->boot : "disk,cdrom");
 }
 
 static void fw_debug_write(void *be, const u8 *buf, size_t n)
@@ -223,6 +276,8 @@ unsigned pc_parts(struct pc *pc, struct snap_part *out, unsigned room)
     for (; n < ARRAY_LEN(part) && n < room; n++) out[n] = part[n];
     if (pc->fw_cfg && n < room) out[n++] = fw_cfg_part(pc->fw_cfg);
     if (pc->ide) n += ide_parts(pc->ide, out + n, room - n);
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++)
+        if (pc->virtio_disk[i] && n < room) out[n++] = virtio_blk_part(pc->virtio_disk[i]);
     return n + pci_parts(pc->pci, out + n, room - n);
 }
 
@@ -287,9 +342,8 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
     CHIP("shadow RAM", pam_new(&pc->pam, bus, pc->pci, pc->firmware ? pc->firmware->data : NULL,
                                pc->firmware ? pc->firmware->len : 0));
 
-    bool drives = false;
-    for (unsigned i = 0; i < IDE_DRIVES; i++) drives |= cfg->disk[i].dev != NULL;
-    if (drives) CHIP("IDE controller", ide_new(&pc->ide, bus, pc->pci, isa[14], isa[15], cfg->disk));
+    pci_on_msi(pc->pci, on_msi, pc);
+    CHIP("disks", disks_attach(pc, cfg, isa));
 
     if (cfg->has_debug_exit) {
         rc = debug_exit_new(&pc->debug_exit, bus, cfg->debug_exit, cfg->debug);
@@ -303,7 +357,7 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
     /* Memory as an OS will be told of it. */
     CHIP("ACPI tables", acpi_build(pc, bus_ram_low(bus)));
     char boot_order[BOOT_ORDER_MAX];
-    firmware_boot_order(boot_order, cfg->disk, cfg->boot ? cfg->boot : "disk,cdrom");
+    boot_order_make(boot_order, cfg);
     if (pc->firmware) CHIP("firmware's devices", firmware_new(pc, boot_order));
     else map_build(pc, bus_ram_low(bus), bus_ram_size(bus));
     /* What power-on gives is what a reset gives. */
@@ -323,6 +377,7 @@ void pc_free(struct pc *pc)
     if (!pc) return;
     acpi_tables_free(&pc->acpi);
     debug_exit_free(pc->debug_exit);
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++) virtio_blk_free(pc->virtio_disk[i]);
     ide_free(pc->ide);
     porte9_free(pc->fw_port);
     fw_cfg_free(pc->fw_cfg);

@@ -9,15 +9,23 @@ struct rt;
 struct pc;
 struct firmware;
 
+/* A disk, and where it is. */
+struct pc_disk {
+    struct blockdev *dev; /* borrowed; NULL: there is none */
+    bool cdrom, virtio;
+    u8 at;              /* IDE: which drive, channel at / 2; virtio: the how manieth */
+    const char *serial; /* NULL: one of ours; borrowed */
+};
+
 struct pc_config {
     struct chardev *serial; /* COM1 and the port E9h console; borrowed */
     bool has_debug_exit;
     u16 debug_exit;
-    struct ide_disk disk[IDE_DRIVES]; /* no controller where there is no drive at all */
-    const char *boot;                 /* comma-separated: disk, cdrom */
-    const struct firmware *firmware;  /* borrowed; NULL: none runs, and what it would leave behind is written here */
-    struct dev_event poweroff;        /* value: none */
-    struct dev_event reset;           /* of the whole machine; value: none */
+    struct pc_disk disk[VM_DISKS_MAX]; /* firmware tries those of a kind in this order */
+    const char *boot;                  /* comma-separated: disk, cdrom */
+    const struct firmware *firmware;   /* borrowed; NULL: none runs, and what it would leave behind is written here */
+    struct dev_event poweroff;         /* value: none */
+    struct dev_event reset;            /* of the whole machine; value: none */
     struct dev_event init;  /* of the processor alone, where firmware runs that knows what to do then; value: none */
     struct dev_event debug; /* value: the exit status that was asked for */
 };

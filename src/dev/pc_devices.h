@@ -201,6 +201,8 @@ struct pci_desc {
     void *opaque; /* handed to bar[].ops and the hooks */
     const char *name;
     void (*reset)(void *opaque); /* all that the guest may write is zero already; may be NULL */
+    u8 cap;                      /* where its list of capabilities begins in configuration space; 0: there is none */
+    void (*cfg_reading)(void *opaque, u8 off, unsigned size); /* before configuration space is read; may be NULL */
     void (*cfg_written)(void *opaque, u8 off, unsigned size); /* after a write to configuration space; may be NULL */
 };
 /* Adds a function to bus 0. The descriptor is copied; ops, opaque and name are borrowed. -EBUSY if the slot is taken.
@@ -210,6 +212,9 @@ struct irq_line pci_fn_irq(struct pci_fn *f); /* its INTx, level */
 u8 *pci_fn_config(struct pci_fn *f);          /* 256 bytes; the header's first 64 belong to pci.c */
 u8 *pci_fn_writable(struct pci_fn *f);        /* 256 bytes: mask of the bits the guest may write */
 bool pci_fn_bus_master(const struct pci_fn *f);
+/* A function's interrupt as a memory write, and where such writes go: for the board. */
+void pci_msi(struct pci *p, u32 address, u32 data);
+void pci_on_msi(struct pci *p, void (*deliver)(void *opaque, u32 address, u32 data), void *opaque);
 /* Who else looks after the host bridge: the owner of its PAM registers. Called as pci_desc's hooks are. */
 void pci_host_hooks(struct pci *p, void *opaque, void (*reset)(void *opaque),
                     void (*cfg_written)(void *opaque, u8 off, unsigned size));
@@ -231,6 +236,7 @@ struct blockdev;
 struct ide_disk {
     struct blockdev *dev; /* NULL: no drive */
     bool cdrom;
+    const char *serial; /* at most 20 characters of it are shown; NULL: one of ours */
 };
 #define IDE_DRIVES 4u
 struct ide;
@@ -239,6 +245,15 @@ MUST_CHECK int ide_new(struct ide **out, struct bus *b, struct pci *p, struct ir
 void ide_free(struct ide *i);
 /* Its channels and drives. At most room of them; returns how many. */
 unsigned ide_parts(struct ide *i, struct snap_part *out, unsigned room);
+
+/* virtio/virtio_blk.c: a disk at 00:slot.0 behind a transitional virtio function. name: in a snapshot; borrowed.
+ * serial: at most 20 characters of it are shown. The disk is borrowed; while it is at work, the board is neither saved
+ * nor reset. */
+struct virtio_blk;
+MUST_CHECK int virtio_blk_new(struct virtio_blk **out, struct bus *b, struct pci *p, u8 slot, const char *name,
+                              struct blockdev *disk, const char *serial);
+void virtio_blk_free(struct virtio_blk *b);
+struct snap_part virtio_blk_part(struct virtio_blk *b);
 
 /* fw_cfg.c: what a virtual machine tells its firmware: numbered items and named files, at ports 0x510 and 0x514 (DMA).
  */

@@ -53,27 +53,22 @@ int run_args_disk(struct run_args *a, const struct vm_disk *disk, struct vm_erro
 /* What may follow FILE. value: NULL: any. what: how the drive changes, or what is said of it. */
 static const struct {
     const char *key, *value;
-    enum { DISK_AS_IT_IS, DISK_CDROM, DISK_READONLY, DISK_SNAPSHOT, DISK_LATER } what;
+    enum { DISK_AS_IT_IS, DISK_CDROM, DISK_READONLY, DISK_SNAPSHOT, DISK_VIRTIO, DISK_SERIAL, DISK_LATER } what;
 } disk_words[] = {
-    { "format", "raw", DISK_AS_IT_IS },
-    { "format", NULL, DISK_LATER },
-    { "bus", "ide", DISK_AS_IT_IS },
-    { "if", "ide", DISK_AS_IT_IS },
-    { "bus", NULL, DISK_LATER },
-    { "if", NULL, DISK_LATER },
-    { "media", "disk", DISK_AS_IT_IS },
-    { "media", "cdrom", DISK_CDROM },
-    { "index", NULL, DISK_AS_IT_IS },
-    { "id", NULL, DISK_AS_IT_IS },
-    { "cache", "writeback", DISK_AS_IT_IS },
-    { "cache", NULL, DISK_LATER },
-    { "readonly", "on", DISK_READONLY },
-    { "readonly", "off", DISK_AS_IT_IS },
-    { "snapshot", "on", DISK_SNAPSHOT },
+    { "format", "raw", DISK_AS_IT_IS },   { "format", NULL, DISK_LATER },
+    { "bus", "ide", DISK_AS_IT_IS },      { "if", "ide", DISK_AS_IT_IS },
+    { "bus", "virtio", DISK_VIRTIO },     { "if", "virtio", DISK_VIRTIO },
+    { "serial", NULL, DISK_SERIAL },      { "bus", NULL, DISK_LATER },
+    { "if", NULL, DISK_LATER },           { "media", "disk", DISK_AS_IT_IS },
+    { "media", "cdrom", DISK_CDROM },     { "index", NULL, DISK_AS_IT_IS },
+    { "id", NULL, DISK_AS_IT_IS },        { "cache", "writeback", DISK_AS_IT_IS },
+    { "cache", NULL, DISK_LATER },        { "readonly", "on", DISK_READONLY },
+    { "readonly", "off", DISK_AS_IT_IS }, { "snapshot", "on", DISK_SNAPSHOT },
     { "snapshot", "off", DISK_AS_IT_IS },
 };
 
-static int disk_word(struct vm_disk *d, const char *typed, const char *word, struct vm_error *err)
+/* serial: the drive's place for it. */
+static int disk_word(struct vm_disk *d, const char **serial, const char *typed, const char *word, struct vm_error *err)
 {
     for (size_t i = 0; i < ARRAY_LEN(disk_words); i++) {
         size_t n = strlen(disk_words[i].key);
@@ -84,11 +79,16 @@ static int disk_word(struct vm_disk *d, const char *typed, const char *word, str
         case DISK_CDROM: d->cdrom = true; return 0;
         case DISK_READONLY: d->readonly = true; return 0;
         case DISK_SNAPSHOT: d->snapshot = true; return 0;
+        case DISK_VIRTIO: d->bus = VM_BUS_VIRTIO; return 0;
+        case DISK_SERIAL: *serial = word + n + 1; return 0;
         case DISK_LATER:
-            return vm_fail(err, -EINVAL, "%s: %s is not supported yet; drives are raw images on IDE", typed, word);
+            return vm_fail(err, -EINVAL, "%s: %s is not supported yet; drives are raw images on IDE or virtio", typed,
+                           word);
         }
     }
-    return vm_fail(err, -EINVAL, "%s: '%s' is none of format=raw, snapshot=on, readonly=on, media=cdrom", typed, word);
+    return vm_fail(err, -EINVAL,
+                   "%s: '%s' is none of format=raw, bus=virtio, snapshot=on, readonly=on, media=cdrom, serial=NAME",
+                   typed, word);
 }
 
 /* FILE[,KEY=VALUE..]; QEMU's file=FILE may stand anywhere. A comma in a file's name is typed twice. The words are taken
@@ -96,6 +96,7 @@ static int disk_word(struct vm_disk *d, const char *typed, const char *word, str
 static int parse_drive(struct run_args *a, struct vm_disk d, const char *typed, const char *value, struct vm_error *err)
 {
     char *from = (char *)value, *to = from, *word = from;
+    const char *serial = NULL;
     bool first = true;
     int rc = 0;
     for (bool end = false; !end && !rc;) {
@@ -105,7 +106,7 @@ static int parse_drive(struct run_args *a, struct vm_disk d, const char *typed, 
             *to = 0;
             if (!strncmp(word, "file=", 5)) d.file = word + 5;
             else if (first) d.file = word;
-            else rc = disk_word(&d, typed, word, err);
+            else rc = disk_word(&d, &serial, typed, word, err);
             first = false;
             from++;
             to = word = from;
@@ -115,7 +116,9 @@ static int parse_drive(struct run_args *a, struct vm_disk d, const char *typed, 
     }
     if (rc) return rc;
     if (!d.file || !*d.file) return vm_fail(err, -EINVAL, "%s: a file is missing", typed);
-    return run_args_disk(a, &d, err);
+    rc = run_args_disk(a, &d, err);
+    if (!rc) a->cfg.disk_serial[a->disks - 1] = serial;
+    return rc;
 }
 
 static int parse_disk(void *args, const char *typed, const char *value, struct vm_error *err)
@@ -195,7 +198,7 @@ static const struct opt run_options[] = {
 
     { .group = "What to boot", .name = "disk", .aliases = "hda hdb hdc hdd d drive", .type = OPT_CALL,
       .rank = OPT_COMMON, .parse = parse_disk, .arg = "FILE[,KEY=VALUE..]",
-      .help = "raw disk image, up to four; snapshot=on, readonly=on, media=cdrom" },
+      .help = "raw disk image, up to four; bus=virtio, snapshot=on, readonly=on, media=cdrom, serial=NAME" },
     { .group = "What to boot", .name = "cdrom", .type = OPT_CALL, .rank = OPT_COMMON, .parse = parse_cdrom,
       .arg = "FILE", .help = "ISO image in a CD-ROM drive" },
     { .group = "What to boot", .name = "boot", .type = OPT_CALL, .rank = OPT_COMMON, .parse = parse_boot,

@@ -107,6 +107,21 @@ def disk(work):
     )
 
 
+def disk_virtio(work):
+    """By SeaBIOS's own driver; an IDE disk that does not boot stands behind it."""
+    need(SEABIOS, 'seabios')
+    path, other = boot_disk(work), os.path.join(work, 'other.img')
+    with open(other, 'wb') as file:
+        file.truncate(1 << 20)
+    return Case(
+        ['--disk', path + ',bus=virtio', '--disk', other, '--debug-exit', '0xf4'],
+        ['Booting from Hard Disk', CHECKS.replace('G', 'g'), 'press a key', 'key: k'],  # g: it is not the only disk
+        KEY,
+        0x21,
+        lambda: written(path, True),
+    )
+
+
 def reset_doors(work):
     need(SEABIOS, 'seabios')
     return Case(
@@ -251,6 +266,7 @@ CASES = {
     'seabios': seabios,
     'own-rom': own_rom,
     'disk': disk,
+    'disk-virtio': disk_virtio,
     'reset-doors': reset_doors,
     'saved': saved,
     'disk-snapshot': disk_snapshot,

@@ -14,7 +14,7 @@
 /* The image: memory, and what a power cut would leave of it. */
 struct image {
     u8 now[SIZE], durable[SIZE];
-    unsigned flushes, reads;
+    unsigned flushes, reads, zeroed;
     int fail; /* -errno of the next write */
     bool slow;
     pthread_t by; /* who called last */
@@ -48,7 +48,13 @@ static int image_discard(void *image, u64 offset, u64 len)
     memset(((struct image *)image)->now + offset, 0, len);
     return 0;
 }
-static const struct block_image_ops image_ops = { image_read, image_write, image_flush, image_discard };
+static int image_zero(void *image, u64 offset, u64 len)
+{
+    memset(((struct image *)image)->now + offset, 0, len);
+    ((struct image *)image)->zeroed++;
+    return 0;
+}
+static const struct block_image_ops image_ops = { image_read, image_write, image_flush, image_zero, image_discard };
 
 static struct image image;
 static struct blockdev *disk;
@@ -162,17 +168,18 @@ START_TEST(a_flush_makes_durable_what_was_written_before)
 }
 END_TEST
 
-START_TEST(a_discarded_range_is_given_up)
+START_TEST(a_range_is_discarded_or_zeroed)
 {
     struct request d = { 0 };
     memset(image.now, 1, SIZE);
-    submit(&d, BLOCKDEV_DISCARD, 2, NULL, 2 * BLOCKDEV_SECTOR);
+    submit(&d, _i ? BLOCKDEV_ZERO : BLOCKDEV_DISCARD, 2, NULL, 2 * BLOCKDEV_SECTOR);
     until(&d);
     ck_assert_int_eq(0, d.err);
     ck_assert_uint_eq(1, image.now[2 * BLOCKDEV_SECTOR - 1]);
     ck_assert_uint_eq(0, image.now[2 * BLOCKDEV_SECTOR]);
     ck_assert_uint_eq(0, image.now[4 * BLOCKDEV_SECTOR - 1]);
     ck_assert_uint_eq(1, image.now[4 * BLOCKDEV_SECTOR]);
+    ck_assert_uint_eq((unsigned)_i, image.zeroed);
 }
 END_TEST
 
@@ -263,7 +270,7 @@ int main(void)
     tcase_add_test(c, what_is_written_is_read_and_done_comes_to_the_thread_that_completes);
     tcase_add_test(c, submitting_waits_for_nothing);
     tcase_add_test(c, a_flush_makes_durable_what_was_written_before);
-    tcase_add_test(c, a_discarded_range_is_given_up);
+    tcase_add_loop_test(c, a_range_is_discarded_or_zeroed, 0, 2);
     tcase_add_test(c, what_does_not_fit_the_disk_never_reaches_the_image);
     tcase_add_test(c, failures_come_back_with_their_reason);
     tcase_add_test(c, drained_means_that_nothing_is_under_way_nor_what_that_brought_about);

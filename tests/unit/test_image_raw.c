@@ -82,6 +82,20 @@ START_TEST(a_snapshot_shows_what_was_written_and_the_file_stays)
 }
 END_TEST
 
+START_TEST(a_zeroed_range_reads_as_zeroes_and_its_neighbours_as_before)
+{
+    struct image_raw *im = opened(false, _i);
+    u8 want[SIZE], got[SIZE];
+    memcpy(want, bytes, SIZE);
+    memset(want + 1536, 0, 8192);
+    ck_assert_int_eq(0, image_raw_ops.zero(im, 1536, 8192));
+    ck_assert_int_eq(0, move(im, false, 0, got, SIZE, NULL, 0));
+    ck_assert_mem_eq(want, got, SIZE);
+    ck_assert_uint_eq(_i ? bytes[1537] : 0, in_file(1537));
+    image_raw_close(im);
+}
+END_TEST
+
 START_TEST(one_may_write_or_many_may_read)
 {
     static const struct {
@@ -135,6 +149,7 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, what_is_written_is_in_the_file);
     tcase_add_test(t, a_snapshot_shows_what_was_written_and_the_file_stays);
+    tcase_add_loop_test(t, a_zeroed_range_reads_as_zeroes_and_its_neighbours_as_before, 0, 2);
     tcase_add_test(t, one_may_write_or_many_may_read);
     tcase_add_test(t, what_is_no_disk_is_refused_by_name);
     tcase_add_test(t, a_file_that_has_become_shorter_is_an_error_not_a_crash);

@@ -212,7 +212,7 @@ static void identify(struct drive *d)
     put_word(b, 1, (unsigned)(d->sectors / (16 * 63) < CYLINDERS_MAX ? d->sectors / (16 * 63) : CYLINDERS_MAX));
     put_word(b, 3, 16);
     put_word(b, 6, 63);
-    put_text(b, 10, 10, "TV00000001");
+    put_text(b, 10, 10, d->serial ? d->serial : "TV00000001");
     put_text(b, 23, 4, "1.0");
     put_text(b, 27, 20, "TRANSVISOR HARDDISK");
     put_word(b, 47, 0x8000 | MULTIPLE_MAX);

@@ -395,7 +395,7 @@ static void identify(struct drive *d)
 
     memset(b, 0, BLOCKDEV_SECTOR);
     put_word(b, 0, 0x85c0); /* ATAPI, CD-ROM, removable, DRQ within 50 us, packets of 12 bytes */
-    put_text(b, 10, 10, "TV00000002");
+    put_text(b, 10, 10, d->serial ? d->serial : "TV00000002");
     put_text(b, 23, 4, "1.0");
     put_text(b, 27, 20, "TRANSVISOR CD-ROM");
     put_word(b, 48, 1);

@@ -33,6 +33,7 @@ struct drive {
     struct channel *ch;
     struct blockdev *dev; /* NULL: there is no drive */
     bool cdrom;
+    const char *serial;
     u64 sectors; /* of 512 bytes */
 
     /* What a guest can see and change: drive_fields. */

@@ -488,6 +488,7 @@ static void drive_init(struct drive *d, struct channel *ch, const struct ide_dis
     d->ch = ch;
     d->dev = disk->dev;
     d->cdrom = disk->cdrom;
+    d->serial = disk->serial;
     d->sectors = disk->dev ? disk->dev->size / BLOCKDEV_SECTOR : 0;
     if (d->dev) drive_on_reset(d);
 }

@@ -20,11 +20,11 @@ enum {
     CFG_VENDOR = 0x00, CFG_DEVICE = 0x02, CFG_COMMAND = 0x04, CFG_STATUS = 0x06, CFG_REVISION = 0x08,
     CFG_PROG_IF = 0x09,
     CFG_SUBCLASS = 0x0a, CFG_CLASS = 0x0b, CFG_CACHE_LINE = 0x0c, CFG_LATENCY = 0x0d, CFG_HEADER = 0x0e, CFG_BAR = 0x10,
-    CFG_SUBSYS_VENDOR = 0x2c, CFG_SUBSYS = 0x2e, CFG_INT_LINE = 0x3c, CFG_INT_PIN = 0x3d,
+    CFG_SUBSYS_VENDOR = 0x2c, CFG_SUBSYS = 0x2e, CFG_CAPABILITIES = 0x34, CFG_INT_LINE = 0x3c, CFG_INT_PIN = 0x3d,
 };
 /* clang-format on */
 enum { CMD_IO = 1, CMD_MEM = 2, CMD_MASTER = 4, CMD_SERR = 0x100, CMD_INTX_OFF = 0x400 };
-enum { STATUS_INTX = 0x08 /* of the low byte */, HEADER_MULTI = 0x80 };
+enum { STATUS_INTX = 0x08, STATUS_CAPABILITIES = 0x10 /* of the low byte */, HEADER_MULTI = 0x80 };
 enum { BAR_IO = 1, BAR_PREFETCH = 8 };
 enum { PIIX_PIRQ = 0x60, PIRQ_OFF = 0x80 };
 #define HEADER_LEN 64u
@@ -57,6 +57,8 @@ struct pci {
     u16 isa_driven; /* levels last given to isa[] */
     u8 apic_driven;
     struct dev_event reset;
+    void (*msi)(void *opaque, u32 address, u32 data);
+    void *msi_opaque;
 };
 
 static const struct snap_field pci_fields[] = {
@@ -119,6 +121,17 @@ struct irq_line pci_fn_irq(struct pci_fn *f)
 {
     BUG_ON(!f->d.int_pin);
     return (struct irq_line){ .set = fn_set_intx, .opaque = f };
+}
+
+void pci_on_msi(struct pci *p, void (*deliver)(void *opaque, u32 address, u32 data), void *opaque)
+{
+    p->msi = deliver;
+    p->msi_opaque = opaque;
+}
+
+void pci_msi(struct pci *p, u32 address, u32 data)
+{
+    if (p->msi) p->msi(p->msi_opaque, address, data);
 }
 
 /* ---- base address registers ---- */
@@ -186,6 +199,7 @@ static u32 data_read(void *dev, u32 off, unsigned size)
     u32 v = 0;
 
     if (!f) return ~0u;
+    if (f->d.cfg_reading) f->d.cfg_reading(f->d.opaque, at, size);
     for (unsigned i = 0; i < size; i++) v |= (u32)f->config[(at + i) & 0xff] << 8 * i;
     return v;
 }
@@ -276,6 +290,8 @@ static void fn_init_header(struct pci_fn *f)
     put16(f->config + CFG_SUBSYS_VENDOR, d->subsys_vendor);
     put16(f->config + CFG_SUBSYS, d->subsys);
     f->config[CFG_INT_PIN] = d->int_pin;
+    f->config[CFG_CAPABILITIES] = d->cap;
+    if (d->cap) f->config[CFG_STATUS] = STATUS_CAPABILITIES;
     for (unsigned i = 0; i < 6; i++) {
         fn_init_bar(f, i);
         if (d->bar[i].size) *(d->bar[i].io ? &io : &mem) = true;
