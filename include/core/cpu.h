@@ -102,6 +102,8 @@ enum helper_result {
     HELPER_JUMP_SEGMENTED, /* the same, through that of segmented code; cpu->context_tag and _spread are right */
 };
 enum helper_string { STRING_MOVS, STRING_STOS, STRING_CMPS, STRING_SCAS };
+enum helper_far { FAR_JMP, FAR_CALL, FAR_RET, FAR_IRET, FAR_INT };
+#define HELPER_FAR_OF(kind, opsize, len) ((u32)(kind) | (u32)(opsize) << 8 | (u32)(len) << 16)
 #define HELPER_STRING_ARG(size, op, repne) ((u32)(size) | (u32)(op) << 8 | (u32)(repne) << 16)
 
 /* One entry of a jump cache. */

@@ -120,6 +120,7 @@ static u8 *page_pointer(struct cpu *c, laddr la, bool write, bool user)
 
 /* Guest data has any alignment, and is read and written as the guest said: once, in one piece. */
 typedef volatile u32 u32_unaligned __attribute__((aligned(1)));
+typedef volatile u16 u16_unaligned __attribute__((aligned(1)));
 
 static void host_movs(u8 *dst, const u8 *src, u64 n, unsigned size)
 {
@@ -262,6 +263,55 @@ int helper_pop_sreg(struct cpu *c, u32 arg)
     int r = after_seg_load(c, mode);
     if (r == HELPER_DONE) c->gpr[G_ESP] += 4;
     return r;
+}
+
+/* ---- segmented code ---- */
+
+static int far_transfer(struct cpu *c)
+{
+    u32 how = (u32)c->scratch[1], off = (u32)c->scratch[0], next = c->eip + (how >> 16);
+    unsigned opsize = how >> 8 & 0xff;
+    u16 sel = (u16)(c->scratch[0] >> 32);
+    switch ((enum helper_far)(how & 0xff)) {
+    case FAR_JMP: return far_jmp(c, sel, off, opsize);
+    case FAR_CALL: return far_call(c, sel, off, next, opsize);
+    case FAR_RET: return far_ret(c, opsize, (u16)off);
+    case FAR_IRET: return far_iret(c, opsize);
+    default: return exc_soft_int(c, (u8)off, next, true);
+    }
+}
+
+int helper_far(struct cpu *c, u32 eip)
+{
+    c->eip = eip;
+    cpu_x87_latch(c);
+    return far_transfer(c) ? again(c) : jump(c);
+}
+
+/* All eight words within a page, the limit and SP's reach; else the interpreter. */
+int helper_pusha(struct cpu *c, u32 arg)
+{
+    bool pop = arg & 0x100;
+    u32 size = arg & 0xff, n = 8 * size, mask = c->mode & MK_SS32 ? ~0u : 0xffffu;
+    u32 sp = c->gpr[G_ESP] & mask, off = pop ? sp : sp - n;
+    laddr la = c->seg[S_SS].base + off;
+    if (pop ? mask - sp < n : sp < n) return HELPER_EMULATE;
+    if ((s64)(c->seg_room[!pop][S_SS] + off + n - 1) >= 0) return HELPER_EMULATE;
+    u8 *p = (la & ~PAGE_MASK) + n <= PAGE_SIZE ? page_pointer(c, la, !pop, c->cpl == 3) : NULL;
+    if (!p) return HELPER_EMULATE;
+    for (unsigned i = 0; i < 8; i++) { /* from the lowest: EDI ... EAX */
+        u32 *r = &c->gpr[7 - i];
+        if (!pop) {
+            if (size == 4) *(u32_unaligned *)(p + 4 * i) = *r;
+            else *(u16_unaligned *)(p + 2 * i) = (u16)*r;
+        } else if (7 - i != G_ESP) {
+            *r = size == 4 ? *(const u32_unaligned *)(p + 4 * i)
+                           : (*r & 0xffff0000u) | *(const u16_unaligned *)(p + 2 * i);
+        }
+    }
+    u32 to = pop ? sp + n : off;
+    c->gpr[G_ESP] = (c->gpr[G_ESP] & ~mask) | (to & mask);
+    return HELPER_DONE;
 }
 
 /* ---- flags and transfers ---- */

@@ -171,7 +171,7 @@ static enum xl_jump_cache prepare_segmented(struct rt *rt)
     c->context_tag = jump_tag(context, 0);
     c->context_spread = jump_spread(context);
     c->jump_cache = xl_jump_cache(rt->xl, XL_JC_SEGMENTED);
-    rt->cpu->window = XL_NO_WINDOW;
+    c->window = rt->windows && c->cpl == 0 ? window_base(windows_supervisor(rt->windows)) : XL_NO_WINDOW;
     return XL_JC_SEGMENTED;
 }
 

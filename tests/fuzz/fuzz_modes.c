@@ -460,7 +460,8 @@ static bool careful_differs(struct fuzz *f, const struct program *p, enum outcom
     bool d = false;
     if (oc != UNDECIDED) { /* each element counts there */
         memcpy(b.dr, a->dr, sizeof b.dr);
-        d = differ(out, "careful", oa, oc) | differ(out, "vector", vector, f->a.vector);
+        d = differ(out, "careful", oa, oc);
+        d |= differ(out, "vector", vector, f->a.vector);
         d |= compare(f, a, &b, ram(&f->a), out);
     }
     f->a.vector = vector;

@@ -125,6 +125,13 @@ static struct hmem add_base(struct xl_ctx *x, struct hmem ea, enum segreg seg)
     return ea;
 }
 
+/* Of the instruction that is being lowered. */
+static enum site_state site_here(const struct xl_ctx *x)
+{
+    const struct insn *in = &x->scan.insn[x->cur];
+    return site_get(x->sites, x->src->pa + (in->eip - x->src->eip));
+}
+
 /* In segmented code: the offset in R8 against the segment's limit, then its base.
  *     mov   r10, rcx
  *     mov   rcx, [r15+seg_room]
@@ -150,7 +157,9 @@ static struct hmem segmented_access(struct xl_ctx *x, struct hmem ea, bool offse
     xl_room(x);
     emit_load32(e, H_R9, seg_field(seg, offsetof(struct seg, base)));
     emit_lea32(e, H_R8, hmx(H_R8, H_R9, 1, 0));
-    return soft_access(x, acc, size, true);
+    if (!mode_has_window(x) || site_here(x) == SITE_SOFT) return soft_access(x, acc, size, true);
+    emit_mov_rr64(e, H_CX, H_R10);
+    return hmx(H_WINDOW, H_R8, 1, 0);
 }
 
 struct hmem xl_mem_at16(struct xl_ctx *x, struct hmem ea, enum segreg seg, enum xl_access acc, unsigned size)
@@ -172,8 +181,7 @@ struct hmem xl_mem_at(struct xl_ctx *x, struct hmem ea, enum segreg seg, enum xl
     if (xl_segmented(x)) return segmented_access(x, ea, false, seg, acc, size);
     if (!xl_seg_flat(x, seg)) ea = add_base(x, ea, seg);
     if (mode_has_window(x)) {
-        const struct insn *in = &x->scan.insn[x->cur];
-        enum site_state site = site_get(x->sites, x->src->pa + (in->eip - x->src->eip));
+        enum site_state site = site_here(x);
         if (site != SITE_SOFT) return window_access(x, ea, site);
     }
     emit_lea32(&x->e, H_R8, ea);

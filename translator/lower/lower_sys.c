@@ -179,6 +179,23 @@ void lower_rdtsc(struct xl_ctx *x, const struct insn *in)
     (void)in;
     call_helper_arg(x, HELPER_RDTSC, 0);
 }
+void lower_far(struct xl_ctx *x, const struct insn *in)
+{
+    enum helper_far kind = in->op == OP_JMPF    ? FAR_JMP
+                           : in->op == OP_CALLF ? FAR_CALL
+                           : in->op == OP_RETF  ? FAR_RET
+                           : in->op == OP_IRET  ? FAR_IRET
+                                                : FAR_INT;
+    xl_room(x);
+    emit_store_imm(&x->e, CPU_FIELD(scratch[0]), in->nops ? in->imm : 0, 4);
+    emit_store_imm(&x->e, hm(H_CPU, (s32)offsetof(struct cpu, scratch) + 4), in->imm2, 4);
+    emit_store_imm(&x->e, CPU_FIELD(scratch[1]), HELPER_FAR_OF(kind, in->opsize, in->len), 4);
+    end_in_helper(x, HELPER_FAR, in->eip);
+}
+void lower_pusha(struct xl_ctx *x, const struct insn *in)
+{
+    call_helper_arg(x, HELPER_PUSHA, in->opsize | (in->op == OP_POPA ? 0x100u : 0));
+}
 void lower_popf(struct xl_ctx *x, const struct insn *in) { call_helper_eip(x, HELPER_POPF, in->next); }
 void lower_iret(struct xl_ctx *x, const struct insn *in) { end_in_helper(x, HELPER_IRET, in->eip); }
 void lower_int(struct xl_ctx *x, const struct insn *in)

@@ -11,10 +11,7 @@
 
 bool xl_can_translate(u32 mode) { return !(mode & MK_SLOW); }
 
-bool xl_mode_has_window(u32 mode)
-{
-    return !mode_segmented(mode) && ((mode & MK_CPL) == 0 || (mode & MK_UWINDOW) != 0);
-}
+bool xl_mode_has_window(u32 mode) { return (mode & MK_CPL) == 0 || (mode & MK_UWINDOW) != 0; }
 
 static bool supervisor(const struct xl_ctx *x) { return (x->src->mode & MK_CPL) == 0; }
 
@@ -74,8 +71,11 @@ static lower_fn *policy_system(const struct xl_ctx *x, const struct insn *in)
     case OP_POP_SREG:
         return (in->opsize == 4 || segmented) && in->opnd[0].reg != S_SS ? lower_pop_sreg : xl_lower_emulate;
     case OP_MOV_TO_SREG: return in->opnd[0].reg != S_SS && in->opnd[0].reg != S_CS ? lower_mov_sreg : xl_lower_emulate;
-    case OP_IRET: return in->opsize == 4 && !segmented ? lower_iret : xl_lower_emulate;
-    case OP_INT: return segmented ? xl_lower_emulate : lower_int;
+    case OP_IRET: return segmented ? lower_far : in->opsize == 4 ? lower_iret : xl_lower_emulate;
+    case OP_RETF: return segmented ? lower_far : xl_lower_emulate;
+    case OP_JMPF:
+    case OP_CALLF: return segmented && in->opnd[0].kind == OPK_FAR ? lower_far : xl_lower_emulate;
+    case OP_INT: return segmented ? lower_far : lower_int;
     case OP_SYSENTER: return lower_sysenter;
     case OP_SYSEXIT: return lower_sysexit;
     case OP_INVLPG:
@@ -189,6 +189,8 @@ static lower_fn *policy_stack(const struct xl_ctx *x, const struct insn *in)
     case OP_POP: /* into memory: ESP as it will be is no sum if only SP is added to */
         return insn_has_mem(in) && in->base == G_ESP && !(x->src->mode & MK_SS32) ? xl_lower_emulate : lower_pop;
     case OP_LEAVE: return lower_leave;
+    case OP_PUSHA:
+    case OP_POPA: return xl_segmented(x) ? lower_pusha : xl_lower_emulate;
     default: return xl_lower_emulate;
     }
 }
