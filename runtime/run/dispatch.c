@@ -47,13 +47,14 @@ static u32 context_here(struct rt *rt, u32 mode)
     return xl_context(rt->xl, mode, cs->base, cs->limit);
 }
 
-/* Fills in what can be translated at eip. Returns 0, GUEST_FAULT (exception raised), or -1: not in RAM, interpret. */
+/* Fills in what can be translated at eip. Returns 0, GUEST_FAULT (exception raised), or -1: interpret. */
 static int source_at(struct rt *rt, vaddr eip, struct xl_source *src)
 {
     const u8 *host;
     paddr pa;
     laddr la = rt->cpu->seg[S_CS].base + eip;
-    if (fetch_page(rt, la, false, &pa, &host)) return GUEST_FAULT;
+    bool armed = rt->cpu->mode & MK_ARMED; /* a breakpoint there comes before the fault of fetching (SDM vol. 3, 6.9) */
+    if (fetch_page(rt, la, armed, &pa, &host)) return armed ? -1 : GUEST_FAULT;
     if (!host) return -1;
     unsigned off = la & ~PAGE_MASK;
     *src = (struct xl_source){ .la = la,
@@ -123,7 +124,12 @@ static struct block *block_mixed(struct rt *rt, struct xl_source *src, bool *evi
     return b || !mixed_seen(&rt->mixed, src) ? b : xl_translate(rt->xl, src, evicted);
 }
 
-enum lookup { LOOKUP_BLOCK, LOOKUP_FAULT, LOOKUP_INTERPRET /* this instruction */, LOOKUP_NOT_RAM };
+enum lookup {
+    LOOKUP_BLOCK,
+    LOOKUP_FAULT,
+    LOOKUP_INTERPRET /* this instruction */,
+    LOOKUP_NOT_RAM /* or what may fault in two ways */
+};
 
 /* The block at cpu->eip: found, revived or made. NULL: *why. */
 static struct block *block_here(struct rt *rt, enum lookup *why, bool *evicted)

@@ -2,16 +2,20 @@
  * the interpreter and twice in the translator, and all of the CPU's state and memory compared at the end. What is left
  * undefined by the manual is compared, too: a guest must not see which engine ran it.
  *
- *   fuzz_modes [--seed N] [--count N] [--from N] [--mode NAME] [--verbose]
+ *   fuzz_modes [--seed N] [--count N] [--from N] [--mode NAME] [--kicks] [--verbose]
  *
  * Modes: real (limits of 64 KiB), big (real mode with other limits), prot16 (16-bit protected mode, CPL 0), user16
  * (CPL 3, paging), vm86 (with any IOPL), mixed (32-bit code with a limit, on a stack of either width).
+ *
+ * --kicks: the translator is kicked every few dozen microseconds, as by timers; when is not the seed's to say. One
+ * program in ten has a breakpoint at one of its instructions.
  *
  * Every vector leads to a stub that writes to the port of its number, which stops the machine. A program that does not
  * stop within some thousand instructions, or halts, is not run any further. */
 #include <getopt.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "runtime/cpu/cpu.h"
@@ -138,6 +142,8 @@ static void make_memory(struct fuzz *f)
     struct rng *r = &f->rng;
     u8 *m = f->pristine;
     for (u32 i = 0; i < RAM_BYTES; i += 4) put32(m + i, rng_u32(r));
+    for (u32 i = 1; i < RAM_BYTES; i++) /* which may be executed: nothing that reads a clock (reads_clock) */
+        if (m[i - 1] == 0x0f && m[i] >= 0x31 && m[i] <= 0x33) m[i] = 0x90;
     memset(m + SYS_AT, 0, 0x8000);
     for (u32 v = 0; v < 256; v++) {
         const u8 stub[4] = { 0xe6, (u8)v, 0xeb, 0xfe }; /* out v, al; jmp . */
@@ -338,6 +344,10 @@ static void random_program(struct fuzz *f, struct program *p, const struct cpu_a
     random_segments(f, p);
     random_cs(f, p);
     random_code(f, p, mode == MIXED);
+    if (rng_percent(r, 10)) { /* an instruction of it has a breakpoint */
+        in->dr[0] = p->at + p->start[rng_below(r, p->n)];
+        in->dr[7] = 0x401;
+    }
     if (rng_percent(r, 15)) { /* what it writes may be its own code */
         in->seg[S_DS].base = p->at & ~15u;
         if (mode < PROT16 || mode == VM86) in->seg[S_DS].sel = (u16)(in->seg[S_DS].base >> 4);
@@ -443,6 +453,7 @@ static bool reads_clock(const struct program *p)
 
 static bool touches_debug(const struct program *p)
 {
+    if (p->in.dr[7] & 1) return true;
     for (u32 i = 0; i + 1 < p->ncode; i++)
         if (p->code[i] == 0x0f && (p->code[i + 1] & 0xfd) == 0x21) return true;
     return false;
@@ -542,26 +553,44 @@ static void on_alarm(int signo)
     _exit(1);
 }
 
+static struct rt *kicked;
+static void on_prof(int signo)
+{
+    (void)signo;
+    rt_kick(kicked);
+}
+static void kick_often(struct rt *rt) /* NULL: no more */
+{
+    const struct itimerval it = { .it_interval.tv_usec = rt ? 40 : 0, .it_value.tv_usec = rt ? 40 : 0 };
+    if (rt) kicked = rt;
+    if (rt) signal(SIGPROF, on_prof);
+    setitimer(ITIMER_PROF, &it, NULL);
+}
+
 static int usage(void)
 {
-    fprintf(stderr, "usage: fuzz_modes [--seed N] [--count N] [--from N] [--mode NAME] [--verbose]\n");
+    fprintf(stderr, "usage: fuzz_modes [--seed N] [--count N] [--from N] [--mode NAME] [--kicks] [--verbose]\n");
     return 2;
 }
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        { "seed", required_argument, NULL, 's' }, { "count", required_argument, NULL, 'c' },
-        { "from", required_argument, NULL, 'f' }, { "mode", required_argument, NULL, 'm' },
-        { "verbose", no_argument, NULL, 'v' },    { 0 }
-    };
+    static const struct option options[] = { { "seed", required_argument, NULL, 's' },
+                                             { "count", required_argument, NULL, 'c' },
+                                             { "from", required_argument, NULL, 'f' },
+                                             { "mode", required_argument, NULL, 'm' },
+                                             { "kicks", no_argument, NULL, 'k' },
+                                             { "verbose", no_argument, NULL, 'v' },
+                                             { 0 } };
     static struct fuzz f;
     u64 seed = 1, count = 2000, from = 0;
+    bool kicks = false;
     int only = -1, opt;
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) switch (opt) {
         case 's': seed = strtoull(optarg, NULL, 0); break;
         case 'c': count = strtoull(optarg, NULL, 0); break;
         case 'f': from = strtoull(optarg, NULL, 0); break;
+        case 'k': kicks = true; break;
         case 'v': f.verbose = true; break;
         case 'm':
             for (int i = 0; i < MODES; i++)
@@ -580,6 +609,7 @@ int main(int argc, char **argv)
     make_memory(&f);
     running_seed = seed;
     signal(SIGALRM, on_alarm);
+    if (kicks) kick_often(f.b.rt);
     for (u64 i = from; i < from + count && f.failed < 5; i++) {
         struct program p;
         running_number = i;
@@ -600,6 +630,7 @@ int main(int argc, char **argv)
         fflush(stdout);
     }
     alarm(0);
+    if (kicks) kick_often(NULL);
     printf("seed %llu: %llu programs, %llu failed, %llu without an end; %llu instructions\n", (unsigned long long)seed,
            (unsigned long long)f.ran, (unsigned long long)f.failed, (unsigned long long)f.skipped,
            (unsigned long long)f.insns);
