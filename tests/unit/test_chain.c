@@ -2,6 +2,7 @@
 #include "tests/diff/rng.h"
 #include "tests/emit/xl_fixture.h"
 #include "translator/store/alias.h"
+#include "translator/store/chain.h"
 #include "translator/store/recover.h"
 
 #include <check.h>
@@ -254,6 +255,44 @@ START_TEST(dropping_a_page_drops_what_has_code_there)
 }
 END_TEST
 
+/* A block that returns, at the top of that linear page. */
+static struct block *make_at(u32 page)
+{
+    struct xl_source src =
+        xlf_source2(page << PAGE_SHIFT, (paddr)(page & 0xffff) << PAGE_SHIFT, XL_NO_PAGE, MODE_FLAT, code, 1);
+    bool evicted;
+    code[0] = 0xc3;
+    return xl_translate(f.xl, &src, &evicted);
+}
+
+START_TEST(the_pages_that_a_jump_cache_knows_are_told_in_order_until_a_flush)
+{
+    static const u32 pages[] = { 0,    1,     63,    64,      65,      511,     512,     1000,
+                                 1023, 32767, 32768, 0x80000, 0xbffff, 0xfffc0, 0xffffe, 0xfffff };
+    const unsigned n = ARRAY_LEN(pages);
+    for (unsigned subset = 1; subset < 1u << n; subset = subset * 3 + 1) {
+        for (unsigned i = n; i-- > 0;)
+            if (subset >> i & 1) xl_jump_fill(f.xl, XL_JC_SUPERVISOR, make_at(pages[i]));
+        u32 page = 0;
+        for (unsigned i = 0; i < n; i++) {
+            ck_assert_uint_eq(xl_jump_knows(f.xl, XL_JC_SUPERVISOR, pages[i] << PAGE_SHIFT), subset >> i & 1);
+            if (!(subset >> i & 1)) continue;
+            ck_assert(xl_jump_next_page(f.xl, XL_JC_SUPERVISOR, &page));
+            ck_assert_uint_eq(page++, pages[i]);
+        }
+        ck_assert(!xl_jump_next_page(f.xl, XL_JC_SUPERVISOR, &page));
+        page = 0;
+        ck_assert(!xl_jump_next_page(f.xl, XL_JC_USER, &page));
+        xl_jump_flush(f.xl, XL_JC_SUPERVISOR);
+        page = 0;
+        ck_assert(!xl_jump_next_page(f.xl, XL_JC_SUPERVISOR, &page));
+        u32 known = 0;
+        for (u32 k = 0; k < TLB_PAGES; k++) known += xl_jump_knows(f.xl, XL_JC_SUPERVISOR, k << PAGE_SHIFT);
+        ck_assert_uint_eq(known, 0);
+    }
+}
+END_TEST
+
 static bool below(void *arg, vaddr eip) { return eip < *(vaddr *)arg; }
 
 START_TEST(some_entries_are_dropped_however_often_and_the_others_stay)
@@ -460,6 +499,7 @@ int main(void)
     tcase_add_test(t, dropping_a_page_drops_what_has_code_there);
     tcase_add_test(t, a_jump_cache_can_be_filled_and_flushed_for_ever);
     tcase_add_test(t, a_page_comes_back_into_a_jump_cache_as_a_whole);
+    tcase_add_test(t, the_pages_that_a_jump_cache_knows_are_told_in_order_until_a_flush);
     tcase_add_test(t, some_entries_are_dropped_however_often_and_the_others_stay);
     tcase_add_test(t, two_of_the_same_index_fit_into_a_jump_cache);
     tcase_add_test(t, the_graph_stays_whole_whatever_happens);

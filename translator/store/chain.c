@@ -92,23 +92,40 @@ void xl_jump_empty(struct xl *xl, enum xl_jump_cache which) { xl->jc[which][0].n
 
 static void note_page(struct xl *xl, unsigned which, laddr la)
 {
-    xl->jc_pages[which][la >> 15] |= (u8)(1u << (la >> 12 & 7));
+    struct page_set *pages = xl->jc_pages[which];
+    u32 n = la >> PAGE_SHIFT, line = n / PAGE_SET_LINE;
+    pages->bit[n / 64] |= 1ull << n % 64;
+    pages->line[line / 64] |= 1ull << line % 64;
+}
+
+static void forget_pages(struct page_set *pages)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(pages->line); i++)
+        for (; pages->line[i]; pages->line[i] &= pages->line[i] - 1) {
+            u32 line = i * 64 + (u32)__builtin_ctzll(pages->line[i]);
+            memset(&pages->bit[line * PAGE_SET_LINE / 64], 0, PAGE_SET_LINE / 8);
+        }
 }
 
 bool xl_jump_knows(const struct xl *xl, enum xl_jump_cache which, laddr la)
 {
-    return xl->jc_pages[which][la >> 15] & 1u << (la >> 12 & 7);
+    u32 n = la >> PAGE_SHIFT;
+    return xl->jc_pages[which]->bit[n / 64] >> n % 64 & 1;
 }
 
 bool xl_jump_next_page(const struct xl *xl, enum xl_jump_cache which, u32 *page)
 {
-    const u8 *bits = xl->jc_pages[which];
-    for (u32 n = *page; n < TLB_PAGES; n++) {
-        if (!bits[n / 8] && !(n % 8)) n += 7;
-        else if (bits[n / 8] & 1u << n % 8) {
-            *page = n;
+    const struct page_set *pages = xl->jc_pages[which];
+    u32 n = *page;
+    while (n < TLB_PAGES) {
+        u32 line = n / PAGE_SET_LINE;
+        u64 bits = pages->bit[n / 64] >> n % 64;
+        if (bits) {
+            *page = n + (u32)__builtin_ctzll(bits);
             return true;
         }
+        bool any = pages->line[line / 64] >> line % 64 & 1;
+        n = any ? (n / 64 + 1) * 64 : (line + 1) * PAGE_SET_LINE;
     }
     return false;
 }
@@ -156,7 +173,7 @@ void xl_jump_flush(struct xl *xl, enum xl_jump_cache which)
     for (u32 i = 0; i < xl->jc_count[which]; i++) xl->jc[which][xl->jc_list[which][i]] = (struct jump_entry){ 0 };
     xl_jump_empty(xl, which);
     xl->jc_count[which] = 0;
-    memset(xl->jc_pages[which], 0, TLB_PAGES / 8);
+    forget_pages(xl->jc_pages[which]);
 }
 
 void xl_jump_drop_some(struct xl *xl, enum xl_jump_cache which, bool (*drops)(void *arg, vaddr eip), void *arg)

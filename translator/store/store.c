@@ -34,7 +34,7 @@ static void tables_init(struct xl *xl)
     for (unsigned i = 0; i < JUMP_ENTRIES; i++) xl->jc[XL_JC_MISS][i].code = xl->cfg.miss;
     for (unsigned i = 0; i < XL_JC_MISS; i++) {
         xl->jc_list[i] = t->jc_list[i];
-        xl->jc_pages[i] = t->jc_pages[i];
+        xl->jc_pages[i] = &t->jc_pages[i];
     }
 }
 

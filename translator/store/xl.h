@@ -15,13 +15,20 @@
 #define XL_PAGE_BITS 14
 #define XL_ALIAS_BITS 12
 #define XL_TEMPLATE_BITS 17
+/* A set of linear pages that costs what is in it to empty: line[] says which 64 bytes of bit[] are not all zero. */
+#define PAGE_SET_LINE 512u /* pages */
+struct page_set {
+    u64 bit[TLB_PAGES / 64];
+    u64 line[TLB_PAGES / PAGE_SET_LINE / 64];
+};
+
 /* What is reached at random, together: few host pages, if they are huge. */
 struct xl_tables {
     struct jump_entry jc[XL_JC_COUNT][JUMP_ENTRIES];
     struct code_page *pages[1u << XL_PAGE_BITS];
     struct alias *alias_found[1u << XL_ALIAS_BITS];
     u16 jc_list[XL_JC_MISS][JUMP_ENTRIES];
-    u8 jc_pages[XL_JC_MISS][TLB_PAGES / 8]; /* bitmap of linear pages that have entries */
+    struct page_set jc_pages[XL_JC_MISS]; /* linear pages that have entries */
     u32 template_head[2][1u << XL_TEMPLATE_BITS];
 };
 
@@ -70,7 +77,7 @@ struct xl {
     /* chain.c: jump caches */
     struct jump_entry *jc[XL_JC_COUNT];
     u16 *jc_list[XL_JC_MISS];
-    u8 *jc_pages[XL_JC_MISS];
+    struct page_set *jc_pages[XL_JC_MISS];
     u32 jc_count[XL_JC_MISS]; /* entries on jc_list */
 
     struct site_set sites;            /* lower/sites.c */
