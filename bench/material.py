@@ -10,27 +10,48 @@ from workloads import COMPUTE, MEDLEY_MS
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GUEST = os.path.join(HERE, 'guest')
+INSN = os.path.join(HERE, '..', 'tests', 'insn')
 GUESTS = os.path.join(HERE, '..', 'tests', 'guests')
 CACHE = os.environ.get('TRANSVISOR_CACHE') or os.path.join(
     os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'), 'transvisor'
 )
+I386_ONLY = ('os.c', 'smc.c', 'watch.c')
 SCRIPTS = [os.path.join(GUEST, f) for f in ('packages.sh', 'shell_loop.sh', 'sqlite.sql')]
 
 
 def build_program(bits):
-    """Compiles bench/guest into the cache, static as a guest's own programs are: -O2 for i686 or x86-64. os.c is i386
-    only."""
+    """Compiles bench/guest into the cache, static as a guest's own programs are: -O2 for i686 or x86-64. What is about
+    the processor or the kernel is i386 only."""
     sources = sorted(os.path.join(GUEST, f) for f in os.listdir(GUEST) if f.endswith(('.c', '.h')))
     directory = os.path.join(CACHE, 'bench', str(bits))
     os.makedirs(directory, exist_ok=True)
     program = os.path.join(directory, 'bench')
     if not os.path.exists(program) or any(os.path.getmtime(f) > os.path.getmtime(program) for f in sources):
-        c_files = [f for f in sources if f.endswith('.c') and (bits == 32 or os.path.basename(f) != 'os.c')]
+        c_files = [f for f in sources if f.endswith('.c') and (bits == 32 or os.path.basename(f) not in I386_ONLY)]
         subprocess.run(
-            ['gcc', f'-m{bits}', '-O2', '-static', '-Wall', '-Wextra', '-o', program + '.new'] + c_files, check=True
+            ['gcc', f'-m{bits}', '-O2', '-static', '-pthread', '-Wall', '-Wextra', '-o', program + '.new'] + c_files, check=True
         )
         os.rename(program + '.new', program)
     return program
+
+
+def build_kernel(name):
+    """Compiles a Multiboot guest of bench/kernel, on the run-time of tests/insn, into the cache."""
+    source = os.path.join(HERE, 'kernel', name + '.c')
+    runtime = [os.path.join(INSN, f) for f in ('start.S', 'rt.c', 'user.c')]
+    script = os.path.join(INSN, 'link.ld')
+    directory = os.path.join(CACHE, 'bench', 'kernel')
+    os.makedirs(directory, exist_ok=True)
+    kernel = os.path.join(directory, name + '.elf')
+    subprocess.run(
+        ['gcc', '-m32', '-march=i686', '-mgeneral-regs-only', '-std=gnu11', '-O2', '-ffreestanding', '-nostdlib']
+        + ['-static', '-fno-pic', '-fno-pie', '-fno-stack-protector', '-fcf-protection=none', '-fno-strict-aliasing']
+        + ['-fno-asynchronous-unwind-tables', '-Wall', '-Wextra', '-Wl,--build-id=none', '-Wl,-n', '-T', script]
+        + ['-I', os.path.join(HERE, '..'), '-o', kernel + '.new', *runtime, source, '-lgcc'],
+        check=True,
+    )
+    os.rename(kernel + '.new', kernel)
+    return kernel
 
 
 def runs_here(program):

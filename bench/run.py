@@ -29,7 +29,7 @@ import sides
 from report import Report
 from workloads import BY_NAME, TABLE, chosen, plan
 
-MEMORY = {'bare': '512M', 'packages': '1G', 'boot': '512M'}
+MEMORY = {'bare': '512M', 'packages': '1G', 'boot': '512M', 'kernel': '64M'}
 
 
 def die(text):
@@ -124,12 +124,13 @@ class Bench:
         if self.wants('boot') or self.wants('cached_boot'):
             self.images['boot'] = os.path.join(self.scratch, 'boot.cpio')
             material.pack('boot', self.images['boot'])
+        self.kernels = {w.command: material.build_kernel(w.command) for w in self.workloads if w.image == 'kernel'}
         for image in ('bare', 'packages'):
             if not any(w.image == image for w in self.workloads):
                 continue
             for system in ['guest'] + [h.name for h in self.hosts]:
                 bits = 64 if system == 'native64' else 32
-                meant = [w for w in self.workloads if bits == 32 or w.group != 'system']
+                meant = [w for w in self.workloads if bits == 32 or w.group not in ('system', 'cliffs')]
                 self.directories[system, image] = material.plan_directory(
                     os.path.join(self.scratch, f'{system}-{image}'), self.programs[bits], plan(meant, image, self.scale)
                 )
@@ -195,6 +196,8 @@ class Bench:
             else:
                 run = side.run(self.images[image], MEMORY[image], 'BENCH-DONE')
             self.note(side, run, f'{image}-{label}')
+        for name, kernel in self.kernels.items() if side in self.machines else ():
+            self.note(side, side.run_kernel(kernel, MEMORY['kernel']), f'{name}-{label}')
         if side in self.machines and self.wants('boot'):
             self.boot(side, label)
         if side in self.variants and self.wants('cached_boot'):

@@ -9,7 +9,8 @@ import collections
 YOUNG_COUNT = 25  # processes of 20 ms each, one after another
 MEDLEY_MS = [20, 500, 30, 200, 50, 320, 80, 130]  # of each kernel, one after another in one process
 
-# image: bare (busybox and the benchmark program), packages (Debian's programs too), machine.
+# image: bare (busybox and the benchmark program), packages (Debian's programs too), kernel (the Multiboot guest that
+# command names, which measures itself; there is no native side), machine.
 # aims: (what is compared, the most it may be): a ratio's name, or `value`.
 Workload = collections.namedtuple('Workload', 'name group unit image command aims')
 
@@ -26,6 +27,16 @@ SYSTEM = {
     'pipe': 12000,
     'signal': None,
     'ctxsw': None,
+}
+
+# Where a monitor that does nothing about it is a hundred times slower: code beside what it writes, an armed debug
+# register that nothing meets.
+CLIFFS = {
+    'smc_zero_page': 20,
+    'smc_counter': 20,
+    'smc_cross_modify': 20,
+    'smc_decoder': 20,
+    'watch': 4,
 }
 
 PROGRAMS = {
@@ -70,6 +81,8 @@ TABLE = [
         Workload(n, 'system', 'ns', 'bare', f'bench {n}', (('value', most),) if most else ())
         for n, most in SYSTEM.items()
     ],
+    *[Workload(n, 'cliffs', 'ns', 'bare', f'bench {n}', (('ratio_native', most),)) for n, most in CLIFFS.items()],
+    *[Workload(n, 'cliffs', 'cycles', 'kernel', 'toggle', (('ratio_qemu', 0.5),)) for n in ('wp_toggle', 'pge_toggle')],
     *[packages(n, 'programs', unit, ('ratio_native', 1 / 0.95)) for n, unit in PROGRAMS.items()],
     packages('shell_loop', 'shell', 'ms', ('ratio_qemu', 1 / 4)),
     packages('shell_loop_static', 'shell', 'ms', ('ratio_qemu', 1 / 4)),

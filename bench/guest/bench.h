@@ -6,6 +6,10 @@
 
 uint64_t now_ns(void); /* CLOCK_MONOTONIC */
 void report(const char *name, double value, const char *unit);
+/* Calls body(n), which does n operations and returns the ns they took, with doubled n until that is long enough to tell;
+ * reports the ns of one. */
+void measure(const char *name, unsigned first, uint64_t (*body)(unsigned n));
+void share_one_processor(void); /* with all threads and children to come: the guests have only one */
 void die(const char *what) __attribute__((noreturn)); /* a wrong result is not a measurement: BENCH-FAILED, status 1 */
 
 /* User compute: so many units of fixed work, 0.5 to 10 ms each on the reference host. Each checks its result and
@@ -29,6 +33,13 @@ void bench_exec(unsigned units);
 void bench_pipe(unsigned units);
 void bench_signal(unsigned units);
 void bench_ctxsw(unsigned units);
+
+/* Code beside what it writes (smc.c), and under a debugger (watch.c): likewise. */
+void bench_smc_zero_page(unsigned units);
+void bench_smc_counter(unsigned units);
+void bench_smc_cross_modify(unsigned units);
+void bench_smc_decoder(unsigned units);
+void bench_watch(unsigned units);
 
 /* Other programs, as processes (process.c). Each reports ms of wall time; a child's failure is a failure. */
 /* `name` of this program, `count` times over: ms of one */

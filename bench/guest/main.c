@@ -6,14 +6,18 @@
  *   bench --time NAME COMMAND...           another program: NAME, ms
  *   bench --list                           the measurements' names
  *   bench --exit                           nothing (what the exec measurement executes) */
+#define _GNU_SOURCE
 #include "bench.h"
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
+
+enum { LONG_ENOUGH_NS = 300000000 };
 
 static const struct {
     const char *name;
@@ -37,6 +41,11 @@ static const struct {
     { "pipe", bench_pipe },
     { "signal", bench_signal },
     { "ctxsw", bench_ctxsw },
+    { "smc_zero_page", bench_smc_zero_page },
+    { "smc_counter", bench_smc_counter },
+    { "smc_cross_modify", bench_smc_cross_modify },
+    { "smc_decoder", bench_smc_decoder },
+    { "watch", bench_watch },
 #endif
 };
 
@@ -54,6 +63,26 @@ void report(const char *name, double value, const char *unit)
 {
     printf("BENCH %s %.3f %s\n", name, value, unit);
     fflush(stdout);
+}
+
+void measure(const char *name, unsigned first, uint64_t (*body)(unsigned n))
+{
+    for (unsigned n = first;; n *= 2) {
+        uint64_t took = body(n);
+        if (took >= LONG_ENOUGH_NS || n >= 1u << 30) {
+            report(name, (double)took / n, "ns");
+            return;
+        }
+    }
+}
+
+void share_one_processor(void)
+{
+    cpu_set_t one;
+
+    CPU_ZERO(&one);
+    CPU_SET(0, &one);
+    sched_setaffinity(0, sizeof(one), &one); /* fails in a sandbox without processor 0: measured all the same */
 }
 
 void die(const char *what)

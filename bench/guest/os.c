@@ -1,9 +1,7 @@
-/* What the kernel's services cost, seen from a process. Each measurement is repeated with doubled counts until it has
- * taken three tenths of a second, and reports the time of one operation. All processes of one measurement share a
- * processor: the guests have only one, and a wake-up across processors is another thing. */
+/* What the kernel's services cost, seen from a process. All processes of one measurement share a processor: a wake-up
+ * across processors is another thing. */
 #define _GNU_SOURCE
 #include "bench.h"
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/auxv.h>
@@ -12,28 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, LONG_ENOUGH_NS = 300000000 };
-
-/* Calls body(n), which does n operations and returns the ns they took, until that is long enough. */
-static void measure(const char *name, unsigned first, uint64_t (*body)(unsigned n))
-{
-    for (unsigned n = first;; n *= 2) {
-        uint64_t took = body(n);
-        if (took >= LONG_ENOUGH_NS || n >= 1u << 30) {
-            report(name, (double)took / n, "ns");
-            return;
-        }
-    }
-}
-
-static void share_one_processor(void)
-{
-    cpu_set_t one;
-
-    CPU_ZERO(&one);
-    CPU_SET(0, &one);
-    sched_setaffinity(0, sizeof(one), &one); /* fails in a sandbox without processor 0: measured all the same */
-}
+enum { PAGE = 4096 };
 
 static uint64_t getppid_int80(unsigned n)
 {
