@@ -4,8 +4,8 @@
  *   emit_golden CASES EXPECTED             status 1 and a diff if they differ
  *   emit_golden --accept CASES EXPECTED    writes EXPECTED
  *
- * A case is a line "name | mode | window or soft | code", mode being flat, user, based (no flat data segment), uwin or
- * mixed (compares its bytes), and code hex bytes with spaces, or @N for "at offset N of the page". A line without | is
+ * A case is a line "name | mode | window or soft | code", mode being flat, user, based (no flat data segment), uwin,
+ * mixed (compares its bytes) or real, and code hex bytes with spaces, or @N for "at offset N of the page". A line without | is
  * a heading. Each case is also had from a template, at another place and after an eviction, in every mode, and must be
  * what translation gives.
  * Addresses are labels, fields of struct cpu have their names, edges and helpers are named: the text changes only when
@@ -54,7 +54,11 @@ static void name_cpu_field(u64 disp, char *out, size_t n)
 {
     u64 slot = disp - offsetof(struct cpu, callouts), helper = disp - offsetof(struct cpu, helpers),
         complex = disp - offsetof(struct cpu, seg_complex), seg = disp - offsetof(struct cpu, seg);
+    u64 room = disp - offsetof(struct cpu, seg_room);
     snprintf(out, n, "0x%llx", (unsigned long long)disp);
+    if (room < sizeof((struct cpu *)0)->seg_room)
+        snprintf(out, n, "room_%s[%llu]", room / 8 < S_COUNT ? "read" : "write",
+                 (unsigned long long)room / 8 % S_COUNT);
     for (unsigned i = 0; i < ARRAY_LEN(fields); i++)
         if (fields[i].offset == disp) snprintf(out, n, "%s", fields[i].name);
     if (slot % 8 == 0 && slot / 8 < CALLOUT_COUNT) snprintf(out, n, "callout.%s", callout_name[slot / 8]);
@@ -156,10 +160,11 @@ static void print_host(struct host_check *h, const struct xlf *f, const struct b
 static void print_guest(struct xlf *f, const struct block *b, const u8 *code, FILE *out)
 {
     char text[96];
+    bool code32 = b->mode & MK_CS32;
     for (unsigned off = 0; off < b->guest_len;) {
         struct insn in;
-        if (decode(f->dec, code + off, b->guest_len - off, b->eip + off, true, ~0u, &in) != DECODE_OK) break;
-        insn_text(f->dec, code + off, in.len, b->eip + off, true, text, sizeof text);
+        if (decode(f->dec, code + off, b->guest_len - off, b->eip + off, code32, ~0u, &in) != DECODE_OK) break;
+        insn_text(f->dec, code + off, in.len, b->eip + off, code32, text, sizeof text);
         fprintf(out, "; +%u %s\n", off, text);
         off += in.len;
     }
@@ -235,6 +240,7 @@ static u32 mode_named(const char *name)
     if (!strcmp(name, "based")) return MODE_BARE;
     if (!strcmp(name, "uwin")) return MODE_USER | MK_UWINDOW;
     if (!strcmp(name, "mixed")) return MODE_FLAT | MK_CHECKED;
+    if (!strcmp(name, "real")) return 0;
     fprintf(stderr, "emit_golden: no mode %s\n", name);
     exit(2);
 }

@@ -50,6 +50,8 @@ static inline struct xl_source xlf_source2(laddr eip, paddr pa, paddr pa2, u32 m
                                .eip = eip,
                                .pa = pa,
                                .mode = mode,
+                               .context = mode_segmented(mode) ? 1 : 0,
+                               .limit = 0xffffffff,
                                .bytes = bytes,
                                .nbytes = first,
                                .bytes2 = more ? bytes + first : NULL,
