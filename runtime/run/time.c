@@ -69,16 +69,18 @@ struct clock {
 
 static u64 thread_ran_ns(void) { return host_ns(CLOCK_THREAD_CPUTIME_ID); }
 
-/* Both clocks at the same moment. */
+/* Both clocks at the same moment: the reading that took the least time, since lags of seconds are reckoned by a rate
+ * that was taken over milliseconds. False: each was interrupted. Even so the TSC is the later of the two. */
 static bool gauge_read(struct gauge *g)
 {
+    u64 least = UINT64_MAX;
     for (unsigned tries = 0; tries < 4; tries++) {
-        u64 before = __rdtsc();
-        g->ns = host_ns(CLOCK_MONOTONIC);
-        g->tsc = __rdtsc();
-        if (g->tsc - before < GAUGE_MAX_CYCLES) return true;
+        u64 before = __rdtsc(), ns = host_ns(CLOCK_MONOTONIC), tsc = __rdtsc();
+        if (tsc - before >= least) continue;
+        least = tsc - before;
+        *g = (struct gauge){ tsc, ns };
     }
-    return false;
+    return least < GAUGE_MAX_CYCLES;
 }
 
 int clock_new(struct clock **out)
@@ -127,11 +129,14 @@ static void gauge_rate(struct clock *c)
 
 static u64 ns_to_tsc(const struct clock *c, u64 ns) { return (u64)((unsigned __int128)ns * c->rate.tsc / c->rate.ns); }
 
-/* The latest that can have been shown is the horizon (I4). */
+/* The latest that can have been shown is the horizon (I4). It is reckoned back from now: the rate is not exact, and from
+ * the clock's beginning its error would be that of all time since. */
 static void note_shown(struct clock *c)
 {
-    u64 ahead = ns_to_tsc(c, c->horizon > c->first_gauge.ns ? c->horizon - c->first_gauge.ns : 0);
-    u64 shown = c->first_gauge.tsc + ahead - ns_to_tsc(c, lag_at(c, c->horizon));
+    struct gauge now;
+    (void)gauge_read(&now);
+    u64 since = now.ns > c->horizon ? now.ns - c->horizon : 0;
+    u64 shown = now.tsc - ns_to_tsc(c, since) - ns_to_tsc(c, lag_at(c, c->horizon));
     if (shown > c->tsc_shown) c->tsc_shown = shown;
 }
 
