@@ -210,7 +210,7 @@ u64 clock_tsc(struct clock *c, u64 *until)
     /* The TSC first: if the host takes the processor in between, h is the later one, and it is h that is held against
      * the horizon. */
     u64 tsc = __rdtsc(), h = host_ns(CLOCK_MONOTONIC);
-    if (c->running && h >= c->horizon) {
+    while (c->running && h >= c->horizon) { /* again, if the host has taken the processor since the look */
         clock_look(c);
         tsc = __rdtsc();
         h = host_ns(CLOCK_MONOTONIC);

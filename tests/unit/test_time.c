@@ -4,9 +4,11 @@
 #include "runtime/run/alarm.h"
 
 #include <check.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include <x86intrin.h>
@@ -331,6 +333,54 @@ START_TEST(time_and_tsc_never_go_back_and_agree)
 }
 END_TEST
 
+/* As Linux's clocksource watchdog reads them: time, TSC, time. Others want the same processor, so that the host takes it
+ * away at any place between. */
+START_TEST(a_tsc_that_is_read_between_two_readings_of_guest_time_lies_between_them)
+{
+    enum { OTHERS = 3 };
+    pid_t other[OTHERS];
+    cpu_set_t all, one;
+    int cpu = sched_getcpu();
+    ck_assert_int_ge(cpu, 0);
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    ck_assert_int_eq(sched_getaffinity(0, sizeof all, &all), 0);
+    ck_assert_int_eq(sched_setaffinity(0, sizeof one, &one), 0);
+    for (unsigned i = 0; i < OTHERS; i++) {
+        other[i] = fork();
+        ck_assert_int_ge(other[i], 0);
+        if (other[i]) continue;
+        alarm(60);
+        for (;;) __builtin_ia32_pause();
+    }
+    u64 until = 0, host0 = host_now(), host_tsc0 = __rdtsc(), ns0 = 0, tsc0 = 0;
+    double worst = 0;
+    while (host_now() - host0 < 1500 * MS) {
+        u64 before = clock_now(clk), tsc = __rdtsc();
+        if (tsc >= until) tsc = clock_tsc(clk, &until);
+        u64 after = clock_now(clk);
+        if (after - before > 100000) continue; /* time was taken between, and shown */
+        u64 begin = __rdtsc(), host = host_now(), end = __rdtsc();
+        if (end - begin > 20000) continue; /* the rate is not to be had now */
+        double rate = (double)(end - host_tsc0) / (double)(host - host0);
+        if (!ns0) {
+            ns0 = before;
+            tsc0 = tsc;
+        }
+        double off = (double)(tsc - tsc0) / rate - (double)(before - ns0);
+        if (off < 0) off = -off;
+        if (off > worst) worst = off;
+    }
+    for (unsigned i = 0; i < OTHERS; i++) {
+        kill(other[i], SIGKILL);
+        waitpid(other[i], NULL, 0);
+    }
+    ck_assert_int_eq(sched_setaffinity(0, sizeof all, &all), 0);
+    ck_assert_uint_gt(clock_hidden_ns(clk), 100 * MS);
+    ck_assert_msg(worst < 0.8e6, "TSC and guest time were %g us apart", worst / 1000);
+}
+END_TEST
+
 START_TEST(in_a_sleep_a_lag_is_made_good_and_a_late_awakening_is_hidden)
 {
     struct timer t;
@@ -394,6 +444,7 @@ int main(void)
     tcase_add_test(live, time_that_the_host_takes_is_not_shown_at_once);
     tcase_add_test(live, what_was_taken_is_given_back_and_only_the_lag_is_missing);
     tcase_add_test(live, time_and_tsc_never_go_back_and_agree);
+    tcase_add_test(live, a_tsc_that_is_read_between_two_readings_of_guest_time_lies_between_them);
     tcase_add_test(live, in_a_sleep_a_lag_is_made_good_and_a_late_awakening_is_hidden);
     tcase_add_test(live, what_runs_directly_sees_all_time);
     suite_add_tcase(s, live);
