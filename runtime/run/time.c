@@ -129,8 +129,8 @@ static void gauge_rate(struct clock *c)
 
 static u64 ns_to_tsc(const struct clock *c, u64 ns) { return (u64)((unsigned __int128)ns * c->rate.tsc / c->rate.ns); }
 
-/* The latest that can have been shown is the horizon (I4). It is reckoned back from now: the rate is not exact, and from
- * the clock's beginning its error would be that of all time since. */
+/* The latest that can have been shown is the horizon (I4). It is reckoned back from now: the rate is not exact, and
+ * from the clock's beginning its error would be that of all time since. */
 static void note_shown(struct clock *c)
 {
     struct gauge now;
