@@ -35,6 +35,7 @@ static const struct snap_field head_fields[] = {
     SNAP(struct snapshot_head, firmware, .since = 2, .max = STRING_MAX),
     SNAP(struct snapshot_head, boot, .since = 3, .max = STRING_MAX),
     SNAP(struct snapshot_head, disks, .since = 3, .max = STRING_MAX),
+    SNAP(struct snapshot_head, net, .since = 4, .max = STRING_MAX),
     { 0 },
 };
 
@@ -45,11 +46,12 @@ static bool head_check(const void *head)
     const struct snapshot_head *h = head;
     return h->memory >= VM_MEMORY_MIN && h->memory <= VM_MEMORY_MAX && !(h->memory % PAGE_SIZE)
            && !h->cpu[sizeof h->cpu - 1] && string_whole(&h->kernel) && string_whole(&h->initrd)
-           && string_whole(&h->cmdline) && string_whole(&h->firmware) && string_whole(&h->boot);
+           && string_whole(&h->cmdline) && string_whole(&h->firmware) && string_whole(&h->boot)
+           && string_whole(&h->net);
 }
 
 static const struct snap_table head_table = { .name = "machine",
-                                              .version = 3,
+                                              .version = 4,
                                               .size = sizeof(struct snapshot_head),
                                               .fields = head_fields,
                                               .check = head_check };
@@ -67,6 +69,7 @@ void snapshot_head_free(struct snapshot_head *h)
     byte_queue_free(&h->firmware);
     byte_queue_free(&h->boot);
     byte_queue_free(&h->disks);
+    byte_queue_free(&h->net);
 }
 
 static bool string_set(struct byte_queue *q, const char *s)
@@ -113,7 +116,7 @@ bool snapshot_head_init(struct snapshot_head *h, const struct vm_config *cfg, co
     memcpy(h->cpu, cpu, strlen(cpu));
     return string_set(&h->kernel, cfg->kernel) && string_set(&h->initrd, cfg->initrd)
            && string_set(&h->cmdline, cfg->cmdline) && string_set(&h->firmware, cfg->firmware)
-           && string_set(&h->boot, cfg->boot) && disks_set(&h->disks, cfg->disk);
+           && string_set(&h->boot, cfg->boot) && string_set(&h->net, cfg->net) && disks_set(&h->disks, cfg->disk);
 }
 
 char *snapshot_string(const struct byte_queue *q) { return q->len ? strndup((const char *)q->data, q->len) : NULL; }

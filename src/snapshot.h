@@ -14,7 +14,7 @@ struct snapshot_head {
     u8 cpu[32]; /* zero-padded */
     bool has_debug_exit;
     u16 debug_exit;
-    struct byte_queue kernel, initrd, cmdline, firmware, boot; /* without a terminating zero; empty: none */
+    struct byte_queue kernel, initrd, cmdline, firmware, boot, net; /* without a terminating zero; empty: none */
     struct byte_queue disks; /* for each drive: a flag byte (enum snapshot_disk), its path, a zero */
 };
 enum snapshot_disk {

@@ -11,6 +11,7 @@
 #include "src/back/chardev.h"
 #include "src/disks.h"
 #include "src/error.h"
+#include "src/net.h"
 #include "src/wait.h"
 #include "src/board/loader.h"
 #include "src/board/cpu_part.h"
@@ -92,6 +93,22 @@ static void on_disk_wake(void *arg)
     struct vm *vm = arg;
     pthread_mutex_lock(&vm->lock);
     int rc = vm->rt ? rt_post(vm->rt, disks_deliver, vm) : 0;
+    (void)rc;
+    pthread_mutex_unlock(&vm->lock);
+}
+
+static void frames_deliver(void *arg)
+{
+    struct vm *vm = arg;
+    net_deliver(vm->net);
+}
+
+/* From the network's thread. If the post fails for want of memory, what waits comes when the card asks for more. */
+static void on_net_wake(void *arg)
+{
+    struct vm *vm = arg;
+    pthread_mutex_lock(&vm->lock);
+    int rc = vm->rt ? rt_post(vm->rt, frames_deliver, vm) : 0;
     (void)rc;
     pthread_mutex_unlock(&vm->lock);
 }
@@ -283,6 +300,9 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
     const struct blockdev_host disk_host = { on_disk_wake, vm };
     rc = disks_open(&vm->disks, &vm->cfg, vm->cfg.inspect ? NULL : &disk_host, err);
     if (rc) goto out;
+    const struct netdev_host net_host = { on_net_wake, vm };
+    rc = net_open(&vm->net, vm->cfg.net, vm->cfg.inspect ? NULL : &net_host, err);
+    if (rc) goto out;
     struct pc_config board = {
         .serial = &vm->tap.dev,
         .has_debug_exit = vm->cfg.has_debug_exit,
@@ -295,6 +315,9 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
         .debug = { on_debug_exit, vm },
     };
     for (unsigned i = 0; i < VM_DISKS_MAX; i++) board.disk[i] = *disks_get(vm->disks, i);
+    const u8 *mac;
+    board.net = net_dev(vm->net, &mac);
+    if (board.net) memcpy(board.mac, mac, sizeof board.mac);
     rc = pc_new(&vm->pc, rt, &board, err);
     if (rc) goto out;
     rt_get_state(rt, &vm->power_on);
@@ -430,6 +453,7 @@ void vm_free(struct vm *vm)
     machine_free(vm);
     signals_release(&held);
     chardev_close(vm->serial);
+    net_close(vm->net);
     disks_close(vm->disks);
     firmware_close(&vm->firmware);
     cache_dir_close(vm->cache);
@@ -517,6 +541,7 @@ void vm_diagnose(struct vm *vm, FILE *out) { rt_diagnose(vm->rt, out); }
 
 void vm_stats(struct vm *vm, FILE *out)
 {
+    rt_counters(vm->rt)->net_dropped = net_dropped(vm->net);
     rt_counters(vm->rt)->serial_dropped = chardev_dropped(vm->serial);
     rt_stats_json(vm->rt, out);
 }

@@ -140,8 +140,8 @@ int vm_config_check(struct vm *vm, struct vm_error *err)
 
 static const char **config_strings(struct vm_config *c, unsigned i)
 {
-    const char **all[] = { &c->kernel, &c->initrd, &c->cmdline, &c->firmware, &c->boot,
-                           &c->cpu,    &c->serial, &c->trace,   &c->disable,  &c->cache_dir };
+    const char **all[] = { &c->kernel, &c->initrd, &c->cmdline, &c->firmware,  &c->boot, &c->cpu,
+                           &c->serial, &c->trace,  &c->disable, &c->cache_dir, &c->net };
     if (i < ARRAY_LEN(all)) return all[i];
     i -= ARRAY_LEN(all);
     return i < VM_DISKS_MAX ? &c->disk[i].file : i < 2 * VM_DISKS_MAX ? &c->disk_serial[i - VM_DISKS_MAX] : NULL;
@@ -179,11 +179,8 @@ int vm_config_load(struct vm_config *c, const struct snapshot_head *h, struct vm
     const struct {
         const char **own;
         const struct byte_queue *saved;
-    } string[] = { { &c->kernel, &h->kernel },
-                   { &c->initrd, &h->initrd },
-                   { &c->cmdline, &h->cmdline },
-                   { &c->firmware, &h->firmware },
-                   { &c->boot, &h->boot } };
+    } string[] = { { &c->kernel, &h->kernel },     { &c->initrd, &h->initrd }, { &c->cmdline, &h->cmdline },
+                   { &c->firmware, &h->firmware }, { &c->boot, &h->boot },     { &c->net, &h->net } };
     int rc = c->disk[0].file ? 0 : snapshot_disks(h, c->disk);
     if (rc) return vm_fail(err, rc == -EINVAL ? -EBADMSG : rc, "its list of drives: %s", strerror(-rc));
     c->memory = h->memory;

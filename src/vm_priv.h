@@ -20,6 +20,7 @@ struct vm {
     struct chardev_tap tap;  /* in front of it */
     struct cache_dir *cache; /* NULL: none */
     struct disks *disks;
+    struct net *net;          /* NULL: none */
     struct firmware firmware; /* empty where a kernel is loaded directly */
     struct pc *pc;
     struct vm_mapped *mapped;

@@ -523,6 +523,7 @@ def what_users_of_other_programs_type_is_understood_or_answered(b):
         (('run', '--disk', ',snapshot=on'), 'file is missing'),
         (('run', image, '-smp', '2'), later),
         (('run', image, '-s'), later),
+        (('run', image, '--net', 'tap'), "--net: there is no 'tap'"),
         (('run', image, '-accel', 'kvm'), '--engine'),
         (('run', image, '-display', 'gtk'), later),
         (('run', image, '--vnc', ':1'), later),

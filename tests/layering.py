@@ -55,6 +55,7 @@ RULES = [
 LIBRARIES = {
     'capstone/': r'translator/(front/decode|dump)\.c|runtime/(direct/scan_page|run/report)\.c|tests/',
     'xxhash.h': r'translator/|runtime/|src/snap/file\.c|tests/',
+    'slirp/': r'src/back/netdev_user\.c',
     'lz4.h': r'src/snap/ram\.c|tests/',
     'check.h': r'tests/',
 }

@@ -109,6 +109,11 @@ struct vm_config {
     bool inspect;   /* for vm_load(): only to be looked at, not run; its disks need not be there */
     /* What drives say that they are called, up to 20 characters; NULL: a name of ours. */
     const char *disk_serial[VM_DISKS_MAX];
+    /* A network card and what it is connected to: "none", or "user[,KEY=VALUE..]", a network of this process's own
+     * (10.0.2.0/24, DHCP) that reaches the host's; 10.0.2.2 is the host itself, with its loopback. Keys: model=virtio,
+     * mac=XX:XX:XX:XX:XX:XX, hostfwd=tcp|udp:[ADDRESS]:PORT-[GUEST]:PORT (several; ADDRESS is the host's, its loopback
+     * if not said), restrict=on (nothing but hostfwd). NULL: "none". */
+    const char *net;
 };
 #define VM_CONFIG_INIT                   \
     {                                    \

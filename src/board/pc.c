@@ -21,6 +21,7 @@
 #define PCI_IO_FIRST 0xc000
 #define PCI_MEM_FIRST 0xe0000000u /* above the most RAM there can be below 4 GiB */
 #define FW_DEBUG_PORT 0x402
+#define SLOT_NET 3
 #define SLOT_DISKS 4 /* 00:04.0 to 00:07.0: virtio disks */
 
 enum { BDA_COM1 = 0x400, BDA_EBDA_SEG = 0x40e, BDA_EQUIPMENT = 0x410, BDA_BASE_KIB = 0x413 };
@@ -52,6 +53,7 @@ struct pc {
     struct pam *pam;
     struct ide *ide; /* NULL: there are no drives */
     struct virtio_blk *virtio_disk[VM_DISKS_MAX];
+    struct virtio_net *net; /* NULL: there is none */
     struct fw_cfg *fw_cfg;
     struct chardev fw_debug; /* to the trace */
     struct porte9 *fw_port;
@@ -278,6 +280,7 @@ unsigned pc_parts(struct pc *pc, struct snap_part *out, unsigned room)
     if (pc->ide) n += ide_parts(pc->ide, out + n, room - n);
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
         if (pc->virtio_disk[i] && n < room) out[n++] = virtio_blk_part(pc->virtio_disk[i]);
+    if (pc->net && n < room) out[n++] = virtio_net_part(pc->net);
     return n + pci_parts(pc->pci, out + n, room - n);
 }
 
@@ -344,6 +347,7 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
 
     pci_on_msi(pc->pci, on_msi, pc);
     CHIP("disks", disks_attach(pc, cfg, isa));
+    if (cfg->net) CHIP("network card", virtio_net_new(&pc->net, bus, pc->pci, SLOT_NET, cfg->net, cfg->mac));
 
     if (cfg->has_debug_exit) {
         rc = debug_exit_new(&pc->debug_exit, bus, cfg->debug_exit, cfg->debug);
@@ -377,6 +381,7 @@ void pc_free(struct pc *pc)
     if (!pc) return;
     acpi_tables_free(&pc->acpi);
     debug_exit_free(pc->debug_exit);
+    virtio_net_free(pc->net);
     for (unsigned i = 0; i < VM_DISKS_MAX; i++) virtio_blk_free(pc->virtio_disk[i]);
     ide_free(pc->ide);
     porte9_free(pc->fw_port);

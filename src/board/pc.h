@@ -22,10 +22,12 @@ struct pc_config {
     bool has_debug_exit;
     u16 debug_exit;
     struct pc_disk disk[VM_DISKS_MAX]; /* firmware tries those of a kind in this order */
-    const char *boot;                  /* comma-separated: disk, cdrom */
-    const struct firmware *firmware;   /* borrowed; NULL: none runs, and what it would leave behind is written here */
-    struct dev_event poweroff;         /* value: none */
-    struct dev_event reset;            /* of the whole machine; value: none */
+    struct netdev *net;                /* borrowed; NULL: there is no card */
+    u8 mac[6];
+    const char *boot;                /* comma-separated: disk, cdrom */
+    const struct firmware *firmware; /* borrowed; NULL: none runs, and what it would leave behind is written here */
+    struct dev_event poweroff;       /* value: none */
+    struct dev_event reset;          /* of the whole machine; value: none */
     struct dev_event init;  /* of the processor alone, where firmware runs that knows what to do then; value: none */
     struct dev_event debug; /* value: the exit status that was asked for */
 };

@@ -255,6 +255,14 @@ MUST_CHECK int virtio_blk_new(struct virtio_blk **out, struct bus *b, struct pci
 void virtio_blk_free(struct virtio_blk *b);
 struct snap_part virtio_blk_part(struct virtio_blk *b);
 
+/* virtio/virtio_net.c: a network card at 00:slot.0, likewise. The network is borrowed, and its receive() the card's. */
+struct netdev;
+struct virtio_net;
+MUST_CHECK int virtio_net_new(struct virtio_net **out, struct bus *b, struct pci *p, u8 slot, struct netdev *net,
+                              const u8 mac[6]);
+void virtio_net_free(struct virtio_net *n);
+struct snap_part virtio_net_part(struct virtio_net *n);
+
 /* fw_cfg.c: what a virtual machine tells its firmware: numbered items and named files, at ports 0x510 and 0x514 (DMA).
  */
 struct fw_cfg;

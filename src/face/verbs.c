@@ -169,7 +169,7 @@ static int parse_device(void *args, const char *typed, const char *value, struct
 
 #define RUN(field) .at = offsetof(struct run_args, field)
 #define FLOPPIES "floppies are not supported yet; --disk FILE and --cdrom FILE are"
-#define NETWORK "networks are not supported yet; the guest has a serial port (--serial)"
+#define NETWORK "say --net user[,hostfwd=tcp::2222-:22]"
 #define DISPLAY "displays are not supported yet; the guest has a serial port (--append console=ttyS0)"
 #define DEBUGGER "a gdb stub is not supported yet; --trace LIST shows what the guest does"
 #define MONITOR "a monitor is not supported yet; Ctrl-A x ends the machine"
@@ -212,6 +212,9 @@ static const struct opt run_options[] = {
     { .group = "The machine", .name = "serial", .aliases = "console", .type = OPT_CALL, .rank = OPT_COMMON,
       .parse = parse_serial, .names = vm_serial_name, .arg = "BACKEND",
       .help = "what is at its other end: file:PATH, a terminal, ..; `--serial help` lists them [stdio]" },
+    { .group = "The machine", .name = "net", .aliases = "nic", .type = OPT_STRING, .rank = OPT_COMMON, RUN(cfg.net),
+      .arg = "none|user[,KEY=VALUE..]",
+      .help = "network card, and what it is on; hostfwd=tcp::2222-:22, restrict=on, mac=.., model=virtio [none]" },
     { .group = "The machine", .name = "debug-exit", .field = "debug_exit", .type = OPT_PORT, .rank = OPT_COMMON,
       RUN(debug_exit), .arg = "PORT", .help = "a write of V to this port ends with status (V<<1)|1" },
     { .group = "The machine", .name = "no-reboot", .field = "no_reboot", .type = OPT_FLAG, .rank = OPT_COMMON,
@@ -270,8 +273,6 @@ static const struct opt run_options[] = {
       .help = DISPLAY },
     { .name = "monitor", .aliases = "mon", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .arg = "none",
       .choices = none_names, .cure = MONITOR, .help = MONITOR },
-    { .name = "nic", .aliases = "net", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .arg = "none", .choices = none_names,
-      .cure = NETWORK, .help = NETWORK },
     { .name = "device", .type = OPT_CALL, .rank = OPT_FOREIGN, .parse = parse_device, .arg = "DEVICE",
       .help = "isa-debug-exit,iobase=PORT is --debug-exit PORT" },
 

@@ -80,7 +80,7 @@ static void board_free(void)
 static u32 rd(u32 off, unsigned size) { return bus_mmio_read(bus, mem_bar + off, size); }
 static void wr(u32 off, unsigned size, u32 v) { bus_mmio_write(bus, mem_bar + off, size, v); }
 static u8 status(void) { return (u8)rd(20, 1); }
-static u8 isr(void) { return (u8)rd(0x1000, 1); }
+static UNUSED u8 isr(void) { return (u8)rd(0x1000, 1); }
 static void kick(unsigned q) { wr(0x3000 + 4 * q, 2, q); }
 
 static void put(paddr at, const void *p, u64 n) { ck_assert_uint_eq(n, bus_dma_write(bus, at, p, n)); }

@@ -38,6 +38,7 @@ void virtio_free(struct virtio *v);
 struct snap_part virtio_part(struct virtio *v);
 
 bool virtio_has(const struct virtio *v, u64 feature);                /* device and driver have agreed on it */
+bool virtio_running(const struct virtio *v, unsigned queue);         /* the driver is ready, and has broken no rule */
 bool virtio_pop(struct virtio *v, unsigned queue, struct vchain *c); /* false: there is none, or may be none now */
 /* Gives c back with `written` bytes in it, and interrupts if the driver wants it. */
 void virtio_push(struct virtio *v, unsigned queue, const struct vchain *c, u32 written);

@@ -1,6 +1,7 @@
 /* Owns what all virtio devices on PCI have in common: a transitional function with the registers of before 1.0 in an
  * I/O BAR and those of 1.x in a memory BAR, feature bits, status, rings, and interrupts by INTx or MSI-X.
- *   I1  A ring is read only while the driver is ready, has not broken the rules, and lets us master the bus. [running]
+ *   I1  A ring is read only while the driver is ready, has broken no rule, and lets us master the bus.
+ *       [virtio_running]
  *   I2  Once DEVICE_NEEDS_RESET is set it stays until a reset.                                         [status_write]
  *   I3  INTx is asserted iff ISR is not 0 and MSI-X is off.                                            [intx_update]
  * Enter at modern_write(), legacy_write(). Virtual I/O Device (VIRTIO) 1.2: 2.1 (status), 2.2 (features), 4.1 (PCI). */
@@ -106,7 +107,7 @@ static u8 isr_read(struct virtio *v)
 
 /* ---- rings ---- */
 
-static bool running(const struct virtio *v, unsigned queue)
+bool virtio_running(const struct virtio *v, unsigned queue)
 {
     return (v->status & (STATUS_DRIVER_OK | STATUS_NEEDS_RESET)) == STATUS_DRIVER_OK && v->q[queue].enabled
            && pci_fn_bus_master(v->fn);
@@ -114,7 +115,7 @@ static bool running(const struct virtio *v, unsigned queue)
 
 static void notify(struct virtio *v, unsigned queue)
 {
-    if (queue < v->d.queues && running(v, queue)) v->d.ops->notify(v->d.dev, queue);
+    if (queue < v->d.queues && virtio_running(v, queue)) v->d.ops->notify(v->d.dev, queue);
 }
 
 static void notify_all(struct virtio *v)
@@ -131,7 +132,7 @@ void virtio_break(struct virtio *v)
 
 bool virtio_pop(struct virtio *v, unsigned queue, struct vchain *c)
 {
-    if (!running(v, queue)) return false;
+    if (!virtio_running(v, queue)) return false;
     enum vring_pop what = vring_pop(&v->q[queue], &v->mode, c);
     if (what == VRING_BROKEN) virtio_break(v);
     return what == VRING_CHAIN;

@@ -1,0 +1,368 @@
+/* Owns a libslirp, its thread, and the queues between it and the vCPU thread.
+ *   I1  Once the thread runs, libslirp is called by it alone.                                          [user_thread]
+ *   I2  out, in, ending and dropped are touched only under lock; host.wake() is not called under it.
+ *   I3  held is the vCPU thread's: the frame that the card had no room for.                     [netdev_user_deliver]
+ * Enter at user_thread(). */
+#define _GNU_SOURCE
+#include "core/host_ns.h"
+#include "core/hostfd.h"
+#include "src/back/netdev.h"
+#include "src/error.h"
+#include "src/parse.h"
+
+#include <arpa/inet.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <slirp/libslirp.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define QUEUE_MAX (4u << 20) /* bytes of frames each way */
+#define POLL_MAX 4096u
+#define NS_OF_MS 1000000u
+
+struct user_timer {
+    SlirpTimerCb fn;
+    void *arg;
+    s64 deadline_ms;
+    bool armed;
+    struct user_timer *next;
+};
+
+/* libslirp is loaded when a machine wants it: it exists as a shared library only, and a program that is linked
+ * statically is to be had without. */
+struct library {
+    void *handle;
+    __typeof__(slirp_new) *new;
+    __typeof__(slirp_cleanup) *cleanup;
+    __typeof__(slirp_input) *input;
+    __typeof__(slirp_pollfds_fill) *pollfds_fill;
+    __typeof__(slirp_pollfds_poll) *pollfds_poll;
+    __typeof__(slirp_add_hostfwd) *add_hostfwd;
+};
+
+static int library_open(struct library *l, struct vm_error *err)
+{
+    const struct {
+        const char *name;
+        void *at;
+    } calls[] = {
+        { "slirp_new", &l->new },
+        { "slirp_cleanup", &l->cleanup },
+        { "slirp_input", &l->input },
+        { "slirp_pollfds_fill", &l->pollfds_fill },
+        { "slirp_pollfds_poll", &l->pollfds_poll },
+        { "slirp_add_hostfwd", &l->add_hostfwd },
+    };
+    l->handle = dlopen("libslirp.so.0", RTLD_NOW | RTLD_LOCAL);
+    if (!l->handle)
+        return vm_fail(err, -ENOENT, "net user: libslirp.so.0 cannot be loaded (Debian: apt-get install libslirp0)");
+    for (size_t i = 0; i < ARRAY_LEN(calls); i++) {
+        void *found = dlsym(l->handle, calls[i].name);
+        if (!found) return vm_fail(err, -ENOSYS, "net user: libslirp.so.0 has no %s()", calls[i].name);
+        memcpy(calls[i].at, &found, sizeof found);
+    }
+    return 0;
+}
+
+struct user {
+    struct netdev dev; /* dev.be points back here */
+    struct netdev_host host;
+    struct library lib;
+    Slirp *slirp;
+    struct user_timer *timers;
+    struct pollfd fds[POLL_MAX];
+    unsigned nfds;
+    int wake_fd; /* something came to out, or ending */
+    pthread_t thread;
+    bool runs;
+    pthread_mutex_t lock;
+    struct frame_queue out, in; /* from the guest, to it */
+    bool ending;
+    u64 dropped;
+    struct frame *held;
+};
+
+static s64 now_ns(void *opaque UNUSED) { return (s64)host_ns(CLOCK_MONOTONIC); }
+
+static void wake_thread(struct user *u)
+{
+    const u64 one = 1;
+    (void)!write(u->wake_fd, &one, sizeof one); /* it can only be full, and then it is awake */
+}
+
+/* ---- what libslirp calls ---- */
+
+static ssize_t on_packet(const void *data, size_t n, void *opaque)
+{
+    struct user *u = opaque;
+    pthread_mutex_lock(&u->lock);
+    bool first = !u->in.first, fine = n <= NETDEV_FRAME_MAX && frame_queue_put(&u->in, data, n);
+    u->dropped += !fine;
+    pthread_mutex_unlock(&u->lock);
+    if (first && fine) u->host.wake(u->host.arg);
+    return (ssize_t)n;
+}
+
+static void on_guest_error(const char *text UNUSED, void *opaque UNUSED) {}
+
+static void *on_timer_new(SlirpTimerCb fn, void *arg, void *opaque)
+{
+    struct user *u = opaque;
+    struct user_timer *t = calloc(1, sizeof *t);
+    if (!t) return NULL;
+    *t = (struct user_timer){ .fn = fn, .arg = arg, .next = u->timers };
+    return u->timers = t;
+}
+
+static void on_timer_free(void *timer, void *opaque)
+{
+    struct user *u = opaque;
+    struct user_timer **at = &u->timers;
+    while (*at && *at != timer) at = &(*at)->next;
+    if (*at) *at = (*at)->next;
+    free(timer);
+}
+
+static void on_timer_mod(void *timer, int64_t deadline_ms, void *opaque UNUSED)
+{
+    struct user_timer *t = timer;
+    if (!t) return;
+    t->deadline_ms = deadline_ms;
+    t->armed = true;
+}
+
+static void on_fd(int fd UNUSED, void *opaque UNUSED) {}
+static void on_notify(void *opaque) { wake_thread(opaque); }
+
+static int add_poll(int fd, int events, void *opaque)
+{
+    struct user *u = opaque;
+    if (u->nfds == POLL_MAX) return -1;
+    int want = (events & SLIRP_POLL_IN ? POLLIN : 0) | (events & SLIRP_POLL_OUT ? POLLOUT : 0)
+               | (events & SLIRP_POLL_PRI ? POLLPRI : 0);
+    u->fds[u->nfds] = (struct pollfd){ .fd = fd, .events = (short)want };
+    return (int)u->nfds++;
+}
+
+static int get_revents(int i, void *opaque)
+{
+    const struct user *u = opaque;
+    int got = i >= 0 ? u->fds[i].revents : 0;
+    return (got & POLLIN ? SLIRP_POLL_IN : 0) | (got & POLLOUT ? SLIRP_POLL_OUT : 0)
+           | (got & POLLPRI ? SLIRP_POLL_PRI : 0) | (got & POLLERR ? SLIRP_POLL_ERR : 0)
+           | (got & POLLHUP ? SLIRP_POLL_HUP : 0);
+}
+
+/* ---- the thread ---- */
+
+static void timers_run(struct user *u)
+{
+    s64 now = now_ns(u) / NS_OF_MS;
+    for (struct user_timer *t = u->timers; t;) {
+        bool due = t->armed && t->deadline_ms <= now;
+        if (due) {
+            t->armed = false;
+            t->fn(t->arg);
+        }
+        t = due ? u->timers : t->next; /* it may have changed the list */
+    }
+}
+
+static int timeout_ms(const struct user *u, u32 most)
+{
+    s64 now = now_ns(NULL) / NS_OF_MS, left = most > INT32_MAX ? INT32_MAX : most;
+    for (const struct user_timer *t = u->timers; t; t = t->next)
+        if (t->armed && t->deadline_ms - now < left) left = t->deadline_ms > now ? t->deadline_ms - now : 0;
+    return (int)left;
+}
+
+/* What the guest has sent. false: it is time to end. */
+static bool take_sent(struct user *u)
+{
+    struct frame *f;
+    bool ending;
+    do {
+        pthread_mutex_lock(&u->lock);
+        ending = u->ending;
+        f = frame_queue_take(&u->out);
+        pthread_mutex_unlock(&u->lock);
+        if (f && !ending) u->lib.input(u->slirp, f->data, (int)f->len);
+        free(f);
+    } while (f && !ending);
+    return !ending;
+}
+
+static void *user_thread(void *arg)
+{
+    struct user *u = arg;
+    while (take_sent(u)) {
+        u32 most = UINT32_MAX;
+        u64 count;
+        u->fds[0] = (struct pollfd){ .fd = u->wake_fd, .events = POLLIN };
+        u->nfds = 1;
+        u->lib.pollfds_fill(u->slirp, &most, add_poll, u);
+        int rc = poll(u->fds, u->nfds, timeout_ms(u, most));
+        if (rc > 0 && u->fds[0].revents) (void)!read(u->wake_fd, &count, sizeof count);
+        u->lib.pollfds_poll(u->slirp, rc < 0, get_revents, u);
+        timers_run(u);
+    }
+    return NULL;
+}
+
+/* ---- the card's side ---- */
+
+static void user_send(void *be, const u8 *frame, size_t n)
+{
+    struct user *u = be;
+    pthread_mutex_lock(&u->lock);
+    bool first = !u->out.first;
+    if (!frame_queue_put(&u->out, frame, n)) u->dropped++;
+    pthread_mutex_unlock(&u->lock);
+    if (first) wake_thread(u);
+}
+
+void netdev_user_deliver(struct netdev *d)
+{
+    struct user *u = d->be;
+    while (d->receive) {
+        if (!u->held) {
+            pthread_mutex_lock(&u->lock);
+            u->held = frame_queue_take(&u->in);
+            pthread_mutex_unlock(&u->lock);
+        }
+        if (!u->held || !d->receive(d->fe, u->held->data, u->held->len)) return;
+        free(u->held);
+        u->held = NULL;
+    }
+}
+
+static void user_ready(void *be) { netdev_user_deliver(&((struct user *)be)->dev); }
+
+u64 netdev_user_dropped(struct netdev *d)
+{
+    struct user *u = d->be;
+    pthread_mutex_lock(&u->lock);
+    u64 n = u->dropped;
+    pthread_mutex_unlock(&u->lock);
+    return n;
+}
+
+/* ---- life ---- */
+
+/* [ADDRESS]:PORT, up to `end`. An address that is not said is addr as it is. */
+static bool parse_place(const char *text, const char *end, struct in_addr *addr, int *port)
+{
+    char word[64];
+    u64 v;
+    size_t n = (size_t)(end - text);
+    if (n >= sizeof word) return false;
+    memcpy(word, text, n);
+    word[n] = 0;
+    char *colon = strchr(word, ':');
+    if (!colon || parse_u64(colon + 1, 65535, &v) || !v) return false;
+    *colon = 0;
+    *port = (int)v;
+    return !*word || inet_aton(word, addr);
+}
+
+/* Who names no address of the host's opens the port to this host alone. */
+static int forward(struct user *u, const char *text, struct vm_error *err)
+{
+    struct in_addr host = { htonl(INADDR_LOOPBACK) }, guest = { inet_addr("10.0.2.15") };
+    int host_port, guest_port;
+    bool udp = !strncmp(text, "udp:", 4);
+    const char *from = text + 4, *dash = strchr(text, '-');
+    if ((!udp && strncmp(text, "tcp:", 4)) || !dash || dash < from || !parse_place(from, dash, &host, &host_port)
+        || !parse_place(dash + 1, text + strlen(text), &guest, &guest_port))
+        return vm_fail(err, -EINVAL, "net: hostfwd=%s is not tcp|udp:[ADDRESS]:PORT-[GUEST]:PORT", text);
+    errno = 0;
+    if (!u->lib.add_hostfwd(u->slirp, udp, host, host_port, guest, guest_port)) return 0;
+    int rc = errno ? -errno : -EADDRINUSE;
+    return vm_fail(err, rc, "net: hostfwd=%s: %s", text, strerror(-rc));
+}
+
+static int slirp_start(struct user *u, const struct netdev_user_config *cfg, struct vm_error *err)
+{
+    static const SlirpCb calls = {
+        .send_packet = on_packet,
+        .guest_error = on_guest_error,
+        .clock_get_ns = now_ns,
+        .timer_new = on_timer_new,
+        .timer_free = on_timer_free,
+        .timer_mod = on_timer_mod,
+        .register_poll_fd = on_fd,
+        .unregister_poll_fd = on_fd,
+        .notify = on_notify,
+    };
+    const SlirpConfig sc = {
+        .version = 1,
+        .restricted = cfg->restricted,
+        .in_enabled = true,
+        .vnetwork = { inet_addr("10.0.2.0") },
+        .vnetmask = { inet_addr("255.255.255.0") },
+        .vhost = { inet_addr("10.0.2.2") },
+        .vdhcp_start = { inet_addr("10.0.2.15") },
+        .vnameserver = { inet_addr("10.0.2.3") },
+    };
+    int rc = library_open(&u->lib, err);
+    if (rc) return rc;
+    u->slirp = u->lib.new(&sc, &calls, u);
+    rc = u->slirp ? 0 : vm_fail(err, -ENOMEM, "net user: libslirp does not start");
+    for (unsigned i = 0; i < cfg->forwards && !rc; i++) rc = forward(u, cfg->forward[i], err);
+    return rc;
+}
+
+int netdev_user_open(struct netdev **out, const struct netdev_user_config *cfg, const struct netdev_host *host,
+                     struct vm_error *err)
+{
+    static const struct netdev_ops ops = { user_send, user_ready };
+    struct user *u = calloc(1, sizeof *u);
+    if (!u) return vm_fail(err, -ENOMEM, "net: out of memory");
+    u->dev = (struct netdev){ .ops = &ops, .be = u };
+    u->host = *host;
+    frame_queue_init(&u->out, QUEUE_MAX);
+    frame_queue_init(&u->in, QUEUE_MAX);
+    pthread_mutex_init(&u->lock, NULL);
+    u->wake_fd = hostfd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    int rc = u->wake_fd < 0 ? vm_fail(err, -errno, "net: %s", strerror(errno)) : slirp_start(u, cfg, err);
+    if (!rc) {
+        /* Signals are the business of the thread that set them up. */
+        sigset_t all, old;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &old);
+        rc = -pthread_create(&u->thread, NULL, user_thread, u);
+        pthread_sigmask(SIG_SETMASK, &old, NULL);
+        u->runs = !rc;
+        if (rc) vm_fail(err, rc, "net: its thread could not be made");
+    }
+    if (rc) netdev_user_close(&u->dev);
+    else *out = &u->dev;
+    return rc;
+}
+
+void netdev_user_close(struct netdev *d)
+{
+    if (!d) return;
+    struct user *u = d->be;
+    if (u->runs) {
+        pthread_mutex_lock(&u->lock);
+        u->ending = true;
+        pthread_mutex_unlock(&u->lock);
+        wake_thread(u);
+        pthread_join(u->thread, NULL);
+    }
+    if (u->slirp) u->lib.cleanup(u->slirp);
+    while (u->timers) on_timer_free(u->timers, u);
+    if (u->lib.handle) dlclose(u->lib.handle);
+    if (u->wake_fd >= 0) close(u->wake_fd);
+    frame_queue_free(&u->out);
+    frame_queue_free(&u->in);
+    free(u->held);
+    pthread_mutex_destroy(&u->lock);
+    free(u);
+}

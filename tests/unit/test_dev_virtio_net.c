@@ -1,0 +1,175 @@
+/* The virtio network card as drivers see it, with a network that the test plays. */
+#include "core/netdev.h"
+#include "tests/unit/virtio_driver.h"
+
+enum { RX, TX };
+#define MRG_RXBUF (1ull << 15)
+#define BUF_AT 0x300000u
+
+static struct netdev net;
+static struct virtio_net *card;
+static u8 sent[NETDEV_FRAME_MAX], frame[NETDEV_FRAME_MAX];
+static size_t sent_len;
+static unsigned sents, readies;
+
+static void on_send(void *be UNUSED, const u8 *data, size_t n)
+{
+    ck_assert_uint_le(n, sizeof sent);
+    memcpy(sent, data, n);
+    sent_len = n;
+    sents++;
+}
+static void on_ready(void *be UNUSED) { readies++; }
+
+static void setup(void)
+{
+    static const struct netdev_ops ops = { on_send, on_ready };
+    static const u8 mac[6] = { 0x52, 0x54, 0, 1, 2, 3 };
+    board_new();
+    net = (struct netdev){ .ops = &ops };
+    sents = readies = 0;
+    for (unsigned i = 0; i < sizeof frame; i++) frame[i] = (u8)(i * 7 + i / 256);
+    ck_assert_int_eq(0, virtio_net_new(&card, bus, pci, SLOT, &net, mac));
+    board_start();
+}
+static void teardown(void)
+{
+    virtio_net_free(card);
+    board_free();
+}
+static bool receive(size_t n) { return net.receive(net.fe, frame, n); }
+static void offer_buffer(u16 i, u32 len)
+{
+    desc(RX, i, BUF_AT + 0x1000u * i, len, D_WRITE, 0);
+    offer(RX, i);
+}
+
+START_TEST(its_address_and_link_are_in_the_configuration)
+{
+    ck_assert_uint_eq(0x01005452, rd(0x2000, 4));
+    ck_assert_uint_eq(0x00010302, rd(0x2004, 4));
+}
+END_TEST
+
+START_TEST(what_the_driver_sends_goes_out_without_its_header)
+{
+    driver_start(0, 2);
+    put(BUF_AT, frame, 600);
+    desc(TX, 0, BUF_AT, 5, D_NEXT, 1); /* the header of 12 bytes in two pieces */
+    desc(TX, 1, BUF_AT + 5, 500, 0, 0);
+    offer(TX, 0);
+    kick(TX);
+    ck_assert_uint_eq(1, sents);
+    ck_assert_uint_eq(505 - 12, sent_len);
+    ck_assert_mem_eq(frame + 12, sent, sent_len);
+    ck_assert_uint_eq(1, used_idx(TX));
+    ck_assert_uint_eq(1, rises);
+}
+END_TEST
+
+START_TEST(frames_too_long_or_too_short_are_dropped_and_given_back)
+{
+    driver_start(0, 2);
+    desc(TX, 0, BUF_AT, 12 + NETDEV_FRAME_MAX + 1, 0, 0);
+    desc(TX, 1, BUF_AT, 12 + NETDEV_FRAME_MIN - 1, 0, 0);
+    desc(TX, 2, BUF_AT, 12 + NETDEV_FRAME_MAX, 0, 0);
+    for (u16 i = 0; i < 3; i++) offer(TX, i);
+    kick(TX);
+    ck_assert_uint_eq(1, sents);
+    ck_assert_uint_eq(NETDEV_FRAME_MAX, sent_len);
+    ck_assert_uint_eq(3, used_idx(TX));
+}
+END_TEST
+
+START_TEST(a_frame_comes_in_behind_a_header_that_counts_its_buffers)
+{
+    u8 got[1612];
+    u32 id, len;
+    driver_start(MRG_RXBUF, 2);
+    for (u16 i = 0; i < 4; i++) offer_buffer(i, 512);
+    ck_assert(receive(1400));
+    ck_assert_uint_eq(3, used_idx(RX));
+    for (u16 i = 0; i < 3; i++) {
+        used(RX, i, &id, &len);
+        ck_assert_uint_eq(i, id);
+        ck_assert_uint_eq(i < 2 ? 512 : 1412 - 1024, len);
+        get(BUF_AT + 0x1000u * i, got + 512 * i, 512);
+    }
+    ck_assert_uint_eq(3, got[10] | got[11] << 8);
+    ck_assert_mem_eq(frame, got + 12, 1400);
+    ck_assert_uint_eq(1, rises);
+}
+END_TEST
+
+START_TEST(a_frame_without_room_waits_until_the_driver_offers_more)
+{
+    u8 got[512];
+    driver_start(MRG_RXBUF | EVENT_IDX, 2);
+    unsigned before = readies;
+    offer_buffer(0, 512);
+    ck_assert(!receive(1000)); /* it needs two */
+    ck_assert_uint_eq(0, used_idx(RX));
+    ck_assert_uint_eq(1, get16(USED_AT(RX) + 4 + 8 * QUEUE_SIZE)); /* tell me of the second */
+    offer_buffer(1, 512);
+    kick(RX);
+    ck_assert_uint_eq(before + 1, readies);
+    ck_assert(receive(1000));
+    ck_assert_uint_eq(2, used_idx(RX));
+    get(BUF_AT, got, 512);
+    ck_assert_mem_eq(frame, got + 12, 500);
+}
+END_TEST
+
+START_TEST(who_is_not_ready_gets_nothing_and_stops_nobody)
+{
+    ck_assert(receive(100));
+    driver_start(0, 2);
+    offer_buffer(0, 100); /* without merged buffers: too small, and the frame is lost */
+    ck_assert(receive(1000));
+    offer_buffer(1, 4); /* not even a header */
+    ck_assert(receive(1000));
+    ck_assert(status() & S_NEEDS_RESET);
+    ck_assert(receive(1000));
+}
+END_TEST
+
+START_TEST(a_driver_that_lies_about_its_buffers_breaks_the_card)
+{
+    driver_start(MRG_RXBUF, 2);
+    desc(RX, 0, 0xf0000000, 512, D_WRITE, 0);
+    offer(RX, 0);
+    ck_assert(receive(100));
+    ck_assert(status() & S_NEEDS_RESET);
+    driver_start(MRG_RXBUF, 2);
+    desc(RX, 0, BUF_AT, 2048, 0, 0); /* not to be written */
+    offer(RX, 0);
+    ck_assert(receive(100));
+    ck_assert(status() & S_NEEDS_RESET);
+    driver_start(MRG_RXBUF, 2);
+    desc(TX, 0, BUF_AT, 11, 0, 0);
+    offer(TX, 0);
+    kick(TX);
+    ck_assert(status() & S_NEEDS_RESET);
+    ck_assert_uint_eq(0, sents);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("virtio-net");
+    TCase *t = tcase_create("virtio-net");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, its_address_and_link_are_in_the_configuration);
+    tcase_add_test(t, what_the_driver_sends_goes_out_without_its_header);
+    tcase_add_test(t, frames_too_long_or_too_short_are_dropped_and_given_back);
+    tcase_add_test(t, a_frame_comes_in_behind_a_header_that_counts_its_buffers);
+    tcase_add_test(t, a_frame_without_room_waits_until_the_driver_offers_more);
+    tcase_add_test(t, who_is_not_ready_gets_nothing_and_stops_nobody);
+    tcase_add_test(t, a_driver_that_lies_about_its_buffers_breaks_the_card);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
