@@ -5,6 +5,7 @@
 
 #include <check.h>
 #include <cpuid.h>
+#include <cpuid.h>
 #include <dirent.h>
 #include <errno.h>
 #include <signal.h>
@@ -208,19 +209,30 @@ START_TEST(one_that_is_stopped_at_its_birth_holds_nobody)
 }
 END_TEST
 
+/* In QEMU's TCG, where tests/nested runs this, so few processes are made that none need be met. */
+static bool host_is_emulated(void)
+{
+    unsigned a, b = 0, c = 0, d = 0;
+    __cpuid(0x40000000, a, b, c, d);
+    return b == 0x54474354 && c == 0x43544743 && d == 0x47435447; /* "TCGTCGTCGTCG" */
+}
+
 START_TEST(one_that_is_killed_at_its_birth_is_buried)
 {
     ram_new();
     int status = 0;
+    unsigned met = 0;
     for (unsigned tries = 0; tries < 8 && !status; tries++) { /* until one has been met: a slow host makes few */
         void (*before)(int) = signal(SIGCHLD, _i ? SIG_IGN : SIG_DFL); /* ignored, it lets the kernel bury them, and
                                                                           their pids are free at once */
         pid_t pid = monitor(3);
         signal(SIGCHLD, before);
-        for (double end = now() + 3; now() < end;) (void)children(pid, SIGKILL);
+        for (double end = now() + 3; now() < end;) met += children(pid, SIGKILL);
         status = end_of(pid, 20);
     }
-    ck_assert_int_eq(status & ~FAILED_SOME, 0); /* in an emulated host none may have been met */
+    ck_assert_int_eq(status & ~FAILED_SOME, 0);
+    if (able && !host_is_emulated())
+        ck_assert_msg(status == FAILED_SOME, "%u processes were sent SIGKILL, and none failed to be made", met);
 }
 END_TEST
 
