@@ -142,8 +142,10 @@ static void make_memory(struct fuzz *f)
     struct rng *r = &f->rng;
     u8 *m = f->pristine;
     for (u32 i = 0; i < RAM_BYTES; i += 4) put32(m + i, rng_u32(r));
-    for (u32 i = 1; i < RAM_BYTES; i++) /* which may be executed: nothing that reads a clock (reads_clock) */
-        if (m[i - 1] == 0x0f && m[i] >= 0x31 && m[i] <= 0x33) m[i] = 0x90;
+    for (u32 i = 1; i < RAM_BYTES; i++) { /* it may be executed: nothing that reads a clock, no REP over itself */
+        bool clock = m[i - 1] == 0x0f && m[i] >= 0x31 && m[i] <= 0x33;
+        if (clock || m[i] == 0xf2 || m[i] == 0xf3) m[i] = 0x90;
+    }
     memset(m + SYS_AT, 0, 0x8000);
     for (u32 v = 0; v < 256; v++) {
         const u8 stub[4] = { 0xe6, (u8)v, 0xeb, 0xfe }; /* out v, al; jmp . */
