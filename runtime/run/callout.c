@@ -337,10 +337,10 @@ int helper_iret(struct cpu *c, u32 eip)
     return far_iret(c, 4) ? again(c) : jump(c);
 }
 
-int helper_int(struct cpu *c, u32 vector)
+int helper_int(struct cpu *c, u32 vector_and_length)
 {
     cpu_x87_latch(c);
-    return exc_soft_int(c, (u8)vector, c->eip + 2, true) ? again(c) : jump(c);
+    return exc_soft_int(c, (u8)vector_and_length, c->eip + (vector_and_length >> 8), true) ? again(c) : jump(c);
 }
 
 int helper_sysenter(struct cpu *c, u32 eip)

@@ -96,6 +96,7 @@ FN(bound_below, "movl $-5, (0x40000100)\n\tmovl $5, (0x40000104)\n\tmovl $6, %es
                 "boundl %esi, (0x40000100)")
 /* Traps, reported after the instruction. */
 FN(breakpoint, "int3\nbreakpoint_at:")
+FN(prefixed_int3, ".byte 0x66, 0x26, 0xcd, 3\nprefixed_int3_at:") /* INT n with prefixes returns after all of it */
 FN(overflow, "movb $0x7f, %al\n\taddb $1, %al\n\tmovl $0x11, %eax\n\tinto\noverflow_at:")
 
 struct expectation {
@@ -294,6 +295,7 @@ static void without_memory(void)
     section("traps");
     FAULT_BOTH(bound_below, V_BR, 0);
     FAULT_BOTH(breakpoint, V_BP, 0);
+    FAULT_BOTH(prefixed_int3, V_BP, 0);
     FAULT(overflow, V_OF, 0, F_OF | F_SF | F_AF, false);
     FAULT(overflow, V_OF, 0, F_OF | F_SF | F_AF, true);
 }

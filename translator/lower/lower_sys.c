@@ -201,7 +201,7 @@ void lower_iret(struct xl_ctx *x, const struct insn *in) { end_in_helper(x, HELP
 void lower_int(struct xl_ctx *x, const struct insn *in)
 {
     emit_store_eip(&x->e, CPU_FIELD(eip), in->eip);
-    call_helper_arg(x, HELPER_INT, in->imm & 0xff);
+    call_helper_arg(x, HELPER_INT, (in->imm & 0xff) | (in->next - in->eip) << 8); /* prefixes make it longer */
     x->ended = true;
 }
 void lower_sysenter(struct xl_ctx *x, const struct insn *in) { end_in_helper(x, HELPER_SYSENTER, in->eip); }
