@@ -133,7 +133,7 @@ static u64 ns_to_tsc(const struct clock *c, u64 ns) { return (u64)((unsigned __i
  * from the clock's beginning its error would be that of all time since. */
 static void note_shown(struct clock *c)
 {
-    struct gauge now;
+    struct gauge now = { 0, 0 };
     (void)gauge_read(&now);
     u64 since = now.ns > c->horizon ? now.ns - c->horizon : 0;
     u64 shown = now.tsc - ns_to_tsc(c, since) - ns_to_tsc(c, lag_at(c, c->horizon));

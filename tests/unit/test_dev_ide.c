@@ -77,7 +77,7 @@ static void setup(void)
     ck_assert_int_eq(0, pci_new(&pci, bus, none, none, (struct dev_event){ 0 }));
     memdisk_init(&hd, (u64)DISK_SECTORS * 512);
     memdisk_init(&cd, (u64)CD_BLOCKS * 2048);
-    const struct ide_disk disk[IDE_DRIVES] = { [0] = { &hd.dev, false }, [2] = { &cd.dev, true } };
+    const struct ide_disk disk[IDE_DRIVES] = { [0] = { .dev = &hd.dev }, [2] = { .dev = &cd.dev, .cdrom = true } };
     ck_assert_int_eq(
         0, ide_new(&ide, bus, pci, (struct irq_line){ on_irq, NULL, 0 }, (struct irq_line){ on_irq, NULL, 1 }, disk));
     pci_firmware_setup(pci, 0xe0000000, BM);
