@@ -245,10 +245,22 @@ static void note_price(struct windows *ws, u64 ns)
     ws->map_ns += ns / 16 - ws->map_ns / 16;
 }
 
+static s64 offset_of(const struct window *w, u32 rights)
+{
+    return bus_ram_offset(w->ws->c->bus, (paddr)(rights >> PFN_SHIFT) << PAGE_SHIFT);
+}
+
+/* Whether next, n pages on from rights, is so in the file, too: there a device's memory does not go on from the RAM
+ * that it follows, as a VGA's at A0000h. */
+static bool file_goes_on(const struct window *w, u32 rights, u32 next, int n)
+{
+    return offset_of(w, next) == offset_of(w, rights) + n * (s64)PAGE_SIZE;
+}
+
 static bool map_run(struct window *w, u32 first, u32 n, u32 rights)
 {
     struct cpu *c = w->ws->c;
-    s64 off = bus_ram_offset(c->bus, (paddr)(rights >> PFN_SHIFT) << PAGE_SHIFT);
+    s64 off = offset_of(w, rights);
     int prot = PROT_READ | (rights & WRITABLE ? PROT_WRITE : 0) | (rights & EXECUTABLE ? PROT_EXEC : 0);
     if (off < 0) return false;
     u64 begin = host_ns(CLOCK_MONOTONIC);
@@ -279,6 +291,7 @@ static u32 extent(const struct window *w, u32 n, u32 rights, int step, u32 max, 
         u32 want = rights + (u32)(step * (int)(count + 1)) * (1u << PFN_SHIFT);
         if ((rights_at(w, next, &g) & mask) != (want & mask) || (alike && (g != global || w->page[next] == want)))
             break;
+        if (!file_goes_on(w, rights, want, step * (int)(count + 1))) break;
         count++;
     }
     return count;
@@ -415,7 +428,7 @@ static u32 region_runs(struct window *w, unsigned r, bool recent, bool map)
         u32 page = r * REGION_PAGES + k;
         bool use = k < REGION_PAGES && mmu_tables_user_accessed(&t, k) && (!recent || cpu_tlb(c, TLB_USER_R)[page]);
         u32 now = use ? rights_at(w, page, &global) : 0;
-        if (n && now == rights + (n << PFN_SHIFT)) {
+        if (n && now == rights + (n << PFN_SHIFT) && file_goes_on(w, rights, now, (int)n)) {
             n++;
             continue;
         }
