@@ -64,6 +64,7 @@ u64 rt_write_linear(struct rt *rt, laddr la, const void *buf, u64 len);
 void rt_flush(struct rt *rt);
 /* RAM as a file: what is above the PCI hole follows what is below. Borrowed. */
 int rt_ram_fd(const struct rt *rt);
+u64 rt_ram_len(const struct rt *rt); /* bytes of the file: RAM, and after it the memories of devices that there are */
 
 /* Wiring. */
 void rt_set_intc(struct rt *rt, const struct intc_ops *ops, void *dev);

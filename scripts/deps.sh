@@ -20,6 +20,7 @@ need pkg-config command -v pkg-config
 need libcapstone-dev pkg-config --exists capstone
 need libxxhash-dev pkg-config --exists libxxhash
 need liblz4-dev pkg-config --exists liblz4
+need libpng-dev pkg-config --exists libpng
 need libslirp-dev compiles slirp/libslirp.h
 need seabios test -e /usr/share/seabios/bios-256k.bin
 need cpio command -v cpio

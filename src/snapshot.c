@@ -36,6 +36,7 @@ static const struct snap_field head_fields[] = {
     SNAP(struct snapshot_head, boot, .since = 3, .max = STRING_MAX),
     SNAP(struct snapshot_head, disks, .since = 3, .max = STRING_MAX),
     SNAP(struct snapshot_head, net, .since = 4, .max = STRING_MAX),
+    SNAP(struct snapshot_head, vga, .since = 5, .reset = VM_VGA_NONE, .max = VM_VGA_STD),
     { 0 },
 };
 
@@ -44,14 +45,14 @@ static bool string_whole(const struct byte_queue *q) { return !q->len || !memchr
 static bool head_check(const void *head)
 {
     const struct snapshot_head *h = head;
-    return h->memory >= VM_MEMORY_MIN && h->memory <= VM_MEMORY_MAX && !(h->memory % PAGE_SIZE)
-           && !h->cpu[sizeof h->cpu - 1] && string_whole(&h->kernel) && string_whole(&h->initrd)
-           && string_whole(&h->cmdline) && string_whole(&h->firmware) && string_whole(&h->boot)
-           && string_whole(&h->net);
+    return h->vga != VM_VGA_DEFAULT && h->memory >= VM_MEMORY_MIN && h->memory <= VM_MEMORY_MAX
+           && !(h->memory % PAGE_SIZE) && !h->cpu[sizeof h->cpu - 1] && string_whole(&h->kernel)
+           && string_whole(&h->initrd) && string_whole(&h->cmdline) && string_whole(&h->firmware)
+           && string_whole(&h->boot) && string_whole(&h->net);
 }
 
 static const struct snap_table head_table = { .name = "machine",
-                                              .version = 4,
+                                              .version = 5,
                                               .size = sizeof(struct snapshot_head),
                                               .fields = head_fields,
                                               .check = head_check };
@@ -109,9 +110,9 @@ int snapshot_disks(const struct snapshot_head *h, struct vm_disk *disk)
 
 bool snapshot_head_init(struct snapshot_head *h, const struct vm_config *cfg, const char *cpu)
 {
-    *h = (struct snapshot_head){ .memory = cfg->memory,
-                                 .has_debug_exit = cfg->has_debug_exit,
-                                 .debug_exit = cfg->debug_exit };
+    *h = (struct snapshot_head){
+        .memory = cfg->memory, .has_debug_exit = cfg->has_debug_exit, .debug_exit = cfg->debug_exit, .vga = (u8)cfg->vga
+    };
     BUG_ON(strlen(cpu) >= sizeof h->cpu);
     memcpy(h->cpu, cpu, strlen(cpu));
     return string_set(&h->kernel, cfg->kernel) && string_set(&h->initrd, cfg->initrd)
@@ -168,7 +169,7 @@ static int parts_save(struct snap_writer *w, struct snapshot_head *h, struct rt 
     int rc = part_save(w, &head);
     for (unsigned i = 0; i < n && !rc; i++) rc = part_save(w, &part[i]);
     if (!rc) rc = part_save(w, &processor);
-    if (!rc) rc = snap_ram_save(w, rt_ram_fd(rt), h->memory);
+    if (!rc) rc = snap_ram_save(w, rt_ram_fd(rt), rt_ram_len(rt));
     return rc ? rc : snap_write_end(w);
 }
 
@@ -281,7 +282,7 @@ static int ram_load(struct snapshot *s, struct rt *rt, struct vm_error *err)
 {
     struct snap_section sec;
     const char *why = NULL;
-    u64 size = s->head.memory, next = 0;
+    u64 size = rt_ram_len(rt), next = 0;
     u8 *ram = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, rt_ram_fd(rt), 0);
     if (ram == MAP_FAILED) return load_fail(err, -errno, NULL);
     int rc;

@@ -15,6 +15,7 @@ struct snapshot_head {
     bool has_debug_exit;
     u16 debug_exit;
     struct byte_queue kernel, initrd, cmdline, firmware, boot, net; /* without a terminating zero; empty: none */
+    u8 vga;                                                         /* enum vm_vga; never the default */
     struct byte_queue disks; /* for each drive: a flag byte (enum snapshot_disk), its path, a zero */
 };
 enum snapshot_disk {

@@ -230,6 +230,20 @@ static int machine_files(struct vm *vm, struct boot **boot, struct vm_error *err
     return vm->firmware.data || none ? 0 : firmware_open(&vm->firmware, vm->cfg.firmware, &end, err);
 }
 
+/* The VGA's BIOS, if there is to be a VGA: cfg.vga says so from here on. */
+static int machine_vga(struct vm *vm, struct vm_error *err)
+{
+    const struct wait_end end = { stop_asked, vm };
+    enum vm_vga *vga = &vm->cfg.vga;
+    bool asked = *vga == VM_VGA_STD;
+    if (*vga == VM_VGA_DEFAULT) *vga = vm->firmware.data ? VM_VGA_STD : VM_VGA_NONE;
+    if (*vga == VM_VGA_NONE) return 0;
+    int rc = firmware_open_vga(&vm->vga_rom, &end, err);
+    if (rc != -ENOENT || asked) return rc;
+    *vga = VM_VGA_NONE;
+    return 0;
+}
+
 /* All of RAM to zero, by giving its pages back to the host. */
 static int ram_clear(struct rt *rt)
 {
@@ -277,7 +291,8 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
     struct rt *rt = NULL;
     const char *what = "machine";
     int rc = from && vm->cfg.kernel ? 0 : machine_files(vm, &boot, err);
-    if (rc) return rc;
+    if (!rc) rc = machine_vga(vm, err);
+    if (rc) goto out;
     rc = rt_new(&rt, &rc_cfg, &what);
     if (rc) {
         /* The description has been checked: this is the host's. */
@@ -309,6 +324,8 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
         .debug_exit = vm->cfg.debug_exit,
         .boot = vm->cfg.boot,
         .firmware = vm->firmware.data ? &vm->firmware : NULL,
+        .vga = vm->cfg.vga == VM_VGA_STD,
+        .vga_rom = &vm->vga_rom,
         .poweroff = { on_poweroff, vm },
         .reset = { on_reset, vm },
         .init = { on_init, vm },
@@ -456,6 +473,7 @@ void vm_free(struct vm *vm)
     net_close(vm->net);
     disks_close(vm->disks);
     firmware_close(&vm->firmware);
+    firmware_close(&vm->vga_rom);
     cache_dir_close(vm->cache);
     vm_config_free(&vm->cfg);
     pthread_mutex_destroy(&vm->lock);

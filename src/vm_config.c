@@ -176,6 +176,8 @@ int vm_config_load(struct vm_config *c, const struct snapshot_head *h, struct vm
         return vm_fail(err, -EINVAL, "debug_exit: the saved machine has no such port");
     if (c->has_debug_exit && c->debug_exit != h->debug_exit)
         return vm_fail(err, -EINVAL, "debug_exit: the saved machine has it at 0x%x", h->debug_exit);
+    if (c->vga && c->vga != (enum vm_vga)h->vga)
+        return vm_fail(err, -EINVAL, "vga: the saved machine has %s", h->vga == VM_VGA_STD ? "one" : "none");
     const struct {
         const char **own;
         const struct byte_queue *saved;
@@ -184,6 +186,7 @@ int vm_config_load(struct vm_config *c, const struct snapshot_head *h, struct vm
     int rc = c->disk[0].file ? 0 : snapshot_disks(h, c->disk);
     if (rc) return vm_fail(err, rc == -EINVAL ? -EBADMSG : rc, "its list of drives: %s", strerror(-rc));
     c->memory = h->memory;
+    c->vga = (enum vm_vga)h->vga;
     c->has_debug_exit = h->has_debug_exit;
     c->debug_exit = h->debug_exit;
     if (!c->cpu && !(c->cpu = strdup((const char *)h->cpu))) return vm_fail(err, -ENOMEM, "machine: out of memory");

@@ -22,6 +22,7 @@ struct vm {
     struct disks *disks;
     struct net *net;          /* NULL: none */
     struct firmware firmware; /* empty where a kernel is loaded directly */
+    struct firmware vga_rom;  /* the VGA's BIOS; empty: there is no VGA */
     struct pc *pc;
     struct vm_mapped *mapped;
     struct cpu_arch power_on; /* what the CPU is like after a reset */

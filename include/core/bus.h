@@ -55,6 +55,11 @@ void bus_ram_written(struct bus_ram *r, u64 off, u64 len);
 /* Maps it at base, a multiple of 4 KiB. 0, -EINVAL, -EBUSY (something is there, or it is mapped), -ENOMEM. */
 MUST_CHECK int bus_map_ram(struct bus *b, paddr base, struct bus_ram *r, const char *name);
 void bus_unmap_ram(struct bus_ram *r); /* if it is mapped */
+/* A second place for a part of it: [off, off + len) is memory at base, and slow to reach at r's own place for as long.
+ * There is one such window. Multiples of 4 KiB. 0, -EINVAL, -EBUSY (something is there, or it has one), -ENOMEM. */
+MUST_CHECK int bus_map_ram_window(struct bus *b, paddr base, struct bus_ram *r, u64 off, u64 len, const char *name);
+void bus_move_ram_window(struct bus_ram *r, u64 off); /* to another part of it; there is one */
+void bus_unmap_ram_window(struct bus_ram *r);         /* if there is one */
 
 /* Which pages of r, or of all RAM (r is NULL), have been written since the last dirty_log_take(), or since the log was
  * made: by the guest in whatever way, by DMA, by its own device. A set bit may be one too many, a clear one is true.

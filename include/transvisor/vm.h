@@ -53,6 +53,13 @@ struct vm_error {
  * it can. */
 enum vm_direct { VM_DIRECT_ON, VM_DIRECT_OFF, VM_DIRECT_ALWAYS /* an error where the host cannot */ };
 
+/* What the machine has for a screen. */
+enum vm_vga {
+    VM_VGA_DEFAULT, /* VM_VGA_STD where firmware runs and finds the VGA's BIOS, else none */
+    VM_VGA_NONE,
+    VM_VGA_STD /* a VGA with VESA modes up to 1920x1200 */
+};
+
 enum vm_engine { VM_ENGINE_BT /* binary translator */, VM_ENGINE_INTERP /* reference interpreter */ };
 
 enum vm_bus { VM_BUS_IDE, VM_BUS_VIRTIO /* for guests with a driver for it; no CD-ROM drives */ };
@@ -114,6 +121,7 @@ struct vm_config {
      * mac=XX:XX:XX:XX:XX:XX, hostfwd=tcp|udp:[ADDRESS]:PORT-[GUEST]:PORT (several; ADDRESS is the host's, its loopback
      * if not said), restrict=on (nothing but hostfwd). NULL: "none". */
     const char *net;
+    enum vm_vga vga;
 };
 #define VM_CONFIG_INIT                   \
     {                                    \
@@ -229,6 +237,14 @@ int vm_map_memory(struct vm *vm, uint64_t base, uint64_t n, const struct vm_devi
 int vm_serial_send(struct vm *vm, const void *bytes, size_t n);
 /* With serial "pty": the terminal's name; else NULL. */
 const char *vm_serial_terminal(const struct vm *vm);
+
+/* ---- the screen ---- */
+
+/* Writes what the screen shows to a file: a PNG; or, where path ends in .txt, the text that stands there, in UTF-8.
+ * Between runs. 0 or -errno; -ENODEV: there is no screen; -ENOTSUP: it shows graphics, and no text. */
+int vm_screenshot(struct vm *vm, const char *path, struct vm_error *err);
+/* The same while the machine runs, soon. Thread-safe. What goes wrong is told to cfg.warn. */
+int vm_screenshot_soon(struct vm *vm, const char *path);
 
 /* ---- saved machines ---- */
 

@@ -52,6 +52,8 @@ struct bus_ram {
     u64 first, n; /* pages of the file */
     bool mapped;
     paddr base;
+    u64 window_first, window_n; /* pages of it that are seen at window_base instead; window_n 0: none */
+    paddr window_base;
     struct bus_ram *next; /* by first */
 };
 
@@ -152,6 +154,12 @@ u32 bus_remaps(const struct bus *b) { return b->remaps; }
 
 u64 bus_ram_size(const struct bus *b) { return b->size; }
 u64 bus_ram_low(const struct bus *b) { return b->low; }
+u64 bus_file_used(const struct bus *b)
+{
+    u64 end = page_of_file(b->size);
+    for (const struct bus_ram *r = b->device_ram; r; r = r->next) end = r->first + r->n;
+    return end << PAGE_SHIFT;
+}
 u64 bus_file_pages(const struct bus *b) { return (b->size + BUS_DEVICE_RAM_MAX) >> PAGE_SHIFT; }
 struct dirty_logs *bus_dirty_logs(struct bus *b) { return &b->logs; }
 int bus_ram_fd(const struct bus *b) { return b->fd; }
@@ -188,11 +196,17 @@ static inline u64 plain_page(const struct bus *b, paddr pa)
     return page_of_file(pa < b->low ? pa : pa - HIGH_BASE + b->low);
 }
 
+static bool in_window(const struct bus_ram *r, u64 page) { return page - r->window_first < r->window_n; }
+
 /* Of a device's memory that is mapped at pa; NO_PAGE: there is none. */
 static u64 device_page(const struct bus *b, paddr pa)
 {
-    for (const struct bus_ram *r = b->device_ram; r; r = r->next)
-        if (r->mapped && pa - r->base < r->n << PAGE_SHIFT) return r->first + ((pa - r->base) >> PAGE_SHIFT);
+    for (const struct bus_ram *r = b->device_ram; r; r = r->next) {
+        u64 page = r->first + ((pa - r->base) >> PAGE_SHIFT);
+        if (pa - r->window_base < r->window_n << PAGE_SHIFT)
+            return r->window_first + ((pa - r->window_base) >> PAGE_SHIFT);
+        if (r->mapped && pa - r->base < r->n << PAGE_SHIFT) return in_window(r, page) ? NO_PAGE : page;
+    }
     return NO_PAGE;
 }
 
@@ -244,11 +258,12 @@ bool bus_page_pa(const struct bus *b, u64 page, paddr *pa)
         *pa = off < b->low ? off : off - b->low + HIGH_BASE;
         return !b->covered[page];
     }
-    for (const struct bus_ram *r = b->device_ram; r; r = r->next)
-        if (r->mapped && page - r->first < r->n) {
-            *pa = r->base + ((page - r->first) << PAGE_SHIFT);
-            return true;
-        }
+    for (const struct bus_ram *r = b->device_ram; r; r = r->next) {
+        if (in_window(r, page)) *pa = r->window_base + ((page - r->window_first) << PAGE_SHIFT);
+        else if (r->mapped && page - r->first < r->n) *pa = r->base + ((page - r->first) << PAGE_SHIFT);
+        else continue;
+        return true;
+    }
     return false;
 }
 
@@ -424,6 +439,7 @@ void bus_ram_free(struct bus_ram *r)
     if (!r) return;
     struct bus *b = r->b;
     u8 *host = bus_ram_host(r);
+    bus_unmap_ram_window(r);
     bus_unmap_ram(r);
     struct bus_ram **p = &b->device_ram;
     while (*p != r) p = &(*p)->next;
@@ -457,10 +473,58 @@ void bus_unmap_ram(struct bus_ram *r)
 {
     struct bus *b = r->b;
     if (!r->mapped) return;
-    for (u64 i = 0; i < r->n; i++) code_leaves(b, r->first + i, r->base + (i << PAGE_SHIFT));
+    for (u64 i = 0; i < r->n; i++)
+        if (!in_window(r, r->first + i)) code_leaves(b, r->first + i, r->base + (i << PAGE_SHIFT));
     r->mapped = false;
     bus_unmap_mmio(b, r->base);
     bus_forget_views(b);
+}
+
+/* The window's pages are about to be where r is mapped, or nowhere. */
+static void window_leaves(struct bus_ram *r)
+{
+    for (u64 i = 0; i < r->window_n; i++) code_leaves(r->b, r->window_first + i, r->window_base + (i << PAGE_SHIFT));
+}
+
+/* The first pages of the window leave r's own place. */
+static void window_comes(struct bus_ram *r, u64 first, u64 n)
+{
+    for (u64 i = 0; i < n && r->mapped; i++)
+        code_leaves(r->b, first + i, r->base + ((first + i - r->first) << PAGE_SHIFT));
+    r->window_first = first;
+    r->window_n = n;
+    bus_forget_views(r->b);
+}
+
+int bus_map_ram_window(struct bus *b, paddr base, struct bus_ram *r, u64 off, u64 len, const char *name)
+{
+    u64 first = r->first + page_of_file(off), n = page_of_file(len);
+    if ((base | off | len) & OFFSET_MASK || !n || off >> PAGE_SHIFT >= r->n || n > r->n - (off >> PAGE_SHIFT))
+        return -EINVAL;
+    if (r->window_n) return -EBUSY;
+    int err = insert_range(b, &(struct range){ .base = base, .len = len, .ram = r, .name = name });
+    if (err) return err;
+    r->window_base = base;
+    window_comes(r, first, n);
+    return 0;
+}
+
+void bus_move_ram_window(struct bus_ram *r, u64 off)
+{
+    u64 first = r->first + page_of_file(off);
+    BUG_ON(!r->window_n || off & OFFSET_MASK || off >> PAGE_SHIFT > r->n - r->window_n);
+    if (first == r->window_first) return;
+    window_leaves(r);
+    window_comes(r, first, r->window_n);
+}
+
+void bus_unmap_ram_window(struct bus_ram *r)
+{
+    if (!r->window_n) return;
+    window_leaves(r);
+    r->window_n = 0;
+    bus_unmap_mmio(r->b, r->window_base);
+    bus_forget_views(r->b);
 }
 
 /* ---- accesses by physical address ---- */
@@ -475,12 +539,16 @@ static unsigned bus_cycle(paddr pa, unsigned left)
     return n;
 }
 
+/* At the place of a device's memory, where a window has taken it from. */
+static u8 *behind_window(const struct range *r, paddr pa) { return bus_ram_host(r->ram) + (pa - r->base); }
+
 /* One aligned cycle of 1, 2 or 4 bytes, at something that is not plain RAM. */
 static u32 read_cycle(struct bus *b, paddr pa, unsigned n)
 {
     const struct range *r = range_at(b, pa);
     u64 end = r ? r->base + r->len - pa : 0;
     if (r && end >= n && r->ops) return r->ops->read ? r->ops->read(r->dev, (u32)(pa - r->base), n) & ones(n) : ones(n);
+    if (r && end >= n && r->ram) return (u32)bytes_load(behind_window(r, pa), n);
     if (r && end >= n) return (u32)bytes_load(r->rom + (pa - r->base), n);
     if (n > 1) return read_cycle(b, pa, n / 2) | read_cycle(b, pa + n / 2, n / 2) << n * 4;
     return IN_RAM(b, pa) ? *page_ptr(b, plain_page(b, pa), pa) : 0xff;
@@ -490,7 +558,10 @@ static void write_cycle(struct bus *b, paddr pa, unsigned n, u32 val)
 {
     const struct range *r = range_at(b, pa);
     u64 end = r ? r->base + r->len - pa : 0;
-    if (r && end >= n) {
+    if (r && end >= n && r->ram) {
+        bus_host_written(b, behind_window(r, pa), n);
+        bytes_store(behind_window(r, pa), n, val);
+    } else if (r && end >= n) {
         if (r->ops && r->ops->write) r->ops->write(r->dev, (u32)(pa - r->base), n, val & ones(n));
     } else if (n > 1) {
         write_cycle(b, pa, n / 2, val);
@@ -558,6 +629,10 @@ static u64 dma_run(struct bus *b, paddr pa, u64 n, u8 **ram, const u8 **rom)
     unsigned i = range_from(b, pa);
     const struct range *r = i < b->nranges ? &b->range[i] : NULL;
     if (r && r->base <= pa) {
+        if (r->ram) { /* no further than the page */
+            *ram = behind_window(r, pa);
+            return n;
+        }
         left = r->base + r->len - pa;
         if (!r->ops) *rom = r->rom + (pa - r->base);
         return n < left ? n : left;

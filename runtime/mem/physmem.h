@@ -19,6 +19,7 @@ u8 *bus_ram_ptr(struct bus *b, paddr pa);
  * -1. For mapping it elsewhere. */
 int bus_ram_fd(const struct bus *b);
 s64 bus_ram_offset(const struct bus *b, paddr pa);
+u64 bus_file_used(const struct bus *b);                     /* bytes: RAM, and the devices' memories that there are */
 u64 bus_file_pages(const struct bus *b);                    /* at most, in its lifetime */
 bool bus_page_pa(const struct bus *b, u64 page, paddr *pa); /* where a page of the file is; false: nowhere at present */
 void bus_ram_pages(const struct bus *b, const struct bus_ram *r, u64 *first, u64 *n); /* those of r; NULL: RAM */

@@ -43,6 +43,7 @@ void rt_flush(struct rt *rt)
 }
 
 int rt_ram_fd(const struct rt *rt) { return bus_ram_fd(rt->bus); }
+u64 rt_ram_len(const struct rt *rt) { return bus_file_used(rt->bus); }
 
 void rt_update(struct rt *rt)
 {

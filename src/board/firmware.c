@@ -13,7 +13,8 @@
 
 /* ---- the image ---- */
 
-static const char seabios[] = "/usr/share/seabios/bios-256k.bin";
+static const char seabios[] = "/usr/share/seabios/bios-256k.bin", vgabios[] = "/usr/share/seabios/vgabios-stdvga.bin";
+#define OPTION_ROM_UNIT 512u /* bytes: PCI firmware specification, expansion ROM header */
 
 static int image_read(struct firmware *f, int fd, u32 len, const struct wait_end *end)
 {
@@ -29,27 +30,41 @@ static int image_read(struct firmware *f, int fd, u32 len, const struct wait_end
     return 0;
 }
 
-int firmware_open(struct firmware *f, const char *path, const struct wait_end *end, struct vm_error *err)
+static int image_open(struct firmware *f, const char *what, const char *name, u32 min, u32 max, u32 unit,
+                      const struct wait_end *end, struct vm_error *err)
 {
     struct stat st;
-    const char *name = path ? path : seabios;
     *f = (struct firmware){ 0 };
     int fd = wait_open(name, O_RDONLY, 0, end), rc;
-    if (fd == -ENOENT && !path)
-        return vm_fail(err, fd,
+    if (fd < 0) return vm_fail(err, fd, "%s %s: %s", what, name, strerror(-fd));
+    rc = fstat(fd, &st) ? -errno : 0;
+    if (rc) vm_fail(err, rc, "%s %s: %s", what, name, strerror(-rc));
+    else if (!S_ISREG(st.st_mode)) rc = vm_fail(err, -ENOEXEC, "%s %s: is no regular file", what, name);
+    else if (st.st_size < min || st.st_size > max || st.st_size % unit)
+        rc = vm_fail(err, -ENOEXEC, "%s %s: %lld bytes are not %uK to %uK in whole units of %u bytes", what, name,
+                     (long long)st.st_size, min >> 10, max >> 10, unit);
+    else if ((rc = image_read(f, fd, (u32)st.st_size, end))) vm_fail(err, rc, "%s %s: %s", what, name, strerror(-rc));
+    close(fd);
+    if (rc) firmware_close(f);
+    return rc;
+}
+
+int firmware_open(struct firmware *f, const char *path, const struct wait_end *end, struct vm_error *err)
+{
+    int rc = image_open(f, "firmware", path ? path : seabios, FIRMWARE_MIN, FIRMWARE_MAX, PAGE_SIZE, end, err);
+    if (rc == -ENOENT && !path)
+        return vm_fail(err, rc,
                        "firmware: SeaBIOS is not installed (%s; Debian: apt-get install seabios); "
                        "--firmware FILE takes another",
                        seabios);
-    if (fd < 0) return vm_fail(err, fd, "firmware %s: %s", name, strerror(-fd));
-    rc = fstat(fd, &st) ? -errno : 0;
-    if (rc) vm_fail(err, rc, "firmware %s: %s", name, strerror(-rc));
-    else if (!S_ISREG(st.st_mode)) rc = vm_fail(err, -ENOEXEC, "firmware %s: is no regular file", name);
-    else if (st.st_size < FIRMWARE_MIN || st.st_size > FIRMWARE_MAX || st.st_size % PAGE_SIZE)
-        rc = vm_fail(err, -ENOEXEC, "firmware %s: %lld bytes are not 64K to 16M in whole pages of 4K", name,
-                     (long long)st.st_size);
-    else if ((rc = image_read(f, fd, (u32)st.st_size, end))) vm_fail(err, rc, "firmware %s: %s", name, strerror(-rc));
-    close(fd);
-    if (rc) firmware_close(f);
+    return rc;
+}
+
+int firmware_open_vga(struct firmware *f, const struct wait_end *end, struct vm_error *err)
+{
+    int rc = image_open(f, "vga", vgabios, OPTION_ROM_UNIT, VGA_ROM_MAX, OPTION_ROM_UNIT, end, err);
+    if (rc == -ENOENT)
+        return vm_fail(err, rc, "vga: its BIOS is not installed (%s; Debian: apt-get install seabios)", vgabios);
     return rc;
 }
 

@@ -13,6 +13,8 @@ struct firmware {
 };
 /* Reads the image; path NULL: SeaBIOS, where Debian has it. 0 or -errno. */
 MUST_CHECK int firmware_open(struct firmware *f, const char *path, const struct wait_end *end, struct vm_error *err);
+/* The VGA's BIOS, where Debian has it. */
+MUST_CHECK int firmware_open_vga(struct firmware *f, const struct wait_end *end, struct vm_error *err);
 void firmware_close(struct firmware *f); /* copes with one that was never opened */
 
 struct firmware_config {

@@ -51,6 +51,7 @@ struct pc {
     struct acpi_pm *pm;
     struct pci *pci;
     struct pam *pam;
+    struct vga *vga; /* NULL: there is no screen */
     struct ide *ide; /* NULL: there are no drives */
     struct virtio_blk *virtio_disk[VM_DISKS_MAX];
     struct virtio_net *net; /* NULL: there is none */
@@ -260,6 +261,7 @@ static int acpi_build(struct pc *pc, u64 low)
         .pci_mem_first = pci_mem_first(pc),
         .pci_mem_last = PCI_MEM_LAST,
         .serial_ports = 1,
+        .has_vga = pc->vga,
     };
     int rc = acpi_tables_build(&pc->acpi, &cfg);
     pc->acpi_at = cfg.tables;
@@ -276,6 +278,7 @@ unsigned pc_parts(struct pc *pc, struct snap_part *out, unsigned room)
     };
     unsigned n = 0;
     for (; n < ARRAY_LEN(part) && n < room; n++) out[n] = part[n];
+    if (pc->vga && n < room) out[n++] = vga_part(pc->vga);
     if (pc->fw_cfg && n < room) out[n++] = fw_cfg_part(pc->fw_cfg);
     if (pc->ide) n += ide_parts(pc->ide, out + n, room - n);
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
@@ -348,6 +351,9 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
     pci_on_msi(pc->pci, on_msi, pc);
     CHIP("disks", disks_attach(pc, cfg, isa));
     if (cfg->net) CHIP("network card", virtio_net_new(&pc->net, bus, pc->pci, SLOT_NET, cfg->net, cfg->mac));
+    if (cfg->vga)
+        CHIP("VGA", vga_new(&pc->vga, bus, clk, pc->pci, cfg->vga_rom ? cfg->vga_rom->data : NULL,
+                            cfg->vga_rom ? cfg->vga_rom->len : 0));
 
     if (cfg->has_debug_exit) {
         rc = debug_exit_new(&pc->debug_exit, bus, cfg->debug_exit, cfg->debug);
@@ -387,6 +393,7 @@ void pc_free(struct pc *pc)
     porte9_free(pc->fw_port);
     fw_cfg_free(pc->fw_cfg);
     pam_free(pc->pam);
+    vga_free(pc->vga);
     pci_free(pc->pci);
     acpi_pm_free(pc->pm);
     porte9_free(pc->porte9);
@@ -402,4 +409,6 @@ void pc_free(struct pc *pc)
     free(pc);
 }
 
+struct vga *pc_vga(const struct pc *pc) { return pc->vga; }
+struct i8042 *pc_keyboard(const struct pc *pc) { return pc->kbd; }
 const struct memory_map *pc_memory_map(const struct pc *pc) { return &pc->map; }

@@ -24,7 +24,9 @@ struct pc_config {
     struct pc_disk disk[VM_DISKS_MAX]; /* firmware tries those of a kind in this order */
     struct netdev *net;                /* borrowed; NULL: there is no card */
     u8 mac[6];
-    const char *boot;                /* comma-separated: disk, cdrom */
+    const char *boot; /* comma-separated: disk, cdrom */
+    bool vga;
+    const struct firmware *vga_rom;  /* its BIOS; borrowed until pc_new() returns; empty: none */
     const struct firmware *firmware; /* borrowed; NULL: none runs, and what it would leave behind is written here */
     struct dev_event poweroff;       /* value: none */
     struct dev_event reset;          /* of the whole machine; value: none */
@@ -41,6 +43,8 @@ MUST_CHECK int pc_reset(struct pc *pc);
 /* The chips, in the order in which they are saved and loaded. At most room of them; returns how many. */
 unsigned pc_parts(struct pc *pc, struct snap_part *out, unsigned room);
 #define PC_PARTS_MAX 300u
+struct vga *pc_vga(const struct pc *pc);        /* NULL: there is none */
+struct i8042 *pc_keyboard(const struct pc *pc); /* keyboard and mouse */
 const struct memory_map *pc_memory_map(const struct pc *pc);
 
 #endif

@@ -191,6 +191,7 @@ struct pci_bar {
     u64 size; /* 0: absent; else a power of two, I/O: 4..256, memory: at least 16 (mapped at its size) */
     bool io, prefetch;
     const struct io_ops *ops; /* with the descriptor's dev */
+    struct bus_ram *ram;      /* instead of ops: memory of the device's, size bytes */
 };
 struct pci_desc {
     u8 dev, fn; /* 00:dev.fn */
@@ -198,7 +199,9 @@ struct pci_desc {
     u8 class_code, subclass, prog_if, revision;
     u8 int_pin; /* 0 none, 1 INTA .. 4 INTD */
     struct pci_bar bar[6];
-    void *opaque; /* handed to bar[].ops and the hooks */
+    const u8 *rom; /* expansion ROM, borrowed; NULL: none */
+    u32 rom_size;  /* a power of two, at least 4 KiB */
+    void *opaque;  /* handed to bar[].ops and the hooks */
     const char *name;
     void (*reset)(void *opaque); /* all that the guest may write is zero already; may be NULL */
     u8 cap;                      /* where its list of capabilities begins in configuration space; 0: there is none */
@@ -229,6 +232,22 @@ struct pam;
 MUST_CHECK int pam_new(struct pam **out, struct bus *b, struct pci *p, const u8 *rom, u32 rom_len);
 void pam_free(struct pam *p);
 struct snap_part pam_part(struct pam *p);
+
+/* vga/vga.c: 00:02.0, IBM's VGA with 16 MiB of memory, and VBE registers by which modes up to 1920x1200x32 are set.
+ * rom: its BIOS, copied; NULL: none. */
+struct vga;
+#define VGA_ROM_MAX 0x10000u
+MUST_CHECK int vga_new(struct vga **out, struct bus *b, struct clock *clk, struct pci *p, const u8 *rom, u32 rom_len);
+void vga_free(struct vga *v);
+struct snap_part vga_part(struct vga *v);
+
+/* vga/vga_draw.c: what a display shows of it. There may be several; each draws what has changed since it last did. */
+struct display;
+struct vga_screen;
+/* once: for one drawing, of all there is. */
+MUST_CHECK int vga_screen_new(struct vga_screen **out, struct vga *v, const struct display *d, bool once);
+void vga_screen_free(struct vga_screen *s); /* before the VGA; copes with NULL */
+void vga_screen_draw(struct vga_screen *s);
 
 /* ide/piix3_ide.c: 00:01.1, two channels at their old places (0x1f0, 0x170, interrupts 14 and 15), bus-master DMA.
  * Drive i is on channel i / 2. Disks are borrowed; while one is at work, the board is neither saved nor reset. */

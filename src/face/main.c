@@ -125,6 +125,16 @@ static int save_at_exit(struct vm *vm, enum vm_exit how, const char *path, int s
     return fail(STATUS_ERROR, text);
 }
 
+/* What stands on the screen at the end; a guest that is off has left it there. */
+static int screenshot_at_exit(struct vm *vm, const struct run_args *a, int status)
+{
+    struct vm_error err;
+    char text[600];
+    if (!a->screenshot || a->screenshot_ms || !vm_screenshot(vm, a->screenshot, &err)) return status;
+    snprintf(text, sizeof text, "--screenshot %.200s: %.250s", a->screenshot, err.text);
+    return fail(STATUS_ERROR, text);
+}
+
 /* What --timeout and --expect make of a status. */
 static int watched_status(int status, enum vm_exit how, const struct watch *w)
 {
@@ -135,7 +145,8 @@ static int watched_status(int status, enum vm_exit how, const struct watch *w)
     return STATUS_ERROR;
 }
 
-static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct stats_file *stats, const char *save)
+static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct stats_file *stats,
+                       const struct run_args *a)
 {
     struct vm_error err = { "" };
     const char *terminal = vm_serial_terminal(vm);
@@ -148,7 +159,8 @@ static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct
     }
     stopper_watch(s, vm);
     enum vm_exit how = vm_run(vm, &err);
-    int status = save_at_exit(vm, how, save, watched_status(run_status(vm, how, s, &err), how, w));
+    int status = save_at_exit(vm, how, a->save_at_exit, watched_status(run_status(vm, how, s, &err), how, w));
+    status = screenshot_at_exit(vm, a, status);
     rc = stats_write(stats, vm);
     stopper_watch(s, NULL);
     watch_end(w);
@@ -209,6 +221,8 @@ static struct watch_config watch_config(const struct run_args *a, enum image_kin
     const char *words = a->cfg.cmdline ? a->cfg.cmdline : "";
     return (struct watch_config){ .timeout_ms = a->timeout_ms,
                                   .expect = a->expect,
+                                  .screenshot = a->screenshot,
+                                  .screenshot_ms = a->screenshot_ms,
                                   .wants_console = kind == IMAGE_LINUX && !strstr(words, "console=ttyS") };
 }
 
@@ -263,7 +277,7 @@ static int verb_run(int argc, char **argv)
         vm_free(vm);
         status = rc == -ECANCELED ? STATUS_SIGNAL + s.caught : stats_fail(&stats, STATUS_ERROR, rc);
     } else {
-        status = run_machine(vm, &s, &watch, &stats, a.save_at_exit);
+        status = run_machine(vm, &s, &watch, &stats, &a);
     }
     stopper_end(&s);
     return status;

@@ -14,6 +14,7 @@ static const char *const mode_names[] = { "32", "16", NULL };
 static const char *const machine_names[] = { "pc", "i440fx", NULL };
 static const char *const accel_names[] = { "tcg", NULL };
 static const char *const one_names[] = { "1", "cpus=1", "boot=1", NULL };
+static const char *const vga_names[] = { "none", "std", NULL }; /* in the order of enum vm_vga, without the default */
 static const char *const none_names[] = { "none", NULL };
 
 static const char *cpu_name(unsigned i, const char **what)
@@ -144,6 +145,21 @@ static int parse_boot(void *args, const char *typed UNUSED, const char *value, s
     return 0;
 }
 
+/* FILE[@SECONDS] */
+static int parse_screenshot(void *args, const char *typed, const char *value, struct vm_error *err)
+{
+    struct run_args *a = args;
+    char *at = strrchr(value, '@');
+    a->screenshot = value;
+    a->screenshot_ms = 0;
+    if (at && at[1]) {
+        if (parse_seconds(at + 1, &a->screenshot_ms) || !a->screenshot_ms)
+            return vm_fail(err, -EINVAL, "%s: '%s' is not a time in seconds", typed, at + 1);
+        *at = 0; /* where it is, in argv */
+    }
+    return *value ? 0 : vm_fail(err, -EINVAL, "%s: a file is missing", typed);
+}
+
 /* -device isa-debug-exit[,iobase=PORT][,iosize=N] is what kernels' own tests use; QEMU's default port is 501h. */
 static int parse_device(void *args, const char *typed, const char *value, struct vm_error *err)
 {
@@ -220,6 +236,13 @@ static const struct opt run_options[] = {
     { .group = "The machine", .name = "no-reboot", .field = "no_reboot", .type = OPT_FLAG, .rank = OPT_COMMON,
       RUN(cfg.no_reboot), .help = "end when the guest resets itself" },
 
+    { .group = "The screen", .name = "vga", .type = OPT_CHOICE, .rank = OPT_COMMON, RUN(vga), .arg = "std|none",
+      .choices = vga_names, .cure = "std is a VGA with VESA modes",
+      .help = "a VGA, or none [std where firmware runs, none where a kernel is loaded without]" },
+    { .group = "The screen", .name = "screenshot", .type = OPT_CALL, .rank = OPT_COMMON, .parse = parse_screenshot,
+      .arg = "FILE[@S]",
+      .help = "write the screen to FILE, after S seconds or at the end: a PNG, or text if it is named .txt" },
+
     { .group = "When it ends", .name = "timeout", .type = OPT_SECONDS, .rank = OPT_COMMON, RUN(timeout_ms), .arg = "S",
       .min = 1, .max = (u64)UINT32_MAX * 1000, .help = "end after so many seconds, with status 124" },
     { .group = "When it ends", .name = "expect", .type = OPT_CALL, .rank = OPT_COMMON, .parse = parse_expect,
@@ -269,8 +292,6 @@ static const struct opt run_options[] = {
     { .name = "enable-kvm", .type = OPT_LATER, .rank = OPT_FOREIGN, .help = KVM },
     { .name = "display", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .arg = "none", .choices = none_names,
       .cure = DISPLAY, .help = DISPLAY },
-    { .name = "vga", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .arg = "none", .choices = none_names, .cure = DISPLAY,
-      .help = DISPLAY },
     { .name = "monitor", .aliases = "mon", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .arg = "none",
       .choices = none_names, .cure = MONITOR, .help = MONITOR },
     { .name = "device", .type = OPT_CALL, .rank = OPT_FOREIGN, .parse = parse_device, .arg = "DEVICE",
@@ -357,7 +378,7 @@ const char verbs_exit_status[] =
 
 void run_args_init(struct run_args *a)
 {
-    *a = (struct run_args){ .cfg = { .size = sizeof a->cfg, .serial = "stdio" } };
+    *a = (struct run_args){ .cfg = { .size = sizeof a->cfg, .serial = "stdio" }, .vga = -1 };
 }
 
 int run_args_finish(struct run_args *a, struct vm_error *err)
@@ -368,6 +389,7 @@ int run_args_finish(struct run_args *a, struct vm_error *err)
         return vm_fail(err, -EINVAL, "nothing to boot: say FILE, a kernel, disk image or ISO");
     a->cfg.engine = (enum vm_engine)a->engine;
     a->cfg.direct = (enum vm_direct)a->direct;
+    a->cfg.vga = (enum vm_vga)(a->vga + 1);
     a->cfg.entry_cs = a->entry_cs ? 0x08 : 0x10;
     a->cfg.has_debug_exit = a->debug_exit.given;
     a->cfg.debug_exit = a->debug_exit.port;

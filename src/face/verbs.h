@@ -27,6 +27,9 @@ struct run_args {
     u64 timeout_ms;                         /* 0: none */
     unsigned disks;                         /* how many of cfg.disk are described */
     const char *load, *save, *save_at_exit; /* files, or NULL */
+    const char *screenshot;                 /* file, or NULL */
+    u64 screenshot_ms;                      /* since the start; 0: at the end */
+    int vga;                                /* enum vm_vga, less 1; -1: the default */
 };
 void run_args_init(struct run_args *a);
 /* One more drive. 0, or -EINVAL: there is no room. */

@@ -83,6 +83,7 @@ static void *watch_thread(void *arg)
     struct watch *w = arg;
     u64 begin = now_ms(), silent_at = w->cfg.wants_console ? begin + SILENCE_MS : NEVER, panic_at = NEVER;
     u64 timeout_at = w->cfg.timeout_ms ? begin + w->cfg.timeout_ms : NEVER;
+    u64 picture_at = w->cfg.screenshot_ms ? begin + w->cfg.screenshot_ms : NEVER;
     bool panic_told = false;
     pthread_mutex_lock(&w->lock);
     while (!w->done) {
@@ -99,12 +100,17 @@ static void *watch_thread(void *arg)
             panic_at = NEVER;
             panic_told = true;
         }
+        if (now >= picture_at) {
+            int rc = vm_screenshot_soon(w->vm, w->cfg.screenshot);
+            if (rc) fprintf(stderr, "transvisor: warning: --screenshot %s: %s\n", w->cfg.screenshot, strerror(-rc));
+            picture_at = NEVER;
+        }
         if (now >= timeout_at) {
             w->timed_out = true;
             vm_stop(w->vm);
             timeout_at = NEVER;
         }
-        wait_until(w, earlier(earlier(silent_at, panic_at), timeout_at));
+        wait_until(w, earlier(earlier(silent_at, panic_at), earlier(timeout_at, picture_at)));
     }
     pthread_mutex_unlock(&w->lock);
     return NULL;

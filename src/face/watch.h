@@ -18,9 +18,11 @@ void matcher_init(struct matcher *m, const char *text);
 bool matcher_feed(struct matcher *m, const u8 *buf, size_t n); /* the text is complete; then it starts anew */
 
 struct watch_config {
-    u64 timeout_ms;     /* 0: none */
-    const char *expect; /* NULL: nothing */
-    bool wants_console; /* a Linux kernel that was not told to use the serial port: hint if it stays silent */
+    u64 timeout_ms;         /* 0: none */
+    const char *expect;     /* NULL: nothing */
+    const char *screenshot; /* file; NULL: none */
+    u64 screenshot_ms;      /* when it is made; 0: not here */
+    bool wants_console;     /* a Linux kernel that was not told to use the serial port: hint if it stays silent */
 };
 struct watch {
     struct watch_config cfg;

@@ -12,14 +12,18 @@ import argparse
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
+import zlib
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SKIPPED = 77
 SEABIOS = '/usr/share/seabios/bios-256k.bin'
+VGABIOS = '/usr/share/seabios/vgabios-stdvga.bin'
+BANNER = [r'SeaBIOS \(version', 'No bootable device']
 
 
 class Skip(Exception):
@@ -57,7 +61,75 @@ class Case:
 
 
 def seabios(_):
-    return Case(['--firmware', need(SEABIOS, 'seabios')], [r'SeaBIOS \(version', 'No bootable device'])
+    return Case(['--firmware', need(SEABIOS, 'seabios')], BANNER)
+
+
+def screen(work):
+    """What SeaBIOS has written on the VGA by the VGA's own BIOS; the picture is taken when the machine ends."""
+    need(SEABIOS, 'seabios')
+    need(VGABIOS, 'seabios')
+    path = os.path.join(work, 'screen.txt')
+
+    def shows_banner():
+        with open(path, encoding='utf-8') as file:
+            text = file.read()
+        return all(re.search(f'(?m)^{line}', text) for line in BANNER) or f'the screen shows:\n{text}'
+
+    return Case(['--firmware', SEABIOS, '--screenshot', path], BANNER, check=shows_banner)
+
+
+def png(path):
+    """Rows of pixels, each (red, green, blue), of a file with 8 bits a colour that is not interlaced."""
+    with open(path, 'rb') as file:
+        data = file.read()
+    at, packed, head = 8, b'', b''
+    while at < len(data):
+        size, kind = struct.unpack('>I4s', data[at : at + 8])
+        body = data[at + 8 : at + 8 + size]
+        at += 12 + size
+        head = body if kind == b'IHDR' else head
+        packed += body if kind == b'IDAT' else b''
+    width, height, *form = struct.unpack('>IIBBBBB', head)
+    if form != [8, 2, 0, 0, 0]:
+        raise AssertionError(f'a PNG of another form: {form}')
+    raw, stride, rows, above = zlib.decompress(packed), width * 3 + 1, [], bytes(width * 3)
+    for y in range(height):
+        line = bytearray(raw[y * stride + 1 : (y + 1) * stride])
+        for i, b in enumerate(above):
+            a, c = (line[i - 3], above[i - 3]) if i >= 3 else (0, 0)
+            paeth = min((abs(b - c), 0, a), (abs(a - c), 1, b), (abs(a + b - 2 * c), 2, c))[2]
+            line[i] = (line[i] + (0, a, b, (a + b) // 2, paeth)[raw[y * stride]]) & 255
+        rows.append([tuple(line[x : x + 3]) for x in range(0, width * 3, 3)])
+        above = bytes(line)
+    return rows
+
+
+def screen_13h(work):
+    """A boot sector sets mode 13h and writes byte n at offset n; its first 16 colours are those of text."""
+    need(SEABIOS, 'seabios')
+    need(VGABIOS, 'seabios')
+    path = os.path.join(work, 'screen.png')
+
+    def shows_colours():
+        rows = png(path)
+        if (len(rows[0]), len(rows)) != (320, 200):
+            return f'the picture has {len(rows[0])} x {len(rows)} pixels'
+        text = []
+        for n in range(16):
+            low = 0x55 if n & 8 else 0
+            text.append(tuple(low + (0xAA if n & bit else 0) for bit in (4, 2, 1)))
+        text[6] = (0xAA, 0x55, 0)  # brown
+        palette = text + rows[0][16:256]
+        if len(set(palette)) < 100:
+            return f'there are {len(set(palette))} colours'
+        for y, row in enumerate(rows):
+            for x, pixel in enumerate(row):
+                if pixel != palette[(320 * y + x) % 256]:
+                    return f'({x}, {y}) is {pixel}, not {palette[(320 * y + x) % 256]}'
+        return True
+
+    words = [boot_disk(work, 'screen13h.S'), '--screenshot', path, '--debug-exit', '0xf4']
+    return Case(words, ['Booting from Hard Disk'], status=0x23, check=shows_colours)
 
 
 def own_rom(work):
@@ -264,6 +336,8 @@ def disk_linux(work):
 
 CASES = {
     'seabios': seabios,
+    'screen': screen,
+    'screen-13h': screen_13h,
     'own-rom': own_rom,
     'disk': disk,
     'disk-virtio': disk_virtio,

@@ -90,6 +90,11 @@ int bus_map_rom(struct bus *b UNUSED, paddr base UNUSED, u64 len UNUSED, const u
 {
     return -ENOMEM;
 }
+int bus_map_ram(struct bus *b UNUSED, paddr base UNUSED, struct bus_ram *r UNUSED, const char *name UNUSED)
+{
+    return -ENOMEM;
+}
+void bus_unmap_ram(struct bus_ram *r UNUSED) {}
 u32 bus_in(struct bus *b, u16 port, unsigned size) { return fake_read(&b->pio, port, size); }
 void bus_out(struct bus *b, u16 port, unsigned size, u32 val) { fake_write(&b->pio, port, size, val); }
 u32 bus_mmio_read(struct bus *b, paddr pa, unsigned size) { return fake_read(&b->mmio, pa, size); }

@@ -4,12 +4,14 @@
 #include "runtime/mem/physmem.h"
 #include "runtime/runtime.h"
 #include "src/board/cpu_part.h"
+#include "src/board/firmware.h"
 #include "src/board/pc.h"
 #include "src/back/chardev.h"
 
 #include <check.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define RAM (64ull << 20)
 #define MS 1000000ull
@@ -55,6 +57,8 @@ static void *chip(struct rt *rt, const char *name)
     ck_abort_msg("the board has no %s", name);
 }
 
+static const u8 rom_bytes[65536];
+
 /* A card without state: its header is what is of interest. */
 static u32 card_read(void *dev UNUSED, u32 off, unsigned size UNUSED) { return 0xca7d0000 + off; }
 static const struct io_ops card_ops = { .read = card_read };
@@ -70,6 +74,8 @@ static const struct pci_desc card = { .dev = 3,
                                       .int_pin = 1,
                                       .bar = { { .size = 32, .io = true, .ops = &card_ops },
                                                { .size = 4096, .ops = &card_ops } },
+                                      .rom = rom_bytes,
+                                      .rom_size = 4096,
                                       .name = "card" };
 
 static struct rt *board(u64 now)
@@ -88,9 +94,13 @@ static struct rt *board(u64 now)
     ck_assert_int_eq(0, clock_new(&rt->clock));
     clock_set_manual(rt->clock, now);
     clock_set_wall(rt->clock, 1700000000ull * 1000 * MS + now);
-    struct pc_config cfg = {
-        .serial = &rt->serial, .poweroff = { nothing, NULL }, .reset = { nothing, NULL }, .debug = { nothing, NULL }
-    };
+    const struct firmware rom = { .data = (u8 *)rom_bytes, .len = sizeof rom_bytes };
+    struct pc_config cfg = { .serial = &rt->serial,
+                             .vga = true,
+                             .vga_rom = &rom,
+                             .poweroff = { nothing, NULL },
+                             .reset = { nothing, NULL },
+                             .debug = { nothing, NULL } };
     ck_assert_msg(!pc_new(&rt->pc, rt, &cfg, &err), "%s", err.text);
     rt->parts = pc_parts(rt->pc, rt->part, PC_PARTS_MAX);
     ck_assert_int_eq(0, pci_add(chip(rt, "pci"), &rt->card, &d));
@@ -172,13 +182,51 @@ static void use(struct rt *rt)
             while (bus_in(rt->bus, 0x64, 1) & 1) bus_in(rt->bus, 0x60, 1);
         }
         break;
-    case 7: card_set_intx(rt, v & 256); break;
+    case 7:
+        if (v & 1024) { /* an answer that nobody fetches for now */
+            bus_out(rt->bus, 0x64, 1, 0xa7);
+            bus_out(rt->bus, 0x64, 1, 0xd4);
+            bus_out(rt->bus, 0x60, 1, 0xeb);
+        }
+        card_set_intx(rt, v & 256);
+        break;
     case 6: bus_out(rt->bus, 0x64, 1, v & 256 ? 0xa8 : 0xae); break;
     case 0: i8042_key(chip(rt, "i8042"), v >> 8 & 0x17f, v & 4); break;
     case 1: i8042_mouse(chip(rt, "i8042"), (s16)(v >> 8), (s16)(v >> 12), (s8)(v >> 20) / 16, v >> 28); break;
     case 2: acpi_pm_gpe(chip(rt, "acpi"), v >> 8 & 15); break;
     case 3: acpi_pm_power_button(chip(rt, "acpi")); break;
     }
+}
+
+/* A driver of the screen, with what it read. */
+static u32 use_vga(struct rt *rt)
+{
+    static const u16 pairs[] = { 0x3c4, 0x3ce, 0x3d4, 0x3b4 }, bytes[] = { 0x3d4, 0x3d5, 0x3da, 0x3b4, 0x3b5, 0x3ba };
+    static const u16 mode_13h[] = { 0x0f02, 0x0e04 }, graphics[] = { 0x0001, 0x0003, 0x4005, 0x0506, 0xff08 };
+    u32 sum = 0;
+    for (unsigned i = 0; i < 12; i++) {
+        u32 v = rnd(rt), at = 0xa0000 + (v >> 8) % 0x20000, size = 1u << (v >> 6) % 3;
+        u16 port = v >> 8 & 1 ? 0x3c0 + (v >> 9) % 16 : bytes[(v >> 9) % ARRAY_LEN(bytes)];
+        switch (v % 8) {
+        case 0: bus_out(rt->bus, pairs[(v >> 6) % ARRAY_LEN(pairs)], 2, (v >> 8 & 0x1f) | (v >> 8 & 0xff00)); break;
+        case 1: bus_out(rt->bus, port, 1, v >> 24); break;
+        case 2: sum = sum * 31 + bus_in(rt->bus, port, 1); break;
+        case 3: bus_mmio_write(rt->bus, at & ~(size - 1), size, rnd(rt)); break;
+        case 4: sum = sum * 31 + bus_mmio_read(rt->bus, at & ~(size - 1), size); break;
+        case 5:
+            bus_out(rt->bus, 0x1ce, 2, (v >> 8) % 12);
+            bus_out(rt->bus, 0x1cf, 2, (v >> 8) % 12 == 4 ? (v >> 16 & 0x63) | 0x80 : v >> 16 & 0x3ff);
+            break;
+        case 6: sum = sum * 31 + bus_in(rt->bus, 0x1cf, 2); break;
+        case 7: /* memory itself is at A0000h then */
+            if (v & 8) break;
+            bus_out(rt->bus, 0x3c2, 1, 0x63);
+            for (unsigned k = 0; k < ARRAY_LEN(mode_13h); k++) bus_out(rt->bus, 0x3c4, 2, mode_13h[k]);
+            for (unsigned k = 0; k < ARRAY_LEN(graphics); k++) bus_out(rt->bus, 0x3ce, 2, graphics[k]);
+            break;
+        }
+    }
+    return sum;
 }
 
 /* One access, with what it gave. */
@@ -196,6 +244,7 @@ static u32 poke(struct rt *rt)
     case 3:
         if (pick / 8 % 64 == 4) start_interrupts(rt);
         if (pick / 8 % 64 == 5) start_apic(rt);
+        if (pick / 8 % 8 == 4) return use_vga(rt);
         if (pick / 8 % 8 == 7) use(rt);
         if (pick / 8 % 16 == 0) rt->intc->set_apic_base(rt->intc_dev, (val & 0xff000) | (pick & 0x8000 ? 0x800 : 0));
         if (pick / 8 % 16 == 1) rt->intc->set_apic_base(rt->intc_dev, 0xfee00800u);
@@ -218,9 +267,40 @@ static void save(const struct rt *rt, struct snap_buf *out)
     ck_assert(!out->failed);
 }
 
+/* The memories of devices, which are in a saved machine with its RAM. */
+static u8 *device_memory(const struct rt *rt, size_t *len)
+{
+    *len = bus_file_used(rt->bus) - RAM;
+    u8 *p = mmap(NULL, *len, PROT_READ | PROT_WRITE, MAP_SHARED, bus_ram_fd(rt->bus), RAM);
+    ck_assert_ptr_ne(p, MAP_FAILED);
+    return p;
+}
+
+static void device_memory_load(const struct rt *to, const struct rt *from)
+{
+    size_t n, m;
+    u8 *a = device_memory(from, &n), *b = device_memory(to, &m);
+    ck_assert_uint_eq(n, m);
+    memcpy(b, a, n);
+    munmap(a, n);
+    munmap(b, n);
+}
+
+static void device_memory_same(const struct rt *x, const struct rt *y)
+{
+    size_t n, m;
+    u8 *a = device_memory(x, &n), *b = device_memory(y, &m);
+    ck_assert_uint_eq(n, m);
+    for (size_t i = 0; i < n; i += 4096)
+        ck_assert_msg(!memcmp(a + i, b + i, 4096), "devices' memories differ in page %zu", i / 4096);
+    munmap(a, n);
+    munmap(b, n);
+}
+
 static void load(struct rt *to, struct rt *from)
 {
     char why[128] = "";
+    device_memory_load(to, from);
     for (unsigned i = 0; i < to->parts; i++) snap_unmap(&to->part[i]);
     for (unsigned i = 0; i < to->parts; i++) {
         struct snap_buf b = { 0 };
@@ -339,9 +419,11 @@ START_TEST(every_field_changes_under_a_busy_guest)
     }
     for (unsigned i = 0; i < rt->parts; i++) {
         bool bridge = strstr(rt->part[i].name, "i440fx") || strstr(rt->part[i].name, "piix"); /* no BARs, no INTx */
+        bool screen = !strcmp(rt->part[i].name, "00:02.0 vga");                               /* no INTx */
         for (unsigned k = 0; rt->part[i].table->fields[k].name; k++) {
             const char *name = rt->part[i].table->fields[k].name;
-            ck_assert_msg(moved[i][k] || bridge, "%s.%s has not changed in 400000 accesses", rt->part[i].name, name);
+            ck_assert_msg(moved[i][k] || bridge || (screen && !strcmp(name, "intx")),
+                          "%s.%s has not changed in 400000 accesses", rt->part[i].name, name);
         }
         free(moved[i]);
         free(before[i]);
@@ -384,6 +466,7 @@ START_TEST(a_loaded_board_does_what_the_saved_one_does)
                           "round %u, access %u: %08x of the saved one, %08x of the loaded; INTR %d %d", round, n, x, y,
                           a->intr, b->intr);
         }
+        device_memory_same(a, b);
         one.len = two.len = 0;
         save(a, &one);
         save(b, &two);

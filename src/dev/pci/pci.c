@@ -20,12 +20,13 @@ enum {
     CFG_VENDOR = 0x00, CFG_DEVICE = 0x02, CFG_COMMAND = 0x04, CFG_STATUS = 0x06, CFG_REVISION = 0x08,
     CFG_PROG_IF = 0x09,
     CFG_SUBCLASS = 0x0a, CFG_CLASS = 0x0b, CFG_CACHE_LINE = 0x0c, CFG_LATENCY = 0x0d, CFG_HEADER = 0x0e, CFG_BAR = 0x10,
-    CFG_SUBSYS_VENDOR = 0x2c, CFG_SUBSYS = 0x2e, CFG_CAPABILITIES = 0x34, CFG_INT_LINE = 0x3c, CFG_INT_PIN = 0x3d,
+    CFG_SUBSYS_VENDOR = 0x2c, CFG_SUBSYS = 0x2e, CFG_ROM = 0x30, CFG_CAPABILITIES = 0x34, CFG_INT_LINE = 0x3c,
+    CFG_INT_PIN = 0x3d,
 };
 /* clang-format on */
 enum { CMD_IO = 1, CMD_MEM = 2, CMD_MASTER = 4, CMD_SERR = 0x100, CMD_INTX_OFF = 0x400 };
 enum { STATUS_INTX = 0x08, STATUS_CAPABILITIES = 0x10 /* of the low byte */, HEADER_MULTI = 0x80 };
-enum { BAR_IO = 1, BAR_PREFETCH = 8 };
+enum { BAR_IO = 1, BAR_PREFETCH = 8, ROM_ENABLE = 1 };
 enum { PIIX_PIRQ = 0x60, PIRQ_OFF = 0x80 };
 #define HEADER_LEN 64u
 #define ADDRESS_ENABLE 0x80000000u
@@ -36,14 +37,16 @@ struct pci_fn {
     struct pci_desc d;
     char part[24]; /* its name in a snapshot: "00:1f.7 name" */
     u8 config[256], writable[256];
-    u32 mapped[6]; /* address each BAR is mapped at; 0: not mapped */
-    bool intx;     /* as the device drives it */
+    u32 mapped[6];  /* address each BAR is mapped at; 0: not mapped */
+    u32 rom_mapped; /* likewise, the expansion ROM's */
+    bool intx;      /* as the device drives it */
 };
 
 static const struct snap_field fn_fields[] = {
     SNAP_ARRAY(struct pci_fn, config, .keep = true),
     SNAP_ARRAY(struct pci_fn, mapped, .keep = true),
     SNAP(struct pci_fn, intx, .keep = true),
+    SNAP(struct pci_fn, rom_mapped, .since = 2, .keep = true),
     { 0 },
 };
 
@@ -153,6 +156,7 @@ static void fn_unmap_bar(struct pci_fn *f, unsigned i)
 {
     if (!f->mapped[i]) return;
     if (f->d.bar[i].io) bus_unmap_pio(f->pci->bus, f->mapped[i]);
+    else if (f->d.bar[i].ram) bus_unmap_ram(f->d.bar[i].ram);
     else bus_unmap_mmio(f->pci->bus, f->mapped[i]);
     f->mapped[i] = 0;
 }
@@ -163,8 +167,30 @@ static void fn_map_bar(struct pci_fn *f, unsigned i, u32 base)
     int err;
 
     if (bar->io) err = bus_map_pio(f->pci->bus, base, bar->size, bar->ops, f->d.opaque, f->d.name);
+    else if (bar->ram) err = bus_map_ram(f->pci->bus, base, bar->ram, f->d.name);
     else err = bus_map_mmio(f->pci->bus, base, bar->size, bar->ops, f->d.opaque, f->d.name);
     if (!err) f->mapped[i] = base;
+}
+
+/* ---- expansion ROM ---- */
+
+static u32 rom_address(const struct pci_fn *f)
+{
+    u32 reg = get32(f->config + CFG_ROM), base = reg & ~0x7ffu;
+
+    if (!f->d.rom || !(reg & ROM_ENABLE) || !(f->config[CFG_COMMAND] & CMD_MEM)) return 0;
+    return base == (u32)-f->d.rom_size ? 0 : base;
+}
+
+static void fn_unmap_rom(struct pci_fn *f)
+{
+    if (f->rom_mapped) bus_unmap_mmio(f->pci->bus, f->rom_mapped);
+    f->rom_mapped = 0;
+}
+
+static void fn_map_rom(struct pci_fn *f, u32 base)
+{
+    if (!bus_map_rom(f->pci->bus, base, f->d.rom_size, f->d.rom, f->d.name)) f->rom_mapped = base;
 }
 
 static void pci_update_bars(struct pci_fn *f)
@@ -176,6 +202,11 @@ static void pci_update_bars(struct pci_fn *f)
         fn_unmap_bar(f, i);
         if (base) fn_map_bar(f, i, base);
     }
+    u32 base = rom_address(f);
+
+    if (base == f->rom_mapped) return;
+    fn_unmap_rom(f);
+    if (base) fn_map_rom(f, base);
 }
 
 /* ---- configuration space ---- */
@@ -296,6 +327,7 @@ static void fn_init_header(struct pci_fn *f)
         fn_init_bar(f, i);
         if (d->bar[i].size) *(d->bar[i].io ? &io : &mem) = true;
     }
+    if (d->rom) put32(f->writable + CFG_ROM, (u32)-d->rom_size | ROM_ENABLE);
     put16(f->writable + CFG_COMMAND,
           (io ? CMD_IO : 0) | (mem ? CMD_MEM : 0) | CMD_MASTER | CMD_SERR | (d->int_pin ? CMD_INTX_OFF : 0));
     f->writable[CFG_CACHE_LINE] = f->writable[CFG_LATENCY] = 0xff;
@@ -305,6 +337,7 @@ static void fn_init_header(struct pci_fn *f)
 static void fn_reset(struct pci_fn *f)
 {
     for (unsigned i = 0; i < 6; i++) fn_unmap_bar(f, i);
+    fn_unmap_rom(f);
     for (unsigned i = 0; i < sizeof f->config; i++) f->config[i] &= ~f->writable[i];
     for (unsigned i = 0; i < 6; i++) fn_init_bar(f, i);
     if (f->d.reset) f->d.reset(f->d.opaque);
@@ -325,12 +358,13 @@ static bool fn_check(const void *chip)
     }
     for (unsigned i = 0; i < 6; i++)
         if (f->mapped[i] && f->mapped[i] != bar_address(f, i)) return false;
-    return true;
+    return !f->rom_mapped || f->rom_mapped == rom_address(f);
 }
 
 static void fn_unmap(void *chip)
 {
     for (unsigned i = 0; i < 6; i++) fn_unmap_bar(chip, i);
+    fn_unmap_rom(chip);
 }
 
 /* What was mapped, not what would be: a BAR that lost its place to something else has lost it still. */
@@ -345,11 +379,15 @@ static int fn_loaded(void *chip)
         if (base) fn_map_bar(f, i, base);
         if (f->mapped[i] != base) return -EBUSY;
     }
-    return 0;
+    u32 rom = f->rom_mapped;
+
+    f->rom_mapped = 0;
+    if (rom) fn_map_rom(f, rom);
+    return f->rom_mapped == rom ? 0 : -EBUSY;
 }
 
 static const struct snap_table fn_table = { .name = "pci function",
-                                            .version = 1,
+                                            .version = 2,
                                             .size = sizeof(struct pci_fn),
                                             .fields = fn_fields,
                                             .check = fn_check,
@@ -359,7 +397,7 @@ static const struct snap_table fn_table = { .name = "pci function",
 static bool bar_sane(const struct pci_bar *bar)
 {
     if (!bar->size) return true;
-    if (!bar->ops || (bar->size & (bar->size - 1))) return false;
+    if (!bar->ops == !bar->ram || (bar->io && bar->ram) || (bar->size & (bar->size - 1))) return false;
     return bar->io ? bar->size >= 4 && bar->size <= 256 : bar->size >= 16 && bar->size <= 1u << 31;
 }
 
@@ -370,6 +408,7 @@ int pci_add(struct pci *p, struct pci_fn **out, const struct pci_desc *d)
 
     BUG_ON(d->dev > 31 || d->fn > 7 || d->int_pin > 4);
     for (unsigned i = 0; i < 6; i++) BUG_ON(!bar_sane(&d->bar[i]));
+    BUG_ON(d->rom && (d->rom_size < PAGE_SIZE || d->rom_size & (d->rom_size - 1)));
     if (p->fn[devfn]) return -EBUSY;
     f = calloc(1, sizeof(*f));
     if (!f) return -ENOMEM;
