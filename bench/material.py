@@ -29,7 +29,8 @@ def build_program(bits):
     if not os.path.exists(program) or any(os.path.getmtime(f) > os.path.getmtime(program) for f in sources):
         c_files = [f for f in sources if f.endswith('.c') and (bits == 32 or os.path.basename(f) not in I386_ONLY)]
         subprocess.run(
-            ['gcc', f'-m{bits}', '-O2', '-static', '-pthread', '-Wall', '-Wextra', '-o', program + '.new'] + c_files, check=True
+            ['gcc', f'-m{bits}', '-O2', '-static', '-pthread', '-Wall', '-Wextra', '-o', program + '.new'] + c_files,
+            check=True
         )
         os.rename(program + '.new', program)
     return program

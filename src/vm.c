@@ -68,18 +68,20 @@ static void on_debug_exit(void *arg, u32 value)
 static void serial_deliver(void *arg)
 {
     struct vm *vm = arg;
-    chardev_deliver(vm->serial);
+    if (vm->serial) chardev_deliver(vm->serial);
 }
 
-/* From the serial back end's thread. If the post fails for want of memory, the bytes wait for the next. */
-static void on_serial_wake(void *arg)
+/* From a back end's thread: fn is to run on the vCPU thread. If the post fails for want of memory, what waits is
+ * delivered by the next that succeeds. */
+static void post(struct vm *vm, void (*fn)(void *vm))
 {
-    struct vm *vm = arg;
     pthread_mutex_lock(&vm->lock);
-    int rc = vm->rt && vm->serial ? rt_post(vm->rt, serial_deliver, vm) : 0;
+    int rc = vm->rt ? rt_post(vm->rt, fn, vm) : 0;
     (void)rc;
     pthread_mutex_unlock(&vm->lock);
 }
+
+static void on_serial_wake(void *vm) { post(vm, serial_deliver); }
 
 static void disks_deliver(void *arg)
 {
@@ -87,15 +89,7 @@ static void disks_deliver(void *arg)
     disks_complete(vm->disks);
 }
 
-/* From a disk's thread. If the post fails for want of memory, the next that succeeds completes this one, too. */
-static void on_disk_wake(void *arg)
-{
-    struct vm *vm = arg;
-    pthread_mutex_lock(&vm->lock);
-    int rc = vm->rt ? rt_post(vm->rt, disks_deliver, vm) : 0;
-    (void)rc;
-    pthread_mutex_unlock(&vm->lock);
-}
+static void on_disk_wake(void *vm) { post(vm, disks_deliver); }
 
 static void frames_deliver(void *arg)
 {
@@ -103,15 +97,7 @@ static void frames_deliver(void *arg)
     net_deliver(vm->net);
 }
 
-/* From the network's thread. If the post fails for want of memory, what waits comes when the card asks for more. */
-static void on_net_wake(void *arg)
-{
-    struct vm *vm = arg;
-    pthread_mutex_lock(&vm->lock);
-    int rc = vm->rt ? rt_post(vm->rt, frames_deliver, vm) : 0;
-    (void)rc;
-    pthread_mutex_unlock(&vm->lock);
-}
+static void on_net_wake(void *vm) { post(vm, frames_deliver); }
 
 static void on_serial_quit(void *arg) { vm_stop(arg); }
 

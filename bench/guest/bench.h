@@ -6,8 +6,8 @@
 
 uint64_t now_ns(void); /* CLOCK_MONOTONIC */
 void report(const char *name, double value, const char *unit);
-/* Calls body(n), which does n operations and returns the ns they took, with doubled n until that is long enough to tell;
- * reports the ns of one. */
+/* Calls body(n), which does n operations and returns the ns they took, with doubled n until that is long enough to
+ * tell; reports the ns of one. */
 void measure(const char *name, unsigned first, uint64_t (*body)(unsigned n));
 void share_one_processor(void); /* with all threads and children to come: the guests have only one */
 void die(const char *what) __attribute__((noreturn)); /* a wrong result is not a measurement: BENCH-FAILED, status 1 */

@@ -333,8 +333,8 @@ START_TEST(time_and_tsc_never_go_back_and_agree)
 }
 END_TEST
 
-/* As Linux's clocksource watchdog reads them: time, TSC, time. Others want the same processor, so that the host takes it
- * away at any place between. */
+/* As Linux's clocksource watchdog reads them: time, TSC, time. Others want the same processor, so that the host takes
+ * it away at any place between. */
 START_TEST(a_tsc_that_is_read_between_two_readings_of_guest_time_lies_between_them)
 {
     enum { OTHERS = 3 };

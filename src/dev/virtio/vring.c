@@ -157,34 +157,6 @@ bool vring_wants_interrupt(struct vring *r, const struct vring_mode *m)
 
 /* ---- pieces of memory ---- */
 
-static size_t iov_move(const struct iovec *iov, unsigned n, size_t off, u8 *buf, size_t len, bool write)
-{
-    size_t done = 0;
-    for (unsigned i = 0; i < n && done < len; i++) {
-        if (off >= iov[i].iov_len) {
-            off -= iov[i].iov_len;
-            continue;
-        }
-        size_t k = iov[i].iov_len - off < len - done ? iov[i].iov_len - off : len - done;
-        u8 *p = (u8 *)iov[i].iov_base + off;
-        if (write) memcpy(p, buf + done, k);
-        else memcpy(buf + done, p, k);
-        done += k;
-        off = 0;
-    }
-    return done;
-}
-
-size_t iov_read(const struct iovec *iov, unsigned n, size_t off, void *to, size_t len)
-{
-    return iov_move(iov, n, off, to, len, false);
-}
-
-size_t iov_write(const struct iovec *iov, unsigned n, size_t off, const void *from, size_t len)
-{
-    return iov_move(iov, n, off, (u8 *)from, len, true);
-}
-
 unsigned iov_slice(struct iovec *to, const struct iovec *iov, unsigned n, size_t off, size_t len)
 {
     unsigned k = 0;
@@ -199,4 +171,26 @@ unsigned iov_slice(struct iovec *to, const struct iovec *iov, unsigned n, size_t
         off = 0;
     }
     return k;
+}
+
+static size_t iov_move(const struct iovec *iov, unsigned n, size_t off, u8 *buf, size_t len, bool write)
+{
+    struct iovec piece[VRING_PIECES];
+    unsigned pieces = iov_slice(piece, iov, n, off, len);
+    size_t done = 0;
+    for (unsigned i = 0; i < pieces; done += piece[i++].iov_len) {
+        if (write) memcpy(piece[i].iov_base, buf + done, piece[i].iov_len);
+        else memcpy(buf + done, piece[i].iov_base, piece[i].iov_len);
+    }
+    return done;
+}
+
+size_t iov_read(const struct iovec *iov, unsigned n, size_t off, void *to, size_t len)
+{
+    return iov_move(iov, n, off, to, len, false);
+}
+
+size_t iov_write(const struct iovec *iov, unsigned n, size_t off, const void *from, size_t len)
+{
+    return iov_move(iov, n, off, (u8 *)from, len, true);
 }
