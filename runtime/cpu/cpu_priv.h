@@ -202,13 +202,21 @@ static inline void seg_refresh(struct cpu *c, enum segreg r)
     }
     c->mode = (c->mode & ~mask) | bits;
 }
+/* What seg_refresh() looks at. Loads that change nothing of it are the rule: a kernel's entry and exit load flat
+ * segments over flat ones. What CR0.PE and EFLAGS.VM add, cpu_update_mode() brings up to date when they change. */
+static inline bool seg_same_shape(const struct seg *a, const struct seg *b)
+{
+    const u32 shape = SEG_UNUSABLE | SEG_CODE | SEG_E | SEG_W | SEG_D;
+    return a->limit == b->limit && !((a->attr ^ b->attr) & shape) && !a->base == !b->base;
+}
 static inline void seg_set(struct cpu *c, enum segreg r, const struct seg *s)
 {
+    bool same = seg_same_shape(&c->seg[r], s);
     c->seg[r].sel = s->sel;
     c->seg[r].base = s->base;
     c->seg[r].limit = s->limit;
     c->seg[r].attr = s->attr;
-    seg_refresh(c, r);
+    if (!same) seg_refresh(c, r);
 }
 static inline void seg_set_null(struct cpu *c, enum segreg r, u16 sel)
 {

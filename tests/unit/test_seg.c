@@ -202,6 +202,29 @@ START_TEST(complexity_tells_translated_code_what_it_may_do)
 }
 END_TEST
 
+/* Loads that change nothing of what the mode key, seg_complex and seg_room hold leave them alone. */
+START_TEST(any_segment_loaded_over_any_other_leaves_what_is_derived_from_it_right)
+{
+    static const u8 access[] = { AC_DATA, AC_DATA | AC_DPL3, 0x91, 0x97, AC_CODE };
+    static const u32 limit[] = { 0xfffff, 0xffff }, base[] = { 0, 0x1000 };
+    static const u8 flags[] = { FLAT, WIDE, 0 };
+    const unsigned n = ARRAY_LEN(access) * ARRAY_LEN(limit) * ARRAY_LEN(base) * ARRAY_LEN(flags);
+    for (unsigned i = 0; i < n * n; i++) {
+        for (unsigned k = 0, rest = i; k < 2; k++) {
+            u8 a = access[rest % ARRAY_LEN(access)];
+            rest /= ARRAY_LEN(access);
+            u32 l = limit[rest % ARRAY_LEN(limit)], b = base[rest / 2 % ARRAY_LEN(base)];
+            rest /= 4;
+            gdt_set(SEL_X, b, l, a, flags[rest % ARRAY_LEN(flags)]);
+            rest /= ARRAY_LEN(flags);
+            ASSERT_RAISED(seg_load(cpu, S_DS, SEL_X), 0);
+            if (a == AC_DATA) ASSERT_RAISED(seg_load(cpu, S_SS, SEL_X), 0);
+            assert_mode_consistent();
+        }
+    }
+}
+END_TEST
+
 /* ---- system registers and questions ---- */
 
 START_TEST(ltr_takes_available_tss_and_marks_them_busy)
@@ -289,6 +312,7 @@ int main(void)
     tcase_add_test(t, the_ldt_is_used_for_selectors_with_ti);
     tcase_add_test(t, real_and_virtual_8086_mode_take_paragraphs);
     tcase_add_loop_test(t, an_access_obeys_type_and_limit, 0, ARRAY_LEN(accesses));
+    tcase_add_test(t, any_segment_loaded_over_any_other_leaves_what_is_derived_from_it_right);
     tcase_add_test(t, complexity_tells_translated_code_what_it_may_do);
     tcase_add_test(t, ltr_takes_available_tss_and_marks_them_busy);
     tcase_add_test(t, lar_and_lsl_know_these_system_types);
