@@ -1,4 +1,5 @@
-/* Owns the order in which a machine is saved and loaded: head, chips, CPU, memory. The chips' order is the board's.
+/* Owns the order in which a machine is saved and loaded: head, chips, CPU, memory, what embedders have added. The
+ * chips' order is the board's.
  *   I1  Time stands still while a machine is loaded, so that each chip finds the clock as it left it; and while it is
  *       saved, so that a guest that runs on has lost no tick. Its wall clock alone goes on.
  *   I2  All chips leave their places on the bus before the first is loaded: one may take what was another's. */
@@ -21,6 +22,10 @@
 #define MOMENT_NS 100000u /* what two clocks may differ by */
 #define MOMENT_TRIES 50u
 #define STRING_MAX (1u << 20)
+#define BLOB_PREFIX "state:" /* of the section's name */
+#define BLOBS_MAX 256u
+_Static_assert(sizeof BLOB_PREFIX - 1 + VM_STATE_NAME_MAX <= SNAP_NAME_MAX && VM_STATE_MAX <= SNAP_SECTION_MAX,
+               "a state is one section");
 #define NOW_MAX (1ull << 62) /* ns: 146 years; sums of times stay far from what 64 bits hold */
 
 static const struct snap_field head_fields[] = {
@@ -37,6 +42,7 @@ static const struct snap_field head_fields[] = {
     SNAP(struct snapshot_head, disks, .since = 3, .max = STRING_MAX),
     SNAP(struct snapshot_head, net, .since = 4, .max = STRING_MAX),
     SNAP(struct snapshot_head, vga, .since = 5, .reset = VM_VGA_NONE, .max = VM_VGA_STD),
+    SNAP(struct snapshot_head, disk_serials, .since = 6, .max = STRING_MAX),
     { 0 },
 };
 
@@ -52,7 +58,7 @@ static bool head_check(const void *head)
 }
 
 static const struct snap_table head_table = { .name = "machine",
-                                              .version = 5,
+                                              .version = 6,
                                               .size = sizeof(struct snapshot_head),
                                               .fields = head_fields,
                                               .check = head_check };
@@ -70,6 +76,7 @@ void snapshot_head_free(struct snapshot_head *h)
     byte_queue_free(&h->firmware);
     byte_queue_free(&h->boot);
     byte_queue_free(&h->disks);
+    byte_queue_free(&h->disk_serials);
     byte_queue_free(&h->net);
 }
 
@@ -91,21 +98,52 @@ static bool disks_set(struct byte_queue *q, const struct vm_disk *disk)
     return fine;
 }
 
-int snapshot_disks(const struct snapshot_head *h, struct vm_disk *disk)
+static bool serials_set(struct byte_queue *q, const struct vm_config *cfg)
+{
+    bool fine = true;
+    for (unsigned i = 0; i < VM_DISKS_MAX && cfg->disk[i].file; i++) {
+        const char *serial = cfg->disk_serial[i] ? cfg->disk_serial[i] : "";
+        fine = fine && byte_queue_put(q, (const u8 *)serial, strlen(serial) + 1, STRING_MAX);
+    }
+    return fine;
+}
+
+/* Of a queue of strings that end in a zero: the one at *p, which moves on. NULL: there is no zero. */
+static const char *string_take(const u8 **p, const u8 *end)
+{
+    const char *s = (const char *)*p;
+    const u8 *zero = *p < end ? memchr(*p, 0, (size_t)(end - *p)) : NULL;
+    if (!zero) return NULL;
+    *p = zero + 1;
+    return s;
+}
+
+static int serials_get(const struct byte_queue *q, struct vm_config *c)
+{
+    const u8 *p = q->data, *end = p + q->len;
+    for (unsigned i = 0; p < end; i++) {
+        const char *serial = string_take(&p, end);
+        if (i == VM_DISKS_MAX || !serial || !c->disk[i].file) return -EINVAL;
+        if (*serial && !(c->disk_serial[i] = strdup(serial))) return -ENOMEM;
+    }
+    return 0;
+}
+
+int snapshot_disks(const struct snapshot_head *h, struct vm_config *c)
 {
     const u8 *p = h->disks.data, *end = p + h->disks.len;
     for (unsigned i = 0; p < end; i++) {
-        const u8 *zero = memchr(p, 0, (size_t)(end - p));
-        if (i == VM_DISKS_MAX || !zero || zero - p < 2) return -EINVAL;
-        disk[i] = (struct vm_disk){ .file = strdup((const char *)p + 1),
-                                    .cdrom = *p & SNAPSHOT_CDROM,
-                                    .readonly = *p & SNAPSHOT_READONLY,
-                                    .snapshot = *p & SNAPSHOT_OVERLAY,
-                                    .bus = *p & SNAPSHOT_VIRTIO ? VM_BUS_VIRTIO : VM_BUS_IDE };
-        if (!disk[i].file) return -ENOMEM;
-        p = zero + 1;
+        const u8 flags = *p;
+        const char *typed = string_take(&p, end);
+        if (i == VM_DISKS_MAX || !typed || !typed[0] || !typed[1]) return -EINVAL;
+        c->disk[i] = (struct vm_disk){ .file = strdup(typed + 1),
+                                       .cdrom = flags & SNAPSHOT_CDROM,
+                                       .readonly = flags & SNAPSHOT_READONLY,
+                                       .snapshot = flags & SNAPSHOT_OVERLAY,
+                                       .bus = flags & SNAPSHOT_VIRTIO ? VM_BUS_VIRTIO : VM_BUS_IDE };
+        if (!c->disk[i].file) return -ENOMEM;
     }
-    return 0;
+    return serials_get(&h->disk_serials, c);
 }
 
 bool snapshot_head_init(struct snapshot_head *h, const struct vm_config *cfg, const char *cpu)
@@ -117,10 +155,61 @@ bool snapshot_head_init(struct snapshot_head *h, const struct vm_config *cfg, co
     memcpy(h->cpu, cpu, strlen(cpu));
     return string_set(&h->kernel, cfg->kernel) && string_set(&h->initrd, cfg->initrd)
            && string_set(&h->cmdline, cfg->cmdline) && string_set(&h->firmware, cfg->firmware)
-           && string_set(&h->boot, cfg->boot) && string_set(&h->net, cfg->net) && disks_set(&h->disks, cfg->disk);
+           && string_set(&h->boot, cfg->boot) && string_set(&h->net, cfg->net) && disks_set(&h->disks, cfg->disk)
+           && serials_set(&h->disk_serials, cfg);
 }
 
 char *snapshot_string(const struct byte_queue *q) { return q->len ? strndup((const char *)q->data, q->len) : NULL; }
+
+/* ---- what embedders have added ---- */
+
+struct snapshot_blob *snapshot_blob_new(const char *name, size_t len)
+{
+    BUG_ON(strlen(name) > VM_STATE_NAME_MAX || len > VM_STATE_MAX);
+    struct snapshot_blob *b = malloc(sizeof *b + len);
+    if (!b) return NULL;
+    b->next = NULL;
+    b->len = len;
+    strcpy(b->name, name);
+    return b;
+}
+
+void snapshot_blobs_free(struct snapshot_blob *list)
+{
+    while (list) {
+        struct snapshot_blob *next = list->next;
+        free(list);
+        list = next;
+    }
+}
+
+static int blobs_save(struct snap_writer *w, const struct snapshot_blob *list)
+{
+    int rc = 0;
+    for (; list && !rc; list = list->next) {
+        char section[SNAP_NAME_MAX + 1];
+        snprintf(section, sizeof section, BLOB_PREFIX "%s", list->name);
+        rc = snap_write(w, section, list->data, list->len);
+    }
+    return rc;
+}
+
+/* Adds a section to the list, if its name is that of a blob. -EINVAL: it is not, or the file makes no sense. */
+static int blob_load(const struct snap_section *sec, struct snapshot_blob **list, const char **why)
+{
+    const size_t prefix = strlen(BLOB_PREFIX);
+    const char *name = sec->name + prefix;
+    *why = "it has an unknown section at its end";
+    if (strncmp(sec->name, BLOB_PREFIX, prefix) || !*name || strlen(name) > VM_STATE_NAME_MAX) return -EINVAL;
+    *why = "it has too many states of devices, or one of them twice";
+    unsigned n = 0;
+    for (; *list; list = &(*list)->next, n++)
+        if (!strcmp((*list)->name, name)) return -EINVAL;
+    if (n == BLOBS_MAX) return -EINVAL;
+    if (!(*list = snapshot_blob_new(name, sec->len))) return -ENOMEM;
+    memcpy((*list)->data, sec->data, sec->len);
+    return 0;
+}
 
 /* ---- save ---- */
 
@@ -161,7 +250,7 @@ static int moment_set(struct rt *rt, const struct cpu_arch *cpu, u64 now_ns, con
 }
 
 static int parts_save(struct snap_writer *w, struct snapshot_head *h, struct rt *rt, struct pc *pc,
-                      struct cpu_arch *cpu)
+                      struct cpu_arch *cpu, const struct snapshot_blob *blobs)
 {
     struct snap_part part[PC_PARTS_MAX];
     unsigned n = pc_parts(pc, part, PC_PARTS_MAX);
@@ -170,10 +259,12 @@ static int parts_save(struct snap_writer *w, struct snapshot_head *h, struct rt 
     for (unsigned i = 0; i < n && !rc; i++) rc = part_save(w, &part[i]);
     if (!rc) rc = part_save(w, &processor);
     if (!rc) rc = snap_ram_save(w, rt_ram_fd(rt), rt_ram_len(rt));
+    if (!rc) rc = blobs_save(w, blobs);
     return rc ? rc : snap_write_end(w);
 }
 
-int snapshot_save(int fd, struct snapshot_head *h, struct rt *rt, struct pc *pc, struct vm_error *err)
+int snapshot_save(int fd, struct snapshot_head *h, struct rt *rt, struct pc *pc, const struct snapshot_blob *blobs,
+                  struct vm_error *err)
 {
     struct snap_writer *w = NULL;
     struct clock *clk = rt_clock(rt);
@@ -183,7 +274,7 @@ int snapshot_save(int fd, struct snapshot_head *h, struct rt *rt, struct pc *pc,
     u64 wall = clock_wall_ns(clk), begun = host_ns(CLOCK_MONOTONIC);
     clock_set_manual(clk, h->now_ns); /* I1 */
     int rc = snap_writer_new(&w, fd);
-    if (!rc) rc = parts_save(w, h, rt, pc, &cpu);
+    if (!rc) rc = parts_save(w, h, rt, pc, &cpu, blobs);
     snap_writer_free(w);
     BUG_ON(moment_set(rt, &cpu, h->now_ns, &field));
     clock_set_wall(clk, wall + host_ns(CLOCK_MONOTONIC) - begun);
@@ -278,7 +369,8 @@ void snapshot_close(struct snapshot *s)
 
 const struct snapshot_head *snapshot_head(const struct snapshot *s) { return &s->head; }
 
-static int ram_load(struct snapshot *s, struct rt *rt, struct vm_error *err)
+/* Memory, and what comes behind it. */
+static int ram_load(struct snapshot *s, struct rt *rt, struct snapshot_blob **blobs, struct vm_error *err)
 {
     struct snap_section sec;
     const char *why = NULL;
@@ -287,15 +379,14 @@ static int ram_load(struct snapshot *s, struct rt *rt, struct vm_error *err)
     if (ram == MAP_FAILED) return load_fail(err, -errno, NULL);
     int rc;
     while (!(rc = snap_read(s->reader, &sec, &why)) && strcmp(sec.name, "end")) {
-        why = "it has an unknown section at its end";
-        rc = strcmp(sec.name, "ram") ? -EINVAL : snap_ram_load(&sec, ram, size, &next, &why);
+        rc = strcmp(sec.name, "ram") ? blob_load(&sec, blobs, &why) : snap_ram_load(&sec, ram, size, &next, &why);
         if (rc) break;
     }
     munmap(ram, size);
     return rc ? load_fail(err, rc, why) : 0;
 }
 
-int snapshot_load(struct snapshot *s, struct rt *rt, struct pc *pc, struct vm_error *err)
+int snapshot_load(struct snapshot *s, struct rt *rt, struct pc *pc, struct snapshot_blob **blobs, struct vm_error *err)
 {
     struct snap_part part[PC_PARTS_MAX];
     struct cpu_arch cpu;
@@ -308,7 +399,7 @@ int snapshot_load(struct snapshot *s, struct rt *rt, struct pc *pc, struct vm_er
     for (unsigned i = 0; i < n; i++) snap_unmap(&part[i]);
     for (unsigned i = 0; i < n && !rc; i++) rc = part_load(s, &part[i], err);
     if (!rc) rc = part_load(s, &processor, err);
-    if (!rc) rc = ram_load(s, rt, err);
+    if (!rc) rc = ram_load(s, rt, blobs, err);
     if (rc) return rc;
     rt_flush(rt);
     rc = moment_set(rt, &cpu, s->head.now_ns, &field);

@@ -17,6 +17,8 @@ struct snapshot_head {
     struct byte_queue kernel, initrd, cmdline, firmware, boot, net; /* without a terminating zero; empty: none */
     u8 vga;                                                         /* enum vm_vga; never the default */
     struct byte_queue disks; /* for each drive: a flag byte (enum snapshot_disk), its path, a zero */
+    /* For each drive: its serial number, empty where it has one of ours, and a zero. No bytes: the file is older. */
+    struct byte_queue disk_serials;
 };
 enum snapshot_disk {
     SNAPSHOT_DISK = 0x40,
@@ -28,13 +30,25 @@ enum snapshot_disk {
 void snapshot_head_free(struct snapshot_head *h);
 /* Borrows nothing. false: memory is short. */
 MUST_CHECK bool snapshot_head_init(struct snapshot_head *h, const struct vm_config *cfg, const char *cpu);
-/* The drives, their paths the caller's to free. 0, -ENOMEM, or -EINVAL: there are none, or it makes no sense. */
-MUST_CHECK int snapshot_disks(const struct snapshot_head *h, struct vm_disk *disk /* VM_DISKS_MAX */);
+/* The drives and their serial numbers, into c, which has none; the strings are the caller's to free. 0, -ENOMEM, or
+ * -EINVAL: it makes no sense. */
+MUST_CHECK int snapshot_disks(const struct snapshot_head *h, struct vm_config *c);
 /* A string of the head, or NULL if it is empty; the caller's to free. */
 char *snapshot_string(const struct byte_queue *q);
 
-/* Writes rt and its board to fd, between two runs or from a post. h->now_ns is set. 0 or -errno. */
-MUST_CHECK int snapshot_save(int fd, struct snapshot_head *h, struct rt *rt, struct pc *pc, struct vm_error *err);
+/* State that an embedder has added to a machine, as it is in the file. */
+struct snapshot_blob {
+    struct snapshot_blob *next;
+    char name[VM_STATE_NAME_MAX + 1];
+    size_t len; /* at most VM_STATE_MAX */
+    u8 data[];
+};
+struct snapshot_blob *snapshot_blob_new(const char *name, size_t len); /* NULL: memory is short */
+void snapshot_blobs_free(struct snapshot_blob *list);
+
+/* Writes rt and its board to fd, between two runs or from a post, with the blobs. h->now_ns is set. 0 or -errno. */
+MUST_CHECK int snapshot_save(int fd, struct snapshot_head *h, struct rt *rt, struct pc *pc,
+                             const struct snapshot_blob *blobs, struct vm_error *err);
 
 /* Calls save(arg, fd) for a file beside path, which takes path's name once all of it is on disk: whatever happens, path
  * is what it was, or whole. What is no regular file is written to as it is. 0 or -errno. */
@@ -46,7 +60,9 @@ struct snapshot;
 MUST_CHECK int snapshot_open(struct snapshot **out, int fd, struct vm_error *err);
 void snapshot_close(struct snapshot *s);
 const struct snapshot_head *snapshot_head(const struct snapshot *s);
-/* The rest, into a machine that is like its head says and has not run. Guest time goes on from here. */
-MUST_CHECK int snapshot_load(struct snapshot *s, struct rt *rt, struct pc *pc, struct vm_error *err);
+/* The rest, into a machine that is like its head says and has not run. Guest time goes on from here. *blobs: what
+ * embedders had added, the caller's to free, also after a failure. */
+MUST_CHECK int snapshot_load(struct snapshot *s, struct rt *rt, struct pc *pc, struct snapshot_blob **blobs,
+                             struct vm_error *err);
 
 #endif

@@ -190,6 +190,7 @@ static void machine_free(struct vm *vm)
     chardev_tap_fini(&vm->tap);
     rt_free(rt);
     vm_mapped_free(vm);
+    vm_added_free(vm);
 }
 
 /* The CPU as reset leaves it, but for what outlives a reset, and as the boot protocol wants it. */
@@ -324,7 +325,7 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
     rc = pc_new(&vm->pc, rt, &board, err);
     if (rc) goto out;
     rt_get_state(rt, &vm->power_on);
-    rc = from ? snapshot_load(from, rt, vm->pc, err) : machine_boot(vm, boot, err);
+    rc = from ? snapshot_load(from, rt, vm->pc, &vm->waiting, err) : machine_boot(vm, boot, err);
     if (rc) goto out;
     on_serial_wake(vm); /* what came in before there was a machine */
 out:
@@ -378,9 +379,12 @@ static int save_to(void *arg, int fd, struct vm_error *err)
     chardev_deliver(vm->serial); /* what has come in is the machine's */
     chardev_tap_deliver(&vm->tap);
     disks_drain(vm->disks);
+    struct snapshot_blob *blobs = NULL;
     int rc = snapshot_head_init(&h, &vm->cfg, vm->cfg.cpu ? vm->cfg.cpu : vm_cpu_name(0)) ? 0 : -ENOMEM;
     if (rc) vm_fail(err, rc, "out of memory");
-    else rc = snapshot_save(fd, &h, vm->rt, vm->pc, err);
+    else rc = vm_added_save(vm, &blobs, err);
+    if (!rc) rc = snapshot_save(fd, &h, vm->rt, vm->pc, blobs, err);
+    snapshot_blobs_free(blobs);
     snapshot_head_free(&h);
     return rc;
 }
@@ -514,6 +518,7 @@ enum vm_exit vm_run(struct vm *vm, struct vm_error *err)
         vm_fail(err, -EBUSY, "the machine runs");
         return VM_EXIT_ERROR;
     }
+    if (vm_added_check(vm, err)) return VM_EXIT_ERROR;
     signals_hold(&held);
     vm->running = true;
     enum vm_exit how = run(vm, err);

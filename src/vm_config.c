@@ -165,6 +165,42 @@ int vm_config_copy(struct vm_config *to, const struct vm_config *from, struct vm
     return ok ? 0 : vm_fail(err, -ENOMEM, "machine: out of memory");
 }
 
+static bool same_kind(const struct vm_disk *a, const struct vm_disk *b)
+{
+    return b->file && a->cdrom == b->cdrom && a->bus == b->bus;
+}
+
+/* That of the saved machine's drive which is c's drive i: as many of its kind come before it (disks.c). NULL: there is
+ * none. */
+static const char **saved_serial(const struct vm_config *c, unsigned i, struct vm_config *saved)
+{
+    unsigned before = 0;
+    for (unsigned k = 0; k < i; k++) before += same_kind(&c->disk[i], &c->disk[k]);
+    for (unsigned k = 0; k < VM_DISKS_MAX; k++)
+        if (same_kind(&c->disk[i], &saved->disk[k]) && !before--) return &saved->disk_serial[k];
+    return NULL;
+}
+
+/* The drives, where c names none; and what they are called, which a guest has seen. */
+static int disks_load(struct vm_config *c, struct vm_config *saved, bool has_serials, struct vm_error *err)
+{
+    bool named = c->disk[0].file;
+    for (unsigned i = 0; i < VM_DISKS_MAX && !named; i++) {
+        c->disk[i] = saved->disk[i];
+        if (c->disk[i].file && !(c->disk[i].file = strdup(c->disk[i].file)))
+            return vm_fail(err, -ENOMEM, "machine: out of memory");
+    }
+    for (unsigned i = 0; i < VM_DISKS_MAX && c->disk[i].file && has_serials; i++) {
+        const char **own = &c->disk_serial[i], **was = saved_serial(c, i, saved);
+        if (!was) continue;
+        if (*own && (!*was || strcmp(*own, *was)))
+            return vm_fail(err, -EINVAL, "disk %s: the saved machine's has %s%s, not %s", c->disk[i].file,
+                           *was ? "the serial number " : "a serial number of ours", *was ? *was : "", *own);
+        if (!*own) *own = *was, *was = NULL;
+    }
+    return 0;
+}
+
 /* What a saved machine says of itself, where cfg does not. */
 int vm_config_load(struct vm_config *c, const struct snapshot_head *h, struct vm_error *err)
 {
@@ -183,8 +219,12 @@ int vm_config_load(struct vm_config *c, const struct snapshot_head *h, struct vm
         const struct byte_queue *saved;
     } string[] = { { &c->kernel, &h->kernel },     { &c->initrd, &h->initrd }, { &c->cmdline, &h->cmdline },
                    { &c->firmware, &h->firmware }, { &c->boot, &h->boot },     { &c->net, &h->net } };
-    int rc = c->disk[0].file ? 0 : snapshot_disks(h, c->disk);
-    if (rc) return vm_fail(err, rc == -EINVAL ? -EBADMSG : rc, "its list of drives: %s", strerror(-rc));
+    struct vm_config saved = { 0 };
+    int rc = snapshot_disks(h, &saved);
+    if (rc) rc = vm_fail(err, rc == -EINVAL ? -EBADMSG : rc, "its list of drives: %s", strerror(-rc));
+    else rc = disks_load(c, &saved, h->disk_serials.len, err);
+    vm_config_free(&saved);
+    if (rc) return rc;
     c->memory = h->memory;
     c->vga = (enum vm_vga)h->vga;
     c->has_debug_exit = h->has_debug_exit;

@@ -10,7 +10,9 @@
 #include <pthread.h>
 
 struct snapshot_head;
+struct snapshot_blob;
 struct vm_mapped; /* an embedder's device: vm_device.c */
+struct vm_added;  /* an embedder's state: vm_device.c */
 
 struct vm {
     struct vm_config cfg;
@@ -25,7 +27,9 @@ struct vm {
     struct firmware vga_rom;  /* the VGA's BIOS; empty: there is no VGA */
     struct pc *pc;
     struct vm_mapped *mapped;
-    struct cpu_arch power_on; /* what the CPU is like after a reset */
+    struct vm_added *added;
+    struct snapshot_blob *waiting; /* states of the file that nobody has added yet */
+    struct cpu_arch power_on;      /* what the CPU is like after a reset */
 
     pthread_mutex_t lock; /* of rt and serial as pointers: other threads look only under it */
     struct rt *rt;
@@ -51,5 +55,10 @@ void vm_config_free(struct vm_config *c);
 
 /* vm_device.c */
 void vm_mapped_free(struct vm *vm); /* after the bus */
+void vm_added_free(struct vm *vm);
+/* What embedders have added, and what waits: *out is the caller's, also after a failure. 0 or -errno. */
+MUST_CHECK int vm_added_save(struct vm *vm, struct snapshot_blob **out, struct vm_error *err);
+/* 0, or -ENODEV: a state waits. */
+MUST_CHECK int vm_added_check(const struct vm *vm, struct vm_error *err);
 
 #endif

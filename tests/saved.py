@@ -149,6 +149,29 @@ def options_that_contradict_the_file_are_refused(b):
     check(status == 2 and 'has no such port' in err, f'status {status}, {err!r}')
 
 
+def drives_keep_their_serial_numbers(b):
+    image, second = os.path.join(b.dir, 'image'), os.path.join(b.dir, 'second')
+    for name in image, second:
+        with open(name, 'wb') as f:
+            f.truncate(1 << 20)
+    other = '--disk', second + ',bus=virtio'
+    path = saved(b, ECHO, b'a', 1, '--debug-exit', '0xf4', '--disk', image + ',serial=ONE', *other)
+
+    def loaded(*words):
+        status, _, err = Loaded(b, '--load', path, *words).end(b'!')
+        return status, err
+
+    for words in ((), ('--disk', image, *other), (*other, '--disk', image + ',serial=ONE')):
+        status, err = loaded(*words)
+        check((status, err) == (15, ''), f'{words}: status {status}, {err!r}')
+    for words, text in (
+        (('--disk', image + ',serial=TWO', *other), 'has the serial number ONE, not TWO'),
+        (('--disk', image, '--disk', second + ',bus=virtio,serial=TWO'), 'has a serial number of ours, not TWO'),
+    ):
+        status, err = loaded(*words)
+        check(status == 2 and err.count('\n') == 1 and text in err, f'{words}: status {status}, {err!r}')
+
+
 def info_prints_every_chip_of_a_saved_machine(b):
     path = saved(b)
     whole = subprocess.run([b.program, 'info', path], capture_output=True, text=True, timeout=LIMIT)

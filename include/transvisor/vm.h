@@ -5,7 +5,8 @@
  *
  * Threads. A machine is one thread's at a time, whichever that is: calls for one machine must not overlap, save those
  * that are called thread-safe. A process may hold several machines, and run each on a thread of its own. Callbacks are
- * made on the thread that is in vm_run(), vm_create(), vm_load() or vm_reset(). They may call what is thread-safe and
+ * made on the thread that is in vm_run(), vm_create(), vm_load() or vm_reset(), and, of a state that has been added, in
+ * vm_save(), vm_save_file() or vm_add_state(). They may call what is thread-safe and
  * vm_read_*(), vm_write_*(); what else needs a machine that does not run fails with -EBUSY.
  *
  * Failures. They come back as -errno, with one line of text that begins with the name of what failed. Nothing is
@@ -227,10 +228,32 @@ struct vm_device {
     void *arg;
 };
 /* The device, which is copied, answers at n ports from base on, or at n bytes of physical memory, also after resets.
- * Where RAM is, the device lies over it. It has no part in what vm_save() saves. Between runs. 0 or -errno; -EBUSY:
- * another device is there, or the machine runs. */
+ * Where RAM is, the device lies over it. Saved machines do not have it: whoever loads one maps it again, and
+ * vm_add_state() gives it its state. Between runs. 0 or -errno; -EBUSY: another device is there, or the machine
+ * runs. */
 int vm_map_ports(struct vm *vm, uint16_t base, uint32_t n, const struct vm_device *device, struct vm_error *err);
 int vm_map_memory(struct vm *vm, uint64_t base, uint64_t n, const struct vm_device *device, struct vm_error *err);
+
+/* The state of a device, or of whatever else of the embedder's belongs to a machine. */
+struct vm_state {
+    size_t size; /* sizeof(struct vm_state) */
+    /* Writes the state to `to` and returns how many bytes it has. If they are more than room, up to VM_STATE_MAX, it is
+     * called again, with room for so many; they must be as many then. Called in vm_save(), vm_save_file(), or, after
+     * vm_save_soon(), in vm_run(). */
+    size_t (*save)(void *arg, void *to, size_t room);
+    /* Takes up a state that save() has given, perhaps in another version of the program, or that somebody has forged.
+     * 0, or -errno to refuse it. */
+    int (*load)(void *arg, const void *bytes, size_t n);
+    void *arg;
+};
+#define VM_STATE_MAX ((size_t)4 << 20)
+#define VM_STATE_NAME_MAX 24
+/* From here on the machine is saved with this state, under that name: 1 to VM_STATE_NAME_MAX printable characters. If
+ * the machine has been loaded and its file has a state of that name, load() is called with it before this returns;
+ * nothing is called if it has none. A machine does not run (VM_EXIT_ERROR, and it can be run again) until each state in
+ * its file has been added. Between runs. 0 or -errno: what load() has returned; -EEXIST: there is one of that name;
+ * -EBUSY: the machine runs. After a failure nothing has been added. */
+int vm_add_state(struct vm *vm, const char *name, const struct vm_state *state, struct vm_error *err);
 
 /* The guest receives these bytes on its first serial port, as fast as it reads them, besides what `serial` brings. Of
  * more than 1 MiB that it has not read the rest is lost. Thread-safe. 0 or -ENOMEM. */

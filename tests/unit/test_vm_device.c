@@ -182,6 +182,128 @@ START_TEST(a_device_that_cannot_be_there_is_refused)
 }
 END_TEST
 
+/* ---- state ---- */
+
+/* Bytes that are saved, and what has been loaded. */
+struct kept {
+    u8 bytes[300], loaded[300];
+    size_t n, nloaded, shrinks;
+    unsigned saves, loads;
+    int refuses;
+};
+
+static size_t kept_save(void *arg, void *to, size_t room)
+{
+    struct kept *k = arg;
+    k->saves++;
+    if (room < k->n) return k->n;
+    memcpy(to, k->bytes, k->n);
+    return k->n - k->shrinks;
+}
+static int kept_load(void *arg, const void *bytes, size_t n)
+{
+    struct kept *k = arg;
+    k->loads++;
+    if (k->refuses) return k->refuses;
+    ck_assert_uint_le(n, sizeof k->loaded);
+    memcpy(k->loaded, bytes, k->nloaded = n);
+    return 0;
+}
+
+static int add(struct vm *vm, const char *name, struct kept *k, struct vm_error *err)
+{
+    const struct vm_state s = { sizeof s, kept_save, kept_load, k };
+    return vm_add_state(vm, name, &s, err);
+}
+
+static struct vm *copy_of(struct vm *vm)
+{
+    struct vm_config cfg = vm_fixture_config(VM_ENGINE_INTERP);
+    struct vm *copy = NULL;
+    struct vm_error err;
+    FILE *f = tmpfile();
+    ck_assert_msg(!vm_save(vm, fileno(f), &err), "%s", err.text);
+    rewind(f);
+    ck_assert_msg(!vm_load(&copy, &cfg, fileno(f), &err), "%s", err.text);
+    fclose(f);
+    return copy;
+}
+
+START_TEST(state_that_was_added_is_saved_and_loaded_by_its_name)
+{
+    struct vm_config cfg = vm_fixture_config(VM_ENGINE_INTERP);
+    struct vm *vm = vm_fixture_new(&cfg);
+    struct vm_error err;
+    struct kept empty = { .n = 0 }, some = { .n = 300 }, other = { .n = 1, .bytes = { 9 } };
+    for (unsigned i = 0; i < some.n; i++) some.bytes[i] = (u8)(i * 7);
+    LOAD(vm, OUT_DEBUG);
+    ck_assert_int_eq(0, add(vm, "empty", &empty, &err));
+    ck_assert_int_eq(0, add(vm, "a name of 24 characters.", &some, &err));
+    ck_assert_uint_eq(0, empty.loads + some.loads);
+    struct vm *copy = copy_of(vm), *third;
+    vm_free(vm);
+    struct kept empty2 = { .n = 1 }, some2 = { .n = 4 };
+    ck_assert_int_eq(VM_EXIT_ERROR, vm_run(copy, &err)); /* before its states are there */
+    ck_assert_msg(!strncmp(err.text, "state ", 6), "%s", err.text);
+    ck_assert_int_eq(0, add(copy, "empty", &empty2, &err));
+    ck_assert_int_eq(0, add(copy, "other", &other, &err)); /* is not in the file */
+    third = copy_of(copy);                                 /* what nobody has taken up goes on */
+    ck_assert_int_eq(0, add(copy, "a name of 24 characters.", &some2, &err));
+    vm_fixture_run(copy, VM_EXIT_DEBUG);
+    vm_free(copy);
+    ck_assert_uint_eq(1, empty2.loads);
+    ck_assert_uint_eq(0, empty2.nloaded);
+    ck_assert_uint_eq(0, other.loads);
+    ck_assert_uint_eq(300, some2.nloaded);
+    ck_assert(!memcmp(some2.loaded, some.bytes, 300));
+    struct kept last[3] = { { .n = 0 } };
+    ck_assert_int_eq(0, add(third, "a name of 24 characters.", &last[0], &err));
+    ck_assert_int_eq(0, add(third, "other", &last[1], &err));
+    ck_assert_int_eq(VM_EXIT_ERROR, vm_run(third, &err));
+    ck_assert_int_eq(0, add(third, "empty", &last[2], &err));
+    vm_fixture_run(third, VM_EXIT_DEBUG);
+    vm_free(third);
+    ck_assert(last[0].nloaded == 300 && !memcmp(last[0].loaded, some.bytes, 300));
+    ck_assert(last[1].nloaded == 1 && last[1].loaded[0] == 9);
+    ck_assert(last[2].nloaded == 1 && last[2].loaded[0] == empty2.bytes[0]);
+}
+END_TEST
+
+START_TEST(a_state_that_cannot_be_is_refused_and_can_be_added_later)
+{
+    struct vm_config cfg = vm_fixture_config(VM_ENGINE_INTERP);
+    struct vm *vm = vm_fixture_new(&cfg);
+    struct vm_error err;
+    struct kept k = { .n = 3, .bytes = { 1, 2, 3 } };
+    struct vm_state s = { sizeof s - 1, kept_save, kept_load, &k };
+    ck_assert_int_eq(-EINVAL, vm_add_state(vm, "short", &s, &err));
+    s = (struct vm_state){ sizeof s, kept_save, NULL, &k };
+    ck_assert_int_eq(-EINVAL, vm_add_state(vm, "without load", &s, &err));
+    ck_assert_int_eq(-EINVAL, add(vm, "", &k, &err));
+    ck_assert_int_eq(-EINVAL, add(vm, "a name of 25 characters..", &k, &err));
+    ck_assert_int_eq(-EINVAL, add(vm, "line\n", &k, &err));
+    ck_assert_int_eq(0, add(vm, "k", &k, &err));
+    ck_assert_int_eq(-EEXIST, add(vm, "k", &k, &err));
+    LOAD(vm, OUT_DEBUG);
+    struct vm *copy = copy_of(vm);
+    struct kept fussy = { .refuses = -ERANGE };
+    ck_assert_int_eq(-ERANGE, add(copy, "k", &fussy, &err));
+    ck_assert_msg(!strncmp(err.text, "state k:", 8), "%s", err.text);
+    fussy.refuses = 0;
+    ck_assert_int_eq(0, add(copy, "k", &fussy, &err));
+    ck_assert_uint_eq(3, fussy.nloaded);
+    vm_free(copy);
+    FILE *f = tmpfile();
+    k.shrinks = 1;
+    ck_assert_int_eq(-EIO, vm_save(vm, fileno(f), &err));
+    k.shrinks = 0;
+    k.n = VM_STATE_MAX + 1;
+    ck_assert_int_eq(-EFBIG, vm_save(vm, fileno(f), &err));
+    fclose(f);
+    vm_free(vm);
+}
+END_TEST
+
 /* ---- what a callback may call ---- */
 
 static void pause_write(void *arg, u32 offset UNUSED, unsigned size UNUSED, u32 value UNUSED)
@@ -231,6 +353,7 @@ static void try_everything(void *arg, u32 offset UNUSED, unsigned size UNUSED, u
     ck_assert_int_eq(-EBUSY, vm_info(l->vm, NULL, stderr));
     ck_assert_int_eq(-EBUSY, vm_map_ports(l->vm, 0x600, 1, &(struct vm_device){ 0 }, &err));
     ck_assert_int_eq(-EBUSY, vm_map_memory(l->vm, MMIO + 0x1000, 1, &(struct vm_device){ 0 }, &err));
+    ck_assert_int_eq(-EBUSY, add(l->vm, "state", &(struct kept){ .n = 0 }, &err));
     ck_assert_int_eq(VM_EXIT_ERROR, vm_run(l->vm, &err));
     u32 word = 0;
     ck_assert_uint_eq(4, vm_read_linear(l->vm, 0x6000, &word, 4));
@@ -385,6 +508,8 @@ int main(void)
     tcase_add_loop_test(t, a_device_in_memory_gets_every_size_wherever_it_lies, 0, n);
     tcase_add_loop_test(t, a_device_stays_after_a_reset_and_may_be_silent, 0, n);
     tcase_add_test(t, a_device_that_cannot_be_there_is_refused);
+    tcase_add_test(t, state_that_was_added_is_saved_and_loaded_by_its_name);
+    tcase_add_test(t, a_state_that_cannot_be_is_refused_and_can_be_added_later);
     tcase_add_loop_test(t, a_pause_in_a_callback_comes_right_after_the_instruction, 0, n);
     tcase_add_loop_test(t, a_callback_reaches_memory_and_is_told_that_the_machine_runs, 0, n);
     tcase_add_loop_test(t, serial_bytes_go_both_ways_by_callbacks, 0, n);
