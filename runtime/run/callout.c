@@ -4,14 +4,13 @@
 #include "runtime/cpu/cpu.h"
 #include "runtime/cpu/except.h"
 #include "runtime/cpu/far.h"
+#include "runtime/cpu/msr.h"
 #include "runtime/cpu/seg.h"
 #include "runtime/mem/mmu.h"
 #include "runtime/mem/physmem.h"
 #include "runtime/mem/watch.h"
 #include "runtime/run/rt.h"
 #include "runtime/run/x87.h"
-
-#include <x86intrin.h>
 
 u64 callout_tlb(struct cpu *c, laddr la, u32 desc);
 int callout_fpu(struct cpu *c, u32 sse);
@@ -101,9 +100,8 @@ int helper_step(struct cpu *c, u32 eip)
 
 int helper_rdtsc(struct cpu *c, u32 arg UNUSED)
 {
-    u64 tsc = __rdtsc();
-    if (tsc >= c->tsc_until) return HELPER_EMULATE; /* the clock is to be asked */
-    tsc += c->tsc_offset;
+    if (c->cr4 & CR4_TSD && c->cpl) return HELPER_EMULATE; /* #GP */
+    u64 tsc = cpu_tsc(c);
     c->gpr[G_EAX] = (u32)tsc;
     c->gpr[G_EDX] = (u32)(tsc >> 32);
     return HELPER_DONE;

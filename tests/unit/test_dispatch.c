@@ -403,6 +403,61 @@ START_TEST(kicks_change_nothing)
 }
 END_TEST
 
+/* The host takes 60 ms from the guest, which then reads its TSC a thousand times: how often was it not later? */
+static void slow_write(void *dev UNUSED, u32 off UNUSED, unsigned size UNUSED, u32 val UNUSED)
+{
+    nanosleep(&(struct timespec){ .tv_nsec = 60000000 }, NULL);
+}
+static const struct io_ops slow_ops = { .write = slow_write };
+
+static void start_tsc_reader(int which, bool user)
+{
+    start(which);
+    ck_assert_int_eq(bus_map_pio(rt_bus(rt), 0x80, 1, &slow_ops, NULL, "slow"), 0);
+    CODE_AT(CODE, "\xe6\x80"             /* out 0x80, al  */
+                  "\xb9\xe8\x03\x00\x00" /* mov ecx, 1000 */
+                  "\x31\xdb\x31\xf6"     /* xor ebx, ebx; xor esi, esi */
+                  "\x31\xed"             /* xor ebp, ebp  */
+                  "\x0f\x31"             /* rdtsc         */
+                  "\x89\xc7\x29\xdf"     /* mov edi, eax; sub edi, ebx */
+                  "\x89\xd7\x19\xf7"     /* mov edi, edx; sbb edi, esi */
+                  "\x83\xd5\x00"         /* adc ebp, 0    */
+                  "\x89\xc3\x89\xd6"     /* mov ebx, eax; mov esi, edx */
+                  "\x49\x75\xec"         /* dec ecx; jnz rdtsc */
+                  "\x89\xe8\xe7\xf4"     /* mov eax, ebp; out 0xf4, eax */
+                  "\xeb\xfe");
+    put32(TSS_A + 4, STACK_B);
+    put32(TSS_A + 8, SEL_DS);
+    if (!user) return;
+    for (unsigned s = 0; s < S_COUNT; s++) c->seg[s].sel |= 3, c->seg[s].attr |= 3u << SEG_DPL_SHIFT;
+    c->cpl = 3;
+    c->eflags_sys |= F_IOPL;
+}
+
+START_TEST(a_TSC_that_lags_is_read_without_leaving_translated_code)
+{
+    for (unsigned user = 0; user < 2; user++) {
+        start_tsc_reader(_i, user);
+        ck_assert_uint_eq(run(), 0);
+        ck_assert_uint_gt(clock_lag_ns(rt_clock(rt)), 10000000);
+        ck_assert_msg(!rt->emulated_op[OP_RDTSC], "%llu interpreted at CPL %u",
+                      (unsigned long long)rt->emulated_op[OP_RDTSC], 3 * user);
+        end();
+    }
+}
+END_TEST
+
+START_TEST(with_TSD_the_TSC_is_the_kernels)
+{
+    for (unsigned user = 0; user < 2; user++) {
+        start_tsc_reader(_i, user);
+        c->cr4 |= CR4_TSD;
+        ck_assert_uint_eq(run(), user ? 0xdead : 0);
+        end();
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("dispatch");
@@ -422,6 +477,8 @@ int main(void)
     EACH(code_that_writes_into_itself_is_obeyed);
     EACH(addresses_wrap_around_at_4_GiB);
     EACH(kicks_change_nothing);
+    EACH(a_TSC_that_lags_is_read_without_leaving_translated_code);
+    EACH(with_TSD_the_TSC_is_the_kernels);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);

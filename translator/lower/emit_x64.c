@@ -177,11 +177,6 @@ void emit_rorx32(struct emit *e, int dst, int src, unsigned n)
     emit_vex(e, 3, 3, false, 0, 0xf0, dst, src);
     emit_u8(e, (u8)n);
 }
-void emit_rorx64(struct emit *e, int dst, int src, unsigned n)
-{
-    emit_vex(e, 3, 3, true, 0, 0xf0, dst, src);
-    emit_u8(e, (u8)n);
-}
 void emit_shrx32(struct emit *e, int dst, int src, int count) { emit_vex(e, 2, 3, false, count, 0xf7, dst, src); }
 void emit_shrx64(struct emit *e, int dst, int src, int count) { emit_vex(e, 2, 3, true, count, 0xf7, dst, src); }
 void emit_shlx64(struct emit *e, int dst, int src, int count) { emit_vex(e, 2, 1, true, count, 0xf7, dst, src); }
@@ -192,11 +187,6 @@ void emit_pop64(struct emit *e, int dst)
 {
     if (dst & 8) emit_u8(e, 0x41);
     emit_u8(e, (u8)(0x58 | (dst & 7)));
-}
-void emit_rdtsc(struct emit *e)
-{
-    emit_u8(e, 0x0f);
-    emit_u8(e, 0x31);
 }
 
 void emit_jmp_m(struct emit *e, struct hmem m) { emit_op_rm(e, 0, 0xff, 0, 4, m); }

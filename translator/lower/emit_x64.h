@@ -94,14 +94,12 @@ void emit_store(struct emit *e, struct hmem m, int src, unsigned size);     /* 1
 void emit_store_imm(struct emit *e, struct hmem m, u32 imm, unsigned size); /* 8: sign-extended */
 void emit_movzx16(struct emit *e, int dst, int src);
 void emit_rorx32(struct emit *e, int dst, int src, unsigned n);
-void emit_rorx64(struct emit *e, int dst, int src, unsigned n);
 void emit_shrx32(struct emit *e, int dst, int src, int count);
 void emit_shrx64(struct emit *e, int dst, int src, int count);
 void emit_shlx64(struct emit *e, int dst, int src, int count);
 void emit_sarx32(struct emit *e, int dst, int src, int count);
 void emit_pushfq(struct emit *e);
 void emit_pop64(struct emit *e, int dst);
-void emit_rdtsc(struct emit *e);
 void emit_jmp_m(struct emit *e, struct hmem m);
 void emit_call_m(struct emit *e, struct hmem m);
 

@@ -83,7 +83,7 @@ static lower_fn *policy_system(const struct xl_ctx *x, const struct insn *in)
                        && x->src->mode & MK_SSFLAT
                    ? lower_invlpg
                    : xl_lower_emulate;
-    case OP_RDTSC: return supervisor(x) ? lower_rdtsc : xl_lower_emulate;
+    case OP_RDTSC: return lower_rdtsc;
     default: return xl_lower_emulate;
     }
 }
