@@ -1,8 +1,7 @@
 /* Differential tester: the same random cases on the real processor and in an engine, and everything compared.
  *
- *   diff_test --engine interp|bt [--judge native|interp|auto] [--kernel] [--no-windows | --eager-windows] [--seed N]
- *   [--count N] [--only OP]
- *             [--undefined-flags] [--native DIR] [--keep-going N] [--verbose]
+ *   diff_test --engine interp|bt|direct [--judge native|interp|auto] [--kernel] [--no-windows | --eager-windows]
+ *             [--seed N] [--count N] [--only OP] [--undefined-flags] [--native DIR] [--keep-going N] [--verbose]
  *
  * --undefined-flags: compares the flags that the manual leaves undefined as well, and makes forms whose result it
  * leaves undefined (SHLD, SHRD by more than the operand has bits): a guest must not see which engine ran it.
@@ -17,6 +16,9 @@
  * before; instructions that privilege makes a difference to are left out. In an engine each case runs twice, the second
  * time on what has been translated and linked in the first. --no-windows: the translator uses the soft TLB for all
  * memory. --eager-windows: it uses windows at CPL 3 from the first.
+ *
+ * --engine direct: what may runs directly on the processor (docs/direct.md), the rest translated. How many cases did is
+ * printed; at least DIRECT_SHARE percent must. On a host without direct execution the run is skipped.
  *
  * A processor that is QEMU's (TCG) judges integer instructions only, and not its own deviations (gen.c): RF is clear in
  * its frames of faults, and a read-modify-write faults as a read.
@@ -52,10 +54,10 @@ struct tester {
     struct decoder *decoder;
     struct gen *gen;
     u64 seed, count;
-    u64 done, skipped, failed;
+    u64 done, skipped, failed, ran_directly;
     u64 by_vector[32];
     unsigned keep_going;
-    bool kernel, verbose, undefined_flags;
+    bool kernel, direct, verbose, undefined_flags;
     bool qemu; /* the processor that judges is QEMU's */
 };
 
@@ -417,7 +419,9 @@ static int run(struct tester *t)
             sequence_to_case(&batch[i], &k);
             alarm(20);
             if (results[i].out.vector < 32) t->by_vector[results[i].out.vector]++;
+            u64 runs = engine_direct_runs(t->engine);
             verdict = judge(t, &batch[i], &k, &results[i], NULL);
+            t->ran_directly += engine_direct_runs(t->engine) > runs;
             if (verdict < 0) t->skipped++;
             if (verdict > 0) fail(t, &batch[i], t->done + i);
         }
@@ -457,23 +461,27 @@ static void on_alarm(int signo)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: diff_test --engine interp|bt [--judge native|interp|auto] [--kernel] [--no-windows | "
-                    "--eager-windows] [--seed N] [--count N] [--only OP] "
-                    "[--undefined-flags] [--native DIR] [--keep-going N] [--verbose]\n");
+    fprintf(stderr,
+            "usage: diff_test --engine interp|bt|direct [--judge native|interp|auto] [--kernel] [--no-windows | "
+            "--eager-windows] [--seed N] [--count N] [--only OP] "
+            "[--undefined-flags] [--native DIR] [--keep-going N] [--verbose]\n");
     return 2;
 }
 
 static void summary(const struct tester *t)
 {
-    printf("seed %llu: %llu cases, %llu failed, %llu skipped; ended by", (unsigned long long)t->seed,
-           (unsigned long long)t->done, (unsigned long long)t->failed, (unsigned long long)t->skipped);
+    printf("seed %llu: %llu cases, %llu failed, %llu skipped", (unsigned long long)t->seed, (unsigned long long)t->done,
+           (unsigned long long)t->failed, (unsigned long long)t->skipped);
+    if (t->direct) printf(", %llu ran directly", (unsigned long long)t->ran_directly);
+    printf("; ended by");
     for (unsigned v = 0; v < 32; v++)
         if (t->by_vector[v]) printf(" #%u:%llu", v, (unsigned long long)t->by_vector[v]);
     printf("\n");
 }
 
 enum judge_kind { JUDGE_NATIVE, JUDGE_INTERP, JUDGE_AUTO };
-#define SKIPPED 77 /* exit status: ctest's SKIP_RETURN_CODE */
+#define SKIPPED 77       /* exit status: ctest's SKIP_RETURN_CODE */
+#define DIRECT_SHARE 50u /* percent */
 
 struct settings {
     enum judge_kind judge;
@@ -505,8 +513,9 @@ static bool parse(int argc, char **argv, struct tester *t, struct settings *set)
 
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) switch (opt) {
         case 'e':
-            if (strcmp(optarg, "interp") && strcmp(optarg, "bt")) return false;
-            set->engine.kind = !strcmp(optarg, "bt") ? RT_BT : RT_INTERP;
+            t->direct = set->engine.direct = !strcmp(optarg, "direct");
+            if (strcmp(optarg, "interp") && strcmp(optarg, "bt") && !t->direct) return false;
+            set->engine.kind = !strcmp(optarg, "interp") ? RT_INTERP : RT_BT;
             have_engine = true;
             break;
         case 'j':
@@ -529,6 +538,8 @@ static bool parse(int argc, char **argv, struct tester *t, struct settings *set)
             break;
         default: return false;
         }
+    if (t->direct && (t->kernel || set->engine.no_windows))
+        return false; /* user code only, and windows keep its books */
     /* The interpreter would agree with itself. */
     return have_engine && !(set->judge == JUDGE_INTERP && set->engine.kind == RT_INTERP);
 }
@@ -593,8 +604,12 @@ static int tester_new(struct tester *t, struct settings *set)
     gen_memory(t->gen, t->shared);
     set->engine.ro = stand_in.ro = t->shared->ro;
     if (!t->native && (err = engine_new(&t->stand_in, &stand_in, &what))) return setup_error(what, err);
-    if ((err = engine_new(&t->engine, &set->engine, &what))) return setup_error(what, err);
-    return 0;
+    err = engine_new(&t->engine, &set->engine, &what);
+    if (err == -ENOTSUP && t->direct) {
+        printf("skipped: %s\n", what);
+        return SKIPPED;
+    }
+    return err ? setup_error(what, err) : 0;
 }
 
 static void tester_free(struct tester *t)
@@ -622,7 +637,9 @@ int main(int argc, char **argv)
         if (t.verbose) rt_stats_json(engine_rt(t.engine), stderr);
         if (err) setup_error(set.native, err);
         summary(&t);
-        err = err || t.failed ? 1 : 0;
+        bool few = t.direct && set.only == OP_INVALID && t.ran_directly * 100 < t.done * DIRECT_SHARE;
+        if (few) printf("FAIL: less than %u of 100 cases ran directly\n", DIRECT_SHARE);
+        err = err || t.failed || few ? 1 : 0;
     }
     tester_free(&t);
     return err;

@@ -22,10 +22,10 @@
 #define KERNEL_STACK_TOP 0x18000u
 #define SYSTEM_LO 0x10000u
 #define SYSTEM_HI 0x18000u
-#define RAM_BYTES (8u << 20)
-#define CODE_PAGES \
-    256u /* physical pages that CODE_BASE maps in turn, the last MiB of RAM: what the translator learns about \
-          * an instruction of one case should not decide how the next one is translated */
+/* Physical pages that CODE_BASE maps in turn, the last of RAM: what the translator learns about an instruction of one
+ * case should not decide how the next one is translated. Directly, there are so many that none is written to often. */
+#define CODE_PAGES(direct) ((direct) ? 4096u : 256u)
+#define RAM_BYTES(direct) ((8u << 20) + CODE_PAGES(direct) * PAGE)
 #define KERNEL_CS 0x08u
 #define KERNEL_DS 0x10u
 #define TSS_SEL 0x30u
@@ -34,13 +34,14 @@ struct engine {
     struct rt *rt;
     struct cpu *cpu;
     struct bus *bus;
-    bool kernel;
+    bool kernel, direct;
     u32 cases;
     u32 vector; /* what the stubs reported */
 };
 
 struct decoder *engine_decoder(struct engine *e) { return rt_decoder(e->rt); }
 struct rt *engine_rt(struct engine *e) { return e->rt; }
+u64 engine_direct_runs(struct engine *e) { return e->cpu->ctr.direct_runs; }
 
 static void vector_out(void *dev, u32 off, unsigned size, u32 val)
 {
@@ -122,8 +123,9 @@ static void make_cpu(struct engine *e)
 
 int engine_new(struct engine **out, const struct engine_config *config, const char **what)
 {
-    struct rt_config cfg = { .ram_size = RAM_BYTES,
+    struct rt_config cfg = { .ram_size = RAM_BYTES(config->direct),
                              .engine = config->kind,
+                             .direct = config->direct ? RT_DIRECT_ALWAYS : RT_DIRECT_OFF,
                              .no_windows = config->no_windows,
                              .eager_windows = config->eager_windows };
     struct engine *e = calloc(1, sizeof(*e));
@@ -133,6 +135,7 @@ int engine_new(struct engine **out, const struct engine_config *config, const ch
     if (!e) return -ENOMEM;
     if ((err = rt_new(&e->rt, &cfg, what))) goto fail;
     e->kernel = config->kernel;
+    e->direct = config->direct;
     e->cpu = rt_cpu(e->rt);
     e->bus = rt_bus(e->rt);
     *what = "ports";
@@ -163,6 +166,7 @@ static void load_state(struct engine *e, const struct diff_state *s)
     c->eip = s->eip;
     cpu_set_eflags(c, s->eflags);
     memcpy(&c->fx, s->fx, sizeof(c->fx));
+    c->fx_version++;
     c->seg[S_CS] = flat(e->kernel ? KERNEL_CS : USER_CS, SEG_CODE | SEG_R | SEG_A);
     c->seg[S_SS] = c->seg[S_DS] = c->seg[S_ES] = flat(e->kernel ? KERNEL_DS : USER_DS, SEG_W | SEG_A);
     c->seg[S_FS] = c->seg[S_GS] = (struct seg){ .attr = SEG_UNUSABLE };
@@ -178,7 +182,7 @@ static void load_state(struct engine *e, const struct diff_state *s)
 /* The next physical page for CODE_BASE, and a CR3 write for the TLB to know of it. */
 static void load_code(struct engine *e, const struct diff_case *k)
 {
-    u32 pa = RAM_BYTES - PAGE * (1 + e->cases++ % CODE_PAGES);
+    u32 pa = RAM_BYTES(e->direct) - PAGE * (1 + e->cases++ % CODE_PAGES(e->direct));
     u8 code[PAGE];
 
     memset(code, 0xcc, sizeof(code));

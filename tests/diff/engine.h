@@ -10,7 +10,8 @@ struct engine_config {
     bool kernel; /* cases run at CPL 0, in supervisor pages, with the same flat segments; the exception frame is then on
                   * the case's own stack, below its ESP */
     bool no_windows, eager_windows; /* rt_config */
-    const u8 *ro;                   /* the contents of the read-only page */
+    bool direct;  /* cases run directly on the processor, where their code may; with RT_BT, not with kernel */
+    const u8 *ro; /* the contents of the read-only page */
 };
 /* Returns 0 or -errno; *what names what failed. */
 MUST_CHECK int engine_new(struct engine **out, const struct engine_config *cfg, const char **what);
@@ -19,5 +20,6 @@ void engine_free(struct engine *e);
 void engine_run(struct engine *e, const struct diff_case *k, const u8 *image, bool again, struct diff_result *r);
 struct decoder *engine_decoder(struct engine *e);
 struct rt *engine_rt(struct engine *e);
-#define FRAME_BYTES 16u /* at most, of an exception frame on the same stack */
+u64 engine_direct_runs(struct engine *e); /* so far: how often it has gone to the processor itself */
+#define FRAME_BYTES 16u                   /* at most, of an exception frame on the same stack */
 #endif

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 struct native {
-    const char *program;
+    char *program;
     int memfd;
     struct diff_shared *shared;
     pid_t pid;
@@ -96,9 +96,9 @@ int native_new(struct native **out, const char *program)
     int err;
     if (!n) return -ENOMEM;
     signal(SIGPIPE, SIG_IGN);
-    n->program = program;
+    n->program = strdup(program);
     n->memfd = memfd_create("diff", MFD_CLOEXEC);
-    if (n->memfd < 0 || ftruncate(n->memfd, sizeof(struct diff_shared))) goto fail;
+    if (!n->program || n->memfd < 0 || ftruncate(n->memfd, sizeof(struct diff_shared))) goto fail;
     n->shared = mmap(NULL, sizeof(struct diff_shared), PROT_READ | PROT_WRITE, MAP_SHARED, n->memfd, 0);
     if (n->shared == MAP_FAILED) goto fail;
     *out = n;
@@ -115,6 +115,7 @@ void native_free(struct native *n)
     stop(n);
     if (n->shared && n->shared != MAP_FAILED) munmap(n->shared, sizeof(struct diff_shared));
     if (n->memfd >= 0) close(n->memfd);
+    free(n->program);
     free(n);
 }
 

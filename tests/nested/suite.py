@@ -59,6 +59,7 @@ def diff_tests(build):
     runs = {
         'interp-user': '--engine interp',
         'bt-user': '--engine bt',
+        'direct': '--engine direct',
         'bt-kernel': '--engine bt --kernel',
         'bt-kernel-soft': '--engine bt --kernel --no-windows',
     }
