@@ -65,7 +65,6 @@ unsigned xl_retire(struct xl *xl, paddr pa, unsigned len);
 void xl_retire_page(struct xl *xl, paddr pa);
 void xl_flush(struct xl *xl);                      /* forget everything, but for templates that were loaded */
 bool xl_page_known(const struct xl *xl, paddr pa); /* something in it has been translated */
-bool xl_page_has_live(const struct xl *xl, paddr pa);
 /* Offsets in pa's page at which blocks begin: instructions that are known to be ones. At most max of them; returns how
  * many. */
 unsigned xl_page_starts(const struct xl *xl, paddr pa, u16 *off, unsigned max);
@@ -73,7 +72,6 @@ unsigned xl_page_starts(const struct xl *xl, paddr pa, u16 *off, unsigned max);
 /* Edges. An edge's target is in the same guest page as its block, so linking is safe for as long as both live. */
 struct edge *xl_edge(struct xl *xl, u64 number); /* what EXIT_CHAIN tells */
 vaddr xl_edge_target(const struct edge *e);
-struct block *xl_edge_block(const struct edge *e);
 void xl_link(struct xl *xl, struct edge *e, struct block *to);
 /* Makes the block around host pc leave for the dispatcher at its end. Async-signal-safe. Returns false if pc is in
  * none. */

@@ -257,14 +257,6 @@ bool mmu_probe(const struct cpu *c, laddr la, paddr *out)
     return true;
 }
 
-bool mmu_maps(struct cpu *c, laddr la, bool user, paddr page)
-{
-    u64 entry = cpu_tlb(c, user ? TLB_USER_R : TLB_SUP_R)[la >> PAGE_SHIFT];
-    if (entry) return (u8 *)(entry + (la & PAGE_MASK)) == bus_ram_ptr(c->bus, page);
-    paddr pa;
-    return mmu_probe(c, la, &pa) && (pa & ~(paddr)OFFSET(~0u)) == page;
-}
-
 /* ---- soft TLB, or the bus ---- */
 
 static inline u64 tlb_entry(struct cpu *c, laddr la, bool write, bool user)

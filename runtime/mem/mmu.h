@@ -15,8 +15,6 @@ MUST_CHECK int mmu_translate(struct cpu *c, laddr la, enum access acc, bool user
 /* The same, but a fault is only reported: no exception is raised and CR2 stays. For looking ahead on the guest's
  * behalf. */
 bool mmu_try(struct cpu *c, laddr la, enum access acc, bool user, paddr *out);
-/* Whether la's page is (still) the physical page that holds page. Asks the soft TLB first; no side effects. */
-bool mmu_maps(struct cpu *c, laddr la, bool user, paddr page);
 /* The same without side effects, for debuggers and dumps. Returns false if not mapped. */
 bool mmu_probe(const struct cpu *c, laddr la, paddr *out);
 

@@ -70,7 +70,7 @@ struct rt {
 
     struct coherence_listener code_listener; /* dispatch.c */
     bool jump_local;                         /* the supervisor's jump cache has entries for pages that are not global */
-    u32 jump_mode[2];                        /* the mode key (less CPL) that each jump cache was filled for, */
+    u32 jump_mode[2];                        /* the mode key that each jump cache was filled for, */
     u32 jump_base[2];                        /* and the base of CS */
     int step_result;                         /* of a helper that has interpreted an instruction: 0, or EXC_SHUTDOWN */
     struct mixed mixed;

@@ -3,6 +3,7 @@
 #ifndef TESTS_EMIT_XL_FIXTURE_H
 #define TESTS_EMIT_XL_FIXTURE_H
 #include "translator/front/decode.h"
+#include "translator/store/alias.h"
 #include "translator/store/xl.h"
 
 #include <string.h>
@@ -75,6 +76,13 @@ static inline struct block *xlf_find(struct xl *xl, laddr la, paddr pa, u32 mode
 {
     struct xl_source key = { .la = la, .eip = la, .pa = pa, .mode = mode };
     return xl_find(xl, &key);
+}
+
+/* Whether the page of pa has LIVE blocks. */
+static inline bool xlf_has_live(const struct xl *xl, paddr pa)
+{
+    const struct code_page *page = xl_page(xl, pa);
+    return page && page->live;
 }
 
 /* Host code and records of a block, in the view that may be read. */

@@ -73,7 +73,7 @@ START_TEST(a_write_retires_what_it_overlaps_and_nothing_else)
         ck_assert_msg(xl_block_live(b) != write[i].hit, "write of %u at %d", write[i].len, write[i].at);
         ck_assert(xl_block_live(far));
         ck_assert_uint_eq(live, write[i].hit ? 1 : 2);
-        ck_assert(xl_page_has_live(f.xl, 0x5000));
+        ck_assert(xlf_has_live(f.xl, 0x5000));
     }
 }
 END_TEST
@@ -85,7 +85,7 @@ START_TEST(a_page_loses_all_its_blocks_at_once)
                  *c = make(EIP, 0x6000, XL_NO_PAGE, MODE_FLAT);
     xl_retire_page(f.xl, 0x5123);
     ck_assert(!xl_block_live(a) && !xl_block_live(b) && xl_block_live(c));
-    ck_assert(!xl_page_has_live(f.xl, 0x5000) && xl_page_has_live(f.xl, 0x6000));
+    ck_assert(!xlf_has_live(f.xl, 0x5000) && xlf_has_live(f.xl, 0x6000));
     ck_assert_uint_eq(f.ctr.retired, 2);
 }
 END_TEST
@@ -98,12 +98,12 @@ START_TEST(the_same_bytes_revive_a_block_and_others_do_not)
     xl_retire(f.xl, 0x5000, 1);
     ck_assert_ptr_eq(xlf_find(f.xl, EIP, 0x5000, MODE_FLAT), b);
     ck_assert(xl_revive(f.xl, b, &src));
-    ck_assert(xl_block_live(b) && xl_page_has_live(f.xl, 0x5000));
+    ck_assert(xl_block_live(b) && xlf_has_live(f.xl, 0x5000));
     xl_retire(f.xl, 0x5000, 1);
     code[2] ^= 1;
     ck_assert(!xl_revive(f.xl, b, &src));
     ck_assert_ptr_null(xlf_find(f.xl, EIP, 0x5000, MODE_FLAT));
-    ck_assert(!xl_page_has_live(f.xl, 0x5000));
+    ck_assert(!xlf_has_live(f.xl, 0x5000));
 }
 END_TEST
 
@@ -125,12 +125,12 @@ START_TEST(a_straddling_block_belongs_to_both_pages)
         xl_flush(f.xl);
         struct block *b = make(STRADDLE_EIP, STRADDLE_PA, 0x9000, MODE_FLAT);
         ck_assert_uint_eq(xl_block_pa2(b), 0x9000);
-        ck_assert(xl_page_has_live(f.xl, 0x5000) && xl_page_has_live(f.xl, 0x9000));
+        ck_assert(xlf_has_live(f.xl, 0x5000) && xlf_has_live(f.xl, 0x9000));
         xl_retire(f.xl, which ? 0x9003 : 0x5ffd, 1); /* beside it */
         ck_assert(xl_block_live(b));
         xl_retire(f.xl, which ? 0x9002 : 0x5fff, 1);
         ck_assert(!xl_block_live(b));
-        ck_assert(!xl_page_has_live(f.xl, 0x5000) && !xl_page_has_live(f.xl, 0x9000));
+        ck_assert(!xlf_has_live(f.xl, 0x5000) && !xlf_has_live(f.xl, 0x9000));
     }
 }
 END_TEST
@@ -142,7 +142,7 @@ START_TEST(a_straddling_block_is_revived_only_with_the_same_second_page)
     struct xl_source src = xlf_source2(STRADDLE_EIP, STRADDLE_PA, 0x9000, MODE_FLAT, code, 64);
     xl_retire(f.xl, 0x9000, 1);
     ck_assert(xl_revive(f.xl, b, &src));
-    ck_assert(xl_page_has_live(f.xl, 0x9000));
+    ck_assert(xlf_has_live(f.xl, 0x9000));
     xl_retire(f.xl, 0x9000, 1);
     src.pa2 = 0xa000;
     ck_assert(!xl_revive(f.xl, b, &src));
@@ -169,7 +169,7 @@ START_TEST(a_straddling_block_whose_pages_are_one)
         xl_forget(f.xl, b);
         xl_retire_page(f.xl, 0x5000);
         ck_assert(!xl_block_live(before) && !xl_block_live(after));
-        ck_assert(!xl_page_has_live(f.xl, 0x5000));
+        ck_assert(!xlf_has_live(f.xl, 0x5000));
         xl_forget(f.xl, before);
         xl_forget(f.xl, after);
     }
@@ -235,7 +235,7 @@ START_TEST(a_flush_leaves_nothing)
     xl_flush(f.xl);
     ck_assert_ptr_null(xlf_find(f.xl, EIP, 0x5000, MODE_FLAT));
     ck_assert_ptr_null(xl_block_at(f.xl, host));
-    ck_assert(!xl_page_has_live(f.xl, 0x5000));
+    ck_assert(!xlf_has_live(f.xl, 0x5000));
     ck_assert_ptr_null(f.xl->jc[XL_JC_SUPERVISOR][jump_index(EIP)].code);
     ck_assert_uint_eq(xl_usage(f.xl).blocks, 0);
     ck_assert_ptr_nonnull(make(EIP, 0x5000, XL_NO_PAGE, MODE_FLAT));

@@ -565,7 +565,7 @@ START_TEST(code_that_waits_belongs_to_no_block)
     u32 len = b->host_len;
     xl_evict(f.xl);
     for (u32 at = 0; at < len; at++) ck_assert_ptr_null(xl_block_at(f.xl, (u64)f.xl->rx + at));
-    ck_assert(!xl_page_has_live(f.xl, PA));
+    ck_assert(!xlf_has_live(f.xl, PA));
 }
 END_TEST
 

@@ -25,12 +25,6 @@ struct code_page *xl_page(const struct xl *xl, paddr pa)
 
 bool xl_page_known(const struct xl *xl, paddr pa) { return xl_page(xl, pa) != NULL; }
 
-bool xl_page_has_live(const struct xl *xl, paddr pa)
-{
-    const struct code_page *pg = xl_page(xl, pa);
-    return pg && pg->live;
-}
-
 static struct code_page *page_make(struct xl *xl, paddr pa)
 {
     struct code_page *pg = xl_page(xl, pa);

@@ -16,7 +16,6 @@
 
 struct edge *xl_edge(struct xl *xl, u64 number) { return &xl->arena[number / 2].edge[number % 2]; }
 vaddr xl_edge_target(const struct edge *e) { return e->from->eip + e->target - (e->from->la & ~PAGE_MASK); }
-struct block *xl_edge_block(const struct edge *e) { return e->from; }
 
 static void point(struct xl *xl, const struct edge *e, u32 target_off)
 {
