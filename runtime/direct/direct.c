@@ -36,7 +36,7 @@
 #include <x86intrin.h>
 
 #define GAIN_SHARE(ns) ((ns)*3 / 16) /* what translated code would have taken longer, in a window: see aspace.c */
-#define AROUND 16     /* pages that a fault may map beside its own: a mapping costs a fraction of a stop */
+#define AROUND 16     /* pages among which a fault maps what the guest has used: a mapping costs a fraction of a stop */
 #define UNFIT_MAX 16  /* stops at unfit pages in a row after which the translator takes over for */
 #define UNFIT_REST 8  /* times as long as they took at least, with --direct always, too */
 #define FILL_MAX 4096 /* runs; of a larger address space only what the soft TLB has is mapped at once */
@@ -128,6 +128,13 @@ static bool page_scan(struct direct *d, laddr la, paddr pa, const u8 *host)
     return clean;
 }
 
+/* Maps la as the guest's tables have it now, and its neighbours that the guest has used. */
+static void map_around(struct window *w, laddr la)
+{
+    (void)window_map(w, la, false);
+    window_map_group(w, la, AROUND);
+}
+
 /* Makes the page of la executable in the present process, if it may be. la is not fetched from yet: no fault is raised.
  */
 static bool page_grant(struct direct *d, laddr la)
@@ -145,6 +152,7 @@ static bool page_grant(struct direct *d, laddr la)
     if (!(*flags & PG_DIRECT)) {
         bus_mark_code(c->bus, pa);
         bool clean = page_scan(d, la, pa, host);
+        c->ctr.direct_unfit += !clean;
         *flags |= clean ? PG_DIRECT : PG_INDIRECT;
         if (!clean) return false;
     }
@@ -426,9 +434,12 @@ bool direct_here(struct direct *d)
     if (unlikely(d->nfx_lost) && fx_lost_is(d, d->rt->cpu->cr3)) return true;
     if (!d->here) aspaces_want(d->rt->aspaces, ASPACE_DIRECT);
     if (!runs_here(d)) return false;
-    laddr eip = d->rt->cpu->eip;
+    struct cpu *c = d->rt->cpu;
+    laddr eip = c->eip;
     if (window_executes(d->here->w, eip)) return true;
     if (!page_grant(d, eip)) return false;
+    window_map_group(d->here->w, eip, AROUND); /* pages of code that are known to be fit, above all */
+    c->ctr.direct_fetches++;
     u32 known = eip >> PAGE_SHIFT; /* the first page from there on that the jump cache knows */
     if (xl_jump_next_page(d->rt->xl, XL_JC_USER, &known) && known == eip >> PAGE_SHIFT) hand_back(d);
     return true;
@@ -511,20 +522,6 @@ static int answer_syscall(struct direct *d)
     return raise(d, syscall ? V_UD : V_GP); /* SYSENTER that no scan saw: its address is lost */
 }
 
-/* Maps la as the guest's tables have it now, and its neighbours that the guest has used. */
-static void map_around(struct direct *d, laddr la)
-{
-    struct window *w = d->here->w;
-    struct walk l;
-    laddr first = la & ~(AROUND * PAGE_SIZE - 1);
-    for (unsigned i = 0; i < AROUND; i++) {
-        laddr at = first + i * PAGE_SIZE;
-        bool own = at == (la & PAGE_MASK);
-        if (!own && (window_has(w, at) || !mmu_look(d->rt->cpu, at, &l) || !l.accessed || !l.user)) continue;
-        (void)window_map(w, at, false);
-    }
-}
-
 static int answer_fault(struct direct *d, laddr la)
 {
     struct cpu *c = d->rt->cpu;
@@ -542,7 +539,7 @@ static int answer_fault(struct direct *d, laddr la)
     s->has_pending = c->exc_count != before;
     s->pending = la;
     if (s->has_pending) return 0;
-    map_around(d, la);
+    map_around(d->here->w, la);
     if (straddles && c->cpl == 3) (void)page_grant(d, la);
     return 0;
 }
@@ -588,7 +585,7 @@ static int answer(struct direct *d, const struct dx_regs *r, const struct dx_sto
 /* Maps what was missing, and the page that the guest's own handler has brought in meanwhile. False: it is lost. */
 static bool ready(struct direct *d, struct slot *s)
 {
-    if (s->has_pending) map_around(d, s->pending);
+    if (s->has_pending) map_around(s->w, s->pending);
     s->has_pending = false;
     unsigned n = dx_waiting(s->dx);
     u64 begin = host_ns(CLOCK_MONOTONIC);

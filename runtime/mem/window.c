@@ -412,6 +412,31 @@ bool window_map_ahead(struct window *w, laddr la, bool write)
     return true;
 }
 
+/* One validation and one look at the page tables for all of them: window_map_ahead() for each would cost more than the
+ * faults that it saves. */
+void window_map_group(struct window *w, laddr la, u32 n)
+{
+    const u32 begin = (la >> PAGE_SHIFT) & ~(n - 1);
+    u32 rights = 0, len = 0;
+    bool any = false, all_global = true, global = true;
+    BUG_ON(n > REGION_PAGES);
+    if (!room_for_pieces(w)) return;
+    for (u32 page = begin; page <= begin + n; page++) {
+        u32 now = page < begin + n ? rights_at(w, page, &global) : 0;
+        if (now && now == w->page[page]) now = 0; /* it has that already */
+        if (now) all_global &= global;
+        if (len && now == rights + (len << PFN_SHIFT) && file_goes_on(w, rights, now, (int)len)) {
+            len++;
+            continue;
+        }
+        if (len && !any) regions_before(w, begin, n);
+        any |= len != 0;
+        if (len && !map_run(w, page - len, len, rights)) break;
+        rights = now, len = now != 0;
+    }
+    if (any) regions_after(w, begin, n, all_global);
+}
+
 /* ---- filling ---- */
 
 /* Calls for each run of accessed user pages in a region, within it: maps it if map. Returns their number. */
@@ -428,6 +453,7 @@ static u32 region_runs(struct window *w, unsigned r, bool recent, bool map)
         u32 page = r * REGION_PAGES + k;
         bool use = k < REGION_PAGES && mmu_tables_user_accessed(&t, k) && (!recent || cpu_tlb(c, TLB_USER_R)[page]);
         u32 now = use ? rights_at(w, page, &global) : 0;
+        if (now) all_global &= global;
         if (n && now == rights + (n << PFN_SHIFT) && file_goes_on(w, rights, now, (int)n)) {
             n++;
             continue;
@@ -435,7 +461,6 @@ static u32 region_runs(struct window *w, unsigned r, bool recent, bool map)
         if (n) runs++;
         if (n && map && !map_run(w, first, n, rights)) break;
         first = page, rights = now, n = now != 0;
-        if (n) all_global &= global;
     }
     if (map && w->region[r].mapped) regions_after(w, r * REGION_PAGES, 1, all_global);
     return runs;

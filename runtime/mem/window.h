@@ -39,6 +39,9 @@ u64 window_base(const struct window *w); /* host address of guest linear 0 */
 bool window_map(struct window *w, laddr la, bool write);
 /* The same ahead of an access that may not come: only if that would set neither A nor D. */
 bool window_map_ahead(struct window *w, laddr la, bool write);
+/* The same for the n pages (a power of two, at most a region's) about la, an aligned group of them: what the guest has
+ * used, with all rights that it may have here by now. */
+void window_map_group(struct window *w, laddr la, u32 n);
 
 /* The user window of the present address space, valid as of the last flush; NULL: it has none. */
 struct window *windows_here(const struct windows *ws);

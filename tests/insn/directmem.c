@@ -517,6 +517,43 @@ static void address_spaces(void)
     CHECK_PF(AT_LOAD, HEAP, 4, HEAP);
 }
 
+/* ---- Code that another address space has run before, in pages that the guest maps together, as Linux does around a
+ * fault. How often a run is stopped for them is counted: run_insn.py. */
+enum { LIBRARY = 0x40000000, HOPS = 256 };
+USER(hop,
+    incl %eax;
+    jmp hop + 0x1000);
+USER(last_hop, DONE);
+
+static void shared_code(void)
+{
+    static u32 page[HOPS + 1];
+    u32 own = paging_root();
+
+    section("code that others have run");
+    programs();
+    for (u32 i = 0; i <= HOPS; i++) {
+        page[i] = user_page(LIBRARY + i * PAGE, P_RW);
+        if (i < HOPS)
+            user_load(LIBRARY + i * PAGE, hop, hop_end);
+        else
+            user_load(LIBRARY + i * PAGE, last_hop, last_hop_end);
+    }
+    CHECK_EQ(run(LIBRARY, 0, 5), U_DONE);
+    CHECK_EQ(last.eax, 5 + HOPS);
+    for (u32 k = 0; k < 3; k++) {
+        paging_use(user_space());
+        programs();
+        user_page(HEAP, P_RW);
+        CHECK_EQ(loaded(HEAP), 0);
+        for (u32 i = 0; i <= HOPS; i++)
+            pte_set(LIBRARY + i * PAGE, page[i] | P_RX | PTE_A);
+        CHECK_EQ(run(LIBRARY, 0, k), U_DONE);
+        CHECK_EQ(last.eax, k + HOPS);
+    }
+    paging_use(own);
+}
+
 /* ---- String instructions: faulting and interrupted in their middle. */
 USER(copy,
     int $0x80;
@@ -645,6 +682,7 @@ void guest_main(void)
         accessed_and_dirty();
         changing_code();
         address_spaces();
+        shared_code();
         strings();
         edges();
         user_stop();

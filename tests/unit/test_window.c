@@ -419,6 +419,52 @@ START_TEST(what_is_mapped_ahead_is_what_an_access_would_not_change)
 }
 END_TEST
 
+START_TEST(a_group_maps_what_has_been_used_with_all_rights_it_has_by_now_and_nothing_twice)
+{
+    const u32 f[3] = { P | W | U | A | D, P | W | U | A, P | W | U }, at = 0x10010000;
+    const int expect[3] = { WRITE, READ, NONE };
+    map_linear(64, P | W | A | D, P | W | U | A);
+    for (unsigned i = 0; i < 18; i++) /* to frames that do not follow each other, and a page on either side */
+        map32(at + (i - 1) * PAGE_SIZE, (0x345000 + i * 2 * PAGE_SIZE) | f[(i + 2) % 3], P | W | U | A);
+    usr = window_at(cpu->cr3, true);
+    u64 before = cpu->ctr.window_maps;
+    window_map_group(usr, at + 0x5123, 16);
+    for (unsigned i = 0; i < 16; i++) ck_assert_int_eq(state(usr, at + i * PAGE_SIZE), expect[i % 3]);
+    ck_assert_int_eq(state(usr, at - PAGE_SIZE), NONE);
+    ck_assert_int_eq(state(usr, at + 16 * PAGE_SIZE), NONE);
+    ck_assert_uint_eq(cpu->ctr.window_maps, before + 11);
+    window_map_group(usr, at, 16);
+    ck_assert_uint_eq(cpu->ctr.window_maps, before + 11);
+    *pte32(at + PAGE_SIZE) |= D; /* it may be written to by now */
+    window_map_group(usr, at, 16);
+    ck_assert_uint_eq(cpu->ctr.window_maps, before + 12);
+    ck_assert_int_eq(state(usr, at + PAGE_SIZE), WRITE);
+    *pte32(at + 3 * PAGE_SIZE) = 0; /* and what the guest takes away goes, with the flush */
+    tlb_flush_nonglobal(cpu);
+    ck_assert_int_eq(state(usr, at + 3 * PAGE_SIZE), NONE);
+    ck_assert_int_eq(state(usr, at + PAGE_SIZE), WRITE);
+}
+END_TEST
+
+START_TEST(a_page_that_is_not_global_goes_with_a_flush_whatever_is_mapped_before_it)
+{
+    for (unsigned filled = 0; filled < 2; filled++) {
+        fix_paging(false);
+        map32(0x10000000, 0x345000 | P | W | U | A | D | G, P | W | U | A);
+        map32(0x10001000, 0x346000 | P | W | U | A | D, P | W | U | A);
+        tlb_flush_all(cpu);
+        usr = window_at(cpu->cr3, true);
+        if (filled) window_fill(usr, false);
+        else window_map_group(usr, 0x10000000, 2);
+        ck_assert_int_eq(state(usr, 0x10001000), WRITE);
+        *pte32(0x10001000) = 0;
+        tlb_flush_nonglobal(cpu);
+        ck_assert_msg(state(usr, 0x10001000) == NONE, "%s", filled ? "filled" : "in a group");
+        window_drop(usr);
+    }
+}
+END_TEST
+
 START_TEST(filling_maps_accessed_user_pages_of_all_kinds_with_the_rights_they_have)
 {
     for (unsigned pae = 0; pae < 2; pae++) {
@@ -582,6 +628,8 @@ int main(void)
     tcase_add_test(t, without_paging_the_window_is_ram);
     tcase_add_test(t, user_windows_hold_user_pages_of_their_own_address_space);
     tcase_add_test(t, what_is_mapped_ahead_is_what_an_access_would_not_change);
+    tcase_add_test(t, a_group_maps_what_has_been_used_with_all_rights_it_has_by_now_and_nothing_twice);
+    tcase_add_test(t, a_page_that_is_not_global_goes_with_a_flush_whatever_is_mapped_before_it);
     tcase_add_test(t, filling_maps_accessed_user_pages_of_all_kinds_with_the_rights_they_have);
     tcase_add_test(t, filling_what_was_used_lately_takes_what_the_soft_TLB_has);
     tcase_add_test(t, the_least_recently_used_address_space_makes_room);
