@@ -12,17 +12,20 @@
  *     between two kicks has paid: the address space keeps what it has, and does without.
  *   - Risk: what a way costs beyond its gains is never more than a hundredth of all time and a small sum (the purse).
  *     One address space that gets it too early loses a price; a thousand short ones must not lose a thousand.
- *   - Experience: a program that gained twice what it paid makes its text half as dear for the next process of it; one
- *     that did not gain it makes it twice as dear, one whose way had to be taken away four times.
+ *   - Experience: a program that gained twice what it paid makes its texts half as dear for the next process of it; one
+ *     that did not gain it makes them twice as dear, one whose way had to be taken away four times. A program of good
+ *     experience risks nothing of the purse: what it may lose is what it gained before.
+ *   - A text is a page of code. A program is known by several, for a compiler has hundreds that are equally hot.
  *
  *   I1  book.has says what the mechanism said at the last switch, or what has been given and taken since.
- *   I2  A record's text is the one that a majority of its kicks in user code have found, if there is one.       [vote]
+ *   I2  Among a record's texts are all that more than one in TEXTS + 1 of its kicks in user code have found.    [vote]
  *   I3  Nothing is decided but at kicks, so that a decision may cost what a mapping does.              [aspaces_kick]
  */
 #include "runtime/mem/aspace.h"
 #include "core/hash.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* CPU time with a way against without, in sixty-fourths. bench/guest's programs took 0.37 to 0.91 of the soft TLB's
  * time in a window, geometric mean 0.54; others touch memory less. What the processor runs itself takes 16/19 of a
@@ -36,37 +39,42 @@ static const u8 loss_share[ASPACE_WAYS][2] = {
 /* Quarters of the price that costs may exceed gains by. Faults in a window come in bursts (a process that touches new
  * memory), and do not end by resting, as stops do. */
 static const u8 patience[ASPACE_WAYS] = { [ASPACE_WINDOW] = 1, [ASPACE_DIRECT] = 4 };
-/* What direct execution gains is an estimate, and part of what it costs (cold caches) goes unseen: never below its
+/* What direct execution gains is an estimate, and part of what it costs (cold caches) goes unseen: not far below its
  * price. */
-static const s8 least_level[ASPACE_WAYS] = { [ASPACE_WINDOW] = ASPACE_LEVEL_MIN };
+static const s8 least_level[ASPACE_WAYS] = { [ASPACE_WINDOW] = ASPACE_LEVEL_MIN, [ASPACE_DIRECT] = -1 };
 /* Of all CPU time so much may be risked on a way, and of its gains, which are estimates, a half. 0: without limit. */
 static const u8 risk_percent[ASPACE_WAYS] = { [ASPACE_DIRECT] = 1 };
 #define PURSE_MAX_NS 10000000 /* full at the start: so much may be lost at once after a time without losses */
 #define WINDOW_GAIN_SHARE 38  /* of time in a window. What direct execution gains is counted by its runs */
 
 #define SPACE_BITS 6
-#define TEXT_BITS 10
+#define EXPERIENCE_BITS 12
+#define TEXTS 8
+#define FEW 4 /* of a record's texts those count that have more than one vote for so many of the most frequent's */
 #define KICK_MAX_NS 20000000u /* CPU time between two kicks that is believed to have been one process's */
 #define FUTILE_MAX 3          /* runs in a row that do not pay before a way rests */
 #define REST_MAX 6            /* doublings */
 
 struct book {
     bool has;
-    u64 rent_ns, look_at_ns; /* without: paid so far; rent at which the price will be asked again */
-    u64 price_ns;            /* with: what it has cost to get */
-    u64 gain_ns, cost_ns;    /* since, price included */
-    u64 gain_now, cost_now;  /* since the last kick */
-    s64 debt_ns;             /* costs less gains, no less than 0: an old gain does not count */
-    u64 text;                /* when it was given */
-    u8 futile, rest;         /* runs in a row; doublings of the next rest */
+    u64 rent_ns, asked_ns;  /* without: paid so far; the price when it was last asked */
+    u64 price_ns;           /* with: what it has cost to get */
+    u64 gain_ns, cost_ns;   /* since, price included */
+    u64 gain_now, cost_now; /* since the last kick */
+    s64 debt_ns;            /* costs less gains, no less than 0: an old gain does not count */
+    u8 futile, rest;        /* runs in a row; doublings of the next rest */
     bool rests;
     u32 rest_until; /* kick */
 };
 
+struct text {
+    u64 text;
+    u32 votes; /* 0: free */
+};
+
 struct aspace {
     u32 cr3;
-    u64 text;
-    u32 votes;
+    struct text text[TEXTS];
     struct book book[ASPACE_WAYS];
 };
 
@@ -85,7 +93,7 @@ struct aspaces {
     } way[ASPACE_WAYS];
     struct aspace *here, none; /* none: before the first switch */
     struct aspace slot[1 << SPACE_BITS];
-    struct experience known[1 << TEXT_BITS];
+    struct experience known[1 << EXPERIENCE_BITS];
     u32 kicks;
 };
 
@@ -96,7 +104,7 @@ static unsigned us(u64 ns) { return (unsigned)(ns / 1000); }
 
 static struct experience *known_at(const struct aspaces *as, u64 text)
 {
-    return (struct experience *)&as->known[hash_slot(text, TEXT_BITS)];
+    return (struct experience *)&as->known[hash_slot(text, EXPERIENCE_BITS)];
 }
 
 int aspaces_level(const struct aspaces *as, enum aspace_way way, u64 text)
@@ -105,24 +113,54 @@ int aspaces_level(const struct aspaces *as, enum aspace_way way, u64 text)
     return text && e->text == text ? e->level[way] : 0;
 }
 
-static void learn(struct aspaces *as, enum aspace_way way, u64 text, int step)
+/* What is known of a program: the mean of its texts, each as often as it was found. */
+static int level_of(const struct aspaces *as, enum aspace_way way, const struct aspace *a)
+{
+    s64 sum = 0, votes = 0;
+    for (unsigned i = 0; i < TEXTS; i++) {
+        sum += (s64)a->text[i].votes * aspaces_level(as, way, a->text[i].text);
+        votes += a->text[i].votes;
+    }
+    return votes ? (int)((2 * sum + (sum < 0 ? -votes : votes)) / (2 * votes)) : 0;
+}
+
+static void learn_text(struct aspaces *as, enum aspace_way way, u64 text, int step)
 {
     struct experience *e = known_at(as, text);
-    if (!text) return;
     if (e->text != text) *e = (struct experience){ .text = text };
     int level = e->level[way] + step;
     int least = least_level[way];
     e->level[way] = (s8)(level < least ? least : level > ASPACE_LEVEL_MAX ? ASPACE_LEVEL_MAX : level);
 }
 
+/* Of all texts but those that few kicks have found: they may be a library's. */
+static void learn(struct aspaces *as, enum aspace_way way, const struct aspace *a, int step)
+{
+    u32 most = 0;
+    for (unsigned i = 0; i < TEXTS; i++)
+        if (a->text[i].votes > most) most = a->text[i].votes;
+    for (unsigned i = 0; i < TEXTS; i++)
+        if (a->text[i].votes > most / FEW) learn_text(as, way, a->text[i].text, step);
+}
+
 static u64 scaled(u64 ns, int level) { return level < 0 ? ns >> -level : ns << level; }
 
-/* Boyer and Moore's vote: in one word and one counter, the majority if there is one. */
+/* Misra and Gries's frequent items: whom there is no room for costs all others a vote. */
 static void vote(struct aspace *a, u64 text)
 {
-    if (!a->votes) a->text = text;
-    if (a->text == text) a->votes++;
-    else a->votes--;
+    struct text *free = NULL;
+    if (!text) return;
+    for (unsigned i = 0; i < TEXTS; i++) {
+        struct text *t = &a->text[i];
+        if (!t->votes) free = t;
+        else if (t->text == text) {
+            t->votes++;
+            return;
+        }
+    }
+    if (free) *free = (struct text){ text, 1 };
+    else
+        for (unsigned i = 0; i < TEXTS; i++) a->text[i].votes--;
 }
 
 /* ---- risk ---- */
@@ -150,11 +188,11 @@ static void give(struct aspaces *as, enum aspace_way way, u64 price)
         b->rent_ns = 0;
         return;
     }
-    TRACE(as->trace, window, 0, "aspace: cr3 %08x gets its %s for %u us, after losing %u us; level %d of text %llx\n",
-          a->cr3, way_name[way], us(cost), us(rent), aspaces_level(as, way, a->text), (unsigned long long)a->text);
+    TRACE(as->trace, window, 0, "aspace: cr3 %08x gets its %s for %u us, after losing %u us; level %d\n", a->cr3,
+          way_name[way], us(cost), us(rent), level_of(as, way, a));
     if (price && cost < 4 * price) /* else the host has run something else meanwhile */
         w->beyond_ns = w->beyond_ns - w->beyond_ns / 4 + (cost > price ? cost - price : 0) / 4;
-    *b = (struct book){ .has = true, .price_ns = cost, .cost_ns = cost, .text = a->text };
+    *b = (struct book){ .has = true, .price_ns = cost, .cost_ns = cost };
     w->purse_ns -= (s64)cost;
 }
 
@@ -165,7 +203,7 @@ static void settle(struct aspaces *as, struct aspace *a, enum aspace_way way, bo
     int step = b->gain_ns >= 2 * b->cost_ns ? -1 : b->gain_ns >= b->cost_ns ? 0 : 1;
     TRACE(as->trace, window, 0, "aspace: cr3 %08x has lost its %s%s: it cost %u us and gained %u us\n", a->cr3,
           way_name[way], given_up ? ", given up" : "", us(b->cost_ns), us(b->gain_ns));
-    learn(as, way, b->text, given_up ? 2 : step);
+    learn(as, way, a, given_up ? 2 : step);
     *b = (struct book){ .has = false };
 }
 
@@ -192,11 +230,12 @@ static void consider_giving(struct aspaces *as, enum aspace_way way, u64 cpu_ns)
     struct book *b = &a->book[way];
     if (!w->mech.fits(w->mech.arg)) return;
     b->rent_ns += cpu_ns * loss_share[way][a->book[ASPACE_WINDOW].has] / WHOLE;
-    if (b->rent_ns < b->look_at_ns) return;
-    if (!purse_allows(as, way, 1)) return;
+    int level = level_of(as, way, a);
+    if (b->rent_ns < scaled(b->asked_ns, level)) return;
+    if (level >= 0 && !purse_allows(as, way, 1)) return;
     u64 price = w->mech.price(w->mech.arg);
-    b->look_at_ns = scaled(price + w->beyond_ns, aspaces_level(as, way, a->text));
-    if (b->rent_ns >= b->look_at_ns && purse_allows(as, way, price)) give(as, way, price);
+    b->asked_ns = price + w->beyond_ns;
+    if (b->rent_ns >= scaled(b->asked_ns, level) && (level < 0 || purse_allows(as, way, price))) give(as, way, price);
 }
 
 static void consider_taking(struct aspaces *as, enum aspace_way way)
@@ -279,14 +318,19 @@ void aspaces_want(struct aspaces *as, enum aspace_way way)
 void aspaces_switch(struct aspaces *as, u32 cr3)
 {
     struct aspace *a = as->here = aspace_at(as, cr3);
+    bool gone = false; /* most likely its page directory serves another process, whose texts are others */
     for (enum aspace_way way = 0; way < ASPACE_WAYS; way++) {
         if (!as->way[way].there) continue;
         bool has = as->way[way].mech.has(as->way[way].mech.arg);
-        if (a->book[way].has && !has) settle(as, a, way, false);
+        if (a->book[way].has && !has) {
+            settle(as, a, way, false);
+            gone = true;
+        }
         if (has && !a->book[way].has)
             a->book[way] = (struct book){ .has = true }; /* another took its record meanwhile */
         aspaces_want(as, way);
     }
+    if (gone) memset(a->text, 0, sizeof a->text);
 }
 
 /* ---- lifetime ---- */

@@ -46,7 +46,7 @@ void aspaces_lost(struct aspaces *as, enum aspace_way way, bool blame);
 
 /* What is known of a text: how many times the price, as a power of two, its next address space must have lost. */
 int aspaces_level(const struct aspaces *as, enum aspace_way way, u64 text);
-#define ASPACE_LEVEL_MIN (-2) /* direct execution: 0 */
+#define ASPACE_LEVEL_MIN (-2) /* direct execution: -1 */
 #define ASPACE_LEVEL_MAX 6
 
 #endif

@@ -193,27 +193,78 @@ START_TEST(a_text_that_did_not_pay_is_dearer_for_its_next_process_and_one_that_d
 }
 END_TEST
 
-START_TEST(direct_execution_is_never_had_below_its_price)
+START_TEST(direct_execution_is_never_had_below_half_its_price)
 {
     win.unfit = true;
-    for (u32 i = 0; i < 3; i++) {
-        go(0x10000 + i * 0x1000);
-        time_to(&dir);
+    unsigned first = time_to(&dir), later = 0;
+    for (u32 i = 0; i < 4; i++) {
         aspaces_ran(as, ASPACE_DIRECT, 1000 * MS, 0);
         run(10, true);
         die(&dir);
-        ck_assert_int_eq(aspaces_level(as, ASPACE_DIRECT, TEXT), 0);
+        ck_assert_int_eq(aspaces_level(as, ASPACE_DIRECT, TEXT), -1);
+        go(0x10000 + i * 0x1000);
+        later = time_to(&dir);
     }
+    ck_assert_msg(later == (first + 1) / 2, "%u ms, after %u at first", later, first);
 }
 END_TEST
+
+/* A kick finds one of n pages of a program's code. */
+static void run_among(unsigned ms, unsigned n)
+{
+    for (unsigned i = 0; i < ms; i++) aspaces_kick(as, MS, true, TEXT + i % n);
+}
 
 START_TEST(the_text_is_what_most_kicks_find)
 {
     dir.unfit = true;
     win.price = 100 * MS;
-    for (unsigned i = 0; !win.given; i++) aspaces_kick(as, MS, true, i % 3 ? TEXT : TEXT + 1 + i);
+    unsigned n = 0;
+    for (; !win.given; n++) aspaces_kick(as, MS, true, n % 3 ? TEXT : TEXT + 1 + n);
     die(&win);
     ck_assert_int_eq(aspaces_level(as, ASPACE_WINDOW, TEXT), 1);
+    for (unsigned i = 0; i < n; i += 3) ck_assert_int_eq(aspaces_level(as, ASPACE_WINDOW, TEXT + 1 + i), 0);
+}
+END_TEST
+
+START_TEST(a_program_of_several_pages_is_known_by_all_of_them)
+{
+    win.unfit = true;
+    run_among(60, 6);
+    ck_assert_uint_eq(dir.given, 1);
+    die(&dir);
+    for (unsigned i = 0; i < 6; i++) ck_assert_int_eq(aspaces_level(as, ASPACE_DIRECT, TEXT + i), 1);
+    aspaces_free(as);
+    setup(); /* a program of three of these pages, which lost on all of them, waits twice as long */
+    win.unfit = true;
+    unsigned first = time_to(&dir);
+    die(&dir);
+    for (unsigned i = 1; i < 3; i++) {
+        go(0x10000 + i * 0x1000);
+        for (unsigned ms = 0; !place(&dir, cr3); ms++) aspaces_kick(as, MS, true, TEXT + i);
+        die(&dir);
+    }
+    go(0x1000);
+    run(2000, false); /* fills the purse */
+    unsigned ms = 0;
+    for (; !place(&dir, cr3); ms++) aspaces_kick(as, MS, true, TEXT + ms % 3);
+    ck_assert_msg(ms + 1 >= 2 * first && ms <= 2 * first, "%u ms, after %u at first", ms, first);
+}
+END_TEST
+
+START_TEST(one_known_page_among_unknown_ones_does_not_decide)
+{
+    win.unfit = true;
+    for (unsigned i = 0; i < 3; i++) { /* a library's page, in programs that gained nothing */
+        time_to(&dir);
+        die(&dir);
+    }
+    ck_assert_int_eq(aspaces_level(as, ASPACE_DIRECT, TEXT), 3);
+    go(0x2000);
+    run(2000, false); /* fills the purse */
+    unsigned ms = 0;
+    for (; !place(&dir, cr3); ms++) aspaces_kick(as, MS, true, ms % 7 ? TEXT + 1 + ms % 7 : TEXT);
+    ck_assert_msg(ms <= 18, "%u ms", ms); /* 68, by what is known of that page */
 }
 END_TEST
 
@@ -270,6 +321,29 @@ START_TEST(what_has_gained_may_risk_more)
         die(&dir);
     }
     ck_assert_uint_gt(dir.given, 900);
+}
+END_TEST
+
+START_TEST(a_text_that_gained_before_needs_no_purse)
+{
+    win.unfit = true;
+    unsigned early = time_to(&dir);
+    aspaces_ran(as, ASPACE_DIRECT, 11 * MS, 0);
+    die(&dir);
+    for (unsigned i = 0; i < 1000; i++) { /* others lose all that may be lost */
+        go(0x10000 + i * 0x1000);
+        for (unsigned ms = 0; ms < 10; ms++) aspaces_kick(as, MS, true, TEXT + 1 + i);
+        die(&dir);
+    }
+    go(0x1000);
+    unsigned given = dir.given, late = time_to(&dir);
+    ck_assert_msg(late <= early, "%u ms, after %u early on", late, early);
+    for (unsigned i = 0; i < 100; i++) { /* and loses that once it gains no more */
+        die(&dir);
+        go(0x200000 + i * 0x1000);
+        for (unsigned ms = 0; ms < 10; ms++) aspaces_kick(as, MS, true, TEXT);
+    }
+    ck_assert_msg(dir.given - given <= 4, "%u times", dir.given - given);
 }
 END_TEST
 
@@ -361,11 +435,14 @@ int main(void)
     tcase_add_test(t, with_a_window_direct_execution_has_less_to_gain);
     tcase_add_test(t, costs_beyond_gain_and_price_end_it_and_less_does_not);
     tcase_add_test(t, a_text_that_did_not_pay_is_dearer_for_its_next_process_and_one_that_did_is_cheaper);
-    tcase_add_test(t, direct_execution_is_never_had_below_its_price);
+    tcase_add_test(t, direct_execution_is_never_had_below_half_its_price);
     tcase_add_test(t, the_text_is_what_most_kicks_find);
+    tcase_add_test(t, a_program_of_several_pages_is_known_by_all_of_them);
+    tcase_add_test(t, one_known_page_among_unknown_ones_does_not_decide);
     tcase_add_test(t, a_burst_of_futile_runs_makes_it_rest_and_longer_each_time);
     tcase_add_test(t, programs_that_gain_nothing_lose_a_hundredth_of_their_time_at_most);
     tcase_add_test(t, what_has_gained_may_risk_more);
+    tcase_add_test(t, a_text_that_gained_before_needs_no_purse);
     tcase_add_test(t, what_giving_costs_beyond_its_price_is_learnt);
     tcase_add_test(t, what_cannot_be_had_is_asked_for_again_later);
     tcase_add_test(t, what_is_lost_counts_against_the_text_only_if_it_is_to_blame);
