@@ -671,6 +671,50 @@ static void sensitive(void)
     SEES(see_cpuid_0, r[0], r[1]);
 }
 
+/* ---- A table that is jumped into: data to whoever looks for code, until somebody comes there. With CPUID in it, or
+ * in the middle of one of its constants. */
+USER(into_table,
+    call *%ebx;
+    DONE;
+    ud2;
+    .byte 0xfa, 0x06, 0x17;
+    .byte 0xb8, 0x40, 0xc3, 0x06, 0x1e;
+    .byte 0xc3, 0xec, 0x1f);
+USER(into_cpuid,
+    call *%ebx;
+    DONE;
+    ud2;
+    .byte 0xfa, 0x06, 0x17;
+    .byte 0x31, 0xc0, 0x0f, 0xa2, 0xc3);
+enum { TABLE = U_CODE + 6 };
+
+static void tables(void)
+{
+    struct frame f;
+    u32 r[4];
+
+    section("a table that is jumped into");
+    cpuid(0, r);
+    for (u32 with_cpuid = 0; with_cpuid < 2; with_cpuid++) {
+        if (with_cpuid)
+            PROGRAM(U_CODE, into_cpuid);
+        else
+            PROGRAM(U_CODE, into_table);
+        for (u32 i = 0; i < 40; i++) {
+            f = user_frame(U_CODE);
+            f.ebx = TABLE + 3 + (!with_cpuid && i % 2), f.eax = i;
+            CHECK_EQ(user_go(&f), U_DONE);
+            CHECK_EQ(f.eax, with_cpuid ? r[0] : i % 2 ? i + 1 : 0x1e06c340u);
+            CHECK_EQ(f.ebx, with_cpuid ? r[1] : TABLE + 3 + i % 2);
+            CHECK_EQ(f.eip, U_CODE + 4);
+        }
+    }
+    f = user_frame(U_CODE);                                    /* its first byte: CLI */
+    f.ebx = TABLE;
+    CHECK_EQ(user_go(&f), V_GP);
+    CHECK_EQ(f.eip, TABLE);
+}
+
 /* ---- RDTSC: one clock for user and kernel. */
 static u32 wrong_order;
 static bool compare_clock(struct frame *f)
@@ -824,6 +868,7 @@ void guest_main(void)
         fetches();
         debug_traps();
         sensitive();
+        tables();
         one_clock();
         timer();
         unusual();
