@@ -14,7 +14,7 @@ enum rt_engine { RT_BT, RT_INTERP };
 enum rt_direct { RT_DIRECT_ON, RT_DIRECT_OFF, RT_DIRECT_ALWAYS };
 struct rt_config {
     u64 ram_size;          /* bytes */
-    const char *cpu_model; /* NULL: the default */
+    const char *cpu_model; /* MODEL[,+FEATURE|,-FEATURE]..; NULL: the default */
     enum rt_engine engine;
     enum rt_direct direct;
     u64 code_cache_size;  /* bytes, RT_CODE_CACHE_MIN to MAX; 0: the default */
@@ -98,6 +98,9 @@ MUST_CHECK int rt_direct_probe(u64 *stop_ns, const char **why);
 /* The names a description may use; NULL past the last. The first CPU is the default; class i is bit i of
  * disabled_classes. */
 const char *rt_cpu_name(unsigned i);
+const char *rt_cpu_feature_name(unsigned i);
+/* Where in a description of a CPU the word is that names nothing, or what the model cannot have. NULL: it is fine. */
+const char *rt_cpu_wrong(const char *description);
 const char *rt_class_name(unsigned i, const char **what);
 
 /* The translator without a machine: prints raw code and the host code it becomes, as if it lay at base in flat
@@ -106,7 +109,7 @@ struct rt_listing {
     const u8 *code;
     u64 len; /* bytes, more than 0; base + len is within 4 GiB */
     laddr base;
-    const char *cpu_model; /* NULL: the default */
+    const char *cpu_model; /* as in struct rt_config */
     unsigned cpl;          /* 0 to 3 */
     bool code16;           /* CS.D is 0 */
 };

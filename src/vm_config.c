@@ -84,12 +84,22 @@ static int trace_parse(struct trace *t, const char *spec, struct vm_error *err)
 
 /* ---- description ---- */
 
-static bool cpu_exists(const char *name)
+int vm_config_cpu(const char *cpu, struct vm_error *err)
 {
-    const char *have;
-    for (unsigned i = 0; (have = vm_cpu_name(i)); i++)
-        if (!strcmp(have, name)) return true;
-    return false;
+    char features[160] = "";
+    const char *wrong = cpu ? rt_cpu_wrong(cpu) : NULL, *name;
+    if (cpu && strlen(cpu) >= sizeof((struct snapshot_head *)0)->cpu)
+        return vm_fail(err, -EINVAL, "cpu: '%.40s..' has more than %zu characters", cpu,
+                       sizeof((struct snapshot_head *)0)->cpu - 1);
+    if (!wrong) return 0;
+    int len = (int)strcspn(wrong, ",");
+    if (wrong == cpu) return vm_fail(err, -EINVAL, "cpu: there is no '%.*s'", len, wrong);
+    for (unsigned i = 0; (name = rt_cpu_feature_name(i)); i++) {
+        size_t at = strlen(features);
+        snprintf(features + at, sizeof features - at, "%s%s", i ? " " : "", name);
+    }
+    return vm_fail(err, -EINVAL, "cpu: '%.*s' is not a + or - and a feature that %.*s can have or lack, of %s", len,
+                   wrong, (int)strcspn(cpu, ","), cpu, features);
 }
 
 /* A list of kinds of drives. */
@@ -118,7 +128,7 @@ int vm_config_check(struct vm *vm, struct vm_error *err)
     if (c->code_cache && (c->code_cache < VM_CODE_CACHE_MIN || c->code_cache > VM_CODE_CACHE_MAX))
         return vm_fail(err, -EINVAL, "code_cache: translated code has room of %uK to %uM",
                        (unsigned)(VM_CODE_CACHE_MIN >> 10), (unsigned)(VM_CODE_CACHE_MAX >> 20));
-    if (c->cpu && !cpu_exists(c->cpu)) return vm_fail(err, -EINVAL, "cpu: there is no '%s'", c->cpu);
+    if (vm_config_cpu(c->cpu, err)) return -EINVAL;
     if (c->boot && !boot_is_fine(c->boot))
         return vm_fail(err, -EINVAL,
                        "boot: '%.64s' is not a list of disk and cdrom (floppies and networks are not supported yet)",

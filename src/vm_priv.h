@@ -51,6 +51,8 @@ MUST_CHECK int vm_config_copy(struct vm_config *to, const struct vm_config *from
 MUST_CHECK int vm_config_load(struct vm_config *c, const struct snapshot_head *h, struct vm_error *err);
 /* Completes vm->cfg, and what vm has of it in another form. */
 MUST_CHECK int vm_config_check(struct vm *vm, struct vm_error *err);
+/* Whether there is such a processor, as in struct vm_config. 0 or -EINVAL. */
+MUST_CHECK int vm_config_cpu(const char *cpu, struct vm_error *err);
 void vm_config_free(struct vm_config *c);
 
 /* vm_device.c */

@@ -1,6 +1,7 @@
 /* The translator without a machine: what the `translate` verb prints. Owns the reading and checking of its file. */
 #include "runtime/runtime.h"
 #include "src/error.h"
+#include "src/vm_priv.h"
 #include "transvisor/vm.h"
 
 #include <errno.h>
@@ -24,18 +25,10 @@ static int code_read(struct rt_listing *l, const char *path, struct vm_error *er
     return 0;
 }
 
-static bool cpu_exists(const char *name)
-{
-    const char *have;
-    for (unsigned i = 0; (have = rt_cpu_name(i)); i++)
-        if (!strcmp(have, name)) return true;
-    return false;
-}
-
 int vm_translate(const struct vm_translate_config *cfg, FILE *out, struct vm_error *err)
 {
     if (cfg->cpl > 3) return vm_fail(err, -EINVAL, "cpl: %u is not a privilege level (0 to 3)", cfg->cpl);
-    if (cfg->cpu && !cpu_exists(cfg->cpu)) return vm_fail(err, -EINVAL, "cpu: there is no '%s'", cfg->cpu);
+    if (vm_config_cpu(cfg->cpu, err)) return -EINVAL;
     struct rt_listing l = { .base = cfg->base, .cpu_model = cfg->cpu, .cpl = cfg->cpl, .code16 = cfg->code16 };
     const char *what;
     int rc = code_read(&l, cfg->file, err);

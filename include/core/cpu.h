@@ -184,6 +184,7 @@ struct cpu {
     struct rt *rt;
     struct bus *bus;
     const struct cpu_model *model;
+    u32 eflags_known;                           /* of F_SYS: what the model has */
     void (*apic_base_hook)(void *arg, u64 msr); /* told of every WRMSR IA32_APIC_BASE; may be NULL */
     void *apic_base_arg;
     u8 *ram;                  /* the RAM view: through it blocks compare their bytes (MK_CHECKED) */

@@ -87,7 +87,9 @@ struct vm_config {
                              nothing is there, and the processor starts in the state that vm_set_registers() gives it */
     const char *boot;     /* what firmware tries, in this order: disk, cdrom; NULL: "disk,cdrom" */
     struct vm_disk disk[VM_DISKS_MAX];
-    const char *cpu;     /* a name of vm_cpu_name(); NULL: the default */
+    const char
+        *cpu; /* a name of vm_cpu_name(), and ,+FEATURE or ,-FEATURE as often as wanted, where FEATURE is as Linux
+                        has it in /proc/cpuinfo: "n270,-ssse3"; at most 31 characters; NULL: the default */
     const char *serial;  /* first serial port: null, stdio, file:PATH, unix:PATH, pty; NULL: null */
     const char *trace;   /* LIST[@FROM..TO], names of vm_trace_name(); to standard error; NULL: none */
     const char *disable; /* instruction classes not to translate, names of vm_class_name(), comma-separated; NULL: none

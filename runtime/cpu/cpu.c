@@ -52,6 +52,7 @@ int cpu_new(struct cpu **out, struct bus *bus, const struct cpu_model *model)
     c->bus = bus;
     c->ram = bus_ram_ptr(bus, 0);
     c->model = model;
+    c->eflags_known = model_eflags(model);
     int err = tlb_init(c);
     if (err) {
         cpu_free(c);
@@ -68,6 +69,13 @@ void cpu_free(struct cpu *c)
     tlb_fini(c);
     munmap(c, CPU_MAPPING);
 }
+
+#define CR0_KNOWN (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
+
+/* A 386 has but these (80386 Programmer's Reference Manual, 4.1.3). */
+#define CR0_KNOWN_386 (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_PG)
+
+static u32 cr0_known(const struct cpu_model *m) { return m->features & 1u << FEAT_I486 ? CR0_KNOWN : CR0_KNOWN_386; }
 
 static void reset_segments(struct cpu *c)
 {
@@ -120,7 +128,7 @@ void cpu_reset(struct cpu *c)
     cpu_set_eflags(c, 0);
     c->cpl = 0;
     c->intr_shadow = c->debug_pending = c->halted = 0;
-    c->cr0 = CR0_CD | CR0_NW | CR0_ET;
+    c->cr0 = (CR0_CD | CR0_NW | CR0_ET) & cr0_known(c->model);
     c->cr2 = c->cr3 = c->cr4 = 0;
     for (unsigned i = 0; i < 4; i++) c->pdpte[i] = 0;
     c->dr[6] = 0xffff0ff0;
@@ -163,16 +171,16 @@ static void commit_pdptes(struct cpu *c, const u64 v[4])
     for (unsigned i = 0; i < 4; i++) c->pdpte[i] = v[i];
 }
 
-#define CR0_KNOWN (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
-
 bool cpu_cr0_bad(u32 cr0) { return (cr0 & CR0_PG && !(cr0 & CR0_PE)) || (cr0 & CR0_NW && !(cr0 & CR0_CD)); }
 
 static int write_cr0(struct cpu *c, u32 val)
 {
+    const u32 reloads = CR0_PG | CR0_CD | CR0_NW; /* SDM vol. 3, 4.4.1 */
     u64 pdpte[4];
-    u32 cr0 = (val & CR0_KNOWN) | CR0_ET, changed = cr0 ^ c->cr0; /* writes to reserved bits are ignored */
+    /* Writes to reserved bits are ignored. */
+    u32 cr0 = (val & cr0_known(c->model)) | CR0_ET, changed = cr0 ^ c->cr0;
     if (cpu_cr0_bad(cr0)) return guest_fault(c, V_GP, 0);
-    if (changed & cr0 & CR0_PG && c->cr4 & CR4_PAE) {
+    if (changed & reloads && cr0 & CR0_PG && c->cr4 & CR4_PAE) {
         if (cpu_read_pdptes(c, c->cr3, pdpte)) return GUEST_FAULT;
         commit_pdptes(c, pdpte);
     }
@@ -203,11 +211,11 @@ u32 cpu_cr4_known(const struct cpu_model *m)
     static const struct {
         u32 edx, cr4;
     } bits[] = {
-        { CPUID_VME, CR4_VME | CR4_PVI }, { CPUID_TSC, CR4_TSD },        { CPUID_DE, CR4_DE },   { CPUID_PSE, CR4_PSE },
-        { CPUID_PAE, CR4_PAE },           { CPUID_MCE, CR4_MCE },        { CPUID_PGE, CR4_PGE }, { CPUID_MMX, CR4_PCE },
-        { CPUID_FXSR, CR4_OSFXSR },       { CPUID_SSE, CR4_OSXMMEXCPT },
+        { CPUID_VME, CR4_VME | CR4_PVI }, { CPUID_TSC, CR4_TSD },     { CPUID_DE, CR4_DE },
+        { CPUID_PSE, CR4_PSE },           { CPUID_PAE, CR4_PAE },     { CPUID_MCE, CR4_MCE },
+        { CPUID_PGE, CR4_PGE },           { CPUID_FXSR, CR4_OSFXSR }, { CPUID_SSE, CR4_OSXMMEXCPT },
     };
-    u32 edx = model_edx(m), known = 0;
+    u32 edx = model_edx(m), known = m->features & 1u << FEAT_PMC ? CR4_PCE : 0;
     for (unsigned i = 0; i < ARRAY_LEN(bits); i++)
         if (edx & bits[i].edx) known |= bits[i].cr4;
     return known;
@@ -228,7 +236,7 @@ static int write_cr4(struct cpu *c, u32 val)
     return 0;
 }
 
-static bool has_cr4(const struct cpu *c) { return c->model->features & 1u << FEAT_PENTIUM; }
+static bool has_cr4(const struct cpu *c) { return c->model->features & 1u << FEAT_CPUID; }
 
 int cpu_write_cr(struct cpu *c, unsigned n, u32 val)
 {

@@ -250,7 +250,7 @@ static int iret_to_vm86(struct cpu *c)
     u32 frame[9];
     if (stack_read(c, c->gpr[G_ESP], frame, 9, 4)) return GUEST_FAULT;
     if (frame[0] > 0xffff) return guest_fault(c, V_GP, 0);
-    cpu_set_eflags(c, frame[2]);
+    cpu_set_eflags(c, frame[2] & (~(u32)F_SYS | c->eflags_known));
     seg_set_vm86(c, S_CS, (u16)frame[1]);
     seg_set_vm86(c, S_SS, (u16)frame[4]);
     seg_set_vm86(c, S_ES, (u16)frame[5]);
@@ -292,6 +292,7 @@ static int iret_paragraph(struct cpu *c, unsigned opsize)
     u32 may = F_ARITH | F_TF | F_IF | F_DF | F_NT;
     if (opsize == 4) may |= F_RF | F_AC | F_ID;
     if (!vm86) may |= F_IOPL;
+    may &= ~(u32)F_SYS | c->eflags_known;
     stack_set_sp(c, c->gpr[G_ESP] + 3 * opsize);
     cpu_set_eflags(c, (cpu_eflags(c) & ~may) | (frame[2] & may));
     commit_paragraph(c, (u16)frame[1], frame[0]);
@@ -322,6 +323,7 @@ int far_iret(struct cpu *c, unsigned opsize)
     u32 before = cpu_eflags(c);
     int r = return_protected(c, frame, 3, opsize, 0);
     if (unlikely(r)) return r;
+    may &= ~(u32)F_SYS | c->eflags_known;
     cpu_set_eflags(c, (before & ~may) | (frame[2] & may));
     mode_refresh(c); /* TF, AC */
     /* RF holds off instruction breakpoints for one instruction. With none armed it has nothing to do; and translated

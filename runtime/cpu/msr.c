@@ -1,5 +1,6 @@
 /* Owns the model-specific registers: which of them a CPU model has, what they hold, and which values are #GP(0). SDM
- * vol. 4, tables 2-2 (architectural), 2-4 (Atom), 2-20 (P6, Pentium M); AMD 22007, appendix A, for the K7. Performance
+ * vol. 4, tables 2-2 (architectural), 2-4 (Atom), 2-20 (P6, Pentium M), 2-56 (Pentium 4), 2-63 (Pentium); AMD 22007,
+ * appendix A, for the K7; AMD 21828 for the K6. Performance
  * monitoring of Intel's models is version 0 (CPUID leaf 0AH says so), so its registers do not exist; a K7's do. NOT-HW:
  * they count nothing.
  *
@@ -15,7 +16,8 @@
 
 /* clang-format off */
 enum msr {
-    MSR_P5_MC_ADDR = 0x00, MSR_P5_MC_TYPE = 0x01, MSR_TSC = 0x10, MSR_PLATFORM_ID = 0x17, MSR_APIC_BASE = 0x1b,
+    MSR_P5_MC_ADDR = 0x00, MSR_P5_MC_TYPE = 0x01, MSR_TR12 = 0x0e, MSR_TSC = 0x10,
+    MSR_P5_CESR = 0x11, MSR_P5_CTR0 = 0x12, MSR_P5_CTR1 = 0x13, MSR_PLATFORM_ID = 0x17, MSR_APIC_BASE = 0x1b,
     MSR_EBL_CR_POWERON = 0x2a,
     MSR_BIOS_UPDT_TRIG = 0x79, MSR_BIOS_SIGN_ID = 0x8b, MSR_FSB_FREQ = 0xcd, MSR_MTRRCAP = 0xfe,
     MSR_SYSENTER_CS = 0x174,
@@ -25,7 +27,7 @@ enum msr {
     MSR_MTRR_FIX16K = 0x258,
     MSR_MTRR_FIX16K_2 = 0x259, MSR_MTRR_FIX4K = 0x268, MSR_MTRR_FIX4K_LAST = 0x26f, MSR_PAT = 0x277,
     MSR_MTRR_DEF_TYPE = 0x2ff,
-    MSR_MC0 = 0x400, MSR_EFER = 0xc0000080, MSR_K7_EVTSEL = 0xc0010000,
+    MSR_MC0 = 0x400, MSR_EFER = 0xc0000080, MSR_K6_WHCR = 0xc0000082, MSR_K7_EVTSEL = 0xc0010000,
     MSR_K7_PERFCTR = 0xc0010004, MSR_K7_HWCR = 0xc0010015, MSR_K7_CLK_CTL = 0xc001001b,
 };
 /* clang-format on */
@@ -46,7 +48,10 @@ enum msr {
 /* High enough for guests not to look for errata that were mended by microcode (Atom AAE44). */
 #define MICROCODE_REVISION (0x218ull << 32)
 
-static bool intel_p6(const struct cpu *c) { return model_family(c->model) == 6 && !model_is_amd(c->model); }
+/* The model's kind is one of these. */
+#define KIND(kind) (1u << MSRS_##kind)
+static bool kind(const struct cpu *c, u32 set) { return set >> c->model->msrs & 1; }
+static bool intel_p6(const struct cpu *c) { return kind(c, KIND(P6) | KIND(PENTIUM4) | KIND(CORE)); }
 static bool has(const struct cpu *c, u32 edx_bit) { return model_edx(c->model) & edx_bit; }
 
 u64 cpu_tsc(const struct cpu *cpu)
@@ -143,7 +148,7 @@ static bool mc_write(struct cpu *c, u32 msr, u64 v)
 static u64 *k7_counter(struct cpu *c, u32 msr)
 {
     u32 i = msr - MSR_K7_EVTSEL;
-    if (!model_is_amd(c->model) || i >= 2 * K7_COUNTERS) return NULL;
+    if (!kind(c, KIND(K7)) || i >= 2 * K7_COUNTERS) return NULL;
     return i < K7_COUNTERS ? &c->k7_evtsel[i] : &c->k7_perfctr[i - K7_COUNTERS];
 }
 
@@ -176,22 +181,27 @@ static bool msr_read(const struct cpu *c, u32 msr, u64 *v)
     case MSR_P5_MC_ADDR:
     case MSR_P5_MC_TYPE: *v = 0; return has(c, CPUID_MCE);
     case MSR_TSC: *v = cpu_tsc(c); return has(c, CPUID_TSC);
-    case MSR_APIC_BASE: *v = c->apic_base; return has(c, CPUID_APIC) && has(c, CPUID_SEP); /* from the P6 on */
+    case MSR_TR12:
+    case MSR_K6_WHCR: *v = 0; return kind(c, msr == MSR_TR12 ? KIND(P5) | KIND(K6) : KIND(K6));
+    case MSR_P5_CESR:
+    case MSR_P5_CTR0:
+    case MSR_P5_CTR1: *v = 0; return kind(c, KIND(P5)); /* count nothing. NOT-HW */
+    case MSR_APIC_BASE: *v = c->apic_base; return has(c, CPUID_APIC) && (intel_p6(c) || kind(c, KIND(K7)));
     case MSR_PLATFORM_ID: *v = 1ull << 50; return intel_p6(c);
     case MSR_EBL_CR_POWERON: *v = 0; return intel_p6(c);
-    case MSR_BIOS_SIGN_ID: *v = MICROCODE_REVISION; return model_family(c->model) == 6;
-    case MSR_FSB_FREQ: *v = 1 /* 133 MHz */; return intel_p6(c) && model_number(c->model) >= 14;
+    case MSR_BIOS_SIGN_ID: *v = MICROCODE_REVISION; return intel_p6(c) || kind(c, KIND(K7));
+    case MSR_FSB_FREQ: *v = 1 /* 133 MHz */; return kind(c, KIND(CORE));
     case MSR_SYSENTER_CS: *v = c->sysenter_cs; return has(c, CPUID_SEP);
     case MSR_SYSENTER_ESP: *v = c->sysenter_esp; return has(c, CPUID_SEP);
     case MSR_SYSENTER_EIP: *v = c->sysenter_eip; return has(c, CPUID_SEP);
     case MSR_MCG_CAP: *v = MC_BANKS; return has(c, CPUID_MCA);
     case MSR_MCG_STATUS: *v = c->mcg_status; return has(c, CPUID_MCA);
-    case MSR_MISC_ENABLE: *v = c->misc_enable; return intel_p6(c) && model_number(c->model) >= 13;
+    case MSR_MISC_ENABLE: *v = c->misc_enable; return kind(c, KIND(PENTIUM4) | KIND(CORE));
     case MSR_DEBUGCTL: *v = c->debugctl; return intel_p6(c);
     case MSR_PAT: *v = c->pat; return has(c, CPUID_PAT);
     case MSR_EFER: *v = c->efer; return model_has_nx(c->model) && !(c->misc_enable & MISC_XD_DISABLE);
-    case MSR_K7_HWCR: *v = 0; return model_is_amd(c->model);
-    case MSR_K7_CLK_CTL: *v = 0x20000000; return model_is_amd(c->model);
+    case MSR_K7_HWCR: *v = 0; return kind(c, KIND(K7));
+    case MSR_K7_CLK_CTL: *v = 0x20000000; return kind(c, KIND(K7));
     default: return mtrr_read(c, msr, v) || mc_read(c, msr, v) || k7_read(c, msr, v);
     }
 }
@@ -254,6 +264,11 @@ static bool msr_write(struct cpu *c, u32 msr, u64 v)
     case MSR_DEBUGCTL:
     case MSR_BIOS_SIGN_ID:
     case MSR_EBL_CR_POWERON:
+    case MSR_TR12:
+    case MSR_P5_CESR:
+    case MSR_P5_CTR0:
+    case MSR_P5_CTR1:
+    case MSR_K6_WHCR:
     case MSR_K7_HWCR:
     case MSR_K7_CLK_CTL:
         if (!msr_read(c, msr, &old)) return false; /* the model does not have it */
@@ -266,6 +281,11 @@ static bool msr_write(struct cpu *c, u32 msr, u64 v)
     case MSR_BIOS_UPDT_TRIG: return intel_p6(c); /* microcode is not loaded */
     case MSR_BIOS_SIGN_ID:                       /* cleared before CPUID, which sets it again */
     case MSR_EBL_CR_POWERON:
+    case MSR_TR12: /* write allocation, branch traces, counters: without effect. NOT-HW */
+    case MSR_P5_CESR:
+    case MSR_P5_CTR0:
+    case MSR_P5_CTR1:
+    case MSR_K6_WHCR:
     case MSR_K7_HWCR:
     case MSR_K7_CLK_CTL: return true;
     case MSR_SYSENTER_CS: c->sysenter_cs = (u32)v; return true;

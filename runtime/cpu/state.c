@@ -41,7 +41,7 @@ static const char *wrong_field(const struct cpu *c, const struct cpu_arch *a)
 {
     u64 physical = (1ull << MAXPHYADDR) - 1;
     if (a->df != 1 && a->df != -1) return "df";
-    if (a->eflags_sys & ~F_SYS) return "eflags_sys";
+    if (a->eflags_sys & ~c->eflags_known) return "eflags_sys";
     if (a->iflag > 1) return "iflag";
     if (a->cpl > 3) return "cpl";
     if (a->cpl != 3 && a->eflags_sys & F_VM) return "cpl";

@@ -135,7 +135,7 @@ struct switch_plan {
 static void commit(struct cpu *c, const struct switch_plan *p, u16 *sel)
 {
     const struct tss_layout *l = p->l;
-    u32 eflags = get(p->image, l->eip + l->word, l->word);
+    u32 eflags = get(p->image, l->eip + l->word, l->word) & (~(u32)F_SYS | c->eflags_known);
     if (p->how == TASK_CALL) eflags |= F_NT;
     c->tr = p->tr;
     c->tr.attr |= 2; /* busy */

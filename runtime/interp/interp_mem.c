@@ -49,7 +49,7 @@ static int check_alignment(const struct interp *ip, laddr la, unsigned size)
 /* A device may have asked for something, which is looked at after this instruction. */
 static void look_around(struct interp *ip)
 {
-    if (unlikely(ip->c->kick)) ip->attention = 1;
+    if (unlikely(ip->c->kick || ip->c->irq_pending)) ip->attention = 1;
 }
 
 int interp_read_slow(struct interp *ip, laddr la, unsigned size, u32 *out)

@@ -141,7 +141,7 @@ HANDLER(do_popf)
     } else {
         if (may_change_if(c)) change |= F_IF;
         if (c->cpl == 0 && !in_vm86(c)) change |= F_IOPL;
-        if (in->opsize == 4) change |= F_AC | F_ID;
+        if (in->opsize == 4) change |= (F_AC | F_ID) & c->eflags_known;
         cpu_set_eflags(c, ((old & ~change) | (new &change)) & ~(u32)F_RF);
     }
     stack_set(c, c->gpr[G_ESP] + in->opsize);

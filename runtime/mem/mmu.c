@@ -16,10 +16,11 @@
 
 enum pte_bit { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80, PTE_G = 0x100 };
 #define PTE_NX (1ull << 63)
-#define PSE_RSVD 0x3fe000ull    /* 4 MiB page, no PSE-36: bits 21:13 */
+#define PSE_RSVD 0x3fe000ull /* 4 MiB page: bits 21:13, less those that PSE-36 has from bit 13 on */
+#define PSE36_SHIFT 13
 #define PAE_2M_RSVD 0x1fe000ull /* 2 MiB page: bits 20:13 */
 #define OFFSET(la) ((la) & ~PAGE_MASK)
-#define PHYS_BITS_PAE 36 /* of a processor with PAE that has no CPUID leaf 8000_0008 */
+#define PHYS_BITS_PAE 36 /* without a model */
 
 /* ---- the walk ---- */
 
@@ -41,15 +42,13 @@ static bool paging(const struct cpu *c) { return (c->cr0 & CR0_PG) != 0; }
 static bool pae(const struct cpu *c) { return (c->cr4 & CR4_PAE) != 0; }
 static bool nx_enabled(const struct cpu *c) { return pae(c) && c->efer & EFER_NXE; }
 
-static unsigned phys_bits(const struct cpu *c)
+static unsigned phys_bits(const struct cpu *c) { return c->tlb->phys_bits; }
+
+void mmu_model(struct cpu *c)
 {
-    if (unlikely(!c->tlb->phys_bits)) {
-        unsigned bits = PHYS_BITS_PAE;
-        for (unsigned i = 0; c->model && i < c->model->nleaves; i++)
-            if (c->model->leaves[i].leaf == 0x80000008) bits = c->model->leaves[i].eax & 0xff;
-        c->tlb->phys_bits = (u8)(bits < 32 ? 32 : bits > 52 ? 52 : bits);
-    }
-    return c->tlb->phys_bits;
+    unsigned bits = c->model ? model_phys_bits(c->model) : PHYS_BITS_PAE;
+    c->tlb->phys_bits = (u8)(bits < 32 ? 32 : bits > 52 ? 52 : bits);
+    c->tlb->pse36_bits = c->model && model_edx(c->model) & CPUID_PSE36 ? c->tlb->phys_bits - 32 : 0;
 }
 
 static u64 level_read(const struct cpu *c, struct path *p, paddr pa, unsigned size)
@@ -64,13 +63,16 @@ static u64 level_read(const struct cpu *c, struct path *p, paddr pa, unsigned si
     return l->val;
 }
 
+/* The bits of a 4 MiB page's entry that are bits 32 and up of its physical address (SDM vol. 3, 4.3). */
+static u64 pse36_mask(const struct cpu *c) { return ((1ull << c->tlb->pse36_bits) - 1) << PSE36_SHIFT; }
+
 static enum path_end path_find_32(const struct cpu *c, laddr la, struct path *p)
 {
     u64 pde = level_read(c, p, (c->cr3 & PAGE_MASK) + (la >> 22) * 4, 4);
     if (!(pde & PTE_P)) return PATH_ABSENT;
     if (pde & PTE_PS && c->cr4 & CR4_PSE) {
         p->page_shift = 22;
-        return pde & PSE_RSVD ? PATH_RESERVED : PATH_LEAF;
+        return pde & PSE_RSVD & ~pse36_mask(c) ? PATH_RESERVED : PATH_LEAF;
     }
     p->page_shift = PAGE_SHIFT;
     return level_read(c, p, (pde & PAGE_MASK) + (la >> 12 & 1023) * 4, 4) & PTE_P ? PATH_LEAF : PATH_ABSENT;
@@ -104,7 +106,9 @@ static enum path_end path_find(const struct cpu *c, laddr la, struct path *p)
 static paddr path_pa(const struct cpu *c, const struct path *p, laddr la)
 {
     u64 in_page = (1ull << p->page_shift) - 1, in_use = pae(c) ? (1ull << phys_bits(c)) - 1 : 0xffffffff;
-    return (p->level[p->n - 1].val & in_use & ~in_page) | (la & in_page);
+    u64 leaf = p->level[p->n - 1].val, high = 0;
+    if (p->page_shift == 22) high = (leaf & pse36_mask(c)) << (32 - PSE36_SHIFT);
+    return (leaf & in_use & ~in_page) | high | (la & in_page);
 }
 
 /* An entry in a page that holds code is written like any other: what was translated from it goes first. */

@@ -10,6 +10,9 @@
 
 enum access { ACC_R, ACC_W, ACC_X };
 
+/* Takes from c->model what page tables depend on: for who changes it. tlb_init() calls it. */
+void mmu_model(struct cpu *c);
+
 /* Linear to physical with all checks, setting A (and D for ACC_W). user: as CPL 3 would. */
 MUST_CHECK int mmu_translate(struct cpu *c, laddr la, enum access acc, bool user, paddr *out);
 /* The same, but a fault is only reported: no exception is raised and CR2 stays. For looking ahead on the guest's

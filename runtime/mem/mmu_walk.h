@@ -47,7 +47,8 @@ struct tlb_book {
     struct coherence_listener listener;
     u32 loan[TLB_LOANS_MAX]; /* linear pages that the supervisor may write to because CR0.WP is clear */
     u32 nloans;              /* more than TLB_LOANS_MAX: some are not listed */
-    u8 phys_bits;            /* MAXPHYADDR; 0: not known yet */
+    u8 phys_bits;            /* MAXPHYADDR */
+    u8 pse36_bits;           /* how many of those above 32 a 4 MiB page without PAE can have */
 };
 #define TLB_WRITERS UINT32_MAX /* several linear pages: search for them */
 

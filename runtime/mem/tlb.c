@@ -36,6 +36,7 @@ int tlb_init(struct cpu *c)
     struct tlb_book *t = calloc(1, sizeof *t);
     if (!t) return -ENOMEM;
     c->tlb = t;
+    mmu_model(c);
     bool ok = !watch_book_new(c);
     for (unsigned i = 0; i < 4; i++) ok &= (t->list[i / 2][i % 2].page = malloc(TLB_LIST_MAX * sizeof(u32))) != NULL;
     ok &= (t->writer = calloc(bus_file_pages(c->bus), sizeof(u32))) != NULL;

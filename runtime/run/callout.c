@@ -321,7 +321,8 @@ int helper_popf(struct cpu *c, u32 next)
     if (unlikely(watch_kinds(c, c->gpr[G_ESP]))) return HELPER_EMULATE;
     if (!(c->mode & MK_SSFLAT) || mem_read(c, c->gpr[G_ESP], 4, false, &v)) return again(c);
     if (v & F_TF) return HELPER_EMULATE;
-    cpu_set_eflags(c, ((u32)v & ~keep) | (cpu_eflags(c) & keep & ~F_RF));
+    u32 may = (u32)v & ~keep & (~(u32)F_SYS | c->eflags_known);
+    cpu_set_eflags(c, may | (cpu_eflags(c) & keep & ~F_RF));
     c->gpr[G_ESP] += 4;
     if (!rt_interrupt_waits(c)) return HELPER_DONE;
     c->eip = next;

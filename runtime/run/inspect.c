@@ -110,6 +110,14 @@ const char *rt_cpu_name(unsigned i)
     return m ? m->name : NULL;
 }
 
+const char *rt_cpu_feature_name(unsigned i) { return cpu_feature_name(i); }
+
+const char *rt_cpu_wrong(const char *description)
+{
+    struct cpu_model m;
+    return cpu_model_make(&m, description);
+}
+
 struct name {
     const char *name, *what;
 };

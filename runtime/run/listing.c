@@ -60,10 +60,10 @@ int rt_list_code(const struct rt_listing *in, FILE *out, const char **what)
 {
     struct trace quiet = { .to = ~0u, .out = out };
     struct counters ctr = { 0 };
-    const struct cpu_model *model = in->cpu_model ? cpu_model_find(in->cpu_model) : cpu_model_at(0);
+    struct cpu_model model;
     *what = "CPU model";
-    if (!model) return -EINVAL;
-    struct listing t = { .in = in, .features = model->features, .out = out };
+    if (cpu_model_make(&model, in->cpu_model)) return -EINVAL;
+    struct listing t = { .in = in, .features = model.features, .out = out };
     t.mode = (in->cpl & MK_CPL) | MK_PE | MK_PG | MK_SS32 | MK_CSFLAT | MK_SSFLAT | MK_DSFLAT | MK_ESFLAT;
     if (!in->code16) t.mode |= MK_CS32;
     t.mode = mode_translated(t.mode);
@@ -71,7 +71,7 @@ int rt_list_code(const struct rt_listing *in, FILE *out, const char **what)
     int rc = decoder_new(&t.dec);
     if (rc) return rc;
     struct xl_config xc = {
-        .cache_bytes = CACHE_BYTES, .opt.features = model->features, .trace = &quiet, .ctr = &ctr, .dec = t.dec
+        .cache_bytes = CACHE_BYTES, .opt.features = model.features, .trace = &quiet, .ctr = &ctr, .dec = t.dec
     };
     *what = "code cache";
     rc = xl_new(&t.xl, &xc);

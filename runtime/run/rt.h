@@ -2,6 +2,7 @@
 #ifndef RUNTIME_RT_H
 #define RUNTIME_RT_H
 #include "core/cpu.h"
+#include "runtime/cpu/cpu_models.h"
 #include "runtime/mem/coherence.h"
 #include "runtime/run/engine.h"
 #include "runtime/run/mixed.h"
@@ -34,6 +35,7 @@ struct rt {
     struct trace trace;
     struct bus *bus;
     struct clock *clock;
+    struct cpu_model model; /* cpu's */
     struct cpu *cpu;
     struct decoder *dec;
     struct interp *interp;

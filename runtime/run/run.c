@@ -52,14 +52,13 @@ static int make_machine(struct rt *rt, const char **what)
 {
     int err;
     *what = "CPU model";
-    const struct cpu_model *model = rt->cfg.cpu_model ? cpu_model_find(rt->cfg.cpu_model) : cpu_model_at(0);
-    if (!model) return -EINVAL;
+    if (cpu_model_make(&rt->model, rt->cfg.cpu_model)) return -EINVAL;
     *what = "guest memory";
     if ((err = bus_new(&rt->bus, rt->cfg.ram_size))) return err;
     *what = "clock";
     if ((err = clock_new(&rt->clock))) return err;
     *what = "CPU";
-    if ((err = cpu_new(&rt->cpu, rt->bus, model))) return err;
+    if ((err = cpu_new(&rt->cpu, rt->bus, &rt->model))) return err;
     rt->cpu->rt = rt;
     rt->cpu->clock = rt->clock;
     cpu_reset(rt->cpu);

@@ -79,8 +79,9 @@ static int store_name(const struct opt *o, const char *typed, const char *val, c
 {
     struct closest near = { .word = val };
     const char *name;
+    size_t len = o->extended ? strcspn(val, ",") : strlen(val);
     for (unsigned i = 0; (name = o->names(i, NULL)); i++) {
-        if (!strcmp(name, val)) {
+        if (strlen(name) == len && !memcmp(name, val, len)) {
             *to = val;
             return 0;
         }

@@ -45,6 +45,7 @@ struct opt {
     u64 min, max;               /* OPT_SIZE (bytes), OPT_SECONDS (ms), OPT_NUMBER: inclusive; max 0: no bounds */
     u64 unit;                   /* OPT_SIZE: bytes that a number without a letter counts */
     const char *const *choices; /* NULL-terminated */
+    bool extended;              /* OPT_NAME: more may follow the name, after a comma, for the library to judge */
     /* The names a value is made of, NULL past the last; *what explains one. The value `help` lists them. */
     const char *(*names)(unsigned i, const char **what);
     int (*parse)(void *args, const char *typed, const char *value, struct vm_error *err); /* OPT_CALL; 0 or -EINVAL */

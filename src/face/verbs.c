@@ -224,7 +224,9 @@ static const struct opt run_options[] = {
       RUN(cfg.memory), .arg = "SIZE", .min = VM_MEMORY_MIN, .max = VM_MEMORY_MAX, .unit = (u64)1 << 20,
       .help = "RAM: 16M to 3584M; a number alone is MiB [512M]" },
     { .group = "The machine", .name = "cpu", .type = OPT_NAME, .rank = OPT_COMMON, RUN(cfg.cpu), .arg = "MODEL",
-      .names = cpu_name, .help = "processor; `--cpu help` lists them" },
+      .names = cpu_name, .extended = true,
+      .help = "processor; `--cpu help` lists them. MODEL,+FEATURE,-FEATURE.. has features that the part lacks, or "
+              "lacks some that it has, with those that need them: n270,-ssse3" },
     { .group = "The machine", .name = "serial", .aliases = "console", .type = OPT_CALL, .rank = OPT_COMMON,
       .parse = parse_serial, .names = vm_serial_name, .arg = "BACKEND",
       .help = "what is at its other end: file:PATH, a terminal, ..; `--serial help` lists them [stdio]" },
@@ -353,7 +355,7 @@ static const struct opt translate_options[] = {
     { .name = "cpl", .type = OPT_NUMBER, .rank = OPT_COMMON, TRANSLATE(cpl), .arg = "N", .min = 0, .max = 3,
       .help = "privilege level [0]" },
     { .name = "cpu", .type = OPT_NAME, .rank = OPT_COMMON, TRANSLATE(cfg.cpu), .arg = "MODEL", .names = cpu_name,
-      .help = "processor, as for run" },
+      .extended = true, .help = "processor, as for run" },
     { .name = "help", .aliases = "h ? help-all", .type = OPT_HELP },
     { 0 },
 };

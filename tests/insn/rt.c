@@ -55,14 +55,23 @@ static void put(char c)
     outb(COM1, (u8)c);
 }
 
+/* libgcc's division of 64 bits is not for every processor that we run on. */
+static u32 divide(u64 *v, u32 by)
+{
+    u32 high = (u32)(*v >> 32), low = (u32)*v, quotient, rest = high % by;
+
+    __asm__("divl %4" : "=a"(quotient), "=d"(rest) : "0"(low), "1"(rest), "r"(by) : "cc");
+    *v = (u64)(high / by) << 32 | quotient;
+    return rest;
+}
+
 static void put_number(u64 v, unsigned base, int width, char pad)
 {
     char digits[24];
     int n = 0;
 
     do {
-        digits[n++] = "0123456789abcdef"[v % base];
-        v /= base;
+        digits[n++] = "0123456789abcdef"[divide(&v, base)];
     } while (v);
     for (; width > n; width--)
         put(pad);

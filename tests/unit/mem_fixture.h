@@ -4,6 +4,7 @@
  * to it. */
 #ifndef TESTS_UNIT_MEM_FIXTURE_H
 #define TESTS_UNIT_MEM_FIXTURE_H
+#include "runtime/cpu/cpu_models.h"
 #include "runtime/mem/coherence.h"
 #include "runtime/mem/mmu.h"
 #include "runtime/mem/physmem.h"
@@ -36,6 +37,7 @@ static UNUSED void fix_setup(void)
     cpu = mmap(NULL, fix_area, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     ck_assert_ptr_ne(cpu, MAP_FAILED);
     cpu->bus = bus;
+    cpu->model = cpu_model_at(0);
     ck_assert_int_eq(tlb_init(cpu), 0);
 }
 

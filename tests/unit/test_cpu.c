@@ -383,15 +383,16 @@ START_TEST(every_model_says_what_its_decoder_accepts)
     static const struct {
         unsigned reg, bit, feature;
     } t[] = {
-        { 3, 0, FEAT_FPU },     { 3, 11, FEAT_SEP },  { 3, 15, FEAT_CMOV },  { 3, 23, FEAT_MMX },
-        { 3, 24, FEAT_FXSR },   { 3, 25, FEAT_SSE },  { 3, 26, FEAT_SSE2 },  { 2, 0, FEAT_SSE3 },
-        { 2, 3, FEAT_MONITOR }, { 2, 9, FEAT_SSSE3 }, { 2, 22, FEAT_MOVBE },
+        { 3, 0, FEAT_FPU },     { 3, 11, FEAT_SEP },  { 3, 15, FEAT_CMOV },    { 3, 23, FEAT_MMX },
+        { 3, 24, FEAT_FXSR },   { 3, 25, FEAT_SSE },  { 3, 26, FEAT_SSE2 },    { 2, 0, FEAT_SSE3 },
+        { 2, 3, FEAT_MONITOR }, { 2, 9, FEAT_SSSE3 }, { 2, 22, FEAT_MOVBE },   { 3, 4, FEAT_TSC },
+        { 3, 5, FEAT_MSR },     { 3, 8, FEAT_CX8 },   { 3, 19, FEAT_CLFLUSH },
     };
     const struct cpu_model *m;
     unsigned n = 0;
     for (; (m = cpu_model_at(n)); n++) {
         ck_assert_ptr_eq(cpu_model_find(m->name), m);
-        if (!(m->features & 1u << FEAT_PENTIUM)) continue; /* has no CPUID */
+        if (!(m->features & 1u << FEAT_CPUID)) continue;
         cpu->model = m;
         cpu_reset(cpu);
         u32 r[4];
@@ -399,16 +400,133 @@ START_TEST(every_model_says_what_its_decoder_accepts)
         for (unsigned i = 0; i < ARRAY_LEN(t); i++)
             ck_assert_msg((r[t[i].reg] >> t[i].bit & 1) == (m->features >> t[i].feature & 1), "%s, feature %u", m->name,
                           t[i].feature);
-        ck_assert_msg(!(r[3] & (1u << 1 | 1u << 17 | 1u << 21 | 1u << 29)), "%s shows what the machine has not",
-                      m->name);
+        ck_assert_msg(!(r[3] & (1u << 1 | 1u << 21 | 1u << 29)), "%s shows what the machine has not", m->name);
         cpu_cpuid(cpu, 0, 0, r);
         ck_assert_uint_eq(r[0], m->max_leaf);
     }
-    ck_assert_uint_eq(n, 7);
+    ck_assert_uint_eq(n, 12);
     ck_assert_str_eq(cpu_model_at(0)->name, "n270");
     ck_assert_ptr_eq(cpu_model_find("z80"), NULL);
     ck_assert_ptr_eq(cpu_model_find(""), NULL);
     ck_assert_ptr_eq(cpu_model_find("n27"), NULL);
+}
+END_TEST
+
+/* 80386 PRM, 10.1: EDX at reset has the component; AP-485, table 2-2 and 3-4, for the others. */
+START_TEST(edx_at_reset_tells_the_part)
+{
+    static const struct {
+        const char *name;
+        u32 edx;
+    } t[] = { { "386", 0x308 },      { "486", 0x433 },      { "pentium", 0x52c },  { "pentium-mmx", 0x543 },
+              { "pentium2", 0x652 }, { "pentium3", 0x686 }, { "pentium4", 0xf29 }, { "core-duo", 0x6e8 },
+              { "n270", 0x106c2 },   { "k6", 0x570 },       { "athlon", 0x680 } };
+    for (unsigned i = 0; i < ARRAY_LEN(t); i++) {
+        fix_teardown();
+        fix_setup_model(t[i].name);
+        cpu_reset(cpu);
+        ck_assert_msg(cpu->gpr[G_EDX] == t[i].edx, "%s: %x", t[i].name, cpu->gpr[G_EDX]);
+        ck_assert_msg(cpu->cr0 == (i ? 0x60000010 : 0x10), "%s: CR0 %x", t[i].name, cpu->cr0);
+    }
+}
+END_TEST
+
+/* Intel486 PRM, 4.1.3 against 80386 PRM, 4.1.3: WP, AM, NE, NW and CD are the 486's. */
+START_TEST(a_386_has_no_wp_no_am_and_no_ne)
+{
+    u32 v;
+    fix_teardown();
+    fix_setup_model("386");
+    ASSERT_RAISED(cpu_write_cr(cpu, 0, ~0u & ~CR0_PG), 0);
+    ASSERT_RAISED(cpu_read_cr(cpu, 0, &v), 0);
+    ck_assert_uint_eq(v, CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET);
+    ASSERT_RAISED(cpu_write_cr(cpu, 4, 0), EXC(V_UD, 0));
+}
+END_TEST
+
+START_TEST(features_are_added_and_removed_with_what_they_need)
+{
+    struct cpu_model m;
+    u32 r[4];
+    ck_assert_ptr_eq(cpu_model_make(&m, NULL), NULL);
+    ck_assert_str_eq(m.name, "n270");
+    ck_assert_ptr_eq(cpu_model_make(&m, "n270,-sse2,-nx"), NULL);
+    cpu->model = &m;
+    cpu_cpuid(cpu, 1, 0, r);
+    ck_assert_uint_eq(r[3] & (1u << 25 | 1u << 26), 1u << 25);
+    ck_assert_uint_eq(r[2] & (1u << 0 | 1u << 9 | 1u << 22), 1u << 22); /* SSE3 and SSSE3 need SSE2, MOVBE does not */
+    cpu_cpuid(cpu, 0x80000001, 0, r);
+    ck_assert_uint_eq(r[3], 0);
+    ck_assert(!model_has_nx(&m));
+    u32 gone = 1u << FEAT_SSE2 | 1u << FEAT_SSE3 | 1u << FEAT_SSSE3;
+    ck_assert_uint_eq(m.features, cpu_model_find("n270")->features & ~gone);
+    ck_assert_ptr_eq(cpu_model_make(&m, "pentium,+sse"), NULL);
+    ck_assert_uint_eq(m.features, cpu_model_find("pentium")->features | 1u << FEAT_SSE | 1u << FEAT_FXSR);
+    ck_assert_uint_eq(model_edx(&m) >> 24, 3);
+    ck_assert_ptr_eq(cpu_model_make(&m, "n270,-pae"), NULL); /* what a table entry's NX needs */
+    ck_assert(!model_has_nx(&m) && !(model_edx(&m) & CPUID_PAE));
+    ck_assert_ptr_eq(cpu_model_make(&m, "486,-fpu"), NULL);
+    ck_assert_uint_eq(m.features & 1u << FEAT_FPU, 0);
+    static const struct {
+        const char *spec;
+        unsigned wrong; /* where */
+    } bad[] = { { "z80", 0 },         { "n270,sse", 5 }, { "n270,+sse,-foo", 10 },
+                { "n270,", 5 },       { "486,+sse", 4 }, { "pentium,+nx", 8 },
+                { "n270,-sse2x", 5 }, { "", 0 },         { "n270,-sse,,", 10 } };
+    for (unsigned i = 0; i < ARRAY_LEN(bad); i++)
+        ck_assert_msg(cpu_model_make(&m, bad[i].spec) == bad[i].spec + bad[i].wrong, "'%s'", bad[i].spec);
+}
+END_TEST
+
+/* Which MSRs a model has. SDM vol. 4, tables 2-2 and 2-63 (Pentium), 2-20 (P6), 2-56 (Pentium 4), 2-19 (Core Duo), 2-4
+ * (Atom); AMD 21828 (K6), 22007 (K7). Machine-check banks, MTRRs, PAT and so on go by CPUID. */
+#define MTRRS "fe 200-20f 250 258-259 268-26f 277 2ff "
+#define P6_ALL "0-1 10 17 1b 2a 8b 174-176 179-17a 1d9 " MTRRS
+#define BANKS "400-402 404-406 408-40a 40c-40e 410-412 "
+static const struct {
+    const char *model, *msrs;
+} msr_lists[] = {
+    { "386", "" },
+    { "486", "" },
+    { "pentium", "0-1 e 10-13" },
+    { "pentium-mmx", "0-1 e 10-13" },
+    { "k6", "0-1 e 10 c0000082" },
+    { "pentium2", P6_ALL BANKS },
+    { "pentium3", P6_ALL BANKS },
+    { "pentium4", P6_ALL "1a0 " BANKS },
+    { "core-duo", P6_ALL "cd 1a0 c0000080 " BANKS },
+    { "n270", P6_ALL "cd 1a0 c0000080 " BANKS },
+    { "n270,-nx,-mtrr,-mca,-sep", "0-1 10 17 1b 2a 8b cd 1a0 1d9 277" },
+    { "athlon", "0-1 10 1b 8b 174-176 179-17a " MTRRS BANKS "c0010000-c0010007 c0010015 c001001b" },
+};
+
+static bool listed(const char *list, u32 msr)
+{
+    while (*list) {
+        char *end;
+        u32 from = (u32)strtoul(list, &end, 16), to = *end == '-' ? (u32)strtoul(end + 1, &end, 16) : from;
+        if (msr >= from && msr <= to) return true;
+        for (list = end; *list == ' '; list++) {}
+    }
+    return false;
+}
+
+START_TEST(a_model_has_these_msrs_and_the_rest_are_gp)
+{
+    static const u32 from[] = { 0, 0x40000000, 0xc0000000, 0xc0010000 };
+    struct cpu_model m;
+    u64 v;
+    ck_assert_ptr_eq(cpu_model_make(&m, msr_lists[_i].model), NULL);
+    fix_teardown();
+    fix_setup_model(m.name);
+    cpu->model = &m;
+    for (unsigned k = 0; k < ARRAY_LEN(from); k++)
+        for (u32 msr = from[k]; msr < from[k] + 0x2000; msr++) {
+            u32 want = listed(msr_lists[_i].msrs, msr) ? 0 : EXC(V_GP, 0), got = RAISED(cpu_rdmsr(cpu, msr, &v));
+            ck_assert_msg(got == want, "%s: RDMSR %x raised %x", msr_lists[_i].model, msr, got);
+            bool trigger = msr == 0x79; /* of microcode updates: write-only */
+            if (want && !trigger) ASSERT_RAISED(cpu_wrmsr(cpu, msr, 0), EXC(V_GP, 0));
+        }
 }
 END_TEST
 
@@ -435,6 +553,10 @@ int main(void)
     tcase_add_checked_fixture(t, fix_setup, fix_teardown);
     tcase_add_test(t, reset_is_what_the_manual_says);
     tcase_add_test(t, cr0_refuses_contradictions);
+    tcase_add_test(t, edx_at_reset_tells_the_part);
+    tcase_add_test(t, a_386_has_no_wp_no_am_and_no_ne);
+    tcase_add_test(t, features_are_added_and_removed_with_what_they_need);
+    tcase_add_loop_test(t, a_model_has_these_msrs_and_the_rest_are_gp, 0, ARRAY_LEN(msr_lists));
     tcase_add_test(t, cr4_has_the_bits_of_the_model);
     tcase_add_test(t, a_486_has_no_cr4_and_no_msrs);
     tcase_add_test(t, pdptes_are_loaded_and_checked_when_the_manual_says);

@@ -181,6 +181,7 @@ START_TEST(the_models_physical_address_width_decides_what_is_reserved)
     struct cpu_model model = { .name = "narrow", .leaves = leaf, .nleaves = 1 };
     u64 v;
     cpu->model = &model;
+    mmu_model(cpu);
     fix_paging(true);
     map_pae(LA, PA | P | 1ull << 32, P);
     ck_pf(mem_read(cpu, LA, 4, false, &v), LA, PF_P | PF_RSVD);
@@ -421,6 +422,30 @@ START_TEST(large_pages_lead_where_their_frame_says)
 }
 END_TEST
 
+/* SDM vol. 3, 4.3, table 4-4: bits 16:13 of a 4 MiB page's entry are bits 35:32 of its address, 20:17 and 21 reserved. */
+START_TEST(pse36_reaches_above_4_gib_and_its_other_bits_are_reserved)
+{
+    paddr pa;
+    struct cpu_model model = *cpu_model_find("pentium3");
+    cpu->model = &model;
+    mmu_model(cpu);
+    fix_paging(false);
+    for (unsigned bit = 13; bit <= 21; bit++) {
+        *pde32(LA) = 0x800000 | P | PS | 1u << bit;
+        flush();
+        int st = mmu_translate(cpu, LA + 0x123, ACC_R, false, &pa);
+        if (bit < 17) ck_assert_uint_eq(pa, (1ull << (bit + 19) | 0x800000) + ((LA + 0x123) & 0x3fffff));
+        ck_assert_int_eq(st != 0, bit >= 17);
+        if (st) ck_pf(st, LA + 0x123, PF_P | PF_RSVD);
+    }
+    model.removed[CPUID_1_EDX] = CPUID_PSE36;
+    mmu_model(cpu);
+    *pde32(LA) = 0x800000 | P | PS | 1u << 13;
+    flush();
+    ck_pf(mmu_translate(cpu, LA, ACC_R, false, &pa), LA, PF_P | PF_RSVD);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("mmu");
@@ -432,6 +457,7 @@ int main(void)
     tcase_add_test(t, what_is_not_present_faults_at_the_level_it_is_missing);
     tcase_add_test(t, reserved_bits_fault_with_rsvd);
     tcase_add_test(t, the_models_physical_address_width_decides_what_is_reserved);
+    tcase_add_test(t, pse36_reaches_above_4_gib_and_its_other_bits_are_reserved);
     tcase_add_test(t, dirty_is_set_by_the_first_write_only);
     tcase_add_test(t, dirty_comes_back_when_the_guest_clears_it_and_flushes);
     tcase_add_test(t, a_write_probe_sets_dirty_and_writes_nothing);

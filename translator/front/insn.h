@@ -107,8 +107,9 @@ enum insn_attr {
 };
 
 /* clang-format off */
-enum insn_feature { FEAT_BASE, FEAT_I486, FEAT_PENTIUM, FEAT_CMOV, FEAT_SEP, FEAT_FPU, FEAT_MMX, FEAT_FXSR, FEAT_SSE,
-    FEAT_SSE2, FEAT_SSE3, FEAT_SSSE3, FEAT_MONITOR, FEAT_MOVBE, FEAT_COUNT };
+enum insn_feature { FEAT_BASE, FEAT_I486, FEAT_CPUID /* and CR4 */, FEAT_TSC, FEAT_MSR, FEAT_CX8, FEAT_PMC, FEAT_CMOV,
+    FEAT_SEP, FEAT_FPU, FEAT_MMX, FEAT_FXSR, FEAT_SSE, FEAT_SSE2, FEAT_CLFLUSH, FEAT_SSE3, FEAT_SSSE3, FEAT_MONITOR,
+    FEAT_MOVBE, FEAT_COUNT };
 /* clang-format on */
 
 /* The bits of MXCSR that a CPU with these features has (1 << enum insn_feature): denormals-are-zeros came with SSE2. */

@@ -51,6 +51,12 @@ static lower_fn *policy_string(const struct xl_ctx *x, const struct insn *in)
     return (in->op == OP_MOVS || in->op == OP_CMPS) && flat ? lower_rep_string : xl_lower_emulate;
 }
 
+/* CR4 came with CPUID: without it, reading is #UD. */
+static bool has_cr(const struct xl_ctx *x, unsigned n)
+{
+    return n == 0 || n == 2 || n == 3 || (n == 4 && x->opt->features & 1u << FEAT_CPUID);
+}
+
 static lower_fn *policy_system(const struct xl_ctx *x, const struct insn *in)
 {
     bool segmented = xl_segmented(x);
@@ -60,11 +66,7 @@ static lower_fn *policy_system(const struct xl_ctx *x, const struct insn *in)
     case OP_CLI: return supervisor(x) ? lower_cli : xl_lower_emulate;
     case OP_STI: return supervisor(x) ? lower_sti : xl_lower_emulate;
     case OP_MOV_FROM_SREG: return lower_mov_from_sreg;
-    case OP_MOV_FROM_CR:
-        return supervisor(x)
-                       && (in->opnd[1].reg == 0 || in->opnd[1].reg == 2 || in->opnd[1].reg == 3 || in->opnd[1].reg == 4)
-                   ? lower_mov_from_cr
-                   : xl_lower_emulate;
+    case OP_MOV_FROM_CR: return supervisor(x) && has_cr(x, in->opnd[1].reg) ? lower_mov_from_cr : xl_lower_emulate;
     case OP_POPF: return supervisor(x) && !segmented && in->opsize == 4 ? lower_popf : xl_lower_emulate;
     case OP_PUSH_SREG: return in->opsize == 4 || segmented ? lower_push_sreg : xl_lower_emulate;
     /* SS opens an interrupt shadow: the interpreter's. */
