@@ -22,6 +22,7 @@ need libxxhash-dev pkg-config --exists libxxhash
 need liblz4-dev pkg-config --exists liblz4
 need libpng-dev pkg-config --exists libpng
 need libslirp-dev compiles slirp/libslirp.h
+need libvncserver-dev compiles rfb/rfb.h
 need seabios test -e /usr/share/seabios/bios-256k.bin
 need cpio command -v cpio
 need python3 command -v python3

@@ -17,6 +17,8 @@
 #include "src/board/cpu_part.h"
 #include "src/board/pc.h"
 #include "src/snapshot.h"
+#include "src/vm_input.h"
+#include "src/vm_screen.h"
 #include "src/vm_priv.h"
 
 #include <errno.h>
@@ -185,6 +187,8 @@ static void machine_free(struct vm *vm)
     struct rt *rt = vm->rt;
     vm->rt = NULL;
     pthread_mutex_unlock(&vm->lock);
+    vm_screen_free(vm->screen);
+    vm_input_free(vm->input);
     pc_free(vm->pc);
     vm->pc = NULL;
     chardev_tap_fini(&vm->tap);
@@ -223,7 +227,8 @@ static int machine_vga(struct vm *vm, struct vm_error *err)
     const struct wait_end end = { stop_asked, vm };
     enum vm_vga *vga = &vm->cfg.vga;
     bool asked = *vga == VM_VGA_STD;
-    if (*vga == VM_VGA_DEFAULT) *vga = vm->firmware.data ? VM_VGA_STD : VM_VGA_NONE;
+    bool wanted = vm->firmware.data || vm_screen_wanted(vm->cfg.display);
+    if (*vga == VM_VGA_DEFAULT) *vga = wanted ? VM_VGA_STD : VM_VGA_NONE;
     if (*vga == VM_VGA_NONE) return 0;
     int rc = firmware_open_vga(&vm->vga_rom, &end, err);
     if (rc != -ENOENT || asked) return rc;
@@ -323,6 +328,13 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
     board.net = net_dev(vm->net, &mac);
     if (board.net) memcpy(board.mac, mac, sizeof board.mac);
     rc = pc_new(&vm->pc, rt, &board, err);
+    if (rc) goto out;
+    rc = vm_input_new(&vm->input, vm);
+    if (rc) {
+        vm_fail(err, rc, "keyboard: out of memory");
+        goto out;
+    }
+    rc = vm_screen_open(&vm->screen, vm, err);
     if (rc) goto out;
     rt_get_state(rt, &vm->power_on);
     rc = from ? snapshot_load(from, rt, vm->pc, &vm->waiting, err) : machine_boot(vm, boot, err);

@@ -2,6 +2,7 @@
 #include "core/trace.h"
 #include "runtime/runtime.h"
 #include "src/back/chardev.h"
+#include "src/back/screen.h"
 #include "src/error.h"
 #include "src/parse.h"
 #include "src/snapshot.h"
@@ -102,10 +103,10 @@ int vm_config_cpu(const char *cpu, struct vm_error *err)
                    wrong, (int)strcspn(cpu, ","), cpu, features);
 }
 
-/* A list of kinds of drives. */
+/* A list of kinds of drives, and perhaps menu=on. */
 static bool boot_is_fine(const char *boot)
 {
-    static const char *const kinds[] = { "disk", "cdrom" };
+    static const char *const kinds[] = { "disk", "cdrom", "menu=on" };
     for (const char *word = boot;; word++) {
         size_t n = strcspn(word, ",");
         bool known = false;
@@ -130,13 +131,16 @@ int vm_config_check(struct vm *vm, struct vm_error *err)
                        (unsigned)(VM_CODE_CACHE_MIN >> 10), (unsigned)(VM_CODE_CACHE_MAX >> 20));
     if (vm_config_cpu(c->cpu, err)) return -EINVAL;
     if (c->boot && !boot_is_fine(c->boot))
-        return vm_fail(err, -EINVAL,
-                       "boot: '%.64s' is not a list of disk and cdrom (floppies and networks are not supported yet)",
-                       c->boot);
+        return vm_fail(
+            err, -EINVAL,
+            "boot: '%.64s' is not a list of disk, cdrom and menu=on (floppies and networks are not supported "
+            "yet)",
+            c->boot);
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
         if (c->disk[i].file && c->disk[i].bus > VM_BUS_VIRTIO)
             return vm_fail(err, -EINVAL, "disk %s: there is no bus %u", c->disk[i].file, c->disk[i].bus);
-    int rc = trace_parse(&vm->trace, c->trace, err);
+    int rc = c->display ? screen_check(c->display, err) : 0;
+    if (!rc) rc = trace_parse(&vm->trace, c->trace, err);
     if (!rc && c->disable)
         rc = names_parse(c->disable, strlen(c->disable), vm_class_name, "disable", &vm->disabled_classes, err);
     if (rc) return rc;
@@ -151,7 +155,7 @@ int vm_config_check(struct vm *vm, struct vm_error *err)
 static const char **config_strings(struct vm_config *c, unsigned i)
 {
     const char **all[] = { &c->kernel, &c->initrd, &c->cmdline, &c->firmware,  &c->boot, &c->cpu,
-                           &c->serial, &c->trace,  &c->disable, &c->cache_dir, &c->net };
+                           &c->serial, &c->trace,  &c->disable, &c->cache_dir, &c->net,  &c->display };
     if (i < ARRAY_LEN(all)) return all[i];
     i -= ARRAY_LEN(all);
     return i < VM_DISKS_MAX ? &c->disk[i].file : i < 2 * VM_DISKS_MAX ? &c->disk_serial[i - VM_DISKS_MAX] : NULL;

@@ -1,10 +1,11 @@
-/* Owns what is between a machine's VGA and those who look at it: pictures of the screen, and displays. */
+/* Owns what an embedder sees of a machine's screen: pictures, and when its display ends. */
 #include "runtime/runtime.h"
 #include "src/back/frame.h"
 #include "src/board/pc.h"
 #include "src/error.h"
 #include "src/snapshot.h"
 #include "src/vm_priv.h"
+#include "src/vm_screen.h"
 
 #include <errno.h>
 #include <string.h>
@@ -81,4 +82,13 @@ int vm_screenshot_soon(struct vm *vm, const char *path)
     int rc = rt_post(vm->rt, screenshot_soon, r);
     if (rc) free(r);
     return rc;
+}
+
+/* ---- the display ---- */
+
+int vm_display_close(struct vm *vm)
+{
+    if (vm->running) return -EBUSY;
+    vm_screen_close(vm->screen);
+    return 0;
 }

@@ -26,6 +26,8 @@ struct vm {
     struct firmware firmware; /* empty where a kernel is loaded directly */
     struct firmware vga_rom;  /* the VGA's BIOS; empty: there is no VGA */
     struct pc *pc;
+    struct vm_input *input;
+    struct vm_screen *screen; /* NULL: nobody looks */
     struct vm_mapped *mapped;
     struct vm_added *added;
     struct snapshot_blob *waiting; /* states of the file that nobody has added yet */

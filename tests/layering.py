@@ -56,6 +56,7 @@ LIBRARIES = {
     'capstone/': r'translator/(front/decode|dump)\.c|runtime/(direct/scan_page|run/report)\.c|tests/',
     'xxhash.h': r'translator/|runtime/|src/snap/file\.c|tests/',
     'slirp/': r'src/back/netdev_user\.c',
+    'rfb/': r'src/back/screen_vnc\.c',
     'lz4.h': r'src/snap/ram\.c|tests/',
     'png.h': r'src/back/picture\.c',
     'check.h': r'tests/',

@@ -27,7 +27,8 @@
  * of them is 0 to 2; all are closed by exec().
  *
  * Processes and threads. Direct execution runs guest user code in a few child processes, which end with the machine; a
- * wait for any child may find one of them. A serial port with input has a thread, in which all signals are blocked. Two
+ * wait for any child may find one of them. A serial port with input, and a
+ * display, have a thread, in which all signals are blocked. Two
  * POSIX timers for each thread that runs machines. */
 #ifndef TRANSVISOR_VM_H
 #define TRANSVISOR_VM_H
@@ -56,7 +57,7 @@ enum vm_direct { VM_DIRECT_ON, VM_DIRECT_OFF, VM_DIRECT_ALWAYS /* an error where
 
 /* What the machine has for a screen. */
 enum vm_vga {
-    VM_VGA_DEFAULT, /* VM_VGA_STD where firmware runs and finds the VGA's BIOS, else none */
+    VM_VGA_DEFAULT, /* VM_VGA_STD where firmware runs and finds the VGA's BIOS, or there is a display; else none */
     VM_VGA_NONE,
     VM_VGA_STD /* a VGA with VESA modes up to 1920x1200 */
 };
@@ -85,7 +86,8 @@ struct vm_config {
     const char *cmdline;  /* NULL: empty */
     const char *firmware; /* image that starts at the reset vector, 64 KiB to 16 MiB; NULL: SeaBIOS; VM_FIRMWARE_NONE:
                              nothing is there, and the processor starts in the state that vm_set_registers() gives it */
-    const char *boot;     /* what firmware tries, in this order: disk, cdrom; NULL: "disk,cdrom" */
+    const char *boot; /* what firmware tries, in this order: disk, cdrom; menu=on among them: Esc shows a menu; NULL:
+                             "disk,cdrom" */
     struct vm_disk disk[VM_DISKS_MAX];
     const char
         *cpu; /* a name of vm_cpu_name(), and ,+FEATURE or ,-FEATURE as often as wanted, where FEATURE is as Linux
@@ -125,6 +127,10 @@ struct vm_config {
      * if not said), restrict=on (nothing but hostfwd). NULL: "none". */
     const char *net;
     enum vm_vga vga;
+    /* Where the screen is shown while the machine runs, and the keyboard's keys come from: "none"; "text", on this
+     * process's own terminal; "vnc[=HOST:N[,password=FILE]]", to VNC clients at port 5900 + N, of this host alone if no
+     * HOST is said. Other than none it gives the machine a VGA, unless vga says VM_VGA_NONE. NULL: "none". */
+    const char *display;
 };
 #define VM_CONFIG_INIT                   \
     {                                    \
@@ -270,6 +276,20 @@ const char *vm_serial_terminal(const struct vm *vm);
 int vm_screenshot(struct vm *vm, const char *path, struct vm_error *err);
 /* The same while the machine runs, soon. Thread-safe. What goes wrong is told to cfg.warn. */
 int vm_screenshot_soon(struct vm *vm, const char *path);
+
+/* Ends the display, and gives the terminal back if it had it: for what is to be printed before vm_free(). Between runs.
+ * 0 or -EBUSY. */
+int vm_display_close(struct vm *vm);
+
+/* ---- the keyboard ---- */
+
+/* Types text on the machine's keyboard, which is a US one; the guest gets the keys one by one, as it takes them. <NAME>
+ * is a key by the name that QEMU's sendkey has for it, <ctrl-alt-delete> several at once, << a <, a newline Enter.
+ * Thread-safe. 0; -EINVAL: there is no such key, and nothing is typed; -ENOSPC: too much has been typed before that the
+ * guest has not taken. */
+int vm_type(struct vm *vm, const char *text, struct vm_error *err);
+/* Whether vm_type() could type it. 0 or -EINVAL. */
+int vm_type_check(const char *text, struct vm_error *err);
 
 /* ---- saved machines ---- */
 

@@ -1,52 +1,34 @@
 /* The serial line on our own standard input and output. On a terminal the guest sees every key, but for the quit key.
  *   I1  keys are looked at only on a terminal: from a pipe or a file every byte is the guest's.
- * Ctrl-A x quits, Ctrl-A h or ? tells of the keys, Ctrl-A c is kept for the monitor, Ctrl-A Ctrl-A is a Ctrl-A. */
+ * The keys are those of user_keys.c. */
 #include "src/back/chardev.h"
-#include "core/hostfd.h"
 #include "src/back/terminal.h"
+#include "src/back/user_keys.h"
 #include "src/error.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
-
-#define CTRL_A 1
 
 struct stdio_be {
     struct chardev_be be; /* first: the two are cast into each other */
     struct chardev_host host;
-    bool escape; /* the last key was Ctrl-A */
-    int tty;     /* a description of the terminal that is ours alone; -1: none */
+    struct user_keys keys;
+    int tty; /* a description of the terminal that is ours alone; -1: none */
 };
 
-static const char keys_help[] =
-    "\r\ntransvisor: Ctrl-A x ends the machine, Ctrl-A Ctrl-A sends Ctrl-A, Ctrl-A h shows this\r\n";
+static void stdio_quit(void *arg)
+{
+    struct stdio_be *s = arg;
+    s->host.quit(s->host.arg);
+}
+
+static void stdio_tell(void *arg UNUSED, const char *text) { fprintf(stderr, "\r\ntransvisor: %s\r\n", text); }
 
 static size_t stdio_filter(void *arg, u8 *buf, size_t n)
 {
     struct stdio_be *s = arg;
-    size_t out = 0;
-    for (size_t i = 0; i < n; i++) {
-        u8 c = buf[i];
-        if (!s->escape) {
-            if (c == CTRL_A) s->escape = true;
-            else buf[out++] = c;
-            continue;
-        }
-        s->escape = false;
-        switch (c) {
-        case 'x':
-        case 'X': s->host.quit(s->host.arg); break;
-        case 'c':
-        case 'C': fputs("\r\ntransvisor: there is no monitor yet; Ctrl-A x quits\r\n", stderr); break;
-        case 'h':
-        case 'H':
-        case '?': fputs(keys_help, stderr); break;
-        case CTRL_A: buf[out++] = c; break;
-        }
-    }
-    return out;
+    return user_keys_filter(&s->keys, buf, n);
 }
 
 static void stdio_write(void *arg, const u8 *buf, size_t n)
@@ -64,10 +46,6 @@ static void stdio_close(struct chardev_be *be)
     free(s);
 }
 
-/* What poll() has seen may be gone when it is read: a shell reads the terminal too, while we are stopped. A read that
- * waited then would not end with the machine. O_NONBLOCK on descriptor 0 itself would be the shell's as well. */
-static int terminal_open(void) { return hostfd(open("/proc/self/fd/0", O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC)); }
-
 int chardev_stdio_open(struct chardev_be **out, const char *none UNUSED, const struct chardev_host *host,
                        struct vm_error *err)
 {
@@ -76,13 +54,14 @@ int chardev_stdio_open(struct chardev_be **out, const char *none UNUSED, const s
     if (!s) return vm_fail(err, -ENOMEM, "serial stdio: out of memory");
     s->be = (struct chardev_be){ .dev = { .ops = &ops, .be = s }, .out.stall_ms = -1, .close = stdio_close };
     s->host = *host;
+    s->keys = (struct user_keys){ stdio_quit, stdio_tell, s, false };
     bool tty = isatty(STDIN_FILENO);
-    int rc = tty ? terminal_raw(err) : 0;
+    int rc = tty ? terminal_raw("serial stdio", NULL, NULL, err) : 0;
     if (rc) {
         free(s);
         return rc;
     }
-    s->tty = tty ? terminal_open() : -1;
+    s->tty = tty ? terminal_open(STDIN_FILENO) : -1;
     struct pump_config cfg = { .in = s->tty >= 0 ? s->tty : STDIN_FILENO,
                                .out = STDOUT_FILENO,
                                .listen = -1,

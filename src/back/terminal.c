@@ -4,12 +4,15 @@
  *       ends or stops us. SIGKILL and SIGSTOP leave no time for that.
  *   I2  Only signals that nobody else handles or ignores are taken: the runtime needs SIGSEGV and its like for itself,
  *       and hands on what is not the guest's.                                                      [take]
- *   I3  The terminal is touched only from the foreground: from the background that would stop us.  [set] */
+ *   I3  The terminal is touched only from the foreground: from the background that would stop us.
+ *       [give_back, take_up] */
 #include "src/back/terminal.h"
 #include "core/types.h"
+#include "core/hostfd.h"
 #include "src/error.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <termios.h>
@@ -19,7 +22,9 @@
  * so there is at most one guard. */
 static struct {
     volatile sig_atomic_t armed;
+    volatile sig_atomic_t resumed; /* how often */
     struct termios saved, raw;
+    const char *enter, *leave;
 } guard;
 
 static const int stopping[] = { SIGTSTP, SIGTTIN, SIGTTOU };
@@ -40,15 +45,30 @@ static bool in_foreground(void)
     return group < 0 || group == getpgrp();
 }
 
-/* From handlers as well: async-signal-safe calls only. */
-static void set(const struct termios *to)
+static void say(const char *text)
 {
-    if (guard.armed && in_foreground()) tcsetattr(STDIN_FILENO, TCSANOW, to);
+    if (text) (void)!write(STDOUT_FILENO, text, strlen(text)); /* a terminal that is gone needs nothing */
+}
+
+/* From handlers as well: async-signal-safe calls only. */
+static void give_back(void)
+{
+    if (!guard.armed || !in_foreground()) return;
+    say(guard.leave);
+    tcsetattr(STDIN_FILENO, TCSANOW, &guard.saved);
+}
+
+static void take_up(void)
+{
+    if (!guard.armed || !in_foreground()) return;
+    tcsetattr(STDIN_FILENO, TCSANOW, &guard.raw);
+    say(guard.enter);
+    guard.resumed++;
 }
 
 static void on_end(int sig)
 {
-    set(&guard.saved);
+    give_back();
     guard.armed = 0;
     signal(sig, SIG_DFL);
     raise(sig);
@@ -58,11 +78,11 @@ static void on_stop(int sig)
 {
     int saved_errno = errno;
     struct sigaction ours, dfl = { .sa_handler = SIG_DFL };
-    set(&guard.saved);
+    give_back();
     sigaction(sig, &dfl, &ours);
     raise(sig); /* stops here, and goes on from here */
     sigaction(sig, &ours, NULL);
-    set(&guard.raw);
+    take_up();
     errno = saved_errno;
 }
 
@@ -70,7 +90,7 @@ static void on_continue(int sig)
 {
     (void)sig;
     int saved_errno = errno;
-    set(&guard.raw); /* after SIGSTOP, or brought into the foreground */
+    take_up(); /* after SIGSTOP, or brought into the foreground */
     errno = saved_errno;
 }
 
@@ -100,11 +120,14 @@ static void leave_all(void)
     }
 }
 
-int terminal_raw(struct vm_error *err)
+int terminal_raw(const char *what, const char *enter, const char *leave, struct vm_error *err)
 {
     if (guard.armed)
-        return vm_fail(err, -EBUSY, "serial stdio: the terminal belongs to another machine of this process");
-    if (tcgetattr(STDIN_FILENO, &guard.saved)) return vm_fail(err, -errno, "serial stdio: %s", strerror(errno));
+        return vm_fail(err, -EBUSY, "%s: the terminal is in use already, by this or another machine of the process",
+                       what);
+    if (tcgetattr(STDIN_FILENO, &guard.saved)) return vm_fail(err, -errno, "%s: %s", what, strerror(errno));
+    guard.enter = enter;
+    guard.leave = leave;
     guard.raw = guard.saved;
     cfmakeraw(&guard.raw);
     guard.raw.c_oflag = guard.saved.c_oflag; /* our own messages still want their newlines, and the guest's CRs do not
@@ -114,18 +137,27 @@ int terminal_raw(struct vm_error *err)
     guard.armed = 1;
     take_all();
     if (tcsetattr(STDIN_FILENO, TCSANOW, &guard.raw)) { /* in the background it stops us until we are not */
-        int rc = vm_fail(err, -errno, "serial stdio: %s", strerror(errno));
+        int rc = vm_fail(err, -errno, "%s: %s", what, strerror(errno));
         guard.armed = 0;
         leave_all();
         return rc;
     }
+    say(enter);
     return 0;
 }
 
 void terminal_restore(void)
 {
     if (!guard.armed) return;
-    set(&guard.saved); /* in the background it is as its present owner wants it */
+    give_back(); /* in the background it is as its present owner wants it */
     guard.armed = 0;
     leave_all();
+}
+
+unsigned terminal_resumed(void) { return (unsigned)guard.resumed; }
+
+int terminal_open(int fd)
+{
+    const char *path = fd == STDIN_FILENO ? "/proc/self/fd/0" : "/proc/self/fd/1";
+    return hostfd(open(path, (fd == STDIN_FILENO ? O_RDONLY : O_WRONLY) | O_NOCTTY | O_NONBLOCK | O_CLOEXEC));
 }

@@ -167,22 +167,29 @@ void firmware_boot_order(char out[BOOT_ORDER_MAX], const struct boot_drive *driv
     out[0] = 0;
     for (const char *word = boot; *word; word += strcspn(word, ","), word += *word == ',')
         for (unsigned i = 0; i < drives; i++) {
-            if (drive[i].cdrom != (*word == 'c')) continue;
+            if (*word != (drive[i].cdrom ? 'c' : 'd')) continue;
             if (n) out[n++] = '\n';
             n += drive_path(out + n, BOOT_ORDER_MAX - n, &drive[i]);
         }
 }
 
+bool firmware_boot_menu(const char *boot)
+{
+    const char *menu = strstr(boot, "menu=on");
+    return menu && (menu == boot || menu[-1] == ',');
+}
+
 int firmware_tell(struct fw_cfg *f, const struct firmware_config *cfg)
 {
-    enum { ITEM_CPUS = 0x05, ITEM_CPUS_MAX = 0x0f };
-    static const u8 one_cpu[2] = { 1 };
+    enum { ITEM_CPUS = 0x05, ITEM_BOOT_MENU = 0x0e, ITEM_CPUS_MAX = 0x0f };
+    static const u8 one[2] = { 1 };
     u8 console[2];
     put_le(console, cfg->serial_console, 2);
     int rc = tell_memory(f, cfg);
     if (!rc) rc = tell_acpi(f, cfg->acpi);
-    if (!rc) rc = fw_cfg_item(f, ITEM_CPUS, one_cpu, sizeof one_cpu);
-    if (!rc) rc = fw_cfg_item(f, ITEM_CPUS_MAX, one_cpu, sizeof one_cpu);
+    if (!rc) rc = fw_cfg_item(f, ITEM_CPUS, one, sizeof one);
+    if (!rc) rc = fw_cfg_item(f, ITEM_CPUS_MAX, one, sizeof one);
+    if (!rc && cfg->boot_menu) rc = fw_cfg_item(f, ITEM_BOOT_MENU, one, sizeof one);
     if (!rc && *cfg->boot_order) rc = fw_cfg_file(f, "bootorder", cfg->boot_order, (u32)strlen(cfg->boot_order) + 1);
     if (!rc && cfg->serial_console) rc = fw_cfg_file(f, "etc/sercon-port", console, sizeof console);
     return rc;

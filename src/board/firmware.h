@@ -21,6 +21,7 @@ struct firmware_config {
     u64 ram_low, ram_high;          /* bytes below and above 4 GiB */
     const struct acpi_tables *acpi; /* built for address 0 */
     const char *boot_order;         /* device paths, a line each; "": as the firmware likes */
+    bool boot_menu;                 /* Esc while it starts shows a menu of what can be booted */
     u16 serial_console;             /* port of a serial line that stands in for screen and keyboard; 0: none */
 };
 /* Where a drive is: on the IDE controller (at / 2 is the channel), or a PCI function of its own at 00:at.0. */
@@ -28,9 +29,11 @@ struct boot_drive {
     bool cdrom, ide;
     u8 at;
 };
-/* Device paths of the drives, in the order in which boot names kinds of them (disk, cdrom; comma-separated). */
+/* Device paths of the drives, in the order in which boot names kinds of them (disk, cdrom; comma-separated; menu=on is
+ * no kind). */
 #define BOOT_ORDER_MAX 256u
 void firmware_boot_order(char out[BOOT_ORDER_MAX], const struct boot_drive *drive, unsigned drives, const char *boot);
+bool firmware_boot_menu(const char *boot); /* whether there is a menu=on */
 /* 0, -ENOMEM or -ENOSPC. */
 MUST_CHECK int firmware_tell(struct fw_cfg *f, const struct firmware_config *cfg);
 

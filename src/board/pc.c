@@ -168,7 +168,7 @@ static void boot_order_make(char out[BOOT_ORDER_MAX], const struct pc_config *cf
         if (d->dev)
             drive[n++] = (struct boot_drive){ d->cdrom, !d->virtio, (u8)(d->at + (d->virtio ? SLOT_DISKS : 0)) };
     }
-    firmware_boot_order(out, drive, n, cfg->boot ? cfg->boot : "disk,cdrom");
+    firmware_boot_order(out, drive, n, cfg->boot && *cfg->boot != 'm' ? cfg->boot : "disk,cdrom");
 }
 
 static void fw_debug_write(void *be, const u8 *buf, size_t n)
@@ -178,7 +178,7 @@ static void fw_debug_write(void *be, const u8 *buf, size_t n)
 }
 
 /* The devices by which firmware learns about the machine, and tells what it does if somebody wants to know. */
-static int firmware_new(struct pc *pc, const char *boot_order)
+static int firmware_new(struct pc *pc, const char *boot_order, bool menu)
 {
     static const struct chardev_ops ops = { .write = fw_debug_write };
     const struct firmware_config cfg = {
@@ -186,6 +186,7 @@ static int firmware_new(struct pc *pc, const char *boot_order)
         .ram_high = bus_ram_size(pc->bus) - bus_ram_low(pc->bus),
         .acpi = &pc->acpi,
         .boot_order = boot_order,
+        .boot_menu = menu,
         .serial_console = COM1,
     };
     pc->fw_debug = (struct chardev){ .ops = &ops, .be = pc };
@@ -333,7 +334,7 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
 
     /* Super I/O. */
     CHIP("keyboard controller",
-         i8042_new(&pc->kbd, bus, isa[1], isa[12], (struct irq_line){ .set = a20_set, .opaque = pc }, cpu_reset));
+         i8042_new(&pc->kbd, bus, clk, isa[1], isa[12], (struct irq_line){ .set = a20_set, .opaque = pc }, cpu_reset));
     CHIP("serial port", uart_new(&pc->com1, bus, clk, COM1, isa[4], cfg->serial));
     CHIP("DMA controller", dma8237_new(&pc->dma, bus));
     CHIP("POST port", port80_new(&pc->port80, bus, (struct dev_event){ 0 }));
@@ -368,7 +369,8 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
     CHIP("ACPI tables", acpi_build(pc, bus_ram_low(bus)));
     char boot_order[BOOT_ORDER_MAX];
     boot_order_make(boot_order, cfg);
-    if (pc->firmware) CHIP("firmware's devices", firmware_new(pc, boot_order));
+    if (pc->firmware)
+        CHIP("firmware's devices", firmware_new(pc, boot_order, cfg->boot && firmware_boot_menu(cfg->boot)));
     else map_build(pc, bus_ram_low(bus), bus_ram_size(bus));
     /* What power-on gives is what a reset gives. */
     CHIP("firmware tables", pc_reset(pc));

@@ -70,16 +70,22 @@ void uart_free(struct uart *u);
 void uart_reset(struct uart *u);
 struct snap_part uart_part(struct uart *u, const char *name);
 
-/* i8042.c: keyboard controller at 0x60/0x64 with a keyboard and a PS/2 mouse, and port 0x92.
- * reset: pulse of output port bit 0 or port 0x92 bit 0. a20: level of A20 (asserted = gate open). */
+/* i8042.c, i8042_keyboard.c, i8042_mouse.c: keyboard controller at 0x60/0x64 with a keyboard and a PS/2 mouse, and port
+ * 0x92. reset: pulse of output port bit 0 or port 0x92 bit 0. a20: level of A20 (asserted = gate open). */
 struct i8042;
-MUST_CHECK int i8042_new(struct i8042 **out, struct bus *b, struct irq_line irq1, struct irq_line irq12,
-                         struct irq_line a20, struct dev_event reset);
+MUST_CHECK int i8042_new(struct i8042 **out, struct bus *b, struct clock *clk, struct irq_line irq1,
+                         struct irq_line irq12, struct irq_line a20, struct dev_event reset);
 void i8042_free(struct i8042 *k);
 void i8042_reset(struct i8042 *k);
 struct snap_part i8042_part(struct i8042 *k);
-/* What a user does. A key is named by its scan code set 2 make code, | 0x100 for those with the E0 prefix. */
+/* What a user does. A key is named by its scan code set 2 make code, | 0x100 for those with the E0 prefix, and Pause is
+ * 0x277; below 0x300. A key that is held repeats by itself, and its going down again means nothing. */
 void i8042_key(struct i8042 *k, unsigned key, bool down);
+/* No key waits in the keyboard. room: fired, often, when that is so; its function calls nothing of the chip's. */
+bool i8042_has_room(const struct i8042 *k);
+void i8042_on_room(struct i8042 *k, struct dev_event room);
+/* The lamps have been set, perhaps as they were: bit 0 Scroll Lock, 1 Num Lock, 2 Caps Lock. */
+void i8042_on_leds(struct i8042 *k, struct dev_event leds);
 void i8042_mouse(struct i8042 *k, int dx, int dy /* up is positive */, int dz,
                  unsigned buttons /* 1 left, 2 right, 4 middle */);
 

@@ -159,6 +159,7 @@ static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct
     }
     stopper_watch(s, vm);
     enum vm_exit how = vm_run(vm, &err);
+    vm_display_close(vm); /* the terminal is ours again to print to */
     int status = save_at_exit(vm, how, a->save_at_exit, watched_status(run_status(vm, how, s, &err), how, w));
     status = screenshot_at_exit(vm, a, status);
     rc = stats_write(stats, vm);
@@ -219,11 +220,14 @@ static int look_at_kernel(struct run_args *a, enum image_kind *kind)
 static struct watch_config watch_config(const struct run_args *a, enum image_kind kind)
 {
     const char *words = a->cfg.cmdline ? a->cfg.cmdline : "";
-    return (struct watch_config){ .timeout_ms = a->timeout_ms,
-                                  .expect = a->expect,
-                                  .screenshot = a->screenshot,
-                                  .screenshot_ms = a->screenshot_ms,
-                                  .wants_console = kind == IMAGE_LINUX && !strstr(words, "console=ttyS") };
+    struct watch_config cfg = { .timeout_ms = a->timeout_ms,
+                                .expect = a->expect,
+                                .screenshot = a->screenshot,
+                                .screenshot_ms = a->screenshot_ms,
+                                .typings = a->typings,
+                                .wants_console = kind == IMAGE_LINUX && !strstr(words, "console=ttyS") };
+    memcpy(cfg.typing, a->typing, sizeof cfg.typing);
+    return cfg;
 }
 
 static int load_machine(struct vm **vm, const struct vm_config *cfg, const char *path, struct vm_error *err)

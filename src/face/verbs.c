@@ -1,7 +1,6 @@
 /* Owns the words of the command line: every verb, every option, what each is called elsewhere, and what is said of what
  * we do not have. Nothing here runs anything. */
 #include "src/face/verbs.h"
-#include "src/face/watch.h"
 #include "src/error.h"
 
 #include <errno.h>
@@ -160,6 +159,24 @@ static int parse_screenshot(void *args, const char *typed, const char *value, st
     return *value ? 0 : vm_fail(err, -EINVAL, "%s: a file is missing", typed);
 }
 
+/* TEXT[@SECONDS], or TEXT@SAID: once the guest has said that on its serial port. */
+static int parse_type(void *args, const char *typed, const char *value, struct vm_error *err)
+{
+    struct run_args *a = args;
+    struct vm_error why;
+    char *at = strrchr(value, '@');
+    if (a->typings == TYPING_MAX) return vm_fail(err, -EINVAL, "%s: there is room for %u texts", typed, TYPING_MAX);
+    struct watch_typing *t = &a->typing[a->typings++];
+    *t = (struct watch_typing){ .text = value };
+    if (at) {
+        *at = 0; /* where it is, in argv */
+        if (at[1] && parse_seconds(at + 1, &t->at_ms)) t->said = at + 1;
+    }
+    if (t->said && strlen(t->said) > WATCH_TEXT_MAX)
+        return vm_fail(err, -EINVAL, "%s: what is waited for has at most %d characters", typed, WATCH_TEXT_MAX);
+    return vm_type_check(value, &why) ? vm_fail(err, -EINVAL, "%s: %.300s", typed, why.text) : 0;
+}
+
 /* -device isa-debug-exit[,iobase=PORT][,iosize=N] is what kernels' own tests use; QEMU's default port is 501h. */
 static int parse_device(void *args, const char *typed, const char *value, struct vm_error *err)
 {
@@ -186,7 +203,7 @@ static int parse_device(void *args, const char *typed, const char *value, struct
 #define RUN(field) .at = offsetof(struct run_args, field)
 #define FLOPPIES "floppies are not supported yet; --disk FILE and --cdrom FILE are"
 #define NETWORK "say --net user[,hostfwd=tcp::2222-:22]"
-#define DISPLAY "displays are not supported yet; the guest has a serial port (--append console=ttyS0)"
+#define DISPLAY "such displays are not supported yet; --display text and --display vnc are"
 #define DEBUGGER "a gdb stub is not supported yet; --trace LIST shows what the guest does"
 #define MONITOR "a monitor is not supported yet; Ctrl-A x ends the machine"
 #define SOUND "sound is not supported yet"
@@ -218,7 +235,8 @@ static const struct opt run_options[] = {
     { .group = "What to boot", .name = "cdrom", .type = OPT_CALL, .rank = OPT_COMMON, .parse = parse_cdrom,
       .arg = "FILE", .help = "ISO image in a CD-ROM drive" },
     { .group = "What to boot", .name = "boot", .type = OPT_CALL, .rank = OPT_COMMON, .parse = parse_boot,
-      .arg = "disk,cdrom", .help = "what firmware tries, and in which order [disk,cdrom]" },
+      .arg = "disk,cdrom",
+      .help = "what firmware tries, and in which order; menu=on as well: Esc shows a menu [disk,cdrom]" },
 
     { .group = "The machine", .name = "memory", .aliases = "m mem", .type = OPT_SIZE, .rank = OPT_COMMON,
       RUN(cfg.memory), .arg = "SIZE", .min = VM_MEMORY_MIN, .max = VM_MEMORY_MAX, .unit = (u64)1 << 20,
@@ -233,17 +251,24 @@ static const struct opt run_options[] = {
     { .group = "The machine", .name = "net", .aliases = "nic", .type = OPT_STRING, .rank = OPT_COMMON, RUN(cfg.net),
       .arg = "none|user[,KEY=VALUE..]",
       .help = "network card, and what it is on; hostfwd=tcp::2222-:22, restrict=on, mac=.., model=virtio [none]" },
-    { .group = "The machine", .name = "debug-exit", .field = "debug_exit", .type = OPT_PORT, .rank = OPT_COMMON,
+    { .group = "The machine", .name = "debug-exit", .field = "debug_exit", .type = OPT_PORT,
       RUN(debug_exit), .arg = "PORT", .help = "a write of V to this port ends with status (V<<1)|1" },
     { .group = "The machine", .name = "no-reboot", .field = "no_reboot", .type = OPT_FLAG, .rank = OPT_COMMON,
       RUN(cfg.no_reboot), .help = "end when the guest resets itself" },
 
-    { .group = "The screen", .name = "vga", .type = OPT_CHOICE, .rank = OPT_COMMON, RUN(vga), .arg = "std|none",
+    { .group = "The screen", .name = "vga", .type = OPT_CHOICE, RUN(vga), .arg = "std|none",
       .choices = vga_names, .cure = "std is a VGA with VESA modes",
       .help = "a VGA, or none [std where firmware runs, none where a kernel is loaded without]" },
+    { .group = "The screen", .name = "display", .type = OPT_STRING, .rank = OPT_COMMON, RUN(cfg.display),
+      .arg = "none|text|vnc..",
+      .help = "show it, and take keys: on this terminal, or by VNC; vnc=HOST:N,password=FILE: port 5900 + N [none]" },
     { .group = "The screen", .name = "screenshot", .type = OPT_CALL, .rank = OPT_COMMON, .parse = parse_screenshot,
       .arg = "FILE[@S]",
       .help = "write the screen to FILE, after S seconds or at the end: a PNG, or text if it is named .txt" },
+
+    { .group = "The screen", .name = "type", .aliases = "sendkey", .type = OPT_CALL, .rank = OPT_COMMON,
+      .parse = parse_type, .arg = "TEXT[@S|@SAID]",
+      .help = "type it, after S seconds or once the serial port has SAID that; <ret>, <ctrl-alt-delete>" },
 
     { .group = "When it ends", .name = "timeout", .type = OPT_SECONDS, .rank = OPT_COMMON, RUN(timeout_ms), .arg = "S",
       .min = 1, .max = (u64)UINT32_MAX * 1000, .help = "end after so many seconds, with status 124" },
@@ -292,8 +317,6 @@ static const struct opt run_options[] = {
     { .name = "accel", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .arg = "tcg", .choices = accel_names, .cure = KVM,
       .help = KVM },
     { .name = "enable-kvm", .type = OPT_LATER, .rank = OPT_FOREIGN, .help = KVM },
-    { .name = "display", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .arg = "none", .choices = none_names,
-      .cure = DISPLAY, .help = DISPLAY },
     { .name = "monitor", .aliases = "mon", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .arg = "none",
       .choices = none_names, .cure = MONITOR, .help = MONITOR },
     { .name = "device", .type = OPT_CALL, .rank = OPT_FOREIGN, .parse = parse_device, .arg = "DEVICE",
@@ -305,8 +328,9 @@ static const struct opt run_options[] = {
       .help = "such drives are not supported yet; --disk FILE and --cdrom FILE are" },
     { .name = "network", .aliases = "n netdev", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "NET",
       .help = NETWORK },
-    { .name = "vnc", .aliases = "spice", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "DISPLAY", .help = DISPLAY },
-    { .name = "sdl", .aliases = "gtk curses full-screen", .type = OPT_LATER, .rank = OPT_FOREIGN, .help = DISPLAY },
+    { .name = "vnc", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "DISPLAY", .help = "say --display vnc=HOST:N" },
+    { .name = "curses", .type = OPT_LATER, .rank = OPT_FOREIGN, .help = "say --display text" },
+    { .name = "sdl", .aliases = "gtk spice full-screen", .type = OPT_LATER, .rank = OPT_FOREIGN, .help = DISPLAY },
     { .name = "gdb", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "DEVICE", .help = DEBUGGER },
     { .name = "s", .type = OPT_LATER, .rank = OPT_FOREIGN, .help = DEBUGGER },
     { .name = "S", .aliases = "paused", .type = OPT_LATER, .rank = OPT_FOREIGN,
@@ -378,10 +402,7 @@ const char verbs_exit_status[] =
     "(triple fault),\n"
     "(V<<1)|1 after a write of V to the debug-exit port, 124 after --timeout, 128+N when signal N ended it.\n";
 
-void run_args_init(struct run_args *a)
-{
-    *a = (struct run_args){ .cfg = { .size = sizeof a->cfg, .serial = "stdio" }, .vga = -1 };
-}
+void run_args_init(struct run_args *a) { *a = (struct run_args){ .cfg = { .size = sizeof a->cfg }, .vga = -1 }; }
 
 int run_args_finish(struct run_args *a, struct vm_error *err)
 {
@@ -389,6 +410,9 @@ int run_args_finish(struct run_args *a, struct vm_error *err)
         return vm_fail(err, -EINVAL, "--kernel loads a kernel without firmware: leave out --firmware");
     if (!a->cfg.kernel && !a->load && !a->cfg.firmware && !a->disks)
         return vm_fail(err, -EINVAL, "nothing to boot: say FILE, a kernel, disk image or ISO");
+    /* The terminal can be one thing only. */
+    bool text = a->cfg.display && !strcmp(a->cfg.display, "text");
+    if (!a->cfg.serial) a->cfg.serial = text ? "null" : "stdio";
     a->cfg.engine = (enum vm_engine)a->engine;
     a->cfg.direct = (enum vm_direct)a->direct;
     a->cfg.vga = (enum vm_vga)(a->vga + 1);

@@ -2,6 +2,7 @@
 #ifndef SRC_VERBS_H
 #define SRC_VERBS_H
 #include "src/face/options.h"
+#include "src/face/watch.h"
 
 enum verb_id { VERB_RUN, VERB_INFO, VERB_CHECK, VERB_TRANSLATE, VERB_COUNT };
 
@@ -29,7 +30,9 @@ struct run_args {
     const char *load, *save, *save_at_exit; /* files, or NULL */
     const char *screenshot;                 /* file, or NULL */
     u64 screenshot_ms;                      /* since the start; 0: at the end */
-    int vga;                                /* enum vm_vga, less 1; -1: the default */
+    struct watch_typing typing[TYPING_MAX]; /* what is typed, in this order */
+    unsigned typings;
+    int vga; /* enum vm_vga, less 1; -1: the default */
 };
 void run_args_init(struct run_args *a);
 /* One more drive. 0, or -EINVAL: there is no room. */

@@ -47,14 +47,24 @@ void watch_console(void *watch, const uint8_t *bytes, size_t n)
 {
     struct watch *w = watch;
     bool found = matcher_feed(&w->expect, bytes, n), panicked = matcher_feed(&w->panic, bytes, n);
-    if (w->spoke && !found && !panicked) return; /* only this thread sets it */
+    if (w->spoke && !found && !panicked && !w->listens) return; /* only this thread sets the first */
     pthread_mutex_lock(&w->lock);
     w->spoke = true;
+    w->heard |= matcher_feed(&w->said, bytes, n);
     w->panicked |= panicked;
     w->found |= found;
     if (found && w->vm) vm_stop(w->vm);
     pthread_cond_signal(&w->changed);
     pthread_mutex_unlock(&w->lock);
+}
+
+/* Under lock, or before there is a thread: typing[typed] is the next. */
+static void typing_next(struct watch *w)
+{
+    const char *said = w->typed < w->cfg.typings ? w->cfg.typing[w->typed].said : NULL;
+    matcher_init(&w->said, said);
+    w->heard = !said;
+    w->listens = said;
 }
 
 /* ---- the clock ---- */
@@ -77,6 +87,20 @@ static void wait_until(struct watch *w, u64 ms)
 }
 
 static u64 earlier(u64 a, u64 b) { return a < b ? a : b; }
+
+/* Under lock. Types what is due. Returns when to look again. */
+static u64 type_due(struct watch *w, u64 begin, u64 now)
+{
+    while (w->typed < w->cfg.typings && w->heard) {
+        const struct watch_typing *t = &w->cfg.typing[w->typed];
+        struct vm_error why;
+        if (begin + t->at_ms > now) return begin + t->at_ms;
+        if (vm_type(w->vm, t->text, &why)) fprintf(stderr, "transvisor: warning: --type '%s': %s\n", t->text, why.text);
+        w->typed++;
+        typing_next(w);
+    }
+    return NEVER;
+}
 
 static void *watch_thread(void *arg)
 {
@@ -110,7 +134,8 @@ static void *watch_thread(void *arg)
             vm_stop(w->vm);
             timeout_at = NEVER;
         }
-        wait_until(w, earlier(earlier(silent_at, panic_at), earlier(timeout_at, picture_at)));
+        u64 typing_at = type_due(w, begin, now);
+        wait_until(w, earlier(earlier(earlier(silent_at, panic_at), earlier(timeout_at, picture_at)), typing_at));
     }
     pthread_mutex_unlock(&w->lock);
     return NULL;
@@ -124,6 +149,7 @@ void watch_init(struct watch *w, const struct watch_config *cfg)
     *w = (struct watch){ .cfg = *cfg };
     matcher_init(&w->expect, cfg->expect);
     matcher_init(&w->panic, panic_text);
+    typing_next(w);
     pthread_mutex_init(&w->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

@@ -17,16 +17,31 @@ struct matcher {
 void matcher_init(struct matcher *m, const char *text);
 bool matcher_feed(struct matcher *m, const u8 *buf, size_t n); /* the text is complete; then it starts anew */
 
+/* What is typed on the guest's keyboard. */
+struct watch_typing {
+    const char *text;
+    u64 at_ms; /* since the start, and not before */
+    const char
+        *said; /* after the guest has sent this, at most WATCH_TEXT_MAX bytes, on its serial port; NULL: at once */
+};
+#define TYPING_MAX 16u
+
 struct watch_config {
-    u64 timeout_ms;         /* 0: none */
-    const char *expect;     /* NULL: nothing */
-    const char *screenshot; /* file; NULL: none */
-    u64 screenshot_ms;      /* when it is made; 0: not here */
-    bool wants_console;     /* a Linux kernel that was not told to use the serial port: hint if it stays silent */
+    u64 timeout_ms;                         /* 0: none */
+    const char *expect;                     /* NULL: nothing */
+    const char *screenshot;                 /* file; NULL: none */
+    u64 screenshot_ms;                      /* when it is made; 0: not here */
+    struct watch_typing typing[TYPING_MAX]; /* each after the one before */
+    unsigned typings;
+    bool wants_console; /* a Linux kernel that was not told to use the serial port: hint if it stays silent */
 };
 struct watch {
     struct watch_config cfg;
     struct matcher expect, panic;
+    struct matcher said;  /* what typing[typed] waits for */
+    unsigned typed;       /* how many have been */
+    bool heard;           /* typing[typed] waits for nothing but its time */
+    _Atomic bool listens; /* said looks for something */
     struct vm *vm;
     pthread_t thread;
     pthread_mutex_t lock;

@@ -132,6 +132,45 @@ def screen_13h(work):
     return Case(words, ['Booting from Hard Disk'], status=0x23, check=shows_colours)
 
 
+def keyboard(work):
+    """What is typed on the keyboard arrives as INT 16h gives it, with Shift, and keys without characters."""
+    need(SEABIOS, 'seabios')
+    typed = 'Hello, <shift-1>{W0rld}|~<<<up><f1><delete><ctrl-c><tab>.<ret><ret>'
+    return Case(
+        [boot_disk(work, 'keys.S'), '--debug-exit', '0xf4', '--type', typed + '@type:'],
+        ['type: ', re.escape('Hello, !{W0rld}|~<<48><3b><53>')],
+        status=0x21,
+    )
+
+
+def boot_menu(work):
+    """SeaBIOS's menu of boot devices comes with Esc, and a digit chooses."""
+    need(SEABIOS, 'seabios')
+    disk_of_keys = boot_disk(work, 'keys.S')
+    return Case(
+        ['--cdrom', iso_without_boot(work), '--disk', disk_of_keys, '--debug-exit', '0xf4', '--boot', 'cdrom,disk,menu=on']
+        + ['--type', '<esc>@Press ESC', '--type', '2@2. ', '--type', '<ret><ret>@type:'],
+        ['Press ESC for boot menu', r'1\. DVD/CD', r'2\. ', 'Booting from Hard Disk', 'type:'],
+        status=0x21,
+    )
+
+
+def iso_without_boot(work):
+    path = os.path.join(work, 'empty.iso')
+    with open(path, 'wb') as file:
+        file.truncate(1 << 20)
+    return path
+
+
+def keyboard_grub(_):
+    need(SEABIOS, 'seabios')
+    iso = need('/usr/lib/grub-rescue/grub-rescue-cdrom.iso', 'grub-rescue-pc')
+    return Case(
+        [iso, '--type', 'c@Press enter', '--type', "echo from the key''board<ret>@grub>"],
+        ['Press enter', 'grub>', 'from the keyboard'],
+    )
+
+
 def own_rom(work):
     return Case(['--firmware', rom_of_our_own(work), '--debug-exit', '0xf4'], ['own firmware'], status=0x21)
 
@@ -338,6 +377,9 @@ CASES = {
     'seabios': seabios,
     'screen': screen,
     'screen-13h': screen_13h,
+    'keyboard': keyboard,
+    'keyboard-grub': keyboard_grub,
+    'boot-menu': boot_menu,
     'own-rom': own_rom,
     'disk': disk,
     'disk-virtio': disk_virtio,
@@ -349,7 +391,7 @@ CASES = {
     'disk-linux': disk_linux,
 }
 OPTIONS = argparse.Namespace()
-INTERPRETED = {'seabios', 'own-rom', 'disk', 'reset-doors', 'saved'}  # the rest takes its time
+INTERPRETED = {'seabios', 'keyboard', 'own-rom', 'disk', 'reset-doors', 'saved'}  # the rest takes its time
 
 
 def run(command, case, limit=100):
@@ -422,4 +464,5 @@ def main():
     return 0
 
 
-sys.exit(main())
+if __name__ == '__main__':
+    sys.exit(main())

@@ -191,7 +191,7 @@ static void use(struct rt *rt)
         card_set_intx(rt, v & 256);
         break;
     case 6: bus_out(rt->bus, 0x64, 1, v & 256 ? 0xa8 : 0xae); break;
-    case 0: i8042_key(chip(rt, "i8042"), v >> 8 & 0x17f, v & 4); break;
+    case 0: i8042_key(chip(rt, "i8042"), v >> 8 & 0x17f, v & 0x80); break;
     case 1: i8042_mouse(chip(rt, "i8042"), (s16)(v >> 8), (s16)(v >> 12), (s8)(v >> 20) / 16, v >> 28); break;
     case 2: acpi_pm_gpe(chip(rt, "acpi"), v >> 8 & 15); break;
     case 3: acpi_pm_power_button(chip(rt, "acpi")); break;

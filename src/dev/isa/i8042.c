@@ -1,15 +1,15 @@
-/* Owns the PS/2 keyboard controller, port 0x92, and the keyboard and mouse behind it.
+/* Owns the PS/2 keyboard controller and port 0x92; the keyboard and the mouse behind it are i8042_keyboard.c and
+ * i8042_mouse.c.
  * Devices answer in no time; a byte enters the output buffer as soon as the one before has been read.
  *   I1  While the output buffer is empty, no source that may deliver has a byte waiting.             [kbc_fill]
  *   I2  irq1 is "output buffer full, not from the mouse, enabled in the command byte"; irq12 the same for the mouse.
  *       [kbc_update]
  *   I3  What a device replies goes before what its user does.                                        [port_next]
- * Enter at kbc_write(). IBM PS/2 Hardware Interface TR, keyboard/auxiliary controller; the mouse speaks IntelliMouse
- * when asked. NOT-HW, for want of firmware: after reset the keyboard works, translated and interrupting, and A20 is
- * open. */
+ * Enter at kbc_write_data() and kbc_write_command(). IBM PS/2 Hardware Interface TR, keyboard/auxiliary controller.
+ * NOT-HW, for want of firmware: after reset the keyboard works, translated and interrupting, and A20 is open. */
 #include "src/dev/isa/byte_ports.h"
 #include "core/snap.h"
-#include "src/dev/pc_devices.h"
+#include "src/dev/isa/i8042_priv.h"
 
 #include <errno.h>
 
@@ -31,50 +31,7 @@ enum {
 };
 /* clang-format on */
 enum { P92_RESET = 0x01, P92_A20 = 0x02 };
-enum { ACK = 0xfa, RESEND = 0xfe, BAT_OK = 0xaa };
 enum { FROM_CONTROLLER, FROM_KEYBOARD, FROM_MOUSE };
-enum { PENDING_NONE = 0 };
-
-#define QUEUE_LEN 32u /* a power of two; a keyboard's own buffer is 16 */
-#define MOUSE_FAR (1 << 20)
-
-struct queue {
-    u8 data[QUEUE_LEN];
-    unsigned head, len;
-};
-
-/* What keyboard and mouse have in common: bytes on their way, and a command whose parameter is awaited. */
-struct ps2_port {
-    struct queue reply, events;
-    u8 param_of, last;
-    bool enabled; /* scanning, or stream mode reporting */
-};
-
-struct mouse {
-    struct ps2_port port;
-    u8 rate, resolution, id;
-    u8 knock[2]; /* the sample rates set before the present one */
-    bool scaling21, remote, wrap;
-    int dx, dy, dz; /* moved since the last report */
-    unsigned buttons, reported;
-};
-
-struct i8042 {
-    u8 ctr, ram[32]; /* ram[0] is ctr's place and unused */
-    u8 pending;      /* command whose parameter the next write to 0x60 is */
-    bool last_was_command;
-    u8 out_port;     /* its A20 bit is port 0x92's, too */
-    bool fast_reset; /* port 0x92 bit 0 */
-    bool a20_level;
-    u8 buf, buf_from;
-    bool full;
-    struct queue own; /* the controller's answers: low byte only */
-    struct ps2_port kbd;
-    u8 scan_set;
-    struct mouse mouse;
-    struct irq_line irq1, irq12, a20;
-    struct dev_event reset;
-};
 
 #define QUEUE_FIELDS(q)                                                                 \
     SNAP_ARRAY(struct i8042, q.data), SNAP(struct i8042, q.head, .max = QUEUE_LEN - 1), \
@@ -111,6 +68,13 @@ static const struct snap_field i8042_fields[] = {
     SNAP(struct i8042, mouse.dz, MOVED),
     SNAP(struct i8042, mouse.buttons, .max = 7),
     SNAP(struct i8042, mouse.reported, .max = 7),
+    SNAP(struct i8042, mouse.pace, .since = 2),
+    SNAP(struct i8042, typing.leds, .since = 2, .max = 7),
+    SNAP(struct i8042, typing.typematic, .since = 2, .reset = TYPEMATIC_DEFAULT, .max = 127),
+    SNAP(struct i8042, typing.held, .since = 2, .max = 0x2ff),
+    SNAP(struct i8042, typing.overrun, .since = 2),
+    SNAP(struct i8042, typing.repeat, .since = 2),
+    SNAP_ARRAY(struct i8042, typing.set3, .since = 2, .max = SET3_TYPES - 1),
     { 0 },
 };
 
@@ -124,29 +88,14 @@ static const u8 translation[0x85] = {
     0x76, 0x55, 0x56, 0x77, 0x78, 0x79, 0x7a, 0x0e, 0x7b, 0x7c, 0x4f, 0x7d, 0x4b, 0x47, 0x7e, 0x7f, 0x6f, 0x52, 0x53,
     0x50, 0x4c, 0x4d, 0x48, 0x01, 0x45, 0x57, 0x4e, 0x51, 0x4a, 0x37, 0x49, 0x46, 0x54, 0x80, 0x81, 0x82, 0x41, 0x54,
 };
-static u8 translate(u8 set2) { return set2 < sizeof(translation) ? translation[set2] : set2; }
-
-static bool queue_put(struct queue *q, u8 v)
-{
-    if (q->len == QUEUE_LEN) return false;
-    q->data[(q->head + q->len++) % QUEUE_LEN] = v;
-    return true;
-}
-static u8 queue_take(struct queue *q)
-{
-    u8 v = q->data[q->head];
-
-    q->head = (q->head + 1) % QUEUE_LEN;
-    q->len--;
-    return v;
-}
+u8 kbc_translate(u8 set2) { return set2 < sizeof(translation) ? translation[set2] : set2; }
 
 /* ---- the output buffer ---- */
 
 static bool port_next(struct ps2_port *p, u8 *v)
 {
     if (!p->reply.len && !p->events.len) return false;
-    *v = queue_take(p->reply.len ? &p->reply : &p->events);
+    *v = p->last = queue_take(p->reply.len ? &p->reply : &p->events);
     return true;
 }
 
@@ -165,7 +114,7 @@ static bool kbc_take_kbd(struct i8042 *k)
             release = true;
             continue;
         }
-        k->buf = translate(v) | (release ? 0x80 : 0);
+        k->buf = kbc_translate(v) | (release ? 0x80 : 0);
         return true;
     }
     return false;
@@ -187,7 +136,7 @@ static void kbc_fill(struct i8042 *k)
     }
 }
 
-static void kbc_update(struct i8042 *k)
+void kbc_update(struct i8042 *k)
 {
     bool aux, a20;
 
@@ -196,198 +145,11 @@ static void kbc_update(struct i8042 *k)
     irq_set(&k->irq1, k->full && !aux && (k->ctr & CTR_KBD_INT));
     irq_set(&k->irq12, aux && (k->ctr & CTR_AUX_INT));
     a20 = k->out_port & OUT_A20;
-    if (a20 == k->a20_level) return;
-    k->a20_level = a20;
-    irq_set(&k->a20, a20);
-}
-
-/* ---- keyboard ---- */
-
-static void kbd_defaults(struct i8042 *k)
-{
-    k->kbd.events.len = 0;
-    k->scan_set = 2;
-}
-
-static void kbd_param(struct i8042 *k, u8 command, u8 val)
-{
-    struct queue *reply = &k->kbd.reply;
-
-    queue_put(reply, ACK);
-    if (command != 0xf0) return; /* LEDs, typematic rate, keys of set 3: nothing to see here */
-    if (val == 0) queue_put(reply, k->scan_set);
-    else if (val == 1 || val == 2)
-        k->scan_set = val; /* set 3 is acknowledged and not done, as many keyboards have it */
-}
-
-static void kbd_command(struct i8042 *k, u8 val)
-{
-    struct ps2_port *p = &k->kbd;
-    u8 param_of = p->param_of;
-
-    p->reply.len = 0;
-    p->param_of = PENDING_NONE;
-    if (param_of && val < 0xed) {
-        kbd_param(k, param_of, val);
-        return;
+    if (a20 != k->a20_level) {
+        k->a20_level = a20;
+        irq_set(&k->a20, a20);
     }
-    switch (val) {
-    case 0xed:
-    case 0xf0:
-    case 0xf3:
-    case 0xfb:
-    case 0xfc:
-    case 0xfd:
-        p->param_of = val;
-        queue_put(&p->reply, ACK);
-        break;
-    case 0xee: queue_put(&p->reply, 0xee); break;
-    case 0xf2:
-        queue_put(&p->reply, ACK);
-        queue_put(&p->reply, 0xab);
-        queue_put(&p->reply, 0x83);
-        break;
-    case 0xf4:
-    case 0xf5:
-    case 0xf6:
-    case 0xff:
-        p->enabled = val != 0xf5;
-        p->events.len = 0;
-        if (val != 0xf4) kbd_defaults(k);
-        queue_put(&p->reply, ACK);
-        if (val == 0xff) queue_put(&p->reply, BAT_OK);
-        break;
-    case 0xf7:
-    case 0xf8:
-    case 0xf9:
-    case 0xfa: queue_put(&p->reply, ACK); break;
-    default: /* 0xfe asks for the last byte again; anything else gets the request to say it again */
-        queue_put(&p->reply, val == 0xfe ? p->last : RESEND);
-    }
-}
-
-void i8042_key(struct i8042 *k, unsigned key, bool down)
-{
-    struct queue *q = &k->kbd.events;
-    u8 code = key;
-
-    if (!k->kbd.enabled || q->len + 3 > QUEUE_LEN) return;
-    if (key & 0x100) queue_put(q, 0xe0);
-    if (k->scan_set == 1) {
-        queue_put(q, translate(code) | (down ? 0 : 0x80));
-    } else {
-        if (!down) queue_put(q, 0xf0);
-        queue_put(q, code);
-    }
-    kbc_update(k);
-}
-
-/* ---- mouse ---- */
-
-static void mouse_defaults(struct mouse *m)
-{
-    m->rate = 100;
-    m->resolution = 2;
-    m->scaling21 = m->remote = m->wrap = false;
-    m->port.enabled = false;
-    m->port.events.len = 0;
-    m->dx = m->dy = m->dz = 0;
-}
-
-static int clamp(int v, int lo, int hi) { return v < lo ? lo : v > hi ? hi : v; }
-
-/* One movement report; more than fits stays for the next. */
-static void mouse_report(struct mouse *m, struct queue *q)
-{
-    int dx = clamp(m->dx, -255, 255), dy = clamp(m->dy, -255, 255), dz = clamp(m->dz, -8, 7);
-
-    queue_put(q, 0x08 | (m->buttons & 7) | (dx < 0) << 4 | (dy < 0) << 5);
-    queue_put(q, dx);
-    queue_put(q, dy);
-    if (m->id == 3) queue_put(q, -dz);
-    m->dx -= dx;
-    m->dy -= dy;
-    m->dz -= dz;
-    m->reported = m->buttons;
-}
-
-/* IntelliMouse: sample rates 200, 100, 80 in a row say that the host knows about the wheel. */
-static void mouse_set_rate(struct mouse *m, u8 val)
-{
-    if (m->knock[0] == 200 && m->knock[1] == 100 && val == 80) m->id = 3;
-    m->knock[0] = m->knock[1];
-    m->knock[1] = val;
-    m->rate = val;
-}
-
-static void mouse_status(const struct mouse *m, struct queue *q)
-{
-    u8 buttons = (m->buttons & 1) << 2 | (m->buttons & 4) >> 1 | (m->buttons & 2) >> 1;
-
-    queue_put(q, m->remote << 6 | m->port.enabled << 5 | m->scaling21 << 4 | buttons);
-    queue_put(q, m->resolution);
-    queue_put(q, m->rate);
-}
-
-static void mouse_command(struct mouse *m, u8 val)
-{
-    struct queue *reply = &m->port.reply;
-    u8 param_of = m->port.param_of;
-
-    reply->len = 0;
-    m->port.param_of = PENDING_NONE;
-    if (m->wrap && val != 0xff && val != 0xec) {
-        queue_put(reply, val);
-        return;
-    }
-    if (param_of) {
-        if (param_of == 0xf3) mouse_set_rate(m, val);
-        else m->resolution = val & 3;
-        queue_put(reply, ACK);
-        return;
-    }
-    if (val == 0xfe) {
-        queue_put(reply, m->port.last);
-        return;
-    }
-    queue_put(reply, ACK);
-    switch (val) {
-    case 0xe6:
-    case 0xe7: m->scaling21 = val & 1; break;
-    case 0xe8:
-    case 0xf3: m->port.param_of = val; break;
-    case 0xe9: mouse_status(m, reply); break;
-    case 0xea: m->remote = false; break;
-    case 0xeb: mouse_report(m, reply); break;
-    case 0xec: m->wrap = false; break;
-    case 0xee: m->wrap = true; break;
-    case 0xf0: m->remote = true; break;
-    case 0xf2: queue_put(reply, m->id); break;
-    case 0xf4: m->port.enabled = true; break;
-    case 0xf5: m->port.enabled = false; break;
-    case 0xf6: mouse_defaults(m); break;
-    case 0xff:
-        mouse_defaults(m);
-        m->id = 0;
-        queue_put(reply, BAT_OK);
-        queue_put(reply, m->id);
-        break;
-    default: reply->len = 0; queue_put(reply, RESEND);
-    }
-}
-
-void i8042_mouse(struct i8042 *k, int dx, int dy, int dz, unsigned buttons)
-{
-    struct mouse *m = &k->mouse;
-
-    m->dx = clamp(m->dx + clamp(dx, -MOUSE_FAR, MOUSE_FAR), -MOUSE_FAR, MOUSE_FAR);
-    m->dy = clamp(m->dy + clamp(dy, -MOUSE_FAR, MOUSE_FAR), -MOUSE_FAR, MOUSE_FAR);
-    m->dz = clamp(m->dz + clamp(dz, -MOUSE_FAR, MOUSE_FAR), -MOUSE_FAR, MOUSE_FAR);
-    m->buttons = buttons & 7;
-    if (!m->port.enabled || m->remote) return;
-    while ((m->dx || m->dy || m->dz || m->buttons != m->reported) && m->port.events.len + 4 <= QUEUE_LEN)
-        mouse_report(m, &m->port.events);
-    kbc_update(k);
+    if (i8042_has_room(k)) dev_event_fire(&k->room, 0);
 }
 
 /* ---- controller ---- */
@@ -478,8 +240,6 @@ static u8 kbc_take(struct i8042 *k)
 {
     if (k->full) {
         k->full = false;
-        if (k->buf_from == FROM_KEYBOARD) k->kbd.last = k->buf;
-        if (k->buf_from == FROM_MOUSE) k->mouse.port.last = k->buf;
         irq_set(&k->irq1, false); /* the next byte, if there is one, makes a new edge */
         irq_set(&k->irq12, false);
     }
@@ -531,18 +291,19 @@ BYTE_PORT_OPS(data_ops, kbc_read_data, kbc_write_data);
 BYTE_PORT_OPS(command_ops, kbc_read_status, kbc_write_command);
 BYTE_PORT_OPS(port92_ops, port92_read, port92_write);
 
-/* The A20 gate is the bus's: it is told, not asked. */
+/* The A20 gate is the bus's, the lamps are the user's: they are told, and do not ask. */
 static int i8042_loaded(void *chip)
 {
     struct i8042 *k = chip;
     irq_set(&k->a20, k->a20_level);
+    dev_event_fire(&k->leds, k->typing.leds);
     return 0;
 }
 
 static void i8042_on_reset(void *chip) { i8042_reset(chip); }
 
 static const struct snap_table i8042_table = { .name = "i8042",
-                                               .version = 1,
+                                               .version = 2,
                                                .size = sizeof(struct i8042),
                                                .fields = i8042_fields,
                                                .reset = i8042_on_reset,
@@ -553,16 +314,23 @@ struct snap_part i8042_part(struct i8042 *k) { return (struct snap_part){ i8042_
 void i8042_reset(struct i8042 *k)
 {
     snap_reset(&i8042_table, k);
+    kbd_reset(k);
     kbc_update(k);
 }
 
-int i8042_new(struct i8042 **out, struct bus *b, struct irq_line irq1, struct irq_line irq12, struct irq_line a20,
-              struct dev_event reset)
+void i8042_on_room(struct i8042 *k, struct dev_event room) { k->room = room; }
+void i8042_on_leds(struct i8042 *k, struct dev_event leds) { k->leds = leds; }
+
+int i8042_new(struct i8042 **out, struct bus *b, struct clock *clk, struct irq_line irq1, struct irq_line irq12,
+              struct irq_line a20, struct dev_event reset)
 {
     struct i8042 *k = calloc(1, sizeof(*k));
     int err;
 
     if (!k) return -ENOMEM;
+    k->clk = clk;
+    timer_init(&k->typing.repeat, clk, kbd_repeat, k);
+    timer_init(&k->mouse.pace, clk, mouse_pace, k);
     k->irq1 = irq1;
     k->irq12 = irq12;
     k->a20 = a20;
@@ -583,4 +351,10 @@ fail:
     return err;
 }
 
-void i8042_free(struct i8042 *k) { free(k); }
+void i8042_free(struct i8042 *k)
+{
+    if (!k) return;
+    timer_cancel(&k->typing.repeat);
+    timer_cancel(&k->mouse.pace);
+    free(k);
+}

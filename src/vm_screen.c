@@ -1,0 +1,102 @@
+/* Owns what is between a machine's VGA, keyboard and mouse and the display that shows it.
+ *   I1  At most one drawing is on its way to the vCPU thread.                                 [on_draw, draw_now] */
+#include "src/vm_screen.h"
+#include "runtime/runtime.h"
+#include "src/back/screen.h"
+#include "src/board/pc.h"
+#include "src/error.h"
+#include "src/vm_input.h"
+#include "src/vm_priv.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <string.h>
+
+struct vm_screen {
+    struct vm *vm;
+    struct screen *screen;
+    struct vga_screen *vga;
+    _Atomic bool asked; /* draw_now() is to come */
+};
+
+static void draw_now(void *arg)
+{
+    struct vm_screen *s = arg;
+    s->asked = false;
+    if (s->vga) vga_screen_draw(s->vga);
+}
+
+/* ---- on the display's thread ---- */
+
+static void on_draw(void *arg)
+{
+    struct vm_screen *s = arg;
+    if (!atomic_exchange(&s->asked, true) && rt_post(s->vm->rt, draw_now, s)) s->asked = false;
+}
+
+static void on_key(void *arg, unsigned key, bool down)
+{
+    struct vm_screen *s = arg;
+    vm_input_key(s->vm->input, key, down);
+}
+
+static void on_pointer(void *arg, int dx, int dy, int dz, unsigned buttons)
+{
+    struct vm_screen *s = arg;
+    vm_input_move(s->vm->input, dx, dy, dz, buttons);
+}
+
+static void on_quit(void *arg)
+{
+    struct vm_screen *s = arg;
+    vm_stop(s->vm);
+}
+
+/* ---- life ---- */
+
+static void on_leds(void *arg, u32 leds)
+{
+    struct vm_screen *s = arg;
+    if (s->screen) screen_leds(s->screen, leds);
+}
+
+bool vm_screen_wanted(const char *spec) { return spec && strcmp(spec, "none"); }
+
+int vm_screen_open(struct vm_screen **out, struct vm *vm, struct vm_error *err)
+{
+    *out = NULL;
+    if (!vm_screen_wanted(vm->cfg.display) || vm->cfg.inspect) return 0;
+    if (!pc_vga(vm->pc))
+        return vm_fail(err, -ENODEV, "display %.100s: the machine has no screen (--vga std gives it one)",
+                       vm->cfg.display);
+    struct vm_screen *s = calloc(1, sizeof *s);
+    if (!s) return vm_fail(err, -ENOMEM, "display: out of memory");
+    s->vm = vm;
+    const struct screen_host host = { on_draw, on_key, on_pointer, on_quit, s };
+    int rc = screen_open(&s->screen, vm->cfg.display, &host, err);
+    if (!rc && (rc = vga_screen_new(&s->vga, pc_vga(vm->pc), screen_display(s->screen), false)))
+        vm_fail(err, rc, "display: %s", strerror(-rc));
+    if (rc) {
+        vm_screen_free(s);
+        return rc;
+    }
+    i8042_on_leds(pc_keyboard(vm->pc), (struct dev_event){ on_leds, s });
+    *out = s;
+    return 0;
+}
+
+void vm_screen_close(struct vm_screen *s)
+{
+    if (!s) return;
+    i8042_on_leds(pc_keyboard(s->vm->pc), (struct dev_event){ 0 });
+    screen_close(s->screen);
+    s->screen = NULL;
+    vga_screen_free(s->vga);
+    s->vga = NULL;
+}
+
+void vm_screen_free(struct vm_screen *s)
+{
+    vm_screen_close(s);
+    free(s);
+}

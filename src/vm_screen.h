@@ -1,0 +1,15 @@
+/* The display of a machine that somebody looks at while it runs. */
+#ifndef SRC_VM_SCREEN_H
+#define SRC_VM_SCREEN_H
+#include "transvisor/vm.h"
+
+struct vm_screen;
+/* Whether spec asks for one. */
+bool vm_screen_wanted(const char *spec);
+/* As vm->cfg.display says; *out is NULL for none. Once the machine has its board. 0 or -errno. */
+int vm_screen_open(struct vm_screen **out, struct vm *vm, struct vm_error *err);
+/* The display is gone; what is on its way to it ends there. Copes with NULL. */
+void vm_screen_close(struct vm_screen *s);
+void vm_screen_free(struct vm_screen *s); /* before the board; copes with NULL */
+
+#endif
