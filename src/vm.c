@@ -67,6 +67,11 @@ static void on_debug_exit(void *arg, u32 value)
     vm_event(vm, VM_EXIT_DEBUG);
 }
 
+static void warn(struct vm *vm, const struct vm_error *why)
+{
+    if (vm->cfg.warn) vm->cfg.warn(vm->cfg.warn_arg, why->text);
+}
+
 static void serial_deliver(void *arg)
 {
     struct vm *vm = arg;
@@ -96,7 +101,9 @@ static void on_disk_wake(void *vm) { post(vm, disks_deliver); }
 static void frames_deliver(void *arg)
 {
     struct vm *vm = arg;
+    struct vm_error why;
     net_deliver(vm->net);
+    if (net_trouble(vm->net, &why)) warn(vm, &why);
 }
 
 static void on_net_wake(void *vm) { post(vm, frames_deliver); }
@@ -171,11 +178,6 @@ static int fail_host(struct vm_error *err, const char *what, int rc)
                        "guest RAM and 2048 MiB will do",
                        what, why, (unsigned long long)(as.rlim_cur >> 20));
     return vm_fail(err, rc, "%s: %s", what, why);
-}
-
-static void warn(struct vm *vm, const struct vm_error *why)
-{
-    if (vm->cfg.warn) vm->cfg.warn(vm->cfg.warn_arg, why->text);
 }
 
 static void machine_free(struct vm *vm)
@@ -308,7 +310,8 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
     rc = disks_open(&vm->disks, &vm->cfg, vm->cfg.inspect ? NULL : &disk_host, err);
     if (rc) goto out;
     const struct netdev_host net_host = { on_net_wake, vm };
-    rc = net_open(&vm->net, vm->cfg.net, vm->cfg.inspect ? NULL : &net_host, err);
+    const struct wait_end net_end = { stop_asked, vm };
+    rc = net_open(&vm->net, vm->cfg.net, vm->cfg.net_dump, vm->cfg.inspect ? NULL : &net_host, &net_end, err);
     if (rc) goto out;
     struct pc_config board = {
         .serial = &vm->tap.dev,

@@ -154,8 +154,8 @@ int vm_config_check(struct vm *vm, struct vm_error *err)
 
 static const char **config_strings(struct vm_config *c, unsigned i)
 {
-    const char **all[] = { &c->kernel, &c->initrd, &c->cmdline, &c->firmware,  &c->boot, &c->cpu,
-                           &c->serial, &c->trace,  &c->disable, &c->cache_dir, &c->net,  &c->display };
+    const char **all[] = { &c->kernel, &c->initrd,  &c->cmdline,   &c->firmware, &c->boot,    &c->cpu,     &c->serial,
+                           &c->trace,  &c->disable, &c->cache_dir, &c->net,      &c->display, &c->net_dump };
     if (i < ARRAY_LEN(all)) return all[i];
     i -= ARRAY_LEN(all);
     return i < VM_DISKS_MAX ? &c->disk[i].file : i < 2 * VM_DISKS_MAX ? &c->disk_serial[i - VM_DISKS_MAX] : NULL;

@@ -121,16 +121,21 @@ struct vm_config {
     bool inspect;   /* for vm_load(): only to be looked at, not run; its disks need not be there */
     /* What drives say that they are called, up to 20 characters; NULL: a name of ours. */
     const char *disk_serial[VM_DISKS_MAX];
-    /* A network card and what it is connected to: "none", or "user[,KEY=VALUE..]", a network of this process's own
-     * (10.0.2.0/24, DHCP) that reaches the host's; 10.0.2.2 is the host itself, with its loopback. Keys: model=virtio,
-     * mac=XX:XX:XX:XX:XX:XX, hostfwd=tcp|udp:[ADDRESS]:PORT-[GUEST]:PORT (several; ADDRESS is the host's, its loopback
-     * if not said), restrict=on (nothing but hostfwd). NULL: "none". */
+    /* A network card and what it is connected to: "none", or one of these, with ",KEY=VALUE.." behind it. NULL: "none".
+     *   user               a network of this process's own (10.0.2.0/24, DHCP) that reaches the host's; 10.0.2.2 is the
+     *                      host itself, with its loopback. hostfwd=tcp|udp:[ADDRESS]:PORT-[GUEST]:PORT (several;
+     *                      ADDRESS is the host's, its loopback if not said), restrict=on (nothing but hostfwd)
+     *   socket:unix:PATH   a wire of several machines: the first listens at PATH, the others connect to it; or one that
+     *                      QEMU (-netdev stream) or passt listens at
+     *   tap:INTERFACE      a TAP interface of the host's that this user may have
+     * For all: model=virtio, mac=XX:XX:XX:XX:XX:XX (several machines on a wire need different ones). */
     const char *net;
     enum vm_vga vga;
     /* Where the screen is shown while the machine runs, and the keyboard's keys come from: "none"; "text", on this
      * process's own terminal; "vnc[=HOST:N[,password=FILE]]", to VNC clients at port 5900 + N, of this host alone if no
      * HOST is said. Other than none it gives the machine a VGA, unless vga says VM_VGA_NONE. NULL: "none". */
     const char *display;
+    const char *net_dump; /* a file for all frames of the network (pcap); written over. NULL: none */
 };
 #define VM_CONFIG_INIT                   \
     {                                    \

@@ -6,28 +6,16 @@
 #ifndef SRC_NETDEV_H
 #define SRC_NETDEV_H
 #include "core/netdev.h"
+#include "src/wait.h"
 #include "transvisor/vm.h"
 
-/* Called on the back end's own thread: frames wait, arrange for netdev_deliver() on the vCPU thread, soon. */
+#include <pthread.h>
+
+/* Called on the back end's own thread: frames wait, arrange for netdev_link_deliver() on the vCPU thread, soon. */
 struct netdev_host {
     void (*wake)(void *arg);
     void *arg;
 };
-
-/* A network of the process's own, 10.0.2.0/24, which reaches the host's (libslirp): 10.0.2.2 is the host, with its
- * loopback, 10.0.2.3 answers to DNS, 10.0.2.15 is given to the guest by DHCP. */
-#define NETDEV_FORWARDS_MAX 16u
-struct netdev_user_config {
-    bool restricted;                          /* the guest reaches nothing outside, only what is forwarded comes in */
-    const char *forward[NETDEV_FORWARDS_MAX]; /* PROTOCOL:[ADDRESS]:PORT-[GUEST]:PORT */
-    unsigned forwards;
-};
-MUST_CHECK int netdev_user_open(struct netdev **out, const struct netdev_user_config *cfg,
-                                const struct netdev_host *host, struct vm_error *err);
-void netdev_user_close(struct netdev *d); /* copes with NULL; host is not called any more */
-/* On the vCPU thread: hands over what has come in, as far as the card takes it. */
-void netdev_user_deliver(struct netdev *d);
-u64 netdev_user_dropped(struct netdev *d); /* frames, both ways */
 
 /* ---- frame_queue.c: frames in order, up to a number of bytes; the caller locks ---- */
 
@@ -44,5 +32,69 @@ void frame_queue_init(struct frame_queue *q, size_t max);
 void frame_queue_free(struct frame_queue *q);
 bool frame_queue_put(struct frame_queue *q, const void *data, size_t n); /* false: there is no room, or no memory */
 struct frame *frame_queue_take(struct frame_queue *q);                   /* the caller's to free; NULL: it is empty */
+
+/* ---- netdev_link.c: what all back ends have: a thread, and the queues between it and the vCPU thread ---- */
+
+struct pcap;
+struct netdev_link {
+    struct netdev dev;                       /* dev.be points back here */
+    void (*close)(struct netdev_link *link); /* ends the thread and frees; host is not called any more */
+    struct netdev_host host;
+    struct pcap *dump; /* NULL: nobody records; the owner's */
+    int wake_fd;       /* readable: something came to out, or ending */
+    pthread_t thread;
+    bool runs;
+    pthread_mutex_t lock;
+    struct frame_queue out, in; /* from the guest, to it */
+    bool ending;
+    u64 dropped;
+    struct frame *held;
+};
+/* To be closed by netdev_link_fini() whatever comes back. err: "net: ..". */
+MUST_CHECK int netdev_link_init(struct netdev_link *l, const struct netdev_host *host, struct pcap *dump,
+                                struct vm_error *err);
+MUST_CHECK int netdev_link_start(struct netdev_link *l, void *(*thread)(void *), void *arg, struct vm_error *err);
+void netdev_link_stop(struct netdev_link *l); /* waits for the thread, if it was started */
+void netdev_link_fini(struct netdev_link *l);
+/* On the back end's thread. */
+bool netdev_link_ending(struct netdev_link *l);
+struct frame *netdev_link_sent(struct netdev_link *l); /* the guest's next frame, to be freed; NULL: none */
+void netdev_link_received(struct netdev_link *l, const void *frame, size_t n);
+void netdev_link_dropped(struct netdev_link *l);
+void netdev_link_awake(struct netdev_link *l); /* wake_fd has been seen */
+void netdev_link_wake(struct netdev_link *l);  /* for any thread */
+/* On the vCPU thread: hands over what has come in, as far as the card takes it. */
+void netdev_link_deliver(struct netdev_link *l);
+u64 netdev_link_lost(struct netdev_link *l); /* frames dropped, both ways */
+
+/* ---- pcap.c: what passes, into a file that tcpdump and Wireshark read ---- */
+
+/* A FIFO whose reader is slow loses whole frames. open: as wait_open() waits. */
+MUST_CHECK int pcap_open(struct pcap **out, const char *path, const struct wait_end *end, struct vm_error *err);
+void pcap_close(struct pcap *p);                              /* copes with NULL */
+void pcap_frame(struct pcap *p, const void *frame, size_t n); /* p may be NULL; one thread only */
+/* 0, or once, for any thread, the -errno for which it has ended early. */
+int pcap_failure(struct pcap *p);
+
+/* A network of the process's own, 10.0.2.0/24, which reaches the host's (libslirp): 10.0.2.2 is the host, with its
+ * loopback, 10.0.2.3 answers to DNS, 10.0.2.15 is given to the guest by DHCP. */
+#define NETDEV_FORWARDS_MAX 16u
+struct netdev_user_config {
+    bool restricted;                          /* the guest reaches nothing outside, only what is forwarded comes in */
+    const char *forward[NETDEV_FORWARDS_MAX]; /* PROTOCOL:[ADDRESS]:PORT-[GUEST]:PORT */
+    unsigned forwards;
+};
+MUST_CHECK int netdev_user_open(struct netdev_link **out, const struct netdev_user_config *cfg,
+                                const struct netdev_host *host, struct pcap *dump, struct vm_error *err);
+
+/* A wire of several machines, at a Unix socket: whoever comes first listens there and passes on what the others send;
+ * when it ends, one of the others takes its place. Frames have their length in front, in four bytes, big end first, as
+ * QEMU's `-netdev stream` and passt have it: either may listen there instead. */
+MUST_CHECK int netdev_socket_open(struct netdev_link **out, const char *path, const struct netdev_host *host,
+                                  struct pcap *dump, struct vm_error *err);
+
+/* A TAP interface of the host's, which is there or which this user may make. */
+MUST_CHECK int netdev_tap_open(struct netdev_link **out, const char *interface, const struct netdev_host *host,
+                               struct pcap *dump, struct vm_error *err);
 
 #endif

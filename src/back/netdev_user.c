@@ -1,11 +1,8 @@
-/* Owns a libslirp, its thread, and the queues between it and the vCPU thread.
+/* Owns a libslirp.
  *   I1  Once the thread runs, libslirp is called by it alone.                                          [user_thread]
- *   I2  out, in, ending and dropped are touched only under lock; host.wake() is not called under it.
- *   I3  held is the vCPU thread's: the frame that the card had no room for.                     [netdev_user_deliver]
  * Enter at user_thread(). */
 #define _GNU_SOURCE
 #include "core/host_ns.h"
-#include "core/hostfd.h"
 #include "src/back/netdev.h"
 #include "src/error.h"
 #include "src/parse.h"
@@ -14,14 +11,9 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <slirp/libslirp.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
-#define QUEUE_MAX (4u << 20) /* bytes of frames each way */
 #define POLL_MAX 4096u
 #define NS_OF_MS 1000000u
 
@@ -70,41 +62,22 @@ static int library_open(struct library *l, struct vm_error *err)
 }
 
 struct user {
-    struct netdev dev; /* dev.be points back here */
-    struct netdev_host host;
+    struct netdev_link link; /* first: the two are cast into each other */
     struct library lib;
     Slirp *slirp;
     struct user_timer *timers;
     struct pollfd fds[POLL_MAX];
     unsigned nfds;
-    int wake_fd; /* something came to out, or ending */
-    pthread_t thread;
-    bool runs;
-    pthread_mutex_t lock;
-    struct frame_queue out, in; /* from the guest, to it */
-    bool ending;
-    u64 dropped;
-    struct frame *held;
 };
 
 static s64 now_ns(void *opaque UNUSED) { return (s64)host_ns(CLOCK_MONOTONIC); }
-
-static void wake_thread(struct user *u)
-{
-    const u64 one = 1;
-    (void)!write(u->wake_fd, &one, sizeof one); /* it can only be full, and then it is awake */
-}
 
 /* ---- what libslirp calls ---- */
 
 static ssize_t on_packet(const void *data, size_t n, void *opaque)
 {
     struct user *u = opaque;
-    pthread_mutex_lock(&u->lock);
-    bool first = !u->in.first, fine = n <= NETDEV_FRAME_MAX && frame_queue_put(&u->in, data, n);
-    u->dropped += !fine;
-    pthread_mutex_unlock(&u->lock);
-    if (first && fine) u->host.wake(u->host.arg);
+    netdev_link_received(&u->link, data, n);
     return (ssize_t)n;
 }
 
@@ -137,7 +110,7 @@ static void on_timer_mod(void *timer, int64_t deadline_ms, void *opaque UNUSED)
 }
 
 static void on_fd(int fd UNUSED, void *opaque UNUSED) {}
-static void on_notify(void *opaque) { wake_thread(opaque); }
+static void on_notify(void *opaque) { netdev_link_wake(&((struct user *)opaque)->link); }
 
 static int add_poll(int fd, int events, void *opaque)
 {
@@ -181,75 +154,26 @@ static int timeout_ms(const struct user *u, u32 most)
     return (int)left;
 }
 
-/* What the guest has sent. false: it is time to end. */
-static bool take_sent(struct user *u)
+static void take_sent(struct user *u)
 {
-    struct frame *f;
-    bool ending;
-    do {
-        pthread_mutex_lock(&u->lock);
-        ending = u->ending;
-        f = frame_queue_take(&u->out);
-        pthread_mutex_unlock(&u->lock);
-        if (f && !ending) u->lib.input(u->slirp, f->data, (int)f->len);
-        free(f);
-    } while (f && !ending);
-    return !ending;
+    for (struct frame *f; (f = netdev_link_sent(&u->link)); free(f)) u->lib.input(u->slirp, f->data, (int)f->len);
 }
 
 static void *user_thread(void *arg)
 {
     struct user *u = arg;
-    while (take_sent(u)) {
+    while (!netdev_link_ending(&u->link)) {
         u32 most = UINT32_MAX;
-        u64 count;
-        u->fds[0] = (struct pollfd){ .fd = u->wake_fd, .events = POLLIN };
+        take_sent(u);
+        u->fds[0] = (struct pollfd){ .fd = u->link.wake_fd, .events = POLLIN };
         u->nfds = 1;
         u->lib.pollfds_fill(u->slirp, &most, add_poll, u);
         int rc = poll(u->fds, u->nfds, timeout_ms(u, most));
-        if (rc > 0 && u->fds[0].revents) (void)!read(u->wake_fd, &count, sizeof count);
+        if (rc > 0 && u->fds[0].revents) netdev_link_awake(&u->link);
         u->lib.pollfds_poll(u->slirp, rc < 0, get_revents, u);
         timers_run(u);
     }
     return NULL;
-}
-
-/* ---- the card's side ---- */
-
-static void user_send(void *be, const u8 *frame, size_t n)
-{
-    struct user *u = be;
-    pthread_mutex_lock(&u->lock);
-    bool first = !u->out.first;
-    if (!frame_queue_put(&u->out, frame, n)) u->dropped++;
-    pthread_mutex_unlock(&u->lock);
-    if (first) wake_thread(u);
-}
-
-void netdev_user_deliver(struct netdev *d)
-{
-    struct user *u = d->be;
-    while (d->receive) {
-        if (!u->held) {
-            pthread_mutex_lock(&u->lock);
-            u->held = frame_queue_take(&u->in);
-            pthread_mutex_unlock(&u->lock);
-        }
-        if (!u->held || !d->receive(d->fe, u->held->data, u->held->len)) return;
-        free(u->held);
-        u->held = NULL;
-    }
-}
-
-static void user_ready(void *be) { netdev_user_deliver(&((struct user *)be)->dev); }
-
-u64 netdev_user_dropped(struct netdev *d)
-{
-    struct user *u = d->be;
-    pthread_mutex_lock(&u->lock);
-    u64 n = u->dropped;
-    pthread_mutex_unlock(&u->lock);
-    return n;
 }
 
 /* ---- life ---- */
@@ -317,52 +241,27 @@ static int slirp_start(struct user *u, const struct netdev_user_config *cfg, str
     return rc;
 }
 
-int netdev_user_open(struct netdev **out, const struct netdev_user_config *cfg, const struct netdev_host *host,
-                     struct vm_error *err)
+static void user_close(struct netdev_link *l)
 {
-    static const struct netdev_ops ops = { user_send, user_ready };
-    struct user *u = calloc(1, sizeof *u);
-    if (!u) return vm_fail(err, -ENOMEM, "net: out of memory");
-    u->dev = (struct netdev){ .ops = &ops, .be = u };
-    u->host = *host;
-    frame_queue_init(&u->out, QUEUE_MAX);
-    frame_queue_init(&u->in, QUEUE_MAX);
-    pthread_mutex_init(&u->lock, NULL);
-    u->wake_fd = hostfd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-    int rc = u->wake_fd < 0 ? vm_fail(err, -errno, "net: %s", strerror(errno)) : slirp_start(u, cfg, err);
-    if (!rc) {
-        /* Signals are the business of the thread that set them up. */
-        sigset_t all, old;
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &old);
-        rc = -pthread_create(&u->thread, NULL, user_thread, u);
-        pthread_sigmask(SIG_SETMASK, &old, NULL);
-        u->runs = !rc;
-        if (rc) vm_fail(err, rc, "net: its thread could not be made");
-    }
-    if (rc) netdev_user_close(&u->dev);
-    else *out = &u->dev;
-    return rc;
-}
-
-void netdev_user_close(struct netdev *d)
-{
-    if (!d) return;
-    struct user *u = d->be;
-    if (u->runs) {
-        pthread_mutex_lock(&u->lock);
-        u->ending = true;
-        pthread_mutex_unlock(&u->lock);
-        wake_thread(u);
-        pthread_join(u->thread, NULL);
-    }
+    struct user *u = (struct user *)l;
+    netdev_link_stop(l);
     if (u->slirp) u->lib.cleanup(u->slirp);
     while (u->timers) on_timer_free(u->timers, u);
     if (u->lib.handle) dlclose(u->lib.handle);
-    if (u->wake_fd >= 0) close(u->wake_fd);
-    frame_queue_free(&u->out);
-    frame_queue_free(&u->in);
-    free(u->held);
-    pthread_mutex_destroy(&u->lock);
+    netdev_link_fini(l);
     free(u);
+}
+
+int netdev_user_open(struct netdev_link **out, const struct netdev_user_config *cfg, const struct netdev_host *host,
+                     struct pcap *dump, struct vm_error *err)
+{
+    struct user *u = calloc(1, sizeof *u);
+    if (!u) return vm_fail(err, -ENOMEM, "net: out of memory");
+    u->link.close = user_close;
+    int rc = netdev_link_init(&u->link, host, dump, err);
+    if (!rc) rc = slirp_start(u, cfg, err);
+    if (!rc) rc = netdev_link_start(&u->link, user_thread, u, err);
+    if (rc) user_close(&u->link);
+    else *out = &u->link;
+    return rc;
 }

@@ -1,0 +1,147 @@
+/* Owns the thread of a network back end, and the queues between it and the vCPU thread.
+ *   I1  out, in, ending and dropped are touched only under lock; host.wake() is not called under it.
+ *   I2  held is the vCPU thread's: the frame that the card had no room for.                     [netdev_link_deliver]
+ *   I3  The dump is the back end's thread's, so that no file keeps the guest waiting.
+ * Enter at netdev_link_sent(), netdev_link_received(), netdev_link_deliver(). */
+#include "core/hostfd.h"
+#include "src/back/netdev.h"
+#include "src/error.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#define QUEUE_MAX (4u << 20) /* bytes of frames each way */
+
+void netdev_link_wake(struct netdev_link *l)
+{
+    const u64 one = 1;
+    (void)!write(l->wake_fd, &one, sizeof one); /* it can only be full, and then it is awake */
+}
+
+/* ---- the back end's thread ---- */
+
+void netdev_link_awake(struct netdev_link *l)
+{
+    u64 count;
+    (void)!read(l->wake_fd, &count, sizeof count);
+}
+
+bool netdev_link_ending(struct netdev_link *l)
+{
+    pthread_mutex_lock(&l->lock);
+    bool ending = l->ending;
+    pthread_mutex_unlock(&l->lock);
+    return ending;
+}
+
+struct frame *netdev_link_sent(struct netdev_link *l)
+{
+    pthread_mutex_lock(&l->lock);
+    struct frame *f = frame_queue_take(&l->out);
+    pthread_mutex_unlock(&l->lock);
+    if (f) pcap_frame(l->dump, f->data, f->len);
+    return f;
+}
+
+void netdev_link_received(struct netdev_link *l, const void *frame, size_t n)
+{
+    bool fits = n >= NETDEV_FRAME_MIN && n <= NETDEV_FRAME_MAX;
+    if (fits) pcap_frame(l->dump, frame, n);
+    pthread_mutex_lock(&l->lock);
+    bool first = !l->in.first, fine = fits && frame_queue_put(&l->in, frame, n);
+    l->dropped += !fine;
+    pthread_mutex_unlock(&l->lock);
+    if (first && fine) l->host.wake(l->host.arg);
+}
+
+void netdev_link_dropped(struct netdev_link *l)
+{
+    pthread_mutex_lock(&l->lock);
+    l->dropped++;
+    pthread_mutex_unlock(&l->lock);
+}
+
+/* ---- the card's side ---- */
+
+static void link_send(void *be, const u8 *frame, size_t n)
+{
+    struct netdev_link *l = be;
+    pthread_mutex_lock(&l->lock);
+    bool first = !l->out.first;
+    if (!frame_queue_put(&l->out, frame, n)) l->dropped++;
+    pthread_mutex_unlock(&l->lock);
+    if (first) netdev_link_wake(l);
+}
+
+static void link_ready(void *be) { netdev_link_deliver(be); }
+
+void netdev_link_deliver(struct netdev_link *l)
+{
+    struct netdev *d = &l->dev;
+    while (d->receive) {
+        if (!l->held) {
+            pthread_mutex_lock(&l->lock);
+            l->held = frame_queue_take(&l->in);
+            pthread_mutex_unlock(&l->lock);
+        }
+        if (!l->held || !d->receive(d->fe, l->held->data, l->held->len)) return;
+        free(l->held);
+        l->held = NULL;
+    }
+}
+
+u64 netdev_link_lost(struct netdev_link *l)
+{
+    pthread_mutex_lock(&l->lock);
+    u64 n = l->dropped;
+    pthread_mutex_unlock(&l->lock);
+    return n;
+}
+
+/* ---- life ---- */
+
+int netdev_link_init(struct netdev_link *l, const struct netdev_host *host, struct pcap *dump, struct vm_error *err)
+{
+    static const struct netdev_ops ops = { link_send, link_ready };
+    l->dev = (struct netdev){ .ops = &ops, .be = l };
+    l->host = *host;
+    l->dump = dump;
+    frame_queue_init(&l->out, QUEUE_MAX);
+    frame_queue_init(&l->in, QUEUE_MAX);
+    pthread_mutex_init(&l->lock, NULL);
+    l->wake_fd = hostfd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    return l->wake_fd < 0 ? vm_fail(err, -errno, "net: %s", strerror(errno)) : 0;
+}
+
+int netdev_link_start(struct netdev_link *l, void *(*thread)(void *), void *arg, struct vm_error *err)
+{
+    /* Signals are the business of the thread that set them up. */
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int rc = -pthread_create(&l->thread, NULL, thread, arg);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    l->runs = !rc;
+    return rc ? vm_fail(err, rc, "net: its thread could not be made") : 0;
+}
+
+void netdev_link_stop(struct netdev_link *l)
+{
+    if (!l->runs) return;
+    pthread_mutex_lock(&l->lock);
+    l->ending = true;
+    pthread_mutex_unlock(&l->lock);
+    netdev_link_wake(l);
+    pthread_join(l->thread, NULL);
+    l->runs = false;
+}
+
+void netdev_link_fini(struct netdev_link *l)
+{
+    if (l->wake_fd >= 0) close(l->wake_fd);
+    frame_queue_free(&l->out);
+    frame_queue_free(&l->in);
+    free(l->held);
+    pthread_mutex_destroy(&l->lock);
+}
