@@ -42,7 +42,7 @@ static int screenshot(struct vm *vm, const char *path, struct vm_error *err)
         vm_fail(err, rc, "%s", strerror(-rc));
     } else {
         vga_screen_draw(screen);
-        struct picture p = { frame_lock(frame, NULL), ends_with(path, ".txt") };
+        struct picture p = { frame_lock(frame, NULL, NULL), ends_with(path, ".txt") };
         rc = p.frame->pixels ? snapshot_to_file(path, picture_to, &p, err) : vm_fail(err, -ENOMEM, "out of memory");
         frame_unlock(frame);
     }

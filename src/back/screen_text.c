@@ -49,6 +49,7 @@ struct text {
     pthread_mutex_t lock;
     bool ending;
     bool gone; /* the terminal */
+    struct frame_viewer viewer;
     struct view now, shown;
     bool fresh;
     unsigned columns, rows, top; /* of the terminal; the guest's row that is its first */
@@ -177,7 +178,7 @@ static void paint(struct text *t)
 static bool look(struct text *t)
 {
     struct display_rect changed;
-    const struct display_frame *f = frame_lock(t->screen.frame, &changed);
+    const struct display_frame *f = frame_lock(t->screen.frame, &t->viewer, &changed);
     size_t n = (size_t)f->shape.columns * f->shape.rows;
     bool fine = true;
     if (n > t->now.room) {
@@ -353,7 +354,10 @@ int screen_text_open(struct screen **out, const struct screen_host *host, struct
     int rc = t->in < 0 || t->out < 0 || t->wake_fd < 0 ? -errno : 0;
     if (rc) vm_fail(err, rc, "display text: %s", strerror(-rc));
     else if ((rc = frame_new(&t->screen.frame, wake, t))) vm_fail(err, rc, "display text: out of memory");
-    else rc = text_start(t, err);
+    else {
+        frame_viewer_add(t->screen.frame, &t->viewer);
+        rc = text_start(t, err);
+    }
     if (rc) text_close(&t->screen);
     else *out = &t->screen;
     return rc;

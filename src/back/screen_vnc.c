@@ -1,12 +1,13 @@
 /* Owns the screen that VNC's clients see (RFB, RFC 6143), by libvncserver.
  *
- * One thread serves all clients. libvncserver reads and sends a copy of the picture that is the thread's own, so that
- * nobody who draws waits for a client. A client that sends half a message, or takes nothing, holds up the others for
- * CLIENT_WAIT_MS or some seconds, and is cut off then.
- *   I1  Once the thread runs, libvncserver is called by it alone.                                    [vnc_thread]
- *   I2  ending and fd are touched only under lock.
+ * Each client has a seat: a thread, a server of libvncserver's for it alone, and a copy of the picture that this reads
+ * and sends. So nobody who draws waits for a client, and a client that sends half a message, or takes nothing, holds up
+ * nobody but itself. One more thread takes connections, and asks for the picture while there are clients.
+ *   I1  A seat's server is called by its thread alone while that runs, and by nobody while it is free.  [seat_thread]
+ *   I2  ending, and each seat's fd and done, are touched only under lock.
  *   I3  pixels has room for any picture, and is never moved: whatever libvncserver thinks of its size is within it.
- * Enter at vnc_thread(). */
+ *   I4  Servers are made at the start, on one thread: libvncserver has a lock that making one makes anew.  [rfb_make]
+ * Enter at hub_thread() and seat_thread(). */
 #define _GNU_SOURCE /* accept4 */
 #include "core/hostfd.h"
 #include "src/back/frame.h"
@@ -17,6 +18,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>
 #include <pthread.h>
@@ -29,8 +31,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CLIENTS_MAX 16u
-#define CLIENT_WAIT_MS 1000
+#define SEATS 16u
+#define CLIENT_WAIT_MS 10000 /* in the middle of a message */
 #define TICK_MS 33
 #define PORT_BASE 5900u
 #define PASSWORD_MAX 8u /* what RFB's authentication looks at */
@@ -53,27 +55,35 @@ struct library {
     __typeof__(rfbSetCursor) *set_cursor;
 };
 
+struct vnc;
+struct seat {
+    struct vnc *vnc;
+    rfbScreenInfoPtr rfb;
+    u32 *pixels;       /* DISPLAY_MAX x DISPLAY_MAX, rfb->width in a row; while it is taken */
+    u32 width, height; /* of the picture, when it was last looked at */
+    struct frame_viewer viewer;
+    int wake_fd;
+    pthread_t thread;
+    int fd;    /* the client's, which libvncserver has a duplicate of; -1: the seat is free */
+    bool done; /* the thread has nothing more to do, and is to be joined */
+    /* The client's keyboard and pointer: */
+    u64 down[KEY_CODES / 64];
+    unsigned buttons, wheel;
+    int x, y;
+    bool pointed;
+};
+
 struct vnc {
     struct screen screen; /* first: the two are cast into each other */
     struct screen_host host;
     struct library lib;
-    rfbScreenInfoPtr rfb;
-    u32 *pixels; /* DISPLAY_MAX x DISPLAY_MAX; rfb->width in a row */
     char password[PASSWORD_MAX + 1], *passwords[2];
     int listen_fd, wake_fd;
     pthread_t thread;
     bool runs;
     pthread_mutex_t lock;
     bool ending;
-    int fd[CLIENTS_MAX]; /* -1: none */
-    unsigned buttons, wheel;
-    int x, y; /* of the pointer */
-    bool pointed;
-};
-
-/* What a client holds down. */
-struct client {
-    u64 down[KEY_CODES / 64];
+    struct seat seat[SEATS];
 };
 
 /* ---- the library ---- */
@@ -118,108 +128,72 @@ static int library_open(struct library *l, struct vm_error *err)
 
 /* ---- keys and pointer ---- */
 
-static bool is_down(const struct client *c, unsigned key) { return c->down[key / 64] >> key % 64 & 1; }
+static bool is_down(const struct seat *c, unsigned key) { return c->down[key / 64] >> key % 64 & 1; }
 
-static void press(struct vnc *v, struct client *c, unsigned key, bool down)
+static void press(struct seat *c, unsigned key, bool down)
 {
     u64 bit = 1ull << key % 64;
     c->down[key / 64] = down ? c->down[key / 64] | bit : c->down[key / 64] & ~bit;
-    v->host.key(v->host.arg, key, down);
+    c->vnc->host.key(c->vnc->host.arg, key, down);
 }
 
 /* The user's layout may have a character with Shift that ours has without, or the other way: Shift is as ours wants it
  * while the key goes down. */
-static void press_as_character(struct vnc *v, struct client *c, struct key_stroke s)
+static void press_as_character(struct seat *c, struct key_stroke s)
 {
     static const unsigned shifts[] = { KEY_SHIFT, KEY_SHIFT_R };
-    bool caps = s.letter && v->screen.leds & 4, want = (s.shift == KEY_SHIFTED) != caps;
+    bool caps = s.letter && c->vnc->screen.leds & 4, want = (s.shift == KEY_SHIFTED) != caps;
     bool held[] = { is_down(c, KEY_SHIFT), is_down(c, KEY_SHIFT_R) }, have = held[0] || held[1];
     if (s.shift == KEY_ANY || want == have) {
-        press(v, c, s.key, true);
+        press(c, s.key, true);
         return;
     }
-    if (want) press(v, c, KEY_SHIFT, true);
+    if (want) press(c, KEY_SHIFT, true);
     for (unsigned i = 0; !want && i < ARRAY_LEN(shifts); i++)
-        if (held[i]) press(v, c, shifts[i], false);
-    press(v, c, s.key, true);
-    if (want) press(v, c, KEY_SHIFT, false);
+        if (held[i]) press(c, shifts[i], false);
+    press(c, s.key, true);
+    if (want) press(c, KEY_SHIFT, false);
     for (unsigned i = 0; !want && i < ARRAY_LEN(shifts); i++)
-        if (held[i]) press(v, c, shifts[i], true);
+        if (held[i]) press(c, shifts[i], true);
 }
 
-static struct vnc *vnc_of(rfbClientPtr cl) { return cl->screen->screenData; }
+static struct seat *seat_of(rfbClientPtr cl) { return cl->screen->screenData; }
 
 static void on_key(rfbBool down, rfbKeySym keysym, rfbClientPtr cl)
 {
     struct key_stroke s = key_of_keysym(keysym);
-    struct client *c = cl->clientData;
-    if (!s.key || !c) return;
-    if (!down && is_down(c, s.key)) press(vnc_of(cl), c, s.key, false);
-    if (down) press_as_character(vnc_of(cl), c, s);
+    struct seat *c = seat_of(cl);
+    if (!s.key) return;
+    if (!down && is_down(c, s.key)) press(c, s.key, false);
+    if (down) press_as_character(c, s);
 }
 
 /* A PS/2 mouse tells how far it has moved. RFB's buttons: 1 left, 2 middle, 4 right, 8 wheel up, 16 wheel down. */
 static void on_pointer(int buttons, int x, int y, rfbClientPtr cl)
 {
-    struct vnc *v = vnc_of(cl);
+    struct seat *c = seat_of(cl);
     unsigned pressed = (buttons & 1) | (buttons & 4) >> 1 | (buttons & 2) << 1;
-    unsigned turned = buttons & 24 & ~(int)v->wheel;
-    int dx = v->pointed ? x - v->x : 0, dy = v->pointed ? v->y - y : 0, dz = turned & 8 ? 1 : turned & 16 ? -1 : 0;
-    v->x = x;
-    v->y = y;
-    v->pointed = true;
-    v->wheel = buttons & 24;
-    if (!dx && !dy && !dz && pressed == v->buttons) return;
-    v->buttons = pressed;
-    v->host.pointer(v->host.arg, dx, dy, dz, pressed);
+    unsigned turned = buttons & 24 & ~(int)c->wheel;
+    int dx = c->pointed ? x - c->x : 0, dy = c->pointed ? c->y - y : 0, dz = turned & 8 ? 1 : turned & 16 ? -1 : 0;
+    c->x = x;
+    c->y = y;
+    c->pointed = true;
+    c->wheel = buttons & 24;
+    if (!dx && !dy && !dz && pressed == c->buttons) return;
+    c->buttons = pressed;
+    c->vnc->host.pointer(c->vnc->host.arg, dx, dy, dz, pressed);
 }
 
-static int led_state(rfbScreenInfoPtr rfb) { return (int)((struct vnc *)rfb->screenData)->screen.leds; }
+static int led_state(rfbScreenInfoPtr rfb) { return (int)((struct seat *)rfb->screenData)->vnc->screen.leds; }
 
-/* ---- clients ---- */
-
-static void on_gone(rfbClientPtr cl)
+/* What a client that has gone held down. */
+static void let_go(struct seat *c)
 {
-    struct vnc *v = vnc_of(cl);
-    struct client *c = cl->clientData;
-    for (unsigned key = 1; c && key < KEY_CODES; key++)
-        if (is_down(c, key)) press(v, c, key, false);
-    free(c);
-    cl->clientData = NULL;
-}
-
-static enum rfbNewClientAction on_client(rfbClientPtr cl)
-{
-    cl->clientData = calloc(1, sizeof(struct client));
-    cl->clientGoneHook = on_gone;
-    return cl->clientData ? RFB_CLIENT_ACCEPT : RFB_CLIENT_REFUSE;
-}
-
-/* Its place is free again once libvncserver has closed it: the list has those that are there. */
-static void clients_note(struct vnc *v)
-{
-    unsigned n = 0;
-    pthread_mutex_lock(&v->lock);
-    for (rfbClientPtr cl = v->rfb->clientHead; cl && n < CLIENTS_MAX; cl = cl->next)
-        if (cl->sock >= 0) v->fd[n++] = cl->sock;
-    while (n < CLIENTS_MAX) v->fd[n++] = -1;
-    pthread_mutex_unlock(&v->lock);
-}
-
-static unsigned clients_count(const struct vnc *v)
-{
-    unsigned n = 0;
-    for (rfbClientPtr cl = v->rfb->clientHead; cl; cl = cl->next) n++;
-    return n;
-}
-
-static void client_take(struct vnc *v)
-{
-    int fd = hostfd(accept4(v->listen_fd, NULL, NULL, SOCK_CLOEXEC));
-    if (fd < 0) return;
-    if (fd >= FD_SETSIZE || clients_count(v) >= CLIENTS_MAX) close(fd);
-    else (void)v->lib.new_client(v->rfb, fd); /* closes fd if it fails */
-    clients_note(v);
+    for (unsigned key = 1; key < KEY_CODES; key++)
+        if (is_down(c, key)) press(c, key, false);
+    if (c->buttons) c->vnc->host.pointer(c->vnc->host.arg, 0, 0, 0, 0);
+    c->buttons = c->wheel = 0;
+    c->pointed = false;
 }
 
 /* ---- the picture ---- */
@@ -228,7 +202,7 @@ static void client_take(struct vnc *v)
 static u32 pixel(u32 p) { return __builtin_bswap32(p) >> 8; }
 
 /* A tile of at most TILE pixels in a row, and rows of them: copied, and told of if it differs. */
-static bool tile_copy(const u32 *from, u32 *to, u32 pitch, u32 width, u32 height)
+static bool tile_copy(const u32 *from, u32 from_pitch, u32 *to, u32 to_pitch, u32 width, u32 height)
 {
     bool differs = false;
     for (u32 y = 0; y < height; y++) {
@@ -239,8 +213,8 @@ static bool tile_copy(const u32 *from, u32 *to, u32 pitch, u32 width, u32 height
             to[x] = p;
         }
         differs |= any;
-        from += pitch;
-        to += pitch;
+        from += from_pitch;
+        to += to_pitch;
     }
     return differs;
 }
@@ -248,68 +222,73 @@ static bool tile_copy(const u32 *from, u32 *to, u32 pitch, u32 width, u32 height
 static u32 least(u32 a, u32 b) { return a < b ? a : b; }
 
 /* Clients that have asked for a smaller picture than there is would be sent pieces of one that is gone. */
-static void drop_scaled(struct vnc *v)
+static void drop_scaled(struct seat *c)
 {
-    for (rfbClientPtr cl = v->rfb->clientHead; cl; cl = cl->next)
-        if (cl->scaledScreen != v->rfb && cl->sock >= 0) v->lib.close_client(cl);
+    for (rfbClientPtr cl = c->rfb->clientHead; cl; cl = cl->next)
+        if (cl->scaledScreen != c->rfb && cl->sock >= 0) c->vnc->lib.close_client(cl);
 }
 
-static void picture_take(struct vnc *v)
+/* Its size can be told to a client before it has been told any, and to one that has said that it understands. Others
+ * go on with as much of the picture as fits into theirs. */
+static bool is_resizable(const struct seat *c)
 {
-    struct display_rect r;
-    const struct display_frame *f = frame_lock(v->screen.frame, &r);
-    u32 width = f->shape.width, height = f->shape.height;
-    bool fits = width && width <= DISPLAY_MAX && height <= DISPLAY_MAX;
-    bool resized = fits && (width != (u32)v->rfb->width || height != (u32)v->rfb->height);
-    if (resized) {
-        r = (struct display_rect){ 0, 0, width, height };
-        memset(v->pixels, 0, (size_t)width * height * sizeof *v->pixels);
+    const struct _rfbClientRec *cl = c->rfb->clientHead;
+    return !cl || cl->state != RFB_NORMAL || cl->useNewFBSize || cl->useExtDesktopSize;
+}
+
+/* Neighbours are one rectangle. */
+static void mark(struct seat *c, u32 row, u64 changed)
+{
+    u32 width = (u32)c->rfb->width, height = (u32)c->rfb->height;
+    for (u32 column = 0, n; changed >> column; column += n) {
+        for (n = 0; changed >> (column + n) & 1;) n++;
+        u32 x = column * TILE, y = row * TILE;
+        if (n) c->vnc->lib.mark(c->rfb, (int)x, (int)y, (int)least(x + n * TILE, width), (int)least(y + TILE, height));
+        else n = 1;
     }
-    u32 right = r.x + r.width, bottom = r.y + r.height;
-    u64 changed[DISPLAY_MAX / TILE]; /* a row of tiles each, a bit for each */
-    _Static_assert(DISPLAY_MAX / TILE <= 64, "a bit for each");
-    memset(changed, 0, sizeof changed);
-    for (u32 y = r.y / TILE * TILE; fits && y < bottom; y += TILE) {
+}
+
+static void picture_take(struct seat *c)
+{
+    u64 changed[DISPLAY_MAX / TILE] = { 0 }; /* of each row of tiles, a bit for each */
+    _Static_assert(DISPLAY_MAX / TILE < 64, "a bit for each, and one that is never set");
+    struct display_rect r;
+    const struct display_frame *f = frame_lock(c->vnc->screen.frame, &c->viewer, &r);
+    u32 width = f->shape.width, height = f->shape.height;
+    bool reshaped = width != c->width || height != c->height,
+         any = width && width <= DISPLAY_MAX && height <= DISPLAY_MAX;
+    bool resized = any && is_resizable(c) && (width != (u32)c->rfb->width || height != (u32)c->rfb->height);
+    u32 pitch = resized ? width : (u32)c->rfb->width, rows = resized ? height : (u32)c->rfb->height;
+    if (any && (reshaped || resized)) {
+        r = (struct display_rect){ 0, 0, width, height };
+        memset(c->pixels, 0, (size_t)pitch * rows * sizeof *c->pixels);
+        c->width = width;
+        c->height = height;
+    }
+    u32 right = least(r.x + r.width, pitch), bottom = least(r.y + r.height, rows);
+    for (u32 y = r.y / TILE * TILE; any && y < bottom; y += TILE)
         for (u32 x = r.x / TILE * TILE; x < right; x += TILE) {
-            size_t at = (size_t)y * width + x;
-            bool differs =
-                tile_copy(f->pixels + at, v->pixels + at, width, least(TILE, width - x), least(TILE, height - y));
+            bool differs = tile_copy(f->pixels + (size_t)y * width + x, width, c->pixels + (size_t)y * pitch + x, pitch,
+                                     least(TILE, least(width, pitch) - x), least(TILE, least(height, rows) - y));
             changed[y / TILE] |= (u64)differs << x / TILE;
         }
-    }
-    frame_unlock(v->screen.frame);
+    frame_unlock(c->vnc->screen.frame);
     if (resized) {
-        drop_scaled(v);
-        v->lib.resize(v->rfb, (char *)v->pixels, (int)width, (int)height, 8, 3, 4);
-        return;
+        drop_scaled(c);
+        c->vnc->lib.resize(c->rfb, (char *)c->pixels, (int)width, (int)height, 8, 3, 4);
+    } else if (any && reshaped) {
+        c->vnc->lib.mark(c->rfb, 0, 0, (int)pitch, (int)rows);
     }
-    for (u32 row = 0; row < ARRAY_LEN(changed); row++)
-        for (u32 column = 0; changed[row] >> column; column++) {
-            u32 x = column * TILE, y = row * TILE, n = 0;
-            while (column + n < 64 && changed[row] >> (column + n) & 1) n++; /* neighbours are one rectangle */
-            if (n) v->lib.mark(v->rfb, (int)x, (int)y, (int)least(x + n * TILE, width), (int)least(y + TILE, height));
-            column += n;
-            if (column >= 64) break;
-        }
+    for (u32 row = 0; row < ARRAY_LEN(changed) && !resized; row++) mark(c, row, changed[row]);
 }
 
-/* ---- the thread ---- */
+/* ---- a client's thread ---- */
 
-static u64 now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (u64)t.tv_sec * 1000 + (u64)t.tv_nsec / 1000000;
-}
-
-static void wake(struct vnc *v)
+static void wake(int fd)
 {
     const u64 one = 1;
-    (void)!write(v->wake_fd, &one, sizeof one); /* it can only be full, and then it is awake */
+    (void)!write(fd, &one, sizeof one); /* it can only be full, and then it is awake */
 }
-
-/* Something has been drawn; on the vCPU thread. */
-static void on_drawn(void *arg) { wake(arg); }
 
 static bool is_ending(struct vnc *v)
 {
@@ -319,35 +298,121 @@ static bool is_ending(struct vnc *v)
     return ending;
 }
 
-/* Waits for a client, for one that says something, for a picture, or for the time to ask for one. */
-static void vnc_wait(struct vnc *v, u64 tick)
+static void *seat_thread(void *arg)
 {
-    struct pollfd fds[2 + CLIENTS_MAX] = { { .fd = v->wake_fd, .events = POLLIN },
-                                           { .fd = v->listen_fd, .events = POLLIN } };
-    unsigned n = 2;
-    u64 now = now_ms(), count;
-    for (unsigned i = 0; i < CLIENTS_MAX; i++)
-        if (v->fd[i] >= 0) fds[n++] = (struct pollfd){ .fd = v->fd[i], .events = POLLIN };
-    int rc = poll(fds, n, !v->rfb->clientHead ? -1 : tick > now ? (int)(tick - now) : 0);
-    if (rc <= 0) return;
-    if (fds[0].revents) (void)!read(v->wake_fd, &count, sizeof count);
-    if (fds[1].revents) client_take(v);
+    struct seat *c = arg;
+    struct vnc *v = c->vnc;
+    struct pollfd fds[2] = { { .fd = c->wake_fd, .events = POLLIN }, { .fd = c->fd, .events = POLLIN } };
+    int theirs = hostfd(fcntl(c->fd, F_DUPFD_CLOEXEC, 3));
+    u64 count;
+    frame_viewer_add(v->screen.frame, &c->viewer);
+    if (theirs >= FD_SETSIZE) close(theirs);
+    else if (theirs >= 0) (void)v->lib.new_client(c->rfb, theirs); /* which closes it, at once or in the end */
+    while (c->rfb->clientHead && !is_ending(v)) {
+        picture_take(c);
+        v->lib.process(c->rfb, 0);
+        if (!c->rfb->clientHead) break;
+        if (poll(fds, 2, -1) > 0 && fds[0].revents) (void)!read(c->wake_fd, &count, sizeof count);
+    }
+    frame_viewer_remove(v->screen.frame, &c->viewer);
+    let_go(c);
+    pthread_mutex_lock(&v->lock);
+    c->done = true;
+    pthread_mutex_unlock(&v->lock);
+    wake(v->wake_fd);
+    return NULL;
 }
 
-static void *vnc_thread(void *arg)
+/* ---- the thread that takes connections ---- */
+
+static u64 now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (u64)t.tv_sec * 1000 + (u64)t.tv_nsec / 1000000;
+}
+
+/* Something has been drawn; on the vCPU thread. */
+static void on_drawn(void *arg)
 {
     struct vnc *v = arg;
-    u64 tick = 0;
-    while (!is_ending(v)) {
-        vnc_wait(v, tick);
-        if (!v->rfb->clientHead) continue;
-        if (now_ms() >= tick) {
-            v->host.draw(v->host.arg);
-            tick = now_ms() + TICK_MS;
+    pthread_mutex_lock(&v->lock);
+    for (unsigned i = 0; i < SEATS; i++)
+        if (v->seat[i].fd >= 0) wake(v->seat[i].wake_fd);
+    pthread_mutex_unlock(&v->lock);
+}
+
+/* Signals are the business of the thread that set them up. 0 or -errno. */
+static int thread_make(pthread_t *thread, void *(*fn)(void *arg), void *arg)
+{
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int rc = -pthread_create(thread, NULL, fn, arg);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return rc;
+}
+
+/* Makes seats free whose threads are done. Returns how many are taken. */
+static unsigned seats_clear(struct vnc *v)
+{
+    unsigned taken = 0;
+    for (unsigned i = 0; i < SEATS; i++) {
+        struct seat *c = &v->seat[i];
+        pthread_mutex_lock(&v->lock);
+        bool done = c->done, there = c->fd >= 0;
+        if (done) {
+            close(c->fd);
+            c->fd = -1;
+            c->done = false;
         }
-        picture_take(v);
-        v->lib.process(v->rfb, 0);
-        clients_note(v);
+        pthread_mutex_unlock(&v->lock);
+        taken += there && !done;
+        if (!done) continue;
+        pthread_join(c->thread, NULL);
+        free(c->pixels);
+        c->pixels = NULL;
+        c->rfb->frameBuffer = NULL;
+    }
+    return taken;
+}
+
+/* Who finds no seat is sent away. */
+static void client_take(struct vnc *v)
+{
+    int fd = hostfd(accept4(v->listen_fd, NULL, NULL, SOCK_CLOEXEC));
+    struct seat *c = v->seat;
+    while (c < v->seat + SEATS && c->fd >= 0) c++;
+    if (fd < 0) return;
+    if (c < v->seat + SEATS && (c->pixels = calloc((size_t)DISPLAY_MAX * DISPLAY_MAX, sizeof *c->pixels))) {
+        c->rfb->frameBuffer = (char *)c->pixels;
+        pthread_mutex_lock(&v->lock);
+        c->fd = fd;
+        pthread_mutex_unlock(&v->lock);
+        c->width = c->height = 0;
+        if (!thread_make(&c->thread, seat_thread, c)) return;
+        pthread_mutex_lock(&v->lock);
+        c->fd = -1;
+        pthread_mutex_unlock(&v->lock);
+        free(c->pixels);
+        c->pixels = NULL;
+    }
+    close(fd);
+}
+
+static void *hub_thread(void *arg)
+{
+    struct vnc *v = arg;
+    u64 tick = 0, count;
+    while (!is_ending(v)) {
+        struct pollfd fds[2] = { { .fd = v->wake_fd, .events = POLLIN }, { .fd = v->listen_fd, .events = POLLIN } };
+        u64 now = now_ms();
+        int rc = poll(fds, 2, !seats_clear(v) ? -1 : tick > now ? (int)(tick - now) : 0);
+        if (rc > 0 && fds[0].revents) (void)!read(v->wake_fd, &count, sizeof count);
+        if (rc > 0 && fds[1].revents) client_take(v);
+        if (now_ms() < tick) continue;
+        v->host.draw(v->host.arg);
+        tick = now_ms() + TICK_MS;
     }
     return NULL;
 }
@@ -400,18 +465,14 @@ static int listen_at(struct vnc *v, const char *address, struct vm_error *err)
     return rc ? vm_fail(err, rc, "display vnc=%s: port %s: %s", address, port, strerror(-rc)) : 0;
 }
 
-static int rfb_start(struct vnc *v, struct vm_error *err)
+static int rfb_make(struct vnc *v, struct seat *c, struct vm_error *err)
 {
-    int rc = library_open(&v->lib, err);
-    if (rc) return rc;
-    v->lib.log_enable(0);
-    v->pixels = calloc((size_t)DISPLAY_MAX * DISPLAY_MAX, sizeof *v->pixels);
-    v->rfb = v->pixels ? v->lib.get_screen(NULL, NULL, FIRST_WIDTH, FIRST_HEIGHT, 8, 3, 4) : NULL;
-    if (!v->rfb) return vm_fail(err, -ENOMEM, "display vnc: out of memory");
-    rfbScreenInfoPtr s = v->rfb;
+    c->wake_fd = hostfd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (c->wake_fd < 0) return vm_fail(err, -errno, "display vnc: %s", strerror(errno));
+    rfbScreenInfoPtr s = c->rfb = v->lib.get_screen(NULL, NULL, FIRST_WIDTH, FIRST_HEIGHT, 8, 3, 4);
+    if (!s) return vm_fail(err, -ENOMEM, "display vnc: out of memory");
     s->desktopName = "transvisor";
-    s->frameBuffer = (char *)v->pixels;
-    s->screenData = v;
+    s->screenData = c;
     s->autoPort = FALSE; /* connections are ours to take */
     s->port = s->ipv6port = 0;
     s->ignoreSIGPIPE = FALSE; /* signals are the program's business */
@@ -420,7 +481,6 @@ static int rfb_start(struct vnc *v, struct vm_error *err)
     s->maxClientWait = CLIENT_WAIT_MS;
     s->kbdAddEvent = on_key;
     s->ptrAddEvent = on_pointer;
-    s->newClientHook = on_client;
     s->getKeyboardLedStateHook = led_state;
     v->lib.set_cursor(s, NULL);
     if (*v->password) {
@@ -431,32 +491,56 @@ static int rfb_start(struct vnc *v, struct vm_error *err)
     return 0;
 }
 
-/* A client that takes nothing would hold up the thread: it is hung up on. */
-static void vnc_end(struct vnc *v)
+static int hub_start(struct vnc *v, struct vm_error *err)
+{
+    int rc = library_open(&v->lib, err);
+    if (rc) return rc;
+    v->lib.log_enable(0);
+    for (unsigned i = 0; i < SEATS && !rc; i++) rc = rfb_make(v, &v->seat[i], err);
+    if (rc) return rc;
+    rc = thread_make(&v->thread, hub_thread, v);
+    v->runs = !rc;
+    return rc ? vm_fail(err, rc, "display vnc: its thread could not be made") : 0;
+}
+
+/* A client that takes nothing would hold up its thread: all are hung up on. */
+static void hub_end(struct vnc *v)
 {
     pthread_mutex_lock(&v->lock);
     v->ending = true;
-    for (unsigned i = 0; i < CLIENTS_MAX; i++)
-        if (v->fd[i] >= 0) shutdown(v->fd[i], SHUT_RDWR);
     pthread_mutex_unlock(&v->lock);
-    wake(v);
+    wake(v->wake_fd);
     pthread_join(v->thread, NULL);
+    for (unsigned i = 0; i < SEATS; i++) {
+        struct seat *c = &v->seat[i];
+        pthread_mutex_lock(&v->lock);
+        bool there = c->fd >= 0;
+        if (there) shutdown(c->fd, SHUT_RDWR);
+        pthread_mutex_unlock(&v->lock);
+        wake(c->wake_fd);
+        if (there) pthread_join(c->thread, NULL);
+    }
 }
 
 static void vnc_close(struct screen *s)
 {
     struct vnc *v = (struct vnc *)s;
-    if (v->runs) vnc_end(v);
-    if (v->rfb) {
-        v->lib.shutdown(v->rfb, TRUE);
-        v->rfb->frameBuffer = NULL; /* ours */
-        v->lib.cleanup(v->rfb);
+    if (v->runs) hub_end(v);
+    for (unsigned i = 0; i < SEATS; i++) {
+        struct seat *c = &v->seat[i];
+        if (c->rfb) {
+            v->lib.shutdown(c->rfb, TRUE);
+            c->rfb->frameBuffer = NULL; /* ours */
+            v->lib.cleanup(c->rfb);
+        }
+        free(c->pixels);
+        if (c->fd >= 0) close(c->fd);
+        if (c->wake_fd >= 0) close(c->wake_fd);
     }
     if (v->listen_fd >= 0) close(v->listen_fd);
     if (v->wake_fd >= 0) close(v->wake_fd);
     frame_free(v->screen.frame);
     pthread_mutex_destroy(&v->lock);
-    free(v->pixels);
     free(v);
 }
 
@@ -468,24 +552,14 @@ int screen_vnc_open(struct screen **out, const char *address, const char *passwo
     v->screen.close = vnc_close;
     v->host = *host;
     v->listen_fd = -1;
-    for (unsigned i = 0; i < CLIENTS_MAX; i++) v->fd[i] = -1;
+    for (unsigned i = 0; i < SEATS; i++) v->seat[i] = (struct seat){ .vnc = v, .fd = -1, .wake_fd = -1 };
     pthread_mutex_init(&v->lock, NULL);
     v->wake_fd = hostfd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     int rc = v->wake_fd < 0 ? vm_fail(err, -errno, "display vnc: %s", strerror(errno)) : 0;
     if (!rc && (rc = frame_new(&v->screen.frame, on_drawn, v))) vm_fail(err, rc, "display vnc: out of memory");
     if (!rc && password) rc = password_read(v, password, err);
     if (!rc) rc = listen_at(v, address, err);
-    if (!rc) rc = rfb_start(v, err);
-    if (!rc) {
-        /* Signals are the business of the thread that set them up. */
-        sigset_t all, old;
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &old);
-        rc = -pthread_create(&v->thread, NULL, vnc_thread, v);
-        pthread_sigmask(SIG_SETMASK, &old, NULL);
-        v->runs = !rc;
-        if (rc) vm_fail(err, rc, "display vnc: its thread could not be made");
-    }
+    if (!rc) rc = hub_start(v, err);
     if (rc) vnc_close(&v->screen);
     else *out = &v->screen;
     return rc;

@@ -159,6 +159,62 @@ def vnc_password(work):
         finish(m, client)
 
 
+def vnc_strangers(work):
+    """Clients that send rubbish or half a message, or take nothing, or go away: the machine and others go on. A key
+    that a client held when it went is let go."""
+    rng = random.Random(13)
+    with Machine(work) as m:
+        good = Client(m.port)
+        m.says(b'type: ')
+        others = []
+        for messages in (
+            b'',
+            b'\0' * 12,
+            b'GET / HTTP/1.0\r\n\r\n',
+            bytes(rng.randrange(256) for _ in range(5000)),
+            b'RFB 003.008\n\1\1',  # half a greeting
+        ):
+            raw = socket.create_connection(('127.0.0.1', m.port))
+            others.append(raw)
+            raw.sendall(messages)
+        for message in (
+            struct.pack('>BxxxI', 6, 0xFFFFFFF0),  # a cut text of 4 GiB
+            struct.pack('>BxH', 2, 65535) + bytes(1000),  # half of its encodings
+            struct.pack('>B3xBBBBHHHBBB3x', 0, 7, 200, 9, 9, 0, 0, 0, 99, 99, 99),  # no pixels
+            struct.pack('>BBHHHH', 3, 0, 60000, 60000, 65535, 65535),  # no part of the screen
+            struct.pack('>BBxx', 8, 3),  # the screen in a third of its size
+            b'\xfb' + bytes(rng.randrange(256) for _ in range(64)),
+            bytes([7] + [255] * 11 + [1]),  # files
+        ):
+            try:
+                client = Client(m.port)
+                client.socket.sendall(message)
+                others.append(client.socket)
+            except (Refused, OSError):
+                pass
+        greedy = Client(m.port)  # asks, and takes nothing
+        try:
+            greedy.socket.setblocking(False)
+            for _ in range(2000):
+                greedy.request(False)
+        except OSError:
+            pass
+        holder = Client(m.port)
+        holder.key(SHIFT, True)
+        holder.press(ord('A'))
+        m.says(b'type: A')
+        holder.close()
+        time.sleep(1)
+        for letter in b'bcd':
+            good.press(letter)
+        m.says(b'type: Abcd')
+        for other in others:
+            other.close()
+        good.press(ord('e'))
+        m.says(b'type: Abcde')
+        finish(m, good)
+
+
 def vnc_in_use(work):
     """A port that is taken, a password file that is none: one line, which names it."""
     number = free_display()
@@ -315,6 +371,7 @@ def text_gone(work):
 CASES = {
     'vnc': vnc,
     'vnc-password': vnc_password,
+    'vnc-strangers': vnc_strangers,
     'vnc-in-use': vnc_in_use,
     'text': text,
     'text-gone': text_gone,

@@ -17,6 +17,7 @@ static struct clock *clk;
 static struct pci *pci;
 static struct vga *vga;
 static struct frame *frame;
+static struct frame_viewer viewer;
 static struct vga_screen *screen;
 
 static void nothing(void *arg UNUSED, unsigned n UNUSED, bool level UNUSED) {}
@@ -32,6 +33,7 @@ static void setup(void)
     ck_assert_int_eq(0, pci_new(&pci, bus, isa, apic, (struct dev_event){ 0 }));
     ck_assert_int_eq(0, vga_new(&vga, bus, clk, pci, NULL, 0));
     ck_assert_int_eq(0, frame_new(&frame, NULL, NULL));
+    frame_viewer_add(frame, &viewer);
     ck_assert_int_eq(0, vga_screen_new(&screen, vga, frame_display(frame), false));
     pci_firmware_setup(pci, LFB, 0xc000);
 }
@@ -131,7 +133,7 @@ static void set_mode(const struct mode *m)
 static const struct display_frame *draw(void)
 {
     vga_screen_draw(screen);
-    const struct display_frame *f = frame_lock(frame, NULL);
+    const struct display_frame *f = frame_lock(frame, NULL, NULL);
     frame_unlock(frame);
     return f;
 }
@@ -146,7 +148,7 @@ static u32 drawn_pixels(void)
 {
     struct display_rect r;
     vga_screen_draw(screen);
-    frame_lock(frame, &r);
+    frame_lock(frame, &viewer, &r);
     frame_unlock(frame);
     return r.width * r.height;
 }
