@@ -377,12 +377,13 @@ static void print_case(struct tester *t, const struct sequence *s)
 
 /* ---- The run ---- */
 
-static void fail(struct tester *t, const struct sequence *s, u64 number)
+/* first: what differed the first time. */
+static void fail(struct tester *t, const struct sequence *s, u64 number, const char *first)
 {
     struct sequence small = *s;
     struct diff_case k;
     if (!differs_alone(t, s, NULL)) {
-        printf("case %llu differed once and not again: counted as skipped\n", (unsigned long long)number);
+        printf("case %llu differed once and not again: counted as skipped\n%s", (unsigned long long)number, first);
         t->skipped++;
         return;
     }
@@ -402,9 +403,11 @@ static int run(struct tester *t)
 {
     static struct sequence batch[BATCH];
     struct diff_result *results = malloc(BATCH * sizeof(*results));
+    char first[4096];
+    FILE *differences = fmemopen(first, sizeof first, "w");
     int err = 0;
 
-    if (!results) return -1;
+    if (!results || !differences) return -1;
     while (t->done < t->count && t->failed < t->keep_going) {
         unsigned n = t->count - t->done < BATCH ? (unsigned)(t->count - t->done) : BATCH;
         for (unsigned i = 0; i < n; i++) {
@@ -420,10 +423,12 @@ static int run(struct tester *t)
             alarm(20);
             if (results[i].out.vector < 32) t->by_vector[results[i].out.vector]++;
             u64 runs = engine_direct_runs(t->engine);
-            verdict = judge(t, &batch[i], &k, &results[i], NULL);
+            rewind(differences);
+            verdict = judge(t, &batch[i], &k, &results[i], differences);
+            fflush(differences);
             t->ran_directly += engine_direct_runs(t->engine) > runs;
             if (verdict < 0) t->skipped++;
-            if (verdict > 0) fail(t, &batch[i], t->done + i);
+            if (verdict > 0) fail(t, &batch[i], t->done + i, first);
         }
         t->done += n;
         if (t->verbose && t->done % (BATCH * 1000) == 0) {
@@ -431,6 +436,7 @@ static int run(struct tester *t)
         }
     }
     alarm(0);
+    fclose(differences);
     free(results);
     return err;
 }
