@@ -115,13 +115,16 @@ static struct block *block_mixed(struct rt *rt, struct xl_source *src, bool *evi
     if (src->nbytes < 16) return NULL;
     src->mode |= MK_CHECKED;
     struct block *b = xl_find(rt->xl, src);
-    if (b && xl_block_live(b) && !xl_block_holds(rt->xl, b, src)) {
-        mixed_stale(&rt->mixed, src->pa);
+    paddr change;
+    if (b && xl_block_live(b) && !xl_block_holds(rt->xl, b, src, &change)) {
+        mixed_stale(&rt->mixed, change);
         xl_forget(rt->xl, b);
         b = NULL;
     }
     if (b && !xl_block_live(b) && !xl_revive(rt->xl, b, src)) b = NULL;
-    return b || !mixed_seen(&rt->mixed, src) ? b : xl_translate(rt->xl, src, evicted);
+    if (b || !mixed_seen(&rt->mixed, src)) return b;
+    mixed_bound(&rt->mixed, src);
+    return xl_translate(rt->xl, src, evicted);
 }
 
 enum lookup {
@@ -330,23 +333,24 @@ int dispatch_emulate(struct rt *rt, vaddr eip)
     return r;
 }
 
-/* A block that compares its bytes has left at its first instruction: because they are others now? */
+/* A block that compares its bytes has left: because they are others now? */
 static void forget_stale(struct rt *rt, const struct xl_point *at)
 {
+    paddr change;
     unsigned off = at->pa & (PAGE_SIZE - 1);
     const struct xl_source now = {
         .eip = at->eip, .pa = at->pa, .bytes = bus_ram_ptr(rt->bus, at->pa), .nbytes = PAGE_SIZE - off
     };
-    if (now.bytes && xl_block_holds(rt->xl, at->block, &now)) return;
+    if (!now.bytes || xl_block_holds(rt->xl, at->block, &now, &change)) return;
     xl_forget(rt->xl, at->block);
-    mixed_stale(&rt->mixed, at->pa);
+    mixed_stale(&rt->mixed, change);
 }
 
 static int emulate_at_host(struct rt *rt)
 {
     struct xl_point at;
     recover_point(rt, &at);
-    if (unlikely(xl_block_checked(at.block)) && xl_block_begins(at.block, at.eip)) forget_stale(rt, &at);
+    if (unlikely(xl_block_checked(at.block))) forget_stale(rt, &at);
     return dispatch_emulate(rt, at.eip);
 }
 

@@ -90,6 +90,16 @@ void mixed_stale(struct mixed *m, paddr pa)
     m->cpu->ctr.mixed_stale++;
 }
 
+void mixed_bound(const struct mixed *m, struct xl_source *src)
+{
+    for (unsigned i = 1; i < XL_CHECKED_MAX && i < src->nbytes; i++) {
+        if (!m->seen[seen_slot(src->pa + i)].need) continue;
+        laddr la = src->la + i;
+        if (!src->stop_before || la < src->stop_before) src->stop_before = la;
+        return;
+    }
+}
+
 void mixed_age(struct mixed *m, u64 now_ms)
 {
     if (now_ms - m->aged_ms < AGE_MS) return;

@@ -42,8 +42,10 @@ struct mixed {
 bool mixed_written(struct mixed *m, paddr page, u8 flags);
 /* Whether what src begins with, in a mixed page, has been there often enough to be worth a translation. */
 bool mixed_seen(struct mixed *m, const struct xl_source *src);
-/* A block at pa was found to have other bytes: it has not been worth it. */
+/* Bytes of a block were found to be others, from the instruction at pa on: it has not been worth it. */
 void mixed_stale(struct mixed *m, paddr pa);
+/* A block of src that compares its bytes ends before what has been stale lately. */
+void mixed_bound(const struct mixed *m, struct xl_source *src);
 /* To be called now and then: counts fade, and a page that has been mixed for a while gets another chance. */
 void mixed_age(struct mixed *m, u64 now_ms);
 #endif

@@ -275,7 +275,7 @@ static int one_case(struct golden *g, char *line, FILE *out)
     unsigned n = parse_code(part[3], code, &eip);
     xl_flush(f->xl);
     u32 mode = mode_named(part[1]);
-    struct block *b = xlf_translate(f, eip, mode, code, mode & MK_CHECKED && n < 16 ? 16 : n);
+    struct block *b = xlf_translate(f, eip, mode, code, mode & MK_CHECKED && n < 48 ? 48 : n);
     fprintf(out, "== %s (%s, %s): %u instructions, %u bytes\n", part[0], part[1], part[2], b->ninsns, b->host_len);
     print_guest(f, b, code, out);
     print_host(&g->h, f, b, out);

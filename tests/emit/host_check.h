@@ -26,7 +26,7 @@ struct host_check {
     cs_insn *ci;
     bool window;      /* the block's mode has one */
     bool segmented;   /* it looks at limits, and at jump entries that name a context */
-    u32 compares;     /* bytes of it that it compares at entry */
+    u32 compares;     /* bytes of it that it compares */
     bool rsi_is_host; /* H4: the instruction before was the LEA */
     u32 wide;         /* H6: 1 << enum hreg */
     char text[128], where[400];

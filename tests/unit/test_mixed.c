@@ -162,6 +162,49 @@ START_TEST(one_that_was_not_worth_it_must_stay_the_same_for_longer_up_to_a_bound
 }
 END_TEST
 
+START_TEST(a_block_ends_before_what_has_not_been_worth_it)
+{
+    mixed_stale(&m, PAGE_A + 10);
+    for (unsigned from = 0; from < 12; from++) {
+        struct xl_source src = source(PAGE_A + from);
+        mixed_bound(&m, &src);
+        ck_assert_uint_eq(src.stop_before, from < 10 ? PAGE_A + 10 : 0);
+    }
+    struct xl_source src = source(PAGE_A);
+    src.stop_before = PAGE_A + 6; /* a breakpoint */
+    mixed_bound(&m, &src);
+    ck_assert_uint_eq(src.stop_before, PAGE_A + 6);
+    for (u64 ms = 1000; ms < 10000; ms += 1000) mixed_age(&m, ms);
+    src = source(PAGE_A);
+    mixed_bound(&m, &src);
+    ck_assert_uint_eq(src.stop_before, 0);
+}
+END_TEST
+
+/* INC EAX; MOV [EBX], EAX; INC EBX; RET */
+START_TEST(a_change_behind_the_first_write_is_that_of_what_is_behind_it)
+{
+    static const struct {
+        unsigned byte, change;
+    } at[] = { { 0, 0 }, { 2, 0 }, { 3, 3 }, { 4, 3 } };
+    memcpy(bytes(PAGE_A), "\x40\x89\x03\x43\xc3", 5);
+    struct xl_source src = source(PAGE_A), behind = source(PAGE_A + 3);
+    bool evicted;
+    paddr change = 0;
+    src.mode |= MK_CHECKED;
+    const struct block *b = xl_translate(f.xl, &src, &evicted);
+    ck_assert_uint_eq(xl_block_bytes(b), 5);
+    ck_assert(xl_block_holds(f.xl, b, &src, &change) && xl_block_holds(f.xl, b, &behind, &change));
+    for (unsigned i = 0; i < ARRAY_LEN(at); i++) {
+        bytes(PAGE_A)[at[i].byte] ^= 1;
+        ck_assert(!xl_block_holds(f.xl, b, &src, &change));
+        ck_assert_uint_eq(change, PAGE_A + at[i].change);
+        ck_assert_int_eq(xl_block_holds(f.xl, b, &behind, &change), at[i].byte < 3);
+        bytes(PAGE_A)[at[i].byte] ^= 1;
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("mixed");
@@ -176,6 +219,8 @@ int main(void)
     tcase_add_test(t, more_mixed_pages_than_are_remembered_end_the_first_ones);
     tcase_add_test(t, an_instruction_is_translated_when_it_has_stayed_the_same);
     tcase_add_test(t, one_that_was_not_worth_it_must_stay_the_same_for_longer_up_to_a_bound);
+    tcase_add_test(t, a_block_ends_before_what_has_not_been_worth_it);
+    tcase_add_test(t, a_change_behind_the_first_write_is_that_of_what_is_behind_it);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+_Static_assert(SCAN_CHECKED_INSNS * 15 == XL_CHECKED_MAX, "no instruction has more than 15 bytes");
+
 static bool code32(const struct xl_source *src) { return (src->mode & MK_CS32) != 0; }
 
 /* The one instruction that begins in this page and ends in the next. */
@@ -34,12 +36,20 @@ static bool reaches_stop(const struct xl_source *src, unsigned n)
     return src->stop_before && src->stop_before - src->la < n;
 }
 
-/* A block that compares its bytes at entry ends after each instruction that may write memory: those after it may be
- * others now, and are to run as such (SDM vol. 3, 11.6). */
-static bool ends_checked(const struct scan *s, const struct insn *in)
+bool scan_may_write(const struct insn *in)
 {
-    bool may_write = insn_writes_mem(in) || in->row->attr & (A_STACK | A_IMPMEM) || in->row->cls == CLS_seg;
-    return may_write || s->n == SCAN_CHECKED_INSNS;
+    return insn_writes_mem(in) || in->row->attr & (A_STACK | A_IMPMEM) || in->row->cls == CLS_seg;
+}
+
+/* Of a block that compares its bytes, n bytes long so far. What comes behind a write to memory is to run as that has
+ * left it (SDM vol. 3, 11.6), so it is compared again, eight bytes at a time: not where the page ends soon. */
+static bool ends_checked(struct scan *s, const struct xl_source *src, unsigned n)
+{
+    if (!s->head && scan_may_write(&s->insn[s->n - 1])) {
+        s->head = n;
+        if (src->nbytes < n + SCAN_CHECKED_BEHIND + 15 + 8) return true;
+    }
+    return s->n == SCAN_CHECKED_INSNS || (s->head && n - s->head >= SCAN_CHECKED_BEHIND);
 }
 
 /* Whether CS lets all of it be fetched. What does not fit is left to the interpreter, which raises the fault. */
@@ -52,7 +62,7 @@ static bool within_limit(const struct xl_source *src, const struct insn *in)
 void xl_scan(struct scan *s, const struct xl_source *src, struct decoder *dec, u32 features)
 {
     unsigned off = 0;
-    s->n = 0;
+    s->n = s->head = 0;
     s->straddles = s->partial = s->before_straddling = s->looked_ahead = s->bound = false;
     while (s->n < XL_MAX_INSNS && off < src->nbytes) {
         struct insn *in = &s->insn[s->n];
@@ -79,7 +89,7 @@ void xl_scan(struct scan *s, const struct xl_source *src, struct decoder *dec, u
         off += in->len;
         if (reaches_stop(src, off)) break;
         if (s->straddles || in->row->attr & A_END) break;
-        if (src->mode & MK_CHECKED && ends_checked(s, in)) break;
+        if (src->mode & MK_CHECKED && ends_checked(s, src, off)) break;
     }
     s->bound |= src->bound || src->mode & MK_CHECKED || mode_segmented(src->mode);
 }

@@ -40,6 +40,7 @@ void xl_lower(struct xl_ctx *x)
         if (how != xl_lower_emulate && in->row->attr & A_FPU) xl_check_fpu(x, in);
         how(x, in);
         lower_x87_after(x, in);
+        if (x->src->mode & MK_CHECKED) lower_check_behind(x);
     }
     if (!x->ended) lower_x87_end(x);
     vaddr next = x->scan.insn[x->cur].next;

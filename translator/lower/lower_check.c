@@ -1,6 +1,7 @@
-/* Pass 3, the beginning of a block in a page whose writes nobody notices (MK_CHECKED): the bytes that it was made of
- * are compared with those that are there now. Where they differ, the first instruction leaves for the interpreter, and
- * the dispatcher forgets the block.
+/* Pass 3, a block in a page whose writes nobody notices (MK_CHECKED): the bytes that it was made of are compared with
+ * those that are there now. At entry these are the ones up to its first write to memory, and after each instruction that
+ * may write, all that are left. Where they differ, the next instruction leaves for the interpreter, and the dispatcher
+ * forgets the block.
  *
  * Eight bytes at a time, without flag effects (the last eight overlap those before; of a block shorter than that, the
  * bytes behind it are shifted out):
@@ -24,14 +25,15 @@
 
 #define STOPS (sizeof(((struct cpu *)0)->stop_neg) / sizeof(u32))
 
-static void check_eight(struct xl_ctx *x, unsigned at, unsigned len)
+/* The first n of the eight bytes at offset `at`. */
+static void check_eight(struct xl_ctx *x, unsigned at, unsigned n)
 {
     struct emit *e = &x->e;
     u64 bytes;
     memcpy(&bytes, x->src->bytes + at, 8);
     emit_load64(e, H_CX, hm(H_R8, (s32)at));
-    if (len < 8) {
-        unsigned behind = 64 - 8 * len;
+    if (n < 8) {
+        unsigned behind = 64 - 8 * n;
         emit_mov_ri32(e, H_R9, behind);
         emit_shlx64(e, H_CX, H_CX, H_R9);
         bytes <<= behind;
@@ -44,14 +46,34 @@ static void check_eight(struct xl_ctx *x, unsigned at, unsigned len)
     emit_patch8(e, same, e->p);
 }
 
-/* How many bytes the block will have: it ends where an instruction is left to the interpreter. */
-static unsigned cut(struct xl_ctx *x)
+static void check_bytes(struct xl_ctx *x, unsigned from, unsigned to)
+{
+    struct emit *e = &x->e;
+    unsigned n = to - from;
+    BUG_ON(to > x->src->nbytes || (n < 8 && from + 8 > x->src->nbytes));
+    xl_record(x, x->cur);
+    emit_mov_rr64(e, H_R10, H_CX);
+    emit_load64(e, H_R8, CPU_FIELD(ram));
+    emit_mov_ri64(e, H_R9, x->src->pa);
+    emit_lea64(e, H_R8, hmx(H_R8, H_R9, 1, 0));
+    for (unsigned at = from; at < to; at += 8) check_eight(x, n < 8 || to - at >= 8 ? at : to - 8, n < 8 ? n : 8);
+    emit_mov_rr64(e, H_CX, H_R10);
+}
+
+/* Of the block's first n instructions. */
+static unsigned bytes_of(const struct xl_ctx *x, unsigned n)
+{
+    const struct insn *last = &x->scan.insn[n - 1];
+    return last->eip + last->len - x->src->eip;
+}
+
+/* It ends where an instruction is left to the interpreter. */
+static void cut(struct xl_ctx *x)
 {
     struct scan *s = &x->scan;
     for (unsigned i = 0; i < s->n; i++)
         if (xl_policy(x, &s->insn[i]) == xl_lower_emulate) s->n = i + 1;
-    const struct insn *last = &s->insn[s->n - 1];
-    return last->eip + last->len - x->src->eip;
+    if (s->head > bytes_of(x, s->n)) s->head = 0;
 }
 
 /*     mov   r10, rcx
@@ -85,15 +107,15 @@ void lower_stop(struct xl_ctx *x)
 
 void lower_check(struct xl_ctx *x)
 {
-    struct emit *e = &x->e;
-    unsigned len = cut(x);
+    cut(x);
     x->cur = 0;
-    xl_record(x, 0);
-    BUG_ON(x->src->nbytes < 8 || len > x->src->nbytes);
-    emit_mov_rr64(e, H_R10, H_CX);
-    emit_load64(e, H_R8, CPU_FIELD(ram));
-    emit_mov_ri64(e, H_R9, x->src->pa);
-    emit_lea64(e, H_R8, hmx(H_R8, H_R9, 1, 0));
-    for (unsigned at = 0; at < len; at += 8) check_eight(x, len < 8 || len - at >= 8 ? at : len - 8, len);
-    emit_mov_rr64(e, H_CX, H_R10);
+    check_bytes(x, 0, x->scan.head ? x->scan.head : bytes_of(x, x->scan.n));
+}
+
+void lower_check_behind(struct xl_ctx *x)
+{
+    if (x->ended || x->n + 1 == x->scan.n || !scan_may_write(&x->scan.insn[x->n])) return;
+    xl_flush_islands(x, true);
+    x->cur = x->n + 1; /* which is what a difference concerns */
+    check_bytes(x, bytes_of(x, x->cur), bytes_of(x, x->scan.n));
 }

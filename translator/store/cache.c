@@ -71,12 +71,18 @@ static bool has_bytes(const struct xl *xl, const struct block *b, const struct x
     return !memcmp(bytes, src->bytes, n) && (n == b->guest_len || !memcmp(bytes + n, src->bytes2, b->guest_len - n));
 }
 
-bool xl_block_begins(const struct block *b, laddr eip) { return b->eip == eip; }
 bool xl_block_checked(const struct block *b) { return (b->mode & MK_CHECKED) != 0; }
 
-bool xl_block_holds(const struct xl *xl, const struct block *b, const struct xl_source *src)
+bool xl_block_holds(const struct xl *xl, const struct block *b, const struct xl_source *src, paddr *change)
 {
-    return b->guest_len <= src->nbytes && has_bytes(xl, b, src);
+    u32 from = src->eip - b->eip;
+    const u8 *bytes = xl->side + b->bytes + from;
+    unsigned n = b->guest_len - from;
+    *change = src->pa;
+    if (n <= src->nbytes && !memcmp(bytes, src->bytes, n)) return true;
+    bool in_head = from || b->head > src->nbytes || memcmp(bytes, src->bytes, b->head);
+    if (!in_head) *change += b->head;
+    return false;
 }
 
 /* Takes a lowered context into the cache: code is in place already (x->e writes there), records and links follow. */
@@ -97,6 +103,7 @@ void xl_commit(struct xl *xl, const struct xl_ctx *x, struct block *b)
     b->nrec = (u16)x->nrec;
     b->partial = x->scan.partial;
     b->moves_x87 = x->moves_x87;
+    b->head = (u16)(x->scan.head ? x->scan.head : b->guest_len);
     memcpy(xl->side + b->rec_off, x->rec, x->nrec * sizeof x->rec[0]);
     xl->used = xl_align(b->host_off + b->host_len);
     xl->side_used += x->nrec * sizeof x->rec[0];
