@@ -67,9 +67,9 @@ unsigned xl_retire(struct xl *xl, paddr pa, unsigned len);
 void xl_retire_page(struct xl *xl, paddr pa);
 void xl_flush(struct xl *xl);                      /* forget everything, but for templates that were loaded */
 bool xl_page_known(const struct xl *xl, paddr pa); /* something in it has been translated */
-/* Offsets in pa's page at which blocks begin: instructions that are known to be ones. At most max of them; returns how
- * many. */
-unsigned xl_page_starts(const struct xl *xl, paddr pa, u16 *off, unsigned max);
+/* Offsets in pa's page, whose bytes are those at page, at which blocks begin that were made of them: instructions that
+ * are known to be ones. At most max of them; returns how many. */
+unsigned xl_page_starts(const struct xl *xl, paddr pa, const u8 *page, u16 *off, unsigned max);
 
 /* Edges. An edge's target is in the same guest page as its block, so linking is safe for as long as both live. */
 struct edge *xl_edge(struct xl *xl, u64 number); /* what EXIT_CHAIN tells */

@@ -120,7 +120,7 @@ static bool page_scan(struct direct *d, laddr la, paddr pa, const u8 *host)
     struct walk next; /* looked at without a trace: the guest has not fetched from there */
     if (mmu_look(c, la + PAGE_SIZE, &next)) bytes.next = bus_ram_ptr(c->bus, next.pa);
     starts[0] = c->eip >> PAGE_SHIFT == la >> PAGE_SHIFT ? (u16)(c->eip & ~PAGE_MASK) : 0;
-    bytes.nstarts = 1 + xl_page_starts(d->rt->xl, pa, starts + 1, STARTS_MAX - 1);
+    bytes.nstarts = 1 + xl_page_starts(d->rt->xl, pa, host, starts + 1, STARTS_MAX - 1);
     bool clean = scan_page(d->rt->dec, &d->rules, &bytes, &where);
     c->ctr.direct_scans++;
     TRACE(&d->rt->trace, direct, la, clean ? "direct: page %08x fit\n" : "direct: page %08x unfit at +%03x\n", la,
@@ -544,6 +544,16 @@ static int answer_fault(struct direct *d, laddr la)
     return 0;
 }
 
+/* Of an INTO or INT 4 that no scan has seen, and that has trapped: the host says neither that it was #OF nor that EIP
+ * is behind it. A fault of the instruction at EIP, which it looks like, has RF set (SDM vol. 3, 17.3.1.1). 0: it is
+ * one. */
+static unsigned overflow_length(struct cpu *c, const struct dx_regs *r, const struct dx_stop *stop)
+{
+    if (!stop->placeless || r->eflags & F_RF) return 0;
+    if (c->aflags & F_OF && byte_is(c, c->eip - 1, 0xce)) return 1;
+    return byte_is(c, c->eip - 2, 0xcd) && byte_is(c, c->eip - 1, 4) ? 2 : 0;
+}
+
 static int answer_trap(struct direct *d, const struct dx_stop *stop)
 {
     struct cpu *c = d->rt->cpu;
@@ -577,7 +587,7 @@ static int answer(struct direct *d, const struct dx_regs *r, const struct dx_sto
     case DX_SYSCALL: return answer_syscall(d);
     case DX_FAULT: return answer_fault(d, stop->addr);
     case DX_TRAP: return answer_trap(d, stop);
-    case DX_OTHER: c->ctr.direct_others++; return dispatch_emulate(d->rt, c->eip);
+    case DX_OTHER: c->ctr.direct_others++; return dispatch_emulate(d->rt, c->eip - overflow_length(c, r, stop));
     default: return 0; /* DX_KICKED */
     }
 }

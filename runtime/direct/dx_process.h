@@ -47,7 +47,7 @@ enum dx_why {
     DX_SYSCALL, /* INT 80h, SYSENTER or SYSCALL was executed: EIP is behind it (behind SYSENTER: unknown) */
     DX_FAULT,   /* page fault: addr is the linear address */
     DX_TRAP,    /* #DB or #BP: EIP is as the processor pushes it. step: after a single step */
-    DX_OTHER,   /* another exception of the instruction at EIP */
+    DX_OTHER,   /* another exception of the instruction at EIP; placeless: or #OF, of the one before */
     DX_ESCAPED, /* it has left 32-bit code, or what it may access: registers are truncated, and no exception of the
                  * guest's will do justice to it */
     DX_DIED,    /* the process is gone: regs are unchanged, and if it ran at all, what they have become since is lost */
@@ -55,7 +55,7 @@ enum dx_why {
 struct dx_stop {
     enum dx_why why;
     u32 addr;
-    bool step, ran;
+    bool step, placeless, ran;
 };
 
 /* Runs until a stop; DX_DIED at once if a mapping has failed. */

@@ -686,6 +686,19 @@ USER(into_cpuid,
     ud2;
     .byte 0xfa, 0x06, 0x17;
     .byte 0x31, 0xc0, 0x0f, 0xa2, 0xc3);
+/* MOV EAX, 7FFFFFFF; INC EAX or a NOP; INTO or INT 4; RET */
+USER(into_overflow,
+    call *%ebx;
+    DONE;
+    ud2;
+    .byte 0xfa, 0x06, 0x17;
+    .byte 0xb8, 0xff, 0xff, 0xff, 0x7f, 0x40, 0xce, 0xc3);
+USER(into_no_overflow,
+    call *%ebx;
+    DONE;
+    ud2;
+    .byte 0xfa, 0x06, 0x17;
+    .byte 0xb8, 0xff, 0xff, 0xff, 0x7f, 0x90, 0xce, 0xc3);
 enum { TABLE = U_CODE + 6 };
 
 static void tables(void)
@@ -709,6 +722,20 @@ static void tables(void)
             CHECK_EQ(f.eip, U_CODE + 4);
         }
     }
+    section("INTO in one");
+    PROGRAM(U_CODE, into_overflow);
+    f = user_frame(U_CODE);
+    f.ebx = TABLE + 3;
+    CHECK_EQ(user_go(&f), V_OF);
+    CHECK_EQ(f.eip, TABLE + 10);
+    CHECK_EQ(f.eax, 0x80000000u);
+    PROGRAM(U_CODE, into_no_overflow);
+    f = user_frame(U_CODE);
+    f.ebx = TABLE + 3, f.eflags |= F_OF;
+    CHECK_EQ(user_go(&f), V_OF);                               /* MOV and NOP leave OF alone */
+    f = user_frame(U_CODE);
+    f.ebx = TABLE + 3;
+    CHECK_EQ(user_go(&f), U_DONE);
     f = user_frame(U_CODE);                                    /* its first byte: CLI */
     f.ebx = TABLE;
     CHECK_EQ(user_go(&f), V_GP);

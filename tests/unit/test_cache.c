@@ -267,7 +267,13 @@ START_TEST(a_start_is_told_once_however_often_its_page_is_mapped)
     simple_code();
     for (u32 i = 0; i < 3; i++)
         for (u32 at = 0; at < 3; at++) make(EIP + i * PAGE_SIZE + at * 0x40, 0x5000 + at * 0x40, XL_NO_PAGE, MODE_FLAT);
-    ck_assert_uint_eq(xl_page_starts(f.xl, 0x5000, off, 8), 3);
+    u8 page[PAGE_SIZE] = { 0 };
+    for (u32 at = 0; at < 3; at++) memcpy(page + at * 0x40, code, 4);
+    ck_assert_uint_eq(xl_page_starts(f.xl, 0x5000, page, off, 8), 3);
+    page[0x43] ^= 1; /* one of them was of other code */
+    xl_retire(f.xl, 0x5043, 1);
+    ck_assert_uint_eq(xl_page_starts(f.xl, 0x5000, page, off, 8), 2);
+    for (u32 i = 0; i < 2; i++) ck_assert_uint_ne(off[i], 0x40);
 }
 END_TEST
 

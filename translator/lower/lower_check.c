@@ -1,7 +1,7 @@
 /* Pass 3, a block in a page whose writes nobody notices (MK_CHECKED): the bytes that it was made of are compared with
- * those that are there now. At entry these are the ones up to its first write to memory, and after each instruction that
- * may write, all that are left. Where they differ, the next instruction leaves for the interpreter, and the dispatcher
- * forgets the block.
+ * those that are there now. At entry these are the ones up to its first write to memory, and after each instruction
+ * that may write, all that are left. Where they differ, the next instruction leaves for the interpreter, and the
+ * dispatcher forgets the block.
  *
  * Eight bytes at a time, without flag effects (the last eight overlap those before; of a block shorter than that, the
  * bytes behind it are shifted out):

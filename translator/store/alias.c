@@ -145,7 +145,14 @@ struct block *xl_page_after(const struct code_page *pg, const struct block *b)
     return b->alias_next ? b->alias_next : first_from(pg, b->alias->next);
 }
 
-unsigned xl_page_starts(const struct xl *xl, paddr pa, u16 *off, unsigned max)
+/* A page that other code was in before has its blocks for a while. */
+static bool made_of(const struct xl *xl, const struct block *b, const u8 *page)
+{
+    unsigned at = b->pa & (PAGE_SIZE - 1), room = PAGE_SIZE - at;
+    return !memcmp(xl->side + b->bytes, page + at, b->guest_len < room ? b->guest_len : room);
+}
+
+unsigned xl_page_starts(const struct xl *xl, paddr pa, const u8 *page, u16 *off, unsigned max)
 {
     const struct code_page *pg = xl_page(xl, pa);
     u64 told[PAGE_SIZE / 64] = { 0 }; /* each alias has blocks of its own */
@@ -154,6 +161,7 @@ unsigned xl_page_starts(const struct xl *xl, paddr pa, u16 *off, unsigned max)
         u16 at = b->pa & (PAGE_SIZE - 1);
         if (b->pa >> PAGE_SHIFT != pg->pfn || told[at / 64] >> at % 64 & 1)
             continue; /* straddles into this page, or known */
+        if (!made_of(xl, b, page)) continue;
         told[at / 64] |= 1ull << at % 64;
         off[n++] = at;
     }
