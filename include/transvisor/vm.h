@@ -6,8 +6,8 @@
  * Threads. A machine is one thread's at a time, whichever that is: calls for one machine must not overlap, save those
  * that are called thread-safe. A process may hold several machines, and run each on a thread of its own. Callbacks are
  * made on the thread that is in vm_run(), vm_create(), vm_load() or vm_reset(), and, of a state that has been added, in
- * vm_save(), vm_save_file() or vm_add_state(). They may call what is thread-safe and
- * vm_read_*(), vm_write_*(); what else needs a machine that does not run fails with -EBUSY.
+ * vm_save(), vm_save_file() or vm_add_state(). They may call what is thread-safe and vm_read_*(), vm_write_*(); what
+ * else needs a machine that does not run fails with -EBUSY.
  *
  * Failures. They come back as -errno, with one line of text that begins with the name of what failed. Nothing is
  * printed, save what the description asks for (serial port, trace), and no failure of guest or host ends the process.
@@ -27,9 +27,8 @@
  * of them is 0 to 2; all are closed by exec().
  *
  * Processes and threads. Direct execution runs guest user code in a few child processes, which end with the machine; a
- * wait for any child may find one of them. A serial port with input, and a
- * display, have a thread, in which all signals are blocked. Two
- * POSIX timers for each thread that runs machines. */
+ * wait for any child may find one of them. A serial port with input, a network and a display have a thread each, in
+ * which all signals are blocked. Two POSIX timers for each thread that runs machines. */
 #ifndef TRANSVISOR_VM_H
 #define TRANSVISOR_VM_H
 #include <stdbool.h>
@@ -86,13 +85,14 @@ struct vm_config {
     const char *cmdline;  /* NULL: empty */
     const char *firmware; /* image that starts at the reset vector, 64 KiB to 16 MiB; NULL: SeaBIOS; VM_FIRMWARE_NONE:
                              nothing is there, and the processor starts in the state that vm_set_registers() gives it */
-    const char *boot; /* what firmware tries, in this order: disk, cdrom; menu=on among them: Esc shows a menu; NULL:
-                             "disk,cdrom" */
+    /* What firmware tries, in this order: disk, cdrom; menu=on among them: Esc shows a menu; NULL: "disk,cdrom". */
+    const char *boot;
     struct vm_disk disk[VM_DISKS_MAX];
-    const char
-        *cpu; /* a name of vm_cpu_name(), and ,+FEATURE or ,-FEATURE as often as wanted, where FEATURE is as Linux
-                        has it in /proc/cpuinfo: "n270,-ssse3"; at most 31 characters; NULL: the default */
-    const char *serial;  /* first serial port: null, stdio, file:PATH, unix:PATH, pty; NULL: null */
+    /* A name of vm_cpu_name(), and ,+FEATURE or ,-FEATURE as often as wanted, where FEATURE is as Linux has it in
+     * /proc/cpuinfo: "n270,-ssse3"; at most 31 characters; NULL: the default. */
+    const char *cpu;
+    /* First serial port: null, stdio, file:PATH, unix:PATH, tcp:[ADDRESS:]PORT, device:PATH, pty; NULL: null. */
+    const char *serial;
     const char *trace;   /* LIST[@FROM..TO], names of vm_trace_name(); to standard error; NULL: none */
     const char *disable; /* instruction classes not to translate, names of vm_class_name(), comma-separated; NULL: none
                           */

@@ -15,6 +15,9 @@ static const struct kind {
     { "stdio", "stdio", "standard input and output; on a terminal with keys of its own", chardev_stdio_open, false },
     { "file", "file:PATH", "output goes to a file, which is emptied first", chardev_file_open, true },
     { "unix", "unix:PATH", "a listening Unix socket, for one client at a time", chardev_unix_open, true },
+    { "tcp", "tcp:[ADDRESS:]PORT", "a listening TCP socket, for one client at a time; on the loopback if not said",
+      chardev_tcp_open, true },
+    { "device", "device:PATH", "a serial port of the host's, at the speed that it has", chardev_device_open, true },
     { "pty", "pty", "a new pseudo-terminal, whose name is told", chardev_pty_open, false },
 };
 

@@ -1,4 +1,4 @@
-/* Byte streams to the outside, as --serial names them: null, stdio, file:PATH, unix:PATH, pty.
+/* Byte streams to the outside, as --serial names them: chardev_name() has the list.
  *
  * Input arrives on a thread of the back end's own, which buffers it and calls host.wake; the host then calls
  * chardev_deliver() on the vCPU thread, which hands the bytes to the chip. Output is written by the vCPU thread itself.
@@ -47,6 +47,10 @@ int chardev_file_open(struct chardev_be **out, const char *path, const struct ch
 int chardev_stdio_open(struct chardev_be **out, const char *none, const struct chardev_host *host,
                        struct vm_error *err);
 int chardev_unix_open(struct chardev_be **out, const char *path, const struct chardev_host *host, struct vm_error *err);
+int chardev_tcp_open(struct chardev_be **out, const char *address, const struct chardev_host *host,
+                     struct vm_error *err);
+int chardev_device_open(struct chardev_be **out, const char *path, const struct chardev_host *host,
+                        struct vm_error *err);
 int chardev_pty_open(struct chardev_be **out, const char *none, const struct chardev_host *host, struct vm_error *err);
 
 /* chardev_pump.c: one thread that reads a descriptor into a bounded buffer, and a writer beside it. */

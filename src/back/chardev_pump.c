@@ -1,4 +1,4 @@
-/* Owns the input thread and its buffer: what stdio, unix and pty have in common.
+/* Owns the input thread and its buffer: what the back ends with input have in common.
  *   I1  ring, count, fd and gone are touched only under lock.
  *   I2  the thread never calls host.wake under lock: the host may take its own.
  *   I3  fd is closed only by the thread, or once it has ended; the writer holds the lock while it uses it.

@@ -21,8 +21,8 @@ bool matcher_feed(struct matcher *m, const u8 *buf, size_t n); /* the text is co
 struct watch_typing {
     const char *text;
     u64 at_ms; /* since the start, and not before */
-    const char
-        *said; /* after the guest has sent this, at most WATCH_TEXT_MAX bytes, on its serial port; NULL: at once */
+    /* After the guest has sent this, at most WATCH_TEXT_MAX bytes, on its serial port; NULL: at once. */
+    const char *said;
 };
 #define TYPING_MAX 16u
 

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* posix_openpt */
 #include "src/back/chardev.h"
 
+#include <arpa/inet.h>
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -138,14 +139,22 @@ START_TEST(file_is_truncated_and_written)
 }
 END_TEST
 
+#define KINDS "null, stdio, file:PATH, unix:PATH, tcp:[ADDRESS:]PORT, device:PATH, pty"
 static const struct {
     const char *spec;
     int rc;
     const char *text;
 } bad[] = {
-    { "tcp:1", -EINVAL, "serial: 'tcp:1' is not one of null, stdio, file:PATH, unix:PATH, pty" },
-    { "", -EINVAL, "serial: '' is not one of null, stdio, file:PATH, unix:PATH, pty" },
-    { "file:", -EINVAL, "serial: 'file:' is not one of null, stdio, file:PATH, unix:PATH, pty" },
+    { "ws:1", -EINVAL, "serial: 'ws:1' is not one of " KINDS },
+    { "tcp:0", -EINVAL, "serial tcp:0: is not [ADDRESS:]PORT, the address in numbers" },
+    { "tcp:65536", -EINVAL, "serial tcp:65536: is not [ADDRESS:]PORT, the address in numbers" },
+    { "tcp:somewhere:1", -EINVAL, "serial tcp:somewhere:1: is not [ADDRESS:]PORT, the address in numbers" },
+    { "tcp:[::1:1", -EINVAL, "serial tcp:[::1:1: is not [ADDRESS:]PORT, the address in numbers" },
+    { "tcp:[]:1", -EINVAL, "serial tcp:[]:1: is not [ADDRESS:]PORT, the address in numbers" },
+    { "device:/dev/null", -ENOTTY, "serial device:/dev/null: is no serial port or terminal" },
+    { "device:/nonexistent/s", -ENOENT, "serial device:/nonexistent/s: No such file or directory" },
+    { "", -EINVAL, "serial: '' is not one of " KINDS },
+    { "file:", -EINVAL, "serial: 'file:' is not one of " KINDS },
     { "file:/nonexistent/f", -ENOENT, "serial file:/nonexistent/f: No such file or directory" },
     { "unix:/nonexistent/s", -ENOENT, "serial unix:/nonexistent/s: No such file or directory" },
 };
@@ -157,6 +166,74 @@ START_TEST(a_back_end_that_cannot_be_opened_is_named)
     ck_assert_int_eq(bad[_i].rc, chardev_open(&c, bad[_i].spec, &fake_host, &err));
     ck_assert_str_eq(bad[_i].text, err.text);
     ck_assert_ptr_null(c);
+}
+END_TEST
+
+/* ---- tcp ---- */
+
+static int tcp_connect(unsigned port)
+{
+    const struct sockaddr_in a = { .sin_family = AF_INET,
+                                   .sin_port = htons((u16)port),
+                                   .sin_addr = { htonl(INADDR_LOOPBACK) } };
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    ck_assert_int_eq(0, connect(fd, (const struct sockaddr *)&a, sizeof a));
+    return fd;
+}
+
+START_TEST(tcp_serves_one_client_after_another_on_the_loopback)
+{
+    char spec[32];
+    unsigned port = 47200 + (unsigned)getpid() % 1000;
+    snprintf(spec, sizeof spec, "tcp:%u", port);
+    struct chardev *c = be_open(spec), *d = NULL;
+    struct vm_error err;
+    put_text(c, "nobody hears this");
+    for (int round = 0; round < 3; round++) {
+        int fd = tcp_connect(port);
+        ck_assert_int_eq(5, write(fd, "hello", 5));
+        expect_input(c, "hello", 5);
+        put_text(c, "answer");
+        expect_read(fd, "answer");
+        close(fd);
+    }
+    ck_assert_int_eq(-EADDRINUSE, chardev_open(&d, spec, &fake_host, &err));
+    chardev_close(c);
+    c = be_open(spec); /* at once */
+    chardev_close(c);
+}
+END_TEST
+
+/* ---- a device of the host's: the far end of a pseudo-terminal stands for one ---- */
+
+START_TEST(a_device_passes_every_byte_and_gets_its_settings_back)
+{
+    char spec[64];
+    u8 all[256], got[256];
+    struct termios before, after;
+    int master = posix_openpt(O_RDWR | O_NOCTTY);
+    ck_assert(master >= 0 && !grantpt(master) && !unlockpt(master));
+    snprintf(spec, sizeof spec, "device:%s", ptsname(master));
+    int slave = open(ptsname(master), O_RDWR | O_NOCTTY); /* or its settings end with its last user */
+    ck_assert_int_eq(0, tcgetattr(slave, &before));
+    struct chardev *c = be_open(spec), *d = NULL;
+    struct vm_error err;
+    ck_assert_int_eq(-EBUSY, chardev_open(&d, spec, &fake_host, &err));
+    for (unsigned i = 0; i < 256; i++) all[i] = (u8)i;
+    ck_assert_int_eq(256, write(master, all, 256)); /* a Ctrl-C and a Ctrl-D among them */
+    expect_input(c, all, 256);
+    chardev_write(c, all, 256);
+    for (ssize_t n = 0, k; n < 256; n += k) {
+        k = read(master, got + n, (size_t)(256 - n));
+        ck_assert_int_gt(k, 0);
+    }
+    ck_assert_mem_eq(all, got, 256);
+    chardev_close(c);
+    ck_assert_int_eq(0, tcgetattr(slave, &after));
+    ck_assert_uint_eq(before.c_lflag, after.c_lflag);
+    ck_assert_uint_eq(before.c_oflag, after.c_oflag);
+    close(slave);
+    close(master);
 }
 END_TEST
 
@@ -455,6 +532,8 @@ int main(void)
     tcase_add_test(t, null_takes_output_and_gives_nothing);
     tcase_add_test(t, file_is_truncated_and_written);
     tcase_add_loop_test(t, a_back_end_that_cannot_be_opened_is_named, 0, (int)ARRAY_LEN(bad));
+    tcase_add_test(t, tcp_serves_one_client_after_another_on_the_loopback);
+    tcase_add_test(t, a_device_passes_every_byte_and_gets_its_settings_back);
     tcase_add_test(t, unix_serves_one_client_after_another);
     tcase_add_test(t, unix_loses_nothing_when_the_guest_is_slow);
     tcase_add_test(t, unix_drops_output_that_a_client_does_not_take);
