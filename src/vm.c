@@ -19,6 +19,7 @@
 #include "src/snapshot.h"
 #include "src/vm_input.h"
 #include "src/vm_screen.h"
+#include "src/vm_unseen.h"
 #include "src/vm_priv.h"
 
 #include <errno.h>
@@ -189,6 +190,7 @@ static void machine_free(struct vm *vm)
     struct rt *rt = vm->rt;
     vm->rt = NULL;
     pthread_mutex_unlock(&vm->lock);
+    vm_unseen_free(vm->unseen);
     vm_screen_free(vm->screen);
     vm_input_free(vm->input);
     pc_free(vm->pc);
@@ -339,6 +341,11 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
     }
     rc = vm_screen_open(&vm->screen, vm, err);
     if (rc) goto out;
+    rc = vm_unseen_new(&vm->unseen, vm);
+    if (rc) {
+        vm_fail(err, rc, "display: out of memory");
+        goto out;
+    }
     rt_get_state(rt, &vm->power_on);
     rc = from ? snapshot_load(from, rt, vm->pc, &vm->waiting, err) : machine_boot(vm, boot, err);
     if (rc) goto out;

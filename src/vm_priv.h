@@ -28,6 +28,7 @@ struct vm {
     struct pc *pc;
     struct vm_input *input;
     struct vm_screen *screen; /* NULL: nobody looks */
+    struct vm_unseen *unseen; /* NULL: there is nothing to tell */
     struct vm_mapped *mapped;
     struct vm_added *added;
     struct snapshot_blob *waiting; /* states of the file that nobody has added yet */

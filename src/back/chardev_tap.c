@@ -10,6 +10,7 @@
 static void tap_write(void *be, const u8 *buf, size_t n)
 {
     struct chardev_tap *t = be;
+    t->sent += n;
     chardev_write(t->behind, buf, n);
     if (t->told) t->told(t->arg, buf, n);
 }

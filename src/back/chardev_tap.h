@@ -11,6 +11,7 @@ struct chardev_tap {
     struct chardev *behind;
     void (*told)(void *arg, const u8 *buf, size_t n);
     void *arg;
+    u64 sent;             /* bytes that have gone out; the vCPU thread's */
     pthread_mutex_t lock; /* of what waits to be delivered */
     u8 *waiting;
     size_t len, room;

@@ -36,7 +36,8 @@
 #define TICK_MS 33
 #define PORT_BASE 5900u
 #define PASSWORD_MAX 8u /* what RFB's authentication looks at */
-#define TILE 64u        /* pixels: what is compared, and sent, at once */
+#define TILE 64u        /* pixels: the width of what is compared, and sent, at once; */
+#define TILE_ROWS 16u   /* its height */
 #define FIRST_WIDTH 720
 #define FIRST_HEIGHT 400
 
@@ -242,15 +243,17 @@ static void mark(struct seat *c, u32 row, u64 changed)
     u32 width = (u32)c->rfb->width, height = (u32)c->rfb->height;
     for (u32 column = 0, n; changed >> column; column += n) {
         for (n = 0; changed >> (column + n) & 1;) n++;
-        u32 x = column * TILE, y = row * TILE;
-        if (n) c->vnc->lib.mark(c->rfb, (int)x, (int)y, (int)least(x + n * TILE, width), (int)least(y + TILE, height));
+        u32 x = column * TILE, y = row * TILE_ROWS;
+        if (n)
+            c->vnc->lib.mark(c->rfb, (int)x, (int)y, (int)least(x + n * TILE, width),
+                             (int)least(y + TILE_ROWS, height));
         else n = 1;
     }
 }
 
 static void picture_take(struct seat *c)
 {
-    u64 changed[DISPLAY_MAX / TILE] = { 0 }; /* of each row of tiles, a bit for each */
+    u64 changed[DISPLAY_MAX / TILE_ROWS] = { 0 }; /* of each row of tiles, a bit for each */
     _Static_assert(DISPLAY_MAX / TILE < 64, "a bit for each, and one that is never set");
     struct display_rect r;
     const struct display_frame *f = frame_lock(c->vnc->screen.frame, &c->viewer, &r);
@@ -266,11 +269,11 @@ static void picture_take(struct seat *c)
         c->height = height;
     }
     u32 right = least(r.x + r.width, pitch), bottom = least(r.y + r.height, rows);
-    for (u32 y = r.y / TILE * TILE; any && y < bottom; y += TILE)
+    for (u32 y = r.y / TILE_ROWS * TILE_ROWS; any && y < bottom; y += TILE_ROWS)
         for (u32 x = r.x / TILE * TILE; x < right; x += TILE) {
             bool differs = tile_copy(f->pixels + (size_t)y * width + x, width, c->pixels + (size_t)y * pitch + x, pitch,
-                                     least(TILE, least(width, pitch) - x), least(TILE, least(height, rows) - y));
-            changed[y / TILE] |= (u64)differs << x / TILE;
+                                     least(TILE, least(width, pitch) - x), least(TILE_ROWS, least(height, rows) - y));
+            changed[y / TILE_ROWS] |= (u64)differs << x / TILE;
         }
     frame_unlock(c->vnc->screen.frame);
     if (resized) {

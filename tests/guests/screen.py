@@ -128,7 +128,7 @@ def vnc(work):
         until = time.monotonic() + 1.5
         while time.monotonic() < until:
             client.update(0.2)
-        check(client.bytes - before < 10 * 64 * 64 * 4, f'{client.bytes - before} bytes for a cursor that blinks')
+        check(client.bytes - before < 16 * 64 * 16 * 4, f'{client.bytes - before} bytes for a cursor that blinks')
         for i in range(50):
             client.pointer(i * 10, i * 5, i % 8)
         rows = finish(m, client)
@@ -242,6 +242,25 @@ def vnc_in_use(work):
                 f'{display}: {ran}',
             )
             check(want in lines[0], f'{display}: {lines[0]}')
+
+
+def unseen(work):
+    """Without a display a line tells of graphics, once; text that firmware has put on the serial port as well is told
+    of by none."""
+    command = machine(work, '--serial', 'stdio', '--type', '<ret>@type:')
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        line = process.stderr.readline().rstrip()
+        time.sleep(0.5)
+        process.terminate()
+        rest = process.communicate(timeout=LIMIT)[1]
+        want = 'transvisor: warning: the guest shows graphics, 320 x 200: --display vnc lets you look'
+        check((line, rest) == (want, ''), f'{line!r}, {rest!r}')
+    finally:
+        process.kill()
+        process.wait()
 
 
 class Terminal:
@@ -373,6 +392,7 @@ CASES = {
     'vnc-password': vnc_password,
     'vnc-strangers': vnc_strangers,
     'vnc-in-use': vnc_in_use,
+    'unseen': unseen,
     'text': text,
     'text-gone': text_gone,
 }

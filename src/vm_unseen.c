@@ -1,0 +1,84 @@
+/* Owns the look at a screen that nobody sees, every few seconds of guest time, until there has been something to tell:
+ * graphics; or text that goes on changing while nothing comes by the serial port, where firmware sends its own. */
+#include "src/vm_unseen.h"
+#include "core/clock.h"
+#include "runtime/runtime.h"
+#include "src/back/frame.h"
+#include "src/board/pc.h"
+#include "src/error.h"
+#include "src/vm_priv.h"
+#include "src/vm_screen.h"
+
+#include <errno.h>
+
+#define LOOK_NS 2000000000u
+#define LOOKS 2u /* in a row that find the same, before it is told */
+
+struct vm_unseen {
+    struct vm *vm;
+    struct frame *frame;
+    struct vga_screen *vga;
+    struct timer next;
+    u64 text; /* a sum over what stood on the screen */
+    u64 sent; /* bytes on the serial port, then */
+    unsigned graphics, texts;
+};
+
+static u64 text_sum(const struct display_frame *f)
+{
+    u64 sum = 0;
+    for (size_t i = 0, n = (size_t)f->shape.columns * f->shape.rows; i < n; i++) sum = sum * 31 + f->cells[i].code;
+    return sum;
+}
+
+static void unseen_look(void *arg)
+{
+    struct vm_unseen *u = arg;
+    struct vm_error text;
+    vga_screen_draw(u->vga);
+    const struct display_frame *f = frame_lock(u->frame, NULL, NULL);
+    const struct display_shape shape = f->shape;
+    bool graphics = shape.width >= 320 && !shape.columns && !f->blank;
+    u64 sum = text_sum(f);
+    frame_unlock(u->frame);
+    u->graphics = graphics ? u->graphics + 1 : 0;
+    u->texts = sum != u->text && u->vm->tap.sent == u->sent ? u->texts + 1 : 0;
+    u->text = sum;
+    u->sent = u->vm->tap.sent;
+    if (u->graphics >= LOOKS)
+        vm_fail(&text, 0, "the guest shows graphics, %u x %u: --display vnc lets you look", shape.width, shape.height);
+    else if (u->texts >= LOOKS)
+        vm_fail(&text, 0, "the guest writes to its screen, not to the serial port: --display text lets you look");
+    else {
+        timer_arm(&u->next, clock_now(rt_clock(u->vm->rt)) + LOOK_NS);
+        return;
+    }
+    u->vm->cfg.warn(u->vm->cfg.warn_arg, text.text);
+}
+
+int vm_unseen_new(struct vm_unseen **out, struct vm *vm)
+{
+    *out = NULL;
+    if (!pc_vga(vm->pc) || !vm->cfg.warn || vm->cfg.inspect || vm_screen_wanted(vm->cfg.display)) return 0;
+    struct vm_unseen *u = calloc(1, sizeof *u);
+    if (!u) return -ENOMEM;
+    u->vm = vm;
+    timer_init(&u->next, rt_clock(vm->rt), unseen_look, u);
+    int rc = frame_new(&u->frame, NULL, NULL);
+    if (!rc) rc = vga_screen_new(&u->vga, pc_vga(vm->pc), frame_display(u->frame), true);
+    if (rc) vm_unseen_free(u);
+    else {
+        timer_arm(&u->next, clock_now(rt_clock(vm->rt)) + LOOK_NS);
+        *out = u;
+    }
+    return rc;
+}
+
+void vm_unseen_free(struct vm_unseen *u)
+{
+    if (!u) return;
+    timer_cancel(&u->next);
+    vga_screen_free(u->vga);
+    frame_free(u->frame);
+    free(u);
+}
