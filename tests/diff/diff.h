@@ -26,6 +26,20 @@
 #define USER_CS 0x23u /* Linux's flat selectors of a 32-bit process, which the engines' GDT has too */
 #define USER_DS 0x2bu
 
+/* Segments of an LDT, for cases of 16-bit code. All lie on pages that are there. */
+struct diff_segment {
+    uint32_t base, limit;
+    uint8_t contents; /* of a data segment 0, expand-down 1, of a code segment 2: as modify_ldt() has it */
+    uint8_t fixed;    /* data that may not be written, code that may not be read */
+};
+#define DIFF_LDT                                                                                            \
+    {                                                                                                       \
+        { CODE_BASE, PAGE - 1, 2, 0 }, { STACK_BASE, PAGE - 1, 0, 0 }, { DATA_BASE, DATA_BYTES - 1, 0, 0 }, \
+            { DATA_BASE + 0x1234, 0x7ffe, 0, 0 }, { DATA_BASE, 0x7ff, 1, 0 }, { RO_BASE, PAGE - 1, 0, 1 },  \
+    }
+enum { LDT_CODE = 0x07, LDT_STACK = 0x0f, LDT_DATA = 0x17, LDT_EXTRA = 0x1f, LDT_DOWN = 0x27, LDT_READ_ONLY = 0x2f };
+#define LDT_ENTRIES 6u
+
 #define PROBE_STATUS 42 /* of native_probe */
 
 /* vector of a result beyond the processor's own */
@@ -36,8 +50,8 @@ struct diff_state {
     uint32_t gpr[8]; /* EAX ECX EDX EBX ESP EBP ESI EDI */
     uint32_t eip, eflags;
     uint32_t vector, error, cr2; /* results: the exception that ended the case (INT3 normally) */
-    uint16_t seg[6]; /* results: selectors of ES CS SS DS FS GS. Cases start with USER_DS, USER_CS, and FS and GS null
-                      */
+    uint16_t seg[6]; /* results: selectors of ES CS SS DS FS GS. Cases of 32-bit code start with USER_DS, USER_CS, and
+                        FS and GS null */
     uint8_t fx[512];
 } __attribute__((aligned(16)));
 
@@ -45,7 +59,8 @@ struct diff_case {
     struct diff_state in;
     uint32_t image; /* which of the initial memory images */
     uint32_t ncode;
-    uint32_t pad[2];
+    uint32_t code16; /* in.seg has its selectors, of the LDT; EIP begins at 0 */
+    uint32_t pad;
     uint8_t code[CODE_MAX];
 };
 
@@ -62,6 +77,7 @@ struct diff_shared {    /* the memory both processes see */
     uint8_t images[IMAGES][IMAGE_BYTES];
     struct diff_case cases[BATCH];
     struct diff_result results[BATCH];
-    uint32_t current; /* case being run, for whoever finds the native program dead */
+    uint32_t ldt_missing; /* the host has no modify_ldt(): 16-bit cases die */
+    uint32_t current;     /* case being run, for whoever finds the native program dead */
 };
 #endif

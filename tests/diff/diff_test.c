@@ -1,7 +1,7 @@
 /* Differential tester: the same random cases on the real processor and in an engine, and everything compared.
  *
  *   diff_test --engine interp|bt|direct [--judge native|interp|auto] [--kernel] [--no-windows | --eager-windows]
- *             [--seed N] [--count N] [--only OP] [--undefined-flags] [--native DIR] [--keep-going N] [--verbose]
+ *             [--code16] [--seed N] [--count N] [--only OP] [--undefined-flags] [--native DIR] [--keep-going N] [--verbose]
  *
  * --undefined-flags: compares the flags that the manual leaves undefined as well, and makes forms whose result it
  * leaves undefined (SHLD, SHRD by more than the operand has bits): a guest must not see which engine ran it.
@@ -19,6 +19,8 @@
  *
  * --engine direct: what may runs directly on the processor (docs/direct.md), the rest translated. How many cases did is
  * printed; at least DIRECT_SHARE percent must. On a host without direct execution the run is skipped.
+ *
+ * --code16: 16-bit code, in segments of an LDT, on a stack of 16 bits (gen16.h).
  *
  * A processor that is QEMU's (TCG) judges integer instructions only, and not its own deviations (gen.c): RF is clear in
  * its frames of faults, and a read-modify-write faults as a read.
@@ -43,6 +45,7 @@
 
 #include "tests/diff/engine.h"
 #include "tests/diff/gen.h"
+#include "tests/diff/gen16.h"
 #include "tests/diff/native.h"
 #include "tests/diff/operands.h"
 
@@ -57,7 +60,8 @@ struct tester {
     u64 done, skipped, failed, ran_directly;
     u64 by_vector[32];
     unsigned keep_going;
-    bool kernel, direct, verbose, undefined_flags;
+    unsigned only;
+    bool kernel, direct, code16, verbose, undefined_flags;
     bool qemu; /* the processor that judges is QEMU's */
 };
 
@@ -135,8 +139,8 @@ static void compare_memory(struct report *rep, const struct sequence *s, const u
 /* The instruction at the end of a case. Returns false if there is none (a jump out of the code). */
 static bool last_insn(struct decoder *d, const struct diff_case *k, const struct diff_state *out, struct insn *in)
 {
-    u32 at = out->eip - CODE_BASE;
-    return at < k->ncode && decode(d, k->code + at, k->ncode - at, out->eip, true, ~0u, in) == DECODE_OK;
+    u32 at = out->eip - (k->code16 ? 0 : CODE_BASE);
+    return at < k->ncode && decode(d, k->code + at, k->ncode - at, out->eip, !k->code16, ~0u, in) == DECODE_OK;
 }
 static unsigned last_op(struct decoder *d, const struct diff_case *k, const struct diff_state *out)
 {
@@ -174,18 +178,19 @@ static bool refused_misaligned_mode(const struct tester *t, const struct diff_ca
     const struct diff_state *e = &engine->out;
     struct insn in;
     u32 at;
-    if (e->vector != V_GP || !last_insn(t->decoder, k, e, &in) || (in.op != OP_FXRSTOR && in.op != OP_LDMXCSR)
-        || in.addrsize != 4)
+    if (k->code16 || e->vector != V_GP || !last_insn(t->decoder, k, e, &in)
+        || (in.op != OP_FXRSTOR && in.op != OP_LDMXCSR) || in.addrsize != 4)
         return false;
     at = effective_address(&in, e) + (in.op == OP_FXRSTOR ? 24 : 0);
     return memory_byte(t, engine, at + 2) == 2 && memory_byte(t, engine, at + 3) == 0;
 }
 
 /* Instructions that make several accesses: a page fault may leave half of what they write, and which access raises it
- * is open. */
+ * is open. Where a segment's limit lies in their midst, a processor may have done the accesses before it, too (AMD's has
+ * even loaded POPA's first registers). */
 static bool faulted_halfway(struct decoder *d, const struct diff_case *k, const struct diff_state *out)
 {
-    if (out->vector != V_PF) return false;
+    if (out->vector != V_PF && !(k->code16 && out->vector == V_SS)) return false;
     switch (last_op(d, k, out)) {
     case OP_PUSHA:
     case OP_POPA:
@@ -222,7 +227,7 @@ static bool other_operand(struct tester *t, const struct diff_case *k, const str
                           const struct diff_state *e)
 {
     struct insn in;
-    return last_insn(t->decoder, k, n, &in) && operand_order_differs(&in, n, e, t->kernel);
+    return !k->code16 && last_insn(t->decoder, k, n, &in) && operand_order_differs(&in, n, e, t->kernel);
 }
 
 static bool has_error_code(u32 vector) { return vector == V_DF || (vector >= V_TS && vector <= V_PF); }
@@ -257,11 +262,20 @@ static bool compare(struct tester *t, const struct sequence *s, const struct dif
     return rep.differs;
 }
 
+/* Whether the instruction at the end has two operands in memory. */
+static bool two_operands(struct decoder *d, const struct diff_case *k, const struct diff_state *out)
+{
+    struct insn in;
+    if (!last_insn(d, k, out, &in)) return false;
+    return in.op == OP_MOVS || in.op == OP_CMPS || ((in.row->attr & A_STACK) && insn_has_mem(&in));
+}
+
 /* Different exceptions, each of which a processor may raise. */
 static bool either_is_right(struct decoder *d, const struct diff_case *k, const struct diff_state *n,
                             const struct diff_state *e)
 {
     if (n->vector == e->vector) return false;
+    if (k->code16) return two_operands(d, k, n); /* of which either may be reported */
     switch (last_op(d, k, n)) {
     case OP_MASKMOVQ:
     case OP_MASKMOVDQU: return true; /* faults of bytes that the mask leaves out */
@@ -273,6 +287,17 @@ static bool either_is_right(struct decoder *d, const struct diff_case *k, const 
     /* SDM vol. 3, 5.3: with a limit of 4 GiB this may or may not fault, and differently from one execution to another.
      */
     return wraps(d, k, n) || (e->vector == V_PF && e->cr2 >= 0xfffffe00);
+}
+
+/* An operand that is accessed in two parts, the second of them beyond offset FFFF of a segment of 64 KiB: #GP on Intel's
+ * processors, while AMD's cut the second offset to 16 bits. */
+static bool second_part_wraps(struct decoder *d, const struct diff_case *k, const struct diff_state *out)
+{
+    struct insn in;
+    if (!k->code16 || !last_insn(d, k, out, &in) || !insn_has_mem(&in) || in.addrsize != 2) return false;
+    bool parts = in.op == OP_BOUND || (in.row->cls == CLS_x87 && insn_mem(&in)->size == 10);
+    unsigned size = in.op == OP_BOUND ? 2u * in.opsize : insn_mem(&in)->size;
+    return parts && (effective_address(&in, out) & 0xffff) + size > 0x10000;
 }
 
 /* At CPL 0 an exception needs the case's own stack. */
@@ -294,7 +319,8 @@ static bool unusable(struct tester *t, const struct diff_case *k, const struct d
     if (refused_misaligned_mode(t, k, engine)) return true;
     if (t->qemu && n->vector == V_PF && e->vector == V_PF && n->cr2 != e->cr2)
         return true; /* across pages: the read or the write */
-    if (either_is_right(d, k, n, e)) return true;
+    if (k->code16 && n->vector == V_PF && e->vector == V_PF && n->cr2 != e->cr2 && two_operands(d, k, n)) return true;
+    if (either_is_right(d, k, n, e) || second_part_wraps(d, k, e)) return true;
     return e->vector == V_PF && e->cr2 >= CHILD_LO && e->cr2 < CHILD_HI;
 }
 
@@ -361,9 +387,10 @@ static void print_case(struct tester *t, const struct sequence *s)
     for (u32 at = 0; at < k.ncode;) {
         struct insn in;
         char text[120];
-        if (decode(t->decoder, k.code + at, k.ncode - at, CODE_BASE + at, true, ~0u, &in) != DECODE_OK) break;
-        insn_text(t->decoder, k.code + at, k.ncode - at, CODE_BASE + at, true, text, sizeof(text));
-        printf("  %08x ", CODE_BASE + at);
+        u32 eip = (k.code16 ? 0 : CODE_BASE) + at;
+        if (decode(t->decoder, k.code + at, k.ncode - at, eip, !k.code16, ~0u, &in) != DECODE_OK) break;
+        insn_text(t->decoder, k.code + at, k.ncode - at, eip, !k.code16, text, sizeof(text));
+        printf("  %08x ", eip);
         for (unsigned i = 0; i < 12; i++) printf(i < in.len ? " %02x" : "   ", i < in.len ? in.bytes[i] : 0);
         printf("  %s\n", text);
         at += in.len;
@@ -371,6 +398,7 @@ static void print_case(struct tester *t, const struct sequence *s)
     printf("  eax %08x ecx %08x edx %08x ebx %08x esp %08x ebp %08x esi %08x edi %08x eflags %08x image %u\n",
            s->in.gpr[0], s->in.gpr[1], s->in.gpr[2], s->in.gpr[3], s->in.gpr[4], s->in.gpr[5], s->in.gpr[6],
            s->in.gpr[7], s->in.eflags, s->image);
+    if (k.code16) printf("  ds %04x es %04x fs %04x\n", s->in.seg[S_DS], s->in.seg[S_ES], s->in.seg[S_FS]);
     printf("  fcw %02x%02x fsw %02x%02x ftw %02x mxcsr %02x%02x\n", s->in.fx[1], s->in.fx[0], s->in.fx[3], s->in.fx[2],
            s->in.fx[4], s->in.fx[25], s->in.fx[24]);
 }
@@ -411,7 +439,8 @@ static int run(struct tester *t)
     while (t->done < t->count && t->failed < t->keep_going) {
         unsigned n = t->count - t->done < BATCH ? (unsigned)(t->count - t->done) : BATCH;
         for (unsigned i = 0; i < n; i++) {
-            gen_sequence(t->gen, &batch[i]);
+            if (t->code16) gen16_sequence(gen_rng(t->gen), t->decoder, t->only, &batch[i]);
+            else gen_sequence(t->gen, &batch[i]);
             sequence_to_case(&batch[i], &t->shared->cases[i]);
         }
         if ((err = judge_run(t, n))) break;
@@ -469,7 +498,7 @@ static int usage(void)
 {
     fprintf(stderr,
             "usage: diff_test --engine interp|bt|direct [--judge native|interp|auto] [--kernel] [--no-windows | "
-            "--eager-windows] [--seed N] [--count N] [--only OP] "
+            "--eager-windows] [--code16] [--seed N] [--count N] [--only OP] "
             "[--undefined-flags] [--native DIR] [--keep-going N] [--verbose]\n");
     return 2;
 }
@@ -500,19 +529,13 @@ struct settings {
 static bool parse(int argc, char **argv, struct tester *t, struct settings *set)
 {
     static const struct option options[] = {
-        { "engine", required_argument, NULL, 'e' },
-        { "seed", required_argument, NULL, 's' },
-        { "count", required_argument, NULL, 'c' },
-        { "only", required_argument, NULL, 'o' },
-        { "native", required_argument, NULL, 'n' },
-        { "keep-going", required_argument, NULL, 'k' },
-        { "verbose", no_argument, NULL, 'v' },
-        { "kernel", no_argument, NULL, 'r' },
-        { "no-windows", no_argument, NULL, 'w' },
-        { "judge", required_argument, NULL, 'j' },
-        { "eager-windows", no_argument, NULL, 'W' },
-        { "undefined-flags", no_argument, NULL, 'u' },
-        { 0 },
+        { "engine", required_argument, NULL, 'e' },  { "seed", required_argument, NULL, 's' },
+        { "count", required_argument, NULL, 'c' },   { "only", required_argument, NULL, 'o' },
+        { "native", required_argument, NULL, 'n' },  { "keep-going", required_argument, NULL, 'k' },
+        { "verbose", no_argument, NULL, 'v' },       { "kernel", no_argument, NULL, 'r' },
+        { "no-windows", no_argument, NULL, 'w' },    { "judge", required_argument, NULL, 'j' },
+        { "eager-windows", no_argument, NULL, 'W' }, { "undefined-flags", no_argument, NULL, 'u' },
+        { "code16", no_argument, NULL, '6' },        { 0 },
     };
     bool have_engine = false;
     int opt;
@@ -538,12 +561,14 @@ static bool parse(int argc, char **argv, struct tester *t, struct settings *set)
         case 'r': t->kernel = set->engine.kernel = true; break;
         case 'w': set->engine.no_windows = true; break;
         case 'u': t->undefined_flags = true; break;
+        case '6': t->code16 = true; break;
         case 'W': set->engine.eager_windows = true; break;
         case 'o':
-            if ((set->only = op_by_name(optarg)) == OP_INVALID) return false;
+            if ((t->only = set->only = op_by_name(optarg)) == OP_INVALID) return false;
             break;
         default: return false;
         }
+    if (t->code16 && (t->kernel || t->direct)) return false;
     if (t->direct && (t->kernel || set->engine.no_windows))
         return false; /* user code only, and windows keep its books */
     /* The interpreter would agree with itself. */
@@ -630,7 +655,7 @@ static void tester_free(struct tester *t)
 
 int main(int argc, char **argv)
 {
-    struct tester t = { .seed = 1, .count = 5000, .keep_going = 10 };
+    struct tester t = { .seed = 1, .count = 5000, .keep_going = 10, .only = OP_INVALID };
     struct settings set = { .native = NATIVE_DIR, .only = OP_INVALID };
     int err;
 

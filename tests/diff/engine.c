@@ -16,6 +16,7 @@
 #define PT_AT 0x11000u     /* for 0..4 MiB */
 #define SYS_PT_AT 0x12000u /* for 4 MiB from SYS_LINEAR */
 #define GDT_AT 0x13000u
+#define LDT_AT 0x13800u /* in the same page */
 #define IDT_AT 0x14000u
 #define STUBS_AT 0x15000u
 #define TSS_AT 0x16000u
@@ -29,6 +30,8 @@
 #define KERNEL_CS 0x08u
 #define KERNEL_DS 0x10u
 #define TSS_SEL 0x30u
+
+static const struct diff_segment ldt[LDT_ENTRIES] = DIFF_LDT;
 
 struct engine {
     struct rt *rt;
@@ -91,6 +94,12 @@ static void make_descriptors(struct engine *e)
         write32(e, GDT_AT + gdt[i].sel, gdt[i].lo);
         write32(e, GDT_AT + gdt[i].sel + 4, gdt[i].hi);
     }
+    for (unsigned i = 0; i < LDT_ENTRIES; i++) {
+        const struct diff_segment *s = &ldt[i];
+        u32 type = (s->contents & 2 ? 8u : 0u) | (s->contents & 1 ? 4u : 0u) | (s->fixed ? 0u : 2u) | 1u;
+        write32(e, LDT_AT + 8 * i, s->base << 16 | (s->limit & 0xffff));
+        write32(e, LDT_AT + 8 * i + 4, (s->base >> 16 & 0xff) | (0xf0 | type) << 8 | (s->base & 0xff000000));
+    }
     for (u32 v = 0; v < 256; v++) { /* interrupt gates; INT3 and INTO are open to CPL 3, as Linux has it */
         u32 stub = SYS_LINEAR + STUBS_AT + 4 * v, dpl = v == V_BP || v == V_OF ? 3 : 0;
         u8 code[4] = { 0xe6, (u8)v, 0xeb, 0xfe }; /* out v, al; jmp . */
@@ -118,7 +127,7 @@ static void make_cpu(struct engine *e)
     c->gdtr = (struct table_reg){ SYS_LINEAR + GDT_AT, 0x37 };
     c->idtr = (struct table_reg){ SYS_LINEAR + IDT_AT, 0x7ff };
     c->tr = (struct seg){ .sel = TSS_SEL, .base = SYS_LINEAR + TSS_AT, .limit = 0x67, .attr = 0xb | SEG_P };
-    c->ldtr = (struct seg){ .attr = SEG_UNUSABLE };
+    c->ldtr = (struct seg){ .base = SYS_LINEAR + LDT_AT, .limit = LDT_ENTRIES * 8 - 1, .attr = 2 | SEG_P };
 }
 
 int engine_new(struct engine **out, const struct engine_config *config, const char **what)
@@ -159,7 +168,16 @@ void engine_free(struct engine *e)
     free(e);
 }
 
-static void load_state(struct engine *e, const struct diff_state *s)
+/* What the processor has in a segment register after loading one of the LDT's selectors, or null. */
+static struct seg local(u16 sel)
+{
+    if (!(sel & 4)) return (struct seg){ .sel = sel, .attr = SEG_UNUSABLE };
+    const struct diff_segment *s = &ldt[sel / 8];
+    u32 type = (s->contents & 2 ? SEG_CODE : 0u) | (s->contents & 1 ? SEG_E : 0u) | (s->fixed ? 0u : SEG_W) | SEG_A;
+    return (struct seg){ .sel = sel, .base = s->base, .limit = s->limit, .attr = type | SEG_S | SEG_DPL | SEG_P };
+}
+
+static void load_state(struct engine *e, const struct diff_state *s, bool code16)
 {
     struct cpu *c = e->cpu;
     memcpy(c->gpr, s->gpr, sizeof(c->gpr));
@@ -170,6 +188,7 @@ static void load_state(struct engine *e, const struct diff_state *s)
     c->seg[S_CS] = flat(e->kernel ? KERNEL_CS : USER_CS, SEG_CODE | SEG_R | SEG_A);
     c->seg[S_SS] = c->seg[S_DS] = c->seg[S_ES] = flat(e->kernel ? KERNEL_DS : USER_DS, SEG_W | SEG_A);
     c->seg[S_FS] = c->seg[S_GS] = (struct seg){ .attr = SEG_UNUSABLE };
+    for (unsigned i = 0; code16 && i < S_COUNT; i++) c->seg[i] = local(s->seg[i]);
     c->cpl = e->kernel ? 0 : 3;
     c->cr2 = 0;
     c->exc.valid = false;
@@ -232,7 +251,7 @@ void engine_run(struct engine *e, const struct diff_case *k, const u8 *image, bo
 
     if (!again) load_code(e, k);
     load_data(e, image);
-    load_state(e, &k->in);
+    load_state(e, &k->in, k->code16);
     e->vector = VECTOR_CRASH;
     exit = rt_run(e->rt);
     memcpy(s->gpr, e->cpu->gpr, sizeof(s->gpr));

@@ -75,6 +75,11 @@ static bool row_allowed_in_kernel(const struct insn_row *row)
     return !(row->attr & A_PRIV) && row->cls != CLS_seg && row->cls != CLS_sys && row->cls != CLS_io;
 }
 
+bool gen_makes(unsigned id, bool kernel)
+{
+    return row_allowed(&insn_rows[id]) && (!kernel || row_allowed_in_kernel(&insn_rows[id]));
+}
+
 /* Half of all rows are MMX and SSE: sequences without them have the flags, and what the translator does about them, to
  * themselves. */
 static bool row_is_integer(const struct insn_row *row)
@@ -139,6 +144,7 @@ struct gen *gen_new(struct decoder *d, const struct gen_config *cfg)
 }
 
 void gen_free(struct gen *g) { free(g); }
+struct rng *gen_rng(struct gen *g) { return &g->rng; }
 
 /* ---- Values ---- */
 
@@ -249,7 +255,7 @@ static void extended_bytes(struct rng *r, u8 out[10])
     memcpy(out + 8, &exp, 2);
 }
 
-static void fx_state(struct rng *r, u8 fx[512])
+void gen_fx_state(struct rng *r, u8 fx[512])
 {
     /* Exceptions unmasked now and then; then flags are either all clear or consistent with ES and B. */
     u32 fcw = 0x40 | (rng_percent(r, 85) ? 0x3f : rng_below(r, 64)) | rng_below(r, 4) << 8 | rng_below(r, 4) << 10;
@@ -317,7 +323,7 @@ static void image(struct rng *r, u8 *m)
     u32 mxcsr = rng_percent(r, 80) ? 0x1f80 | rng_below(r, 4) << 13 : (rng_u32(r) & 0xffff) | 0xc00;
 
     for (unsigned i = 0; i < IMAGE_BYTES; i += 16) slot(r, m + i);
-    fx_state(r, m + (FX_AT - DATA_BASE));
+    gen_fx_state(r, m + (FX_AT - DATA_BASE));
     env[0] |= 0x37f | rng_below(r, 4) << 10;
     env[1] |= rng_below(r, 8) << 11 | (rng_u32(r) & 0x4700);
     env[2] |= rng_u32(r) & 0xffff;
@@ -947,7 +953,7 @@ void gen_sequence(struct gen *g, struct sequence *s)
         rng_percent(r, 90) ? STACK_BASE + 512 + (rng_below(r, PAGE - 1024) & ~3u) : STACK_BASE + rng_below(r, PAGE);
     s->in.eip = CODE_BASE;
     s->in.eflags = (rng_u32(r) & F_ARITH) | (rng_percent(r, 30) ? F_DF : 0) | F_IF | F_FIXED;
-    fx_state(r, s->in.fx);
+    gen_fx_state(r, s->in.fx);
     s->image = rng_below(r, IMAGES);
     memcpy(g->value, s->in.gpr, sizeof(g->value));
     g->known = 0xff;
@@ -974,6 +980,7 @@ void sequence_to_case(const struct sequence *s, struct diff_case *k)
     memset(k, 0, sizeof(*k));
     k->in = s->in;
     k->image = s->image;
+    k->code16 = s->code16;
     at[0] = 0;
     for (unsigned i = 0; i < s->n; i++) at[i + 1] = at[i] + s->unit[i].n;
     BUG_ON(at[s->n] > CODE_MAX);
@@ -985,6 +992,8 @@ void sequence_to_case(const struct sequence *s, struct diff_case *k)
         if (u->fix_size == FIX_ABS) {
             target += CODE_BASE;
             memcpy(k->code + at[i] + u->fix_at, &target, 4);
+        } else if (u->fix_size == FIX_ABS16) {
+            memcpy(k->code + at[i] + u->fix_at, &target, 2);
         } else if (u->fix_size) {
             target -= at[i] + u->fix_at + u->fix_size;
             memcpy(k->code + at[i] + u->fix_at, &target, u->fix_size);
@@ -995,14 +1004,15 @@ void sequence_to_case(const struct sequence *s, struct diff_case *k)
 
 u32 case_undefined_flags(struct decoder *d, const struct diff_case *k, u32 eip)
 {
-    u32 undef = 0, at = CODE_BASE;
+    const u32 from = k->code16 ? 0 : CODE_BASE;
+    u32 undef = 0, at = from;
     bool branched = false;
 
-    while (at < CODE_BASE + k->ncode) {
+    while (at < from + k->ncode) {
         struct insn in;
-        u32 left = CODE_BASE + k->ncode - at;
+        u32 left = from + k->ncode - at;
         u32 left15 = left < 15 ? left : 15;
-        if (decode(d, k->code + (at - CODE_BASE), left15, at, true, ~0u, &in) != DECODE_OK) break;
+        if (decode(d, k->code + (at - from), left15, at, !k->code16, ~0u, &in) != DECODE_OK) break;
         branched |= (in.row->attr & A_END) != 0;
         if (at == eip) { /* stopped here: it may have begun to change its flags, and may not */
             undef |= insn_flags_undef(&in);

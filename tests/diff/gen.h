@@ -20,13 +20,17 @@ struct unit {
     u32 ignore2_at, ignore2_len;
 };
 #define FIX_ABS 8
+#define FIX_ABS16 9 /* an offset of two bytes in LDT_CODE */
 
 struct sequence {
     struct unit unit[UNITS_MAX];
     unsigned n;
     struct diff_state in;
     u32 image;
+    bool code16;
 };
+
+void gen_fx_state(struct rng *r, u8 fx[512]); /* x87 and SSE state of all kinds */
 
 struct gen;
 /* What the judge says of the x87 unit's pointers. */
@@ -44,6 +48,8 @@ struct gen *gen_new(struct decoder *d, const struct gen_config *cfg);
 void gen_free(struct gen *g);
 void gen_memory(struct gen *g, struct diff_shared *s); /* the initial memory images and the read-only page */
 void gen_sequence(struct gen *g, struct sequence *s);
+struct rng *gen_rng(struct gen *g);
+bool gen_makes(unsigned id, bool kernel); /* a row of insn.def */
 /* Lays the units out, branch targets filled in. */
 void sequence_to_case(const struct sequence *s, struct diff_case *k);
 /* Flags that may be undefined when k has stopped at eip (replays the code without running it). */

@@ -36,7 +36,7 @@ static inline int sys6(int nr, u32 a, u32 b, u32 c, u32 d, u32 e, u32 f)
 #define sys3(nr, a, b, c) sys6(nr, (u32)(a), (u32)(b), (u32)(c), 0, 0, 0)
 /* clang-format off */
 enum { NR_exit = 1, NR_read = 3, NR_write = 4, NR_open = 5, NR_munmap = 91, NR_setitimer = 104, NR_mprotect = 125,
-    NR_rt_sigaction = 174,
+    NR_modify_ldt = 123, NR_rt_sigaction = 174,
        NR_sigaltstack = 186, NR_mmap2 = 192, NR_exit_group = 252 };
 enum { P_READ = 1, P_WRITE = 2, P_EXEC = 4, M_SHARED = 1, M_PRIVATE = 2, M_FIXED = 0x10, M_ANON = 0x20,
     M_POPULATE = 0x8000 };
@@ -129,6 +129,35 @@ _Static_assert(__builtin_offsetof(struct diff_state, fx) == 64 && __builtin_offs
                "run_case");
 _Static_assert(CODE_BASE == 0x00100000u, "run_case");
 void run_case(const struct diff_state *s) __attribute__((regparm(1)));
+/* The same, in the segments that the state names; DS, SS and CS go last, in this order. */
+void run_case16(const struct diff_state *s) __attribute__((regparm(1)));
+u32 entry_ds, entry_stack[2], entry_code[2];
+__asm__(".globl run_case16\n"
+        "run_case16:\n\t"
+        "push %ebx\n\tpush %ebp\n\tpush %esi\n\tpush %edi\n\t"
+        "mov %esp, saved_esp\n\t"
+        "fxrstor 64(%eax)\n\t"
+        "mov 16(%eax), %ecx\n\tmov %ecx, entry_stack\n\tmovzwl 56(%eax), %ecx\n\tmov %ecx, entry_stack+4\n\t"
+        "mov 32(%eax), %ecx\n\tmov %ecx, entry_code\n\tmovzwl 54(%eax), %ecx\n\tmov %ecx, entry_code+4\n\t"
+        "movzwl 58(%eax), %ecx\n\tmov %ecx, entry_ds\n\t"
+        "movw 60(%eax), %fs\n\tmovw 62(%eax), %gs\n\tmovw 52(%eax), %es\n\t"
+        "pushl 36(%eax)\n\tpopfl\n\t"
+        "mov 4(%eax), %ecx\n\tmov 8(%eax), %edx\n\tmov 12(%eax), %ebx\n\t"
+        "mov 20(%eax), %ebp\n\tmov 24(%eax), %esi\n\tmov 28(%eax), %edi\n\t"
+        "movw %cs:entry_ds, %ds\n\tmov %cs:(%eax), %eax\n\t"
+        "lss %cs:entry_stack, %esp\n\tljmp *%cs:entry_code\n");
+_Static_assert(__builtin_offsetof(struct diff_state, seg) == 52 && __builtin_offsetof(struct diff_state, eip) == 32,
+               "run_case16");
+
+/* Linux's struct user_desc. */
+static void set_ldt(void)
+{
+    static const struct diff_segment ldt[LDT_ENTRIES] = DIFF_LDT;
+    for (u32 i = 0; i < LDT_ENTRIES; i++) {
+        u32 desc[4] = { i, ldt[i].base, ldt[i].limit, (u32)ldt[i].contents << 1 | (u32)ldt[i].fixed << 3 };
+        shared->ldt_missing |= sys3(NR_modify_ldt, 0x11, desc, sizeof desc) != 0;
+    }
+}
 
 static void catch (int signo)
 {
@@ -191,7 +220,8 @@ static void run_one(u32 i)
     fill(shared->code, 0xcc, PAGE);
     copy(shared->code, k->code, k->ncode);
     running = 1;
-    run_case(&k->in);
+    if (k->code16) run_case16(&k->in);
+    else run_case(&k->in);
     copy(r->memory, (void *)DATA_BASE, DATA_BYTES);
     copy(r->memory + DATA_BYTES, (void *)STACK_BASE, PAGE);
 }
@@ -213,6 +243,7 @@ __attribute__((used)) static void child_main(void)
     sys3(NR_mprotect, RO_BASE, PAGE, P_READ);
     map(ALT_STACK_AT, ALT_STACK_BYTES, P_READ | P_WRITE);
     if (sys3(NR_sigaltstack, alt, 0, 0)) die(13);
+    set_ldt();
     for (u32 i = 0; i < sizeof(signals); i++) catch (signals[i]);
     while (sys3(NR_read, 4, &count, 4) == 4) {
         set_timer(5);
