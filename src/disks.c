@@ -1,7 +1,7 @@
 /* Owns the images of a machine and the disks made of them. On IDE disks take the first free drives in order, CDs
  * begin on the second channel, as people know it: hda, hdb, and the CD is hdc. */
 #include "src/disks.h"
-#include "src/back/image_raw.h"
+#include "src/back/image.h"
 #include "src/board/pc.h"
 #include "src/error.h"
 
@@ -9,7 +9,7 @@
 
 struct disks {
     struct {
-        struct image_raw *image;
+        struct image image;
         struct pc_disk at;
         struct blockdev closed; /* what at.dev is where the machine never runs */
     } drive[VM_DISKS_MAX];      /* as they were named */
@@ -47,10 +47,13 @@ static int disk_open(struct disks *d, unsigned i, const struct vm_config *cfg, c
         return 0;
     }
     if (v->snapshot && readonly) return vm_fail(err, -EINVAL, "disk %s: a snapshot of what is never written", v->file);
-    int rc = image_raw_open(&d->drive[i].image, v->file, readonly, v->snapshot, v->cdrom ? 2048 : BLOCKDEV_SECTOR, err);
+    const struct image_options how = {
+        .format = v->format, .readonly = readonly, .snapshot = v->snapshot, .unit = v->cdrom ? 2048 : BLOCKDEV_SECTOR
+    };
+    struct image *im = &d->drive[i].image;
+    int rc = image_open(im, v->file, &how, err);
     if (rc) return rc;
-    rc = blockdev_new(&d->drive[i].at.dev, &image_raw_ops, d->drive[i].image, image_raw_size(d->drive[i].image),
-                      readonly, host);
+    rc = blockdev_new(&d->drive[i].at.dev, im->ops, im->state, im->size, readonly, host);
     return rc ? vm_fail(err, rc, "disk %s: its thread could not be made", v->file) : 0;
 }
 
@@ -72,8 +75,8 @@ void disks_close(struct disks *d)
 {
     if (!d) return;
     for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
-        if (d->drive[i].image) blockdev_free(d->drive[i].at.dev);
-        image_raw_close(d->drive[i].image);
+        if (d->drive[i].image.ops) blockdev_free(d->drive[i].at.dev);
+        image_close(&d->drive[i].image);
     }
     free(d);
 }
@@ -81,13 +84,13 @@ void disks_close(struct disks *d)
 void disks_complete(struct disks *d)
 {
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
-        if (d->drive[i].image) blockdev_complete(d->drive[i].at.dev);
+        if (d->drive[i].image.ops) blockdev_complete(d->drive[i].at.dev);
 }
 
 void disks_drain(struct disks *d)
 {
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
-        if (d->drive[i].image) blockdev_drain(d->drive[i].at.dev);
+        if (d->drive[i].image.ops) blockdev_drain(d->drive[i].at.dev);
 }
 
 const struct pc_disk *disks_get(const struct disks *d, unsigned i) { return &d->drive[i].at; }

@@ -25,7 +25,9 @@ enum snapshot_disk {
     SNAPSHOT_CDROM = 1,
     SNAPSHOT_READONLY = 2,
     SNAPSHOT_OVERLAY = 4,
-    SNAPSHOT_VIRTIO = 8
+    SNAPSHOT_VIRTIO = 8,
+    SNAPSHOT_RAW = 0x10, /* a format that was said */
+    SNAPSHOT_QCOW2 = 0x20
 };
 void snapshot_head_free(struct snapshot_head *h);
 /* Borrows nothing. false: memory is short. */

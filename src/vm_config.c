@@ -139,6 +139,8 @@ int vm_config_check(struct vm *vm, struct vm_error *err)
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
         if (c->disk[i].file && c->disk[i].bus > VM_BUS_VIRTIO)
             return vm_fail(err, -EINVAL, "disk %s: there is no bus %u", c->disk[i].file, c->disk[i].bus);
+        else if (c->disk[i].file && c->disk[i].format > VM_FORMAT_QCOW2)
+            return vm_fail(err, -EINVAL, "disk %s: there is no format %u", c->disk[i].file, c->disk[i].format);
     int rc = c->display ? screen_check(c->display, err) : 0;
     if (!rc) rc = trace_parse(&vm->trace, c->trace, err);
     if (!rc && c->disable)

@@ -512,11 +512,11 @@ def what_users_of_other_programs_type_is_understood_or_answered(b):
         f.truncate(1 << 20)
     later = 'not supported yet'
     for words, answer in (
-        (('gone.qcow2',), 'qemu-img convert'),
+        (('gone.vmdk',), 'qemu-img convert'),
         (('run', '-fda', disk), later),
         (('run', '--disk', disk + ',bus=scsi'), later),
         (('run', '--disk', disk + ',bus=virtio,media=cdrom'), 'is on IDE'),
-        (('run', '--disk', disk + ',format=qcow2'), later),
+        (('run', '--disk', disk + ',format=vmdk'), later),
         (('run', '--disk', disk + ',colour=red'), 'colour=red'),
         (('run', '--boot', 'n', disk), 'not supported yet'),
         (('run',) + ('--cdrom', disk) * 5, 'room for 4 drives'),

@@ -65,14 +65,19 @@ enum vm_engine { VM_ENGINE_BT /* binary translator */, VM_ENGINE_INTERP /* refer
 
 enum vm_bus { VM_BUS_IDE, VM_BUS_VIRTIO /* for guests with a driver for it; no CD-ROM drives */ };
 
-/* A drive of the machine's. A disk is a raw image or a block device. It is locked: another machine may
- * use it at the same time only if neither of them writes to it. */
+/* What a disk image is. PROBE: its first bytes say; an image that is raw by them refuses the guest a write of sector 0
+ * that would make it look like another format from then on. Say RAW where a guest may write what it likes. */
+enum vm_format { VM_FORMAT_PROBE, VM_FORMAT_RAW, VM_FORMAT_QCOW2 };
+
+/* A drive of the machine's. A disk is a raw or qcow2 image (versions 2 and 3, which may be based on other images) or a
+ * block device. It is locked: another machine may use it at the same time only if neither of them writes to it. */
 struct vm_disk {
     const char *file; /* NULL: no further drive */
     bool cdrom;       /* an ISO image in a CD-ROM drive */
     bool readonly;
-    bool snapshot; /* writes are gone when the machine is freed */
-    uint8_t bus;   /* enum vm_bus */
+    bool snapshot;  /* writes are gone when the machine is freed */
+    uint8_t bus;    /* enum vm_bus */
+    uint8_t format; /* enum vm_format */
 };
 #define VM_DISKS_MAX 4u
 

@@ -1,16 +1,11 @@
-/* Raw disk images: regular files and block devices, as they are or under a layer that takes the writes. */
+/* Raw disk images: what the disk holds is what the file holds. */
 #ifndef SRC_IMAGE_RAW_H
 #define SRC_IMAGE_RAW_H
-#include "src/back/blockdev.h"
-#include "transvisor/vm.h"
+#include "src/back/image_base.h"
+#include "src/back/image_file.h"
 
-struct image_raw;
-/* Opens and locks it. snapshot: writes go to a file without a name, and are gone with it. unit: the size is a multiple
- * of so many bytes, the rest is not seen. Errors name the file. */
-MUST_CHECK int image_raw_open(struct image_raw **out, const char *path, bool readonly, bool snapshot, u32 unit,
-                              struct vm_error *err);
-void image_raw_close(struct image_raw *im); /* copes with NULL */
-u64 image_raw_size(const struct image_raw *im);
-extern const struct block_image_ops image_raw_ops;
+/* Takes over *f, also where it fails. guessed: nobody said that it is raw; see image_open(). */
+MUST_CHECK int image_raw_new(struct image *out, struct image_file *f, const char *path, bool guessed,
+                             struct vm_error *err);
 
 #endif

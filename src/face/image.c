@@ -21,7 +21,7 @@ static const struct {
 } signatures[] = {
     { 0x202, "HdrS", 4, IMAGE_LINUX, NULL },
     { 0, "\177ELF", 4, IMAGE_ELF, NULL },
-    { 0, "QFI\xfb", 4, IMAGE_DISK_FORMAT, "qcow2" },
+    { 0, "QFI\xfb", 4, IMAGE_DISK, "qcow2" },
     { 0, "KDMV", 4, IMAGE_DISK_FORMAT, "VMDK" },
     { 0, "# Disk Descriptor", 17, IMAGE_DISK_FORMAT, "VMDK" },
     { 0x40, "\x7f\x10\xda\xbe", 4, IMAGE_DISK_FORMAT, "VDI" },
@@ -43,9 +43,9 @@ static const struct {
 static const struct {
     const char *ending;
     enum image_kind kind;
-} endings[] = { { ".img", IMAGE_DISK },          { ".iso", IMAGE_CDROM },        { ".raw", IMAGE_DISK },
-                { ".qcow2", IMAGE_DISK_FORMAT }, { ".vmdk", IMAGE_DISK_FORMAT }, { ".vdi", IMAGE_DISK_FORMAT },
-                { ".vhd", IMAGE_DISK_FORMAT },   { ".vhdx", IMAGE_DISK_FORMAT } };
+} endings[] = { { ".img", IMAGE_DISK },        { ".iso", IMAGE_CDROM },        { ".raw", IMAGE_DISK },
+                { ".qcow2", IMAGE_DISK },      { ".vmdk", IMAGE_DISK_FORMAT }, { ".vdi", IMAGE_DISK_FORMAT },
+                { ".vhd", IMAGE_DISK_FORMAT }, { ".vhdx", IMAGE_DISK_FORMAT } };
 
 static enum image_kind by_name(const char *path, const char **what)
 {

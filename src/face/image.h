@@ -7,7 +7,7 @@ enum image_kind {
     IMAGE_UNKNOWN, /* or it cannot be read; the loader says why */
     IMAGE_LINUX,
     IMAGE_ELF,
-    IMAGE_DISK,        /* raw */
+    IMAGE_DISK,        /* raw or qcow2 */
     IMAGE_CDROM,       /* ISO 9660 */
     IMAGE_DISK_FORMAT, /* a disk in a format that has to be converted first */
     IMAGE_RAM_DISK,

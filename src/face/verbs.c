@@ -53,18 +53,25 @@ int run_args_disk(struct run_args *a, const struct vm_disk *disk, struct vm_erro
 /* What may follow FILE. value: NULL: any. what: how the drive changes, or what is said of it. */
 static const struct {
     const char *key, *value;
-    enum { DISK_AS_IT_IS, DISK_CDROM, DISK_READONLY, DISK_SNAPSHOT, DISK_VIRTIO, DISK_SERIAL, DISK_LATER } what;
+    enum {
+        DISK_AS_IT_IS,
+        DISK_CDROM,
+        DISK_READONLY,
+        DISK_SNAPSHOT,
+        DISK_VIRTIO,
+        DISK_RAW,
+        DISK_QCOW2,
+        DISK_SERIAL,
+        DISK_LATER
+    } what;
 } disk_words[] = {
-    { "format", "raw", DISK_AS_IT_IS },   { "format", NULL, DISK_LATER },
-    { "bus", "ide", DISK_AS_IT_IS },      { "if", "ide", DISK_AS_IT_IS },
-    { "bus", "virtio", DISK_VIRTIO },     { "if", "virtio", DISK_VIRTIO },
-    { "serial", NULL, DISK_SERIAL },      { "bus", NULL, DISK_LATER },
-    { "if", NULL, DISK_LATER },           { "media", "disk", DISK_AS_IT_IS },
-    { "media", "cdrom", DISK_CDROM },     { "index", NULL, DISK_AS_IT_IS },
-    { "id", NULL, DISK_AS_IT_IS },        { "cache", "writeback", DISK_AS_IT_IS },
-    { "cache", NULL, DISK_LATER },        { "readonly", "on", DISK_READONLY },
-    { "readonly", "off", DISK_AS_IT_IS }, { "snapshot", "on", DISK_SNAPSHOT },
-    { "snapshot", "off", DISK_AS_IT_IS },
+    { "format", "raw", DISK_RAW },       { "format", "qcow2", DISK_QCOW2 },    { "format", NULL, DISK_LATER },
+    { "bus", "ide", DISK_AS_IT_IS },     { "if", "ide", DISK_AS_IT_IS },       { "bus", "virtio", DISK_VIRTIO },
+    { "if", "virtio", DISK_VIRTIO },     { "serial", NULL, DISK_SERIAL },      { "bus", NULL, DISK_LATER },
+    { "if", NULL, DISK_LATER },          { "media", "disk", DISK_AS_IT_IS },   { "media", "cdrom", DISK_CDROM },
+    { "index", NULL, DISK_AS_IT_IS },    { "id", NULL, DISK_AS_IT_IS },        { "cache", "writeback", DISK_AS_IT_IS },
+    { "cache", NULL, DISK_LATER },       { "readonly", "on", DISK_READONLY },  { "readonly", "off", DISK_AS_IT_IS },
+    { "snapshot", "on", DISK_SNAPSHOT }, { "snapshot", "off", DISK_AS_IT_IS },
 };
 
 /* serial: the drive's place for it. */
@@ -80,15 +87,18 @@ static int disk_word(struct vm_disk *d, const char **serial, const char *typed, 
         case DISK_READONLY: d->readonly = true; return 0;
         case DISK_SNAPSHOT: d->snapshot = true; return 0;
         case DISK_VIRTIO: d->bus = VM_BUS_VIRTIO; return 0;
+        case DISK_RAW: d->format = VM_FORMAT_RAW; return 0;
+        case DISK_QCOW2: d->format = VM_FORMAT_QCOW2; return 0;
         case DISK_SERIAL: *serial = word + n + 1; return 0;
         case DISK_LATER:
-            return vm_fail(err, -EINVAL, "%s: %s is not supported yet; drives are raw images on IDE or virtio", typed,
-                           word);
+            return vm_fail(err, -EINVAL, "%s: %s is not supported yet; drives are raw or qcow2 images on IDE or virtio",
+                           typed, word);
         }
     }
-    return vm_fail(err, -EINVAL,
-                   "%s: '%s' is none of format=raw, bus=virtio, snapshot=on, readonly=on, media=cdrom, serial=NAME",
-                   typed, word);
+    return vm_fail(
+        err, -EINVAL,
+        "%s: '%s' is none of format=raw|qcow2, bus=virtio, snapshot=on, readonly=on, media=cdrom, serial=NAME", typed,
+        word);
 }
 
 /* FILE[,KEY=VALUE..]; QEMU's file=FILE may stand anywhere. A comma in a file's name is typed twice. The words are taken
@@ -231,7 +241,7 @@ static const struct opt run_options[] = {
 
     { .group = "What to boot", .name = "disk", .aliases = "hda hdb hdc hdd d drive", .type = OPT_CALL,
       .rank = OPT_COMMON, .parse = parse_disk, .arg = "FILE[,KEY=VALUE..]",
-      .help = "raw disk image, up to four; bus=virtio, snapshot=on, readonly=on, media=cdrom, serial=NAME" },
+      .help = "raw or qcow2 image, up to four; format=.., bus=virtio, snapshot=on, readonly=on, media=.., serial=.." },
     { .group = "What to boot", .name = "cdrom", .type = OPT_CALL, .rank = OPT_COMMON, .parse = parse_cdrom,
       .arg = "FILE", .help = "ISO image in a CD-ROM drive" },
     { .group = "What to boot", .name = "boot", .type = OPT_CALL, .rank = OPT_COMMON, .parse = parse_boot,

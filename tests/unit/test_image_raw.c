@@ -1,6 +1,6 @@
 /* Raw images: what is written arrives or, under snapshot, does not; and who may open one beside whom. */
 #define _GNU_SOURCE
-#include "src/back/image_raw.h"
+#include "src/back/image.h"
 
 #include <check.h>
 #include <errno.h>
@@ -25,17 +25,22 @@ static void setup(void)
 }
 static void teardown(void) { unlink(path); }
 
-static struct image_raw *opened(bool readonly, bool snapshot)
+static int try_open(struct image *im, const char *name, bool readonly, bool snapshot, struct vm_error *err)
 {
-    struct image_raw *im = NULL;
+    const struct image_options how = { .readonly = readonly, .snapshot = snapshot, .unit = 512 };
+    return image_open(im, name, &how, err);
+}
+static struct image opened(bool readonly, bool snapshot)
+{
+    struct image im;
     struct vm_error err = { "" };
-    ck_assert_msg(!image_raw_open(&im, path, readonly, snapshot, 512, &err), "%s", err.text);
+    ck_assert_msg(!try_open(&im, path, readonly, snapshot, &err), "%s", err.text);
     return im;
 }
-static int move(struct image_raw *im, bool w, u64 at, u8 *a, size_t na, u8 *b, size_t nb)
+static int move(struct image im, bool w, u64 at, u8 *a, size_t na, u8 *b, size_t nb)
 {
     const struct iovec iov[2] = { { a, na }, { b, nb } };
-    return w ? image_raw_ops.write(im, at, iov, nb ? 2 : 1) : image_raw_ops.read(im, at, iov, nb ? 2 : 1);
+    return w ? im.ops->write(im.state, at, iov, nb ? 2 : 1) : im.ops->read(im.state, at, iov, nb ? 2 : 1);
 }
 static u8 in_file(u64 at)
 {
@@ -48,25 +53,25 @@ static u8 in_file(u64 at)
 
 START_TEST(what_is_written_is_in_the_file)
 {
-    struct image_raw *im = opened(false, false);
+    struct image im = opened(false, false);
     u8 a[512], b[1024], got[1536];
     memset(a, 0xaa, sizeof a);
     memset(b, 0xbb, sizeof b);
-    ck_assert_uint_eq(SIZE, image_raw_size(im));
+    ck_assert_uint_eq(SIZE, im.size);
     ck_assert_int_eq(0, move(im, true, 3584, a, sizeof a, b, sizeof b));
-    ck_assert_int_eq(0, image_raw_ops.flush(im));
+    ck_assert_int_eq(0, im.ops->flush(im.state));
     ck_assert_uint_eq(0xaa, in_file(3584));
     ck_assert_uint_eq(0xbb, in_file(5119));
     ck_assert_uint_eq(bytes[5120], in_file(5120));
     ck_assert_int_eq(0, move(im, false, 3584, got, 1536, NULL, 0));
     ck_assert(got[511] == 0xaa && got[512] == 0xbb);
-    image_raw_close(im);
+    image_close(&im);
 }
 END_TEST
 
 START_TEST(a_snapshot_shows_what_was_written_and_the_file_stays)
 {
-    struct image_raw *im = opened(false, true);
+    struct image im = opened(false, true);
     u8 want[SIZE], got[SIZE], piece[12288];
     memcpy(want, bytes, SIZE);
     for (unsigned i = 0; i < 40; i++) {
@@ -78,21 +83,21 @@ START_TEST(a_snapshot_shows_what_was_written_and_the_file_stays)
         ck_assert_mem_eq(want, got, SIZE);
     }
     for (unsigned i = 0; i < SIZE; i += 511) ck_assert_uint_eq(bytes[i], in_file(i));
-    image_raw_close(im);
+    image_close(&im);
 }
 END_TEST
 
 START_TEST(a_zeroed_range_reads_as_zeroes_and_its_neighbours_as_before)
 {
-    struct image_raw *im = opened(false, _i);
+    struct image im = opened(false, _i);
     u8 want[SIZE], got[SIZE];
     memcpy(want, bytes, SIZE);
     memset(want + 1536, 0, 8192);
-    ck_assert_int_eq(0, image_raw_ops.zero(im, 1536, 8192));
+    ck_assert_int_eq(0, im.ops->zero(im.state, 1536, 8192));
     ck_assert_int_eq(0, move(im, false, 0, got, SIZE, NULL, 0));
     ck_assert_mem_eq(want, got, SIZE);
     ck_assert_uint_eq(_i ? bytes[1537] : 0, in_file(1537));
-    image_raw_close(im);
+    image_close(&im);
 }
 END_TEST
 
@@ -106,39 +111,40 @@ START_TEST(one_may_write_or_many_may_read)
                  { true, false, false, true, true } };
     for (unsigned i = 0; i < ARRAY_LEN(pair); i++) {
         struct vm_error err = { "" };
-        struct image_raw *second = NULL, *first = opened(pair[i].ro1, pair[i].snap1);
-        int rc = image_raw_open(&second, path, pair[i].ro2, pair[i].snap2, 512, &err);
+        struct image second = { 0 }, first = opened(pair[i].ro1, pair[i].snap1);
+        int rc = try_open(&second, path, pair[i].ro2, pair[i].snap2, &err);
         ck_assert_msg(rc == (pair[i].fine ? 0 : -EBUSY), "pair %u: %d", i, rc);
         if (rc) ck_assert_msg(strstr(err.text, "another machine uses it") && strstr(err.text, path), "%s", err.text);
-        image_raw_close(second);
-        image_raw_close(first);
-        image_raw_close(opened(false, false)); /* nobody has it any more */
+        image_close(&second);
+        image_close(&first);
+        struct image third = opened(false, false); /* nobody has it any more */
+        image_close(&third);
     }
 }
 END_TEST
 
 START_TEST(what_is_no_disk_is_refused_by_name)
 {
-    struct image_raw *im = NULL;
+    struct image im;
     struct vm_error err;
-    ck_assert_int_eq(-ENOENT, image_raw_open(&im, "/nowhere/disk.img", false, false, 512, &err));
+    ck_assert_int_eq(-ENOENT, try_open(&im, "/nowhere/disk.img", false, false, &err));
     ck_assert_str_eq("disk /nowhere/disk.img: No such file or directory", err.text);
-    ck_assert_int_eq(-ENOTBLK, image_raw_open(&im, "/dev/null", false, false, 512, &err));
+    ck_assert_int_eq(-ENOTBLK, try_open(&im, "/dev/null", false, false, &err));
     ck_assert_int_eq(0, truncate(path, 511));
-    ck_assert_int_eq(-ENOEXEC, image_raw_open(&im, path, false, false, 512, &err));
+    ck_assert_int_eq(-ENOEXEC, try_open(&im, path, false, false, &err));
     unlink(path);
     ck_assert_int_eq(0, mkfifo(path, 0600));
-    ck_assert_int_eq(-ENOTBLK, image_raw_open(&im, path, true, false, 512, &err));
+    ck_assert_int_eq(-ENOTBLK, try_open(&im, path, true, false, &err));
 }
 END_TEST
 
 START_TEST(a_file_that_has_become_shorter_is_an_error_not_a_crash)
 {
-    struct image_raw *im = opened(false, false);
+    struct image im = opened(false, false);
     u8 got[512];
     ck_assert_int_eq(0, truncate(path, 4096));
     ck_assert_int_eq(-EIO, move(im, false, 8192, got, sizeof got, NULL, 0));
-    image_raw_close(im);
+    image_close(&im);
 }
 END_TEST
 

@@ -56,7 +56,7 @@ static const struct {
     { "vmlinuz", 0x202, "HdrS", IMAGE_LINUX },
     { "vmlinuz.img", 0x202, "HdrS", IMAGE_LINUX },
     { "kernel", 0, "\177ELF\1\1\1", IMAGE_ELF },
-    { "a", 0, "QFI\xfb", IMAGE_DISK_FORMAT },
+    { "a", 0, "QFI\xfb", IMAGE_DISK },
     { "b", 0x8001, "CD001", IMAGE_CDROM },
     { "c", 0x1fe, "\x55\xaa", IMAGE_UNKNOWN },
     { "zeroes.img", 5000, " ", IMAGE_DISK },
