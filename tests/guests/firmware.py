@@ -52,6 +52,16 @@ def rom_of_our_own(work):
     return path
 
 
+
+def modes_rom(work):
+    """modes.S as 64 KiB that end at the reset vector."""
+    path = os.path.join(work, 'modes.rom')
+    source = os.path.join(HERE, 'modes.S')
+    link = '-Wl,-Ttext=0,--oformat=binary,--build-id=none'
+    subprocess.run(['gcc', '-m32', '-nostdlib', '-static', link, '-o', path, source], check=True)
+    return path
+
+
 class Case:
     """words: how the machine is described. awaited: patterns, in this order. typed: what is typed once a pattern has
     appeared ('': at once)."""
@@ -169,6 +179,17 @@ def keyboard_grub(_):
         [iso, '--type', 'c@Press enter', '--type', "echo from the key''board<ret>@grub>"],
         ['Press enter', 'grub>', 'from the keyboard'],
     )
+
+
+def modes(work):
+    """From the reset vector through every mode and back, a hundred times. What it finds wrong it prints."""
+    return Case(['--firmware', modes_rom(work), '--debug-exit', '0xf4'], [], status=0x21)
+
+
+def modes_386(work):
+    case = modes(work)
+    case.words += ['--cpu', '386']
+    return case
 
 
 def own_rom(work):
@@ -381,6 +402,8 @@ CASES = {
     'keyboard-grub': keyboard_grub,
     'boot-menu': boot_menu,
     'own-rom': own_rom,
+    'modes': modes,
+    'modes-386': modes_386,
     'disk': disk,
     'disk-virtio': disk_virtio,
     'reset-doors': reset_doors,
@@ -391,7 +414,8 @@ CASES = {
     'disk-linux': disk_linux,
 }
 OPTIONS = argparse.Namespace()
-INTERPRETED = {'seabios', 'keyboard', 'own-rom', 'disk', 'reset-doors', 'saved'}  # the rest takes its time
+# The rest takes its time.
+INTERPRETED = {'seabios', 'keyboard', 'own-rom', 'modes', 'modes-386', 'disk', 'reset-doors', 'saved'}
 
 
 def run(command, case, limit=100):
