@@ -349,6 +349,7 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
     rt_get_state(rt, &vm->power_on);
     rc = from ? snapshot_load(from, rt, vm->pc, &vm->waiting, err) : machine_boot(vm, boot, err);
     if (rc) goto out;
+    if (from && !vm->cfg.inspect) i8042_let_go(pc_keyboard(vm->pc));
     on_serial_wake(vm); /* what came in before there was a machine */
 out:
     boot_free(boot);

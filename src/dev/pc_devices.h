@@ -81,6 +81,8 @@ struct snap_part i8042_part(struct i8042 *k);
 /* What a user does. A key is named by its scan code set 2 make code, | 0x100 for those with the E0 prefix, and Pause is
  * 0x277; below 0x300. A key that is held repeats by itself, and its going down again means nothing. */
 void i8042_key(struct i8042 *k, unsigned key, bool down);
+/* The user's hands are not where they were, as after a load: the key that is held is let go. */
+void i8042_let_go(struct i8042 *k);
 /* No key waits in the keyboard. room: fired, often, when that is so; its function calls nothing of the chip's. */
 bool i8042_has_room(const struct i8042 *k);
 void i8042_on_room(struct i8042 *k, struct dev_event room);

@@ -169,6 +169,16 @@ static int parse_screenshot(void *args, const char *typed, const char *value, st
     return *value ? 0 : vm_fail(err, -EINVAL, "%s: a file is missing", typed);
 }
 
+/* As QEMU has it: what follows --display vnc= */
+static int parse_vnc(void *args, const char *typed, const char *value, struct vm_error *err)
+{
+    struct run_args *a = args;
+    if (snprintf(a->vnc, sizeof a->vnc, "vnc=%s", value) >= (int)sizeof a->vnc)
+        return vm_fail(err, -EINVAL, "%s: %.64s.. is too long", typed, value);
+    a->cfg.display = a->vnc;
+    return 0;
+}
+
 /* TEXT[@SECONDS], or TEXT@SAID: once the guest has said that on its serial port. */
 static int parse_type(void *args, const char *typed, const char *value, struct vm_error *err)
 {
@@ -340,7 +350,8 @@ static const struct opt run_options[] = {
       .help = "such drives are not supported yet; --disk FILE and --cdrom FILE are" },
     { .name = "network", .aliases = "n netdev", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "NET",
       .help = NETWORK },
-    { .name = "vnc", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "DISPLAY", .help = "say --display vnc=HOST:N" },
+    { .name = "vnc", .type = OPT_CALL, .rank = OPT_FOREIGN, .parse = parse_vnc, .arg = "HOST:N[,password=FILE]",
+      .help = "--display vnc=HOST:N[,password=FILE]" },
     { .name = "curses", .type = OPT_LATER, .rank = OPT_FOREIGN, .help = "say --display text" },
     { .name = "sdl", .aliases = "gtk spice full-screen", .type = OPT_LATER, .rank = OPT_FOREIGN, .help = DISPLAY },
     { .name = "gdb", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "DEVICE", .help = DEBUGGER },

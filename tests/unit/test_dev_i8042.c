@@ -287,6 +287,18 @@ START_TEST(a_held_key_repeats_after_the_delay_at_the_rate_that_was_set)
 }
 END_TEST
 
+START_TEST(a_key_that_nobody_holds_any_more_is_let_go)
+{
+    i8042_key(kbc, 0x1c, true);
+    KBD(0x1e);
+    i8042_let_go(kbc);
+    KBD(0x9e);
+    i8042_let_go(kbc);
+    pass(&fake_clock, 2 * SEC);
+    ck_assert_uint_eq(status() & 1, 0);
+}
+END_TEST
+
 START_TEST(pause_and_print_screen_are_sequences)
 {
     write_ctr(0x05);
@@ -500,9 +512,9 @@ CHIP_SUITE("i8042", setup, teardown, the_controller_passes_its_tests, the_comman
            the_keyboard_identifies_itself_plain_and_translated, a_key_makes_and_breaks_in_each_coding,
            each_byte_makes_its_own_edge, a_disabled_keyboard_keeps_its_keys, too_many_keys_lose_whole_keys_and_say_so,
            set_3_has_codes_of_its_own_and_a_kind_for_each_key,
-           a_held_key_repeats_after_the_delay_at_the_rate_that_was_set, pause_and_print_screen_are_sequences,
-           lamps_are_told_and_go_out_at_a_reset, what_is_sent_again_is_what_the_device_sent,
-           room_is_told_when_the_keyboard_has_sent_all_it_had,
+           a_held_key_repeats_after_the_delay_at_the_rate_that_was_set, a_key_that_nobody_holds_any_more_is_let_go,
+           pause_and_print_screen_are_sequences, lamps_are_told_and_go_out_at_a_reset,
+           what_is_sent_again_is_what_the_device_sent, room_is_told_when_the_keyboard_has_sent_all_it_had,
            a_mouse_reports_no_more_often_than_its_rate_and_loses_nothing, scaling_2_to_1_is_of_stream_mode,
            the_mouse_resets_identifies_and_reports, the_wheel_appears_after_the_knock,
            wrap_mode_echoes_until_it_is_left, every_way_to_reset_resets, a20_has_three_switches_and_one_gate,

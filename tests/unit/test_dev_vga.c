@@ -337,6 +337,31 @@ START_TEST(an_unchanged_screen_draws_nothing)
 }
 END_TEST
 
+START_TEST(each_viewer_is_told_what_has_changed_since_it_looked)
+{
+    struct frame_viewer second;
+    struct display_rect r;
+    set_mode(&linear320);
+    drawn_pixels();
+    frame_viewer_add(frame, &second);
+    frame_lock(frame, &second, &r); /* all of it, at first */
+    frame_unlock(frame);
+    ck_assert_uint_eq(r.width * r.height, 320 * 200);
+    poke(WINDOW, 1);
+    u32 n = drawn_pixels();
+    ck_assert_uint_gt(n, 0);
+    poke(WINDOW + 320 * 199, 1);
+    ck_assert_uint_gt(drawn_pixels(), 0);
+    frame_lock(frame, &second, &r); /* both changes */
+    frame_unlock(frame);
+    ck_assert_uint_eq(r.width * r.height, 320 * 200);
+    frame_lock(frame, &second, &r);
+    frame_unlock(frame);
+    ck_assert_uint_eq(r.width, 0);
+    frame_viewer_remove(frame, &second);
+}
+END_TEST
+
 START_TEST(vbe_modes_have_a_linear_frame_buffer_and_a_bank)
 {
     ck_assert_uint_eq(vbe_read(0), 0xb0c5);
@@ -421,6 +446,7 @@ int main(void)
     tcase_add_test(t, mode_x_has_four_pixels_at_an_address);
     tcase_add_test(t, text_is_characters_of_the_loaded_font);
     tcase_add_test(t, an_unchanged_screen_draws_nothing);
+    tcase_add_test(t, each_viewer_is_told_what_has_changed_since_it_looked);
     tcase_add_test(t, vbe_modes_have_a_linear_frame_buffer_and_a_bank);
     tcase_add_test(t, retrace_comes_and_goes_with_guest_time);
     tcase_add_test(t, the_crt_controller_can_be_locked);

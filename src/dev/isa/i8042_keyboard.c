@@ -154,6 +154,11 @@ void i8042_key(struct i8042 *k, unsigned key, bool down)
     kbc_update(k);
 }
 
+void i8042_let_go(struct i8042 *k)
+{
+    if (k->typing.held) i8042_key(k, k->typing.held, false);
+}
+
 bool i8042_has_room(const struct i8042 *k) { return !k->kbd.events.len; }
 
 /* ---- commands ---- */
