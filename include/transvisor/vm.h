@@ -347,6 +347,52 @@ struct vm_host_item {
  * thread. Returns 0 if machines can run here, else -ENOTSUP. */
 int vm_host_check(void (*tell)(void *arg, const struct vm_host_item *item), void *arg);
 
+/* ---- disk images ---- */
+
+/* What becomes of images as files: no machine is needed. They are locked meanwhile, as by a machine. All return 0 or
+ * -errno, with one line; -EINVAL: what was asked for cannot be. */
+
+/* What an image is to be. */
+struct vm_image {
+    size_t size;           /* sizeof(struct vm_image) */
+    enum vm_format format; /* raw if not said */
+    uint64_t bytes;        /* of the disk; 0: as many as what it is based on, or is made of, has */
+    const char *backing;   /* qcow2: the file that it is based on, relative to its own folder; NULL: none */
+    enum vm_format backing_format;
+    uint64_t cluster;       /* qcow2: bytes, 512 to 2 MiB; 0: 64 KiB */
+    unsigned version;       /* qcow2: 2 or 3; 0: 3 */
+    unsigned refcount_bits; /* qcow2: 0: 16 */
+    bool lazy_refcounts;    /* qcow2: faster flushes, and a repair after a crash */
+};
+/* An empty image. What file holds already is lost. */
+int vm_image_create(const char *file, const struct vm_image *how, struct vm_error *err);
+/* A copy of `from`, with what that is based on; zeroes take no room in it. how->backing is not looked at. */
+int vm_image_convert(const char *from, enum vm_format format, const char *to, const struct vm_image *how,
+                     struct vm_error *err);
+
+struct vm_image_info {
+    enum vm_format format;
+    uint64_t bytes, file_bytes; /* of the disk; that the file takes on the host */
+    uint64_t cluster;           /* from here on: qcow2 */
+    unsigned version, refcount_bits;
+    bool lazy_refcounts, dirty, corrupt;
+    char backing[1024], backing_format[16]; /* "": none; not said */
+};
+int vm_image_info(const char *file, enum vm_format format, struct vm_image_info *out, struct vm_error *err);
+
+struct vm_image_check {
+    uint64_t corruptions, leaks;           /* found: what leads to a loss of data; room that nobody uses */
+    uint64_t corruptions_left, leaks_left; /* not repaired */
+    uint64_t allocated_clusters, clusters; /* of the disk's */
+};
+/* Checks a qcow2 image, and repairs it if that is wanted. -EOPNOTSUPP: it is raw. */
+int vm_image_check(const char *file, enum vm_format format, bool repair, struct vm_image_check *out,
+                   struct vm_error *err);
+/* Writes what a qcow2 image holds itself to what it is based on, and empties it. */
+int vm_image_commit(const char *file, struct vm_error *err);
+
+/* ---- names ---- */
+
 /* The names a description may use; NULL past the last. */
 const char *vm_cpu_name(unsigned i);
 const char *vm_serial_name(unsigned i, const char **what); /* as "file:PATH" */

@@ -89,7 +89,7 @@ static void man(const char *version)
         stdout);
     for (int i = 0; i < VERB_COUNT; i++) {
         fputs(".SH \"TRANSVISOR ", stdout);
-        for (const char *p = verbs[i].name; *p; p++) putchar(*p & ~0x20);
+        for (const char *p = verbs[i].name; *p; p++) putchar(*p == ' ' ? ' ' : *p & ~0x20);
         fputs("\"\n", stdout);
         roff(verbs[i].what);
         fputs(".\n", stdout);
@@ -146,12 +146,17 @@ static void bash(void)
           "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} words\n"
           "    if [[ $COMP_CWORD -eq 1 ]]; then\n        COMPREPLY=($(compgen -W '",
           stdout);
-    for (int i = 0; i < VERB_COUNT; i++) printf("%s ", verbs[i].name);
-    fputs("--help --version' -- \"$word\") $(compgen -f -- \"$word\"))\n        return\n    fi\n"
-          "    case ${COMP_WORDS[1]} in\n",
+    for (int i = 0; i < VERB_COUNT; i++)
+        if (!strchr(verbs[i].name, ' ')) printf("%s ", verbs[i].name);
+    fputs("img --help --version' -- \"$word\") $(compgen -f -- \"$word\"))\n        return\n    fi\n"
+          "    local verb=${COMP_WORDS[1]}\n    if [[ $verb == img ]]; then\n        verb=\"img ${COMP_WORDS[2]}\"\n"
+          "        if [[ $COMP_CWORD -eq 2 ]]; then\n            COMPREPLY=($(compgen -W '",
           stdout);
+    for (int i = 0; i < VERB_COUNT; i++)
+        if (!strncmp(verbs[i].name, "img ", 4)) printf("%s ", verbs[i].name + 4);
+    fputs("' -- \"$word\"))\n            return\n        fi\n    fi\n    case $verb in\n", stdout);
     for (int i = 0; i < VERB_COUNT; i++) {
-        printf("        %s)\n            case $before in\n", verbs[i].name);
+        printf("        \"%s\")\n            case $before in\n", verbs[i].name);
         bash_values(verbs[i].options);
         fputs("            esac\n            words='", stdout);
         bash_words(verbs[i].options);

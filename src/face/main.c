@@ -2,6 +2,8 @@
  * first embedder. Exit status: 0 the guest powered off (or the user quit), 1 a host or VMM error, 2 usage, 3 the guest
  * died, 124 after --timeout, (V << 1) | 1 after a write of V to the debug-exit port, 128 + N when signal N ended it. */
 #include "src/face/image.h"
+#include "src/face/img.h"
+#include "src/face/json.h"
 #include "src/face/stopper.h"
 #include "src/face/verbs.h"
 #include "src/face/watch.h"
@@ -301,16 +303,6 @@ static void check_print(void *arg UNUSED, const struct vm_host_item *item)
     fflush(stdout);
 }
 
-static void json_string(const char *text)
-{
-    putchar('"');
-    for (; *text; text++) {
-        if (*text == '"' || *text == '\\') putchar('\\');
-        if ((unsigned char)*text >= ' ') putchar(*text);
-    }
-    putchar('"');
-}
-
 static void check_print_json(void *arg, const struct vm_host_item *item)
 {
     bool *first = arg;
@@ -373,6 +365,26 @@ static int verb_translate(int argc, char **argv)
     return end_output();
 }
 
+/* ---- img ---- */
+
+static int verb_img(enum verb_id id, int argc, char **argv)
+{
+    struct img_args a;
+    struct vm_error err;
+    img_args_init(&a);
+    int status = read_words(id, &a, argc, argv);
+    if (status >= 0) return status;
+    ignore_signals_of_files();
+    int rc = img_run(id, &a, &err);
+    if (rc < 0) return fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err.text);
+    return end_output() ? STATUS_ERROR : rc;
+}
+static int verb_img_create(int argc, char **argv) { return verb_img(VERB_IMG_CREATE, argc, argv); }
+static int verb_img_info(int argc, char **argv) { return verb_img(VERB_IMG_INFO, argc, argv); }
+static int verb_img_convert(int argc, char **argv) { return verb_img(VERB_IMG_CONVERT, argc, argv); }
+static int verb_img_check(int argc, char **argv) { return verb_img(VERB_IMG_CHECK, argc, argv); }
+static int verb_img_commit(int argc, char **argv) { return verb_img(VERB_IMG_COMMIT, argc, argv); }
+
 /* ---- verbs ---- */
 
 static int (*const verb_runs[VERB_COUNT])(int argc, char **argv) = {
@@ -380,13 +392,18 @@ static int (*const verb_runs[VERB_COUNT])(int argc, char **argv) = {
     [VERB_INFO] = verb_info,
     [VERB_CHECK] = verb_check,
     [VERB_TRANSLATE] = verb_translate,
+    [VERB_IMG_CREATE] = verb_img_create,
+    [VERB_IMG_INFO] = verb_img_info,
+    [VERB_IMG_CONVERT] = verb_img_convert,
+    [VERB_IMG_CHECK] = verb_img_check,
+    [VERB_IMG_COMMIT] = verb_img_commit,
 };
 
 static int help(void)
 {
     puts("usage: transvisor VERB [OPTIONS]\n       transvisor FILE       runs it, as `transvisor run FILE`\n");
     for (int i = 0; i < VERB_COUNT; i++)
-        printf("  transvisor %-10s %s; `transvisor %s --help`\n", verbs[i].name, verbs[i].what, verbs[i].name);
+        printf("  transvisor %-11s %s; `transvisor %s --help`\n", verbs[i].name, verbs[i].what, verbs[i].name);
     printf("  transvisor --version\n\n%s", verbs_exit_status);
     return end_output();
 }
@@ -416,12 +433,30 @@ static int no_verb(int argc, char **argv)
     return fail(STATUS_USAGE, text);
 }
 
-/* VERB_COUNT if there is none of that name. */
-static enum verb_id verb_named(const char *name)
+/* The verb that words begin with, and how many of them are its own; VERB_COUNT if there is none. */
+static enum verb_id verb_named(int argc, char **argv, int *words)
 {
+    char two[64] = "";
     enum verb_id id = 0;
-    while (id < VERB_COUNT && strcmp(name, verbs[id].name)) id++;
+    if (argc > 1) snprintf(two, sizeof two, "%.30s %.30s", argv[0], argv[1]);
+    while (id < VERB_COUNT && strcmp(argv[0], verbs[id].name) && strcmp(two, verbs[id].name)) id++;
+    *words = id < VERB_COUNT && strchr(verbs[id].name, ' ') ? 2 : 1;
     return id;
+}
+
+/* `transvisor img` alone, or with a word that is none of its own. */
+static int img_alone(int argc, char **argv)
+{
+    char text[256];
+    bool help = argc > 1 && argv[1][0] == '-';
+    for (int i = VERB_IMG_CREATE; i < VERB_COUNT && help; i++)
+        printf("  transvisor %-11s %s; `transvisor %s --help`\n", verbs[i].name, verbs[i].what, verbs[i].name);
+    if (help) return end_output();
+    if (argc < 2) snprintf(text, sizeof text, "img: a verb is missing: create, info, convert, check, commit");
+    else
+        snprintf(text, sizeof text, "img: there is no '%.100s'; there are create, info, convert, check, commit",
+                 argv[1]);
+    return fail(STATUS_USAGE, text);
 }
 
 static bool is_one_of(const char *word, const char *a, const char *b, const char *c)
@@ -444,10 +479,12 @@ int main(int argc, char **argv)
     if (fill_standard_descriptors()) return STATUS_ERROR; /* and nowhere to say so, perhaps */
     if (argc < 2) return fail(STATUS_USAGE, "no verb given; try transvisor --help");
     const char *word = argv[1], *ignored;
-    enum verb_id id = verb_named(word);
-    if (id != VERB_COUNT) return verb_runs[id](argc - 2, argv + 2);
+    int words;
+    enum verb_id id = verb_named(argc - 1, argv + 1, &words);
+    if (id != VERB_COUNT) return verb_runs[id](argc - 1 - words, argv + 1 + words);
+    if (!strcmp(word, "img")) return img_alone(argc - 1, argv + 1);
     if (is_one_of(word, "--help", "-help", "-h") || !strcmp(word, "help")) {
-        id = argc > 2 ? verb_named(argv[2]) : VERB_COUNT;
+        id = argc > 2 ? verb_named(argc - 2, argv + 2, &words) : VERB_COUNT;
         if (id == VERB_COUNT) return help();
         verb_help(id, true, stdout);
         return end_output();

@@ -190,10 +190,16 @@ static bool takes_argument(const struct opt *o)
     return o->type != OPT_FLAG && o->type != OPT_HELP && (o->type != OPT_NOTHING || o->arg);
 }
 
-static const struct opt *operand_of(const struct opt *table)
+/* The row of operand n; of the last one if there are fewer. NULL: there is none. */
+static const struct opt *operand_of(const struct opt *table, unsigned n)
 {
-    while (table->name && !table->operand) table++;
-    return table->name ? table : NULL;
+    const struct opt *last = NULL;
+    for (; table->name; table++) {
+        if (!table->operand) continue;
+        last = table;
+        if (!n--) break;
+    }
+    return last;
 }
 
 /* An option with its value, or an operand. */
@@ -204,13 +210,15 @@ struct word {
     bool operand;
 };
 
-/* Reads the word at argv[*i]; if its value is the next one, *i moves there. Returns 0 or -EINVAL. */
-static int next_word(const struct opt *table, int argc, char **argv, int *i, struct word *w, struct vm_error *err)
+/* Reads the word at argv[*i]; if its value is the next one, *i moves there. operands: so many came before. Returns 0 or
+ * -EINVAL. */
+static int next_word(const struct opt *table, int argc, char **argv, int *i, unsigned operands, struct word *w,
+                     struct vm_error *err)
 {
     const char *text = argv[*i];
     *w = (struct word){ .operand = text[0] != '-' };
     if (w->operand) {
-        w->row = operand_of(table);
+        w->row = operand_of(table, operands);
         w->value = text;
         if (w->row) snprintf(w->typed, sizeof w->typed, "%s", w->row->arg);
         return w->row ? 0 : vm_fail(err, -EINVAL, "unexpected argument '%s'", text);
@@ -231,14 +239,14 @@ int options_parse(const struct opt *table, void *args, int argc, char **argv, co
                   struct vm_error *err)
 {
     bool seen[ROWS_MAX] = { false }; /* by index in the table */
-    bool operand = false;
+    unsigned operands = 0;
     for (int i = 0; i < argc; i++) {
         struct word w;
-        int rc = next_word(table, argc, argv, &i, &w, err);
+        int rc = next_word(table, argc, argv, &i, operands, &w, err);
         if (rc) return rc;
-        if (w.operand && operand)
+        if (w.operand && operands && w.row == operand_of(table, operands - 1))
             return vm_fail(err, -EINVAL, "unexpected argument '%s': there is one %s already", w.value, w.row->arg);
-        operand |= w.operand;
+        operands += w.operand;
         BUG_ON(w.row - table >= ROWS_MAX);
         if (w.row->type == OPT_HELP || (w.row->names && (!strcmp(w.value, "help") || !strcmp(w.value, "?")))) {
             *asked = w.row;

@@ -39,7 +39,7 @@ struct opt {
     enum opt_type type;
     enum opt_rank rank;
     bool required;
-    bool operand;               /* a word without dashes is this option's value */
+    bool operand;               /* a word without dashes is this option's value: the first such row's the first, .. */
     size_t at;                  /* offset of the destination in the verb's arguments */
     const char *arg;            /* how help shows the argument */
     u64 min, max;               /* OPT_SIZE (bytes), OPT_SECONDS (ms), OPT_NUMBER: inclusive; max 0: no bounds */

@@ -1,6 +1,7 @@
 /* Owns the words of the command line: every verb, every option, what each is called elsewhere, and what is said of what
  * we do not have. Nothing here runs anything. */
 #include "src/face/verbs.h"
+#include "src/face/img.h"
 #include "src/error.h"
 
 #include <errno.h>
@@ -418,6 +419,19 @@ const struct verb verbs[VERB_COUNT] = {
                      "Exit status: 0 if it can, 1 if not.\n", check_options },
     [VERB_TRANSLATE] = { "translate", "FILE", "prints guest code and the host code it becomes, side by side", NULL,
                          translate_options },
+    [VERB_IMG_CREATE] = { "img create", "FILE [SIZE]", "makes an empty disk image",
+                          "  transvisor img create -f qcow2 disk.qcow2 10G\n"
+                          "  transvisor img create -f qcow2 -b disk.qcow2 -F qcow2 trial.qcow2\n",
+                          img_create_options },
+    [VERB_IMG_INFO] = { "img info", "FILE", "tells what a disk image is", NULL, img_info_options },
+    [VERB_IMG_CONVERT] = { "img convert", "FILE TO", "copies a disk image into another format",
+                           "  transvisor img convert -O qcow2 disk.img disk.qcow2\n", img_convert_options },
+    [VERB_IMG_CHECK] = { "img check", "FILE", "looks for errors in a qcow2 image, and repairs them",
+                         "Exit status: 0 none (left), 1 it could not be checked, 2 errors, 3 room that nobody uses, "
+                         "63 a raw image.\n",
+                         img_check_options },
+    [VERB_IMG_COMMIT] = { "img commit", "FILE", "writes a qcow2 image into what it is based on, and empties it", NULL,
+                          img_commit_options },
 };
 
 const char verbs_exit_status[] =

@@ -4,10 +4,21 @@
 #include "src/face/options.h"
 #include "src/face/watch.h"
 
-enum verb_id { VERB_RUN, VERB_INFO, VERB_CHECK, VERB_TRANSLATE, VERB_COUNT };
+enum verb_id {
+    VERB_RUN,
+    VERB_INFO,
+    VERB_CHECK,
+    VERB_TRANSLATE,
+    VERB_IMG_CREATE,
+    VERB_IMG_INFO,
+    VERB_IMG_CONVERT,
+    VERB_IMG_CHECK,
+    VERB_IMG_COMMIT,
+    VERB_COUNT
+};
 
 struct verb {
-    const char *name, *operand; /* operand: as help shows it, or NULL */
+    const char *name, *operand; /* name: one word, or two; operand: as help shows it, or NULL */
     const char *what;           /* one line */
     const char *examples;       /* lines, or NULL */
     const struct opt *options;  /* their destinations are in the verb's struct of arguments below */

@@ -309,6 +309,22 @@ def disk_snapshot(work):
     )
 
 
+def disk_qcow2(work):
+    """Based on a raw image, which stays as it is."""
+    need(SEABIOS, 'seabios')
+    base, overlay, copy = boot_disk(work), os.path.join(work, 'overlay.qcow2'), os.path.join(work, 'copy.img')
+    img = [OPTIONS.transvisor, 'img']
+    subprocess.run(img + ['create', '-f', 'qcow2', '-b', 'boot.img', '-F', 'raw', overlay], check=True)
+
+    def only_the_overlay_has_it():
+        subprocess.run(img + ['check', '--quiet', overlay], check=True)
+        subprocess.run(img + ['convert', overlay, copy], check=True)
+        stays = written(base, False)
+        return written(copy, True) if stays is True else stays
+
+    return Case([overlay, '--debug-exit', '0xf4'], [CHECKS, 'key: k'], KEY, 0x21, only_the_overlay_has_it)
+
+
 def cdrom_grub(_):
     need(SEABIOS, 'seabios')
     iso = need('/usr/lib/grub-rescue/grub-rescue-cdrom.iso', 'grub-rescue-pc')
@@ -409,6 +425,7 @@ CASES = {
     'reset-doors': reset_doors,
     'saved': saved,
     'disk-snapshot': disk_snapshot,
+    'disk-qcow2': disk_qcow2,
     'cdrom-grub': cdrom_grub,
     'cdrom-linux': cdrom_linux,
     'disk-linux': disk_linux,

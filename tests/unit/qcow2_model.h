@@ -77,12 +77,14 @@ static UNUSED int sector_tag(const u8 *p, u64 s)
     return memcmp(p, want, SECTOR) ? -1 : 0;
 }
 
+/* Whether each piece of memory ends with a sector: then one is never written in halves. */
+static bool pieces_are_whole;
+
 /* n sectors, as three pieces of memory. */
 static UNUSED int sectors_move(struct image *im, bool write, u64 s, u8 *buf, u64 n)
 {
-    const struct iovec iov[3] = { { buf, n * SECTOR / 3 & ~3ull },
-                                  { NULL, 0 },
-                                  { buf + (n * SECTOR / 3 & ~3ull), n * SECTOR - (n * SECTOR / 3 & ~3ull) } };
+    u64 first = pieces_are_whole ? n / 3 * SECTOR : n * SECTOR / 3;
+    const struct iovec iov[3] = { { buf, first }, { NULL, 0 }, { buf + first, n * SECTOR - first } };
     return write ? im->ops->write(im->state, s * SECTOR, iov, 3) : im->ops->read(im->state, s * SECTOR, iov, 3);
 }
 static UNUSED int tags_write(struct image *im, u64 s, u64 n, u8 tag)
