@@ -108,6 +108,9 @@ MUST_CHECK int interp_write_slow(struct interp *ip, laddr la, unsigned size, u32
 MUST_CHECK int interp_modify_slow(struct interp *ip, laddr la, unsigned size, u32 *out); /* reads what may be written */
 /* Longer operands: any size up to 512. */
 MUST_CHECK int interp_read_buf(struct interp *ip, unsigned seg, u32 off, void *buf, unsigned size);
+/* The same for an operand of parts that are aligned each for itself: far pointers, bounds. */
+MUST_CHECK int interp_read_parts(struct interp *ip, unsigned seg, u32 off, void *buf, unsigned size,
+                                 unsigned alignment);
 MUST_CHECK int interp_write_buf(struct interp *ip, unsigned seg, u32 off, const void *buf, unsigned size);
 /* Makes sure that a following interp_write_buf() of the same bytes does not fault. */
 MUST_CHECK int interp_probe_write(struct interp *ip, unsigned seg, u32 off, unsigned size);

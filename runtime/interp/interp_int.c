@@ -558,7 +558,7 @@ HANDLER(do_bound)
 {
     unsigned size = in->opsize;
     u8 pair[8];
-    if (interp_read_buf(ip, in->seg, insn_ea(c, in), pair, 2 * size)) return ST_FAULT;
+    if (interp_read_parts(ip, in->seg, insn_ea(c, in), pair, 2 * size, size)) return ST_FAULT;
     s64 index = widen(reg_get(c, in->opnd[0].reg, size), size);
     if (index < widen(host_load(pair, size), size) || index > widen(host_load(pair + size, size), size))
         return exc_raise(c, V_BR);

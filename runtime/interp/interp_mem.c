@@ -36,14 +36,28 @@ void interp_watch_io(struct interp *ip, u16 port, unsigned size)
             ip->watch_hits |= (u8)(1u << i);
 }
 
+/* What an operand of so many bytes is aligned to (SDM vol. 3, table 6-7): the x87 unit's environments and states to
+ * their words or doublewords, pseudo-descriptors to 4, an FXSAVE image to nothing here, for it demands 16 and raises
+ * #GP. */
+static unsigned natural_alignment(unsigned size)
+{
+    switch (size) {
+    case 6:
+    case 28:
+    case 108: return 4;
+    case 10: return 8;
+    case 14:
+    case 94: return 2;
+    default: return size > 16 ? 1 : size;
+    }
+}
+
 /* #AC (SDM vol. 3, 6.15). Operands that demand alignment anyway raise #GP before they come here. */
-static int check_alignment(const struct interp *ip, laddr la, unsigned size)
+static int check_alignment(const struct interp *ip, laddr la, unsigned alignment)
 {
     struct cpu *c = ip->c;
-    unsigned natural = size >= 8 ? 8 : size;
     if (c->cpl != 3 || !(c->cr0 & CR0_AM) || !(c->eflags_sys & F_AC)) return 0;
-    if ((natural & (natural - 1)) || !(la & (natural - 1))) return 0;
-    return exc_raise_err(c, V_AC, 0);
+    return la & (alignment - 1) ? exc_raise_err(c, V_AC, 0) : 0;
 }
 
 /* A device may have asked for something, which is looked at after this instruction. */
@@ -83,6 +97,11 @@ int interp_modify_slow(struct interp *ip, laddr la, unsigned size, u32 *out)
 
 int interp_read_buf(struct interp *ip, unsigned seg, u32 off, void *buf, unsigned size)
 {
+    return interp_read_parts(ip, seg, off, buf, size, natural_alignment(size));
+}
+
+int interp_read_parts(struct interp *ip, unsigned seg, u32 off, void *buf, unsigned size, unsigned alignment)
+{
     laddr la;
     if (seg_to_linear(ip->c, seg, off, size, ACC_R, &la)) return ST_FAULT;
     const u8 *p = tlb_hit(ip->tlb_r, la, size);
@@ -90,7 +109,7 @@ int interp_read_buf(struct interp *ip, unsigned seg, u32 off, void *buf, unsigne
         memcpy(buf, p, size);
         return 0;
     }
-    if (ip->checked && check_alignment(ip, la, size)) return ST_FAULT;
+    if (ip->checked && check_alignment(ip, la, alignment)) return ST_FAULT;
     if (mem_read_buf(ip->c, la, buf, size, ip->c->cpl == 3)) return ST_FAULT;
     if (ip->checked) watch(ip, la, size, false);
     look_around(ip);
@@ -102,7 +121,7 @@ int interp_probe_write(struct interp *ip, unsigned seg, u32 off, unsigned size)
     laddr la;
     if (seg_to_linear(ip->c, seg, off, size, ACC_W, &la)) return ST_FAULT;
     if (likely(tlb_hit(ip->tlb_w, la, size) != NULL)) return 0;
-    if (ip->checked && check_alignment(ip, la, size)) return ST_FAULT;
+    if (ip->checked && check_alignment(ip, la, natural_alignment(size))) return ST_FAULT;
     return mem_probe_write(ip->c, la, size, ip->c->cpl == 3);
 }
 
@@ -115,7 +134,7 @@ int interp_write_buf(struct interp *ip, unsigned seg, u32 off, const void *buf, 
         memcpy(p, buf, size);
         return 0;
     }
-    if (ip->checked && check_alignment(ip, la, size)) return ST_FAULT;
+    if (ip->checked && check_alignment(ip, la, natural_alignment(size))) return ST_FAULT;
     if (mem_write_buf(ip->c, la, buf, size, ip->c->cpl == 3)) return ST_FAULT;
     if (ip->checked) watch(ip, la, size, true);
     look_around(ip);

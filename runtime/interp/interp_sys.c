@@ -177,7 +177,7 @@ HANDLER(do_pop_sreg) /* the width of ESP is that of the old SS */
 static int read_far(struct interp *ip, const struct insn *in, u32 *off, u16 *sel)
 {
     u8 p[6];
-    if (interp_read_buf(ip, in->seg, insn_ea(ip->c, in), p, in->opsize + 2u)) return ST_FAULT;
+    if (interp_read_parts(ip, in->seg, insn_ea(ip->c, in), p, in->opsize + 2u, in->opsize)) return ST_FAULT;
     *off = host_load(p, in->opsize);
     *sel = (u16)host_load(p + in->opsize, 2);
     return 0;

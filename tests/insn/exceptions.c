@@ -369,6 +369,62 @@ static void floating_point(void)
     write_cr4(cr4);
 }
 
+/* What is checked of operands with more than one part, or of odd sizes: as a processor (AMD Zen 3) does it, and SDM vol. 3,
+ * table 6-7. */
+#define AC_FN(name, insns) \
+    static u32 name(u32 p) \
+    { \
+        __asm__ volatile(insns : : "b"(p) : "eax", "ecx", "edx", "memory", "cc"); \
+        return 0; \
+    }
+AC_FN(ac_word, "movw (%%ebx), %%ax")
+AC_FN(ac_les, "pushl %%es; popl %%es; les (%%ebx), %%ecx")
+AC_FN(ac_les16, ".byte 0x66; les (%%ebx), %%ecx")
+AC_FN(ac_bound, "movl $5, %%eax; bound %%eax, (%%ebx)")
+AC_FN(ac_cmpxchg8b, "cmpxchg8b (%%ebx)")
+AC_FN(ac_fld4, "fninit; flds (%%ebx)")
+AC_FN(ac_fld8, "fninit; fldl (%%ebx)")
+AC_FN(ac_fld10, "fninit; fldt (%%ebx)")
+AC_FN(ac_fstp10, "fninit; fld1; fstpt (%%ebx)")
+AC_FN(ac_fbld, "fninit; fbld (%%ebx)")
+AC_FN(ac_fnstenv, "fnstenv (%%ebx)")
+AC_FN(ac_fnstenv16, "fnstenvs (%%ebx)")
+AC_FN(ac_fnsave, "fnsave (%%ebx)")
+AC_FN(ac_fnsave16, "fnsaves (%%ebx)")
+AC_FN(ac_fnstcw, "fnstcw (%%ebx)")
+AC_FN(ac_bts, "xorl %%eax, %%eax; bts %%eax, (%%ebx)")
+AC_FN(ac_movdqu, "movdqu (%%ebx), %%xmm0")
+AC_FN(ac_movq, "movq (%%ebx), %%xmm0")
+static const struct { const char *name; u32 (*fn)(u32); u32 to; } aligned[] = {
+    {"word", ac_word, 2}, {"LES", ac_les, 4}, {"LES, 16 bits", ac_les16, 2}, {"BOUND", ac_bound, 4}, {"CMPXCHG8B", ac_cmpxchg8b, 8},
+    {"FLD m32", ac_fld4, 4}, {"FLD m64", ac_fld8, 8}, {"FLD m80", ac_fld10, 8}, {"FSTP m80", ac_fstp10, 8}, {"FBLD", ac_fbld, 8},
+    {"FNSTENV", ac_fnstenv, 4}, {"FNSTENV, 16 bits", ac_fnstenv16, 2}, {"FNSAVE", ac_fnsave, 4}, {"FNSAVE, 16 bits", ac_fnsave16, 2},
+    {"FNSTCW", ac_fnstcw, 2}, {"BTS", ac_bts, 4}, {"MOVDQU", ac_movdqu, 16}, {"MOVQ", ac_movq, 8},
+};
+
+static void operand_alignment(void)
+{
+    u32 cr4 = read_cr4();
+
+    if (told("tcg"))
+        return;
+    section("alignment of operands of several parts");
+    write_cr4(cr4 | CR4_OSFXSR);
+    for (u32 i = 0; i < sizeof(aligned) / sizeof(aligned[0]); i++)
+        for (u32 off = 1; off <= 16; off++) {
+            memset((void *)EDGE, 0, 256);
+            poke(EDGE + off, 0), poke(EDGE + off + 4, aligned[i].fn == ac_bound ? 100 : SEL_UDATA);
+            if (aligned[i].fn == ac_les16)
+                poke(EDGE + off, SEL_UDATA << 16);
+            u32 want = off % aligned[i].to ? V_AC : 0x81;
+            u32 got = ring3(aligned[i].fn, EDGE + off) ? trap.vector : 0x81;
+            check_equal(__FILE__, __LINE__, aligned[i].name, got, want);
+            if (got == V_AC)
+                CHECK_EQ(trap.error, 0);
+        }
+    write_cr4(cr4);
+}
+
 static void alignment(void)
 {
     section("alignment check");
@@ -378,6 +434,7 @@ static void alignment(void)
     CHECK_EQ(ring3(user_misaligned, EDGE + 2), 1);
     CHECK_EQ(trap.vector, V_AC);
     CHECK_EQ(trap.error, 0);
+    operand_alignment();
     ring3_eflags = 2;
     CHECK_EQ(ring3(user_misaligned, EDGE + 2), 0);
     write_cr0(read_cr0() & ~(u32)CR0_AM);
