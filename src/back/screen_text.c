@@ -2,7 +2,7 @@
  *
  * One thread. What has changed since it was last shown is written, and nothing else. The picture is copied before
  * anything is written, so that nobody who draws waits for a slow terminal.
- *   I1  shown is what stands on the terminal, or fresh says that nothing is known of it.          [paint, text_look]
+ *   I1  shown is what stands on the terminal, or fresh says that nothing is known of it.      [paint, terminal_look]
  *   I2  ending is touched only under lock.
  * Enter at text_thread(). */
 #include "core/hostfd.h"

@@ -59,7 +59,34 @@ static void ignore_signals_of_files(void)
 
 /* ---- run ---- */
 
-static void print_warning(void *arg UNUSED, const char *text) { fprintf(stderr, "transvisor: warning: %s\n", text); }
+/* Where warnings and hints go: to standard error, or, while the guest's screen stands on that terminal, to memory. */
+struct notes {
+    FILE *out;
+    char *held;
+    size_t n;
+};
+
+static void notes_begin(struct notes *n, const char *display)
+{
+    bool hold = display && !strcmp(display, "text") && isatty(STDERR_FILENO);
+    *n = (struct notes){ .out = stderr };
+    FILE *out = hold ? open_memstream(&n->held, &n->n) : NULL;
+    if (out) n->out = out;
+}
+
+/* The terminal is ours again. */
+static void notes_end(struct notes *n)
+{
+    if (n->out == stderr) return;
+    if (!fclose(n->out)) fputs(n->held, stderr);
+    free(n->held);
+}
+
+static void print_warning(void *arg, const char *text)
+{
+    const struct notes *n = arg;
+    fprintf(n->out, "transvisor: warning: %s\n", text);
+}
 
 static int run_status(struct vm *vm, enum vm_exit how, const struct stopper *s, const struct vm_error *err)
 {
@@ -161,7 +188,7 @@ static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct
     }
     stopper_watch(s, vm);
     enum vm_exit how = vm_run(vm, &err);
-    vm_display_close(vm); /* the terminal is ours again to print to */
+    vm_display_close(vm);
     int status = save_at_exit(vm, how, a->save_at_exit, watched_status(run_status(vm, how, s, &err), how, w));
     status = screenshot_at_exit(vm, a, status);
     rc = stats_write(stats, vm);
@@ -219,15 +246,17 @@ static int look_at_kernel(struct run_args *a, enum image_kind *kind)
     return fail(STATUS_USAGE, text);
 }
 
-static struct watch_config watch_config(const struct run_args *a, enum image_kind kind)
+static struct watch_config watch_config(const struct run_args *a, enum image_kind kind, FILE *notes)
 {
+    bool shown = a->cfg.display && strcmp(a->cfg.display, "none");
     const char *words = a->cfg.cmdline ? a->cfg.cmdline : "";
     struct watch_config cfg = { .timeout_ms = a->timeout_ms,
                                 .expect = a->expect,
                                 .screenshot = a->screenshot,
                                 .screenshot_ms = a->screenshot_ms,
                                 .typings = a->typings,
-                                .wants_console = kind == IMAGE_LINUX && !strstr(words, "console=ttyS") };
+                                .notes = notes,
+                                .wants_console = kind == IMAGE_LINUX && !shown && !strstr(words, "console=ttyS") };
     memcpy(cfg.typing, a->typing, sizeof cfg.typing);
     return cfg;
 }
@@ -259,15 +288,18 @@ static int verb_run(int argc, char **argv)
     enum image_kind kind = IMAGE_UNKNOWN;
     if (a.cfg.kernel && (status = look_at_kernel(&a, &kind)) >= 0) return status;
     if (run_args_finish(&a, &err)) return fail(STATUS_USAGE, err.text);
-    a.cfg.warn = print_warning;
 
     struct stopper s;
     struct vm *vm;
     ignore_signals_of_files();
     int rc = stopper_start(&s, a.save);
     if (rc) return fail_host("signal thread (pthread_create)", rc);
+    struct notes notes;
+    notes_begin(&notes, a.cfg.display);
+    a.cfg.warn = print_warning;
+    a.cfg.warn_arg = &notes;
     struct watch watch;
-    const struct watch_config watched = watch_config(&a, kind);
+    const struct watch_config watched = watch_config(&a, kind, notes.out);
     watch_init(&watch, &watched);
     a.cfg.serial_output = watch_console;
     a.cfg.serial_output_arg = &watch;
@@ -285,6 +317,7 @@ static int verb_run(int argc, char **argv)
     } else {
         status = run_machine(vm, &s, &watch, &stats, &a);
     }
+    notes_end(&notes);
     stopper_end(&s);
     return status;
 }

@@ -76,7 +76,7 @@ static u64 now_ms(void)
     return (u64)t.tv_sec * 1000 + (u64)t.tv_nsec / 1000000;
 }
 
-static void hint(const char *text) { fprintf(stderr, "transvisor: hint: %s\n", text); }
+static void hint(const struct watch *w, const char *text) { fprintf(w->cfg.notes, "transvisor: hint: %s\n", text); }
 
 /* Under lock. Waits until something changes or the time comes. */
 static void wait_until(struct watch *w, u64 ms)
@@ -95,7 +95,8 @@ static u64 type_due(struct watch *w, u64 begin, u64 now)
         const struct watch_typing *t = &w->cfg.typing[w->typed];
         struct vm_error why;
         if (begin + t->at_ms > now) return begin + t->at_ms;
-        if (vm_type(w->vm, t->text, &why)) fprintf(stderr, "transvisor: warning: --type '%s': %s\n", t->text, why.text);
+        if (vm_type(w->vm, t->text, &why))
+            fprintf(w->cfg.notes, "transvisor: warning: --type '%s': %s\n", t->text, why.text);
         w->typed++;
         typing_next(w);
     }
@@ -115,18 +116,19 @@ static void *watch_thread(void *arg)
         if (w->spoke) silent_at = NEVER;
         if (w->panicked && !panic_told && panic_at == NEVER) panic_at = now + PANIC_MS;
         if (now >= silent_at) {
-            hint("the guest is silent; a Linux kernel uses the serial port if told so: --append console=ttyS0");
+            hint(w, "the guest is silent; a Linux kernel uses the serial port if told so: --append console=ttyS0");
             silent_at = NEVER;
         }
         if (now >= panic_at) {
-            hint("the guest has panicked and waits for ever; with panic=-1 in --append it would reboot, and with "
-                 "--no-reboot that ends the machine");
+            hint(w, "the guest has panicked and waits for ever; with panic=-1 in --append it would reboot, and with "
+                    "--no-reboot that ends the machine");
             panic_at = NEVER;
             panic_told = true;
         }
         if (now >= picture_at) {
             int rc = vm_screenshot_soon(w->vm, w->cfg.screenshot);
-            if (rc) fprintf(stderr, "transvisor: warning: --screenshot %s: %s\n", w->cfg.screenshot, strerror(-rc));
+            if (rc)
+                fprintf(w->cfg.notes, "transvisor: warning: --screenshot %s: %s\n", w->cfg.screenshot, strerror(-rc));
             picture_at = NEVER;
         }
         if (now >= timeout_at) {

@@ -33,6 +33,7 @@ struct watch_config {
     u64 screenshot_ms;                      /* when it is made; 0: not here */
     struct watch_typing typing[TYPING_MAX]; /* each after the one before */
     unsigned typings;
+    FILE *notes;        /* for warnings and hints, until watch_end() */
     bool wants_console; /* a Linux kernel that was not told to use the serial port: hint if it stays silent */
 };
 struct watch {

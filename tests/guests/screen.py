@@ -310,21 +310,22 @@ class Terminal:
 
 def text(work):
     """On a terminal of 60 x 20: colours, text, cursor and graphics' notice; keys of all kinds; Ctrl-A h; stopped and
-    gone on; the terminal is left as it was."""
+    gone on; the terminal is left as it was. A warning waits until then."""
     parent, child = pty.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack('HHHH', 20, 60, 0, 0))
     before = termios.tcgetattr(child)
-    command = machine(work, '--display', 'text')
+    command = machine(work, '--display', 'text', '--screenshot', os.path.join(work, 'none', 'x.txt') + '@0.2')
     # A group of its own, which has a parent in its session: others cannot be stopped.
-    process = subprocess.Popen(command, stdin=child, stdout=child, stderr=subprocess.PIPE, preexec_fn=os.setpgrp)
+    process = subprocess.Popen(command, stdin=child, stdout=child, stderr=child, preexec_fn=os.setpgrp)
     terminal, sent = Terminal(60, 20), b''
 
-    def shows(wanted, what, limit=30):
+    def shows(wanted, what, limit=20):
         nonlocal sent
         until = time.monotonic() + limit
         while not wanted():
             if not select.select([parent], [], [], max(until - time.monotonic(), 0))[0]:
-                raise AssertionError(f'{what}: ' + '\n'.join(terminal.line(y) for y in range(20)))
+                screen = '\n'.join(terminal.line(y) for y in range(terminal.rows))
+                raise AssertionError(f'{what}: {screen}\n{sent[-500:]}')
             piece = os.read(parent, 65536)
             sent += piece
             terminal.feed(piece)
@@ -355,8 +356,9 @@ def text(work):
         shows(lambda: b'The guest shows graphics, 320 x 200' in sent, 'graphics')
         os.write(parent, b'x')
         shows(lambda: not terminal.alternate and terminal.cursor, 'the end')
-        error = process.communicate(timeout=LIMIT)[1]
-        check(process.returncode == 0x21 and not error, f'status {process.returncode}: {error}')
+        shows(lambda: b'warning: screenshot' in sent and sent.endswith(b'\n'), 'the warning')
+        check(sent.rindex(b'transvisor: ') > sent.rindex(b'\x1b[?1049l'), f'the warning came before the end: {sent}')
+        check(process.wait(timeout=LIMIT) == 0x21, f'status {process.returncode}')
         check(termios.tcgetattr(child) == before, 'the terminal\'s settings are as they were')
     finally:
         process.kill()
