@@ -107,7 +107,7 @@ def a_check_finds_repairs_and_tells_by_its_status(b):
     table = int.from_bytes(whole[48:56], 'big')
     block = int.from_bytes(whole[table : table + 8], 'big')
     last = block + -(-len(whole) // 65536) * 2  # a cluster that is appended
-    for change, status in (({last + 1: 1}, 3), ({block: 0, block + 1: 0}, 2), ({block + 7: 9}, 2)):
+    for change, status in (({last + 1: 1}, 3), ({block: 0, block + 1: 0}, 2), ({block + 7: 9}, 3)):
         bad = bytearray(whole) + bytes(65536)
         for at, byte in change.items():
             bad[at] = byte

@@ -8,7 +8,7 @@ struct qcow2_counts {
     u32 *count;
     u64 n, room;
 };
-#define QCOW2_COUNTS_MAX ((u64)1 << 28) /* 1 GiB of them: a file of 16 TiB at 64 KiB a cluster */
+#define QCOW2_COUNTS_MAX ((u64)1 << 27) /* 512 MiB of them: a file of 8 TiB at 64 KiB a cluster */
 /* Counts n clusters from first on. 0, -ENOMEM, or -EFBIG. */
 MUST_CHECK int qcow2_count(struct qcow2_counts *c, u64 first, u64 n);
 

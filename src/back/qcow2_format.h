@@ -43,7 +43,7 @@ struct qcow2_header {
     char backing[QCOW2_BACKING_MAX + 1]; /* "": none */
     char backing_format[16];             /* "": not said */
 };
-/* Reads and checks it: every size is bounded, every offset within 2^56, and no table overlaps another or the header.
+/* Reads and checks it: every size is bounded, every table begins in the file, and none overlaps another or the header.
  * 0 or -errno; errors name path. */
 MUST_CHECK int qcow2_header_read(const struct image_file *f, const char *path, struct qcow2_header *h,
                                  struct vm_error *err);

@@ -42,7 +42,7 @@ static int extensions(struct qcow2_header *h, const u8 *head, u64 at, u64 end)
 }
 
 /* The tables' places. Returns what is wrong, or NULL. */
-static const char *places(const struct qcow2_header *h)
+static const char *places(const struct qcow2_header *h, u64 file)
 {
     u64 cluster = qcow2_cluster(h);
     u64 per_l2 = cluster * qcow2_l2_entries(h);
@@ -54,7 +54,7 @@ static const char *places(const struct qcow2_header *h)
     if (!h->reftable_clusters || (u64)h->reftable_clusters * cluster > QCOW2_REFTABLE_MAX)
         return "the size of its refcount table is out of range";
     if ((h->l1_offset | h->reftable_offset) & (cluster - 1)) return "a table is not at the start of a cluster";
-    if ((h->l1_offset | h->reftable_offset) >> 56) return "a table is out of range";
+    if (h->l1_offset >= file || h->reftable_offset >= file) return "a table is behind the end of the file";
     if (overlap(header, l1) || overlap(header, rt) || overlap(l1, rt)) return "its tables overlap";
     return NULL;
 }
@@ -95,7 +95,7 @@ int qcow2_header_read(const struct image_file *f, const char *path, struct qcow2
         if (h->refcount_order > 6)
             return vm_fail(err, -EINVAL, "disk %s: damaged: the width of its refcounts is out of range", path);
     }
-    const char *wrong = places(h);
+    const char *wrong = places(h, f->size);
     if (wrong) return vm_fail(err, -EINVAL, "disk %s: damaged: %s", path, wrong);
     u64 per_l2 = cluster * qcow2_l2_entries(h);
     h->l1_size = (u32)(h->size / per_l2 + !!(h->size % per_l2));

@@ -91,7 +91,7 @@ static void check_print(const struct img_args *a, const struct vm_image_check *c
                : left     ? ", and some not repaired"
                           : ", and repaired");
     if (lost)
-        printf("%llu clusters are in use by nobody%s.\n", lost,
+        printf("%llu clusters are counted that nobody uses%s.\n", lost,
                c->leaks_left ? "; no data is lost" : ", and were freed");
     printf("%llu of %llu clusters of the disk are allocated.\n", (unsigned long long)c->allocated_clusters,
            (unsigned long long)c->clusters);
