@@ -1,12 +1,10 @@
 /* cache.c: blocks by key and by page, retirement, revival, eviction. */
-#define _GNU_SOURCE
 #include "tests/emit/xl_fixture.h"
 #include "translator/store/alias.h"
 #include "translator/store/hostmem.h"
 #include "translator/store/recover.h"
 
 #include <check.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -296,46 +294,6 @@ START_TEST(a_process_that_may_make_nothing_executable_afterwards_has_a_code_cach
 }
 END_TEST
 
-/* Whether this host makes huge pages of a memory file when it is asked to. */
-static bool host_collapses(u64 bytes)
-{
-    int fd = memfd_create("probe", MFD_CLOEXEC);
-    u8 *p = mmap(NULL, 2 * bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    u8 *at = p + (-(u64)p & (bytes - 1));
-    bool made = fd >= 0 && p != MAP_FAILED && !ftruncate(fd, (off_t)bytes)
-                && mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED;
-    if (made) *at = 1;
-    made = made && !madvise(at, bytes, 25 /* MADV_COLLAPSE */);
-    if (p != MAP_FAILED) munmap(p, 2 * bytes);
-    if (fd >= 0) close(fd);
-    return made;
-}
-
-START_TEST(code_comes_in_huge_pages_where_the_host_makes_them)
-{
-    const u64 huge = 2u << 20, sizes[] = { 4 * huge, huge / 2, 2 * huge + PAGE_SIZE };
-    for (unsigned i = 0; i < ARRAY_LEN(sizes); i++)
-        for (unsigned for_perf = 0; for_perf < 2; for_perf++) {
-            u8 *rw, *rx;
-            ck_assert_int_eq(hostmem_map_code(sizes[i], for_perf, &rw, &rx), 0);
-            if (sizes[i] >= huge) ck_assert_uint_eq(((u64)rw | (u64)rx) & (huge - 1), 0);
-            u64 ready = 0;
-            hostmem_prefault(rw, sizes[i], &ready, 1, HOSTMEM_CODE);
-            ck_assert_uint_ge(ready, 1);
-            if (sizes[i] >= huge && !for_perf && host_collapses(huge)) ck_assert_uint_eq(ready, huge);
-            hostmem_prefault(rw, sizes[i], &ready, sizes[i], HOSTMEM_CODE);
-            ck_assert_uint_eq(ready, sizes[i]);
-            for (u64 at = 0; at < sizes[i]; at += PAGE_SIZE) {
-                ck_assert_uint_eq(rx[at], 0);
-                rw[at] = (u8)(1 + at / PAGE_SIZE);
-                ck_assert_uint_eq(rx[at], (u8)(1 + at / PAGE_SIZE));
-            }
-            hostmem_unmap(rw, sizes[i]);
-            hostmem_unmap(rx, sizes[i]);
-        }
-}
-END_TEST
-
 START_TEST(blocks_are_found_however_many_there_are)
 {
     enum { MANY = 300000 }; /* the table that finds them has grown by then */
@@ -395,7 +353,6 @@ int main(void)
     tcase_add_test(t, a_process_that_may_make_nothing_executable_afterwards_has_a_code_cache);
     tcase_add_test(t, a_guest_whose_code_is_all_over_its_memory_evicts_and_goes_on);
     tcase_add_test(t, blocks_are_found_however_many_there_are);
-    tcase_add_test(t, code_comes_in_huge_pages_where_the_host_makes_them);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);

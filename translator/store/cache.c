@@ -14,7 +14,7 @@
 void xl_prefault(struct xl *xl)
 {
     u64 size = xl->cfg.cache_bytes, want = xl->used + XL_MAX_HOST;
-    hostmem_prefault(xl->rw, size, &xl->ready.rw, want, HOSTMEM_CODE);
+    hostmem_prefault(xl->rw, size, &xl->ready.rw, want, HOSTMEM_WRITE);
     hostmem_prefault(xl->rx, size, &xl->ready.rx, want, HOSTMEM_READ);
     hostmem_prefault(xl->arena, (u64)xl->max_blocks * sizeof *xl->arena, &xl->ready.arena,
                      (xl->nblocks + 1ull) * sizeof *xl->arena, HOSTMEM_WRITE);

@@ -16,7 +16,7 @@ void hostmem_unmap(void *p, u64 bytes);
  * of what runs there out of its map. 0, or -errno and two NULLs. */
 int hostmem_map_code(u64 bytes, bool for_perf, u8 **rw, u8 **rx);
 /* Asks for the pages of base[0..want) ahead of their use, some at a time. *ready is how far that has come. */
-enum hostmem_use { HOSTMEM_READ, HOSTMEM_WRITE, HOSTMEM_CODE /* written here, run through the other view */ };
+enum hostmem_use { HOSTMEM_READ, HOSTMEM_WRITE };
 void hostmem_prefault(void *base, u64 size, u64 *ready, u64 want, enum hostmem_use use);
 
 #endif
