@@ -7,6 +7,14 @@
 
 #include <errno.h>
 
+#define FLOPPY_USUAL (1440u << 10)
+
+bool vm_floppy_size(uint64_t bytes)
+{
+    const struct fdc_format *f = fdc_format(bytes);
+    return f && f->bytes == bytes;
+}
+
 struct disks {
     struct {
         struct image image;
@@ -15,11 +23,11 @@ struct disks {
     } drive[VM_DISKS_MAX];      /* as they were named */
 };
 
-static bool taken(const struct disks *d, bool virtio, u8 at)
+static bool taken(const struct disks *d, enum vm_bus bus, u8 at)
 {
     bool is = false;
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
-        is |= d->drive[i].at.dev && d->drive[i].at.virtio == virtio && d->drive[i].at.at == at;
+        is |= d->drive[i].at.dev && d->drive[i].at.bus == bus && d->drive[i].at.at == at;
     return is;
 }
 
@@ -28,7 +36,7 @@ static u8 place(const struct disks *d, const struct vm_disk *v)
 {
     static const u8 order[2][VM_DISKS_MAX] = { { 0, 1, 2, 3 }, { 2, 3, 1, 0 } };
     unsigned i = 0;
-    while (taken(d, v->bus == VM_BUS_VIRTIO, order[v->cdrom][i])) i++;
+    while (taken(d, v->bus, order[v->cdrom][i])) i++;
     return order[v->cdrom][i];
 }
 
@@ -38,11 +46,13 @@ static int disk_open(struct disks *d, unsigned i, const struct vm_config *cfg, c
     const struct vm_disk *v = &cfg->disk[i];
     bool readonly = v->readonly || v->cdrom;
     if (v->cdrom && v->bus != VM_BUS_IDE) return vm_fail(err, -EINVAL, "disk %s: a CD-ROM drive is on IDE", v->file);
-    d->drive[i].at = (struct pc_disk){
-        .cdrom = v->cdrom, .virtio = v->bus == VM_BUS_VIRTIO, .at = place(d, v), .serial = cfg->disk_serial[i]
-    };
+    d->drive[i].at =
+        (struct pc_disk){ .bus = v->bus, .cdrom = v->cdrom, .at = place(d, v), .serial = cfg->disk_serial[i] };
+    bool floppy = v->bus == VM_BUS_FLOPPY;
+    if (floppy && d->drive[i].at.at >= FDC_DRIVES)
+        return vm_fail(err, -EINVAL, "disk %s: there are %u floppy drives at most", v->file, FDC_DRIVES);
     if (!host) { /* as large as it takes for whatever the drive was doing */
-        d->drive[i].closed = (struct blockdev){ .size = (u64)1 << 50 };
+        d->drive[i].closed = (struct blockdev){ .size = floppy ? FLOPPY_USUAL : (u64)1 << 50 };
         d->drive[i].at.dev = &d->drive[i].closed;
         return 0;
     }
@@ -53,6 +63,9 @@ static int disk_open(struct disks *d, unsigned i, const struct vm_config *cfg, c
     struct image *im = &d->drive[i].image;
     int rc = image_open(im, v->file, &how, err);
     if (rc) return rc;
+    if (floppy && !fdc_format(im->size))
+        return vm_fail(err, -EINVAL, "disk %s: %llu bytes fit on no floppy disk", v->file,
+                       (unsigned long long)im->size);
     rc = blockdev_new(&d->drive[i].at.dev, im->ops, im->state, im->size, readonly, host);
     return rc ? vm_fail(err, rc, "disk %s: its thread could not be made", v->file) : 0;
 }

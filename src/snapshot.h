@@ -27,7 +27,8 @@ enum snapshot_disk {
     SNAPSHOT_OVERLAY = 4,
     SNAPSHOT_VIRTIO = 8,
     SNAPSHOT_RAW = 0x10, /* a format that was said */
-    SNAPSHOT_QCOW2 = 0x20
+    SNAPSHOT_QCOW2 = 0x20,
+    SNAPSHOT_FLOPPY = 0x80
 };
 void snapshot_head_free(struct snapshot_head *h);
 /* Borrows nothing. false: memory is short. */

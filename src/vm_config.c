@@ -106,7 +106,7 @@ int vm_config_cpu(const char *cpu, struct vm_error *err)
 /* A list of kinds of drives, and perhaps menu=on. */
 static bool boot_is_fine(const char *boot)
 {
-    static const char *const kinds[] = { "disk", "cdrom", "menu=on" };
+    static const char *const kinds[] = { "floppy", "disk", "cdrom", "menu=on" };
     for (const char *word = boot;; word++) {
         size_t n = strcspn(word, ",");
         bool known = false;
@@ -133,11 +133,9 @@ int vm_config_check(struct vm *vm, struct vm_error *err)
     if (c->boot && !boot_is_fine(c->boot))
         return vm_fail(
             err, -EINVAL,
-            "boot: '%.64s' is not a list of disk, cdrom and menu=on (floppies and networks are not supported "
-            "yet)",
-            c->boot);
+            "boot: '%.64s' is not a list of floppy, disk, cdrom and menu=on (networks are not supported yet)", c->boot);
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
-        if (c->disk[i].file && c->disk[i].bus > VM_BUS_VIRTIO)
+        if (c->disk[i].file && c->disk[i].bus > VM_BUS_FLOPPY)
             return vm_fail(err, -EINVAL, "disk %s: there is no bus %u", c->disk[i].file, c->disk[i].bus);
         else if (c->disk[i].file && c->disk[i].format > VM_FORMAT_QCOW2)
             return vm_fail(err, -EINVAL, "disk %s: there is no format %u", c->disk[i].file, c->disk[i].format);

@@ -63,7 +63,10 @@ enum vm_vga {
 
 enum vm_engine { VM_ENGINE_BT /* binary translator */, VM_ENGINE_INTERP /* reference interpreter */ };
 
-enum vm_bus { VM_BUS_IDE, VM_BUS_VIRTIO /* for guests with a driver for it; no CD-ROM drives */ };
+/* VIRTIO: for guests with a driver for it; no CD-ROM drives. FLOPPY: a floppy disk drive, two at most; the image has
+ * one of the sizes that vm_floppy_size() knows, or it is shorter than a disk of 1.44 or 2.88 MB, which is then blank
+ * behind its end. */
+enum vm_bus { VM_BUS_IDE, VM_BUS_VIRTIO, VM_BUS_FLOPPY };
 
 /* What a disk image is. PROBE: its first bytes say; an image that is raw by them refuses the guest a write of sector 0
  * that would make it look like another format from then on. Say RAW where a guest may write what it likes. */
@@ -90,7 +93,8 @@ struct vm_config {
     const char *cmdline;  /* NULL: empty */
     const char *firmware; /* image that starts at the reset vector, 64 KiB to 16 MiB; NULL: SeaBIOS; VM_FIRMWARE_NONE:
                              nothing is there, and the processor starts in the state that vm_set_registers() gives it */
-    /* What firmware tries, in this order: disk, cdrom; menu=on among them: Esc shows a menu; NULL: "disk,cdrom". */
+    /* What firmware tries, in this order: floppy, disk, cdrom; menu=on among them: Esc shows a menu; NULL:
+     * "floppy,disk,cdrom". */
     const char *boot;
     struct vm_disk disk[VM_DISKS_MAX];
     /* A name of vm_cpu_name(), and ,+FEATURE or ,-FEATURE as often as wanted, where FEATURE is as Linux has it in
@@ -152,6 +156,9 @@ struct vm_config {
 #define VM_MEMORY_MAX ((uint64_t)3584 << 20)
 #define VM_CODE_CACHE_MIN ((uint64_t)64 << 10)
 #define VM_CODE_CACHE_MAX ((uint64_t)1 << 30)
+
+/* Whether there are floppy disks of so many bytes: 160K to 2.88M. */
+bool vm_floppy_size(uint64_t bytes);
 
 /* Makes a machine and loads its kernel. Returns 0 or -errno; -EINVAL says that the description itself is wrong (an
  * unknown name, a size out of range), anything else that a file, the host or memory did not serve. */

@@ -155,8 +155,12 @@ static int tell_acpi(struct fw_cfg *f, const struct acpi_tables *t)
 /* As Open Firmware names devices, which is what SeaBIOS reads. */
 static size_t drive_path(char *out, size_t room, const struct boot_drive *d)
 {
-    int len = d->ide ? snprintf(out, room, "/pci@i0cf8/ide@1,1/drive@%u/disk@%u", d->at / 2, d->at % 2)
-                     : snprintf(out, room, "/pci@i0cf8/scsi@%x/disk@0,0", d->at);
+    int len = 0;
+    switch (d->bus) {
+    case VM_BUS_IDE: len = snprintf(out, room, "/pci@i0cf8/ide@1,1/drive@%u/disk@%u", d->at / 2, d->at % 2); break;
+    case VM_BUS_VIRTIO: len = snprintf(out, room, "/pci@i0cf8/scsi@%x/disk@0,0", d->at); break;
+    case VM_BUS_FLOPPY: len = snprintf(out, room, "/pci@i0cf8/isa@1/fdc@03f0/floppy@%u", d->at); break;
+    }
     BUG_ON((size_t)len >= room);
     return (size_t)len;
 }
@@ -167,7 +171,7 @@ void firmware_boot_order(char out[BOOT_ORDER_MAX], const struct boot_drive *driv
     out[0] = 0;
     for (const char *word = boot; *word; word += strcspn(word, ","), word += *word == ',')
         for (unsigned i = 0; i < drives; i++) {
-            if (*word != (drive[i].cdrom ? 'c' : 'd')) continue;
+            if (*word != (drive[i].bus == VM_BUS_FLOPPY ? 'f' : drive[i].cdrom ? 'c' : 'd')) continue;
             if (n) out[n++] = '\n';
             n += drive_path(out + n, BOOT_ORDER_MAX - n, &drive[i]);
         }

@@ -24,13 +24,15 @@ struct firmware_config {
     bool boot_menu;                 /* Esc while it starts shows a menu of what can be booted */
     u16 serial_console;             /* port of a serial line that stands in for screen and keyboard; 0: none */
 };
-/* Where a drive is: on the IDE controller (at / 2 is the channel), or a PCI function of its own at 00:at.0. */
+/* Where a drive is: on the IDE controller (at / 2 is the channel) or the floppy's, or, VM_BUS_VIRTIO, a PCI function of
+ * its own at 00:at.0. */
 struct boot_drive {
-    bool cdrom, ide;
+    enum vm_bus bus;
+    bool cdrom;
     u8 at;
 };
-/* Device paths of the drives, in the order in which boot names kinds of them (disk, cdrom; comma-separated; menu=on is
- * no kind). */
+/* Device paths of the drives, in the order in which boot names kinds of them (floppy, disk, cdrom; comma-separated;
+ * menu=on is no kind). */
 #define BOOT_ORDER_MAX 256u
 void firmware_boot_order(char out[BOOT_ORDER_MAX], const struct boot_drive *drive, unsigned drives, const char *boot);
 bool firmware_boot_menu(const char *boot); /* whether there is a menu=on */

@@ -5,6 +5,7 @@
  * Enter at pc_new(): it reads top to bottom as the schematic does.
  * NOT-HW: a closed A20 gate acts on the second megabyte alone, where DMA finds nothing then. */
 #include "src/board/pc.h"
+#include "core/blockdev.h"
 #include "runtime/runtime.h"
 #include "src/board/firmware.h"
 #include "src/board/mp_tables.h"
@@ -26,6 +27,7 @@
 
 enum { BDA_COM1 = 0x400, BDA_EBDA_SEG = 0x40e, BDA_EQUIPMENT = 0x410, BDA_BASE_KIB = 0x413 };
 #define COM1 0x3f8
+#define CMOS_FLOPPY 0x10 /* types of the drives, A in the upper half */
 #define EBDA_BASE 0x9fc00u
 #define ROM_AREA 0xe0000u /* to 1 MiB: where an OS looks for the RSDP */
 #define RSDP_AT 0xf0000u
@@ -53,6 +55,7 @@ struct pc {
     struct pam *pam;
     struct vga *vga; /* NULL: there is no screen */
     struct ide *ide; /* NULL: there are no drives */
+    struct fdc *fdc; /* NULL: there are no drives of its */
     struct virtio_blk *virtio_disk[VM_DISKS_MAX];
     struct virtio_net *net; /* NULL: there is none */
     struct fw_cfg *fw_cfg;
@@ -134,11 +137,21 @@ static void on_msi(void *opaque, u32 address, u32 data)
     if (address >> 20 == LAPIC_BASE >> 20 && (plain || m.delivery == APIC_NMI)) lapic_deliver(pc->lapic, &m);
 }
 
+static int floppies_attach(struct pc *pc, struct blockdev *const floppy[FDC_DRIVES], struct irq_line irq6)
+{
+    u8 types = 0;
+    for (unsigned i = 0; i < FDC_DRIVES; i++)
+        if (floppy[i]) types |= (u8)(fdc_format(floppy[i]->size)->cmos << (i ? 0 : 4));
+    rtc_cmos_set(pc->rtc, CMOS_FLOPPY, types);
+    return fdc_new(&pc->fdc, pc->bus, pc->dma, irq6, floppy);
+}
+
 static int disks_attach(struct pc *pc, const struct pc_config *cfg, const struct irq_line *isa)
 {
     static const char *const names[VM_DISKS_MAX] = { "virtio-blk0", "virtio-blk1", "virtio-blk2", "virtio-blk3" };
     static const char *const serials[VM_DISKS_MAX] = { "TV00000010", "TV00000011", "TV00000012", "TV00000013" };
     struct ide_disk ide[IDE_DRIVES] = { 0 };
+    struct blockdev *floppy[FDC_DRIVES] = { 0 };
     bool any = false;
     int rc = 0;
 
@@ -146,7 +159,11 @@ static int disks_attach(struct pc *pc, const struct pc_config *cfg, const struct
         const struct pc_disk *d = &cfg->disk[i];
 
         if (!d->dev) continue;
-        if (d->virtio) {
+        if (d->bus == VM_BUS_FLOPPY) {
+            floppy[d->at] = d->dev;
+            continue;
+        }
+        if (d->bus == VM_BUS_VIRTIO) {
             rc = virtio_blk_new(&pc->virtio_disk[d->at], pc->bus, pc->pci, (u8)(SLOT_DISKS + d->at), names[d->at],
                                 d->dev, d->serial ? d->serial : serials[d->at]);
             continue;
@@ -154,7 +171,9 @@ static int disks_attach(struct pc *pc, const struct pc_config *cfg, const struct
         ide[d->at] = (struct ide_disk){ d->dev, d->cdrom, d->serial };
         any = true;
     }
-    return rc || !any ? rc : ide_new(&pc->ide, pc->bus, pc->pci, isa[14], isa[15], ide);
+    if (!rc && any) rc = ide_new(&pc->ide, pc->bus, pc->pci, isa[14], isa[15], ide);
+    if (!rc && (floppy[0] || floppy[1])) rc = floppies_attach(pc, floppy, isa[6]);
+    return rc;
 }
 
 static void boot_order_make(char out[BOOT_ORDER_MAX], const struct pc_config *cfg)
@@ -166,9 +185,10 @@ static void boot_order_make(char out[BOOT_ORDER_MAX], const struct pc_config *cf
         const struct pc_disk *d = &cfg->disk[i];
 
         if (d->dev)
-            drive[n++] = (struct boot_drive){ d->cdrom, !d->virtio, (u8)(d->at + (d->virtio ? SLOT_DISKS : 0)) };
+            drive[n++] =
+                (struct boot_drive){ d->bus, d->cdrom, (u8)(d->at + (d->bus == VM_BUS_VIRTIO ? SLOT_DISKS : 0)) };
     }
-    firmware_boot_order(out, drive, n, cfg->boot && *cfg->boot != 'm' ? cfg->boot : "disk,cdrom");
+    firmware_boot_order(out, drive, n, cfg->boot && *cfg->boot != 'm' ? cfg->boot : "floppy,disk,cdrom");
 }
 
 static void fw_debug_write(void *be, const u8 *buf, size_t n)
@@ -282,6 +302,7 @@ unsigned pc_parts(struct pc *pc, struct snap_part *out, unsigned room)
     if (pc->vga && n < room) out[n++] = vga_part(pc->vga);
     if (pc->fw_cfg && n < room) out[n++] = fw_cfg_part(pc->fw_cfg);
     if (pc->ide) n += ide_parts(pc->ide, out + n, room - n);
+    if (pc->fdc && n < room) out[n++] = fdc_part(pc->fdc);
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
         if (pc->virtio_disk[i] && n < room) out[n++] = virtio_blk_part(pc->virtio_disk[i]);
     if (pc->net && n < room) out[n++] = virtio_net_part(pc->net);
@@ -391,6 +412,7 @@ void pc_free(struct pc *pc)
     debug_exit_free(pc->debug_exit);
     virtio_net_free(pc->net);
     for (unsigned i = 0; i < VM_DISKS_MAX; i++) virtio_blk_free(pc->virtio_disk[i]);
+    fdc_free(pc->fdc);
     ide_free(pc->ide);
     porte9_free(pc->fw_port);
     fw_cfg_free(pc->fw_cfg);

@@ -12,8 +12,9 @@ struct firmware;
 /* A disk, and where it is. */
 struct pc_disk {
     struct blockdev *dev; /* borrowed; NULL: there is none */
-    bool cdrom, virtio;
-    u8 at;              /* IDE: which drive, channel at / 2; virtio: the how manieth */
+    enum vm_bus bus;
+    bool cdrom;
+    u8 at;              /* IDE: which drive, channel at / 2; else: the how manieth */
     const char *serial; /* NULL: one of ours; borrowed */
 };
 
@@ -24,7 +25,7 @@ struct pc_config {
     struct pc_disk disk[VM_DISKS_MAX]; /* firmware tries those of a kind in this order */
     struct netdev *net;                /* borrowed; NULL: there is no card */
     u8 mac[6];
-    const char *boot; /* comma-separated: disk, cdrom */
+    const char *boot; /* comma-separated: floppy, disk, cdrom */
     bool vga;
     const struct firmware *vga_rom;  /* its BIOS; borrowed until pc_new() returns; empty: none */
     const struct firmware *firmware; /* borrowed; NULL: none runs, and what it would leave behind is written here */

@@ -301,13 +301,33 @@ struct snap_part fw_cfg_part(struct fw_cfg *f);
 MUST_CHECK int fw_cfg_item(struct fw_cfg *f, u16 key, const void *data, u32 n); /* key below 0x20 */
 MUST_CHECK int fw_cfg_file(struct fw_cfg *f, const char *name, const void *data, u32 n);
 
-/* dma8237.c: the two 8237A at 0x00 and 0xc0 and the page registers 0x81..0x8f: registers only, no device requests DMA.
- */
+/* dma8237.c: the two 8237A at 0x00 and 0xc0 and the page registers 0x81..0x8f. */
 struct dma8237;
 MUST_CHECK int dma8237_new(struct dma8237 **out, struct bus *b);
 void dma8237_free(struct dma8237 *d);
 void dma8237_reset(struct dma8237 *d);
 struct snap_part dma8237_part(struct dma8237 *d);
+/* A device on a channel passes up to len bytes of buf to memory, or takes them from there. Returns how many; less than
+ * len: the channel has ended, is masked, or goes the other way. A channel set to verify counts and moves nothing.
+ * Channels 5 to 7 move words. *tc: it came to its terminal count. */
+u32 dma8237_transfer(struct dma8237 *d, unsigned channel, bool to_memory, u8 *buf, u32 len, bool *tc);
+
+/* fdc82077.c: 82077AA at 0x3f0 (not 0x3f6) with up to two drives, on DMA channel 2. Disks are borrowed; while one is at
+ * work, the board is neither saved nor reset. */
+struct fdc;
+struct fdc_format {
+    u32 bytes;
+    u8 tracks, heads, per_track;
+    u8 cmos; /* type of the smallest drive that takes it, as CMOS has it: 1 360K, 2 1.2M, 3 720K, 4 1.44M, 5 2.88M */
+};
+/* What a disk of so many bytes is: of just that size, or else the first of at least 1.44 MB that it fits on. NULL: it
+ * is too large. */
+const struct fdc_format *fdc_format(u64 bytes);
+#define FDC_DRIVES 2u
+MUST_CHECK int fdc_new(struct fdc **out, struct bus *b, struct dma8237 *dma, struct irq_line irq6,
+                       struct blockdev *const disk[FDC_DRIVES]); /* NULL: no drive. Each has a format: or -EINVAL */
+void fdc_free(struct fdc *f);
+struct snap_part fdc_part(struct fdc *f);
 
 /* debug_exit.c: a write of v to the port fires exit with (v << 1) | 1. Reads give all ones. */
 struct debug_exit;

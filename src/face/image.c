@@ -1,5 +1,6 @@
 /* Owns the table of signatures. Enter at image_probe(). */
 #include "src/face/image.h"
+#include "transvisor/vm.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -58,8 +59,9 @@ static enum image_kind by_name(const char *path, const char **what)
     return IMAGE_UNKNOWN;
 }
 
-/* The first n bytes at most; 0 if there is nothing to be read. *disk: its size could be a disk's, in whole sectors. */
-static size_t read_head(const char *path, u8 *head, size_t n, bool *disk)
+/* The first n bytes at most; 0 if there is nothing to be read. *disk: its size could be a disk's, in whole sectors.
+ * *floppy: it is a floppy disk's. */
+static size_t read_head(const char *path, u8 *head, size_t n, bool *disk, bool *floppy)
 {
     struct stat st;
     /* A FIFO is not even opened: its writer would take us for the reader that it waits for. */
@@ -68,6 +70,7 @@ static size_t read_head(const char *path, u8 *head, size_t n, bool *disk)
     if (fd < 0) return 0;
     ssize_t got = !fstat(fd, &st) && S_ISREG(st.st_mode) ? pread(fd, head, n, 0) : 0;
     close(fd);
+    *floppy = got > 0 && vm_floppy_size((u64)st.st_size);
     *disk = got > 0 && st.st_size >= DISK_MIN && st.st_size % 512 == 0;
     return got < 0 ? 0 : (size_t)got;
 }
@@ -75,15 +78,16 @@ static size_t read_head(const char *path, u8 *head, size_t n, bool *disk)
 enum image_kind image_probe(const char *path, const char **what)
 {
     u8 head[HEAD];
-    bool disk = false;
-    size_t n = read_head(path, head, sizeof head, &disk);
+    bool disk = false, floppy = false;
+    size_t n = read_head(path, head, sizeof head, &disk, &floppy);
     *what = NULL;
     for (size_t i = 0; i < ARRAY_LEN(signatures); i++) {
         if (signatures[i].at + signatures[i].n > n) continue;
         if (memcmp(head + signatures[i].at, signatures[i].bytes, signatures[i].n)) continue;
         if (signatures[i].at == BOOT_SIGNATURE && !disk) continue; /* the rest of a damaged kernel, say */
         *what = signatures[i].what;
-        return signatures[i].kind;
+        return signatures[i].at == BOOT_SIGNATURE && floppy ? IMAGE_FLOPPY : signatures[i].kind;
     }
-    return by_name(path, what);
+    enum image_kind kind = by_name(path, what);
+    return kind == IMAGE_DISK && floppy ? IMAGE_FLOPPY : kind;
 }

@@ -8,6 +8,7 @@ enum image_kind {
     IMAGE_LINUX,
     IMAGE_ELF,
     IMAGE_DISK,        /* raw or qcow2 */
+    IMAGE_FLOPPY,      /* raw, and of a floppy disk's size */
     IMAGE_CDROM,       /* ISO 9660 */
     IMAGE_DISK_FORMAT, /* a disk in a format that has to be converted first */
     IMAGE_RAM_DISK,

@@ -228,10 +228,12 @@ static int look_at_kernel(struct run_args *a, enum image_kind *kind)
     char text[512];
     struct vm_error err;
     *kind = image_probe(path, &what);
-    if (*kind == IMAGE_DISK || *kind == IMAGE_CDROM) {
-        const struct vm_disk disk = { .file = path, .cdrom = *kind == IMAGE_CDROM };
+    if (*kind == IMAGE_DISK || *kind == IMAGE_CDROM || *kind == IMAGE_FLOPPY) {
+        const struct vm_disk disk = { .file = path,
+                                      .cdrom = *kind == IMAGE_CDROM,
+                                      .bus = *kind == IMAGE_FLOPPY ? VM_BUS_FLOPPY : VM_BUS_IDE };
         a->cfg.kernel = NULL;
-        return run_args_disk(a, &disk, &err) ? fail(STATUS_USAGE, err.text) : -1;
+        return run_args_first_disk(a, &disk, &err) ? fail(STATUS_USAGE, err.text) : -1;
     }
     if (*kind == IMAGE_DISK_FORMAT)
         snprintf(text, sizeof text,

@@ -51,6 +51,19 @@ int run_args_disk(struct run_args *a, const struct vm_disk *disk, struct vm_erro
     return 0;
 }
 
+int run_args_first_disk(struct run_args *a, const struct vm_disk *disk, struct vm_error *err)
+{
+    int rc = run_args_disk(a, disk, err);
+    for (unsigned i = a->disks - 1; !rc && i > 0; i--) {
+        a->cfg.disk[i] = a->cfg.disk[i - 1];
+        a->cfg.disk_serial[i] = a->cfg.disk_serial[i - 1];
+    }
+    if (rc) return rc;
+    a->cfg.disk[0] = *disk;
+    a->cfg.disk_serial[0] = NULL;
+    return 0;
+}
+
 /* What may follow FILE. value: NULL: any. what: how the drive changes, or what is said of it. */
 static const struct {
     const char *key, *value;
@@ -60,19 +73,35 @@ static const struct {
         DISK_READONLY,
         DISK_SNAPSHOT,
         DISK_VIRTIO,
+        DISK_FLOPPY,
         DISK_RAW,
         DISK_QCOW2,
         DISK_SERIAL,
         DISK_LATER
     } what;
 } disk_words[] = {
-    { "format", "raw", DISK_RAW },       { "format", "qcow2", DISK_QCOW2 },    { "format", NULL, DISK_LATER },
-    { "bus", "ide", DISK_AS_IT_IS },     { "if", "ide", DISK_AS_IT_IS },       { "bus", "virtio", DISK_VIRTIO },
-    { "if", "virtio", DISK_VIRTIO },     { "serial", NULL, DISK_SERIAL },      { "bus", NULL, DISK_LATER },
-    { "if", NULL, DISK_LATER },          { "media", "disk", DISK_AS_IT_IS },   { "media", "cdrom", DISK_CDROM },
-    { "index", NULL, DISK_AS_IT_IS },    { "id", NULL, DISK_AS_IT_IS },        { "cache", "writeback", DISK_AS_IT_IS },
-    { "cache", NULL, DISK_LATER },       { "readonly", "on", DISK_READONLY },  { "readonly", "off", DISK_AS_IT_IS },
-    { "snapshot", "on", DISK_SNAPSHOT }, { "snapshot", "off", DISK_AS_IT_IS },
+    { "format", "raw", DISK_RAW },
+    { "format", "qcow2", DISK_QCOW2 },
+    { "format", NULL, DISK_LATER },
+    { "bus", "ide", DISK_AS_IT_IS },
+    { "if", "ide", DISK_AS_IT_IS },
+    { "bus", "virtio", DISK_VIRTIO },
+    { "if", "virtio", DISK_VIRTIO },
+    { "serial", NULL, DISK_SERIAL },
+    { "bus", "floppy", DISK_FLOPPY },
+    { "if", "floppy", DISK_FLOPPY },
+    { "bus", NULL, DISK_LATER },
+    { "if", NULL, DISK_LATER },
+    { "media", "disk", DISK_AS_IT_IS },
+    { "media", "cdrom", DISK_CDROM },
+    { "index", NULL, DISK_AS_IT_IS },
+    { "id", NULL, DISK_AS_IT_IS },
+    { "cache", "writeback", DISK_AS_IT_IS },
+    { "cache", NULL, DISK_LATER },
+    { "readonly", "on", DISK_READONLY },
+    { "readonly", "off", DISK_AS_IT_IS },
+    { "snapshot", "on", DISK_SNAPSHOT },
+    { "snapshot", "off", DISK_AS_IT_IS },
 };
 
 /* serial: the drive's place for it. */
@@ -88,6 +117,7 @@ static int disk_word(struct vm_disk *d, const char **serial, const char *typed, 
         case DISK_READONLY: d->readonly = true; return 0;
         case DISK_SNAPSHOT: d->snapshot = true; return 0;
         case DISK_VIRTIO: d->bus = VM_BUS_VIRTIO; return 0;
+        case DISK_FLOPPY: d->bus = VM_BUS_FLOPPY; return 0;
         case DISK_RAW: d->format = VM_FORMAT_RAW; return 0;
         case DISK_QCOW2: d->format = VM_FORMAT_QCOW2; return 0;
         case DISK_SERIAL: *serial = word + n + 1; return 0;
@@ -141,11 +171,17 @@ static int parse_cdrom(void *args, const char *typed, const char *value, struct 
     return parse_drive(args, (struct vm_disk){ .cdrom = true }, typed, value, err);
 }
 
-/* disk,cdrom, which the machine checks; or as QEMU has it: [order=]LETTERS, c a disk and d a CD. */
+static int parse_floppy(void *args, const char *typed, const char *value, struct vm_error *err)
+{
+    return parse_drive(args, (struct vm_disk){ .bus = VM_BUS_FLOPPY }, typed, value, err);
+}
+
+/* floppy,disk,cdrom, which the machine checks; or as QEMU has it: [order=]LETTERS, a a floppy, c a disk, d a CD. */
 static int parse_boot(void *args, const char *typed UNUSED, const char *value, struct vm_error *err UNUSED)
 {
     static const char *const letters[][2] = {
-        { "c", "disk" }, { "d", "cdrom" }, { "cd", "disk,cdrom" }, { "dc", "cdrom,disk" }
+        { "a", "floppy" },      { "c", "disk" },        { "d", "cdrom" },
+        { "cd", "disk,cdrom" }, { "dc", "cdrom,disk" }, { "cad", "disk,floppy,cdrom" },
     };
     struct run_args *a = args;
     const char *order = strncmp(value, "order=", 6) ? value : value + 6;
@@ -222,7 +258,6 @@ static int parse_device(void *args, const char *typed, const char *value, struct
 }
 
 #define RUN(field) .at = offsetof(struct run_args, field)
-#define FLOPPIES "floppies are not supported yet; --disk FILE and --cdrom FILE are"
 #define NETWORK "say --net user[,hostfwd=tcp::2222-:22]"
 #define DISPLAY "such displays are not supported yet; --display text and --display vnc are"
 #define DEBUGGER "a gdb stub is not supported yet; --trace LIST shows what the guest does"
@@ -255,9 +290,11 @@ static const struct opt run_options[] = {
       .help = "raw or qcow2 image, up to four; format=.., bus=virtio, snapshot=on, readonly=on, media=.., serial=.." },
     { .group = "What to boot", .name = "cdrom", .type = OPT_CALL, .rank = OPT_COMMON, .parse = parse_cdrom,
       .arg = "FILE", .help = "ISO image in a CD-ROM drive" },
+    { .group = "What to boot", .name = "floppy", .aliases = "fda fdb", .type = OPT_CALL, .rank = OPT_PLAIN,
+      .parse = parse_floppy, .arg = "FILE", .help = "floppy disk image of 160K to 2.88M; two at most" },
     { .group = "What to boot", .name = "boot", .type = OPT_CALL, .rank = OPT_COMMON, .parse = parse_boot,
-      .arg = "disk,cdrom",
-      .help = "what firmware tries, and in which order; menu=on as well: Esc shows a menu [disk,cdrom]" },
+      .arg = "floppy,disk,cdrom",
+      .help = "what firmware tries, and in which order; menu=on as well: Esc shows a menu" },
 
     { .group = "The machine", .name = "memory", .aliases = "m mem", .type = OPT_SIZE, .rank = OPT_COMMON,
       RUN(cfg.memory), .arg = "SIZE", .min = VM_MEMORY_MIN, .max = VM_MEMORY_MAX, .unit = (u64)1 << 20,
@@ -346,7 +383,6 @@ static const struct opt run_options[] = {
       .help = "isa-debug-exit,iobase=PORT is --debug-exit PORT" },
 
     /* What is not there yet. */
-    { .name = "floppy", .aliases = "fda fdb", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "FILE", .help = FLOPPIES },
     { .name = "blockdev", .aliases = "sd pflash mtdblock", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "FILE",
       .help = "such drives are not supported yet; --disk FILE and --cdrom FILE are" },
     { .name = "network", .aliases = "n netdev", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "NET",

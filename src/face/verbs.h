@@ -49,6 +49,8 @@ struct run_args {
 void run_args_init(struct run_args *a);
 /* One more drive. 0, or -EINVAL: there is no room. */
 MUST_CHECK int run_args_disk(struct run_args *a, const struct vm_disk *disk, struct vm_error *err);
+/* The same, before all others: what is named without an option comes first. */
+MUST_CHECK int run_args_first_disk(struct run_args *a, const struct vm_disk *disk, struct vm_error *err);
 /* After options_parse(). 0, or -EINVAL with *err set. */
 MUST_CHECK int run_args_finish(struct run_args *a, struct vm_error *err);
 

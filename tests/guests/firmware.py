@@ -196,8 +196,8 @@ def own_rom(work):
     return Case(['--firmware', rom_of_our_own(work), '--debug-exit', '0xf4'], ['own firmware'], status=0x21)
 
 
-def boot_disk(work, source='bootdisk.S'):
-    """A program that boots, as a disk image of 4 MiB."""
+def boot_disk(work, source='bootdisk.S', size=4 << 20):
+    """A program that boots, as a disk image."""
     path = os.path.join(work, 'boot.img')
     subprocess.run(
         [
@@ -212,7 +212,7 @@ def boot_disk(work, source='bootdisk.S'):
         ],
         check=True,
     )
-    os.truncate(path, 4 << 20)
+    os.truncate(path, size)
     return path
 
 
@@ -236,6 +236,20 @@ def disk(work):
         KEY,
         0x21,
         lambda: written(path, True),
+    )
+
+
+def floppy(work):
+    """Named alone: known by its size, and booted. It has been written, and a second one that is protected has not."""
+    need(SEABIOS, 'seabios')
+    path, other = boot_disk(work, 'bootfloppy.S', 1440 << 10), os.path.join(work, 'other.img')
+    with open(other, 'wb') as file:
+        file.truncate(720 << 10)
+    return Case(
+        [path, '--floppy', other + ',readonly=on', '--debug-exit', '0xf4'],
+        ['Booting from Floppy', 'floppy: LGRWFSP'],
+        status=0x21,
+        check=lambda: written(path, True),
     )
 
 
@@ -422,6 +436,7 @@ CASES = {
     'modes-386': modes_386,
     'disk': disk,
     'disk-virtio': disk_virtio,
+    'floppy': floppy,
     'reset-doors': reset_doors,
     'saved': saved,
     'disk-snapshot': disk_snapshot,
