@@ -510,10 +510,14 @@ def what_users_of_other_programs_type_is_understood_or_answered(b):
     disk = os.path.join(b.dir, 'disk.img')
     with open(disk, 'wb') as f:
         f.truncate(1 << 20)
+    large = os.path.join(b.dir, 'large.img')
+    with open(large, 'wb') as f:
+        f.truncate(4 << 20)
     later = 'not supported yet'
     for words, answer in (
         (('gone.vmdk',), 'qemu-img convert'),
-        (('run', '-fda', disk), later),
+        (('run', '-fda', large), 'fit on no floppy disk'),
+        (('run',) + ('--floppy', disk + ',readonly=on') * 3, '2 floppy drives at most'),
         (('run', '--disk', disk + ',bus=scsi'), later),
         (('run', '--disk', disk + ',bus=virtio,media=cdrom'), 'is on IDE'),
         (('run', '--disk', disk + ',format=vmdk'), later),
@@ -531,7 +535,7 @@ def what_users_of_other_programs_type_is_understood_or_answered(b):
         (('run', image, '-curses'), '--display text'),
         (('run', image, '--type', '<nosuch>'), "--type: there is no key 'nosuch'"),
         (('-kernel', image, '-m', '16'), f'transvisor run -kernel {image} -m 16'),
-        (('-m', '16', '-fda', disk), later),
+        (('-m', '16', '-fda', disk), f'transvisor run -m 16 -fda {disk}'),
         (('rnu',), 'did you mean run'),
         (('run', '--kernle', image), 'did you mean --kernel'),
         (('run', image, '-m', '1'), '-m: 1 is not within 16M to 3584M'),
