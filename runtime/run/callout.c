@@ -100,7 +100,7 @@ int helper_step(struct cpu *c, u32 eip)
 
 int helper_rdtsc(struct cpu *c, u32 arg UNUSED)
 {
-    if (c->cr4 & CR4_TSD && c->cpl) return HELPER_EMULATE; /* #GP */
+    if (c->kick || (c->cr4 & CR4_TSD && c->cpl)) return HELPER_EMULATE; /* a delay loop is mostly in here; #GP */
     u64 tsc = cpu_tsc(c);
     c->gpr[G_EAX] = (u32)tsc;
     c->gpr[G_EDX] = (u32)(tsc >> 32);
