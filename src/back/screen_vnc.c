@@ -32,7 +32,8 @@
 #include <unistd.h>
 
 #define SEATS 16u
-#define CLIENT_WAIT_MS 10000 /* in the middle of a message */
+#define CLIENT_WAIT_MS 10000 /* in the middle of a message, and until it has been let in */
+#define SHORTAGE_MS 250
 #define TICK_MS 33
 #define PORT_BASE 5900u
 #define PASSWORD_MAX 8u /* what RFB's authentication looks at */
@@ -301,21 +302,38 @@ static bool is_ending(struct vnc *v)
     return ending;
 }
 
+static u64 now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (u64)t.tv_sec * 1000 + (u64)t.tv_nsec / 1000000;
+}
+
+/* Waits for the client, or for something to do. A connection that does not say within a while that it is a client with
+ * the right to be one is closed: there are not many seats. */
+static void seat_wait(struct seat *c, u64 begin)
+{
+    struct pollfd fds[2] = { { .fd = c->wake_fd, .events = POLLIN }, { .fd = c->fd, .events = POLLIN } };
+    u64 count, passed = now_ms() - begin;
+    bool greeted = c->rfb->clientHead->state == RFB_NORMAL;
+    if (!greeted && passed >= CLIENT_WAIT_MS) c->vnc->lib.close_client(c->rfb->clientHead);
+    else if (poll(fds, 2, greeted ? -1 : CLIENT_WAIT_MS - (int)passed) > 0 && fds[0].revents)
+        (void)!read(c->wake_fd, &count, sizeof count);
+}
+
 static void *seat_thread(void *arg)
 {
     struct seat *c = arg;
     struct vnc *v = c->vnc;
-    struct pollfd fds[2] = { { .fd = c->wake_fd, .events = POLLIN }, { .fd = c->fd, .events = POLLIN } };
     int theirs = hostfd(fcntl(c->fd, F_DUPFD_CLOEXEC, 3));
-    u64 count;
+    u64 begin = now_ms();
     frame_viewer_add(v->screen.frame, &c->viewer);
     if (theirs >= FD_SETSIZE) close(theirs);
     else if (theirs >= 0) (void)v->lib.new_client(c->rfb, theirs); /* which closes it, at once or in the end */
     while (c->rfb->clientHead && !is_ending(v)) {
         picture_take(c);
         v->lib.process(c->rfb, 0);
-        if (!c->rfb->clientHead) break;
-        if (poll(fds, 2, -1) > 0 && fds[0].revents) (void)!read(c->wake_fd, &count, sizeof count);
+        if (c->rfb->clientHead) seat_wait(c, begin);
     }
     frame_viewer_remove(v->screen.frame, &c->viewer);
     let_go(c);
@@ -327,13 +345,6 @@ static void *seat_thread(void *arg)
 }
 
 /* ---- the thread that takes connections ---- */
-
-static u64 now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (u64)t.tv_sec * 1000 + (u64)t.tv_nsec / 1000000;
-}
 
 /* Something has been drawn; on the vCPU thread. */
 static void on_drawn(void *arg)
@@ -380,13 +391,17 @@ static unsigned seats_clear(struct vnc *v)
     return taken;
 }
 
-/* Who finds no seat is sent away. */
+/* Who finds no seat is sent away. While there is no descriptor for him the port stays readable: then a while passes. */
 static void client_take(struct vnc *v)
 {
     int fd = hostfd(accept4(v->listen_fd, NULL, NULL, SOCK_CLOEXEC));
     struct seat *c = v->seat;
     while (c < v->seat + SEATS && c->fd >= 0) c++;
-    if (fd < 0) return;
+    if (fd < 0) {
+        struct pollfd wake = { .fd = v->wake_fd, .events = POLLIN };
+        if (errno != EAGAIN && errno != ECONNABORTED) (void)poll(&wake, 1, SHORTAGE_MS);
+        return;
+    }
     if (c < v->seat + SEATS && (c->pixels = calloc((size_t)DISPLAY_MAX * DISPLAY_MAX, sizeof *c->pixels))) {
         c->rfb->frameBuffer = (char *)c->pixels;
         pthread_mutex_lock(&v->lock);

@@ -83,8 +83,9 @@ def insn_tests(build):
     folder = os.path.join(build, 'tests', 'insn')
     tests = []
     for name in sorted(name[:-4] for name in os.listdir(folder) if name.endswith('.elf')):
+        words = 'tcg model=n270' if name == 'model' else 'tcg'  # it asks which processor it is to find
         command = (
-            f'transvisor run --kernel {name}.elf --append tcg --memory 64M --engine bt --serial stdio --debug-exit 0xf4'
+            f'transvisor run --kernel {name}.elf --append "{words}" --memory 64M --engine bt --serial stdio --debug-exit 0xf4'
             + (' --cache-size 1M' if name == 'evict' else '')
         )
         test = Test(name, command, [f'{build}/transvisor', f'{folder}/{name}.elf'], status=33, says=f'{name}: PASS, ')

@@ -111,7 +111,7 @@ static inline void fix_pte(laddr la, u32 flags)
 
 /* The exception that expr raised, as vector << 16 | error; 0 if it raised none. */
 #define RAISED(expr) ({ int r_ = (expr); u32 x_ = 0;                                                              \
-        if (r_) { ck_assert_int_eq(r_, GUEST_FAULT); ck_assert(cpu->exc.valid);                                   \
+        if (r_) { if (r_ != GUEST_FAULT || !cpu->exc.valid) ck_abort_msg(#expr " returned %d", r_);               \
                   x_ = (u32)cpu->exc.vector << 16 | cpu->exc.error; cpu->exc.valid = false; }                      \
         x_; })
 #define EXC(v, error) ((u32)(v) << 16 | (error))

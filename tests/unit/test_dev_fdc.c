@@ -363,6 +363,23 @@ START_TEST(a_reset_leaves_a_disk_at_work_alone_and_the_next_command_waits_for_it
     finish(&fd0);
     RESULT(0, 0, 0, 0, 0, 10, 2);
     memory_is(fd0.data + lba(0, 0, 9), 512);
+
+    /* What the abandoned one reads does not get into what the next one writes. */
+    static const u8 text[512] = { 'k', 'e', 'p', 't' };
+    COMMAND(0x46, 0, 0, 0, 1, 2, 18, 0x1b, 0xff);
+    out(DOR, 0);
+    out(DOR, RUN);
+    for (u8 i = 0; i < 4; i++) {
+        COMMAND(0x08);
+        RESULT(0xc0 | i, 0);
+    }
+    bus_dma_write(bus, BUFFER, text, sizeof text);
+    dma_set(false, sizeof text);
+    COMMAND(0x45, 0, 0, 0, 7, 2, 18, 0x1b, 0xff);
+    finish(&fd0);
+    finish(&fd0);
+    RESULT(0, 0, 0, 0, 0, 8, 2);
+    ck_assert_mem_eq(text, fd0.data + lba(0, 0, 7), sizeof text);
     later = false;
 }
 END_TEST

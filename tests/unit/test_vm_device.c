@@ -197,7 +197,7 @@ static size_t kept_save(void *arg, void *to, size_t room)
     struct kept *k = arg;
     k->saves++;
     if (room < k->n) return k->n;
-    memcpy(to, k->bytes, k->n);
+    if (k->n) memcpy(to, k->bytes, k->n);
     return k->n - k->shrinks;
 }
 static int kept_load(void *arg, const void *bytes, size_t n)

@@ -74,8 +74,10 @@ START_TEST(a_boot_sector_makes_a_disk_of_a_file_of_whole_sectors)
     const char *what;
     int fd = mkstemp(path);
     ck_assert_int_eq(2, pwrite(fd, "\x55\xaa", 2, 0x1fe));
-    ck_assert_int_eq(0, ftruncate(fd, 1474560));
+    ck_assert_int_eq(0, ftruncate(fd, 2 << 20));
     ck_assert_int_eq(IMAGE_DISK, image_probe(path, &what));
+    ck_assert_int_eq(0, ftruncate(fd, 1474560));
+    ck_assert_int_eq(IMAGE_FLOPPY, image_probe(path, &what));
     ck_assert_int_eq(0, ftruncate(fd, 1474561));
     ck_assert_int_eq(IMAGE_UNKNOWN, image_probe(path, &what));
     close(fd);

@@ -1,6 +1,7 @@
 /* Owns the floppy disk controller and its drives.
  *   I1  phase says what the data register is good for, and MSR says phase.                             [status_main]
- *   I2  One request is with the disk at most. A reset abandons it; a command that needs the disk then waits.  [submit]
+ *   I2  One request is with the disk at most. A reset abandons it; a command that needs the disk, and the buffer that
+ *       the request still has, then waits.                                                                 [execute]
  *   I3  The irq wire is: wanted, and the gate of the digital output register open.                     [irq_update]
  * Enter at data_write(), execute(), disk_done(). Intel 82077AA, 290166.
  * NOT-HW: nothing turns and nothing steps, so seeks are done at once; there is one format on a disk, that of its size,
@@ -238,13 +239,12 @@ static void step(struct fdc *f)
 
 static void disk_done(struct blockdev_req *r, int err);
 static void disk_ended(struct fdc *f, int err);
+static void execute(struct fdc *f);
 
 static void submit(struct fdc *f)
 {
     const struct fdc_drive *d = drive_of(f);
     f->phase = BUSY;
-    f->waiting = f->at_work;
-    if (f->waiting) return;
     const struct fdc_format *g = d->format;
     enum command c = command_of(f->cmd[0]);
     u32 sectors = (f->end + SECTOR - 1) / SECTOR, first = f->sector - 1;
@@ -288,7 +288,11 @@ static void disk_done(struct blockdev_req *r, int err)
     f->at_work = false;
     if (f->abandoned) {
         f->abandoned = false;
-        if (f->waiting) submit(f);
+        if (f->waiting) {
+            f->waiting = false;
+            f->phase = COMMAND;
+            execute(f);
+        }
     } else {
         disk_ended(f, err);
     }
@@ -508,6 +512,11 @@ static void execute(struct fdc *f)
     static const u8 version = 0x90, part_id = 0x41;
     const struct fdc_drive *d = drive_of(f);
     enum command c = command_of(f->cmd[0]);
+    f->waiting = f->at_work && (c == FORMAT || (c < COMMANDS && commands[c].len == 9));
+    if (f->waiting) {
+        f->phase = BUSY;
+        return;
+    }
     switch (c) {
     case READ_TRACK:
     case READ:
