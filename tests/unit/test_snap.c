@@ -171,8 +171,8 @@ static void start_apic(struct rt *rt)
 static void use(struct rt *rt)
 {
     u32 v = rnd(rt);
-    static const u8 words[] = { 0xf4, 0xf0, 1,    2, 0xf3, 200,  0xf3, 100,  0xf3,
-                                80,   0xe7, 0xe8, 3, 0xee, 0xec, 0xea, 0xf4, 0xf4 };
+    static const u8 words[] = { 0xf4, 0xed, 5,    0xf0, 1, 2,    0xf3, 200,  0xf3, 100,
+                                0xf3, 80,   0xe7, 0xe8, 3, 0xee, 0xec, 0xea, 0xf4, 0xf4 };
     static u8 passing[65536];
     bool tc;
     switch (v % 9) {
