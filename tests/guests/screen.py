@@ -345,6 +345,9 @@ def text(work):
         shows(lambda: terminal.line(0) == 'type: aB<48>%c' and not terminal.line(19), 'the notice goes')
         os.kill(process.pid, signal.SIGTSTP)
         shows(lambda: not terminal.alternate, 'stopped: the terminal is as it was')
+        until = time.monotonic() + 5  # they come behind the sequence that leaves the other screen
+        while termios.tcgetattr(child) != before and time.monotonic() < until:
+            time.sleep(0.01)
         check(termios.tcgetattr(child) == before, 'stopped: its settings are as they were')
         terminal.clear()
         os.kill(process.pid, signal.SIGCONT)
