@@ -1,7 +1,8 @@
 /* Differential tester: the same random cases on the real processor and in an engine, and everything compared.
  *
  *   diff_test --engine interp|bt|direct [--judge native|interp|auto] [--kernel] [--no-windows | --eager-windows]
- *             [--code16] [--seed N] [--count N] [--only OP] [--undefined-flags] [--native DIR] [--keep-going N] [--verbose]
+ *             [--code16] [--seed N] [--count N] [--only OP] [--undefined-flags] [--native DIR] [--keep-going N]
+ *             [--verbose]
  *
  * --undefined-flags: compares the flags that the manual leaves undefined as well, and makes forms whose result it
  * leaves undefined (SHLD, SHRD by more than the operand has bits): a guest must not see which engine ran it.
@@ -186,8 +187,8 @@ static bool refused_misaligned_mode(const struct tester *t, const struct diff_ca
 }
 
 /* Instructions that make several accesses: a page fault may leave half of what they write, and which access raises it
- * is open. Where a segment's limit lies in their midst, a processor may have done the accesses before it, too (AMD's has
- * even loaded POPA's first registers). */
+ * is open. Where a segment's limit lies in their midst, a processor may have done the accesses before it, too (AMD's
+ * has even loaded POPA's first registers). */
 static bool faulted_halfway(struct decoder *d, const struct diff_case *k, const struct diff_state *out)
 {
     if (out->vector != V_PF && !(k->code16 && out->vector == V_SS)) return false;
@@ -289,8 +290,8 @@ static bool either_is_right(struct decoder *d, const struct diff_case *k, const 
     return wraps(d, k, n) || (e->vector == V_PF && e->cr2 >= 0xfffffe00);
 }
 
-/* An operand that is accessed in two parts, the second of them beyond offset FFFF of a segment of 64 KiB: #GP on Intel's
- * processors, while AMD's cut the second offset to 16 bits. */
+/* An operand that is accessed in two parts, the second of them beyond offset FFFF of a segment of 64 KiB: #GP on
+ * Intel's processors, while AMD's cut the second offset to 16 bits. */
 static bool second_part_wraps(struct decoder *d, const struct diff_case *k, const struct diff_state *out)
 {
     struct insn in;

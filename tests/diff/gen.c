@@ -33,10 +33,7 @@ struct gen {
 
 /* ---- What is run ---- */
 
-/* Left out: what shows the host's tables, clock or identity, what Linux takes for a system call, and loads of segment
- * registers with selectors from memory (see safe_selector). INT1, because hypervisors on AMD reflect it with the wrong
- * EIP. Privileged instructions stay in: they fault. */
-static bool row_allowed(const struct insn_row *row)
+bool gen_shows_host(const struct insn_row *row)
 {
     switch (row->op) {
     case OP_SYSENTER:
@@ -54,9 +51,15 @@ static bool row_allowed(const struct insn_row *row)
     case OP_LDS:
     case OP_LSS:
     case OP_LFS:
-    case OP_LGS: return false;
-    default: return row->form != MR_MEM || (row->op != OP_CALLF && row->op != OP_JMPF);
+    case OP_LGS: return true;
+    default: return false;
     }
+}
+
+/* Privileged instructions stay in: they fault. */
+static bool row_allowed(const struct insn_row *row)
+{
+    return !gen_shows_host(row) && (row->form != MR_MEM || (row->op != OP_CALLF && row->op != OP_JMPF));
 }
 
 /* Selectors that mean the same in Linux's GDT and in the engine's: null, the flat user segments with any RPL, segments

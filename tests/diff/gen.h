@@ -32,6 +32,11 @@ struct sequence {
 
 void gen_fx_state(struct rng *r, u8 fx[512]); /* x87 and SSE state of all kinds */
 
+/* No case has these: what shows the host's tables, clock or identity, what Linux takes for a system call, and loads of
+ * segment registers with selectors from memory (see safe_selector). INT1, because hypervisors on AMD reflect it with the
+ * wrong EIP. */
+bool gen_shows_host(const struct insn_row *row);
+
 struct gen;
 /* What the judge says of the x87 unit's pointers. */
 enum x87_pointers { POINTERS_NONE, POINTERS_BUT_SELECTORS, POINTERS_ALL };

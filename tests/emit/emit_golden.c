@@ -5,11 +5,10 @@
  *   emit_golden --accept CASES EXPECTED    writes EXPECTED
  *
  * A case is a line "name | mode | window or soft | code", mode being flat, user, based (no flat data segment), uwin,
- * mixed (compares its bytes) or real, and code hex bytes with spaces, or @N for "at offset N of the page". A line without |
- * is a heading. Each case is also had from a template, at another place and after an eviction, in every mode, and must be
- * what translation gives.
- * Addresses are labels, fields of struct cpu have their names, edges and helpers are named: the text changes only when
- * the code does. */
+ * mixed (compares its bytes) or real, and code hex bytes with spaces, or @N for "at offset N of the page". A line
+ * without | is a heading. Each case is also had from a template, at another place and after an eviction, in every mode,
+ * and must be what translation gives. Addresses are labels, fields of struct cpu have their names, edges and helpers
+ * are named: the text changes only when the code does. */
 #include "tests/emit/clone_check.h"
 #include "tests/emit/host_check.h"
 #include "translator/store/store.h"

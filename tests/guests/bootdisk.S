@@ -1,18 +1,8 @@
 /* A disk that boots, in 16-bit code: the first sector loads the rest by INT 13h, which asks the BIOS for what programs of its time asked
  * it for. Each check prints its letter; a small one is a failure. The last sector of the program is data to be found.
  * Made and judged by firmware.py. */
-    .code16
-    .section .text
-    .globl _start
-_start:
-    cli
-    xorw %ax, %ax
-    movw %ax, %ds
-    movw %ax, %es
-    movw %ax, %ss
-    movw $0x7c00, %sp
-    sti
-    cld
+    .include "boot16.inc"
+    boot_sector
     movb %dl, drive
     movw $0x0207, %ax           /* seven sectors from the second on */
     movw $0x7e00, %bx
@@ -31,17 +21,8 @@ print:                          /* si: text */
     call put
     jmp print
 1:  ret
-put:                            /* al: character */
-    pusha
-    movb $0x0e, %ah
-    movw $7, %bx
-    int $0x10
-    popa
-    ret
-verdict:                        /* carry: it failed; al: the check's letter */
-    jnc put
-    orb $0x20, %al
-    jmp put
+    put_routine
+    verdict_routine
 drive: .byte 0
 unread: .asciz "the rest could not be read\r\n"
     .org 510

@@ -1,17 +1,7 @@
 /* A floppy disk of 1.44 MB that boots, in 16-bit code, and asks the BIOS for what it knows of it and of a second drive.
  * Each check prints its letter; a small one is a failure. Made and judged by firmware.py. */
-    .code16
-    .section .text
-    .globl _start
-_start:
-    cli
-    xorw %ax, %ax
-    movw %ax, %ds
-    movw %ax, %es
-    movw %ax, %ss
-    movw $0x7c00, %sp
-    sti
-    cld
+    .include "boot16.inc"
+    boot_sector
     movb %dl, drive
     movw $0x0211, %ax           /* the rest of the track */
     movw $0x7e00, %bx
@@ -21,17 +11,8 @@ _start:
     jc 1f
     jmp main
 1:  hlt
-put:                            /* al: character */
-    pusha
-    movb $0x0e, %ah
-    movw $7, %bx
-    int $0x10
-    popa
-    ret
-verdict:                        /* carry: it failed; al: the check's letter */
-    jnc put
-    orb $0x20, %al
-    jmp put
+    put_routine
+    verdict_routine
 drive: .byte 0
     .org 510
     .word 0xaa55

@@ -206,6 +206,7 @@ def boot_disk(work, source='bootdisk.S', size=4 << 20):
             '-nostdlib',
             '-static',
             '-Wl,-Ttext=0x7c00,--oformat=binary,--build-id=none',
+            f'-Wa,-I,{HERE}',
             '-o',
             path,
             os.path.join(HERE, source),

@@ -1,5 +1,7 @@
-/* A boot sector that shows what is typed, as a program of DOS's time reads it: INT 16h, INT 10h. Keys without a character are shown as
- * their scan code, <48>; Enter shows a picture, and one more key ends it by port F4h. Made and judged by firmware.py and screen.py. */
+/* A boot sector that shows what is typed, as a program of DOS's time reads it: INT 16h, INT 10h. Keys without a
+ * character are shown as their scan code, <48>; Enter shows a picture, and one more key ends it by port F4h. Made and
+ * judged by firmware.py and screen.py. */
+    .include "boot16.inc"
     .code16
     .section .text
     .globl _start
@@ -63,13 +65,7 @@ digit:                          /* al: low four bits */
     cmpb $'9', %al
     jbe put
     addb $'a' - '9' - 1, %al
-put:                            /* al: character */
-    pusha
-    movb $0x0e, %ah
-    movw $7, %bx
-    int $0x10
-    popa
-    ret
+    put_routine
 ready: .asciz "type: "
     .org 510
     .word 0xaa55

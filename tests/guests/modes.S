@@ -1,10 +1,10 @@
 /* A ROM that goes from the reset vector through every mode of the processor and back, again and again: real, 16-bit and
  * 32-bit protected mode, paging with and without PAE, ring 3, virtual-8086 mode, tasks, call gates, real mode with
  * segments of 4 GiB, real mode. Before each step its number goes to port 80h. Silent if all is right, and then port F4h
- * gets 10h; else COM1 gets the number of each step that found something wrong, in hexadecimal, and F4h gets 11h. Made and
- * judged by firmware.py.
- * SDM vol. 3, 9.1 (reset), 9.9 (switching modes), 20.1 (real mode), 20.2, 20.3 (virtual-8086 mode), 7.3 (tasks).
- * QEMU 7.2 (TCG) finds 03, 06, 0A, 0E wrong: it checks no limits (SDM vol. 3, 5.3, 20.1.1). EBP counts what is wrong. */
+ * gets 10h; else COM1 gets the number of each step that found something wrong, in hexadecimal, and F4h gets 11h. Made
+ * and judged by firmware.py. SDM vol. 3, 9.1 (reset), 9.9 (switching modes), 20.1 (real mode), 20.2, 20.3 (virtual-8086
+ * mode), 7.3 (tasks). QEMU 7.2 (TCG) finds 03, 06, 0A, 0E wrong: it checks no limits (SDM vol. 3, 5.3, 20.1.1). EBP
+ * counts what is wrong. */
     .set GDT, 0x2000            /* RAM: tables, TSSs, stacks, page tables */
     .set IDT, 0x1000
     .set TSS, 0x3000

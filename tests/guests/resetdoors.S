@@ -1,17 +1,8 @@
 /* A boot sector that leaves by every door a reset has, one after the other, and finds itself booted again: keyboard
  * controller, port 92h, PIIX3's reset control, triple fault. How often it has been there is in a byte of CMOS. Made
  * and judged by firmware.py. */
-    .code16
-    .section .text
-    .globl _start
-_start:
-    cli
-    xorw %ax, %ax
-    movw %ax, %ds
-    movw %ax, %ss
-    movw $0x7c00, %sp
-    sti
-    cld
+    .include "boot16.inc"
+    boot_sector
     movb $0x70, %al             /* which byte */
     outb %al, $0x70
     inb $0x71, %al

@@ -369,8 +369,8 @@ static void floating_point(void)
     write_cr4(cr4);
 }
 
-/* What is checked of operands with more than one part, or of odd sizes: as a processor (AMD Zen 3) does it, and SDM vol. 3,
- * table 6-7. */
+/* What is checked of operands with more than one part, or of odd sizes: as a processor (AMD Zen 3) does it, and SDM
+ * vol. 3, table 6-7. */
 #define AC_FN(name, insns) \
     static u32 name(u32 p) \
     { \
@@ -396,9 +396,12 @@ AC_FN(ac_bts, "xorl %%eax, %%eax; bts %%eax, (%%ebx)")
 AC_FN(ac_movdqu, "movdqu (%%ebx), %%xmm0")
 AC_FN(ac_movq, "movq (%%ebx), %%xmm0")
 static const struct { const char *name; u32 (*fn)(u32); u32 to; } aligned[] = {
-    {"word", ac_word, 2}, {"LES", ac_les, 4}, {"LES, 16 bits", ac_les16, 2}, {"BOUND", ac_bound, 4}, {"CMPXCHG8B", ac_cmpxchg8b, 8},
-    {"FLD m32", ac_fld4, 4}, {"FLD m64", ac_fld8, 8}, {"FLD m80", ac_fld10, 8}, {"FSTP m80", ac_fstp10, 8}, {"FBLD", ac_fbld, 8},
-    {"FNSTENV", ac_fnstenv, 4}, {"FNSTENV, 16 bits", ac_fnstenv16, 2}, {"FNSAVE", ac_fnsave, 4}, {"FNSAVE, 16 bits", ac_fnsave16, 2},
+    {"word", ac_word, 2}, {"LES", ac_les, 4}, {"LES, 16 bits", ac_les16, 2}, {"BOUND", ac_bound, 4},
+    {"CMPXCHG8B", ac_cmpxchg8b, 8},
+    {"FLD m32", ac_fld4, 4}, {"FLD m64", ac_fld8, 8}, {"FLD m80", ac_fld10, 8}, {"FSTP m80", ac_fstp10, 8},
+    {"FBLD", ac_fbld, 8},
+    {"FNSTENV", ac_fnstenv, 4}, {"FNSTENV, 16 bits", ac_fnstenv16, 2}, {"FNSAVE", ac_fnsave, 4},
+    {"FNSAVE, 16 bits", ac_fnsave16, 2},
     {"FNSTCW", ac_fnstcw, 2}, {"BTS", ac_bts, 4}, {"MOVDQU", ac_movdqu, 16}, {"MOVQ", ac_movq, 8},
 };
 

@@ -1,10 +1,10 @@
 /* Faults in the middle of instructions with more than one access: PUSHA, POPA, ENTER, far CALL, RET, IRET, LDS, BOUND,
- * FXSAVE, FNSAVE, REP MOVS, .. Their operand lies across the end of a page, or of a segment. What does not fit leaves all
- * registers, ESP and the FPU as they were; and with the page there, the instruction that is resumed gives what it gives
- * without a fault. Then what the processor reads and writes by itself: stacks of inner rings, descriptors, TSSs, on pages
- * that are not there or may not be written. SDM vol. 3, 5.3 (limits), 6.5 (faults), 6.13 (error codes), 4.6 (implicit
- * supervisor accesses); vol. 2, the instructions' own pages. QEMU 7.2 departs: no limits; ENTER, FNSAVE, FRSTOR and others
- * have changed registers when they fault. */
+ * FXSAVE, FNSAVE, REP MOVS, .. Their operand lies across the end of a page, or of a segment. What does not fit leaves
+ * all registers, ESP and the FPU as they were; and with the page there, the instruction that is resumed gives what it
+ * gives without a fault. Then what the processor reads and writes by itself: stacks of inner rings, descriptors, TSSs,
+ * on pages that are not there or may not be written. SDM vol. 3, 5.3 (limits), 6.5 (faults), 6.13 (error codes), 4.6
+ * (implicit supervisor accesses); vol. 2, the instructions' own pages. QEMU 7.2 departs: no limits; ENTER, FNSAVE,
+ * FRSTOR and others have changed registers when they fault. */
 #include "rt.h"
 
 const char guest_name[] = "midway";

@@ -1,6 +1,6 @@
-/* CPU models: instructions that a model lacks are #UD, bits of CR0, CR4 and EFLAGS that it lacks are not there. The command
- * line says which model runs this ("model=NAME"). Compiled for a 386. Sources: 80386 PRM, chapters 4, 17 and 10; Intel486 PRM,
- * 25 (differences to the 386); SDM vol. 3, 22 (architecture compatibility); SDM vol. 2, CPUID. */
+/* CPU models: instructions that a model lacks are #UD, bits of CR0, CR4 and EFLAGS that it lacks are not there. The
+ * command line says which model runs this ("model=NAME"). Compiled for a 386. Sources: 80386 PRM, chapters 4, 17 and
+ * 10; Intel486 PRM, 25 (differences to the 386); SDM vol. 3, 22 (architecture compatibility); SDM vol. 2, CPUID. */
 #include "rt.h"
 
 const char guest_name[] = "model";
@@ -61,9 +61,11 @@ PROBE(p_syscall, ".byte 0x0f, 0x05")                          /* none announces 
 PROBE(p_fadd, "fninit\n\tfldz\n\tfadd %st(0)")
 
 static const struct { const char *name; const u8 *code; u32 needs; } probes[] = {
-    {"INVLPG", p_invlpg, I486}, {"WBINVD", p_wbinvd, I486}, {"BSWAP", p_bswap, I486}, {"XADD", p_xadd, I486}, {"CMPXCHG", p_cmpxchg, I486},
+    {"INVLPG", p_invlpg, I486}, {"WBINVD", p_wbinvd, I486}, {"BSWAP", p_bswap, I486}, {"XADD", p_xadd, I486},
+    {"CMPXCHG", p_cmpxchg, I486},
     {"CPUID", p_cpuid, CPUID_}, {"MOV CR4", p_cr4, CPUID_}, {"RDTSC", p_rdtsc, TSC}, {"CMPXCHG8B", p_cmpxchg8b, CX8},
-    {"CMOV", p_cmov, CMOV}, {"FCOMI", p_fcomi, CMOV}, {"MMX", p_mmx, MMX}, {"FXSAVE", p_fxsave, FXSR}, {"SSE", p_sse, SSE},
+    {"CMOV", p_cmov, CMOV}, {"FCOMI", p_fcomi, CMOV}, {"MMX", p_mmx, MMX}, {"FXSAVE", p_fxsave, FXSR},
+    {"SSE", p_sse, SSE},
     {"SFENCE", p_sfence, SSE}, {"SSE2", p_sse2, SSE2}, {"MOVDQA", p_movdqa, SSE2}, {"LFENCE", p_lfence, SSE2},
     {"SSE3", p_sse3, SSE3}, {"FISTTP", p_fisttp, SSE3}, {"SSSE3", p_ssse3, SSSE3}, {"MOVBE", p_movbe, MOVBE},
     {"POPCNT", p_popcnt, 1u << 31}, {"SYSCALL", p_syscall, 1u << 31},

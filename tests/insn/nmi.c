@@ -1,6 +1,6 @@
-/* NMIs: taken with IF=0, not within their own handler, one more kept meanwhile, taken again from any IRET on; INT 2 blocks
- * none; HLT with IF=0 ends by one. They come from the local APIC, by its own command, and from the I/O APIC. SDM vol. 3,
- * 6.7, 10.6.1; 82093AA, 3.2.4. */
+/* NMIs: taken with IF=0, not within their own handler, one more kept meanwhile, taken again from any IRET on; INT 2
+ * blocks none; HLT with IF=0 ends by one. They come from the local APIC, by its own command, and from the I/O APIC. SDM
+ * vol. 3, 6.7, 10.6.1; 82093AA, 3.2.4. */
 #include "rt.h"
 
 const char guest_name[] = "nmi";

@@ -1,8 +1,8 @@
 /* Hardware tasks beyond dftask.c: TSSs of 16 bits, nested tasks, the debug trap of a TSS, LDT and CR3 out of a TSS, a
  * virtual-8086 task, task gates in the GDT and the IDT with their privilege checks, error codes through them, and what
  * goes wrong: TSSs on pages that are not there or may not be written (before the switch: nothing has happened), and bad
- * selectors in the new TSS (after it: the exception is the new task's). SDM vol. 3, 7.2 to 7.4, 6.12.2, 6.15 (#TS), 17.3.1.5.
- * QEMU 7.2 departs: it has switched in part when a TSS faults, and has no trap bit. */
+ * selectors in the new TSS (after it: the exception is the new task's). SDM vol. 3, 7.2 to 7.4, 6.12.2, 6.15 (#TS),
+ * 17.3.1.5. QEMU 7.2 departs: it has switched in part when a TSS faults, and has no trap bit. */
 #include "rt.h"
 
 const char guest_name[] = "tasks";

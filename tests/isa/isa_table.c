@@ -1,10 +1,11 @@
 /* What isa.py makes docs/isa.md of: a line for each instruction, fields separated by tabs.
  *
- *   mnemonic, class, feature, forms; how the translator does it in each mode of modes[]; whether user code may have it run
- *   directly; whether the differential tester makes it at CPL 3, at CPL 0, in 16-bit code; whether it is privileged
+ *   mnemonic, class, feature, forms; how the translator does it in each mode of modes[]; whether user code may have
+ *   it run directly; whether the differential tester makes it at CPL 3, at CPL 0, in 16-bit code; whether it is
+ *   privileged
  *
- * How it is done: yes (all forms that were tried are translated), interp (none), part. Each form is tried with registers
- * and with memory, in 32 and in 16 bits as the mode has them, as xl_policy() answers. */
+ * How it is done: yes (all forms that were tried are translated), interp (none), part. Each form is tried with
+ * registers and with memory, in 32 and in 16 bits as the mode has them, as xl_policy() answers. */
 #include "runtime/direct/scan_page.h"
 #include "tests/diff/gen16.h"
 #include "tests/insn_encode.h"

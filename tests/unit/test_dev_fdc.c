@@ -1,4 +1,5 @@
-/* The floppy controller as a driver sees it: registers, commands, DMA; on a real bus, with disks that take their time. */
+/* The floppy controller as a driver sees it: registers, commands, DMA; on a real bus, with disks that take their time.
+ * */
 #include "core/blockdev.h"
 #include "core/clock.h"
 #include "core/snap.h"

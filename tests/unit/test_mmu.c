@@ -422,7 +422,8 @@ START_TEST(large_pages_lead_where_their_frame_says)
 }
 END_TEST
 
-/* SDM vol. 3, 4.3, table 4-4: bits 16:13 of a 4 MiB page's entry are bits 35:32 of its address, 20:17 and 21 reserved. */
+/* SDM vol. 3, 4.3, table 4-4: bits 16:13 of a 4 MiB page's entry are bits 35:32 of its address, 20:17 and 21 reserved.
+ * */
 START_TEST(pse36_reaches_above_4_gib_and_its_other_bits_are_reserved)
 {
     paddr pa;
