@@ -6,8 +6,7 @@
 # of a package runs), and what no measurement uses is left out, for the guest holds it in memory: documentation,
 # translations, link-time optimisation, sanitizers.
 # Everything lands in ${TRANSVISOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/transvisor}/packages-ARCHITECTURE; a second
-# run
-# finds it there and touches no network. Prints PACKAGES_I386= or PACKAGES_AMD64=, the directory.
+# run finds it there and touches no network. Prints PACKAGES_I386= or PACKAGES_AMD64=, the directory.
 # Usage: fetch.sh [--refresh] [i386|amd64]        (default: i386)
 set -eu
 

@@ -82,8 +82,7 @@ class Run:
 
 def processor_seconds(session):
     """What the processes of a session have used so far, with those that have ended and been waited for. One that is
-    waited
-    for between the looks at its parent and at itself is missed, so the greater of two tries counts."""
+    waited for between the looks at its parent and at itself is missed, so the greater of two tries counts."""
     return max(one_count(session), one_count(session))
 
 

@@ -137,8 +137,7 @@ def the_selector_at_entry_is_chosen(b):
 
 def every_channel_of_the_trace_prints(b):
     # What each is made of: a CR0 write, INVLPG, CPUID, an MSR, ports, device memory, a fault (which ends it), and a
-    # block that is left
-    # twice the same way, since that is when it is linked.
+    # block that is left twice the same way, since that is when it is linked.
     code = (
         # mov esp,..; mov cr0; invlpg; cpuid; rdmsr
         b'\xbc\x00\x00\x20\x00\x0f\x20\xc0\x0f\x22\xc0\x0f\x01\x38\x0f\xa2\xb9\x1b\x00\x00\x00\x0f\x32'

@@ -88,7 +88,7 @@ def signals_that_were_ignored_at_the_start_stay_ignored(b):
 # Fills memory from 0 on (where RAM's file begins), prints as much of something else, and compares: 16 if nothing has
 # changed, else 32.
 #   xor edi,edi; mov ecx,400h; mov eax,5a5a5a5ah; cld; rep stosd; mov edx,3f8h; mov al,2eh; mov ecx,4096; L: out dx,al;
-# loop L;
+#     loop L;
 #   xor edi,edi; mov ecx,400h; mov eax,5a5a5a5ah; repe scasd; jne bad
 FILL = bytes.fromhex(
     '31ff b900040000 b85a5a5a5a fc f3ab baf8030000 b02e b900100000 ee e2fd 31ff b900040000 b85a5a5a5a f3af 7512'
@@ -244,8 +244,8 @@ def with_little_address_space_it_runs_with_fewer_windows_or_none(b):
 
 
 # Ticks by the 8254: out 43h,34h; out 40h,0; out 40h,10h (3.4 ms), then in al,43h and HLT without interrupts would wait
-# for ever; instead
-# 2000h polls of port 61h, which take a microsecond each, while the host's alarm goes off for the 8254.
+# for ever; instead 2000h polls of port 61h, which take a microsecond each, while the host's alarm goes off for the
+# 8254.
 TICKS = out8(0x43, 0x34) + out8(0x40, 0) + out8(0x40, 0x10) + bytes.fromhex('b900200000 e461 e2fc')
 
 

@@ -15,7 +15,7 @@ from cli import ECHO, HALT, LIMIT, RESET, check, out8
 
 # Increments a register and sends it whenever a byte comes: what it sends next is in the processor alone.
 #   mov bl,'a'; poll: mov edx,3fdh; in al,dx; test al,1; jz poll; mov edx,3f8h; in al,dx; mov al,bl; out dx,al; inc ebx;
-# jmp poll
+#     jmp poll
 COUNT = bytes.fromhex('b361 bafd030000 ec a801 74f6 baf8030000 ec 88d8 ee 43 ebea')
 
 

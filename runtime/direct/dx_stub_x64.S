@@ -5,13 +5,11 @@
  * more:
  *
  *   the runner   is traced; closes all descriptors, lets signals in, forbids itself every system call, and stops. From
- *   then on
- *                it has the guest's registers and runs nothing but guest code.
+ *                then on it has the guest's registers and runs nothing but guest code.
  *   the mapper   keeps the descriptors of guest RAM and of a socket, and may make five system calls. It sleeps until
- *   the
- *                monitor, with the runner stopped, has written a list of mappings behind this code; makes them; says
- *                so. All signals are blocked from before its birth: what a terminal sends to all of us is the monitor's
- *                to answer.
+ *                the monitor, with the runner stopped, has written a list of mappings behind this code; makes them;
+ *                says so. All signals are blocked from before its birth: what a terminal sends to all of us is the
+ *                monitor's to answer.
  *
  * If root started the monitor, it becomes somebody else; in any case it gives up all capabilities.
  *

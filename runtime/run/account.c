@@ -3,7 +3,7 @@
  *
  *   - CPU time is this thread's, sampled at kicks: all that has passed since the last goes to who is found running.
  *   - A fault in a window costs the signal's price, measured once [hostsig_fault_ns], and the time that answering
- * takes.
+ *     takes.
  *   - A program is known by the bytes of its code: the page that a kick finds it on. */
 #define _GNU_SOURCE
 #include "core/host_ns.h"

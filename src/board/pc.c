@@ -231,10 +231,8 @@ static void shadow_open(struct pc *pc)
 static int firmware_write(struct pc *pc)
 {
     static const u8 com1[2] = { 0xf8, 0x03 }, ebda_seg[2] = { (EBDA_BASE >> 4) & 0xff, EBDA_BASE >> 12 };
-    static const u8 base_kib[2] = { (EBDA_BASE >> 10) & 0xff, EBDA_BASE >> 18 }, equipment[2] = { 0x02, 0x02 }; /* FPU,
-                                                                                                                   one
-                                                                                                                   COM
-                                                                                                                 */
+    static const u8 base_kib[2] = { (EBDA_BASE >> 10) & 0xff, EBDA_BASE >> 18 };
+    static const u8 equipment[2] = { 0x02, 0x02 }; /* FPU, one COM */
     static const u8 ebda_kib = 1;
     const struct mp_config mp_cfg = {
         .tables = MP_TABLES_AT,

@@ -3,7 +3,7 @@
  *
  *   H1  every byte decodes; no instruction is one that would leave the process or change what the host runs on.
  *   H2  direct branches go to instruction starts of the same block; indirect ones go through struct cpu's callouts or
- *   R13.
+ *       R13.
  *   H3  R12, R13 and R15 are never written, RSP only by a balanced PUSHFQ and POP.
  *   H4  memory is reached through R15 (struct cpu, the soft TLB; only the former is written), R13 (read only), R9+R8 as
  *       an address that the soft TLB has vouched for, R12 with or without one register that is not scaled (in modes

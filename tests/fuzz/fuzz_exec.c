@@ -2,15 +2,13 @@
  * block:
  *
  *   E1  It makes no difference whether the soft TLB has an entry or a miss brings it: registers, flags, memory and FPU
- *   state
- *       come out the same, and so does the way out.
+ *       state come out the same, and so does the way out.
  *   E2  When the nth miss leaves for the interpreter instead, nothing of the instruction is committed: a block that
- *   starts at
- *       the recovered EIP ends in the same state. The same goes for faults in a window, and for a cold FPU.
+ *       starts at the recovered EIP ends in the same state. The same goes for faults in a window, and for a cold FPU.
  *   E3  Kicks, which come all the time, change nothing: not even the way out, since a block leaves at its end in any
- *   case.
+ *       case.
  *   E4  A block that reaches memory through a window gives what it gives through the soft TLB, if it leaves in the same
- *   way.
+ *       way.
  *
  * What the instructions do is tests/diff's business. Guest memory is eight pages, seen repeated through all 4 GiB.
  *

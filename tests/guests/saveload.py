@@ -6,8 +6,7 @@
 
 A case is a chain of processes. Each runs the guest until it has printed a few more checksums, is stopped by SIGTERM and
 saves (--save-at-exit); the next loads that file, perhaps with another engine; the last one runs to the end. `signals`
-is
-one process instead, which SIGUSR1 saves twenty times; the tenth of these files then runs to its own end as well.
+is one process instead, which SIGUSR1 saves twenty times; the tenth of these files then runs to its own end as well.
 """
 import argparse
 import configparser

@@ -33,8 +33,7 @@ USER, UID = 'user', 1000
 TIMED_OUT, FAILED = 124, 125
 
 # The clock is the HPET, whose rate is known: calibrating the TSC on a busy host has been seen wrong by a factor of
-# twenty.
-# Mitigations and address randomization only cost time.
+# twenty. Mitigations and address randomization only cost time.
 # On one processor Linux turns LOCK prefixes into DS prefixes, and QEMU 7.2 adds a DS base in 64-bit code:
 # noreplace-smp.
 KERNEL_LINE = (

@@ -5,8 +5,7 @@ suite.
   suite.py --build DIRECTORY SUITE...        SUITE: host, unit, diff, insn, direct, boot
 
 Each test of a suite gets a line with its verdict, and if it failed, its output. The exit status is 0 if all passed, 1
-if one
-did not. Whatever this host is, they run: the other kind of host is without32.py's.
+if one did not. Whatever this host is, they run: the other kind of host is without32.py's.
 """
 import argparse
 import os
@@ -24,8 +23,7 @@ DIRECT_CASES = 300  # each is some stops of a process, which are dear there
 
 class Test:
     """command is for the nested host's shell. Passed means: that status, and every line that starts with FAIL is one
-    that
-    QEMU accounts for, and says is in the output."""
+    that QEMU accounts for, and says is in the output."""
 
     def __init__(self, name, command, files, status=0, says='', known='', timeout=200):
         self.name, self.command, self.files, self.status = name, command, files, status

@@ -4,10 +4,8 @@
   without32.py --build DIRECTORY [--ctest CTEST]
 
 Takes the tests from ctest's own list, so that there is no second one. Each gets a line with its verdict, and if it
-failed, its
-output. The exit status is 0 if none failed, 1 if one did, and 77 (skipped) where this host is such a host itself: there
-ctest
-runs them as they are.
+failed, its output. The exit status is 0 if none failed, 1 if one did, and 77 (skipped) where this host is such a host
+itself: there ctest runs them as they are.
 """
 import argparse
 import json
