@@ -16,9 +16,10 @@ bool vm_floppy_size(uint64_t bytes)
 }
 
 struct disks {
+    struct blockdev_host host;
     struct {
-        struct image image;
-        struct pc_disk at;
+        struct image image;     /* none: the drive is empty, or the machine never runs */
+        struct pc_disk at;      /* at.drive: there is one */
         struct blockdev closed; /* what at.dev is where the machine never runs */
     } drive[VM_DISKS_MAX];      /* as they were named */
 };
@@ -27,7 +28,7 @@ static bool taken(const struct disks *d, enum vm_bus bus, u8 at)
 {
     bool is = false;
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
-        is |= d->drive[i].at.dev && d->drive[i].at.bus == bus && d->drive[i].at.at == at;
+        is |= d->drive[i].at.drive && d->drive[i].at.bus == bus && d->drive[i].at.at == at;
     return is;
 }
 
@@ -40,58 +41,91 @@ static u8 place(const struct disks *d, const struct vm_disk *v)
     return order[v->cdrom][i];
 }
 
-static int disk_open(struct disks *d, unsigned i, const struct vm_config *cfg, const struct blockdev_host *host,
-                     struct vm_error *err)
+/* An image and its thread, for a drive of the kind that v says. */
+static int medium_open(struct image *im, struct blockdev **dev, const struct vm_disk *v,
+                       const struct blockdev_host *host, struct vm_error *err)
 {
-    const struct vm_disk *v = &cfg->disk[i];
     bool readonly = v->readonly || v->cdrom;
-    if (v->cdrom && v->bus != VM_BUS_IDE) return vm_fail(err, -EINVAL, "disk %s: a CD-ROM drive is on IDE", v->file);
-    d->drive[i].at =
-        (struct pc_disk){ .bus = v->bus, .cdrom = v->cdrom, .at = place(d, v), .serial = cfg->disk_serial[i] };
-    bool floppy = v->bus == VM_BUS_FLOPPY;
-    if (floppy && d->drive[i].at.at >= FDC_DRIVES)
-        return vm_fail(err, -EINVAL, "disk %s: there are %u floppy drives at most", v->file, FDC_DRIVES);
-    if (!host) { /* as large as it takes for whatever the drive was doing */
-        d->drive[i].closed = (struct blockdev){ .size = floppy ? FLOPPY_USUAL : (u64)1 << 50 };
-        d->drive[i].at.dev = &d->drive[i].closed;
-        return 0;
-    }
     if (v->snapshot && readonly) return vm_fail(err, -EINVAL, "disk %s: a snapshot of what is never written", v->file);
     const struct image_options how = {
         .format = v->format, .readonly = readonly, .snapshot = v->snapshot, .unit = v->cdrom ? 2048 : BLOCKDEV_SECTOR
     };
-    struct image *im = &d->drive[i].image;
     int rc = image_open(im, v->file, &how, err);
     if (rc) return rc;
-    if (floppy && !fdc_format(im->size))
-        return vm_fail(err, -EINVAL, "disk %s: %llu bytes fit on no floppy disk", v->file,
-                       (unsigned long long)im->size);
-    rc = blockdev_new(&d->drive[i].at.dev, im->ops, im->state, im->size, readonly, host);
-    return rc ? vm_fail(err, rc, "disk %s: its thread could not be made", v->file) : 0;
+    if (v->bus == VM_BUS_FLOPPY && !fdc_format(im->size))
+        rc = vm_fail(err, -EINVAL, "disk %s: %llu bytes fit on no floppy disk", v->file, (unsigned long long)im->size);
+    else if ((rc = blockdev_new(dev, im->ops, im->state, im->size, readonly, host)))
+        vm_fail(err, rc, "disk %s: its thread could not be made", v->file);
+    if (rc) image_close(im);
+    return rc;
+}
+
+static int disk_open(struct disks *d, unsigned i, const struct vm_config *cfg, bool inspect, struct vm_error *err)
+{
+    const struct vm_disk *v = &cfg->disk[i];
+    bool floppy = v->bus == VM_BUS_FLOPPY;
+    if (v->cdrom && v->bus != VM_BUS_IDE) return vm_fail(err, -EINVAL, "disk %s: a CD-ROM drive is on IDE", v->file);
+    if (!*v->file && !v->cdrom && !floppy)
+        return vm_fail(err, -EINVAL, "disk: only CD-ROM and floppy drives can be empty");
+    struct pc_disk at = {
+        .drive = true, .bus = v->bus, .cdrom = v->cdrom, .at = place(d, v), .serial = cfg->disk_serial[i]
+    };
+    if (floppy && at.at >= FDC_DRIVES)
+        return vm_fail(err, -EINVAL, "disk %s: there are %u floppy drives at most", v->file, FDC_DRIVES);
+    if (inspect) { /* as large as it takes for whatever the drive was doing */
+        d->drive[i].closed = (struct blockdev){ .size = floppy ? FLOPPY_USUAL : (u64)1 << 50 };
+        at.dev = &d->drive[i].closed;
+    } else if (*v->file) {
+        int rc = medium_open(&d->drive[i].image, &at.dev, v, &d->host, err);
+        if (rc) return rc;
+    }
+    d->drive[i].at = at;
+    return 0;
 }
 
 int disks_open(struct disks **out, const struct vm_config *cfg, const struct blockdev_host *host, struct vm_error *err)
 {
     struct disks *d = calloc(1, sizeof *d);
     if (!d) return vm_fail(err, -ENOMEM, "machine: out of memory");
+    if (host) d->host = *host;
     int rc = 0;
     /* Disks first: a CD that was named before a third disk must not have taken its place. */
     for (unsigned cdrom = 0; cdrom < 2; cdrom++)
         for (unsigned i = 0; i < VM_DISKS_MAX && cfg->disk[i].file && !rc; i++)
-            if (cfg->disk[i].cdrom == cdrom) rc = disk_open(d, i, cfg, host, err);
+            if (cfg->disk[i].cdrom == cdrom) rc = disk_open(d, i, cfg, !host, err);
     if (rc) disks_close(d);
     else *out = d;
     return rc;
 }
 
+static void medium_close(struct image *im, struct blockdev *dev)
+{
+    if (im->ops) blockdev_free(dev);
+    image_close(im);
+}
+
 void disks_close(struct disks *d)
 {
     if (!d) return;
-    for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
-        if (d->drive[i].image.ops) blockdev_free(d->drive[i].at.dev);
-        image_close(&d->drive[i].image);
-    }
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++) medium_close(&d->drive[i].image, d->drive[i].at.dev);
     free(d);
+}
+
+int disks_change(struct disks *d, unsigned i, const struct vm_disk *medium, struct vm_error *err)
+{
+    struct pc_disk *at = &d->drive[i].at;
+    struct image *im = &d->drive[i].image, fresh = { 0 };
+    struct blockdev *dev = NULL;
+    struct vm_disk v = *medium;
+    v.cdrom = at->cdrom;
+    v.bus = (u8)at->bus;
+    int rc = *v.file ? medium_open(&fresh, &dev, &v, &d->host, err) : 0;
+    if (rc) return rc;
+    if (im->ops) blockdev_drain(at->dev);
+    medium_close(im, at->dev);
+    *im = fresh;
+    at->dev = dev;
+    return 0;
 }
 
 void disks_complete(struct disks *d)

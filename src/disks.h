@@ -16,5 +16,8 @@ void disks_complete(struct disks *d);
 void disks_drain(struct disks *d);
 /* Drive i, in the order of the description, as the board wants it. */
 const struct pc_disk *disks_get(const struct disks *d, unsigned i);
+/* Drive i, a CD-ROM or floppy drive, gets another medium, or becomes empty (its file is ""). What was under way with
+ * the one before is completed first, and the board is to be told right afterwards. 0 or -errno: it is as it was. */
+MUST_CHECK int disks_change(struct disks *d, unsigned i, const struct vm_disk *medium, struct vm_error *err);
 
 #endif

@@ -75,7 +75,7 @@ enum vm_format { VM_FORMAT_PROBE, VM_FORMAT_RAW, VM_FORMAT_QCOW2 };
 /* A drive of the machine's. A disk is a raw or qcow2 image (versions 2 and 3, which may be based on other images) or a
  * block device. It is locked: another machine may use it at the same time only if neither of them writes to it. */
 struct vm_disk {
-    const char *file; /* NULL: no further drive */
+    const char *file; /* NULL: no further drive; "": a CD-ROM or floppy drive that is empty */
     bool cdrom;       /* an ISO image in a CD-ROM drive */
     bool readonly;
     bool snapshot;  /* writes are gone when the machine is freed */
@@ -297,6 +297,23 @@ int vm_screenshot_soon(struct vm *vm, const char *path);
 /* Ends the display, and gives the terminal back if it had it: for what is to be printed before vm_free(). Between runs.
  * 0 or -EBUSY. */
 int vm_display_close(struct vm *vm);
+
+/* ---- disks that can be changed ---- */
+
+/* Another medium comes into a CD-ROM or floppy drive, as a guest sees it when somebody presses the button, changes the
+ * disk and closes the tray. drive: as it was numbered in the description. Of medium file, readonly, snapshot and format
+ * count; NULL, or a file "": the drive becomes empty. force: even if the guest has locked the tray. Between runs.
+ * 0 or -errno, and nothing has changed: -ENODEV: there is no such drive, or its disk is fixed; -EBUSY: the machine
+ * runs; -EPERM: the guest has locked the tray; it is told that somebody has pressed the button, and may open it. */
+int vm_change_medium(struct vm *vm, unsigned drive, const struct vm_disk *medium, bool force, struct vm_error *err);
+
+/* A drive as it is now. */
+struct vm_drive {
+    struct vm_disk disk; /* file: borrowed, until the next vm_change_medium() */
+    bool removable, tray_open, locked;
+};
+/* Between runs, or in a callback. 0; -ENODEV: there is no such drive. */
+int vm_get_drive(const struct vm *vm, unsigned drive, struct vm_drive *out);
 
 /* ---- the keyboard ---- */
 

@@ -28,6 +28,7 @@
 enum { BDA_COM1 = 0x400, BDA_EBDA_SEG = 0x40e, BDA_EQUIPMENT = 0x410, BDA_BASE_KIB = 0x413 };
 #define COM1 0x3f8
 #define CMOS_FLOPPY 0x10 /* types of the drives, A in the upper half */
+#define CMOS_FLOPPY_1440 4
 #define EBDA_BASE 0x9fc00u
 #define ROM_AREA 0xe0000u /* to 1 MiB: where an OS looks for the RSDP */
 #define RSDP_AT 0xf0000u
@@ -137,11 +138,12 @@ static void on_msi(void *opaque, u32 address, u32 data)
     if (address >> 20 == LAPIC_BASE >> 20 && (plain || m.delivery == APIC_NMI)) lapic_deliver(pc->lapic, &m);
 }
 
-static int floppies_attach(struct pc *pc, struct blockdev *const floppy[FDC_DRIVES], struct irq_line irq6)
+static int floppies_attach(struct pc *pc, const struct fdc_disk floppy[FDC_DRIVES], struct irq_line irq6)
 {
     u8 types = 0;
     for (unsigned i = 0; i < FDC_DRIVES; i++)
-        if (floppy[i]) types |= (u8)(fdc_format(floppy[i]->size)->cmos << (i ? 0 : 4));
+        if (floppy[i].drive)
+            types |= (u8)((floppy[i].dev ? fdc_format(floppy[i].dev->size)->cmos : CMOS_FLOPPY_1440) << (i ? 0 : 4));
     rtc_cmos_set(pc->rtc, CMOS_FLOPPY, types);
     return fdc_new(&pc->fdc, pc->bus, pc->dma, irq6, floppy);
 }
@@ -151,16 +153,16 @@ static int disks_attach(struct pc *pc, const struct pc_config *cfg, const struct
     static const char *const names[VM_DISKS_MAX] = { "virtio-blk0", "virtio-blk1", "virtio-blk2", "virtio-blk3" };
     static const char *const serials[VM_DISKS_MAX] = { "TV00000010", "TV00000011", "TV00000012", "TV00000013" };
     struct ide_disk ide[IDE_DRIVES] = { 0 };
-    struct blockdev *floppy[FDC_DRIVES] = { 0 };
+    struct fdc_disk floppy[FDC_DRIVES] = { 0 };
     bool any = false;
     int rc = 0;
 
     for (unsigned i = 0; i < VM_DISKS_MAX && !rc; i++) {
         const struct pc_disk *d = &cfg->disk[i];
 
-        if (!d->dev) continue;
+        if (!d->drive) continue;
         if (d->bus == VM_BUS_FLOPPY) {
-            floppy[d->at] = d->dev;
+            floppy[d->at] = (struct fdc_disk){ true, d->dev };
             continue;
         }
         if (d->bus == VM_BUS_VIRTIO) {
@@ -172,7 +174,7 @@ static int disks_attach(struct pc *pc, const struct pc_config *cfg, const struct
         any = true;
     }
     if (!rc && any) rc = ide_new(&pc->ide, pc->bus, pc->pci, isa[14], isa[15], ide);
-    if (!rc && (floppy[0] || floppy[1])) rc = floppies_attach(pc, floppy, isa[6]);
+    if (!rc && (floppy[0].drive || floppy[1].drive)) rc = floppies_attach(pc, floppy, isa[6]);
     return rc;
 }
 
@@ -184,7 +186,7 @@ static void boot_order_make(char out[BOOT_ORDER_MAX], const struct pc_config *cf
     for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
         const struct pc_disk *d = &cfg->disk[i];
 
-        if (d->dev)
+        if (d->drive)
             drive[n++] =
                 (struct boot_drive){ d->bus, d->cdrom, (u8)(d->at + (d->bus == VM_BUS_VIRTIO ? SLOT_DISKS : 0)) };
     }
@@ -305,6 +307,24 @@ unsigned pc_parts(struct pc *pc, struct snap_part *out, unsigned room)
         if (pc->virtio_disk[i] && n < room) out[n++] = virtio_blk_part(pc->virtio_disk[i]);
     if (pc->net && n < room) out[n++] = virtio_net_part(pc->net);
     return n + pci_parts(pc->pci, out + n, room - n);
+}
+
+void pc_change_medium(struct pc *pc, const struct pc_disk *d)
+{
+    if (d->bus == VM_BUS_FLOPPY) fdc_change_medium(pc->fdc, d->at, d->dev);
+    else ide_change_medium(pc->ide, d->at, d->dev);
+}
+
+bool pc_medium_prevented(const struct pc *pc, const struct pc_disk *d)
+{
+    return d->cdrom && ide_medium_prevented(pc->ide, d->at);
+}
+
+bool pc_tray_open(const struct pc *pc, const struct pc_disk *d) { return d->cdrom && ide_tray_open(pc->ide, d->at); }
+
+void pc_eject_request(struct pc *pc, const struct pc_disk *d)
+{
+    if (d->cdrom) ide_eject_request(pc->ide, d->at);
 }
 
 int pc_reset(struct pc *pc)

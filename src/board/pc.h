@@ -11,7 +11,8 @@ struct firmware;
 
 /* A disk, and where it is. */
 struct pc_disk {
-    struct blockdev *dev; /* borrowed; NULL: there is none */
+    bool drive;           /* there is one */
+    struct blockdev *dev; /* borrowed; NULL: a CD-ROM or floppy drive is empty */
     enum vm_bus bus;
     bool cdrom;
     u8 at;              /* IDE: which drive, channel at / 2; else: the how manieth */
@@ -44,6 +45,13 @@ MUST_CHECK int pc_reset(struct pc *pc);
 /* The chips, in the order in which they are saved and loaded. At most room of them; returns how many. */
 unsigned pc_parts(struct pc *pc, struct snap_part *out, unsigned room);
 #define PC_PARTS_MAX 300u
+/* Another medium (d->dev), or none, is in that CD-ROM or floppy drive, which has nothing at work. */
+void pc_change_medium(struct pc *pc, const struct pc_disk *d);
+/* The guest wants the medium to stay; the drive's tray is open. */
+bool pc_medium_prevented(const struct pc *pc, const struct pc_disk *d);
+bool pc_tray_open(const struct pc *pc, const struct pc_disk *d);
+/* Somebody has pressed the drive's button: a guest that prevents removal is told. */
+void pc_eject_request(struct pc *pc, const struct pc_disk *d);
 struct vga *pc_vga(const struct pc *pc);        /* NULL: there is none */
 struct i8042 *pc_keyboard(const struct pc *pc); /* keyboard and mouse */
 const struct memory_map *pc_memory_map(const struct pc *pc);

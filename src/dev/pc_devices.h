@@ -261,7 +261,7 @@ void vga_screen_draw(struct vga_screen *s);
  * Drive i is on channel i / 2. Disks are borrowed; while one is at work, the board is neither saved nor reset. */
 struct blockdev;
 struct ide_disk {
-    struct blockdev *dev; /* NULL: no drive */
+    struct blockdev *dev; /* NULL: no drive, or a CD-ROM drive that is empty */
     bool cdrom;
     const char *serial; /* at most 20 characters of it are shown; NULL: one of ours */
 };
@@ -272,6 +272,12 @@ MUST_CHECK int ide_new(struct ide **out, struct bus *b, struct pci *p, struct ir
 void ide_free(struct ide *i);
 /* Its channels and drives. At most room of them; returns how many. */
 unsigned ide_parts(struct ide *i, struct snap_part *out, unsigned room);
+/* Drive i, a CD-ROM drive with nothing at work, has another medium from now on, or none (NULL); its tray is closed. A
+ * command under way fails where it needs the one before. */
+void ide_change_medium(struct ide *ide, unsigned i, struct blockdev *dev);
+bool ide_medium_prevented(const struct ide *ide, unsigned i); /* the guest wants it to stay */
+bool ide_tray_open(const struct ide *ide, unsigned i);
+void ide_eject_request(struct ide *ide, unsigned i); /* the drive's button has been pressed */
 
 /* virtio/virtio_blk.c: a disk at 00:slot.0 behind a transitional virtio function. name: in a snapshot; borrowed.
  * serial: at most 20 characters of it are shown. The disk is borrowed; while it is at work, the board is neither saved
@@ -324,8 +330,14 @@ struct fdc_format {
  * is too large. */
 const struct fdc_format *fdc_format(u64 bytes);
 #define FDC_DRIVES 2u
+struct fdc_disk {
+    bool drive;           /* there is one */
+    struct blockdev *dev; /* NULL: it is empty. Each has a format: or -EINVAL */
+};
 MUST_CHECK int fdc_new(struct fdc **out, struct bus *b, struct dma8237 *dma, struct irq_line irq6,
-                       struct blockdev *const disk[FDC_DRIVES]); /* NULL: no drive. Each has a format: or -EINVAL */
+                       const struct fdc_disk disk[FDC_DRIVES]);
+/* Another disk that has a format, or none (NULL), is in this drive, which has nothing at work. */
+void fdc_change_medium(struct fdc *f, unsigned drive, struct blockdev *disk);
 void fdc_free(struct fdc *f);
 struct snap_part fdc_part(struct fdc *f);
 

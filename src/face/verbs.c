@@ -156,7 +156,9 @@ static int parse_drive(struct run_args *a, struct vm_disk d, const char *typed, 
         *to++ = *from++;
     }
     if (rc) return rc;
-    if (!d.file || !*d.file) return vm_fail(err, -EINVAL, "%s: a file is missing", typed);
+    if (!d.file && (d.cdrom || d.bus == VM_BUS_FLOPPY)) d.file = "";
+    if (!d.file || (!*d.file && !d.cdrom && d.bus != VM_BUS_FLOPPY))
+        return vm_fail(err, -EINVAL, "%s: a file is missing", typed);
     rc = run_args_disk(a, &d, err);
     if (!rc) a->cfg.disk_serial[a->disks - 1] = serial;
     return rc;

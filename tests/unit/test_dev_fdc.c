@@ -117,7 +117,7 @@ static void power_on(u64 size, bool readonly)
                             .data = malloc(size) };
     for (u64 i = 0; i < size; i += 4) *(u32 *)(fd0.data + i) = (u32)(i * 2654435761u);
     ck_assert_int_eq(0, dma8237_new(&dma, bus));
-    struct blockdev *const disk[FDC_DRIVES] = { &fd0.dev, NULL };
+    const struct fdc_disk disk[FDC_DRIVES] = { { true, &fd0.dev } };
     ck_assert_int_eq(0, fdc_new(&fdc, bus, dma, (struct irq_line){ on_irq, NULL, 0 }, disk));
 }
 static void seek_to(u8 track)
@@ -148,6 +148,35 @@ static void teardown(void)
     bus_free(bus);
     free(fd0.data);
 }
+
+START_TEST(the_change_line_tells_of_another_disk_until_the_heads_move_with_one_in_the_drive)
+{
+    ck_assert_uint_eq(0, in(DIR));
+    fdc_change_medium(fdc, 0, NULL);
+    ck_assert_uint_eq(0x80, in(DIR));
+    seek_to(3);
+    ck_assert_uint_eq(0x80, in(DIR)); /* it is empty */
+    COMMAND(0x4a, 0);
+    RESULT(0x40, 1, 0, 3, 0, 1, 2); /* there are no sectors */
+    fdc_change_medium(fdc, 0, &fd0.dev);
+    ck_assert_uint_eq(0x80, in(DIR));
+    out(DOR, 0x0c);
+    ck_assert_uint_eq(0, in(DIR)); /* of a drive whose motor is off nothing is seen */
+    out(DOR, RUN);
+    seek_to(0);
+    ck_assert_uint_eq(0, in(DIR));
+}
+END_TEST
+
+START_TEST(a_disk_taken_out_while_a_sector_is_on_its_way_is_no_sector)
+{
+    COMMAND(0x03, 0xdf, 0x03); /* no DMA */
+    COMMAND(0x45, 0, 0, 0, 1, 2, 18, 0x1b, 0xff);
+    fdc_change_medium(fdc, 0, NULL);
+    for (unsigned i = 0; i < 18 * 512; i++) out(DATA, (u8)i);
+    RESULT(0x40, 1, 0, 0, 0, 1, 2);
+}
+END_TEST
 
 START_TEST(a_reset_tells_of_four_drives_and_is_over_when_the_bit_is_set)
 {
@@ -528,6 +557,8 @@ int main(void)
     tcase_add_test(t, a_disk_that_fails_is_a_bad_sector_and_a_protected_one_is_not_written);
     tcase_add_test(t, saved_in_the_middle_of_a_transfer_it_goes_on);
     tcase_add_test(t, a_disk_is_known_by_its_size);
+    tcase_add_test(t, the_change_line_tells_of_another_disk_until_the_heads_move_with_one_in_the_drive);
+    tcase_add_test(t, a_disk_taken_out_while_a_sector_is_on_its_way_is_no_sector);
     tcase_add_test(t, an_image_that_is_short_of_its_format_is_blank_behind_its_end);
     tcase_add_test(t, dma_goes_down_begins_again_and_moves_words);
     suite_add_tcase(s, t);

@@ -392,6 +392,110 @@ START_TEST(blocks_are_read_by_packet_in_bursts_of_the_size_that_was_asked_for)
 }
 END_TEST
 
+/* What REQUEST SENSE says: key, ASC, ASCQ. */
+static u32 sense(void)
+{
+    static const u8 request_sense[12] = { 0x03, 0, 0, 0, 18 };
+    u8 b[18];
+    send(request_sense, 18, false);
+    for (unsigned i = 0; i < 18; i += 2) {
+        u16 w = (u16)bus_in(bus, 0x170, 2);
+        b[i] = (u8)w;
+        b[i + 1] = (u8)(w >> 8);
+    }
+    return (u32)(b[2] << 16 | b[12] << 8 | b[13]);
+}
+/* What GET EVENT STATUS says of the medium: event, and what is there. */
+static u32 media_event(void)
+{
+    static const u8 get_event[12] = { 0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8 };
+    send(get_event, 8, false);
+    ck_assert_uint_eq(0x0600, bus_in(bus, 0x170, 2));
+    ck_assert_uint_eq(0x1004, bus_in(bus, 0x170, 2));
+    u32 v = bus_in(bus, 0x170, 2);
+    bus_in(bus, 0x170, 2);
+    return v;
+}
+
+START_TEST(a_guest_is_told_once_that_its_medium_is_gone_and_once_that_there_is_another)
+{
+    static const u8 test_ready[12] = { 0 }, capacity[12] = { 0x25 };
+    struct memdisk other;
+    cd_ready();
+    ck_assert_uint_eq(0x0200, media_event());
+    ide_change_medium(ide, 2, NULL);
+    ck_assert_uint_eq(0x0003, media_event());
+    ck_assert_uint_eq(0x0000, media_event());
+    send(test_ready, 0, false);
+    ck_assert_uint_eq(0x062800, sense());
+    for (unsigned i = 0; i < 2; i++) {
+        send(test_ready, 0, false);
+        ck_assert_uint_eq(0x24, in(0x171));
+        ck_assert_uint_eq(0x023a01, sense());
+    }
+    memdisk_init(&other, 7 * 2048);
+    ide_change_medium(ide, 2, &other.dev);
+    ck_assert_uint_eq(0x0202, media_event());
+    send(test_ready, 0, false);
+    ck_assert_uint_eq(0x062800, sense());
+    send(capacity, 8, false);
+    ck_assert_uint_eq(0, bus_in(bus, 0x170, 2));
+    ck_assert_uint_eq(6 << 8, bus_in(bus, 0x170, 2)); /* the last block */
+    free(other.data);
+}
+END_TEST
+
+START_TEST(a_tray_opens_unless_that_is_prevented_and_what_lies_in_it_comes_back_with_it)
+{
+    static const u8 test_ready[12] = { 0 }, prevent[12] = { 0x1e, 0, 0, 0, 1 }, allow[12] = { 0x1e };
+    static const u8 eject[12] = { 0x1b, 0, 0, 0, 2 }, load[12] = { 0x1b, 0, 0, 0, 3 };
+    cd_ready();
+    send(prevent, 0, false);
+    ck_assert(ide_medium_prevented(ide, 2));
+    send(eject, 0, false);
+    ck_assert_uint_eq(0x055302, sense());
+    ide_eject_request(ide, 2);
+    ck_assert_uint_eq(0x0201, media_event());
+    send(allow, 0, false);
+    send(eject, 0, false);
+    ck_assert(ide_tray_open(ide, 2));
+    ck_assert_uint_eq(0x0103, media_event());
+    send(test_ready, 0, false);
+    ck_assert_uint_eq(0x023a02, sense());
+    send(load, 0, false);
+    send(test_ready, 0, false);
+    ck_assert_uint_eq(0x062800, sense());
+    send(test_ready, 0, false);
+    ck_assert_uint_eq(DRDY | 0x10, in(0x177));
+}
+END_TEST
+
+START_TEST(a_medium_that_is_taken_away_in_the_middle_of_a_read_ends_it_with_an_error)
+{
+    static const u8 read10[12] = { 0x28, 0, 0, 0, 0, 17, 0, 0, 9 };
+    cd_ready();
+    send(read10, 2048, false);
+    ck_assert(finish(&cd));
+    ide_change_medium(ide, 2, NULL);
+    for (unsigned i = 0; i < 4; i++) { /* what the drive has already */
+        ck_assert(in(0x177) & DRQ);
+        read_pio(0x170, cd.data + (17 + i) * 2048, 2048);
+    }
+    ck_assert_uint_eq(DRDY | 0x10 | ERR, in(0x177));
+    ck_assert_uint_eq(0x24, in(0x171));
+    ide_change_medium(ide, 2, &cd.dev);
+    cd_ready();
+    send(read10, 2048, true); /* waits for the bus master */
+    ide_change_medium(ide, 2, NULL);
+    bus_mmio_write(bus, 0x1000, 4, 0x200000);
+    bus_mmio_write(bus, 0x1004, 4, 9 * 2048 | 0x80000000u);
+    bus_out(bus, BM + 12, 4, 0x1000);
+    out(BM + 8, 9);
+    ck_assert_uint_eq(DRDY | 0x10 | ERR, in(0x177));
+    ck_assert_ptr_null(cd.first);
+}
+END_TEST
+
 START_TEST(blocks_are_read_by_the_bus_master)
 {
     static const u8 read12[12] = { 0xa8, 0, 0, 0, 0, 3, 0, 0, 0, 2 };
@@ -525,6 +629,9 @@ int main(void)
         no_interrupt_comes_while_it_is_switched_off,
         a_cd_drive_says_so_by_its_signature,
         blocks_are_read_by_packet_in_bursts_of_the_size_that_was_asked_for,
+        a_guest_is_told_once_that_its_medium_is_gone_and_once_that_there_is_another,
+        a_tray_opens_unless_that_is_prevented_and_what_lies_in_it_comes_back_with_it,
+        a_medium_that_is_taken_away_in_the_middle_of_a_read_ends_it_with_an_error,
         blocks_are_read_by_the_bus_master,
         capacity_toc_and_what_it_does_not_know,
         a_transfer_goes_on_after_a_load,

@@ -1,6 +1,9 @@
 /* Owns the packets of an ATAPI CD-ROM drive that never plays music.
  *   I1  What is in buffer[pos, have) is still to be moved; [pos, end) in the present burst.          [burst_begin]
- * Enter at atapi_command(). ATA/ATAPI-6; SFF-8020i; MMC-3. NOT-HW: the tray never opens, and there is one session. */
+ * Enter at atapi_command(). ATA/ATAPI-6; SFF-8020i; MMC-3.
+ * What lies in an open tray is not there for the guest; the host may take it away or put another in
+ * (ide_change_medium).
+ * NOT-HW: there is one session. */
 #include "src/dev/ide/drive.h"
 
 #include <errno.h>
@@ -15,9 +18,10 @@ enum {
     P_GET_EVENT = 0x4a, P_DISC_INFO = 0x51, P_MODE_SENSE_10 = 0x5a, P_READ_12 = 0xa8, P_SET_SPEED = 0xbb,
     P_MECHANISM = 0xbd, P_READ_CD = 0xbe,
 };
-enum { SENSE_NONE = 0, SENSE_MEDIUM = 3, SENSE_ILLEGAL = 5, SENSE_ATTENTION = 6 };
+enum { SENSE_NONE = 0, SENSE_NOT_READY = 2, SENSE_MEDIUM = 3, SENSE_ILLEGAL = 5, SENSE_ATTENTION = 6 };
 enum { ASC_READ_ERROR = 0x11, ASC_INVALID_OPCODE = 0x20, ASC_OUT_OF_RANGE = 0x21, ASC_INVALID_FIELD = 0x24,
-    ASC_MEDIUM_CHANGED = 0x28 };
+    ASC_MEDIUM_CHANGED = 0x28, ASC_NO_MEDIUM = 0x3a, ASC_REMOVAL_PREVENTED = 0x53 };
+enum { ASCQ_CLOSED = 1, ASCQ_OPEN = 2 };
 /* clang-format on */
 #define PACKET_LEN 12u
 #define LEADOUT 0xaa
@@ -42,17 +46,31 @@ static u32 cd_sectors(const struct drive *d) { return (u32)(d->sectors / (CD_SEC
 static void packet_end(struct drive *d)
 {
     d->sense = SENSE_NONE;
-    d->asc = 0;
+    d->asc = d->ascq = 0;
     d->reg[R_COUNT] = REASON_COMMAND | REASON_TO_HOST;
     drive_end(d, 0);
 }
 
-static void packet_fail(struct drive *d, u8 sense, u8 asc)
+static void packet_fail_as(struct drive *d, u8 sense, u8 asc, u8 ascq)
 {
     d->sense = sense;
     d->asc = asc;
+    d->ascq = ascq;
     d->reg[R_COUNT] = REASON_COMMAND | REASON_TO_HOST;
     drive_end(d, (u8)(sense << 4 | ERR_ABRT));
+}
+static void packet_fail(struct drive *d, u8 sense, u8 asc) { packet_fail_as(d, sense, asc, 0); }
+
+/* ---- the medium ---- */
+
+static bool medium_there(const struct drive *d) { return d->dev && !d->tray_open; }
+
+/* False: it is not, and the packet has failed. */
+static bool medium_ready(struct drive *d)
+{
+    if (medium_there(d)) return true;
+    packet_fail_as(d, SENSE_NOT_READY, ASC_NO_MEDIUM, d->tray_open ? ASCQ_OPEN : ASCQ_CLOSED);
+    return false;
 }
 
 /* ---- data to the guest ---- */
@@ -120,6 +138,7 @@ static void read_done(struct blockdev_req *r, int err)
 static void read_next(struct drive *d)
 {
     u32 n = d->left < DRIVE_BUFFER / CD_SECTOR ? d->left : DRIVE_BUFFER / CD_SECTOR;
+    if (!medium_ready(d)) return; /* it has been taken away in the middle of the command */
     drive_submit(d, BLOCKDEV_READ, d->lba * CD_SECTOR, (u64)n * CD_SECTOR, read_done);
 }
 
@@ -154,6 +173,7 @@ void atapi_dma(struct drive *d)
     int err;
 
     if (d->phase != PHASE_DMA_REPLY && d->phase != PHASE_DMA_IN) return;
+    if (d->phase == PHASE_DMA_IN && !medium_ready(d)) return;
     err = drive_dma_map(d, n, true);
     if (err == -EAGAIN) return;
     if (err) {
@@ -200,19 +220,21 @@ static u8 *answer(struct drive *d, u32 n)
 
 static void request_sense(struct drive *d, const u8 *p)
 {
-    u8 sense = d->sense, asc = d->asc, want = p[4];
+    u8 sense = d->sense, asc = d->asc, ascq = d->ascq, want = p[4];
     u8 *b = answer(d, 18);
 
     if (d->attention && !sense) {
         sense = SENSE_ATTENTION;
         asc = ASC_MEDIUM_CHANGED;
+        ascq = 0;
         d->attention = false;
     }
     b[0] = 0x70;
     b[2] = sense;
     b[7] = 10;
     b[12] = asc;
-    d->sense = d->asc = 0;
+    b[13] = ascq;
+    d->sense = d->asc = d->ascq = 0;
     reply(d, 18, want);
 }
 
@@ -275,11 +297,11 @@ static void get_configuration(struct drive *d, const u8 *p)
     u8 *b = answer(d, 20);
 
     put_be(b, 16, 4);
-    put_be(b + 6, 8, 2); /* current profile: CD-ROM */
-    b[10] = 3;           /* feature 0: profiles; current, persistent */
+    put_be(b + 6, medium_there(d) ? 8 : 0, 2); /* current profile: CD-ROM */
+    b[10] = 3;                                 /* feature 0: profiles; current, persistent */
     b[11] = 8;
     put_be(b + 12, 8, 2);
-    b[14] = 1;
+    b[14] = medium_there(d);
     put_be(b + 16, 0, 2);
     reply(d, 16, want);
 }
@@ -295,10 +317,10 @@ static void mode_sense(struct drive *d, const u8 *p)
         return;
     }
     put_be(b, 26, 2);
-    b[2] = 1; /* a data CD of 120 mm */
+    b[2] = medium_there(d) ? 0x01 : d->tray_open ? 0x71 : 0x70; /* a data CD of 120 mm; the door is open; none */
     b[8] = 0x2a;
     b[9] = 18;
-    b[14] = 0x28; /* can lock and eject: a tray */
+    b[14] = d->prevented ? 0x2b : 0x29; /* can lock, and has; can eject: a tray */
     put_be(b + 16, 706 * 4, 2);
     put_be(b + 22, 706 * 4, 2);
     reply(d, 28, want);
@@ -316,7 +338,9 @@ static void get_event(struct drive *d, const u8 *p)
     put_be(b, 6, 2);
     b[2] = 4; /* of the medium */
     b[3] = 0x10;
-    b[5] = 2; /* it is there */
+    b[4] = p[4] & 0x10 ? d->event : 0;
+    b[5] = (u8)(medium_there(d) << 1 | d->tray_open);
+    if (p[4] & 0x10) d->event = EVENT_NONE;
     reply(d, p[4] & 0x10 ? 8 : 4, want);
 }
 
@@ -348,6 +372,30 @@ static void read_cd(struct drive *d, const u8 *p)
     else packet_fail(d, SENSE_ILLEGAL, ASC_INVALID_FIELD);
 }
 
+/* Load and eject are one bit each; spinning up and down is nothing to us. */
+static void start_stop(struct drive *d, const u8 *p)
+{
+    bool load_eject = p[4] & 2, start = p[4] & 1;
+
+    if (load_eject && !start && d->prevented) {
+        packet_fail_as(d, SENSE_ILLEGAL, ASC_REMOVAL_PREVENTED, 2);
+        return;
+    }
+    if (load_eject && d->tray_open == start) {
+        d->tray_open = !start;
+        d->event = start && d->dev ? EVENT_NEW : EVENT_REMOVAL;
+        if (start) d->attention = d->dev;
+    }
+    packet_end(d);
+}
+
+static bool needs_medium(u8 opcode)
+{
+    static const u8 those[] = { P_TEST_READY, P_READ_CAPACITY, P_READ_10, P_SEEK_10,
+                                P_READ_TOC,   P_DISC_INFO,     P_READ_12, P_READ_CD };
+    return memchr(those, opcode, sizeof those);
+}
+
 void atapi_packet(struct drive *d)
 {
     u8 p[PACKET_LEN];
@@ -362,10 +410,14 @@ void atapi_packet(struct drive *d)
         packet_fail(d, SENSE_ATTENTION, ASC_MEDIUM_CHANGED);
         return;
     }
+    if (needs_medium(p[0]) && !medium_ready(d)) return;
     switch (p[0]) {
-    case P_TEST_READY:
-    case P_START_STOP:
+    case P_START_STOP: start_stop(d, p); break;
     case P_PREVENT:
+        d->prevented = p[4] & 1;
+        packet_end(d);
+        break;
+    case P_TEST_READY:
     case P_SEEK_10:
     case P_SET_SPEED: packet_end(d); break;
     case P_REQUEST_SENSE: request_sense(d, p); break;

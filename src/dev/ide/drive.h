@@ -31,7 +31,8 @@ enum phase {
 struct channel;
 struct drive {
     struct channel *ch;
-    struct blockdev *dev; /* NULL: there is no drive */
+    bool there;           /* there is a drive */
+    struct blockdev *dev; /* its disk; NULL: no drive, or a CD-ROM drive that is empty */
     bool cdrom;
     const char *serial;
     u64 sectors; /* of 512 bytes */
@@ -44,14 +45,17 @@ struct drive {
     u8 dma_mode;         /* as SET FEATURES has set it: 0x20.. multi-word, 0x40.. Ultra DMA */
     u8 phase;
     u8 buffer[DRIVE_BUFFER];
-    u32 pos, end;   /* of what the guest moves in buffer: pos <= end */
-    u32 have;       /* bytes in buffer that are data; atapi: of which [.., end) is the present burst */
-    u64 lba;        /* next sector to go to or come from the disk */
-    u32 left;       /* sectors of the command that have not been moved yet (CD: of 2048 bytes) */
-    u8 block;       /* sectors of a PIO block */
-    bool ext;       /* a 48-bit command */
-    u8 sense, asc;  /* of the last packet */
-    bool attention; /* a medium has come, and nobody has been told */
+    u32 pos, end;        /* of what the guest moves in buffer: pos <= end */
+    u32 have;            /* bytes in buffer that are data; atapi: of which [.., end) is the present burst */
+    u64 lba;             /* next sector to go to or come from the disk */
+    u32 left;            /* sectors of the command that have not been moved yet (CD: of 2048 bytes) */
+    u8 block;            /* sectors of a PIO block */
+    bool ext;            /* a 48-bit command */
+    u8 sense, asc, ascq; /* of the last packet */
+    bool attention;      /* a medium has come or gone, and nobody has been told */
+    bool tray_open;      /* by the guest: what lies in it is still there once it is closed */
+    bool prevented;      /* the guest wants its medium to stay */
+    u8 event;            /* what GET EVENT STATUS has to tell of the medium: enum media_event */
 
     /* Under way: never while the board is saved or reset (pc_quiesce). */
     struct blockdev_req req;
@@ -86,6 +90,8 @@ void ata_signature(struct drive *d);
 void ata_command(struct drive *d, u8 command);
 void ata_moved(struct drive *d); /* the guest has moved the buffer up to end */
 void ata_dma(struct drive *d);   /* the bus master has been started */
+/* What has become of the medium, since it was asked last (MMC-3, table 169). */
+enum media_event { EVENT_NONE, EVENT_EJECT_REQUEST, EVENT_NEW, EVENT_REMOVAL, EVENT_LAST = EVENT_REMOVAL };
 void atapi_command(struct drive *d, u8 command);
 void atapi_packet(struct drive *d); /* a whole one is in the buffer */
 void atapi_moved(struct drive *d);

@@ -68,6 +68,10 @@ static const struct snap_field drive_fields[] = {
     SNAP(struct drive, sense, .max = 15),
     SNAP(struct drive, asc),
     SNAP(struct drive, attention, .reset = 1),
+    SNAP(struct drive, ascq, .since = 2),
+    SNAP(struct drive, tray_open, .since = 2, .keep = true),
+    SNAP(struct drive, prevented, .since = 2),
+    SNAP(struct drive, event, .since = 2, .max = EVENT_LAST),
     { 0 },
 };
 
@@ -185,7 +189,7 @@ bool drive_completed(struct drive *d)
 /* A drive at work is reset when that is done. */
 static void drive_reset_soon(struct drive *d)
 {
-    if (!d->dev) return;
+    if (!d->there) return;
     if (d->busy) d->reset = true;
     else drive_reset(d);
 }
@@ -214,7 +218,7 @@ static void control_write(struct channel *ch, u8 val)
 /* ---- the task file ---- */
 
 static struct drive *selected(struct channel *ch) { return &ch->drive[!!(ch->device & DEV_SECOND)]; }
-static bool empty(const struct channel *ch) { return !ch->drive[0].dev && !ch->drive[1].dev; }
+static bool empty(const struct channel *ch) { return !ch->drive[0].there && !ch->drive[1].there; }
 
 static void command_write(struct channel *ch, u8 val)
 {
@@ -225,8 +229,8 @@ static void command_write(struct channel *ch, u8 val)
         diagnose(ch);
         return;
     }
-    if (!d->dev || (d->status & ST_BSY)) {
-        if (d->dev && d->busy && d->cdrom && val == C_DEVICE_RESET) d->reset = true;
+    if (!d->there || (d->status & ST_BSY)) {
+        if (d->there && d->busy && d->cdrom && val == C_DEVICE_RESET) d->reset = true;
         return;
     }
     d->command = val;
@@ -258,12 +262,12 @@ static u8 register_read(struct channel *ch, unsigned i)
 
     if (empty(ch)) return 0xff;
     if (i == T_DEVICE) return ch->device | DEV_ALWAYS;
-    if (!d->dev) return 0;
+    if (!d->there) return 0;
     if (i == T_FEATURE) return d->error;
     return ch->control & CTL_HOB ? d->hob[i - T_COUNT] : d->reg[i - T_COUNT];
 }
 
-static u8 status_read(struct channel *ch) { return empty(ch) ? 0xff : selected(ch)->dev ? selected(ch)->status : 0; }
+static u8 status_read(struct channel *ch) { return empty(ch) ? 0xff : selected(ch)->there ? selected(ch)->status : 0; }
 
 static u32 data_read(struct drive *d, unsigned size)
 {
@@ -340,7 +344,7 @@ static void bm_start(struct channel *ch)
     struct drive *d = selected(ch);
 
     ch->bm_status |= BM_ACTIVE;
-    if (!d->dev || d->busy) return;
+    if (!d->there || d->busy) return;
     if (d->cdrom) atapi_dma(d);
     else ata_dma(d);
 }
@@ -418,7 +422,7 @@ static const struct snap_table channel_table = { .name = "ide channel",
                                                  .reset = channel_on_reset,
                                                  .check = channel_check };
 static const struct snap_table drive_table = { .name = "ide drive",
-                                               .version = 1,
+                                               .version = 2,
                                                .size = sizeof(struct drive),
                                                .fields = drive_fields,
                                                .reset = drive_on_reset,
@@ -438,6 +442,26 @@ static void drive_on_reset(void *chip)
     drive_reset(d);
 }
 
+/* ---- media ---- */
+
+static void drive_put(struct drive *d, struct blockdev *dev);
+
+bool ide_medium_prevented(const struct ide *ide, unsigned i) { return ide->ch[i / 2].drive[i % 2].prevented; }
+bool ide_tray_open(const struct ide *ide, unsigned i) { return ide->ch[i / 2].drive[i % 2].tray_open; }
+
+void ide_eject_request(struct ide *ide, unsigned i) { ide->ch[i / 2].drive[i % 2].event = EVENT_EJECT_REQUEST; }
+
+void ide_change_medium(struct ide *ide, unsigned i, struct blockdev *dev)
+{
+    struct drive *d = &ide->ch[i / 2].drive[i % 2];
+
+    BUG_ON(!d->cdrom || d->busy);
+    drive_put(d, dev);
+    d->tray_open = d->prevented = false;
+    d->attention = true;
+    d->event = dev ? EVENT_NEW : EVENT_REMOVAL;
+}
+
 unsigned ide_parts(struct ide *ide, struct snap_part *out, unsigned room)
 {
     static const char *const channel_name[2] = { "ide0", "ide1" };
@@ -448,7 +472,7 @@ unsigned ide_parts(struct ide *ide, struct snap_part *out, unsigned room)
         out[n++] = (struct snap_part){ channel_name[i], &channel_table, &ide->ch[i] };
     for (unsigned i = 0; i < IDE_DRIVES; i++) {
         struct drive *d = &ide->ch[i / 2].drive[i % 2];
-        if (d->dev && n < room) out[n++] = (struct snap_part){ drive_name[i], &drive_table, d };
+        if (d->there && n < room) out[n++] = (struct snap_part){ drive_name[i], &drive_table, d };
     }
     return n;
 }
@@ -483,14 +507,20 @@ static int ide_attach(struct ide *ide, struct pci *p)
     return 0;
 }
 
+static void drive_put(struct drive *d, struct blockdev *dev)
+{
+    d->dev = dev;
+    d->sectors = dev ? dev->size / BLOCKDEV_SECTOR : 0;
+}
+
 static void drive_init(struct drive *d, struct channel *ch, const struct ide_disk *disk)
 {
     d->ch = ch;
-    d->dev = disk->dev;
+    d->there = disk->dev || disk->cdrom;
     d->cdrom = disk->cdrom;
     d->serial = disk->serial;
-    d->sectors = disk->dev ? disk->dev->size / BLOCKDEV_SECTOR : 0;
-    if (d->dev) drive_on_reset(d);
+    drive_put(d, disk->dev);
+    if (d->there) drive_on_reset(d);
 }
 
 int ide_new(struct ide **out, struct bus *b, struct pci *p, struct irq_line irq14, struct irq_line irq15,

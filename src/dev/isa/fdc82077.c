@@ -103,11 +103,13 @@ static const struct fdc_format formats[] = {
 };
 
 struct fdc_drive {
-    struct blockdev *disk; /* NULL: no drive */
-    const struct fdc_format *format;
-    u8 track; /* where the heads are */
-    u8 ended; /* a seek has: its ST0 for SENSE INTERRUPT; 0: none */
-    u8 rotor; /* the sector that READ ID saw last */
+    bool there;                      /* there is a drive */
+    struct blockdev *disk;           /* NULL: none is in it */
+    const struct fdc_format *format; /* the disk's; NULL: none */
+    bool changed;                    /* since the heads were stepped last with a disk in it: its line says so */
+    u8 track;                        /* where the heads are */
+    u8 ended;                        /* a seek has: its ST0 for SENSE INTERRUPT; 0: none */
+    u8 rotor;                        /* the sector that READ ID saw last */
 };
 struct fdc {
     struct fdc_drive drive[FDC_DRIVES];
@@ -160,6 +162,7 @@ static const struct snap_field fdc_fields[] = {
     SNAP(struct fdc, st1),
     SNAP(struct fdc, tc),
     SNAP(struct fdc, format_mask, .max = (1ull << TRACK_MAX) - 1),
+    SNAP_COLUMN(struct fdc, drive, changed, .since = 2, .keep = true),
     { 0 },
 };
 
@@ -191,7 +194,7 @@ static enum command command_of(u8 opcode)
 static struct fdc_drive *drive_of(struct fdc *f)
 {
     unsigned n = f->cmd[1] & DOR_DRIVE;
-    return n < FDC_DRIVES && f->drive[n].disk ? &f->drive[n] : NULL;
+    return n < FDC_DRIVES && f->drive[n].there ? &f->drive[n] : NULL;
 }
 static u8 head_of(const struct fdc *f) { return f->cmd[1] >> 2 & 1; }
 static bool by_dma(const struct fdc *f) { return !(f->specify[1] & 1); }
@@ -363,8 +366,8 @@ static void invalid(struct fdc *f)
 static int disk_ready(struct fdc *f, bool writes)
 {
     const struct fdc_drive *d = drive_of(f);
-    u8 st1 =
-        !d || !rate_fits(f, d) || head_of(f) >= d->format->heads || d->track >= d->format->tracks ? ST1_NO_MARK : 0;
+    bool fits = d && d->disk && rate_fits(f, d) && head_of(f) < d->format->heads && d->track < d->format->tracks;
+    u8 st1 = fits ? 0 : ST1_NO_MARK;
     if (!st1 && writes && d->disk->readonly) st1 = ST1_PROTECTED;
     if (st1) finish(f, st1, 0);
     return st1;
@@ -462,6 +465,7 @@ static void seek(struct fdc *f, bool recalibrate, unsigned track)
     unsigned n = f->cmd[1] & DOR_DRIVE;
     struct fdc_drive *d = drive_of(f);
     if (d) d->track = (u8)track;
+    if (d && d->disk) d->changed = false;
     if (n < FDC_DRIVES)
         f->drive[n].ended = ST0_SEEK_END | (recalibrate && !d ? ST0_ABNORMAL | ST0_CHECK : 0) | head_of(f) << 2 | n;
     result(f, NULL, 0);
@@ -491,9 +495,9 @@ static void sense_drive(struct fdc *f)
 {
     const struct fdc_drive *d = drive_of(f);
     u8 st3 = ST3_READY | (f->cmd[1] & 7);
-    if (d && d->format->heads == 2) st3 |= ST3_TWO_SIDES;
+    if (d && (!d->disk || d->format->heads == 2)) st3 |= ST3_TWO_SIDES;
     if (d && !d->track) st3 |= ST3_TRACK0;
-    if (d && d->disk->readonly) st3 |= ST3_PROTECTED;
+    if (d && d->disk && d->disk->readonly) st3 |= ST3_PROTECTED;
     result(f, &st3, 1);
 }
 
@@ -594,7 +598,8 @@ static void data_write(struct fdc *f, u8 val)
         f->buf[f->pos++] = val;
         if (f->pos < f->end) return;
         interrupt(f, false);
-        if (command_of(f->cmd[0]) == FORMAT) format_ids(f);
+        if (!drive_of(f)->disk) finish(f, ST1_NO_MARK, 0); /* it has been taken out meanwhile */
+        else if (command_of(f->cmd[0]) == FORMAT) format_ids(f);
         else submit(f);
     } else if (f->phase == IDLE || f->phase == COMMAND) {
         if (f->phase == IDLE) f->have = 0;
@@ -663,13 +668,13 @@ static void fdc_write(void *dev, u32 off, u8 val)
     }
 }
 
-/* 3F7h: the changed disk, and the rate. Disks stay where they are here. */
+/* 3F7h: the changed disk, and the rate. */
 static u8 dir_read(void *dev, u32 off UNUSED)
 {
     const struct fdc *f = dev;
     unsigned n = f->dor & DOR_DRIVE;
-    bool empty = n >= FDC_DRIVES || !f->drive[n].disk;
-    return empty && f->dor & DOR_MOTOR << n ? DIR_CHANGE : 0;
+    bool changed = n >= FDC_DRIVES || !f->drive[n].disk || f->drive[n].changed;
+    return changed && f->dor & DOR_MOTOR << n ? DIR_CHANGE : 0;
 }
 static void ccr_write(void *dev, u32 off UNUSED, u8 val)
 {
@@ -688,7 +693,7 @@ static bool fdc_check(const void *chip)
     const struct fdc *f = chip;
     unsigned n = f->cmd[1] & DOR_DRIVE;
     enum command c = command_of(f->cmd[0]);
-    bool drive = n < FDC_DRIVES && f->drive[n].disk;
+    bool drive = n < FDC_DRIVES && f->drive[n].there;
     switch (f->phase) {
     case COMMAND: return c != COMMANDS && f->have < commands[c].len;
     case READING:
@@ -700,7 +705,7 @@ static bool fdc_check(const void *chip)
 
 static void fdc_on_reset(void *chip);
 static const struct snap_table fdc_table = { .name = "fdc",
-                                             .version = 1,
+                                             .version = 2,
                                              .size = sizeof(struct fdc),
                                              .fields = fdc_fields,
                                              .reset = fdc_on_reset,
@@ -716,8 +721,22 @@ static void fdc_on_reset(void *chip)
 
 struct snap_part fdc_part(struct fdc *f) { return (struct snap_part){ fdc_table.name, &fdc_table, f }; }
 
+static void drive_put(struct fdc_drive *d, struct blockdev *disk)
+{
+    d->disk = disk;
+    d->format = disk ? fdc_format(disk->size) : NULL;
+}
+
+void fdc_change_medium(struct fdc *f, unsigned drive, struct blockdev *disk)
+{
+    struct fdc_drive *d = &f->drive[drive];
+    BUG_ON(!d->there || f->at_work || (disk && !fdc_format(disk->size)));
+    drive_put(d, disk);
+    d->changed = true;
+}
+
 int fdc_new(struct fdc **out, struct bus *b, struct dma8237 *dma, struct irq_line irq6,
-            struct blockdev *const disk[FDC_DRIVES])
+            const struct fdc_disk disk[FDC_DRIVES])
 {
     struct fdc *f = calloc(1, sizeof *f);
     int err = 0;
@@ -725,9 +744,9 @@ int fdc_new(struct fdc **out, struct bus *b, struct dma8237 *dma, struct irq_lin
     f->dma = dma;
     f->irq = irq6;
     for (unsigned i = 0; i < FDC_DRIVES; i++) {
-        f->drive[i].disk = disk[i];
-        f->drive[i].format = disk[i] ? fdc_format(disk[i]->size) : NULL;
-        if (disk[i] && !f->drive[i].format) err = -EINVAL;
+        f->drive[i].there = disk[i].drive;
+        drive_put(&f->drive[i], disk[i].dev);
+        if (disk[i].dev && !f->drive[i].format) err = -EINVAL;
     }
     fdc_on_reset(f);
     if (!err) err = bus_map_pio(b, BASE, 6, &fdc_ops, f, "floppy");
