@@ -70,6 +70,10 @@ u64 rt_ram_len(const struct rt *rt); /* bytes of the file: RAM, and after it the
 void rt_set_intc(struct rt *rt, const struct intc_ops *ops, void *dev);
 struct irq_line rt_intr_line(struct rt *rt); /* INTR: level */
 struct irq_line rt_nmi_line(struct rt *rt);  /* NMI: rising edge */
+/* With CR0.NE clear an unmasked x87 exception asserts FERR#, and the next x87 instruction that waits does not begin
+ * before an interrupt, unless IGNNE# is asserted. Until FERR# is wired such exceptions are ignored. */
+void rt_set_ferr(struct rt *rt, struct irq_line line);
+struct irq_line rt_ignne_line(struct rt *rt);
 
 enum rt_exit { RT_STOPPED /* rt_stop */, RT_SHUTDOWN /* triple fault */, RT_RESET /* rt_request_reset */, RT_ERROR };
 /* Runs the guest on the calling thread until something ends it. */

@@ -187,6 +187,8 @@ struct cpu {
     u32 eflags_known;                           /* of F_SYS: what the model has */
     void (*apic_base_hook)(void *arg, u64 msr); /* told of every WRMSR IA32_APIC_BASE; may be NULL */
     void *apic_base_arg;
+    void (*ferr_hook)(void *arg, bool level); /* told of every change of FERR#; NULL: the pin is not wired */
+    void *ferr_arg;
     u8 *ram;                  /* the RAM view: through it blocks compare their bytes (MK_CHECKED) */
     u32 stop_neg[4];          /* minus the addresses of enabled code breakpoints, else 0: stops.h */
     struct watch_book *watch; /* runtime/mem/watch.c: pages with breakpoints */

@@ -120,6 +120,13 @@ static void reset_msrs(struct cpu *c)
     c->debugctl = 0;
 }
 
+void cpu_set_ferr(struct cpu *c, bool level)
+{
+    if (c->ferr == level) return;
+    c->ferr = level;
+    if (c->ferr_hook) c->ferr_hook(c->ferr_arg, level);
+}
+
 void cpu_reset(struct cpu *c)
 {
     for (unsigned i = 0; i < 8; i++) c->gpr[i] = c->dr[i] = 0;
@@ -139,6 +146,7 @@ void cpu_reset(struct cpu *c)
     c->exc.valid = false;
     c->exc_count = 0;
     c->nmi_pending = c->nmi_blocked = false;
+    cpu_set_ferr(c, false);
     cpu_update_irq(c); /* the controllers' wire is not ours to reset */
     cpu_update_mode(c);
     tlb_flush_all(c);

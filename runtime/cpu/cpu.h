@@ -22,6 +22,8 @@ u64 cpu_pdpte_reserved(void);                 /* bits that must be 0 in a presen
 void cpu_invlpg(struct cpu *c, laddr la);
 MUST_CHECK int cpu_write_dr(struct cpu *c, unsigned n, u32 val);
 MUST_CHECK int cpu_read_dr(struct cpu *c, unsigned n, u32 *val);
+/* Drives FERR# (cpu_arch.ferr). */
+void cpu_set_ferr(struct cpu *c, bool level);
 /* irq_pending is what intr_line and the NMI's latch and block say: call after any change of them. */
 static inline void cpu_update_irq(struct cpu *c)
 {

@@ -7,14 +7,14 @@
 #define CPU_AFLAGS 128
 #define CPU_FPU_HOT 4
 #define CPU_SSE_HOT 8
-#define CPU_JUMP_CACHE 1280
-#define CPU_EXIT_ARG 1288
-#define CPU_HOST_RSP 1296
-#define CPU_SCRATCH 1304
-#define CPU_WINDOW 1328
+#define CPU_JUMP_CACHE 1296
+#define CPU_EXIT_ARG 1304
+#define CPU_HOST_RSP 1312
+#define CPU_SCRATCH 1320
+#define CPU_WINDOW 1344
 #define CPU_FX 144
-#define CPU_CONTEXT_TAG 1496
-#define CPU_CONTEXT_SPREAD 1504
+#define CPU_CONTEXT_TAG 1512
+#define CPU_CONTEXT_SPREAD 1520
 /* Offsets into the FXSAVE image. */
 #define FX_XMM 160
 

@@ -48,6 +48,8 @@ static const char *wrong_field(const struct cpu *c, const struct cpu_arch *a)
     if (a->cpl && !(a->cr0 & CR0_PE)) return "cpl";
     if (a->intr_shadow > SHADOW_LAST) return "intr_shadow";
     if (a->halted > 1) return "halted";
+    if (a->ferr > 1) return "ferr";
+    if (a->ignne > 1) return "ignne";
     if (a->fx.mxcsr & ~MXCSR_DEFINED) return "fx.mxcsr";
     if (cpu_cr0_bad(a->cr0)) return "cr0";
     if (a->cr4 & ~cpu_cr4_known(c->model)) return "cr4";

@@ -101,7 +101,8 @@ static bool admissible(const struct direct *d)
     if ((c->mode & (need | MK_VM | MK_SLOW)) != need || !c->iflag || c->intr_shadow || c->seg_complex[S_SS])
         return false;
     if (c->eflags_sys & (F_IOPL | F_TF | F_NT | F_VM | F_AC | F_VIF | F_VIP)) return false;
-    if (c->cr0 & (CR0_TS | CR0_EM) || (c->cr4 & (CR4_TSD | CR4_OSFXSR)) != CR4_OSFXSR) return false;
+    if ((c->cr0 & (CR0_TS | CR0_EM | CR0_NE)) != CR0_NE || (c->cr4 & (CR4_TSD | CR4_OSFXSR)) != CR4_OSFXSR)
+        return false;
     if (c->tsc_offset && !d->tsc_faults) return false; /* it would read the host's */
     return seg_plain(c, S_DS, MK_DSFLAT) && seg_plain(c, S_ES, MK_ESFLAT) && seg_describable(&c->seg[S_FS])
            && seg_describable(&c->seg[S_GS]);

@@ -330,6 +330,10 @@ static int step(struct interp *ip)
         c->intr_shadow = shadow;
         return ST_FAULT;
     }
+    if (unlikely(st == ST_WAIT)) { /* an interrupt may come, whatever was before */
+        c->debug_pending = pending;
+        return st;
+    }
     if (st == ST_AGAIN) c->intr_shadow = shadow;
     else if (rf && !loads_rf(&in)) c->eflags_sys &= ~(u32)F_RF;
     if (c->intr_shadow == SHADOW_SS) {

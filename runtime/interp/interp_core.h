@@ -17,6 +17,7 @@ enum interp_status {
     ST_FAULT = GUEST_FAULT, /* cpu->exc is set, nothing is committed */
     ST_JUMP,                /* done: cpu->eip is where to go on */
     ST_AGAIN,               /* REP: some iterations done, the instruction is to be run again */
+    ST_WAIT,                /* not begun: cpu->halted is set, and the instruction is to be run after an interrupt */
 };
 struct interp;
 typedef int (*interp_fn)(struct interp *ip, struct cpu *c, const struct insn *in);

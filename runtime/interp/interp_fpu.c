@@ -11,8 +11,12 @@
  * FXSAVE stores them. So do Intel's up to the Core 2, and AMD's but for FXSAVE, which leaves them out unless an
  * exception is pending; later ones of Intel's keep FOP and FDP for exceptions only.
  *
- * NOT-HW: an SSE result that is tiny but exact does not raise an unmasked underflow.
- * NOT-HW: with CR0.NE = 0 a pending x87 exception is ignored, as with IGNNE# asserted; FERR# is not wired. */
+ * With CR0.NE = 0 an exception is reported when an instruction that waits comes, as by P6 processors (SDM vol. 1,
+ * D.2.1.3): FERR# is asserted, and the processor waits for an interrupt. FERR# is released as soon as nothing is
+ * pending; until then translated code leaves all of x87, MMX and SSE to the interpreter (callout_fpu), which notices.
+ *
+ * NOT-HW: an SSE result that is tiny but exact does not raise an unmasked underflow. */
+#include "runtime/cpu/cpu.h"
 #include "runtime/cpu/cpu_models.h"
 #include "runtime/interp/interp_core.h"
 #include "translator/front/x87.h"
@@ -55,12 +59,24 @@ static void fx_claim(struct cpu *c)
     c->fx_version++;
 }
 
+/* An exception is pending, and an instruction waits for it. 0: the instruction runs nevertheless. */
+static int report_pending(struct cpu *c)
+{
+    if (c->cr0 & CR0_NE) return exc_raise(c, V_MF);
+    if (!c->ferr_hook) return 0; /* nobody would hear of it */
+    cpu_set_ferr(c, true);
+    if (c->ignne) return 0;
+    c->halted = 1;
+    return ST_WAIT;
+}
+
+static int wait_x87(struct cpu *c) { return unlikely(x87_pending(&c->fx)) ? report_pending(c) : 0; }
+
 static int check_x87(struct cpu *c, const struct insn *in)
 {
     fx_claim(c);
     if (c->cr0 & (CR0_EM | CR0_TS)) return exc_raise(c, V_NM);
-    if (!(in->row->attr & A_NOWAIT) && x87_pending(&c->fx) && (c->cr0 & CR0_NE)) return exc_raise(c, V_MF);
-    return 0;
+    return in->row->attr & A_NOWAIT ? 0 : wait_x87(c);
 }
 
 static int check_mmx(struct cpu *c)
@@ -68,8 +84,7 @@ static int check_mmx(struct cpu *c)
     fx_claim(c);
     if (c->cr0 & CR0_EM) return exc_raise(c, V_UD);
     if (c->cr0 & CR0_TS) return exc_raise(c, V_NM);
-    if (x87_pending(&c->fx) && (c->cr0 & CR0_NE)) return exc_raise(c, V_MF);
-    return 0;
+    return wait_x87(c);
 }
 
 static bool uses_mmx(const struct insn *in)
@@ -84,8 +99,7 @@ static int check_sse(struct cpu *c, const struct insn *in)
     fx_claim(c);
     if ((c->cr0 & CR0_EM) || !(c->cr4 & CR4_OSFXSR)) return exc_raise(c, V_UD);
     if (c->cr0 & CR0_TS) return exc_raise(c, V_NM);
-    if (uses_mmx(in) && x87_pending(&c->fx) && (c->cr0 & CR0_NE)) return exc_raise(c, V_MF);
-    return 0;
+    return uses_mmx(in) ? wait_x87(c) : 0;
 }
 
 static int check_align16(struct cpu *c, unsigned seg, u32 off)
@@ -231,20 +245,26 @@ static int host_sse(struct interp *ip, struct cpu *c, const struct insn *in)
 
 HANDLER(do_x87)
 {
-    if (check_x87(c, in)) return ST_FAULT;
-    int st = host_x87(ip, c, in);
+    int st = check_x87(c, in);
+    if (st) return st;
+    st = host_x87(ip, c, in);
     if (st == ST_NEXT && x87_moves(in)) point_at(c, in);
     return st;
 }
-HANDLER(do_mmx) { return check_mmx(c) ? ST_FAULT : host_x87(ip, c, in); }
+HANDLER(do_mmx)
+{
+    int st = check_mmx(c);
+    return st ? st : host_x87(ip, c, in);
+}
 HANDLER(do_sse)
 {
-    if (check_sse(c, in)) return ST_FAULT;
+    int st = check_sse(c, in);
+    if (st) return st;
     if (uses_mmx(in) && x87_pending(&c->fx)) { /* CR0.NE is 0: the host must not see it */
         u16 fcw = c->fx.fcw;
         c->fx.fcw |= FPU_EXCEPTIONS;
         fsw_summarize(&c->fx);
-        int st = host_sse(ip, c, in);
+        st = host_sse(ip, c, in);
         c->fx.fcw = fcw;
         fsw_summarize(&c->fx);
         return st;
@@ -269,14 +289,14 @@ HANDLER(do_fwait)
 {
     cpu_fpu_home(c);
     if ((c->cr0 & (CR0_MP | CR0_TS)) == (CR0_MP | CR0_TS)) return exc_raise(c, V_NM);
-    if (x87_pending(&c->fx) && (c->cr0 & CR0_NE)) return exc_raise(c, V_MF);
-    return ST_NEXT;
+    return wait_x87(c);
 }
 
-HANDLER(do_x87_control)
+HANDLER(x87_control)
 {
     u32 v;
-    if (check_x87(c, in)) return ST_FAULT;
+    int st = check_x87(c, in);
+    if (st) return st;
     switch (in->op) {
     case OP_FNINIT: fpu_init(&c->fx); return ST_NEXT;
     case OP_FNCLEX: c->fx.fsw &= 0x7f00; return ST_NEXT;
@@ -385,10 +405,11 @@ static unsigned env_unpack(struct cpu *c, unsigned opsize, const u8 *p)
 #define ENV_BYTES_MAX 28
 #define STATE_BYTES_MAX (ENV_BYTES_MAX + 80)
 
-HANDLER(do_fnstenv)
+HANDLER(x87_fnstenv)
 {
     u8 p[ENV_BYTES_MAX];
-    if (check_x87(c, in)) return ST_FAULT;
+    int st = check_x87(c, in);
+    if (st) return st;
     unsigned n = env_pack(c, in->opsize, p);
     if (interp_write_buf(ip, in->seg, insn_ea(c, in), p, n)) return ST_FAULT;
     c->fx.fcw |= FPU_EXCEPTIONS;
@@ -396,19 +417,21 @@ HANDLER(do_fnstenv)
     return ST_NEXT;
 }
 
-HANDLER(do_fldenv)
+HANDLER(x87_fldenv)
 {
     u8 p[ENV_BYTES_MAX];
-    if (check_x87(c, in)) return ST_FAULT;
+    int st = check_x87(c, in);
+    if (st) return st;
     if (interp_read_buf(ip, in->seg, insn_ea(c, in), p, 7u * in->opsize)) return ST_FAULT;
     env_unpack(c, in->opsize, p);
     return ST_NEXT;
 }
 
-HANDLER(do_fnsave)
+HANDLER(x87_fnsave)
 {
     u8 p[STATE_BYTES_MAX];
-    if (check_x87(c, in)) return ST_FAULT;
+    int st = check_x87(c, in);
+    if (st) return st;
     unsigned n = env_pack(c, in->opsize, p);
     for (unsigned i = 0; i < 8; i++, n += 10) memcpy(p + n, c->fx.st[i], 10);
     if (interp_write_buf(ip, in->seg, insn_ea(c, in), p, n)) return ST_FAULT;
@@ -416,10 +439,11 @@ HANDLER(do_fnsave)
     return ST_NEXT;
 }
 
-HANDLER(do_frstor)
+HANDLER(x87_frstor)
 {
     u8 p[STATE_BYTES_MAX];
-    if (check_x87(c, in)) return ST_FAULT;
+    int st = check_x87(c, in);
+    if (st) return st;
     if (interp_read_buf(ip, in->seg, insn_ea(c, in), p, 7u * in->opsize + 80)) return ST_FAULT;
     unsigned n = env_unpack(c, in->opsize, p);
     for (unsigned i = 0; i < 8; i++, n += 10) memcpy(c->fx.st[i], p + n, 10);
@@ -444,7 +468,7 @@ HANDLER(do_fxsave)
     return interp_write_buf(ip, in->seg, ea, &image, FX_BYTES_USED);
 }
 
-HANDLER(do_fxrstor)
+HANDLER(x87_fxrstor)
 {
     struct fxstate image;
     u32 ea = insn_ea(c, in);
@@ -465,7 +489,8 @@ HANDLER(do_fxrstor)
 HANDLER(do_mxcsr)
 {
     u32 v;
-    if (check_sse(c, in)) return ST_FAULT;
+    int st = check_sse(c, in);
+    if (st) return st;
     if (in->op == OP_STMXCSR) return operand_write(ip, c, in, 0, c->fx.mxcsr);
     if (operand_read(ip, c, in, 0, &v)) return ST_FAULT;
     if (v & ~mxcsr_defined(c)) return exc_raise_err(c, V_GP, 0);
@@ -491,12 +516,14 @@ static int masked_store(struct interp *ip, struct cpu *c, const struct insn *in,
 
 HANDLER(do_maskmovdqu)
 {
-    if (check_sse(c, in)) return ST_FAULT;
+    int st = check_sse(c, in);
+    if (st) return st;
     return masked_store(ip, c, in, c->fx.xmm[in->opnd[0].reg], c->fx.xmm[in->opnd[1].reg], 16);
 }
 HANDLER(do_maskmovq)
 {
-    if (check_mmx(c)) return ST_FAULT;
+    int st = check_mmx(c);
+    if (st) return st;
     unsigned top = c->fx.fsw >> FSW_TOP_SHIFT & 7;
     const u8 *data = c->fx.st[(in->opnd[0].reg - top) & 7], *mask = c->fx.st[(in->opnd[1].reg - top) & 7];
     if (masked_store(ip, c, in, data, mask, 8)) return ST_FAULT;
@@ -505,6 +532,21 @@ HANDLER(do_maskmovq)
 }
 
 /* ---- which ---- */
+
+/* Those by which nothing may be pending any more. */
+#define MAY_CLEAR(name, fn)                                                    \
+    HANDLER(name)                                                              \
+    {                                                                          \
+        int st = fn(ip, c, in);                                                \
+        if (unlikely(c->ferr) && !x87_pending(&c->fx)) cpu_set_ferr(c, false); \
+        return st;                                                             \
+    }
+MAY_CLEAR(do_x87_control, x87_control)
+MAY_CLEAR(do_fnstenv, x87_fnstenv)
+MAY_CLEAR(do_fldenv, x87_fldenv)
+MAY_CLEAR(do_fnsave, x87_fnsave)
+MAY_CLEAR(do_frstor, x87_frstor)
+MAY_CLEAR(do_fxrstor, x87_fxrstor)
 
 interp_fn interp_fpu_handler(const struct insn *in)
 {

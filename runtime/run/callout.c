@@ -56,6 +56,7 @@ u64 callout_tlb(struct cpu *c, laddr la, u32 desc)
 int callout_fpu(struct cpu *c, u32 sse)
 {
     if (c->cr0 & (CR0_TS | CR0_EM)) return 0;
+    if (unlikely(c->ferr)) return 0; /* the interpreter notices what releases it */
     if (sse && !(c->cr4 & CR4_OSFXSR)) return 0;
     cpu_fpu_home(c);
     c->fx_version++;

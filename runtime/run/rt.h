@@ -58,6 +58,7 @@ struct rt {
     int trouble_err;       /* and why: -errno */
     const struct intc_ops *intc;
     void *intc_dev;
+    struct irq_line ferr;
 
     u64 bound; /* hostsig_thread() of the thread that alarm, direct and the engine's own are made for; 0: of none */
     pid_t tid; /* its */

@@ -152,6 +152,22 @@ static void set_nmi(void *opaque, unsigned n, bool level)
     cpu_update_irq(c);
 }
 
+static void on_ferr(void *arg, bool level) { irq_set(&((struct rt *)arg)->ferr, level); }
+
+void rt_set_ferr(struct rt *rt, struct irq_line line)
+{
+    rt->ferr = line;
+    rt->cpu->ferr_hook = on_ferr;
+    rt->cpu->ferr_arg = rt;
+}
+
+static void set_ignne(void *opaque, unsigned n, bool level)
+{
+    (void)n;
+    ((struct rt *)opaque)->cpu->ignne = level;
+}
+
+struct irq_line rt_ignne_line(struct rt *rt) { return (struct irq_line){ set_ignne, rt, 0 }; }
 struct irq_line rt_intr_line(struct rt *rt) { return (struct irq_line){ set_intr, rt, 0 }; }
 struct irq_line rt_nmi_line(struct rt *rt) { return (struct irq_line){ set_nmi, rt, 0 }; }
 

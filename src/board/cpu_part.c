@@ -57,10 +57,12 @@ static const struct snap_field cpu_fields[] = {
     SNAP_ARRAY(struct cpu_arch, k7_evtsel),
     SNAP_ARRAY(struct cpu_arch, k7_perfctr),
     SNAP(struct cpu_arch, reserved),
+    SNAP(struct cpu_arch, ferr, .since = 2, .max = 1),
+    SNAP(struct cpu_arch, ignne, .since = 2, .max = 1),
     { 0 },
 };
 static const struct snap_table cpu_table = { .name = "cpu",
-                                             .version = 1,
+                                             .version = 2,
                                              .size = sizeof(struct cpu_arch),
                                              .fields = cpu_fields };
 

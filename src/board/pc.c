@@ -365,6 +365,7 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
     wire_isa(pc);
     struct irq_line isa[16];
     for (unsigned n = 0; n < 16; n++) isa[n] = n == 2 ? none : irq_split_input(&pc->isa[n]);
+    rt_set_ferr(rt, pic_ferr(pc->pic, isa[13], rt_ignne_line(rt)));
 
     /* Time. */
     CHIP("timer", pit_new(&pc->pit, bus, clk, isa[0]));

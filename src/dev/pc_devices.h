@@ -33,15 +33,18 @@ struct irq_split {
 };
 struct irq_line irq_split_input(struct irq_split *s);
 
-/* pic.c: two cascaded 8259A at 0x20 and 0xa0, ELCR at 0x4d0. intr: INT of the master. */
+/* pic.c: two cascaded 8259A at 0x20 and 0xa0, ELCR at 0x4d0, coprocessor error at 0xf0. intr: INT of the master. */
 struct pic;
 MUST_CHECK int pic_new(struct pic **out, struct bus *b, struct irq_line intr);
 void pic_free(struct pic *p);
 void pic_reset(struct pic *p);
 struct snap_part pic_part(struct pic *p);
 struct irq_line pic_input(struct pic *p, unsigned n); /* 0..15 without 2 */
-int pic_acknowledge(void *pic);                       /* the INTA cycle: always gives a vector */
-extern const struct intc_ops pic_intc_ops;            /* for a board without APIC; dev: struct pic */
+/* The latch behind FERR#: returns its input. irq13: set by FERR#, cleared by a write to port F0h; ignne: from that
+ * write until FERR# is released. */
+struct irq_line pic_ferr(struct pic *p, struct irq_line irq13, struct irq_line ignne);
+int pic_acknowledge(void *pic);            /* the INTA cycle: always gives a vector */
+extern const struct intc_ops pic_intc_ops; /* for a board without APIC; dev: struct pic */
 
 /* pit.c: 8254 at 0x40, port B at 0x61. irq0: OUT of counter 0. */
 struct pit;

@@ -273,10 +273,40 @@ START_TEST(without_ic4_the_sequence_ends_at_icw3)
 }
 END_TEST
 
+START_TEST(ferr_is_irq_13_until_port_f0_and_ignne_until_ferr_is_released)
+{
+    struct wire ignne = { 0 };
+    struct irq_line ferr = pic_ferr(pic, pic_input(pic, 13), wire_line(&ignne));
+    outb(0xf0, 0); /* nothing is pending */
+    ck_assert(!ignne.level);
+    irq_set(&ferr, true);
+    ck_assert(intr.level);
+    ck_assert_int_eq(pic_acknowledge(pic), 0x2d);
+    irq_set(&ferr, false); /* the handler clears the exception first */
+    outb(0xf0, 0);
+    ck_assert(!ignne.level);
+    outb(0xa0, 0x20);
+    outb(0x20, 0x20);
+    irq_set(&ferr, true);
+    ck_assert(intr.level);
+    outb(0xf0, 0); /* or last */
+    ck_assert(!intr.level);
+    ck_assert(ignne.level);
+    irq_set(&ferr, false);
+    ck_assert(!ignne.level);
+    irq_set(&ferr, true);
+    ck_assert(intr.level);
+    outb(0xf0, 0);
+    pic_reset(pic);
+    ck_assert(!ignne.level);
+}
+END_TEST
+
 CHIP_SUITE("pic", setup, teardown, an_untouched_pic_asks_for_nothing, an_edge_is_served_once_with_its_vector,
            a_request_that_is_taken_back_gives_the_default_ir7, polling_the_slave_takes_its_request_from_the_master_too,
            slave_vectors_come_through_the_cascade, higher_priority_nests_and_lower_waits, a_masked_request_waits_in_irr,
            a_level_input_asks_again_until_it_falls, elcr_keeps_the_system_interrupts_edge_triggered,
            rotation_moves_the_served_input_to_the_end, automatic_eoi_leaves_nothing_in_service,
            special_mask_mode_lets_lower_inputs_in, special_fully_nested_mode_lets_the_slave_interrupt_itself,
-           polling_acknowledges_without_inta, icw1_starts_over, without_ic4_the_sequence_ends_at_icw3)
+           polling_acknowledges_without_inta, icw1_starts_over, without_ic4_the_sequence_ends_at_icw3,
+           ferr_is_irq_13_until_port_f0_and_ignne_until_ferr_is_released)

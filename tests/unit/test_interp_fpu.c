@@ -147,7 +147,7 @@ START_TEST(an_unmasked_invalid_store_leaves_memory_alone)
 }
 END_TEST
 
-START_TEST(without_ne_a_pending_exception_is_ignored)
+START_TEST(without_ne_a_pending_exception_is_ignored_where_ferr_is_not_wired)
 {
     PROGRAM(0xd9, 0xe8, 0x9b, 0x0f, 0xef, 0xc0); /* fld1; fwait; pxor mm0, mm0 */
     cpu->cr0 &= ~(u32)CR0_NE;
@@ -160,6 +160,40 @@ START_TEST(without_ne_a_pending_exception_is_ignored)
 END_TEST
 
 /* ---- SSE exceptions ---- */
+
+static bool ferr;
+static void on_ferr(void *arg, bool level) { *(bool *)arg = level; }
+
+START_TEST(without_ne_the_processor_waits_with_ferr_until_ignne)
+{
+    PROGRAM(0xfb, 0xd9, 0xe8, 0xdb, 0xe2); /* sti; fld1; fnclex */
+    u32 at = cpu->eip;
+    cpu->ferr_hook = on_ferr;
+    cpu->ferr_arg = &ferr;
+    cpu->cr0 &= ~(u32)CR0_NE;
+    cpu->fx.fcw = 0x37b;
+    cpu->fx.fsw = 0x8084;
+    STEPS(2);
+    ck_assert(ferr && cpu->ferr);
+    ck_assert_uint_eq(cpu->halted, 1);
+    ck_assert_uint_eq(cpu->eip, at + 1);
+    ck_assert_uint_eq(cpu->intr_shadow, SHADOW_NONE); /* STI's does not keep the interrupt away */
+    cpu->halted = 0;
+    cpu->eflags_sys |= F_TF; /* what has not been done is not followed by a trap */
+    STEPS(1);
+    ck_assert_uint_eq(cpu->halted, 1);
+    ck_assert_uint_eq(cpu->eip, at + 1);
+    cpu->eflags_sys &= ~(u32)F_TF;
+    cpu->halted = 0;
+    cpu->ignne = 1;
+    STEPS(1);
+    ck_assert_uint_eq(cpu->halted, 0);
+    ck_assert_uint_eq(cpu->eip, at + 3);
+    ck_assert(ferr);
+    STEPS(1);
+    ck_assert(!ferr && !cpu->ferr);
+}
+END_TEST
 
 START_TEST(an_unmasked_sse_exception_faults_and_changes_only_mxcsr)
 {
@@ -453,7 +487,8 @@ int main(void)
     tcase_add_loop_test(t, an_instruction_is_let_through_or_not, 0, ARRAY_LEN(gates));
     tcase_add_test(t, an_unmasked_x87_exception_waits_for_the_next_waiting_instruction);
     tcase_add_test(t, an_unmasked_invalid_store_leaves_memory_alone);
-    tcase_add_test(t, without_ne_a_pending_exception_is_ignored);
+    tcase_add_test(t, without_ne_a_pending_exception_is_ignored_where_ferr_is_not_wired);
+    tcase_add_test(t, without_ne_the_processor_waits_with_ferr_until_ignne);
     tcase_add_test(t, an_unmasked_sse_exception_faults_and_changes_only_mxcsr);
     tcase_add_test(t, flags_that_are_set_already_do_not_fault);
     tcase_add_test(t, reserved_bits_of_mxcsr_fault);

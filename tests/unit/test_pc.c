@@ -14,6 +14,8 @@ struct rt {
     bool intr, nmi;
     const struct intc_ops *intc;
     void *intc_dev;
+    struct irq_line ferr;
+    bool ignne;
 };
 
 struct bus *rt_bus(struct rt *rt) { return rt->bus; }
@@ -32,6 +34,9 @@ static void set_intr(void *rt, unsigned n UNUSED, bool level) { ((struct rt *)rt
 static void set_nmi(void *rt, unsigned n UNUSED, bool level) { ((struct rt *)rt)->nmi = level; }
 struct irq_line rt_intr_line(struct rt *rt) { return (struct irq_line){ set_intr, rt, 0 }; }
 struct irq_line rt_nmi_line(struct rt *rt) { return (struct irq_line){ set_nmi, rt, 0 }; }
+static void set_ignne(void *rt, unsigned n UNUSED, bool level) { ((struct rt *)rt)->ignne = level; }
+struct irq_line rt_ignne_line(struct rt *rt) { return (struct irq_line){ set_ignne, rt, 0 }; }
+void rt_set_ferr(struct rt *rt, struct irq_line line) { rt->ferr = line; }
 
 static struct rt rt;
 static struct pc *pc;

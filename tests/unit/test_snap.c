@@ -23,6 +23,8 @@ struct rt {
     bool intr, nmi;
     const struct intc_ops *intc;
     void *intc_dev;
+    struct irq_line ferr;
+    bool ignne;
     struct chardev serial;
     struct pc *pc;
     struct pci_fn *card;
@@ -47,6 +49,9 @@ static void set_intr(void *rt, unsigned n UNUSED, bool level) { ((struct rt *)rt
 static void set_nmi(void *rt, unsigned n UNUSED, bool level) { ((struct rt *)rt)->nmi = level; }
 struct irq_line rt_intr_line(struct rt *rt) { return (struct irq_line){ set_intr, rt, 0 }; }
 struct irq_line rt_nmi_line(struct rt *rt) { return (struct irq_line){ set_nmi, rt, 0 }; }
+static void set_ignne(void *rt, unsigned n UNUSED, bool level) { ((struct rt *)rt)->ignne = level; }
+struct irq_line rt_ignne_line(struct rt *rt) { return (struct irq_line){ set_ignne, rt, 0 }; }
+void rt_set_ferr(struct rt *rt, struct irq_line line) { rt->ferr = line; }
 
 static void nothing(void *arg UNUSED, u32 v UNUSED) {}
 
@@ -251,6 +256,8 @@ static u32 poke(struct rt *rt)
         if (pick / 8 % 8 == 7) use(rt);
         if (pick / 8 % 16 == 0) rt->intc->set_apic_base(rt->intc_dev, (val & 0xff000) | (pick & 0x8000 ? 0x800 : 0));
         if (pick / 8 % 16 == 1) rt->intc->set_apic_base(rt->intc_dev, 0xfee00800u);
+        if (pick / 8 % 16 == 5) irq_set(&rt->ferr, val & 1);
+        if (pick / 8 % 16 == 9) bus_out(rt->bus, 0xf0, 1, 0);
         if (pick / 8 % 4 == 2) return rt->intr ? (u32)rt->intc->acknowledge(rt->intc_dev) : ~0u;
         if (pick / 8 % 4 == 3 && rt->serial.rx) rt->serial.rx(rt->serial.fe, (const u8 *)&val, 1 + val % 4);
         return 0;

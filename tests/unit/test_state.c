@@ -302,7 +302,7 @@ START_TEST(a_state_is_kept_to_the_byte)
         s.iflag &= 1, s.intr_shadow &= 1, s.halted &= 1, s.cpl &= 3;
         s.nmi_pending = s.gpr[0] & 1, s.nmi_blocked = s.gpr[0] & 2, s.intr_line = s.gpr[0] & 4;
         s.exc.valid = true, s.exc.has_error = s.gpr[0] & 8, s.exc.vector &= 31, s.exc.pad = 0;
-        s.reserved = 0, s.debug_pending &= 15;
+        s.reserved = 0, s.debug_pending &= 15, s.ferr &= 1, s.ignne &= 1;
         for (unsigned i = 0; i < S_COUNT; i++) s.seg[i].pad = 0;
         s.ldtr.pad = s.tr.pad = 0;
         s.dr[4] = s.dr[5] = 0;
@@ -352,6 +352,8 @@ START_TEST(what_no_CPU_could_hold_is_refused_by_name_and_nothing_changes)
     REFUSED("pdpte", (s.cr4 |= CR4_PAE, s.pdpte[2] = 3));
     REFUSED("apic_base", s.apic_base |= 1ull << 36);
     REFUSED("exc.vector", (s.exc.valid = true, s.exc.vector = 32));
+    REFUSED("ferr", s.ferr = 2);
+    REFUSED("ignne", s.ignne = 2);
     REFUSED("reserved", s.reserved = 1);
     rt_free(m.rt);
 }

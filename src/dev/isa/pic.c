@@ -1,8 +1,10 @@
-/* Owns the PC's pair of 8259A interrupt controllers and the ELCR.
+/* Owns what the PIIX3 has of interrupt logic: the PC's pair of 8259A, the ELCR, and the latch that makes IRQ 13 of
+ * FERR#.
  *   I1  irr is derived from the input lines: a level input shows its line, an edge input shows a rise that has not
  *       been acknowledged and whose line is still high.            [i8259_line, i8259_take, i8259_icw1, elcr_write]
  *   I2  the slave's INT is the master's line 2, and the master's INT is the intr wire, whenever the guest or the CPU
  *       can look: each entry point ends in pic_update().
+ *   I3  IGNNE# is asserted only while FERR# is.                                      [ferr_set, ferr_write]
  * Enter at i8259_write() (the guest), pic_set_line() (the devices), pic_acknowledge() (the CPU).
  * Intel 8259A, 231468-003. ICW1.LTIM is ignored, as in the PIIX3, whose ELCR replaces it.
  *
@@ -37,6 +39,10 @@ struct pic {
     struct i8259 master, slave;
     struct irq_line intr;
     bool intr_level;
+    struct irq_line irq13, ignne;
+    bool ferr;       /* level at the pin */
+    bool ferr_latch; /* IRQ 13: FERR# has risen since the last write to port F0h */
+    bool ignored;    /* IGNNE# */
 };
 
 #define PIC_FIELDS(c)                                                                             \
@@ -49,6 +55,9 @@ struct pic {
 static const struct snap_field pic_fields[] = { PIC_FIELDS(master),
                                                 PIC_FIELDS(slave),
                                                 SNAP(struct pic, intr_level, .keep = true),
+                                                SNAP(struct pic, ferr, .keep = true, .since = 2),
+                                                SNAP(struct pic, ferr_latch, .since = 2),
+                                                SNAP(struct pic, ignored, .since = 2),
                                                 { 0 } };
 
 /* Rank of input n: 0 is served first. */
@@ -266,6 +275,44 @@ static void elcr_write(void *dev, u32 off, u8 val)
     pic_update(p);
 }
 
+/* ---- x87 exceptions by interrupt (CR0.NE is clear; SDM vol. 1, 8.7.2 and appendix D; PIIX3, port F0h) ---- */
+
+static void ferr_drive(struct pic *p)
+{
+    irq_set(&p->irq13, p->ferr_latch);
+    irq_set(&p->ignne, p->ignored);
+}
+
+static void ferr_set(void *opaque, unsigned n UNUSED, bool level)
+{
+    struct pic *p = opaque;
+
+    if (level && !p->ferr) p->ferr_latch = true;
+    if (!level) p->ignored = false;
+    p->ferr = level;
+    ferr_drive(p);
+}
+
+static u8 ferr_read(void *dev UNUSED, u32 off UNUSED) { return 0xff; }
+
+/* The interrupt is taken back, and until the handler has cleared the exception it does not hold up the handler. */
+static void ferr_write(void *dev, u32 off UNUSED, u8 val UNUSED)
+{
+    struct pic *p = dev;
+
+    p->ferr_latch = false;
+    p->ignored = p->ferr;
+    ferr_drive(p);
+}
+
+struct irq_line pic_ferr(struct pic *p, struct irq_line irq13, struct irq_line ignne)
+{
+    p->irq13 = irq13;
+    p->ignne = ignne;
+    return (struct irq_line){ .set = ferr_set, .opaque = p };
+}
+
+BYTE_PORT_OPS(ferr_ops, ferr_read, ferr_write);
 BYTE_PORT_OPS(master_ops, master_read, master_write);
 BYTE_PORT_OPS(slave_ops, slave_read, slave_write);
 BYTE_PORT_OPS(elcr_ops, elcr_read, elcr_write);
@@ -274,6 +321,7 @@ const struct intc_ops pic_intc_ops = { .acknowledge = pic_acknowledge };
 static bool pic_check(const void *chip)
 {
     const struct pic *p = chip;
+    if (p->ignored && !p->ferr) return false;
     return !(p->master.elcr & ~p->master.elcr_mask) && !(p->slave.elcr & ~p->slave.elcr_mask) && p->master.next_icw != 1
            && p->slave.next_icw != 1;
 }
@@ -281,7 +329,7 @@ static bool pic_check(const void *chip)
 static void pic_on_reset(void *chip) { pic_reset(chip); }
 
 static const struct snap_table pic_table = { .name = "pic",
-                                             .version = 1,
+                                             .version = 2,
                                              .size = sizeof(struct pic),
                                              .fields = pic_fields,
                                              .reset = pic_on_reset,
@@ -292,6 +340,7 @@ struct snap_part pic_part(struct pic *p) { return (struct snap_part){ pic_table.
 void pic_reset(struct pic *p)
 {
     snap_reset(&pic_table, p);
+    ferr_drive(p);
     pic_update(p);
 }
 
@@ -309,9 +358,12 @@ int pic_new(struct pic **out, struct bus *b, struct irq_line intr)
     if ((err = bus_map_pio(b, 0x20, 2, &master_ops, p, "pic master"))) goto fail;
     if ((err = bus_map_pio(b, 0xa0, 2, &slave_ops, p, "pic slave"))) goto fail_master;
     if ((err = bus_map_pio(b, 0x4d0, 2, &elcr_ops, p, "elcr"))) goto fail_slave;
+    if ((err = bus_map_pio(b, 0xf0, 1, &ferr_ops, p, "coprocessor error"))) goto fail_elcr;
     *out = p;
     return 0;
 
+fail_elcr:
+    bus_unmap_pio(b, 0x4d0);
 fail_slave:
     bus_unmap_pio(b, 0xa0);
 fail_master:
