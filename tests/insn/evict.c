@@ -127,7 +127,7 @@ void guest_main(void)
     on_trap(IRQ_BASE, on_tick);
     outb(0x43, 0x34), outb(0x40, 0xa9), outb(0x40, 0x04);
     pic_unmask(0);
-    for (int paging = 0; paging < 2; paging++) {
+    for (int paging = told("tcg"); paging < 2; paging++) {         /* once is minutes on an emulated host */
         if (paging)
             paging_start(false, false);
         __asm__ volatile("sti");

@@ -539,7 +539,7 @@ void guest_main(void)
             newer();
             self_destruction();
         }
-        random_code(told("long") ? 10000 : 200);
+        random_code(told("long") ? 10000 : told("tcg") ? 60 : 200); /* each costs a process, dear on an emulated host */
         pic_mask(0);
         user_stop();
     }
