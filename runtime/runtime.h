@@ -75,9 +75,38 @@ struct irq_line rt_nmi_line(struct rt *rt);  /* NMI: rising edge */
 void rt_set_ferr(struct rt *rt, struct irq_line line);
 struct irq_line rt_ignne_line(struct rt *rt);
 
-enum rt_exit { RT_STOPPED /* rt_stop */, RT_SHUTDOWN /* triple fault */, RT_RESET /* rt_request_reset */, RT_ERROR };
+enum rt_exit {
+    RT_STOPPED,  /* rt_stop */
+    RT_SHUTDOWN, /* triple fault */
+    RT_RESET,    /* rt_request_reset */
+    RT_ERROR,
+    RT_BREAK, /* rt_break_met() says which */
+    RT_STEPPED,
+};
 /* Runs the guest on the calling thread until something ends it. */
 enum rt_exit rt_run(struct rt *rt);
+/* Runs one instruction, or one iteration of a repeated one. Without interrupts none is delivered before it, unless the
+ * guest is in HLT; with them, the delivery of one is a step as well. */
+enum rt_exit rt_step(struct rt *rt, bool interrupts);
+/* As rt_run(), but no instruction is run and guest time stands: posts are done, and requests end it. */
+enum rt_exit rt_wait(struct rt *rt);
+
+/* ---- a debugger's breakpoints: between runs ----
+ *
+ * Any number, by linear address in whatever address space. They are no debug registers of the guest's, and change none
+ * of its memory. One for fetches is met before its instruction; one for data after the instruction that made the
+ * access, string instructions being cut behind it. Guest time stands from then on until the next run. */
+enum rt_break { RT_BREAK_READ = 1, RT_BREAK_WRITE = 2, RT_BREAK_FETCH = 4 }; /* as enum watch_kind */
+/* kinds: a set of them. 0; -EINVAL: len is 0 or more than RT_BREAK_MAX; -EEXIST: there is one like it; -ENOMEM. */
+#define RT_BREAK_MAX 4096u
+MUST_CHECK int rt_break_add(struct rt *rt, unsigned kinds, laddr la, u32 len);
+MUST_CHECK int rt_break_remove(struct rt *rt, unsigned kinds, laddr la, u32 len); /* 0 or -ENOENT */
+void rt_break_remove_all(struct rt *rt);
+/* After RT_BREAK: as it was added, but for fetches, where kinds is RT_BREAK_FETCH. */
+void rt_break_met(const struct rt *rt, unsigned *kinds, laddr *la, u32 *len);
+/* The next run does not stop for one at its first instruction. */
+void rt_break_pass(struct rt *rt);
+
 int rt_trouble(const struct rt *rt, const char **what); /* after RT_ERROR: -errno, and of what */
 /* From a device callback or, thread-safely, from anywhere. */
 void rt_stop(struct rt *rt);

@@ -32,6 +32,7 @@ need check pkg-config --exists check
 need gcc-multilib has32
 # Every build is made with clang too.
 [ "${1:-}" != --tests ] || need clang command -v clang
+[ "${1:-}" != --tests ] || need gdb command -v gdb
 [ "${1:-}" != --tests ] || need clang-format-14 command -v clang-format
 # QEMU makes a host of the other kind (tests/nested).
 [ "${1:-}" != --tests ] || need qemu-system-x86 command -v qemu-system-x86_64

@@ -509,19 +509,32 @@ static enum vm_exit host_failed(struct vm *vm, struct vm_error *err)
     return end_of_guest(vm, VM_EXIT_ERROR);
 }
 
-static enum vm_exit run(struct vm *vm, struct vm_error *err)
+enum way { WAY_RUN, WAY_STEP, WAY_STEP_WITH_INTERRUPTS, WAY_WAIT };
+
+static enum rt_exit run_once(struct vm *vm, enum way way)
+{
+    switch (way) {
+    case WAY_STEP: return rt_step(vm->rt, false);
+    case WAY_STEP_WITH_INTERRUPTS: return rt_step(vm->rt, true);
+    case WAY_WAIT: return rt_wait(vm->rt);
+    case WAY_RUN: break;
+    }
+    return rt_run(vm->rt);
+}
+
+static enum vm_exit run(struct vm *vm, enum way way, struct vm_error *err)
 {
     if (vm->off) end_of_guest(vm, VM_EXIT_POWEROFF); /* beside the last run's event, perhaps */
-    if (vm->over) {
+    if (vm->over && way != WAY_WAIT) {
         if (vm->event == VM_EXIT_ERROR) vm_fail(err, -EIO, "the machine has failed before, and cannot go on");
         return vm->event;
     }
     for (vm->has_event = false;;) {
-        if (vm->reset_due && machine_reset(vm, err))
+        if (vm->reset_due && way != WAY_WAIT && machine_reset(vm, err))
             return atomic_exchange(&vm->stop, false) ? VM_EXIT_STOPPED : end_of_guest(vm, VM_EXIT_ERROR);
         if (atomic_exchange(&vm->stop, false)) return VM_EXIT_STOPPED;
         if (atomic_exchange(&vm->pause, false)) return VM_EXIT_PAUSED;
-        enum rt_exit why = rt_run(vm->rt);
+        enum rt_exit why = run_once(vm, way);
         if (why == RT_RESET) vm->reset_due = true;
         /* The PIIX3 answers a shutdown cycle with INIT; without firmware nobody would be there to see it. */
         bool init = why == RT_SHUTDOWN && vm->firmware.data && !vm->cfg.no_reboot;
@@ -530,11 +543,13 @@ static enum vm_exit run(struct vm *vm, struct vm_error *err)
         if (why == RT_SHUTDOWN && !init) return end_of_guest(vm, VM_EXIT_DIED);
         if (why == RT_ERROR) return host_failed(vm, err);
         if (why == RT_RESET && vm->cfg.no_reboot) return VM_EXIT_RESET;
+        if (why == RT_BREAK) return VM_EXIT_BREAK;
+        if (why == RT_STEPPED) return VM_EXIT_STEPPED;
         /* Else stopped: by whom is seen above, unless it has been answered already. */
     }
 }
 
-enum vm_exit vm_run(struct vm *vm, struct vm_error *err)
+static enum vm_exit run_alone(struct vm *vm, enum way way, struct vm_error *err)
 {
     struct held_signals held;
     if (vm->running) {
@@ -544,11 +559,18 @@ enum vm_exit vm_run(struct vm *vm, struct vm_error *err)
     if (vm_added_check(vm, err)) return VM_EXIT_ERROR;
     signals_hold(&held);
     vm->running = true;
-    enum vm_exit how = run(vm, err);
+    enum vm_exit how = run(vm, way, err);
     vm->running = false;
     signals_release(&held);
     return how;
 }
+
+enum vm_exit vm_run(struct vm *vm, struct vm_error *err) { return run_alone(vm, WAY_RUN, err); }
+enum vm_exit vm_step(struct vm *vm, bool interrupts, struct vm_error *err)
+{
+    return run_alone(vm, interrupts ? WAY_STEP_WITH_INTERRUPTS : WAY_STEP, err);
+}
+enum vm_exit vm_wait(struct vm *vm, struct vm_error *err) { return run_alone(vm, WAY_WAIT, err); }
 
 int vm_reset(struct vm *vm, struct vm_error *err)
 {

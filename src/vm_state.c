@@ -135,3 +135,35 @@ u64 vm_write_linear(struct vm *vm, u32 address, const void *from, u64 n)
 {
     return rt_write_linear(vm->rt, address, from, n);
 }
+
+/* ---- breakpoints ---- */
+
+_Static_assert((int)VM_BREAK_READ == RT_BREAK_READ && (int)VM_BREAK_WRITE == RT_BREAK_WRITE
+                   && (int)VM_BREAK_FETCH == RT_BREAK_FETCH && VM_BREAK_BYTES_MAX == RT_BREAK_MAX,
+               "the same, for embedders");
+
+int vm_break_add(struct vm *vm, unsigned kinds, u32 address, u32 bytes)
+{
+    const unsigned known = VM_BREAK_READ | VM_BREAK_WRITE | VM_BREAK_FETCH;
+    if (vm->running) return -EBUSY;
+    return !kinds || kinds & ~known ? -EINVAL : rt_break_add(vm->rt, kinds, address, bytes);
+}
+
+int vm_break_remove(struct vm *vm, unsigned kinds, u32 address, u32 bytes)
+{
+    return vm->running ? -EBUSY : rt_break_remove(vm->rt, kinds, address, bytes);
+}
+
+int vm_break_remove_all(struct vm *vm)
+{
+    if (vm->running) return -EBUSY;
+    rt_break_remove_all(vm->rt);
+    return 0;
+}
+
+void vm_break_met(const struct vm *vm, unsigned *kinds, u32 *address, u32 *bytes)
+{
+    rt_break_met(vm->rt, kinds, address, bytes);
+}
+
+void vm_break_pass(struct vm *vm) { rt_break_pass(vm->rt); }

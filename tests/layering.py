@@ -40,9 +40,12 @@ RULES = [
     (r'src/dev/', [r'src/dev/', OUTER_CORE]),  # a chip cannot reach the CPU
     (
         r'src/back/',
-        [r'src/back/', r'src/(error|parse|wait)\.h', r'include/transvisor/', OUTER_CORE],
+        [r'src/back/', r'src/(error|parse|wait|listen)\.h', r'include/transvisor/', OUTER_CORE],
     ),  # a back end never sees a chip
-    (r'src/face/', [r'src/face/', r'src/(error|parse|wait)\.h', r'include/transvisor/', r'include/core/types\.h']),
+    (
+        r'src/face/',
+        [r'src/face/', r'src/(error|parse|wait|listen)\.h', r'include/transvisor/', r'include/core/(types|hostfd)\.h'],
+    ),
     (r'src/(vm|xlate)\.c', [r'src/', OUTER_CORE, r'include/transvisor/', r'runtime/runtime\.h']),
     (r'src/board/', [r'src/', OUTER_CORE, r'include/transvisor/', r'runtime/runtime\.h']),
     (

@@ -48,7 +48,11 @@ MUST_CHECK int clock_new(struct clock **out);
 void clock_free(struct clock *c);
 void clock_set_manual(struct clock *c, u64 now_ns); /* from now on time is what the test says */
 void clock_set_wall(struct clock *c, u64 wall_ns);  /* what clock_wall_ns() gives now, and goes on from */
-void clock_go_on(struct clock *c);              /* after clock_set_manual(): with the host again, from that time on */
+void clock_go_on(struct clock *c); /* after clock_set_manual(): with the host again, from that time on */
+/* Stops guest time and the TSC, while somebody looks at the machine. Nothing happens on a clock that is set by hand. */
+void clock_stand(struct clock *c);
+/* They go on from there. Returns by how much clock_tsc() is ahead of what it was. */
+u64 clock_walk(struct clock *c);
 u64 clock_next_deadline(const struct clock *c); /* guest ns, UINT64_MAX if no timer is armed */
 void clock_run_due(struct clock *c);            /* fires all timers that are due */
 /* Called whenever the earliest deadline changes, so that the owner can arm the host's alarm. That it has gone off the

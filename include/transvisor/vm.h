@@ -176,11 +176,20 @@ enum vm_exit {
     VM_EXIT_DIED,     /* triple fault: see vm_diagnose() */
     VM_EXIT_ERROR,    /* ours or the host's failure; err says which */
     VM_EXIT_PAUSED,   /* vm_pause() */
+    VM_EXIT_BREAK,    /* a breakpoint of vm_break_add()'s: see vm_break_met() */
+    VM_EXIT_STEPPED,  /* vm_step() has done what it was to do */
 };
 /* Runs until one of these, on the calling thread. Called again, the guest goes on where it was. After POWEROFF, DIED
  * and ERROR it cannot: the same comes back at once, until vm_reset(). Many short runs are cheap if one thread makes
- * them. Guest time goes on between runs. */
+ * them. Guest time goes on between runs, but not after VM_EXIT_BREAK and VM_EXIT_STEPPED, nor in vm_wait(). */
 enum vm_exit vm_run(struct vm *vm, struct vm_error *err);
+/* Runs one instruction, or one iteration of a repeated one, with the exception that it raises. An interrupt is
+ * delivered only with interrupts true (which is a step as well), and to a guest in HLT, for whose interrupt it waits.
+ * Events are those of vm_run(). */
+enum vm_exit vm_step(struct vm *vm, bool interrupts, struct vm_error *err);
+/* Until vm_pause() or vm_stop(): the guest does nothing, but its screen is shown, and what is asked for by vm_*_soon()
+ * is done. For a machine that somebody is looking at. */
+enum vm_exit vm_wait(struct vm *vm, struct vm_error *err);
 /* Both end the present vm_run(), or else the next one before the guest does anything; if the guest is in a callback, as
  * soon as the instruction is done. Thread-safe. After vm_stop() the serial port waits for no slow reader any more: it
  * is for the end. */
@@ -242,6 +251,23 @@ uint64_t vm_read_physical(struct vm *vm, uint64_t address, void *to, uint64_t n)
 uint64_t vm_write_physical(struct vm *vm, uint64_t address, const void *from, uint64_t n);
 uint64_t vm_read_linear(struct vm *vm, uint32_t address, void *to, uint64_t n);
 uint64_t vm_write_linear(struct vm *vm, uint32_t address, const void *from, uint64_t n);
+
+/* ---- breakpoints ---- */
+
+/* Any number of them, in linear address space, whichever it is that is in use. Guest memory and the guest's own debug
+ * registers are as they were. VM_BREAK_FETCH is met before the instruction at that address runs, the others after the
+ * one that made the access. Code that meets none runs as fast as ever. */
+enum vm_break { VM_BREAK_READ = 1, VM_BREAK_WRITE = 2, VM_BREAK_FETCH = 4 }; /* and sets of them */
+#define VM_BREAK_BYTES_MAX 4096u
+/* Between runs. 0; -EINVAL: no bytes, or more than there may be; -EEXIST, -ENOENT: there is one like it, or none;
+ * -ENOMEM; -EBUSY: the machine runs. */
+int vm_break_add(struct vm *vm, unsigned kinds, uint32_t address, uint32_t bytes);
+int vm_break_remove(struct vm *vm, unsigned kinds, uint32_t address, uint32_t bytes);
+int vm_break_remove_all(struct vm *vm); /* 0 or -EBUSY */
+/* After VM_EXIT_BREAK: which it was. */
+void vm_break_met(const struct vm *vm, unsigned *kinds, uint32_t *address, uint32_t *bytes);
+/* The next vm_run() does not stop at its very first instruction. */
+void vm_break_pass(struct vm *vm);
 
 /* ---- devices and the serial port ---- */
 

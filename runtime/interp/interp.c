@@ -14,6 +14,7 @@
 #include "runtime/interp/interp.h"
 #include "runtime/interp/interp_core.h"
 #include "runtime/mem/physmem.h"
+#include "runtime/mem/watch.h"
 
 #include <errno.h>
 #include <string.h>
@@ -82,6 +83,8 @@ KEEPS_FPU void interp_invalidate(struct interp *ip, paddr pa, u64 len)
     for (u64 page = first; page <= last; page++) ip->page_generation[page % IPAGES]++;
     ip->attention = 1;
 }
+
+KEEPS_FPU void interp_attend(struct interp *ip) { ip->attention = 1; }
 
 /* ---- where instructions are ---- */
 
@@ -256,7 +259,7 @@ static void state_update(struct interp *ip, u32 state)
     struct cpu *c = ip->c;
     bool user = c->cpl == 3, breakpoints = c->dr[7] & 0xff;
     ip->state = state;
-    ip->single = breakpoints || (c->eflags_sys & F_TF);
+    ip->single = breakpoints || (c->eflags_sys & F_TF) || ip->stepped;
     ip->checked = breakpoints || alignment_checked(c);
     ip->tlb_r = cpu_tlb(c, user ? TLB_USER_R : TLB_SUP_R) + (ip->checked ? TLB_PAGES : 0);
     ip->tlb_w = cpu_tlb(c, user ? TLB_USER_W : TLB_SUP_W) + (ip->checked ? TLB_PAGES : 0);
@@ -280,6 +283,7 @@ static inline int run_block(struct interp *ip, struct cpu *c, const struct ibloc
         }
     }
     *done = (unsigned)(r - b->recs) + (st != ST_FAULT);
+    if (st == ST_FAULT) breaks_forget(&c->watch->breaks);
     if (st != ST_JUMP) c->eip = r->in.eip;
     return st;
 }
@@ -366,6 +370,22 @@ static int deliver(struct interp *ip)
     return exc_deliver(ip->c);
 }
 
+bool interp_breaks(struct cpu *c)
+{
+    struct breaks *b = &c->watch->breaks;
+    laddr la = c->eip + c->seg[S_CS].base;
+    if (likely(!breaks_near(b, la)) || !breaks_code(b, la)) return false;
+    breaks_meet(b, (struct break_point){ la, 1, WATCH_FETCHES });
+    return true;
+}
+
+/* In a page with breakpoints one instruction is done at a time. */
+static bool break_near(const struct cpu *c)
+{
+    const struct breaks *b = &c->watch->breaks;
+    return unlikely(b->code) && breaks_near(b, c->eip + c->seg[S_CS].base);
+}
+
 /* Runs one block, or one instruction where care is needed. Counts down *n; returns a status. */
 static inline int advance(struct interp *ip, struct cpu *c, u64 *n)
 {
@@ -373,7 +393,7 @@ static inline int advance(struct interp *ip, struct cpu *c, u64 *n)
     unsigned todo, done;
     u32 state = interp_state(c);
     if (unlikely(state != ip->state)) state_update(ip, state);
-    if (unlikely(state & STATE_CAREFUL)) {
+    if (unlikely(state & STATE_CAREFUL) || break_near(c)) {
         --*n;
         return step(ip);
     }
@@ -392,6 +412,7 @@ static inline int advance(struct interp *ip, struct cpu *c, u64 *n)
 static enum interp_stop run(struct interp *ip, struct cpu *c, u64 *n)
 {
     while (*n) {
+        if (unlikely(c->watch->breaks.code) && !ip->stepped && interp_breaks(c)) return INTERP_KICK;
         int st = advance(ip, c, n);
         if (unlikely(st == ST_FAULT)) {
             if (deliver(ip) == EXC_SHUTDOWN) return INTERP_SHUTDOWN;
@@ -409,5 +430,15 @@ enum interp_stop interp_run(struct interp *ip, u64 n)
     u64 left = n;
     enum interp_stop why = run(ip, ip->c, &left);
     ip->c->ctr.interp_insns += n - left;
+    return why;
+}
+
+enum interp_stop interp_step(struct interp *ip)
+{
+    ip->stepped = true;
+    ip->state = ~0u; /* what it was made for did not know of steps */
+    enum interp_stop why = interp_run(ip, 1);
+    ip->stepped = false;
+    ip->state = ~0u;
     return why;
 }

@@ -21,6 +21,12 @@ enum interp_stop {
  * business. On entry FPU state is in cpu->fx (fpu_hot 0), and again on return. */
 enum interp_stop interp_run(struct interp *ip, u64 n);
 
+/* Runs one instruction, with the delivery of what it raises, or one iteration of a repeated one, as the processor does
+ * with TF set. A breakpoint of a debugger's at that instruction does not count. */
+enum interp_stop interp_step(struct interp *ip);
+/* Whether a debugger's breakpoint is at the instruction that is next: it has then been met (breaks_meet). */
+bool interp_breaks(struct cpu *c);
+
 /* Executes exactly one instruction without delivering what it raises: returns 0 (committed, eip moved) or GUEST_FAULT
  * with cpu->exc set and eip at the instruction. REP instructions may come back early with eip unmoved and ECX advanced.
  */
@@ -31,5 +37,6 @@ u16 interp_last_op(const struct interp *ip);
 
 /* Code at these physical bytes has changed: drop decoded copies. len may span pages. */
 void interp_invalidate(struct interp *ip, paddr pa, u64 len);
-void interp_flush(struct interp *ip); /* drop everything */
+void interp_flush(struct interp *ip);  /* drop everything */
+void interp_attend(struct interp *ip); /* what runs now comes back behind the present instruction if cpu->kick is set */
 #endif

@@ -58,7 +58,8 @@ struct interp {
     u32 attention;            /* leave the current block: decoded code has changed, or there is a kick */
     u32 state;                /* interp_state() that tlb_r, tlb_w, checked, single are for */
     bool checked;             /* data breakpoints or alignment checks: every access takes the slow way */
-    bool single;              /* TF or breakpoints: string instructions do one iteration at a time */
+    bool single;              /* TF, breakpoints or interp_step(): string instructions do one iteration at a time */
+    bool stepped;             /* in interp_step() */
     u8 watch_hits;            /* data and I/O breakpoints met by the current instruction: DR6 bits 0-3 */
     u16 last_op;              /* of step(): for those who count */
     struct hostexec *fpu;

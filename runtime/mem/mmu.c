@@ -9,6 +9,7 @@
  * Enter at mem_read(), mmu_walk(). SDM vol. 3, chapter 4. NOT-HW: reading page tables from a device. */
 #include "runtime/cpu/cpu_trace.h"
 #include "runtime/mem/mmu_walk.h"
+#include "runtime/mem/watch.h"
 #include "runtime/mem/bytes.h"
 #include "runtime/mem/physmem.h"
 #include "runtime/cpu/cpu_models.h"
@@ -313,6 +314,7 @@ static int span_find(struct cpu *c, laddr la, enum access acc, bool user, struct
     return fault ? GUEST_FAULT : mmu_translate(c, la, acc, user, &s->pa);
 }
 
+/* What a debugger watches has no entry, and comes here. */
 static int spans_find(struct cpu *c, laddr la, unsigned n, enum access acc, bool user, struct span s[2])
 {
     unsigned room = PAGE_SIZE - OFFSET(la);
@@ -320,7 +322,9 @@ static int spans_find(struct cpu *c, laddr la, unsigned n, enum access acc, bool
     s[0].n = n < room ? n : room;
     s[1].n = n - s[0].n;
     if (span_find(c, la, acc, user, &s[0])) return GUEST_FAULT;
-    return s[1].n ? span_find(c, la + s[0].n, acc, user, &s[1]) : 0;
+    if (s[1].n && span_find(c, la + s[0].n, acc, user, &s[1])) return GUEST_FAULT;
+    if (unlikely(c->watch->breaks.data)) watch_access(c, la, n, acc == ACC_W);
+    return 0;
 }
 
 static u64 span_read(struct cpu *c, const struct span *s)

@@ -76,6 +76,7 @@ int watch_book_new(struct cpu *c)
 
 void watch_book_free(struct cpu *c)
 {
+    if (c->watch) breaks_free(&c->watch->breaks);
     free(c->watch);
     c->watch = NULL;
 }
@@ -91,9 +92,9 @@ void watch_update(struct cpu *c)
 unsigned watch_kinds(const struct cpu *c, laddr la)
 {
     const struct watch_book *w = c->watch;
-    if (likely(!w->n)) return 0;
+    if (likely(!(w->n | w->breaks.n))) return 0;
     unsigned i = find(w, la >> PAGE_SHIFT);
-    return i == NOBODY ? 0 : w->at[i].kinds;
+    return (i == NOBODY ? 0u : w->at[i].kinds) | breaks_kinds(&w->breaks, la);
 }
 
 bool watch_hits(const struct cpu *c, laddr la, unsigned size, bool write)
@@ -103,8 +104,27 @@ bool watch_hits(const struct cpu *c, laddr la, unsigned size, bool write)
         u32 len = length_of(c->dr[7], i), from = c->dr[i] & ~(len - 1);
         if (la - from < len || from - la < size) return true;
     }
-    return false;
+    return c->watch->breaks.data && breaks_data(&c->watch->breaks, la, size, WATCH_READS | WATCH_WRITES);
 }
+
+/* ---- a debugger's ---- */
+
+void watch_access(struct cpu *c, laddr la, unsigned size, bool write)
+{
+    const struct break_point *p = breaks_data(&c->watch->breaks, la, size, write ? WATCH_WRITES : WATCH_READS);
+    if (p) breaks_meet(&c->watch->breaks, *p);
+}
+
+int watch_break_add(struct cpu *c, struct break_point p)
+{
+    int rc = breaks_add(&c->watch->breaks, p);
+    if (rc) return rc;
+    coherence_watched(bus_coherence(c->bus), p.la);
+    if ((p.la ^ (p.la + p.len - 1)) & PAGE_MASK) coherence_watched(bus_coherence(c->bus), p.la + p.len - 1);
+    return 0;
+}
+
+int watch_break_remove(struct cpu *c, struct break_point p) { return breaks_remove(&c->watch->breaks, p); }
 
 void watch_age(struct cpu *c, u64 now_ms)
 {

@@ -3,6 +3,7 @@
 #ifndef RUNTIME_WATCH_H
 #define RUNTIME_WATCH_H
 #include "core/cpu.h"
+#include "runtime/mem/breaks.h"
 
 enum watch_kind { WATCH_READS = 1, WATCH_WRITES = 2, WATCH_FETCHES = 4 };
 #define WATCH_PAGES 8u
@@ -14,6 +15,7 @@ struct watch_book {
     } at[WATCH_PAGES];
     u32 n; /* in use */
     u64 now_ms;
+    struct breaks breaks; /* of a debugger outside, beside those of the debug registers */
 };
 
 /* Made by tlb_init(), freed by tlb_fini(). Returns 0 or -ENOMEM. */
@@ -23,8 +25,14 @@ void watch_book_free(struct cpu *c);
 void watch_update(struct cpu *c);
 /* Kinds of access to la's page that something watches, or has lately. */
 unsigned watch_kinds(const struct cpu *c, laddr la);
-/* Whether an access meets a data breakpoint that is enabled now. A write may be a read as well. */
+/* Whether an access meets a data breakpoint that is enabled now. A write may be a read as well; it meets a debugger's
+ * breakpoint of either kind, since only the interpreter tells what an instruction does. */
 bool watch_hits(const struct cpu *c, laddr la, unsigned size, bool write);
+/* An access that no soft-TLB entry serves is made: does it meet a debugger's breakpoint? */
+void watch_access(struct cpu *c, laddr la, unsigned size, bool write);
+/* A debugger's breakpoint comes or goes: as breaks_add() and breaks_remove(). */
+MUST_CHECK int watch_break_add(struct cpu *c, struct break_point p);
+MUST_CHECK int watch_break_remove(struct cpu *c, struct break_point p);
 /* To be called now and then, with a time that goes on. */
 void watch_age(struct cpu *c, u64 now_ms);
 #endif

@@ -14,6 +14,7 @@
 #include "runtime/mem/mmu_walk.h"
 #include "runtime/mem/physmem.h"
 #include "runtime/run/rt.h"
+#include "runtime/mem/watch.h"
 #include "runtime/mem/window.h"
 #include "runtime/run/x87.h"
 
@@ -68,7 +69,7 @@ static int source_at(struct rt *rt, vaddr eip, struct xl_source *src)
         src->context = context_here(rt, src->mode);
         src->limit = rt->cpu->seg[S_CS].limit;
     }
-    stops_note(&rt->stops, src);
+    stops_note(&rt->stops, &rt->cpu->watch->breaks, src);
     return 0;
 }
 
@@ -403,6 +404,7 @@ int dispatch_translated(struct rt *rt)
         enum lookup why_not;
         bool evicted;
         if (!xl_can_translate(c->mode)) return 0;
+        if (unlikely(c->watch->breaks.code) && interp_breaks(c)) return 0;
         if (unlikely(c->mode & MK_ARMED && c->eflags_sys & F_RF)) return dispatch_emulate(rt, c->eip);
         if (c->cpl == 3 && rt->direct && direct_here(rt->direct)) {
             int r = direct_run(rt->direct);

@@ -40,6 +40,9 @@ struct engine_ops {
     void (*unbind)(struct rt *rt); /* from any thread; the bound one may be gone */
     /* Runs guest code until something must be looked at. Soon if cpu->kick is set. */
     enum engine_event (*run)(struct rt *rt);
+    /* Carries out one instruction, or one iteration of a repeated one, and delivers what it raises. A debugger's
+     * breakpoint at it does not count. */
+    enum engine_event (*step)(struct rt *rt);
     /* From any thread and from signal handlers: cpu->kick has been set, run() is to see it soon. */
     void (*kick)(struct rt *rt);
     void (*kicked)(struct rt *rt);         /* the loop answers a kick: time to settle accounts; may be NULL */
@@ -59,5 +62,6 @@ void soft_kick(struct rt *rt);
 unsigned soft_open(const struct rt *rt);
 enum engine_event soft_inject(struct rt *rt, enum engine_injection what, u8 vector);
 enum engine_event soft_interpret(struct rt *rt, u64 n); /* at most n instructions */
+enum engine_event soft_step(struct rt *rt);
 
 #endif

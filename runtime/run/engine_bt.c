@@ -173,6 +173,7 @@ const struct engine_ops engine_bt = {
     .bind = bind,
     .unbind = unbind,
     .run = run,
+    .step = soft_step,
     .kick = soft_kick,
     .kicked = account_kick,
     .open = soft_open,

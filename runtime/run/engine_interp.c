@@ -60,6 +60,12 @@ enum engine_event soft_interpret(struct rt *rt, u64 n)
     return why == INTERP_SHUTDOWN ? ENGINE_SHUTDOWN : ENGINE_AGAIN;
 }
 
+enum engine_event soft_step(struct rt *rt)
+{
+    dispatch_trace(rt);
+    return interp_step(rt->interp) == INTERP_SHUTDOWN ? ENGINE_SHUTDOWN : ENGINE_AGAIN;
+}
+
 /* ---- the engine ---- */
 
 static int create(struct rt *rt, const char **what)
@@ -93,6 +99,7 @@ const struct engine_ops engine_interp = {
     .bind = bind,
     .unbind = nothing,
     .run = run,
+    .step = soft_step,
     .kick = soft_kick,
     .open = soft_open,
     .inject = soft_inject,

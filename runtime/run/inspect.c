@@ -31,6 +31,7 @@ static void debug_changed(struct rt *rt)
 int rt_set_state(struct rt *rt, const struct cpu_arch *in, const char **field)
 {
     if (cpu_set_arch(rt->cpu, in, field)) return -EINVAL;
+    breaks_forget(&rt->cpu->watch->breaks);
     debug_changed(rt);
     rt->engine->state_in(rt);
     return 0;
@@ -72,6 +73,46 @@ int rt_set_msr(struct rt *rt, u32 msr, u64 val)
 }
 
 struct counters *rt_counters(struct rt *rt) { return &rt->cpu->ctr; }
+
+/* ---- a debugger's breakpoints ---- */
+
+_Static_assert((int)RT_BREAK_READ == WATCH_READS && (int)RT_BREAK_WRITE == WATCH_WRITES
+                   && (int)RT_BREAK_FETCH == WATCH_FETCHES && RT_BREAK_MAX == BREAK_BYTES_MAX,
+               "the same, for those outside");
+
+/* Nothing translated runs across a breakpoint for fetches, or begins there. */
+int rt_break_add(struct rt *rt, unsigned kinds, laddr la, u32 len)
+{
+    rt->engine->state_out(rt); /* it may be in a process that is about to lose a page */
+    int rc = watch_break_add(rt->cpu, (struct break_point){ la, len, (u8)kinds });
+    if (!rc && kinds & RT_BREAK_FETCH && rt->xl) xl_forget_linear(rt->xl, la);
+    return rc;
+}
+
+int rt_break_remove(struct rt *rt, unsigned kinds, laddr la, u32 len)
+{
+    breaks_forget(&rt->cpu->watch->breaks);
+    return watch_break_remove(rt->cpu, (struct break_point){ la, len, (u8)kinds });
+}
+
+void rt_break_remove_all(struct rt *rt)
+{
+    struct breaks *b = &rt->cpu->watch->breaks;
+    breaks_forget(b);
+    while (b->n) (void)!watch_break_remove(rt->cpu, b->point[b->n - 1]);
+}
+
+void rt_break_met(const struct rt *rt, unsigned *kinds, laddr *la, u32 *len)
+{
+    const struct break_point *p = &rt->cpu->watch->breaks.at;
+    *kinds = p->kinds, *la = p->la, *len = p->len;
+}
+
+void rt_break_pass(struct rt *rt)
+{
+    const struct cpu *c = rt->cpu;
+    rt->pass = breaks_code(&c->watch->breaks, c->eip + c->seg[S_CS].base);
+}
 
 /* ---- memory ---- */
 

@@ -28,6 +28,9 @@ struct post {
 
 enum rt_request { REQUEST_STOP = 1, REQUEST_RESET = 2 };
 
+/* What the loop is asked to do. */
+enum rt_way { WAY_RUN, WAY_STEP, WAY_STEP_WITH_INTERRUPTS, WAY_WAIT };
+
 struct rt {
     struct rt_config cfg;
     const struct engine_ops *engine;
@@ -65,6 +68,9 @@ struct rt {
     struct alarm *alarm;
     bool running;
     pthread_t thread; /* the one in rt_run() */
+    enum rt_way way;
+    bool pass;     /* a debugger's breakpoint at the first instruction of the next run does not count */
+    bool standing; /* guest time stands */
 
     /* Written by any thread under lock; looked at when cpu->kick is set. */
     pthread_mutex_t lock;

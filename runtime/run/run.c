@@ -11,6 +11,7 @@
 #include "runtime/interp/interp.h"
 #include "runtime/run/rt.h"
 #include "runtime/mem/physmem.h"
+#include "runtime/mem/watch.h"
 #include "runtime/mem/window.h"
 #include "translator/front/decode.h"
 
@@ -48,6 +49,15 @@ static int bind(struct rt *rt)
 
 /* ---- lifetime ---- */
 
+/* A debugger's breakpoint has been met, on the vCPU's thread: translated code must see it as well. */
+static void on_break(void *arg)
+{
+    struct rt *rt = arg;
+    rt->cpu->kick = 1;
+    interp_attend(rt->interp);
+    rt->engine->kick(rt);
+}
+
 static int make_machine(struct rt *rt, const char **what)
 {
     int err;
@@ -66,6 +76,8 @@ static int make_machine(struct rt *rt, const char **what)
     if ((err = decoder_new(&rt->dec))) return err;
     *what = "interpreter";
     if ((err = interp_new(&rt->interp, rt->cpu, rt->dec))) return err;
+    rt->cpu->watch->breaks.notify = on_break;
+    rt->cpu->watch->breaks.arg = rt;
     if ((err = rt->engine->create(rt, what))) return err;
     dispatch_listen(rt);
     return 0;
@@ -267,30 +279,38 @@ static bool service(struct rt *rt, enum rt_exit *why)
         *why = RT_ERROR;
         return true;
     }
-    return take_request(rt, why);
+    if (take_request(rt, why)) return true;
+    if (rt->way == WAY_WAIT || !rt->cpu->watch->breaks.met) return false;
+    breaks_forget(&rt->cpu->watch->breaks);
+    *why = RT_BREAK;
+    return true;
 }
 
 /* ---- interrupts ---- */
 
-static enum engine_event deliver_interrupt(struct rt *rt)
+/* *delivered is set if there was one. */
+static enum engine_event deliver_interrupt(struct rt *rt, bool *delivered)
 {
     struct cpu *c = rt->cpu;
     unsigned open = rt->engine->open(rt);
-    if (c->nmi_pending && open & OPEN_NMI) return rt->engine->inject(rt, INJECT_NMI, V_NMI);
+    if (c->nmi_pending && open & OPEN_NMI) {
+        *delivered = true;
+        return rt->engine->inject(rt, INJECT_NMI, V_NMI);
+    }
     if (!c->intr_line || !(open & OPEN_INTR) || !rt->intc) return ENGINE_AGAIN;
     int vector = rt->intc->acknowledge(rt->intc_dev);
     if (vector < 0) return ENGINE_AGAIN;
     c->ctr.interrupts++;
+    *delivered = true;
     TRACE(&rt->trace, exc, c->eip, "interrupt %02x at %08x\n", (unsigned)vector, c->eip);
     return rt->engine->inject(rt, INJECT_INTR, (u8)vector);
 }
 
-/* HLT: sleeps until a kick. The signal is blocked, so that none slips in between, and taken without its handler, which
- * would cost two changes of the repeating timer and a signal frame: most of what an idle guest costs. */
-static void idle(struct rt *rt)
+/* Sleeps until a kick. The signal is blocked, so that none slips in between, and taken without its handler, which would
+ * cost two changes of the repeating timer and a signal frame: most of what an idle guest costs. */
+static void sleep_until_kick(struct rt *rt)
 {
     sigset_t kick, before;
-    clock_sleep(rt->clock);
     sigemptyset(&kick);
     sigaddset(&kick, hostsig_kick_signo());
     pthread_sigmask(SIG_BLOCK, &kick, &before);
@@ -298,10 +318,39 @@ static void idle(struct rt *rt)
     if (!rt->cpu->kick && sigwaitinfo(&kick, NULL) > 0) rt->cpu->kick = 1;
     rt->cpu->ctr.idle_cycles += __rdtsc() - begin;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+/* HLT. */
+static void idle(struct rt *rt)
+{
+    clock_sleep(rt->clock);
+    sleep_until_kick(rt);
     clock_wake(rt->clock);
 }
 
+/* ---- guest time between runs ---- */
+
+/* Stops guest time and TSC, until go_on(). */
+static void stand(struct rt *rt)
+{
+    if (rt->standing) return;
+    rt->standing = true;
+    clock_stand(rt->clock);
+    rt->cpu->tsc_until = 0;
+}
+
+/* What runs directly read the host's TSC, if that was the guest's. It is not any more. */
+static void go_on(struct rt *rt)
+{
+    if (!rt->standing) return;
+    rt->standing = false;
+    if (!rt->cpu->tsc_offset && rt->direct) unbind(rt);
+    rt->cpu->tsc_offset -= clock_walk(rt->clock);
+}
+
 /* ---- the loop ---- */
+
+static enum rt_exit end_of(enum engine_event event) { return event == ENGINE_SHUTDOWN ? RT_SHUTDOWN : RT_ERROR; }
 
 static enum rt_exit loop(struct rt *rt)
 {
@@ -309,18 +358,55 @@ static enum rt_exit loop(struct rt *rt)
     enum engine_event event = ENGINE_AGAIN;
     enum rt_exit why;
     if (c->exc.valid) event = rt->engine->inject(rt, INJECT_EXCEPTION, 0); /* came with the state */
+    if (event == ENGINE_AGAIN && rt->pass && !c->halted) event = rt->engine->step(rt);
     while (event == ENGINE_AGAIN) {
         if (c->kick && service(rt, &why)) return why;
         cpu_update_irq(c); /* an IRET may have unblocked NMIs */
         if (c->irq_pending) {
-            event = deliver_interrupt(rt);
+            bool delivered = false;
+            event = deliver_interrupt(rt, &delivered);
             if (event != ENGINE_AGAIN) break;
             cpu_update_irq(c);
         }
         if (c->halted) idle(rt);
         else event = rt->engine->run(rt);
     }
-    return event == ENGINE_SHUTDOWN ? RT_SHUTDOWN : RT_ERROR;
+    return end_of(event);
+}
+
+/* One instruction; in HLT, until an interrupt is delivered. */
+static enum rt_exit step(struct rt *rt)
+{
+    struct cpu *c = rt->cpu;
+    enum rt_exit why;
+    for (;;) {
+        enum engine_event event = ENGINE_AGAIN;
+        bool done = false;
+        if (c->kick && service(rt, &why)) return why;
+        cpu_update_irq(c);
+        if (c->exc.valid) event = rt->engine->inject(rt, INJECT_EXCEPTION, 0), done = true;
+        else if (c->irq_pending && (c->halted || rt->way == WAY_STEP_WITH_INTERRUPTS))
+            event = deliver_interrupt(rt, &done);
+        if (event == ENGINE_AGAIN && !done && c->halted) {
+            idle(rt);
+            continue;
+        }
+        if (event == ENGINE_AGAIN && !done) event = rt->engine->step(rt);
+        if (event != ENGINE_AGAIN) return end_of(event);
+        if (!c->kick || !service(rt, &why)) return RT_STEPPED;
+        if (why != RT_STOPPED) return why; /* it has met a breakpoint, or reset the machine */
+        request(rt, REQUEST_STOP);         /* for the next run: this one has done what it was to do */
+        return RT_STEPPED;
+    }
+}
+
+static enum rt_exit wait_for_requests(struct rt *rt)
+{
+    enum rt_exit why;
+    for (;;) {
+        if (rt->cpu->kick && service(rt, &why)) return why;
+        sleep_until_kick(rt);
+    }
 }
 
 static void sampling_begins(struct rt *rt)
@@ -336,8 +422,10 @@ int rt_trouble(const struct rt *rt, const char **what)
     return rt->trouble_err;
 }
 
-enum rt_exit rt_run(struct rt *rt)
+static enum rt_exit run(struct rt *rt, enum rt_way way)
 {
+    if (way == WAY_WAIT) stand(rt);
+    else go_on(rt);
     struct hostsig_cpu here = { .cpu = rt->cpu, .xl = rt->xl };
     if (rt->windows) here.window = windows_base(rt->windows), here.window_span = windows_span(rt->windows);
     rt->trouble = "signal handlers (rt_sigaction)";
@@ -348,11 +436,14 @@ enum rt_exit rt_run(struct rt *rt)
     rt->trouble_err = -EIO;
     rt->thread = pthread_self();
     rt->running = true;
+    rt->way = way;
     clock_on_deadline(rt->clock, on_deadline, rt);
     rt->cpu->kick = 1; /* whatever was asked for before is looked at first */
     sampling_begins(rt);
     clock_start(rt->clock);
-    enum rt_exit why = loop(rt);
+    enum rt_exit why = way == WAY_RUN ? loop(rt) : way == WAY_WAIT ? wait_for_requests(rt) : step(rt);
+    rt->pass = false;
+    if (why == RT_BREAK || why == RT_STEPPED) stand(rt);
     clock_stop(rt->clock);
     rt->running = false;
     rt->run_cycles += __rdtsc() - rt->run_began;
@@ -362,3 +453,10 @@ enum rt_exit rt_run(struct rt *rt)
     hostsig_detach();
     return why;
 }
+
+enum rt_exit rt_run(struct rt *rt) { return run(rt, WAY_RUN); }
+enum rt_exit rt_step(struct rt *rt, bool interrupts)
+{
+    return run(rt, interrupts ? WAY_STEP_WITH_INTERRUPTS : WAY_STEP);
+}
+enum rt_exit rt_wait(struct rt *rt) { return run(rt, WAY_WAIT); }

@@ -7,6 +7,7 @@
  * One that no breakpoint needs any more stays, for it will be set again: by a kernel at each switch to the process that
  * is debugged, by a debugger at each continuation. */
 #include "runtime/run/stops.h"
+#include "runtime/mem/breaks.h"
 #include "translator/translator.h"
 
 static bool is_stop(u32 dr7, unsigned i) { return dr7 >> 2 * i & 3 && !(dr7 >> (16 + 4 * i) & 3); }
@@ -40,13 +41,22 @@ void stops_update(struct stops *s, struct cpu *c, struct xl *xl)
     }
 }
 
-void stops_note(const struct stops *s, struct xl_source *src)
+static void stop_before(struct xl_source *src, laddr la)
 {
+    src->bound = true;
+    if (la > src->la && (!src->stop_before || la < src->stop_before)) src->stop_before = la;
+}
+
+void stops_note(const struct stops *s, const struct breaks *b, struct xl_source *src)
+{
+    if (unlikely(b->code) && breaks_near(b, src->la)) {
+        laddr next = breaks_next_code(b, src->la);
+        if (next) stop_before(src, next);
+    }
     for (unsigned i = 0; i < s->n; i++) {
         laddr la = s->la[i];
         if ((la ^ src->la) & PAGE_MASK) continue;
-        src->bound = true;
+        stop_before(src, la);
         if (la == src->la) src->stop_here = true;
-        if (la > src->la && (!src->stop_before || la < src->stop_before)) src->stop_before = la;
     }
 }

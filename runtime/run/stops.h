@@ -4,6 +4,7 @@
 #define RUNTIME_STOPS_H
 #include "core/types.h"
 
+struct breaks;
 struct cpu;
 struct xl;
 struct xl_source;
@@ -16,6 +17,7 @@ struct stops {
 
 /* DR0 to DR3 or DR7 have changed. */
 void stops_update(struct stops *s, struct cpu *c, struct xl *xl);
-/* Tells a source of the stops in its page. */
-void stops_note(const struct stops *s, struct xl_source *src);
+/* Tells a source of the stops in its page, and of a debugger's breakpoints: blocks end before those too, but none
+ * begins at one, so that whatever leads there comes to the dispatcher. */
+void stops_note(const struct stops *s, const struct breaks *b, struct xl_source *src);
 #endif

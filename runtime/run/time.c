@@ -48,6 +48,8 @@ struct clock {
     u64 wall_base; /* UTC ns at guest time 0 */
     bool manual;
     u64 manual_now; /* guest ns */
+    bool stands;    /* and the TSC with it, at */
+    u64 stands_tsc; /* this */
     bool firing;
     u64 told; /* guest ns */
 
@@ -206,7 +208,7 @@ void clock_exposed(struct clock *c)
 u64 clock_tsc(struct clock *c, u64 *until)
 {
     *until = 0;
-    if (c->manual) return __rdtsc();
+    if (c->manual) return c->stands ? c->stands_tsc : __rdtsc();
     /* The TSC first: if the host takes the processor in between, h is the later one, and it is h that is held against
      * the horizon. */
     u64 tsc = __rdtsc(), h = host_ns(CLOCK_MONOTONIC);
@@ -275,6 +277,25 @@ void clock_go_on(struct clock *c)
     c->wall_base = host_ns(CLOCK_REALTIME) - c->manual_now;
     c->told = NO_DEADLINE;
     tell_owner(c);
+}
+
+void clock_stand(struct clock *c)
+{
+    u64 until;
+    if (c->manual) return; /* somebody has the time in hand already */
+    u64 now = clock_now(c);
+    c->stands_tsc = clock_tsc(c, &until);
+    c->stands = true;
+    clock_set_manual(c, now);
+}
+
+u64 clock_walk(struct clock *c)
+{
+    u64 until;
+    if (!c->stands) return 0;
+    c->stands = false;
+    clock_go_on(c);
+    return clock_tsc(c, &until) - c->stands_tsc;
 }
 
 void clock_on_deadline(struct clock *c, void (*fn)(void *, u64), void *arg)

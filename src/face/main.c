@@ -1,9 +1,11 @@
 /* The command line: what becomes of each verb (src/face/verbs.c has their words). Uses the embedding API alone: the
  * first embedder. Exit status: 0 the guest powered off (or the user quit), 1 a host or VMM error, 2 usage, 3 the guest
  * died, 124 after --timeout, (V << 1) | 1 after a write of V to the debug-exit port, 128 + N when signal N ended it. */
+#include "src/face/gdb_door.h"
 #include "src/face/image.h"
 #include "src/face/img.h"
 #include "src/face/json.h"
+#include "src/face/session.h"
 #include "src/face/stopper.h"
 #include "src/face/verbs.h"
 #include "src/face/watch.h"
@@ -99,7 +101,9 @@ static int run_status(struct vm *vm, enum vm_exit how, const struct stopper *s, 
         fputs("transvisor: the guest died of a triple fault\n", stderr);
         vm_diagnose(vm, stderr);
         return STATUS_DIED;
-    case VM_EXIT_PAUSED: /* nobody asks for it */
+    case VM_EXIT_PAUSED: /* a session answers these itself */
+    case VM_EXIT_BREAK:
+    case VM_EXIT_STEPPED:
     case VM_EXIT_ERROR: break;
     }
     return fail(STATUS_ERROR, err->text);
@@ -175,22 +179,28 @@ static int watched_status(int status, enum vm_exit how, const struct watch *w)
 }
 
 static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct stats_file *stats,
-                       const struct run_args *a)
+                       struct gdb_door *gdb, const struct run_args *a)
 {
     struct vm_error err = { "" };
+    struct session session;
+    session_init(&session, vm, a->paused);
     const char *terminal = vm_serial_terminal(vm);
     if (terminal) fprintf(stderr, "transvisor: serial port on %s\n", terminal);
     int rc = watch_start(w, vm);
+    if (!rc && gdb) rc = gdb_door_start(gdb, &session);
     if (rc) {
         watch_end(w);
+        gdb_door_close(gdb, STATUS_ERROR);
         vm_free(vm);
         return fail_host("watching thread (pthread_create)", rc);
     }
     stopper_watch(s, vm);
-    enum vm_exit how = vm_run(vm, &err);
+    enum vm_exit how = session_run(&session, &err);
+    session_end(&session);
     vm_display_close(vm);
     int status = save_at_exit(vm, how, a->save_at_exit, watched_status(run_status(vm, how, s, &err), how, w));
     status = screenshot_at_exit(vm, a, status);
+    gdb_door_close(gdb, status);
     rc = stats_write(stats, vm);
     stopper_watch(s, NULL);
     watch_end(w);
@@ -293,9 +303,15 @@ static int verb_run(int argc, char **argv)
 
     struct stopper s;
     struct vm *vm;
+    struct gdb_door *gdb = NULL;
     ignore_signals_of_files();
-    int rc = stopper_start(&s, a.save);
-    if (rc) return fail_host("signal thread (pthread_create)", rc);
+    int rc = a.gdb ? gdb_door_open(&gdb, a.gdb, &err) : 0;
+    if (rc) return fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err.text);
+    rc = stopper_start(&s, a.save);
+    if (rc) {
+        gdb_door_close(gdb, STATUS_ERROR);
+        return fail_host("signal thread (pthread_create)", rc);
+    }
     struct notes notes;
     notes_begin(&notes, a.cfg.display);
     a.cfg.warn = print_warning;
@@ -311,13 +327,15 @@ static int verb_run(int argc, char **argv)
     a.cfg.cancelled_arg = &s;
     if ((rc = a.load ? load_machine(&vm, &a.cfg, a.load, &err) : vm_create(&vm, &a.cfg, &err))) {
         watch_end(&watch);
+        gdb_door_close(gdb, STATUS_ERROR);
         status = create_failed(&s, rc, &err);
     } else if ((rc = stats_open(&stats))) {
         watch_end(&watch);
+        gdb_door_close(gdb, STATUS_ERROR);
         vm_free(vm);
         status = rc == -ECANCELED ? STATUS_SIGNAL + s.caught : stats_fail(&stats, STATUS_ERROR, rc);
     } else {
-        status = run_machine(vm, &s, &watch, &stats, &a);
+        status = run_machine(vm, &s, &watch, &stats, gdb, &a);
     }
     notes_end(&notes);
     stopper_end(&s);

@@ -262,7 +262,6 @@ static int parse_device(void *args, const char *typed, const char *value, struct
 #define RUN(field) .at = offsetof(struct run_args, field)
 #define NETWORK "say --net user[,hostfwd=tcp::2222-:22]"
 #define DISPLAY "such displays are not supported yet; --display text and --display vnc are"
-#define DEBUGGER "a gdb stub is not supported yet; --trace LIST shows what the guest does"
 #define MONITOR "a monitor is not supported yet; Ctrl-A x ends the machine"
 #define SOUND "sound is not supported yet"
 #define SHARING "shared folders are not supported yet; put files into an initial RAM disk (--initrd FILE)"
@@ -361,6 +360,13 @@ static const struct opt run_options[] = {
     { .group = "Looking inside", .name = "trace", .type = OPT_STRING, RUN(cfg.trace), .arg = "LIST[@FROM..TO]",
       .names = vm_trace_name,
       .help = "trace to standard error, only for EIP in FROM..TO; `--trace help` lists what" },
+    { .group = "Looking inside", .name = "gdb", .type = OPT_STRING, RUN(gdb),
+      .arg = "tcp:[ADDRESS:]PORT|unix:PATH|stdio",
+      .help = "a door for gdb's `target remote`, on the host's loopback if no ADDRESS is said" },
+    { .group = "Looking inside", .name = "s", .type = OPT_FLAG, RUN(gdb_usual),
+      .help = "--gdb tcp:127.0.0.1:1234, as QEMU has it" },
+    { .group = "Looking inside", .name = "paused", .aliases = "S", .type = OPT_FLAG, RUN(paused),
+      .help = "wait before the first instruction, for gdb to let it go on" },
     { .group = "Looking inside", .name = "perf-map", .field = "perf_map", .type = OPT_FLAG, RUN(cfg.perf_map),
       .help = "name translated code for perf(1), in /tmp/perf-PID.map" },
     { .name = "help", .aliases = "h ?", .type = OPT_HELP, .help = "the options in common use" },
@@ -393,10 +399,6 @@ static const struct opt run_options[] = {
       .help = "--display vnc=HOST:N[,password=FILE]" },
     { .name = "curses", .type = OPT_LATER, .rank = OPT_FOREIGN, .help = "say --display text" },
     { .name = "sdl", .aliases = "gtk spice full-screen", .type = OPT_LATER, .rank = OPT_FOREIGN, .help = DISPLAY },
-    { .name = "gdb", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "DEVICE", .help = DEBUGGER },
-    { .name = "s", .type = OPT_LATER, .rank = OPT_FOREIGN, .help = DEBUGGER },
-    { .name = "S", .aliases = "paused", .type = OPT_LATER, .rank = OPT_FOREIGN,
-      .help = "starting stopped is not supported yet; --trace LIST shows what the guest does from the start" },
     { .name = "dtb", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "FILE", .help = "a PC has no device tree" },
     { .name = "qmp", .aliases = "chardev api-sock api-socket", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "DEVICE",
       .help = MONITOR },
@@ -487,7 +489,12 @@ int run_args_finish(struct run_args *a, struct vm_error *err)
         return vm_fail(err, -EINVAL, "nothing to boot: say FILE, a kernel, disk image or ISO");
     /* The terminal can be one thing only. */
     bool text = a->cfg.display && !strcmp(a->cfg.display, "text");
-    if (!a->cfg.serial) a->cfg.serial = text ? "null" : "stdio";
+    if (!a->gdb && a->gdb_usual) a->gdb = "tcp:127.0.0.1:1234";
+    bool taken = text || (a->gdb && !strcmp(a->gdb, "stdio"));
+    if (taken && a->gdb && !strcmp(a->gdb, "stdio") && (text || (a->cfg.serial && !strcmp(a->cfg.serial, "stdio"))))
+        return vm_fail(err, -EINVAL, "--gdb stdio: standard input and output are the %s's",
+                       text ? "display" : "serial port");
+    if (!a->cfg.serial) a->cfg.serial = taken ? "null" : "stdio";
     a->cfg.engine = (enum vm_engine)a->engine;
     a->cfg.direct = (enum vm_direct)a->direct;
     a->cfg.vga = (enum vm_vga)(a->vga + 1);

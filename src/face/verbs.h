@@ -43,8 +43,11 @@ struct run_args {
     u64 screenshot_ms;                      /* since the start; 0: at the end */
     struct watch_typing typing[TYPING_MAX]; /* what is typed, in this order */
     unsigned typings;
-    char vnc[512]; /* what cfg.display points to after --vnc */
-    int vga;       /* enum vm_vga, less 1; -1: the default */
+    char vnc[512];   /* what cfg.display points to after --vnc */
+    int vga;         /* enum vm_vga, less 1; -1: the default */
+    const char *gdb; /* where debuggers come in, or NULL */
+    bool gdb_usual;  /* where they expect it */
+    bool paused;
 };
 void run_args_init(struct run_args *a);
 /* One more drive. 0, or -EINVAL: there is no room. */

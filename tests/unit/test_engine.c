@@ -55,6 +55,11 @@ static enum engine_event fake_run(struct rt *m)
     }
     return ENGINE_AGAIN;
 }
+static enum engine_event fake_step(struct rt *m)
+{
+    fake_log('1');
+    return fake_run(m);
+}
 static void fake_kick(struct rt *m)
 {
     __atomic_add_fetch(&fake.kicks, 1, __ATOMIC_SEQ_CST);
@@ -80,6 +85,7 @@ static const struct engine_ops fake_ops = {
     .bind = fake_bind,
     .unbind = fake_unbind,
     .run = fake_run,
+    .step = fake_step,
     .kick = fake_kick,
     .kicked = fake_kicked,
     .open = soft_open,

@@ -1,6 +1,7 @@
 /* Code breakpoints as the translator knows them (runtime/run/stops.c): no block runs across one, those that did are
  * forgotten, and one that is disabled costs nothing when it comes again. */
 #define _GNU_SOURCE
+#include "runtime/mem/breaks.h"
 #include "runtime/run/stops.h"
 #include "tests/emit/xl_fixture.h"
 
@@ -12,6 +13,7 @@
 static struct xlf f;
 static struct cpu cpu;
 static struct stops stops;
+static struct breaks breaks;
 static u8 page[PAGE_SIZE];
 
 static void setup(void)
@@ -33,7 +35,7 @@ static struct xl_source source(unsigned off)
                              .bytes = page + off,
                              .nbytes = PAGE_SIZE - off,
                              .pa2 = XL_NO_PAGE };
-    stops_note(&stops, &src);
+    stops_note(&stops, &breaks, &src);
     return src;
 }
 static struct block *make(unsigned off)
@@ -111,7 +113,7 @@ START_TEST(a_source_knows_the_stops_of_its_page_and_no_others)
     ck_assert(src.bound && !src.stop_here);
     ck_assert_uint_eq(src.stop_before, 0);
     src = (struct xl_source){ .la = LA + 2 * PAGE_SIZE };
-    stops_note(&stops, &src);
+    stops_note(&stops, &breaks, &src);
     ck_assert(!src.bound);
 }
 END_TEST

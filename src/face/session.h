@@ -1,0 +1,57 @@
+/* A machine that several parties drive at once: the thread that runs it, a debugger, a monitor. One thread runs the
+ * machine; what the others want of it they have called there, between two runs. */
+#ifndef SRC_FACE_SESSION_H
+#define SRC_FACE_SESSION_H
+#include "core/types.h"
+#include "transvisor/vm.h"
+
+#include <pthread.h>
+
+enum session_state {
+    SESSION_RUNS,
+    SESSION_ASKED,   /* stands: somebody has asked for it */
+    SESSION_BREAK,   /* stands at a breakpoint: vm_break_met() */
+    SESSION_STEPPED, /* stands behind an instruction */
+    SESSION_DIED,    /* stands after a triple fault; it ends when it is to go on */
+};
+
+struct session_call;
+/* Told, on the machine's thread, of each change of state, and of the end. */
+struct session_listener {
+    void (*changed)(void *arg);
+    void *arg;
+    struct session_listener *next; /* the session's */
+};
+
+struct session {
+    struct vm *vm;
+    pthread_mutex_t lock;
+    pthread_cond_t done;
+    struct session_call *first, **last; /* waiting; under lock */
+    bool over;                          /* no call is taken any more; under lock */
+    /* The machine's thread's: */
+    enum session_state state;
+    bool step, interrupts; /* the next run is a step */
+    bool hold_dead;        /* a machine that has died stands, for somebody to look at */
+    bool end;              /* it is to end */
+    struct session_listener *listeners;
+};
+
+/* stopped: it stands before its first instruction. */
+void session_init(struct session *s, struct vm *vm, bool stopped);
+void session_listen(struct session *s, struct session_listener *l); /* before session_run(); l stays the caller's */
+/* Runs the machine until it ends, as vm_run(): POWEROFF, RESET, STOPPED, DEBUG, DIED or ERROR. */
+enum vm_exit session_run(struct session *s, struct vm_error *err);
+/* After it: nobody's call is taken any more, those that wait return. */
+void session_end(struct session *s);
+
+/* From another thread: calls fn(arg) on the machine's, which does not run meanwhile. False: the session is over. */
+bool session_call(struct session *s, void (*fn)(void *arg), void *arg);
+
+/* From such a function, or a listener: */
+void session_stop(struct session *s);
+void session_go(struct session *s);
+void session_step(struct session *s, bool interrupts);
+void session_quit(struct session *s); /* as vm_stop() */
+
+#endif
