@@ -73,8 +73,8 @@ struct direct {
     unsigned nfx_lost;
     u32 first_page; /* vm.mmap_min_addr */
     struct scan_rules rules;
-    u8 thrash[4096];                      /* by physical page, hashed: writes to its code */
-    u64 create_ns, map_ns, round_trip_ns; /* measured prices */
+    u8 thrash[4096];                                /* by physical page, hashed: writes to its code */
+    u64 create_ns, map_ns, sweep_ns, round_trip_ns; /* measured prices */
     u64 decay_at_ns;
 };
 
@@ -112,21 +112,39 @@ static bool admissible(const struct direct *d)
 
 static u8 *thrash_of(struct direct *d, paddr page) { return &d->thrash[(page >> PAGE_SHIFT) % sizeof d->thrash]; }
 
-/* Scans the page at la, which is physical page pa at host. */
-static bool page_scan(struct direct *d, laddr la, paddr pa, const u8 *host)
+/* What makes it unfit, if something does. */
+static void trace_page(struct direct *d, laddr la, const struct code_page_bytes *page, const u16 *where)
+{
+    char text[96];
+    if (!where) {
+        TRACE(&d->rt->trace, direct, la, "direct: page %08x fit\n", la);
+        return;
+    }
+    insn_text(d->rt->dec, page->bytes + *where, PAGE_SIZE - *where, la + *where, true, text, sizeof text);
+    TRACE(&d->rt->trace, direct, la, "direct: page %08x unfit at +%03x: %s\n", la, *where, text);
+}
+
+enum page_kind { PAGE_FIT, PAGE_UNFIT, PAGE_UNKNOWN };
+
+/* Scans the page at la, which is physical page pa at host. Where no instruction of it is known to begin, nobody knows
+ * what it has: its first bytes may be the end of an instruction of the page before. */
+static enum page_kind page_scan(struct direct *d, laddr la, paddr pa, const u8 *host)
 {
     struct cpu *c = d->rt->cpu;
     u16 starts[STARTS_MAX], where;
     struct code_page_bytes bytes = { .bytes = host, .starts = starts };
     struct walk next; /* looked at without a trace: the guest has not fetched from there */
     if (mmu_look(c, la + PAGE_SIZE, &next)) bytes.next = bus_ram_ptr(c->bus, next.pa);
-    starts[0] = c->eip >> PAGE_SHIFT == la >> PAGE_SHIFT ? (u16)(c->eip & ~PAGE_MASK) : 0;
-    bytes.nstarts = 1 + xl_page_starts(d->rt->xl, pa, host, starts + 1, STARTS_MAX - 1);
+    if (c->eip >> PAGE_SHIFT == la >> PAGE_SHIFT) starts[bytes.nstarts++] = (u16)(c->eip & ~PAGE_MASK);
+    bytes.nstarts += xl_page_starts(d->rt->xl, pa, host, starts + bytes.nstarts, STARTS_MAX - bytes.nstarts);
+    if (!bytes.nstarts) return PAGE_UNKNOWN;
+    u64 begin = host_ns(CLOCK_THREAD_CPUTIME_ID);
     bool clean = scan_page(d->rt->dec, &d->rules, &bytes, &where);
+    d->sweep_ns = (d->sweep_ns * 7 + host_ns(CLOCK_THREAD_CPUTIME_ID) - begin) / 8;
     c->ctr.direct_scans++;
-    TRACE(&d->rt->trace, direct, la, clean ? "direct: page %08x fit\n" : "direct: page %08x unfit at +%03x\n", la,
-          where);
-    return clean;
+    c->ctr.direct_unfit += !clean;
+    if (unlikely(d->rt->trace.mask & 1u << TR_direct)) trace_page(d, la, &bytes, clean ? NULL : &where);
+    return clean ? PAGE_FIT : PAGE_UNFIT;
 }
 
 /* Maps la as the guest's tables have it now, and its neighbours that the guest has used. */
@@ -152,10 +170,10 @@ static bool page_grant(struct direct *d, laddr la)
     if (!flags || *flags & (PG_INDIRECT | PG_MIXED) || *thrash_of(d, pa) >= THRASH_MAX) return false;
     if (!(*flags & PG_DIRECT)) {
         bus_mark_code(c->bus, pa);
-        bool clean = page_scan(d, la, pa, host);
-        c->ctr.direct_unfit += !clean;
-        *flags |= clean ? PG_DIRECT : PG_INDIRECT;
-        if (!clean) return false;
+        enum page_kind kind = page_scan(d, la, pa, host);
+        if (kind == PAGE_UNKNOWN) return false;
+        *flags |= kind == PAGE_FIT ? PG_DIRECT : PG_INDIRECT;
+        if (kind == PAGE_UNFIT) return false;
     }
     return window_map(w, la, false) && window_executes(w, la);
 }
@@ -328,6 +346,18 @@ static void prefill(struct direct *d, struct window *w)
     for (u32 n = 0; xl_jump_next_page(rt->xl, XL_JC_USER, &n); n++) (void)page_grant(d, n << PAGE_SHIFT);
 }
 
+/* How many pages prefill() would have to sweep, of those that the jump cache knows. */
+static u32 unswept_pages(const struct direct *d)
+{
+    u32 unswept = 0;
+    struct walk w;
+    for (u32 n = 0; xl_jump_next_page(d->rt->xl, XL_JC_USER, &n); n++) {
+        const u8 *flags = mmu_look(d->rt->cpu, n << PAGE_SHIFT, &w) ? bus_page_flags(d->rt->bus, w.pa) : NULL;
+        unswept += flags && !(*flags & (PG_DIRECT | PG_INDIRECT | PG_MIXED));
+    }
+    return unswept;
+}
+
 /* ---- as a way that address spaces have ---- */
 
 static bool mech_has(void *arg) { return ((struct direct *)arg)->here; }
@@ -343,7 +373,7 @@ static u64 mech_price(void *arg)
     const struct direct *d = arg;
     const struct tlb_list *l = &d->rt->cpu->tlb->list[1][0];
     u32 pages = l->n < 64 ? 64 : l->n;
-    return d->create_ns + pages * d->map_ns;
+    return d->create_ns + pages * d->map_ns + unswept_pages(d) * d->sweep_ns;
 }
 
 static u64 mech_give(void *arg)
@@ -409,13 +439,13 @@ static void direct_flushed(void *arg, struct cpu *c, enum tlb_flush_kind kind, l
 
 /* ---- runs ---- */
 
-/* overhead_ns: what came before the run, for its sake. */
-static void account_run(struct direct *d, u64 took_ns, u64 overhead_ns)
+/* overhead_ns: what came before the run, for its sake. kicked: it would have gone on. */
+static void account_run(struct direct *d, u64 took_ns, u64 overhead_ns, bool kicked)
 {
     struct aspaces *as = d->rt->aspaces;
     u64 stop = took_ns < d->round_trip_ns ? took_ns : d->round_trip_ns;
     if (GAIN_SHARE(took_ns - stop) >= stop) d->here->unfit = 0;
-    aspaces_ran(as, ASPACE_DIRECT, GAIN_SHARE(took_ns - stop), stop + overhead_ns);
+    aspaces_ran(as, ASPACE_DIRECT, GAIN_SHARE(took_ns - stop), stop + overhead_ns, kicked);
     if (aspaces_rests(as, ASPACE_DIRECT)) d->rt->cpu->ctr.direct_cooled++;
 }
 
@@ -637,7 +667,7 @@ int direct_run(struct direct *d)
         d->fx_in = s;
         s->cs = c->seg[S_CS].sel, s->ds = c->seg[S_DS].sel;
     }
-    account_run(d, took, begin - asked);
+    account_run(d, took, begin - asked, stop.why == DX_KICKED);
     TRACE(&d->rt->trace, direct, c->eip, "direct: left %08x why %d addr %08x\n", r.eip, stop.why, stop.addr);
     return answer(d, &r, &stop);
 }
@@ -673,6 +703,7 @@ int direct_new(struct direct **out, struct rt *rt, enum rt_direct mode)
     d->tsc_faults = rt->cpu->tsc_offset != 0;
     d->create_ns = 2000000; /* a guess, until the first has been made */
     d->map_ns = 8000;       /* likewise */
+    d->sweep_ns = 80000;    /* likewise */
     rt->cpu->fpu_fetch = fpu_home;
     d->listener = (struct coherence_listener){
         .rank = COHERENCE_DIRECT, .arg = d, .flushed = direct_flushed, .written = direct_written

@@ -250,7 +250,7 @@ static void consider_taking(struct aspaces *as, enum aspace_way way)
         give_up(as, way);
         return;
     }
-    if (!b->rests || (s32)(as->kicks - b->rest_until) < 0 || !purse_allows(as, way, 1)) return;
+    if (!b->rests || (s32)(as->kicks - b->rest_until) < 0) return;
     b->rests = false;
     if (as->way[way].mech.resume) as->way[way].mech.resume(as->way[way].mech.arg);
 }
@@ -284,13 +284,14 @@ void aspaces_cost(struct aspaces *as, enum aspace_way way, u64 ns)
     as->way[way].purse_ns -= (s64)ns;
 }
 
-void aspaces_ran(struct aspaces *as, enum aspace_way way, u64 gain_ns, u64 cost_ns)
+void aspaces_ran(struct aspaces *as, enum aspace_way way, u64 gain_ns, u64 cost_ns, bool cut_short)
 {
     struct book *b = &as->here->book[way];
     gain(b, gain_ns);
     aspaces_cost(as, way, cost_ns);
     purse_add(as, way, gain_ns / 2);
-    b->futile = gain_ns < cost_ns ? b->futile + 1 : 0;
+    if (gain_ns >= cost_ns) b->futile = 0;
+    else if (!cut_short) b->futile++;
     if (b->futile < FUTILE_MAX || as->way[way].always) return;
     b->futile = 0;
     b->rests = true;

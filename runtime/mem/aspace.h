@@ -36,8 +36,9 @@ void aspaces_switch(struct aspaces *as, u32 cr3);
 void aspaces_kick(struct aspaces *as, u64 cpu_ns, bool user, u64 text);
 /* Of the present address space: what a way has cost beside its price, and what it has gained beside time in it. */
 void aspaces_cost(struct aspaces *as, enum aspace_way way, u64 ns);
-/* A run that gained so much and cost so much; a burst of runs that do not pay makes the way rest. */
-void aspaces_ran(struct aspaces *as, enum aspace_way way, u64 gain_ns, u64 cost_ns);
+/* A run that gained so much and cost so much; a burst of runs that do not pay makes the way rest. cut_short: a kick has
+ * ended it, so that it did not pay says nothing of the program. */
+void aspaces_ran(struct aspaces *as, enum aspace_way way, u64 gain_ns, u64 cost_ns, bool cut_short);
 bool aspaces_rests(const struct aspaces *as, enum aspace_way way); /* not to be used until a later kick */
 /* Gives the way to the present address space now, if it is one that everybody has. */
 void aspaces_want(struct aspaces *as, enum aspace_way way);

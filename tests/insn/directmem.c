@@ -554,6 +554,37 @@ static void shared_code(void)
     paging_use(own);
 }
 
+/* ---- Pages that begin with the end of an instruction, which by itself would be four times POP ES: translated before the
+ * address space may run directly, for IOPL is 3, and known to be code when it may. How many of them are found unfit is
+ * counted: run_insn.py. */
+enum { STEPS = 64 };
+USER(straddle,
+    movl $0x07070707, %ecx;
+    incl %eax;
+    jmp straddle + 0x1000);
+
+static void middle_of_an_instruction(void)
+{
+    u32 own = paging_root(), first = LIBRARY + PAGE - 2;
+
+    section("pages that begin in the middle of an instruction");
+    paging_use(user_space());
+    programs();
+    for (u32 i = 0; i <= STEPS; i++)
+        user_page(LIBRARY + i * PAGE, P_RW);
+    for (u32 i = 0; i < STEPS; i++)
+        user_load(first + i * PAGE, straddle, straddle_end);
+    user_load(first + STEPS * PAGE, last_hop, last_hop_end);
+    for (u32 k = 0; k < 3; k++) {
+        last = user_frame(first);
+        last.eax = k;
+        last.eflags |= k ? 0 : F_IOPL;
+        CHECK_EQ(user_go(&last), U_DONE);
+        CHECK_EQ(last.eax, k + STEPS);
+    }
+    paging_use(own);
+}
+
 /* ---- String instructions: faulting and interrupted in their middle. */
 USER(copy,
     int $0x80;
@@ -683,6 +714,7 @@ void guest_main(void)
         changing_code();
         address_spaces();
         shared_code();
+        middle_of_an_instruction();
         strings();
         edges();
         user_stop();

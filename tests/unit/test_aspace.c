@@ -198,7 +198,7 @@ START_TEST(direct_execution_is_never_had_below_half_its_price)
     win.unfit = true;
     unsigned first = time_to(&dir), later = 0;
     for (u32 i = 0; i < 4; i++) {
-        aspaces_ran(as, ASPACE_DIRECT, 1000 * MS, 0);
+        aspaces_ran(as, ASPACE_DIRECT, 1000 * MS, 0, false);
         run(10, true);
         die(&dir);
         ck_assert_int_eq(aspaces_level(as, ASPACE_DIRECT, TEXT), -1);
@@ -276,23 +276,56 @@ START_TEST(a_burst_of_futile_runs_makes_it_rest_and_longer_each_time)
     for (unsigned k = 0; k < 4; k++) {
         for (unsigned i = 0; i < 3; i++) {
             ck_assert(!aspaces_rests(as, ASPACE_DIRECT));
-            aspaces_ran(as, ASPACE_DIRECT, 10, 20);
+            aspaces_ran(as, ASPACE_DIRECT, 10, 20, false);
         }
         for (rests[k] = 0; aspaces_rests(as, ASPACE_DIRECT); rests[k]++) run(1, true);
         ck_assert_uint_eq(dir.resumed, k + 1);
     }
     ck_assert(rests[0] == 1 && rests[1] == 2 && rests[2] == 4 && rests[3] == 8);
-    aspaces_ran(as, ASPACE_DIRECT, MS, 20); /* a time that pays: the next burst is forgiven */
+    aspaces_ran(as, ASPACE_DIRECT, MS, 20, false); /* a time that pays: the next burst is forgiven */
     run(1, true);
-    for (unsigned i = 0; i < 3; i++) aspaces_ran(as, ASPACE_DIRECT, 10, 20);
+    for (unsigned i = 0; i < 3; i++) aspaces_ran(as, ASPACE_DIRECT, 10, 20, false);
     run(1, true);
     ck_assert(!aspaces_rests(as, ASPACE_DIRECT));
     for (unsigned i = 0; i < 5; i++) { /* never three in a row */
-        aspaces_ran(as, ASPACE_DIRECT, 10, 20);
-        aspaces_ran(as, ASPACE_DIRECT, 10, 20);
-        aspaces_ran(as, ASPACE_DIRECT, 30, 20);
+        aspaces_ran(as, ASPACE_DIRECT, 10, 20, false);
+        aspaces_ran(as, ASPACE_DIRECT, 10, 20, false);
+        aspaces_ran(as, ASPACE_DIRECT, 30, 20, false);
         ck_assert(!aspaces_rests(as, ASPACE_DIRECT));
     }
+}
+END_TEST
+
+/* Ticks that waited while the process was made, for one. */
+START_TEST(runs_that_a_kick_cuts_short_are_no_burst)
+{
+    win.unfit = true;
+    time_to(&dir);
+    for (unsigned i = 0; i < 10; i++) aspaces_ran(as, ASPACE_DIRECT, 10, 20, true);
+    ck_assert(!aspaces_rests(as, ASPACE_DIRECT));
+    aspaces_ran(as, ASPACE_DIRECT, 10, 20, false);
+    aspaces_ran(as, ASPACE_DIRECT, 10, 20, false);
+    aspaces_ran(as, ASPACE_DIRECT, 10, 20, true); /* nor do they end one */
+    ck_assert(!aspaces_rests(as, ASPACE_DIRECT));
+    aspaces_ran(as, ASPACE_DIRECT, 10, 20, false);
+    ck_assert(aspaces_rests(as, ASPACE_DIRECT));
+}
+END_TEST
+
+/* What a process has cost is not got back by not using it. */
+START_TEST(an_empty_purse_holds_up_no_rest)
+{
+    win.unfit = true;
+    dir.cost = 50 * MS; /* says 5: more than all that may be lost */
+    time_to(&dir);
+    for (unsigned i = 0; i < 3; i++) aspaces_ran(as, ASPACE_DIRECT, 10, 20, false);
+    ck_assert(aspaces_rests(as, ASPACE_DIRECT));
+    run(1, true);
+    ck_assert_uint_eq(dir.resumed, 1);
+    ck_assert(!aspaces_rests(as, ASPACE_DIRECT));
+    go(0x2000); /* but another is not given one: the purse fills by 10 us a kick */
+    run(1000, true);
+    ck_assert_uint_eq(dir.given, 1);
 }
 END_TEST
 
@@ -317,7 +350,7 @@ START_TEST(what_has_gained_may_risk_more)
         cr3 = 0x10000 + i * 0x1000;
         aspaces_switch(as, cr3);
         for (unsigned ms = 0; ms < 10; ms++) aspaces_kick(as, MS, true, TEXT + i);
-        if (has(&dir)) aspaces_ran(as, ASPACE_DIRECT, 20 * MS, 0);
+        if (has(&dir)) aspaces_ran(as, ASPACE_DIRECT, 20 * MS, 0, false);
         die(&dir);
     }
     ck_assert_uint_gt(dir.given, 900);
@@ -328,7 +361,7 @@ START_TEST(a_text_that_gained_before_needs_no_purse)
 {
     win.unfit = true;
     unsigned early = time_to(&dir);
-    aspaces_ran(as, ASPACE_DIRECT, 11 * MS, 0);
+    aspaces_ran(as, ASPACE_DIRECT, 11 * MS, 0, false);
     die(&dir);
     for (unsigned i = 0; i < 1000; i++) { /* others lose all that may be lost */
         go(0x10000 + i * 0x1000);
@@ -397,7 +430,7 @@ START_TEST(always_means_at_once_and_for_ever)
     aspaces_way(as, ASPACE_DIRECT, &d, true);
     go(0x3000);
     ck_assert_ptr_nonnull(place(&dir, cr3));
-    for (unsigned i = 0; i < 100; i++) aspaces_ran(as, ASPACE_DIRECT, 0, 100 * MS);
+    for (unsigned i = 0; i < 100; i++) aspaces_ran(as, ASPACE_DIRECT, 0, 100 * MS, false);
     run(10, true);
     ck_assert(!dir.taken && !aspaces_rests(as, ASPACE_DIRECT));
     dir.unfit = true;
@@ -443,6 +476,8 @@ int main(void)
     tcase_add_test(t, programs_that_gain_nothing_lose_a_hundredth_of_their_time_at_most);
     tcase_add_test(t, what_has_gained_may_risk_more);
     tcase_add_test(t, a_text_that_gained_before_needs_no_purse);
+    tcase_add_test(t, runs_that_a_kick_cuts_short_are_no_burst);
+    tcase_add_test(t, an_empty_purse_holds_up_no_rest);
     tcase_add_test(t, what_giving_costs_beyond_its_price_is_learnt);
     tcase_add_test(t, what_cannot_be_had_is_asked_for_again_later);
     tcase_add_test(t, what_is_lost_counts_against_the_text_only_if_it_is_to_blame);
