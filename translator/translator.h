@@ -47,12 +47,12 @@ bool xl_mode_has_window(u32 mode);
 struct block *xl_translate(struct xl *xl, const struct xl_source *src, bool *evicted);
 struct block *xl_find(struct xl *xl, const struct xl_source *src); /* by its key; LIVE or RETIRED, or NULL */
 bool xl_block_live(const struct block *b);
-/* Whether b compares its bytes (MK_CHECKED): at entry up to its first write to memory, after each write the rest. It
- * leaves at the instruction from which on they are others. Such a block does not straddle: src has 16 bytes of its page
- * at least. */
+/* Whether b compares its bytes (MK_CHECKED): at entry up to its first write to memory, after each write up to the
+ * next. It leaves at an instruction from which on they are others. Such a block does not straddle: src has 16 bytes of
+ * its page at least. */
 bool xl_block_checked(const struct block *b);
-/* Whether the bytes of such a block, from the instruction at src on, are those of src. False: *change is where a block
- * should end, which may be where it begins. */
+/* Whether the bytes of such a block, from the instruction at src on, are those of src. False: *change is the
+ * instruction where they differ first: a block should end before it. */
 bool xl_block_holds(const struct xl *xl, const struct block *b, const struct xl_source *src, paddr *change);
 unsigned xl_block_bytes(const struct block *b); /* of guest code */
 paddr xl_block_pa2(const struct block *b);      /* XL_NO_PAGE unless its last instruction straddles */

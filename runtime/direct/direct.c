@@ -36,9 +36,11 @@
 #include <x86intrin.h>
 
 #define GAIN_SHARE(ns) ((ns)*3 / 16) /* what translated code would have taken longer, in a window: see aspace.c */
-#define AROUND 16     /* pages among which a fault maps what the guest has used: a mapping costs a fraction of a stop */
-#define UNFIT_MAX 16  /* stops at unfit pages in a row after which the translator takes over for */
-#define UNFIT_REST 8  /* times as long as they took at least, with --direct always, too */
+#define AROUND 16   /* pages among which a fault maps what the guest has used: a mapping costs a fraction of a stop */
+#define UNFIT_MAX 8 /* stops at unfit pages in a row after which the translator takes over for */
+#define UNFIT_REST \
+    8 /* times as long as they took at least, with --direct always, too; twice as long each time, up to */
+#define UNFIT_RESTS 5 /* so many times, while no run in between has paid */
 #define FILL_MAX 4096 /* runs; of a larger address space only what the soft TLB has is mapped at once */
 #define STARTS_MAX 256
 #define THRASH_MAX 4 /* writes to a page's code that make it unfit */
@@ -54,7 +56,8 @@ struct slot {
     u16 cs, ds;    /* selectors, when it last ran */
     laddr pending; /* a guest page fault was raised for it: mapped as soon as it is there */
     bool has_pending;
-    unsigned unfit; /* stops in a row because of pages that may not run here */
+    unsigned unfit; /* stops in a row because of pages that may not run here, */
+    unsigned rests; /* and rests in a row because of these */
     u64 rest_until; /* not 0: translated until then, ns */
 };
 
@@ -228,7 +231,8 @@ static void note_unfit(struct direct *d, struct slot *s)
 {
     if (!page_unfit(d, d->rt->cpu->eip) || ++s->unfit < UNFIT_MAX) return;
     s->unfit = 0;
-    s->rest_until = host_ns(CLOCK_MONOTONIC) + UNFIT_REST * UNFIT_MAX * d->round_trip_ns;
+    s->rest_until = host_ns(CLOCK_MONOTONIC) + (UNFIT_REST * UNFIT_MAX * d->round_trip_ns << s->rests);
+    if (s->rests < UNFIT_RESTS) s->rests++;
     d->rt->cpu->ctr.direct_cooled++;
 }
 
@@ -444,7 +448,7 @@ static void account_run(struct direct *d, u64 took_ns, u64 overhead_ns, bool kic
 {
     struct aspaces *as = d->rt->aspaces;
     u64 stop = took_ns < d->round_trip_ns ? took_ns : d->round_trip_ns;
-    if (GAIN_SHARE(took_ns - stop) >= stop) d->here->unfit = 0;
+    if (GAIN_SHARE(took_ns - stop) >= stop) d->here->unfit = d->here->rests = 0;
     aspaces_ran(as, ASPACE_DIRECT, GAIN_SHARE(took_ns - stop), stop + overhead_ns, kicked);
     if (aspaces_rests(as, ASPACE_DIRECT)) d->rt->cpu->ctr.direct_cooled++;
 }

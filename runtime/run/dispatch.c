@@ -273,13 +273,22 @@ static void code_protect(void *arg, paddr page)
     TRACE(&rt->trace, smc, rt->cpu->eip, "smc: code page %llx\n", (unsigned long long)page);
 }
 
+/* Whether what is at CS:EIP now is in that page. */
+static bool runs_in(struct cpu *c, paddr page)
+{
+    paddr pa;
+    const u8 *host;
+    u32 error;
+    return tlb_exec(c, c->seg[S_CS].base + c->eip, c->cpl == 3, &pa, &host, &error) && pa == page;
+}
+
 /* Blocks that the write overlaps go; a page that is written to often loses all of them, and with them its protection,
  * until it is executed again, or for longer (mixed.c). */
 static bool code_written(void *arg, paddr pa, unsigned len, u8 flags)
 {
     struct rt *rt = arg;
     paddr page = pa & ~(paddr)(PAGE_SIZE - 1);
-    bool all = mixed_written(&rt->mixed, page, flags) || len == PAGE_SIZE;
+    bool all = mixed_written(&rt->mixed, page, flags, runs_in(rt->cpu, page)) || len == PAGE_SIZE;
     unsigned live = rt->xl ? xl_retire(rt->xl, all ? page : pa, all ? PAGE_SIZE : len) : 0;
     interp_invalidate(rt->interp, page, PAGE_SIZE);
     return live;

@@ -4,9 +4,10 @@
  *       code_written]
  *   I2  It is in page[], so that its time comes to an end.                                               [page_begins]
  *
- * A page becomes a mixed one when it has been written to MIXED_WRITES times within a second or so, and executed in
- * between: its protection ends at the DROP_WRITES'th write already, and nothing is noticed before it has been executed
- * again. What is written once and then executed, as a kernel's modules are, does not get that far. */
+ * A page becomes a mixed one when it has been written to MIXED_WRITES times within a second or so, less often by code
+ * of its own, and executed in between: its protection ends at the DROP_WRITES'th write already, and nothing is noticed
+ * before it has been executed again. What is written once and then executed, as a kernel's modules are, does not get
+ * that far. */
 #include "runtime/run/mixed.h"
 #include "core/cpu.h"
 #include "runtime/mem/physmem.h"
@@ -18,6 +19,7 @@
 #define DROP_WRITES 32u
 #define MIXED_WRITES 64u
 #define DIRECT_WEIGHT 8u /* of a write to a page that has been running directly: a stop of its process, and a scan */
+#define OWN_WEIGHT 8u    /* of a write by code in the page itself: it goes on there, and has to be translated again */
 #define PATIENCE_MAX 31u
 #define AGE_MS 1000u
 #define MIXED_MS 4000u
@@ -42,10 +44,10 @@ static void page_begins(struct mixed *m, paddr page)
     TRACE(m->trace, smc, 0, "smc: page %llx is mixed\n", (unsigned long long)page);
 }
 
-bool mixed_written(struct mixed *m, paddr page, u8 flags)
+bool mixed_written(struct mixed *m, paddr page, u8 flags, bool own)
 {
     u8 *writes = &m->writes[(page >> PAGE_SHIFT) % MIXED_SLOTS];
-    unsigned weight = flags & PG_DIRECT ? DIRECT_WEIGHT : 1, before = *writes, now = before + weight;
+    unsigned weight = flags & PG_DIRECT ? DIRECT_WEIGHT : own ? OWN_WEIGHT : 1, before = *writes, now = before + weight;
     m->cpu->ctr.code_writes++;
     if (now >= MIXED_WRITES && m->xl && xl_page_known(m->xl, page)) {
         *writes = 0;

@@ -37,9 +37,9 @@ struct mixed {
     u64 aged_ms;
 };
 
-/* A write to page has been noticed, which had these flags. True: all of the page's blocks are to go, since it is
- * written to often; it may be a mixed page from now on. */
-bool mixed_written(struct mixed *m, paddr page, u8 flags);
+/* A write to page has been noticed, which had these flags; own: by code in it. True: all of the page's
+ * blocks are to go, since it is written to often; it may be a mixed page from now on. */
+bool mixed_written(struct mixed *m, paddr page, u8 flags, bool own);
 /* Whether what src begins with, in a mixed page, has been there often enough to be worth a translation. */
 bool mixed_seen(struct mixed *m, const struct xl_source *src);
 /* Bytes of a block were found to be others, from the instruction at pa on: it has not been worth it. */

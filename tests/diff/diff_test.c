@@ -119,7 +119,13 @@ static bool ignored(const struct sequence *s, u32 at)
     return false;
 }
 
-static void compare_memory(struct report *rep, const struct sequence *s, const u8 *native, const u8 *engine, u32 frame)
+/* What is left open: n bytes at `at`. */
+struct open_bytes {
+    u32 at, n;
+};
+
+static void compare_memory(struct report *rep, const struct sequence *s, const u8 *native, const u8 *engine,
+                           struct open_bytes open)
 {
     unsigned shown = 0;
     if (!memcmp(native, engine, IMAGE_BYTES)) return;
@@ -128,8 +134,7 @@ static void compare_memory(struct report *rep, const struct sequence *s, const u
             i += 63;
             continue;
         }
-        if (native[i] == engine[i] || ignored(s, memory_address(i)) || memory_address(i) - frame < FRAME_BYTES)
-            continue;
+        if (native[i] == engine[i] || ignored(s, memory_address(i)) || memory_address(i) - open.at < open.n) continue;
         i &= ~15u;
         if (shown++ < 8) differ_bytes(rep, "memory", memory_address(i), native + i, engine + i, 16);
         i |= 15;
@@ -207,6 +212,16 @@ static bool faulted_halfway(struct decoder *d, const struct diff_case *k, const 
     }
 }
 
+/* Below ESP: at CPL 0 the frame of the exception that ends a case; and what a far CALL pushes whose offset is beyond the
+ * limit of the segment: AMD's processors push first, and Intel's look first (SDM vol. 2, CALL). */
+static struct open_bytes open_below_esp(struct tester *t, const struct diff_case *k, const struct diff_state *out)
+{
+    struct insn in;
+    u32 n = t->kernel ? FRAME_BYTES : 0;
+    if (out->vector == V_GP && last_insn(t->decoder, k, out, &in) && in.op == OP_CALLF) n = 2u * in.opsize;
+    return (struct open_bytes){ out->gpr[G_ESP] - n, n };
+}
+
 /* Whether a conversion between XMM and MMX that raises #XM, or a MASKMOVQ that faults, has already switched to MMX mode
  * is the processor's business. */
 static bool mmx_mode_open(struct decoder *d, const struct diff_case *k, const struct diff_state *out)
@@ -259,7 +274,7 @@ static bool compare(struct tester *t, const struct sequence *s, const struct dif
     }
     if (n->vector == V_PF && e->vector == V_PF && !halfway && !order_open) differ(&rep, "cr2", n->cr2, e->cr2);
     compare_fx(&rep, n->fx, e->fx, !mmx_mode_open(t->decoder, k, n));
-    if (!halfway) compare_memory(&rep, s, native->memory, engine->memory, t->kernel ? n->gpr[G_ESP] - FRAME_BYTES : 0);
+    if (!halfway) compare_memory(&rep, s, native->memory, engine->memory, open_below_esp(t, k, n));
     return rep.differs;
 }
 

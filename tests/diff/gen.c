@@ -63,7 +63,7 @@ static bool row_allowed(const struct insn_row *row)
 }
 
 /* Selectors that mean the same in Linux's GDT and in the engine's: null, the flat user segments with any RPL, segments
- * of the kernel, nothing at all, and an LDT that is not there. */
+ * of the kernel, nothing at all, and one in the LDT that no target of a case is within. */
 static u32 safe_selector(struct rng *r)
 {
     static const u16 sel[] = { 0,    1,    2,    3,    0x20, 0x23, 0x23, 0x28, 0x2a,  0x2b,

@@ -52,7 +52,7 @@ static void translate(paddr pa)
 static unsigned write_until_mixed(paddr page, unsigned n, u8 flags)
 {
     unsigned i = 0;
-    while (i < n && !is_mixed(page)) mixed_written(&m, page, flags), i++;
+    while (i < n && !is_mixed(page)) mixed_written(&m, page, flags, false), i++;
     return i;
 }
 
@@ -79,11 +79,20 @@ START_TEST(writes_to_what_runs_directly_count_for_more)
 }
 END_TEST
 
+START_TEST(writes_by_code_in_the_page_count_for_more)
+{
+    unsigned i = 0;
+    translate(PAGE_A);
+    for (; i < WRITES && !is_mixed(PAGE_A); i++) mixed_written(&m, PAGE_A, PG_CODE, true);
+    ck_assert_uint_eq(i, WRITES / 8);
+}
+END_TEST
+
 START_TEST(writes_that_are_long_ago_count_for_less)
 {
     translate(PAGE_A);
     for (u64 ms = 1000; ms < 100000; ms += 1000) {
-        for (unsigned i = 0; i < WRITES / 2 - 1; i++) mixed_written(&m, PAGE_A, PG_CODE);
+        for (unsigned i = 0; i < WRITES / 2 - 1; i++) mixed_written(&m, PAGE_A, PG_CODE, false);
         mixed_age(&m, ms);
     }
     ck_assert(!is_mixed(PAGE_A));
@@ -95,7 +104,7 @@ START_TEST(protection_ends_halfway_and_with_it_all_blocks)
     translate(PAGE_A);
     unsigned all = 0;
     for (unsigned i = 1; i < WRITES; i++)
-        if (mixed_written(&m, PAGE_A, PG_CODE)) all = all ? ~0u : i;
+        if (mixed_written(&m, PAGE_A, PG_CODE, false)) all = all ? ~0u : i;
     ck_assert_uint_eq(all, WRITES / 2);
 }
 END_TEST
@@ -182,11 +191,11 @@ START_TEST(a_block_ends_before_what_has_not_been_worth_it)
 END_TEST
 
 /* INC EAX; MOV [EBX], EAX; INC EBX; RET */
-START_TEST(a_change_behind_the_first_write_is_that_of_what_is_behind_it)
+START_TEST(a_change_is_that_of_the_instruction_whose_bytes_are_others)
 {
     static const struct {
         unsigned byte, change;
-    } at[] = { { 0, 0 }, { 2, 0 }, { 3, 3 }, { 4, 3 } };
+    } at[] = { { 0, 0 }, { 1, 1 }, { 2, 1 }, { 3, 3 }, { 4, 4 } };
     memcpy(bytes(PAGE_A), "\x40\x89\x03\x43\xc3", 5);
     struct xl_source src = source(PAGE_A), behind = source(PAGE_A + 3);
     bool evicted;
@@ -213,6 +222,7 @@ int main(void)
     tcase_add_test(t, a_page_that_is_written_to_often_and_executed_becomes_mixed);
     tcase_add_test(t, one_that_is_never_executed_does_not);
     tcase_add_test(t, writes_to_what_runs_directly_count_for_more);
+    tcase_add_test(t, writes_by_code_in_the_page_count_for_more);
     tcase_add_test(t, writes_that_are_long_ago_count_for_less);
     tcase_add_test(t, protection_ends_halfway_and_with_it_all_blocks);
     tcase_add_test(t, a_mixed_page_gets_another_chance_after_four_seconds);
@@ -220,7 +230,7 @@ int main(void)
     tcase_add_test(t, an_instruction_is_translated_when_it_has_stayed_the_same);
     tcase_add_test(t, one_that_was_not_worth_it_must_stay_the_same_for_longer_up_to_a_bound);
     tcase_add_test(t, a_block_ends_before_what_has_not_been_worth_it);
-    tcase_add_test(t, a_change_behind_the_first_write_is_that_of_what_is_behind_it);
+    tcase_add_test(t, a_change_is_that_of_the_instruction_whose_bytes_are_others);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

@@ -42,14 +42,13 @@ bool scan_may_write(const struct insn *in)
 }
 
 /* Of a block that compares its bytes, n bytes long so far. What comes behind a write to memory is to run as that has
- * left it (SDM vol. 3, 11.6), so it is compared again, eight bytes at a time: not where the page ends soon. */
+ * left it (SDM vol. 3, 11.6), so it is compared then: not where the page ends too soon for that. */
 static bool ends_checked(struct scan *s, const struct xl_source *src, unsigned n)
 {
-    if (!s->head && scan_may_write(&s->insn[s->n - 1])) {
-        s->head = n;
-        if (src->nbytes < n + SCAN_CHECKED_BEHIND + 15 + 8) return true;
-    }
-    return s->n == SCAN_CHECKED_INSNS || (s->head && n - s->head >= SCAN_CHECKED_BEHIND);
+    if (s->n == SCAN_CHECKED_INSNS) return true;
+    if (!scan_may_write(&s->insn[s->n - 1])) return false;
+    if (!s->head) s->head = n;
+    return src->nbytes < n + SCAN_COMPARED;
 }
 
 /* Whether CS lets all of it be fetched. What does not fit is left to the interpreter, which raises the fault. */

@@ -6,10 +6,10 @@
 #include "translator/front/source.h"
 
 #define XL_MAX_INSNS 48 /* per block */
-/* In one that compares its bytes: so many instructions, since what it gains by length it pays there; and so many bytes
- * behind its first write to memory, since these are compared again after each write. */
-#define SCAN_CHECKED_INSNS 16
-#define SCAN_CHECKED_BEHIND 16
+/* In one that compares its bytes: so many instructions, since what it gains by length it pays there; and where its
+ * page goes on for so many bytes, since that is what one comparison behind a write takes. */
+#define SCAN_CHECKED_INSNS 32
+#define SCAN_COMPARED 8
 #define XL_MAX_GUEST (XL_MAX_INSNS * 15)
 #define XL_LOOKAHEAD 16 /* bytes after a block that may have been looked at to end it there */
 

@@ -5,7 +5,7 @@
 #include "core/types.h"
 
 #define XL_NO_PAGE (~(paddr)0)
-#define XL_CHECKED_MAX 240 /* guest bytes, at most, of a block that compares them (MK_CHECKED) */
+#define XL_CHECKED_MAX 480 /* guest bytes, at most, of a block that compares them (MK_CHECKED) */
 
 /* Code at eip, whose linear address is la: they differ by the base of CS. What guest code can see (return addresses,
  * targets of jumps) are EIPs; what pages are about (which one code is on, whether a target is on the same) are linear

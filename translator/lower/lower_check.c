@@ -1,7 +1,7 @@
 /* Pass 3, a block in a page whose writes nobody notices (MK_CHECKED): the bytes that it was made of are compared with
  * those that are there now. At entry these are the ones up to its first write to memory, and after each instruction
- * that may write, all that are left. Where they differ, the next instruction leaves for the interpreter, and the
- * dispatcher forgets the block.
+ * that may write, those up to the next one that may. Where they differ, the next instruction leaves for the
+ * interpreter, and the dispatcher forgets the block.
  *
  * Eight bytes at a time, without flag effects (the last eight overlap those before; of a block shorter than that, the
  * bytes behind it are shifted out):
@@ -114,8 +114,11 @@ void lower_check(struct xl_ctx *x)
 
 void lower_check_behind(struct xl_ctx *x)
 {
-    if (x->ended || x->n + 1 == x->scan.n || !scan_may_write(&x->scan.insn[x->n])) return;
+    const struct scan *s = &x->scan;
+    if (x->ended || x->n + 1 == s->n || !scan_may_write(&s->insn[x->n])) return;
     xl_flush_islands(x, true);
     x->cur = x->n + 1; /* which is what a difference concerns */
-    check_bytes(x, bytes_of(x, x->cur), bytes_of(x, x->scan.n));
+    unsigned last = x->cur;
+    while (last + 1 < s->n && !scan_may_write(&s->insn[last])) last++;
+    check_bytes(x, bytes_of(x, x->cur), bytes_of(x, last + 1));
 }

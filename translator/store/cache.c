@@ -73,15 +73,24 @@ static bool has_bytes(const struct xl *xl, const struct block *b, const struct x
 
 bool xl_block_checked(const struct block *b) { return (b->mode & MK_CHECKED) != 0; }
 
+/* Of the instruction that has byte `at` of the block's. */
+static unsigned insn_of_byte(const struct xl *xl, const struct block *b, unsigned at)
+{
+    const struct record *rec = (const struct record *)(xl->side + b->rec_off);
+    unsigned begin = 0;
+    for (unsigned i = 0; i < b->nrec; i++)
+        if (rec[i].guest <= at && rec[i].guest > begin) begin = rec[i].guest;
+    return begin;
+}
+
 bool xl_block_holds(const struct xl *xl, const struct block *b, const struct xl_source *src, paddr *change)
 {
     u32 from = src->eip - b->eip;
     const u8 *bytes = xl->side + b->bytes + from;
-    unsigned n = b->guest_len - from;
-    *change = src->pa;
+    unsigned n = b->guest_len - from, same = 0;
     if (n <= src->nbytes && !memcmp(bytes, src->bytes, n)) return true;
-    bool in_head = from || b->head > src->nbytes || memcmp(bytes, src->bytes, b->head);
-    if (!in_head) *change += b->head;
+    while (same < n && same < src->nbytes && bytes[same] == src->bytes[same]) same++;
+    *change = src->pa - from + insn_of_byte(xl, b, from + same);
     return false;
 }
 
@@ -103,7 +112,6 @@ void xl_commit(struct xl *xl, const struct xl_ctx *x, struct block *b)
     b->nrec = (u16)x->nrec;
     b->partial = x->scan.partial;
     b->moves_x87 = x->moves_x87;
-    b->head = (u16)(x->scan.head ? x->scan.head : b->guest_len);
     memcpy(xl->side + b->rec_off, x->rec, x->nrec * sizeof x->rec[0]);
     xl->used = xl_align(b->host_off + b->host_len);
     xl->side_used += x->nrec * sizeof x->rec[0];

@@ -40,7 +40,6 @@ struct block {
     u32 host_len;
     u32 rec_off; /* records, in side; of a block from a template, that one's */
     u16 nrec, guest_len, ninsns;
-    u16 head;  /* with MK_CHECKED: guest bytes that it compares at entry */
     paddr pa2; /* of the page that its one instruction ends in, or XL_NO_PAGE */
     u32 bytes; /* the guest's, guest_len of them, in side */
     struct edge edge[2];
