@@ -32,7 +32,7 @@ enum mode_key {
     MK_DSFLAT = 1 << 8,
     MK_ESFLAT = 1 << 9,
     MK_PG = 1 << 10,
-    MK_SLOW = 1 << 11,    /* TF, or alignment is checked: interpreter only */
+    MK_SLOW = 1 << 11,    /* TF, VIF with VIP, or alignment is checked: interpreter only */
     MK_CSLIMIT = 1 << 13, /* CS has a limit below 4 GiB */
     MK_ARMED = 1 << 15,   /* DR7 enables a breakpoint: for the interpreter; no part of a translation's key */
     /* Added by the dispatcher, never in cpu->mode: */
@@ -230,6 +230,17 @@ static inline bool cpu_shadow_is_idle(const struct cpu *c)
     return !c->intr_shadow || !(c->irq_pending || c->dr[7] & 0xff);
 }
 static inline unsigned cpu_iopl(const struct cpu *c) { return (c->eflags_sys & F_IOPL) >> 12; }
+/* Virtual-8086 mode and CPL 3 may have VIF in the place of IF (SDM vol. 3, 20.3 and 20.4). */
+static inline bool cpu_uses_vif(const struct cpu *c)
+{
+    if (!(c->cr0 & CR0_PE) || c->cpl != 3 || cpu_iopl(c) == 3) return false;
+    return c->cr4 & (c->eflags_sys & F_VM ? CR4_VME : CR4_PVI);
+}
+/* The operating system has an interrupt for a program that takes it now: #GP before its next instruction. */
+static inline bool cpu_vip_due(const struct cpu *c)
+{
+    return unlikely((c->eflags_sys & (F_VIF | F_VIP)) == (F_VIF | F_VIP)) && cpu_uses_vif(c);
+}
 static inline bool cpu_protected(const struct cpu *c) { return (c->cr0 & CR0_PE) && !(c->eflags_sys & F_VM); }
 
 struct cpu_area {

@@ -241,6 +241,7 @@ static int write_cr4(struct cpu *c, u32 val)
     }
     c->cr4 = val;
     if (changed & paging) tlb_flush_all(c);
+    if (changed & (CR4_VME | CR4_PVI)) mode_refresh(c);
     return 0;
 }
 

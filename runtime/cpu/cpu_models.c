@@ -1,7 +1,7 @@
 /* Owns the processors that --cpu names: what CPUID answers, and which instructions the decoder accepts.
  *
- *   I1  A feature bit is set only if the machine has the feature. Where a real processor of the name has more (VME,
- *       thermal control, MONITOR, 3DNow!, ...) its bit is clear here.
+ *   I1  A feature bit is set only if the machine has the feature. Where a real processor of the name has more (thermal
+ *       control, MONITOR, 3DNow!, ...) its bit is clear here.
  *       NOT-HW
  *   I2  Physical addresses are MAXPHYADDR bits wide in every model with PAE, for RAM above the PCI hole. An N270 has
  *       32. NOT-HW
@@ -22,7 +22,8 @@
 #define FEAT_P4 (FEAT_P6 | F(SSE2) | F(CLFLUSH))
 #define FEAT_P6M (FEAT_P4 | F(SSE3))
 
-#define EDX_P5 (CPUID_FPU | CPUID_DE | CPUID_PSE | CPUID_TSC | CPUID_MSR | CPUID_MCE | CPUID_CX8 | CPUID_APIC)
+#define EDX_P5 \
+    (CPUID_FPU | CPUID_VME | CPUID_DE | CPUID_PSE | CPUID_TSC | CPUID_MSR | CPUID_MCE | CPUID_CX8 | CPUID_APIC)
 #define EDX_P6                                                                                                \
     (EDX_P5 | CPUID_PAE | CPUID_SEP | CPUID_MTRR | CPUID_PGE | CPUID_MCA | CPUID_CMOV | CPUID_PAT | CPUID_MMX \
      | CPUID_FXSR | CPUID_SSE)
@@ -218,6 +219,7 @@ static const struct feature {
     { "pse36", CPUID_1_EDX, 17, NO_FEATURE, NO_FEATURE },
     { "clflush", CPUID_1_EDX, 19, FEAT_CLFLUSH, NO_FEATURE },
     { "movbe", CPUID_1_ECX, 22, FEAT_MOVBE, NO_FEATURE },
+    { "vme", CPUID_1_EDX, 1, NO_FEATURE, NO_FEATURE },
     { "nx", CPUID_EXT_EDX, 20, NO_FEATURE, ROW_PAE },
     /* clang-format on */
 };

@@ -153,7 +153,7 @@ static inline void mode_refresh(struct cpu *c)
     if (likely(c->cr0 & CR0_PG)) m |= MK_PG;
     if (unlikely(c->eflags_sys & F_VM)) m |= MK_VM;
     bool align = c->eflags_sys & F_AC && c->cr0 & CR0_AM && c->cpl == 3; /* translated code does not check alignment */
-    if (unlikely(c->eflags_sys & F_TF || align)) m |= MK_SLOW;
+    if (unlikely(c->eflags_sys & F_TF || align || cpu_vip_due(c))) m |= MK_SLOW;
     if (unlikely(c->dr[7] & 0xff)) m |= MK_ARMED;
     c->mode = m;
 }

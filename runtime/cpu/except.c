@@ -300,10 +300,62 @@ int exc_interrupt(struct cpu *c, u8 vector)
     return exc_deliver(c);
 }
 
+/* ---- INT n of an 8086 program, with CR4.VME (SDM vol. 3, 20.3.3) ---- */
+
+#define TSS_IOMAP_OFFSET 0x66
+#define TSS32_LIMIT_MIN 0x67
+#define REDIRECTION_BYTES 32u /* below the map of ports */
+
+/* Whether the program's own handler is to have it: the TSS says. #GP(0) if that has no place for it. */
+static int vme_redirects(struct cpu *c, u8 vector, bool *own)
+{
+    u64 map, bits;
+    bool tss32 = (c->tr.attr & SEG_P) && (c->tr.attr & SEG_TYPE & ~2u) == ST_TSS32;
+    if (!tss32 || c->tr.limit < TSS32_LIMIT_MIN) return guest_fault(c, V_GP, 0);
+    if (lin_read(c, c->tr.base + TSS_IOMAP_OFFSET, 2, false, &map)) return GUEST_FAULT;
+    u32 at = (u32)map - REDIRECTION_BYTES + vector / 8;
+    if (at > c->tr.limit) return guest_fault(c, V_GP, 0);
+    if (mem_read(c, c->tr.base + at, 1, false, &bits)) return GUEST_FAULT;
+    *own = !(bits >> vector % 8 & 1);
+    return 0;
+}
+
+/* Through the program's interrupt table, as in real mode. With an IOPL below 3 it sees and loses VIF instead of IF. */
+static int deliver_vme(struct cpu *c, u8 vector, u32 next)
+{
+    bool vif = cpu_uses_vif(c);
+    u32 flags = cpu_eflags(c) & 0xffff;
+    u64 ip, cs;
+    if (lin_read(c, vector * 4u, 2, false, &ip) || lin_read(c, vector * 4u + 2, 2, false, &cs)) return GUEST_FAULT;
+    if (vif) flags = (flags & ~(u32)F_IF) | F_IOPL | (c->eflags_sys & F_VIF ? F_IF : 0);
+    const u32 frame[3] = { flags, c->seg[S_CS].sel, next };
+    if (stack_push(c, &c->seg[S_SS], c->gpr[G_ESP], frame, 3, 2, true, 0)) return GUEST_FAULT;
+    stack_set_sp(c, c->gpr[G_ESP] - 6);
+    c->eflags_sys &= ~(u32)(F_TF | F_RF | (vif ? F_VIF : 0));
+    if (!vif) c->iflag = 0;
+    seg_set_vm86(c, S_CS, (u16)cs);
+    c->eip = (u32)ip;
+    mode_refresh(c);
+    return 0;
+}
+
+static int vm86_int(struct cpu *c, u8 vector, u32 next, bool *done)
+{
+    *done = false;
+    if (c->cr4 & CR4_VME && vme_redirects(c, vector, done)) return GUEST_FAULT;
+    if (*done) return deliver_vme(c, vector, next);
+    return cpu_iopl(c) < 3 ? guest_fault(c, V_GP, 0) : 0;
+}
+
 int exc_soft_int(struct cpu *c, u8 vector, u32 next, bool int_n)
 {
     bool icebp = vector == V_DB && !int_n;
-    if (unlikely(c->eflags_sys & F_VM && int_n && cpu_iopl(c) < 3)) return guest_fault(c, V_GP, 0);
+    if (unlikely(c->eflags_sys & F_VM && int_n)) {
+        bool done;
+        int failed = vm86_int(c, vector, next, &done);
+        if (done && !failed) c->intr_shadow = 0;
+        if (done || failed) return failed;
+    }
     struct event e = {
         .vector = vector, .software = !icebp, .ext = icebp ? ERR_EXT : 0, .eip = next, .eflags = cpu_eflags(c)
     };

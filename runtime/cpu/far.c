@@ -281,15 +281,22 @@ static int iret_task(struct cpu *c)
     return task_settle(c, task_switch(c, sel, &d, TASK_IRET, next, NULL, 0));
 }
 
-/* Real mode, or virtual-8086 mode with IOPL 3. VM and, in virtual-8086 mode, IOPL stay. */
+/* Real mode, or virtual-8086 mode with IOPL 3; with CR4.VME and another IOPL, VIF is loaded and IF stays (SDM vol. 3,
+ * 20.3.2). VM and, in virtual-8086 mode, IOPL stay. */
 static int iret_paragraph(struct cpu *c, unsigned opsize)
 {
     u32 frame[3];
-    bool vm86 = c->eflags_sys & F_VM;
-    if (vm86 && cpu_iopl(c) != 3) return guest_fault(c, V_GP, 0);
+    bool vm86 = c->eflags_sys & F_VM, vif = vm86 && cpu_iopl(c) != 3;
+    if (vif && (!cpu_uses_vif(c) || opsize == 4)) return guest_fault(c, V_GP, 0);
     if (stack_read(c, c->gpr[G_ESP], frame, 3, opsize)) return GUEST_FAULT;
     if (check_paragraph_eip(c, frame[0])) return GUEST_FAULT;
     u32 may = F_ARITH | F_TF | F_IF | F_DF | F_NT;
+    if (vif) {
+        bool pending = frame[2] & F_IF && c->eflags_sys & F_VIP;
+        if (frame[2] & F_TF || pending) return guest_fault(c, V_GP, 0);
+        may ^= F_IF | F_VIF;
+        frame[2] |= frame[2] & F_IF ? F_VIF : 0;
+    }
     if (opsize == 4) may |= F_RF | F_AC | F_ID;
     if (!vm86) may |= F_IOPL;
     may &= ~(u32)F_SYS | c->eflags_known;

@@ -321,6 +321,7 @@ static int step(struct interp *ip)
     if (state != ip->state) state_update(ip, state);
     u32 hits = ip->single && shadow != SHADOW_SS ? instruction_breakpoints(c, c->eip + c->seg[S_CS].base) : 0;
     if (hits) return exc_raise_db(c, hits);
+    if (cpu_vip_due(c)) return exc_raise_err(c, V_GP, 0);
     const struct iblock *b = block_here(ip, &one);
     if (!b) return ST_FAULT;
     if (!(c->mode & MK_CSFLAT) && !block_within_limit(c, b, 1)) return ST_FAULT;

@@ -80,12 +80,6 @@ HANDLER(do_out)
 
 /* ---- EFLAGS ---- */
 
-/* Virtual-8086 mode and CPL 3 may work on VIF instead of IF (SDM vol. 3, 20.3 and 20.4). */
-static bool uses_vif(const struct cpu *c)
-{
-    if (in_vm86(c)) return (c->cr4 & CR4_VME) && cpu_iopl(c) < 3;
-    return cpu_protected(c) && c->cpl == 3 && (c->cr4 & CR4_PVI) && cpu_iopl(c) < 3;
-}
 static bool may_change_if(const struct cpu *c)
 {
     if (in_vm86(c)) return cpu_iopl(c) == 3;
@@ -95,7 +89,7 @@ static bool may_change_if(const struct cpu *c)
 HANDLER(do_cli)
 {
     if (may_change_if(c)) c->iflag = 0;
-    else if (uses_vif(c)) c->eflags_sys &= ~(u32)F_VIF;
+    else if (cpu_uses_vif(c)) c->eflags_sys &= ~(u32)F_VIF;
     else return raise_gp(c);
     return ST_NEXT;
 }
@@ -105,7 +99,7 @@ HANDLER(do_sti)
     if (may_change_if(c)) {
         if (!c->iflag) c->intr_shadow = SHADOW_STI;
         c->iflag = 1;
-    } else if (uses_vif(c) && !(c->eflags_sys & F_VIP)) c->eflags_sys |= F_VIF;
+    } else if (cpu_uses_vif(c) && !(c->eflags_sys & F_VIP)) c->eflags_sys |= F_VIF;
     else return raise_gp(c);
     return ST_NEXT;
 }
@@ -124,7 +118,7 @@ HANDLER(do_pushf)
 static int popf_vme(struct cpu *c, u32 new)
 {
     if ((new &F_TF) || ((new &F_IF) && (c->eflags_sys & F_VIP))) return raise_gp(c);
-    u32 change = F_ARITH | F_DF | F_NT;
+    u32 change = F_ARITH | F_TF | F_DF | F_NT;
     u32 f = (cpu_eflags(c) & ~(change | F_VIF)) | (new &change) | flag_if(new &F_IF, F_VIF);
     cpu_set_eflags(c, f);
     return ST_NEXT;

@@ -35,6 +35,7 @@
 #define IDT_AT (SYS_AT + 0x3000)
 #define STUBS_AT (SYS_AT + 0x4000) /* both kinds of stubs are the same bytes */
 #define TSS_AT (SYS_AT + 0x5000)
+#define TSS_LIMIT 0x87u /* with a map of software interrupts, and none of ports */
 #define STACK_TOP (SYS_AT + 0x8000)
 #define GDT_ENTRIES 64u
 #define BUDGET 3000u
@@ -126,7 +127,7 @@ static void make_gdt(struct fuzz *f)
     f->gdt[0] = 0;
     f->gdt[1] = descriptor(0, 0xfffff, SEG_P | SEG_S | SEG_CODE | SEG_R | SEG_A | SEG_D | SEG_G);
     f->gdt[2] = descriptor(0, 0xfffff, SEG_P | SEG_S | SEG_W | SEG_A | SEG_D | SEG_G);
-    f->gdt[3] = descriptor(TSS_AT, 0x67, SEG_P | 0xb);
+    f->gdt[3] = descriptor(TSS_AT, TSS_LIMIT, SEG_P | 0xb);
     for (unsigned i = 4; i < GDT_ENTRIES; i++) {
         u32 attr = types[rng_below(r, ARRAY_LEN(types))] | SEG_S | (rng_percent(r, 95) ? SEG_P : 0);
         if (rng_percent(r, 50)) attr |= SEG_DPL;
@@ -170,7 +171,8 @@ static void make_memory(struct fuzz *f)
     put32(m + PD_AT, PT_AT | 7);
     put32(m + TSS_AT + 4, STACK_TOP);
     put32(m + TSS_AT + 8, 0x10);
-    put32(m + TSS_AT + 0x64, 0x68 << 16);
+    put32(m + TSS_AT + 0x64, (TSS_LIMIT + 1) << 16);
+    for (u32 i = 0x68; i <= TSS_LIMIT; i += 4) put32(m + TSS_AT + i, rng_u32(r) & rng_u32(r));
 }
 
 /* Pages that differ from what they were are put back. */
@@ -334,15 +336,16 @@ static void random_program(struct fuzz *f, struct program *p, const struct cpu_a
     in->cr0 = CR0_ET | CR0_MP | CR0_NE | CR0_WP | (mode >= PROT16 ? CR0_PE : 0)
               | (mode >= PROT16 && (in->cpl == 3 || rng_percent(r, 30)) ? CR0_PG : 0);
     in->cr3 = PD_AT;
-    in->cr4 = CR4_OSFXSR | CR4_OSXMMEXCPT;
+    in->cr4 = CR4_OSFXSR | CR4_OSXMMEXCPT | (rng_percent(r, 50) ? CR4_VME | CR4_PVI : 0);
     in->gdtr = (struct table_reg){ GDT_AT, GDT_ENTRIES * 8 - 1 };
     in->idtr = mode >= PROT16 ? (struct table_reg){ IDT_AT, 0x7ff } : (struct table_reg){ 0, 0x3ff };
-    in->tr = (struct seg){ .sel = 0x18, .base = TSS_AT, .limit = 0x67, .attr = 0xb | SEG_P };
+    in->tr = (struct seg){ .sel = 0x18, .base = TSS_AT, .limit = TSS_LIMIT, .attr = 0xb | SEG_P };
     in->ldtr = (struct seg){ .attr = SEG_UNUSABLE };
     for (unsigned i = 0; i < 8; i++) in->gpr[i] = rng_percent(r, 70) ? rng_below(r, 0x10000) : random_value(r);
     if (rng_percent(r, 70)) in->gpr[G_ESP] &= 0xfffe;
     arch_set_eflags(in, (rng_u32(r) & F_ARITH) | (rng_percent(r, 30) ? F_DF : 0) | (rng_percent(r, 50) ? F_IF : 0)
-                            | (rng_u32(r) & F_IOPL) | (mode == VM86 ? F_VM : 0));
+                            | (rng_u32(r) & F_IOPL) | (mode == VM86 ? F_VM : 0) | (rng_percent(r, 40) ? F_VIF : 0)
+                            | (rng_percent(r, 10) ? F_VIP : 0));
     random_segments(f, p);
     random_cs(f, p);
     random_code(f, p, mode == MIXED);
