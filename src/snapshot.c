@@ -43,6 +43,7 @@ static const struct snap_field head_fields[] = {
     SNAP(struct snapshot_head, net, .since = 4, .max = STRING_MAX),
     SNAP(struct snapshot_head, vga, .since = 5, .reset = VM_VGA_NONE, .max = VM_VGA_STD),
     SNAP(struct snapshot_head, disk_serials, .since = 6, .max = STRING_MAX),
+    SNAP(struct snapshot_head, more_nets, .since = 7, .max = STRING_MAX),
     { 0 },
 };
 
@@ -58,7 +59,7 @@ static bool head_check(const void *head)
 }
 
 static const struct snap_table head_table = { .name = "machine",
-                                              .version = 6,
+                                              .version = 7,
                                               .size = sizeof(struct snapshot_head),
                                               .fields = head_fields,
                                               .check = head_check };
@@ -78,6 +79,7 @@ void snapshot_head_free(struct snapshot_head *h)
     byte_queue_free(&h->disks);
     byte_queue_free(&h->disk_serials);
     byte_queue_free(&h->net);
+    byte_queue_free(&h->more_nets);
 }
 
 static bool string_set(struct byte_queue *q, const char *s)
@@ -154,6 +156,27 @@ int snapshot_disks(const struct snapshot_head *h, struct vm_config *c)
     return serials_get(&h->disk_serials, c);
 }
 
+static bool nets_set(struct byte_queue *q, const struct vm_config *cfg)
+{
+    bool fine = true;
+    for (size_t i = 0; i < ARRAY_LEN(cfg->more_nets); i++) {
+        const char *net = cfg->more_nets[i];
+        if (net) fine = fine && byte_queue_put(q, (const u8 *)net, strlen(net) + 1, STRING_MAX);
+    }
+    return fine;
+}
+
+int snapshot_more_nets(const struct snapshot_head *h, struct vm_config *c)
+{
+    const u8 *p = h->more_nets.data, *end = p + h->more_nets.len;
+    for (size_t i = 0; i < ARRAY_LEN(c->more_nets) && p < end; i++) {
+        const char *net = string_take(&p, end);
+        if (!net) return 0; /* head_check() has looked */
+        if (!c->more_nets[i] && !(c->more_nets[i] = strdup(net))) return -ENOMEM;
+    }
+    return 0;
+}
+
 bool snapshot_head_init(struct snapshot_head *h, const struct vm_config *cfg, const char *cpu)
 {
     *h = (struct snapshot_head){
@@ -164,7 +187,7 @@ bool snapshot_head_init(struct snapshot_head *h, const struct vm_config *cfg, co
     return string_set(&h->kernel, cfg->kernel) && string_set(&h->initrd, cfg->initrd)
            && string_set(&h->cmdline, cfg->cmdline) && string_set(&h->firmware, cfg->firmware)
            && string_set(&h->boot, cfg->boot) && string_set(&h->net, cfg->net) && disks_set(&h->disks, cfg->disk)
-           && serials_set(&h->disk_serials, cfg);
+           && serials_set(&h->disk_serials, cfg) && nets_set(&h->more_nets, cfg);
 }
 
 char *snapshot_string(const struct byte_queue *q) { return q->len ? strndup((const char *)q->data, q->len) : NULL; }

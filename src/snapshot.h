@@ -19,6 +19,7 @@ struct snapshot_head {
     struct byte_queue disks; /* for each drive: a flag byte (enum snapshot_disk), its path, a zero */
     /* For each drive: its serial number, empty where it has one of ours, and a zero. No bytes: the file is older. */
     struct byte_queue disk_serials;
+    struct byte_queue more_nets; /* of each further card: its description, a zero */
 };
 enum snapshot_disk {
     SNAPSHOT_DISK = 0x40,
@@ -30,6 +31,8 @@ enum snapshot_disk {
     SNAPSHOT_QCOW2 = 0x20,
     SNAPSHOT_FLOPPY = 0x80
 };
+/* Further network cards, into c, which has none. 0 or -ENOMEM. */
+MUST_CHECK int snapshot_more_nets(const struct snapshot_head *h, struct vm_config *c);
 void snapshot_head_free(struct snapshot_head *h);
 /* Borrows nothing. false: memory is short. */
 MUST_CHECK bool snapshot_head_init(struct snapshot_head *h, const struct vm_config *cfg, const char *cpu);

@@ -11,13 +11,13 @@
 #include "src/back/chardev.h"
 #include "src/disks.h"
 #include "src/error.h"
-#include "src/net.h"
 #include "src/wait.h"
 #include "src/board/loader.h"
 #include "src/board/cpu_part.h"
 #include "src/board/pc.h"
 #include "src/snapshot.h"
 #include "src/vm_input.h"
+#include "src/vm_net.h"
 #include "src/vm_screen.h"
 #include "src/vm_unseen.h"
 #include "src/vm_priv.h"
@@ -103,8 +103,8 @@ static void frames_deliver(void *arg)
 {
     struct vm *vm = arg;
     struct vm_error why;
-    net_deliver(vm->net);
-    if (net_trouble(vm->net, &why)) warn(vm, &why);
+    vm_nets_deliver(vm->nets);
+    if (vm_nets_trouble(vm->nets, &why)) warn(vm, &why);
 }
 
 static void on_net_wake(void *vm) { post(vm, frames_deliver); }
@@ -311,9 +311,8 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
     const struct blockdev_host disk_host = { on_disk_wake, vm };
     rc = disks_open(&vm->disks, &vm->cfg, vm->cfg.inspect ? NULL : &disk_host, err);
     if (rc) goto out;
-    const struct netdev_host net_host = { on_net_wake, vm };
     const struct wait_end net_end = { stop_asked, vm };
-    rc = net_open(&vm->net, vm->cfg.net, vm->cfg.net_dump, vm->cfg.inspect ? NULL : &net_host, &net_end, err);
+    rc = vm_nets_open(&vm->nets, vm, on_net_wake, &net_end, err);
     if (rc) goto out;
     struct pc_config board = {
         .serial = &vm->tap.dev,
@@ -329,9 +328,7 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
         .debug = { on_debug_exit, vm },
     };
     for (unsigned i = 0; i < VM_DISKS_MAX; i++) board.disk[i] = *disks_get(vm->disks, i);
-    const u8 *mac;
-    board.net = net_dev(vm->net, &mac);
-    if (board.net) memcpy(board.mac, mac, sizeof board.mac);
+    for (unsigned i = 0; i < VM_NETS_MAX; i++) (void)vm_nets_card(vm->nets, i, &board.nic[i]);
     rc = pc_new(&vm->pc, rt, &board, err);
     if (rc) goto out;
     rc = vm_input_new(&vm->input, vm);
@@ -483,7 +480,7 @@ void vm_free(struct vm *vm)
     machine_free(vm);
     signals_release(&held);
     chardev_close(vm->serial);
-    net_close(vm->net);
+    vm_nets_close(vm->nets);
     disks_close(vm->disks);
     firmware_close(&vm->firmware);
     firmware_close(&vm->vga_rom);
@@ -589,13 +586,15 @@ void vm_on_fatal(void (*fn)(void *arg, const char *text), void *arg) { bug_handl
 
 /* ---- what has become of it ---- */
 
+const char *vm_net_model(unsigned i) { return nic_model(i); }
+
 u32 vm_debug_exit_value(const struct vm *vm) { return vm->debug_exit_value; }
 
 void vm_diagnose(struct vm *vm, FILE *out) { rt_diagnose(vm->rt, out); }
 
 void vm_stats(struct vm *vm, FILE *out)
 {
-    rt_counters(vm->rt)->net_dropped = net_dropped(vm->net);
+    rt_counters(vm->rt)->net_dropped = vm_nets_dropped(vm->nets);
     rt_counters(vm->rt)->serial_dropped = chardev_dropped(vm->serial);
     rt_stats_json(vm->rt, out);
 }

@@ -106,7 +106,7 @@ int vm_config_cpu(const char *cpu, struct vm_error *err)
 /* A list of kinds of drives, and perhaps menu=on. */
 static bool boot_is_fine(const char *boot)
 {
-    static const char *const kinds[] = { "floppy", "disk", "cdrom", "menu=on" };
+    static const char *const kinds[] = { "floppy", "disk", "cdrom", "network", "menu=on" };
     for (const char *word = boot;; word++) {
         size_t n = strcspn(word, ",");
         bool known = false;
@@ -131,9 +131,8 @@ int vm_config_check(struct vm *vm, struct vm_error *err)
                        (unsigned)(VM_CODE_CACHE_MIN >> 10), (unsigned)(VM_CODE_CACHE_MAX >> 20));
     if (vm_config_cpu(c->cpu, err)) return -EINVAL;
     if (c->boot && !boot_is_fine(c->boot))
-        return vm_fail(
-            err, -EINVAL,
-            "boot: '%.64s' is not a list of floppy, disk, cdrom and menu=on (networks are not supported yet)", c->boot);
+        return vm_fail(err, -EINVAL, "boot: '%.64s' is not a list of floppy, disk, cdrom, network and menu=on",
+                       c->boot);
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
         if (c->disk[i].file && c->disk[i].bus > VM_BUS_FLOPPY)
             return vm_fail(err, -EINVAL, "disk %s: there is no bus %u", c->disk[i].file, c->disk[i].bus);
@@ -158,7 +157,11 @@ static const char **config_strings(struct vm_config *c, unsigned i)
                            &c->trace,  &c->disable, &c->cache_dir, &c->net,      &c->display, &c->net_dump };
     if (i < ARRAY_LEN(all)) return all[i];
     i -= ARRAY_LEN(all);
-    return i < VM_DISKS_MAX ? &c->disk[i].file : i < 2 * VM_DISKS_MAX ? &c->disk_serial[i - VM_DISKS_MAX] : NULL;
+    if (i < VM_DISKS_MAX) return &c->disk[i].file;
+    i -= VM_DISKS_MAX;
+    if (i < VM_DISKS_MAX) return &c->disk_serial[i];
+    i -= VM_DISKS_MAX;
+    return i < ARRAY_LEN(c->more_nets) ? &c->more_nets[i] : NULL;
 }
 
 int vm_config_copy(struct vm_config *to, const struct vm_config *from, struct vm_error *err)
@@ -238,6 +241,8 @@ int vm_config_load(struct vm_config *c, const struct snapshot_head *h, struct vm
     if (rc) rc = vm_fail(err, rc == -EINVAL ? -EBADMSG : rc, "its list of drives: %s", strerror(-rc));
     else rc = disks_load(c, &saved, h->disk_serials.len, err);
     vm_config_free(&saved);
+    if (!rc && !c->net) rc = snapshot_more_nets(h, c);
+    if (rc == -ENOMEM) vm_fail(err, rc, "machine: out of memory");
     if (rc) return rc;
     c->memory = h->memory;
     c->vga = (enum vm_vga)h->vga;

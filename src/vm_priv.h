@@ -22,7 +22,7 @@ struct vm {
     struct chardev_tap tap;  /* in front of it */
     struct cache_dir *cache; /* NULL: none */
     struct disks *disks;
-    struct net *net;          /* NULL: none */
+    struct vm_nets *nets;
     struct firmware firmware; /* empty where a kernel is loaded directly */
     struct firmware vga_rom;  /* the VGA's BIOS; empty: there is no VGA */
     struct pc *pc;

@@ -83,6 +83,7 @@ struct vm_disk {
     uint8_t format; /* enum vm_format */
 };
 #define VM_DISKS_MAX 4u
+#define VM_NETS_MAX 8u /* network cards */
 
 /* What a machine is made of. Strings are copied. All zeroes, but for size, is a working description. Fields are added
  * at the end, where 0 asks for what was before: a program that was built with an older header goes on working. */
@@ -137,14 +138,18 @@ struct vm_config {
      *   socket:unix:PATH   a wire of several machines: the first listens at PATH, the others connect to it; or one that
      *                      QEMU (-netdev stream) or passt listens at
      *   tap:INTERFACE      a TAP interface of the host's that this user may have
-     * For all: model=virtio, mac=XX:XX:XX:XX:XX:XX (several machines on a wire need different ones). */
+     * user also has tftp=DIR (the guest may fetch the files of that directory by TFTP, from 10.0.2.2) and bootfile=FILE
+     * (DHCP tells the guest to boot from that one of them).
+     * For all: model=, one of vm_net_model(); mac=XX:XX:XX:XX:XX:XX (several machines on a wire need different ones);
+     * for a card on ISA port=0x300 and irq=3. */
     const char *net;
     enum vm_vga vga;
     /* Where the screen is shown while the machine runs, and the keyboard's keys come from: "none"; "text", on this
      * process's own terminal; "vnc[=HOST:N[,password=FILE]]", to VNC clients at port 5900 + N, of this host alone if no
      * HOST is said. Other than none it gives the machine a VGA, unless vga says VM_VGA_NONE. NULL: "none". */
     const char *display;
-    const char *net_dump; /* a file for all frames of the network (pcap); written over. NULL: none */
+    const char *net_dump;                   /* a file for all frames of the network (pcap); written over. NULL: none */
+    const char *more_nets[VM_NETS_MAX - 1]; /* further cards; net_dump is of the first, net */
 };
 #define VM_CONFIG_INIT                   \
     {                                    \
@@ -156,6 +161,9 @@ struct vm_config {
 #define VM_MEMORY_MAX ((uint64_t)3584 << 20)
 #define VM_CODE_CACHE_MIN ((uint64_t)64 << 10)
 #define VM_CODE_CACHE_MAX ((uint64_t)1 << 30)
+
+/* Models of network cards, NULL past the last; the first is what a card is if nothing is said. */
+const char *vm_net_model(unsigned i);
 
 /* Whether there are floppy disks of so many bytes: 160K to 2.88M. */
 bool vm_floppy_size(uint64_t bytes);

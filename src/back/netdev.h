@@ -83,6 +83,8 @@ struct netdev_user_config {
     bool restricted;                          /* the guest reaches nothing outside, only what is forwarded comes in */
     const char *forward[NETDEV_FORWARDS_MAX]; /* PROTOCOL:[ADDRESS]:PORT-[GUEST]:PORT */
     unsigned forwards;
+    const char *tftp;     /* a directory whose files the guest may fetch from 10.0.2.2 by TFTP; NULL: none */
+    const char *bootfile; /* which of them DHCP tells it to boot from; NULL: none */
 };
 MUST_CHECK int netdev_user_open(struct netdev_link **out, const struct netdev_user_config *cfg,
                                 const struct netdev_host *host, struct pcap *dump, struct vm_error *err);

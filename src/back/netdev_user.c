@@ -231,6 +231,8 @@ static int slirp_start(struct user *u, const struct netdev_user_config *cfg, str
         .vnetmask = { inet_addr("255.255.255.0") },
         .vhost = { inet_addr("10.0.2.2") },
         .vdhcp_start = { inet_addr("10.0.2.15") },
+        .tftp_path = cfg->tftp,
+        .bootfile = cfg->bootfile,
         .vnameserver = { inet_addr("10.0.2.3") },
     };
     int rc = library_open(&u->lib, err);

@@ -14,6 +14,7 @@
 /* ---- the image ---- */
 
 static const char seabios[] = "/usr/share/seabios/bios-256k.bin", vgabios[] = "/usr/share/seabios/vgabios-stdvga.bin";
+#define NIC_ROM_MAX (256u << 10)
 #define OPTION_ROM_UNIT 512u /* bytes: PCI firmware specification, expansion ROM header */
 
 static int image_read(struct firmware *f, int fd, u32 len, const struct wait_end *end)
@@ -65,6 +66,17 @@ int firmware_open_vga(struct firmware *f, const struct wait_end *end, struct vm_
     int rc = image_open(f, "vga", vgabios, OPTION_ROM_UNIT, VGA_ROM_MAX, OPTION_ROM_UNIT, end, err);
     if (rc == -ENOENT)
         return vm_fail(err, rc, "vga: its BIOS is not installed (%s; Debian: apt-get install seabios)", vgabios);
+    return rc;
+}
+
+int firmware_open_nic(struct firmware *f, const char *rom, const struct wait_end *end, struct vm_error *err)
+{
+    char name[64];
+    snprintf(name, sizeof name, "/usr/lib/ipxe/qemu/pxe-%s.rom", rom);
+    int rc = image_open(f, "boot ROM", name, OPTION_ROM_UNIT, NIC_ROM_MAX, OPTION_ROM_UNIT, end, err);
+    if (rc == -ENOENT)
+        return vm_fail(err, rc,
+                       "boot: network: the card's ROM is not installed (%s; Debian: apt-get install ipxe-qemu)", name);
     return rc;
 }
 
@@ -156,6 +168,11 @@ static int tell_acpi(struct fw_cfg *f, const struct acpi_tables *t)
 static size_t drive_path(char *out, size_t room, const struct boot_drive *d)
 {
     int len = 0;
+    if (d->network) {
+        len = snprintf(out, room, "/pci@i0cf8/ethernet@%x/ethernet-phy@0", d->at);
+        BUG_ON((size_t)len >= room);
+        return (size_t)len;
+    }
     switch (d->bus) {
     case VM_BUS_IDE: len = snprintf(out, room, "/pci@i0cf8/ide@1,1/drive@%u/disk@%u", d->at / 2, d->at % 2); break;
     case VM_BUS_VIRTIO: len = snprintf(out, room, "/pci@i0cf8/scsi@%x/disk@0,0", d->at); break;
@@ -165,13 +182,20 @@ static size_t drive_path(char *out, size_t room, const struct boot_drive *d)
     return (size_t)len;
 }
 
+/* What its kind's word begins with. */
+static char kind_of(const struct boot_drive *d)
+{
+    if (d->network) return 'n';
+    return d->bus == VM_BUS_FLOPPY ? 'f' : d->cdrom ? 'c' : 'd';
+}
+
 void firmware_boot_order(char out[BOOT_ORDER_MAX], const struct boot_drive *drive, unsigned drives, const char *boot)
 {
     size_t n = 0;
     out[0] = 0;
     for (const char *word = boot; *word; word += strcspn(word, ","), word += *word == ',')
         for (unsigned i = 0; i < drives; i++) {
-            if (*word != (drive[i].bus == VM_BUS_FLOPPY ? 'f' : drive[i].cdrom ? 'c' : 'd')) continue;
+            if (*word != kind_of(&drive[i])) continue;
             if (n) out[n++] = '\n';
             n += drive_path(out + n, BOOT_ORDER_MAX - n, &drive[i]);
         }

@@ -15,6 +15,8 @@ struct firmware {
 MUST_CHECK int firmware_open(struct firmware *f, const char *path, const struct wait_end *end, struct vm_error *err);
 /* The VGA's BIOS, where Debian has it. */
 MUST_CHECK int firmware_open_vga(struct firmware *f, const struct wait_end *end, struct vm_error *err);
+/* The boot ROM of a network card, `rom` being nic_rom()'s word, where Debian has it. */
+MUST_CHECK int firmware_open_nic(struct firmware *f, const char *rom, const struct wait_end *end, struct vm_error *err);
 void firmware_close(struct firmware *f); /* copes with one that was never opened */
 
 struct firmware_config {
@@ -28,12 +30,13 @@ struct firmware_config {
  * its own at 00:at.0. */
 struct boot_drive {
     enum vm_bus bus;
+    bool network; /* no drive: the card at 00:at.0 */
     bool cdrom;
     u8 at;
 };
-/* Device paths of the drives, in the order in which boot names kinds of them (floppy, disk, cdrom; comma-separated;
- * menu=on is no kind). */
-#define BOOT_ORDER_MAX 256u
+/* Device paths of drives and cards, in the order in which boot names kinds of them (floppy, disk, cdrom, network;
+ * comma-separated; menu=on is no kind). */
+#define BOOT_ORDER_MAX 768u
 void firmware_boot_order(char out[BOOT_ORDER_MAX], const struct boot_drive *drive, unsigned drives, const char *boot);
 bool firmware_boot_menu(const char *boot); /* whether there is a menu=on */
 /* 0, -ENOMEM or -ENOSPC. */

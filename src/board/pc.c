@@ -23,6 +23,7 @@
 #define PCI_MEM_FIRST 0xe0000000u /* above the most RAM there can be below 4 GiB */
 #define FW_DEBUG_PORT 0x402
 #define SLOT_NET 3
+#define SLOT_NETS 8  /* 00:08.0 and on: further network cards */
 #define SLOT_DISKS 4 /* 00:04.0 to 00:07.0: virtio disks */
 
 enum { BDA_COM1 = 0x400, BDA_EBDA_SEG = 0x40e, BDA_EQUIPMENT = 0x410, BDA_BASE_KIB = 0x413 };
@@ -58,7 +59,7 @@ struct pc {
     struct ide *ide; /* NULL: there are no drives */
     struct fdc *fdc; /* NULL: there are no drives of its */
     struct virtio_blk *virtio_disk[VM_DISKS_MAX];
-    struct virtio_net *net; /* NULL: there is none */
+    struct nic *nic[VM_NETS_MAX]; /* NULL: there is no such card */
     struct fw_cfg *fw_cfg;
     struct chardev fw_debug; /* to the trace */
     struct porte9 *fw_port;
@@ -178,19 +179,24 @@ static int disks_attach(struct pc *pc, const struct pc_config *cfg, const struct
     return rc;
 }
 
+static u8 nic_slot(unsigned i) { return (u8)(i ? SLOT_NETS + i - 1 : SLOT_NET); }
+
 static void boot_order_make(char out[BOOT_ORDER_MAX], const struct pc_config *cfg)
 {
-    struct boot_drive drive[VM_DISKS_MAX];
+    struct boot_drive drive[VM_DISKS_MAX + VM_NETS_MAX];
     unsigned n = 0;
 
     for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
         const struct pc_disk *d = &cfg->disk[i];
 
         if (d->drive)
-            drive[n++] =
-                (struct boot_drive){ d->bus, d->cdrom, (u8)(d->at + (d->bus == VM_BUS_VIRTIO ? SLOT_DISKS : 0)) };
+            drive[n++] = (struct boot_drive){ d->bus, false, d->cdrom,
+                                              (u8)(d->at + (d->bus == VM_BUS_VIRTIO ? SLOT_DISKS : 0)) };
     }
-    firmware_boot_order(out, drive, n, cfg->boot && *cfg->boot != 'm' ? cfg->boot : "floppy,disk,cdrom");
+    for (unsigned i = 0; i < VM_NETS_MAX; i++)
+        if (cfg->nic[i].net && !nic_is_isa(cfg->nic[i].model))
+            drive[n++] = (struct boot_drive){ .network = true, .at = nic_slot(i) };
+    firmware_boot_order(out, drive, n, cfg->boot && *cfg->boot != 'm' ? cfg->boot : "floppy,disk,cdrom,network");
 }
 
 static void fw_debug_write(void *be, const u8 *buf, size_t n)
@@ -305,7 +311,8 @@ unsigned pc_parts(struct pc *pc, struct snap_part *out, unsigned room)
     if (pc->fdc && n < room) out[n++] = fdc_part(pc->fdc);
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
         if (pc->virtio_disk[i] && n < room) out[n++] = virtio_blk_part(pc->virtio_disk[i]);
-    if (pc->net && n < room) out[n++] = virtio_net_part(pc->net);
+    for (unsigned i = 0; i < VM_NETS_MAX; i++)
+        if (pc->nic[i] && n < room) out[n++] = nic_part(pc->nic[i]);
     return n + pci_parts(pc->pci, out + n, room - n);
 }
 
@@ -391,7 +398,12 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
 
     pci_on_msi(pc->pci, on_msi, pc);
     CHIP("disks", disks_attach(pc, cfg, isa));
-    if (cfg->net) CHIP("network card", virtio_net_new(&pc->net, bus, pc->pci, SLOT_NET, cfg->net, cfg->mac));
+    const struct nic_buses buses = { bus, clk, pc->pci, isa };
+    for (unsigned i = 0; i < VM_NETS_MAX; i++) {
+        if (!cfg->nic[i].net) continue;
+        rc = nic_new(&pc->nic[i], &buses, i, nic_slot(i), &cfg->nic[i], err);
+        if (rc) goto out;
+    }
     if (cfg->vga)
         CHIP("VGA", vga_new(&pc->vga, bus, clk, pc->pci, cfg->vga_rom ? cfg->vga_rom->data : NULL,
                             cfg->vga_rom ? cfg->vga_rom->len : 0));
@@ -429,7 +441,7 @@ void pc_free(struct pc *pc)
     if (!pc) return;
     acpi_tables_free(&pc->acpi);
     debug_exit_free(pc->debug_exit);
-    virtio_net_free(pc->net);
+    for (unsigned i = 0; i < VM_NETS_MAX; i++) nic_free(pc->nic[i]);
     for (unsigned i = 0; i < VM_DISKS_MAX; i++) virtio_blk_free(pc->virtio_disk[i]);
     fdc_free(pc->fdc);
     ide_free(pc->ide);

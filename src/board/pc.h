@@ -3,11 +3,11 @@
 #define SRC_PC_H
 #include "src/dev/pc_devices.h"
 #include "src/board/loader.h"
+#include "src/board/nics.h"
 #include "transvisor/vm.h"
 
 struct rt;
 struct pc;
-struct firmware;
 
 /* A disk, and where it is. */
 struct pc_disk {
@@ -24,9 +24,8 @@ struct pc_config {
     bool has_debug_exit;
     u16 debug_exit;
     struct pc_disk disk[VM_DISKS_MAX]; /* firmware tries those of a kind in this order */
-    struct netdev *net;                /* borrowed; NULL: there is no card */
-    u8 mac[6];
-    const char *boot; /* comma-separated: floppy, disk, cdrom */
+    struct nic_config nic[VM_NETS_MAX];
+    const char *boot; /* comma-separated: floppy, disk, cdrom, network */
     bool vga;
     const struct firmware *vga_rom;  /* its BIOS; borrowed until pc_new() returns; empty: none */
     const struct firmware *firmware; /* borrowed; NULL: none runs, and what it would leave behind is written here */

@@ -291,13 +291,36 @@ MUST_CHECK int virtio_blk_new(struct virtio_blk **out, struct bus *b, struct pci
 void virtio_blk_free(struct virtio_blk *b);
 struct snap_part virtio_blk_part(struct virtio_blk *b);
 
-/* virtio/virtio_net.c: a network card at 00:slot.0, likewise. The network is borrowed, and its receive() the card's. */
+/* A network card, whatever its chip. The network is borrowed, and its receive() the card's. */
 struct netdev;
+struct nic_desc {
+    u8 slot; /* 00:slot.0, of a card on PCI */
+    struct netdev *net;
+    u8 mac[6];
+    const char *name; /* in a snapshot; borrowed */
+    const u8 *rom;    /* its boot ROM, as pci_desc has it */
+    u32 rom_size;
+    u16 port; /* of a card on ISA: its first port, and its interrupt */
+    u8 irq;
+};
+
+/* virtio/virtio_net.c: a card that exists in virtual machines only, transitional. */
 struct virtio_net;
-MUST_CHECK int virtio_net_new(struct virtio_net **out, struct bus *b, struct pci *p, u8 slot, struct netdev *net,
-                              const u8 mac[6]);
+MUST_CHECK int virtio_net_new(struct virtio_net **out, struct bus *b, struct pci *p, const struct nic_desc *d);
 void virtio_net_free(struct virtio_net *n);
 struct snap_part virtio_net_part(struct virtio_net *n);
+
+/* net/pcnet.c: an Am79C973 (PCnet-FAST III). */
+struct pcnet;
+MUST_CHECK int pcnet_new(struct pcnet **out, struct bus *b, struct clock *clk, struct pci *p, const struct nic_desc *d);
+void pcnet_free(struct pcnet *p);
+struct snap_part pcnet_part(struct pcnet *p);
+
+/* net/e1000.c: an 82540EM. */
+struct e1000;
+MUST_CHECK int e1000_new(struct e1000 **out, struct bus *b, struct clock *clk, struct pci *p, const struct nic_desc *d);
+void e1000_free(struct e1000 *e);
+struct snap_part e1000_part(struct e1000 *e);
 
 /* fw_cfg.c: what a virtual machine tells its firmware: numbered items and named files, at ports 0x510 and 0x514 (DMA).
  */

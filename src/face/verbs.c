@@ -178,12 +178,30 @@ static int parse_floppy(void *args, const char *typed, const char *value, struct
     return parse_drive(args, (struct vm_disk){ .bus = VM_BUS_FLOPPY }, typed, value, err);
 }
 
-/* floppy,disk,cdrom, which the machine checks; or as QEMU has it: [order=]LETTERS, a a floppy, c a disk, d a CD. */
+/* One more network card; "none" is none. */
+static int parse_net(void *args, const char *typed, const char *value, struct vm_error *err)
+{
+    struct run_args *a = args;
+    if (a->nets == VM_NETS_MAX)
+        return vm_fail(err, -EINVAL, "%s %s: there is room for %u cards", typed, value, VM_NETS_MAX);
+    if (!strcmp(value, "none")) {
+        if (!a->nets) a->cfg.net = value;
+        return 0;
+    }
+    if (a->nets) a->cfg.more_nets[a->nets - 1] = value;
+    else a->cfg.net = value;
+    a->nets++;
+    return 0;
+}
+
+/* A list of kinds, which the machine checks; or as QEMU has it: [order=]LETTERS, a a floppy, c a disk, d a CD, n the
+ * network. */
 static int parse_boot(void *args, const char *typed UNUSED, const char *value, struct vm_error *err UNUSED)
 {
     static const char *const letters[][2] = {
         { "a", "floppy" },      { "c", "disk" },        { "d", "cdrom" },
         { "cd", "disk,cdrom" }, { "dc", "cdrom,disk" }, { "cad", "disk,floppy,cdrom" },
+        { "n", "network" },
     };
     struct run_args *a = args;
     const char *order = strncmp(value, "order=", 6) ? value : value + 6;
@@ -294,8 +312,8 @@ static const struct opt run_options[] = {
     { .group = "What to boot", .name = "floppy", .aliases = "fda fdb", .type = OPT_CALL, .rank = OPT_PLAIN,
       .parse = parse_floppy, .arg = "FILE", .help = "floppy disk image of 160K to 2.88M; two at most" },
     { .group = "What to boot", .name = "boot", .type = OPT_CALL, .rank = OPT_COMMON, .parse = parse_boot,
-      .arg = "floppy,disk,cdrom",
-      .help = "what firmware tries, and in which order; menu=on as well: Esc shows a menu" },
+      .arg = "KIND,..",
+      .help = "what firmware tries, in order: floppy, disk, cdrom, network; menu=on as well: Esc shows a menu" },
 
     { .group = "The machine", .name = "memory", .aliases = "m mem", .type = OPT_SIZE, .rank = OPT_COMMON,
       RUN(cfg.memory), .arg = "SIZE", .min = VM_MEMORY_MIN, .max = VM_MEMORY_MAX, .unit = (u64)1 << 20,
@@ -307,9 +325,9 @@ static const struct opt run_options[] = {
     { .group = "The machine", .name = "serial", .aliases = "console", .type = OPT_CALL, .rank = OPT_COMMON,
       .parse = parse_serial, .names = vm_serial_name, .arg = "BACKEND",
       .help = "what is at its other end: file:PATH, a terminal, ..; `--serial help` lists them [stdio]" },
-    { .group = "The machine", .name = "net", .aliases = "nic", .type = OPT_STRING, .rank = OPT_COMMON, RUN(cfg.net),
+    { .group = "The machine", .name = "net", .aliases = "nic", .type = OPT_CALL, .rank = OPT_COMMON, .parse = parse_net,
       .arg = "WIRE[,KEY=VALUE..]",
-      .help = "network card on: user (hostfwd=tcp::2222-:22, restrict=on), socket:unix:PATH, tap:IF; mac=.. [none]" },
+      .help = "network card on: user (hostfwd=tcp::2222-:22, ..), socket:unix:PATH, tap:IF; model=.., mac=.. [none]" },
     { .group = "The machine", .name = "net-dump", .field = "net_dump", .type = OPT_STRING, .rank = OPT_PLAIN,
       RUN(cfg.net_dump), .arg = "FILE.pcap", .help = "record all frames of the network, for tcpdump and Wireshark" },
     { .group = "The machine", .name = "debug-exit", .field = "debug_exit", .type = OPT_PORT,
@@ -485,7 +503,8 @@ int run_args_finish(struct run_args *a, struct vm_error *err)
 {
     if (a->cfg.kernel && a->cfg.firmware)
         return vm_fail(err, -EINVAL, "--kernel loads a kernel without firmware: leave out --firmware");
-    if (!a->cfg.kernel && !a->load && !a->cfg.firmware && !a->disks)
+    bool network = a->cfg.boot && strstr(a->cfg.boot, "network");
+    if (!a->cfg.kernel && !a->load && !a->cfg.firmware && !a->disks && !network)
         return vm_fail(err, -EINVAL, "nothing to boot: say FILE, a kernel, disk image or ISO");
     /* The terminal can be one thing only. */
     bool text = a->cfg.display && !strcmp(a->cfg.display, "text");

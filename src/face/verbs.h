@@ -38,6 +38,7 @@ struct run_args {
     const char *stats, *expect;
     u64 timeout_ms;                         /* 0: none */
     unsigned disks;                         /* how many of cfg.disk are described */
+    unsigned nets;                          /* how many network cards */
     const char *load, *save, *save_at_exit; /* files, or NULL */
     const char *screenshot;                 /* file, or NULL */
     u64 screenshot_ms;                      /* since the start; 0: at the end */

@@ -130,10 +130,10 @@ int main(int argc, char **argv)
                                              { 0 } };
     static const struct blockdev_ops disk_ops = { on_submit };
     static const struct netdev_ops net_ops = { on_send, on_ready };
-    static const u8 mac[6] = { 2 };
     const struct irq_line none[16] = { 0 };
     struct blockdev disk = { .ops = &disk_ops, .size = 1 << 20 };
     struct netdev net = { .ops = &net_ops };
+    const struct nic_desc nic = { .slot = 3, .net = &net, .mac = { 2 }, .name = "virtio-net" };
     struct virtio_blk *blk;
     struct virtio_net *card;
     struct bus *b;
@@ -145,7 +145,7 @@ int main(int argc, char **argv)
         *(o == 's' ? &seed : &count) = strtoull(optarg, NULL, 0);
     }
     BUG_ON(bus_new(&b, RAM) || clock_new(&clk) || pci_new(&pci, b, none, none, (struct dev_event){ 0 }));
-    BUG_ON(virtio_net_new(&card, b, pci, 3, &net, mac) || virtio_blk_new(&blk, b, pci, 4, "blk", &disk, "S"));
+    BUG_ON(virtio_net_new(&card, b, pci, &nic) || virtio_blk_new(&blk, b, pci, 4, "blk", &disk, "S"));
     pci_firmware_setup(pci, MEM_BASE, 0xc000);
     u32 bar[2];
     for (unsigned i = 0; i < 2; i++) {

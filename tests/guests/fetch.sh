@@ -10,10 +10,10 @@
 # and touches no network (--refresh asks the archive again). One index of the archive may fail to refresh, so the
 # update is best effort and the download is the check.
 # Prints, and writes to paths.env there: KERNEL_686, KERNEL_686_PAE, KERNEL_RT_686_PAE, BUSYBOX, BUSYBOX_HOST,
-# KERNEL_AMD64,
-# BUSYBOX_AMD64.
-# Usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox|busybox-host|amd64|busybox-amd64 ...]  (default: the first
-# five)
+# KERNEL_AMD64, BUSYBOX_AMD64, MODULES_686.
+# modules-686 is a tree with those modules of the 686 kernel that network cards need, in /lib/m (tests/guests/net.py).
+# Usage: fetch.sh [--refresh] [NAME ...], of 686 686-pae rt-686-pae busybox busybox-host (the default), amd64,
+# busybox-amd64, modules-686
 set -eu
 
 cache=${TRANSVISOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/transvisor}
@@ -25,9 +25,10 @@ wanted=
 for arg in "$@"; do
     case $arg in
     --refresh) refresh=yes ;;
-    686|686-pae|rt-686-pae|busybox|amd64|busybox-amd64) wanted="$wanted $arg" ;;
+    686|686-pae|rt-686-pae|busybox|amd64|busybox-amd64|modules-686) wanted="$wanted $arg" ;;
     busybox-host) wanted="$wanted busybox $arg" ;; # whose version it must have
-    *) echo "usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox|busybox-host|amd64|busybox-amd64 ...]" >&2; exit 2 ;;
+    *) echo "usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox|busybox-host|amd64|busybox-amd64|modules-686 ...]" >&2
+       exit 2 ;;
     esac
 done
 [ -n "$wanted" ] || wanted="686 686-pae rt-686-pae busybox busybox-host"
@@ -57,6 +58,10 @@ found() {
         elif [ -n "$amd64" ] && [ "$(busybox_version "$amd64")" = "$(busybox_version "$i386")" ]; then echo "$amd64"
         fi
         ;;
+    modules-686) # of the kernel that is there
+        kernel=$(found 686)
+        if [ -n "$kernel" ] && [ -d "$cache/$1/${kernel##*/vmlinuz-}" ]; then echo "$cache/$1/${kernel##*/vmlinuz-}"; fi
+        ;;
     busybox*) ls "$cache/$1"/bin/busybox 2>/dev/null || true ;;
     *) ls "$cache/kernel-$1"/boot/vmlinuz-6.1.0-*-"$1" 2>/dev/null | sort -V | tail -n 1 ;;
     esac
@@ -78,6 +83,22 @@ fetch_package() {
     rm -rf "$new"
 }
 
+# Of the package of kernel version $1, the modules that network cards need; as fetch_package puts things into place.
+net_modules="mii pcnet32 e1000 8139too 8139cp 8390 8390p ne2k-pci ne virtio virtio_ring virtio_pci_modern_dev
+    virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net"
+fetch_modules() {
+    apt_setup i386
+    rm -rf "$new" && mkdir -p "$new/tree/$1/lib/m"
+    echo "fetch.sh: fetching the modules of linux-image-$1" >&2
+    (cd "$new" && apt-get -q download "linux-image-$1" >&2) || die "cannot download linux-image-$1 from $mirror"
+    dpkg-deb -x "$new"/*.deb "$new/root" || die "cannot unpack linux-image-$1"
+    for module in $net_modules; do
+        find "$new/root/lib/modules" -name "$module.ko" -exec cp {} "$new/tree/$1/lib/m/" \;
+    done
+    rm -rf "${cache:?}/modules-686" && mv "$new/tree" "$cache/modules-686"
+    rm -rf "$new"
+}
+
 # The newest kernel package of flavour $1. Signed and unsigned builds hold the same kernel; plain names are signed.
 newest_kernel() {
     apt-cache pkgnames linux-image-6.1.0- | grep -E "^linux-image-6\.1\.0-[0-9]+-$1\$" | sort -V | tail -n 1
@@ -90,6 +111,11 @@ for name in $wanted; do
     case $name in
     busybox-host) runs "$(found busybox)" || fetch_package busybox-static busybox-amd64 amd64 ;;
     busybox*) fetch_package busybox-static "$name" $arch ;;
+    modules-686)
+        kernel=$(found 686)
+        [ -n "$kernel" ] || die "the modules are those of the 686 kernel: fetch that, too"
+        fetch_modules "${kernel##*/vmlinuz-}"
+        ;;
     *)
         apt_setup $arch
         package=$(newest_kernel "$name")
@@ -104,7 +130,7 @@ done
 paths=$cache/paths.env.$$
 : > "$paths"
 for pair in KERNEL_686=686 KERNEL_686_PAE=686-pae KERNEL_RT_686_PAE=rt-686-pae BUSYBOX=busybox BUSYBOX_HOST=busybox-host \
-            KERNEL_AMD64=amd64 BUSYBOX_AMD64=busybox-amd64; do
+            KERNEL_AMD64=amd64 BUSYBOX_AMD64=busybox-amd64 MODULES_686=modules-686; do
     file=$(found "${pair#*=}")
     [ -z "$file" ] || echo "${pair%%=*}='$file'" >> "$paths"
 done

@@ -4,6 +4,7 @@
 #   shell   busybox init, a root shell on ttyS0; `poweroff` works
 #   boot    prints a marker and powers off: how long a boot takes
 #   script  runs tests/guests/init/selftest.sh and reports dmesg: compared with the same run on the host
+#   net     drives the network cards whose modules are in the tree's /lib/m (tests/guests/net.py)
 #   bench   runs the measurements that /bin/plan names (bench/run.py): give it and its programs with --add
 #
 # Nothing of it is run, for not every host runs i386 programs: the guest links the applets itself (busybox --install).
@@ -20,7 +21,7 @@ busybox=
 die() { echo "mkinitramfs.sh: $*" >&2; exit 1; }
 usage() {
     echo "usage: mkinitramfs.sh [--compress none|gzip] [--busybox FILE] [--tree DIRECTORY] [--add FILE]..." \
-         "shell|boot|script|bench OUTPUT" >&2
+         "shell|boot|script|net|bench OUTPUT" >&2
     exit 2
 }
 
@@ -68,6 +69,10 @@ shell)
 script)
     install -m 755 "$here/init/script" "$root/init"
     install -m 755 "$here/init/selftest.sh" "$root/bin/selftest.sh"
+    ;;
+net)
+    install -m 755 "$here/init/net" "$root/init"
+    install -m 755 "$here/init/lease" "$root/bin/lease"
     ;;
 *)
     install -m 755 "$here/init/$variant" "$root/init"

@@ -24,12 +24,12 @@ static void on_ready(void *be UNUSED) { readies++; }
 static void setup(void)
 {
     static const struct netdev_ops ops = { on_send, on_ready };
-    static const u8 mac[6] = { 0x52, 0x54, 0, 1, 2, 3 };
     board_new();
     net = (struct netdev){ .ops = &ops };
     sents = readies = 0;
     for (unsigned i = 0; i < sizeof frame; i++) frame[i] = (u8)(i * 7 + i / 256);
-    ck_assert_int_eq(0, virtio_net_new(&card, bus, pci, SLOT, &net, mac));
+    const struct nic_desc d = { .slot = SLOT, .net = &net, .mac = { 0x52, 0x54, 0, 1, 2, 3 }, .name = "virtio-net" };
+    ck_assert_int_eq(0, virtio_net_new(&card, bus, pci, &d));
     board_start();
 }
 static void teardown(void)

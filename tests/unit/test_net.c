@@ -39,7 +39,9 @@ START_TEST(what_makes_no_sense_is_refused_with_the_word)
     static const char *const wrong[][2] = {
         { "usr", "'usr'" },
         { "user,colour=red", "'colour=red'" },
-        { "user,model=ne2k", "model=ne2k" },
+        { "user,model=ne3000", "there is no model=ne3000" },
+        { "user,port=0x300", "cards on ISA" },
+        { "tap:x,tftp=/tmp", "tftp" },
         { "user,mac=1:2:3", "'mac=1:2:3'" },
         { "user,mac=01:00:00:00:00:01", "mac=01" }, /* a group's */
         { "user,mac=00:00:00:00:00:00", "mac=00" },

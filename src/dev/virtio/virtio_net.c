@@ -105,22 +105,23 @@ static void net_notify(void *dev, unsigned queue)
 
 /* ---- life ---- */
 
-int virtio_net_new(struct virtio_net **out, struct bus *bus, struct pci *p, u8 slot, struct netdev *net,
-                   const u8 mac[6])
+int virtio_net_new(struct virtio_net **out, struct bus *bus, struct pci *p, const struct nic_desc *nic)
 {
     static const struct virtio_ops ops = { .notify = net_notify };
     struct virtio_net *n = calloc(1, sizeof *n);
     int err;
 
     if (!n) return -ENOMEM;
-    n->net = net;
-    memcpy(n->config, mac, MAC_LEN);
+    n->net = nic->net;
+    memcpy(n->config, nic->mac, MAC_LEN);
     n->config[CONFIG_STATUS] = LINK_UP;
     const struct virtio_desc d = {
-        .slot = slot,
+        .slot = nic->slot,
         .type = 1,
         .class_code = 2, /* network controller, Ethernet */
-        .name = "virtio-net",
+        .name = nic->name,
+        .rom = nic->rom,
+        .rom_size = nic->rom_size,
         .queues = QUEUES,
         .features = F_MAC | F_MRG_RXBUF | F_STATUS,
         .config = n->config,
@@ -133,8 +134,8 @@ int virtio_net_new(struct virtio_net **out, struct bus *bus, struct pci *p, u8 s
         free(n);
         return err;
     }
-    net->receive = net_receive;
-    net->fe = n;
+    n->net->receive = net_receive;
+    n->net->fe = n;
     *out = n;
     return 0;
 }

@@ -535,6 +535,8 @@ int virtio_new(struct virtio **out, struct bus *b, struct pci *p, const struct v
         .bar = { [BAR_LEGACY] = { .size = LEGACY_SIZE, .io = true, .ops = &legacy_ops },
                  [BAR_MSIX] = { .size = MSIX_BAR, .ops = &msix_ops },
                  [BAR_MODERN] = { .size = MODERN_SIZE, .ops = &modern_ops } },
+        .rom = d->rom,
+        .rom_size = d->rom_size,
         .opaque = v,
         .name = d->name,
         .cap = CAP_COMMON,

@@ -1,0 +1,272 @@
+/* Drivers that lie: registers, rings and buffers of every network card hold whatever comes. Nothing may crash, stop for
+ * ever, or leave the guest's memory (under ASan, that of the device either); and at any moment a card can be saved, and
+ * what is loaded from that is the same.
+ *
+ *   fuzz_nic [--seed N] [--count N]
+ *   libfuzzer_nic (-DTRANSVISOR_FUZZER=ON): the input is the choices that a seed makes otherwise. */
+#include "core/netdev.h"
+#include "core/snap.h"
+#include "runtime/mem/physmem.h"
+#include "src/board/nics.h"
+
+#include <getopt.h>
+#include <string.h>
+
+#define RAM (16u << 20)
+#define AREA 0x100000u /* where rings and buffers are, all over each other */
+#define AREA_SIZE 0x4000u
+#define MEM_BASE 0xe0000000u
+#define IO_BASE 0xc000u
+#define ISA_PORT 0x300u
+#define SLOT 3u
+
+/* Where choices come from: an input, or, if there is none, a seed. */
+static u64 rng;
+static const u8 *input;
+static size_t left;
+static bool given;
+static u32 rnd(u32 n)
+{
+    u32 v = 0;
+    if (!given) {
+        rng ^= rng << 13;
+        rng ^= rng >> 7;
+        rng ^= rng << 17;
+        return (u32)((rng * 0x2545f4914f6cdd1dull) >> 32) % n;
+    }
+    for (u32 k = n - 1; k && left; k >>= 8, left--) v = v << 8 | *input++;
+    return v % n;
+}
+
+static u64 sent, received;
+static void on_send(void *be UNUSED, const u8 *frame UNUSED, size_t n)
+{
+    BUG_ON(n < NETDEV_FRAME_MIN || n > NETDEV_FRAME_MAX);
+    sent++;
+}
+static void on_ready(void *be UNUSED) {}
+
+struct board {
+    struct bus *bus;
+    struct clock *clk;
+    struct pci *pci;
+    struct netdev net[2];
+    struct nic *card[2]; /* the second is one to load into */
+    int kind;            /* enum nic_kind */
+    u64 now;
+    u32 bar[6], bar_size[6];
+    bool bar_io[6];
+};
+
+/* The function's BARs, by asking for their sizes. */
+static void bars_find(struct board *b)
+{
+    for (unsigned i = 0; i < 6; i++) {
+        bus_out(b->bus, 0xcf8, 4, (0x80000010u | SLOT << 11) + 4 * i);
+        u32 was = bus_in(b->bus, 0xcfc, 4);
+        bus_out(b->bus, 0xcfc, 4, ~0u);
+        u32 mask = bus_in(b->bus, 0xcfc, 4);
+        bus_out(b->bus, 0xcfc, 4, was);
+        b->bar_io[i] = was & 1;
+        b->bar[i] = was & (was & 1 ? ~3u : ~15u);
+        b->bar_size[i] = mask ? -(mask & (was & 1 ? ~3u : ~15u)) : 0;
+        if (b->bar_io[i]) b->bar_size[i] &= 0xffff;
+    }
+}
+
+static void board_new(struct board *b, const char *model)
+{
+    static const struct netdev_ops ops = { on_send, on_ready };
+    static const struct irq_line none[16];
+    struct vm_error err;
+    *b = (struct board){ .kind = nic_kind(model), .now = 1000 };
+    BUG_ON(bus_new(&b->bus, RAM) || clock_new(&b->clk));
+    clock_set_manual(b->clk, b->now);
+    BUG_ON(pci_new(&b->pci, b->bus, none, none, (struct dev_event){ 0 }));
+    const struct nic_buses on = { b->bus, b->clk, b->pci, none };
+    for (unsigned i = 0; i < 2; i++) {
+        b->net[i] = (struct netdev){ .ops = &ops };
+        const struct nic_config cfg = {
+            .net = &b->net[i], .model = model, .mac = { 2 }, .port = (u16)(ISA_PORT + 0x40 * i), .irq = 3
+        };
+        BUG_ON(nic_new(&b->card[i], &on, i, (u8)(SLOT + i), &cfg, &err));
+    }
+    pci_firmware_setup(b->pci, MEM_BASE, IO_BASE);
+    bus_out(b->bus, 0xcf8, 4, 0x80000004u | SLOT << 11);
+    bus_out(b->bus, 0xcfc, 4, 7);
+    if (!nic_is_isa(model)) {
+        bars_find(b);
+        return;
+    }
+    b->bar[0] = ISA_PORT;
+    b->bar_size[0] = 0x20;
+    b->bar_io[0] = true;
+}
+
+static void board_free(struct board *b)
+{
+    for (unsigned i = 0; i < 2; i++) nic_free(b->card[i]);
+    pci_free(b->pci);
+    clock_free(b->clk);
+    bus_free(b->bus);
+}
+
+static u32 address(void)
+{
+    static const u32 odd[] = { 0, RAM - 8, RAM, 0xf0000000, ~0u, ~0u - 15 };
+    return rnd(30) ? AREA + rnd(AREA_SIZE / 16) * 16 : odd[rnd(ARRAY_LEN(odd))];
+}
+static u32 value(void)
+{
+    switch (rnd(5)) {
+    case 0: return rnd(256);
+    case 1: return address();
+    case 2: return 1u << rnd(32);
+    case 3: return rnd(0x10000);
+    default: return rnd(0xffffffff);
+    }
+}
+
+static void access_any(struct board *b)
+{
+    unsigned i = rnd(6), size = 1u << rnd(3);
+    while (!b->bar_size[i]) i = (i + 1) % 6;
+    /* Most cards have what matters at the start. */
+    u32 at = rnd(3) ? rnd(b->bar_size[i] < 64 ? b->bar_size[i] : 64) : rnd(b->bar_size[i]);
+    bool write = rnd(4);
+    at &= ~(size - 1);
+    if (b->bar_io[i] && write) bus_out(b->bus, (u16)(b->bar[i] + at), size, value());
+    else if (b->bar_io[i]) (void)bus_in(b->bus, (u16)(b->bar[i] + at), size);
+    else if (write) bus_mmio_write(b->bus, b->bar[i] + at, size, value());
+    else (void)bus_mmio_read(b->bus, b->bar[i] + at, size);
+}
+
+/* ---- drivers that begin by the book ---- */
+
+static void put32(struct board *b, u32 at, u32 v) { (void)bus_dma_write(b->bus, at, &v, 4); }
+
+static void pcnet_start(struct board *b)
+{
+    const u16 io = (u16)b->bar[0];
+    const u16 csr[][2] = { { 1, (u16)AREA }, { 2, AREA >> 16 }, { 0, 1 }, { 0, 0x4a } };
+    const u32 block[7] = {
+        rnd(4) << 28 | rnd(4) << 20 | (rnd(2) ? 0x8000 : 0), 2, 0, ~0u, 0, AREA + 0x100, AREA + 0x200
+    };
+    bus_out(b->bus, (u16)(io + 0x12), 2, 20);
+    bus_out(b->bus, (u16)(io + 0x16), 2, 2 + rnd(2));
+    for (unsigned i = 0; i < 7; i++) put32(b, AREA + 4 * i, block[i]);
+    for (unsigned i = 0; i < 16; i++) {
+        put32(b, AREA + 0x104 + 16 * i, 0x8000f000 | rnd(0x1000));
+        put32(b, AREA + 0x204 + 16 * i, 0x8300f000 | rnd(0x1000));
+        for (unsigned k = 0; k < 2; k++) put32(b, AREA + 0x100 + 0x100 * k + 16 * i + (rnd(2) ? 0 : 8), address());
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        bus_out(b->bus, (u16)(io + 0x12), 2, csr[i][0]);
+        bus_out(b->bus, (u16)(io + 0x10), 2, csr[i][1]);
+    }
+}
+
+static void (*const starts[NIC_KINDS])(struct board *b) = {
+    [NIC_PCNET] = pcnet_start,
+};
+
+static void start(struct board *b)
+{
+    struct snap_part p = nic_part(b->card[0]);
+    snap_part_reset(&p);
+    if (starts[b->kind]) starts[b->kind](b);
+}
+
+static void check_saved(struct board *b)
+{
+    struct snap_buf a = { 0 }, c = { 0 };
+    char why[128];
+    struct snap_part from = nic_part(b->card[0]), to = nic_part(b->card[1]);
+    snap_save(&from, &a);
+    snap_unmap(&to);
+    int rc = snap_load(&to, a.data, a.len, why, sizeof why);
+    if (rc) fprintf(stderr, "%s: %d %s\n", from.name, rc, why);
+    BUG_ON(rc);
+    snap_save(&to, &c);
+    BUG_ON(a.len != c.len || memcmp(a.data, c.data, a.len));
+    snap_part_reset(&to); /* its timers are not to run beside the first one's */
+    snap_buf_free(&a);
+    snap_buf_free(&c);
+}
+
+static void step(struct board *b)
+{
+    static u8 frame[NETDEV_FRAME_MAX] = { 2 };
+    u32 v = value();
+    switch (rnd(16)) {
+    case 0:
+        if (b->net[0].receive && b->net[0].receive(b->net[0].fe, frame, NETDEV_FRAME_MIN + rnd(1505))) received++;
+        break;
+    case 1:
+        frame[0] = rnd(2) ? 2 : 0xff;
+        memset(frame + 1, rnd(2) ? 0 : 0xff, 5);
+        break;
+    case 2:
+        clock_set_manual(b->clk, b->now += rnd(10000000));
+        clock_run_due(b->clk);
+        break;
+    case 3:
+    case 4:
+    case 5: (void)bus_dma_write(b->bus, AREA + rnd(AREA_SIZE / 4) * 4, &v, 4); break;
+    case 6:
+        if (!rnd(20)) check_saved(b);
+        break;
+    case 7:
+        if (!rnd(20)) start(b);
+        break;
+    default: access_any(b); break;
+    }
+}
+
+#ifdef LIBFUZZER
+int LLVMFuzzerTestOneInput(const u8 *data, size_t n);
+int LLVMFuzzerTestOneInput(const u8 *data, size_t n)
+{
+    unsigned models = 0;
+    struct board b;
+    if (!n) return 0;
+    while (nic_model(models)) models++;
+    input = data + 1;
+    left = n - 1;
+    given = true;
+    board_new(&b, nic_model(data[0] % models));
+    while (left) step(&b);
+    check_saved(&b);
+    board_free(&b);
+    return 0;
+}
+#else
+int main(int argc, char **argv)
+{
+    static const struct option options[] = { { "seed", required_argument, 0, 's' },
+                                             { "count", required_argument, 0, 'c' },
+                                             { 0 } };
+    u64 seed = 1, count = 200;
+    bool bad = false;
+    for (int o; (o = getopt_long(argc, argv, "", options, NULL)) >= 0;) {
+        if (o == '?') return 2;
+        *(o == 's' ? &seed : &count) = strtoull(optarg, NULL, 0);
+    }
+    rng = seed * 0x9e3779b97f4a7c15ull | 1;
+    for (unsigned m = 0; nic_model(m); m++) {
+        sent = received = 0;
+        for (u64 n = 0; n < count; n++) {
+            struct board b;
+            board_new(&b, nic_model(m));
+            start(&b);
+            for (unsigned i = 1000 + rnd(2000); i--;) step(&b);
+            check_saved(&b);
+            board_free(&b);
+        }
+        printf("%s: %llu drivers, %llu frames sent, %llu received\n", nic_model(m), (unsigned long long)count,
+               (unsigned long long)sent, (unsigned long long)received);
+        if (starts[m] && count >= 100 && (!sent || !received)) bad = true; /* it must be reached */
+    }
+    return bad;
+}
+#endif
