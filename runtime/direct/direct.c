@@ -391,6 +391,7 @@ static u64 mech_give(void *arg)
     struct slot *s = &d->slot[window_direct_index(w)];
     slot_free(d, s);
     if (process_new(d, &dx)) return 0;
+    u64 made = host_ns(CLOCK_MONOTONIC), swept = d->rt->cpu->ctr.direct_scans;
     const struct window_backend be = { be_map, be_unmap, be_protect, dx, d->first_page };
     window_direct_start(w, cr3, &be);
     *s = (struct slot){ .dx = dx, .w = w, .cr3 = cr3 };
@@ -398,7 +399,10 @@ static u64 mech_give(void *arg)
     prefill(d, w);
     hand_back(d);
     rt->cpu->ctr.direct_promoted++;
-    TRACE(&rt->trace, direct, 0, "direct: cr3 %08x promoted\n", cr3);
+    TRACE(&rt->trace, direct, 0,
+          "direct: cr3 %08x promoted; process made in %u us, %u pages swept and others mapped in %u\n", cr3,
+          (u32)((made - begin) / 1000), (u32)(rt->cpu->ctr.direct_scans - swept),
+          (u32)((host_ns(CLOCK_MONOTONIC) - made) / 1000));
     /* The process's own part is no more than this thread's. What has passed beyond both was the host's other work. */
     u64 passed = host_ns(CLOCK_MONOTONIC) - begin, both = 2 * (host_ns(CLOCK_THREAD_CPUTIME_ID) - ran);
     return (passed < both ? passed : both) + 1;

@@ -241,6 +241,23 @@ static enum finding follow(struct sweep *s, struct code *code, unsigned off, boo
 
 static bool is_padding(u8 byte) { return byte == 0x90 || byte == 0xcc || byte == 0; }
 
+#define FILL_MIN 8 /* so many zeros are no constant's */
+
+/* Whether the padding bytes from begin to end are padding: zeros are also the upper bytes of constants, and then they
+ * end a NOP of several bytes (0F 1F, or LEA of a register to itself), or are many. */
+static bool ends_padding(const struct sweep *s, unsigned begin, unsigned end)
+{
+    if (begin == end) return false;
+    if (s->page->bytes[end - 1] || end - begin >= FILL_MIN) return true;
+    for (unsigned len = 3; len <= 11 && len <= end; len++) {
+        struct insn in;
+        if (!decode_here(s, end - len, &in) || in.len != len) continue;
+        if (in.op == OP_NOP || (in.op == OP_LEA && in.base == (s8)in.opnd[0].reg && in.index < 0 && !in.disp))
+            return true;
+    }
+    return false;
+}
+
 /* Functions that nobody has called yet, and cases of a switch: they begin where other code ends, or at a multiple of
  * 16 behind padding. */
 static bool may_begin(const struct sweep *s, unsigned off)
@@ -249,7 +266,7 @@ static bool may_begin(const struct sweep *s, unsigned off)
     if (marked(&s->code.covered, off) || marked(&s->tables, off) || is_padding(bytes[off])) return false;
     unsigned before = off;
     while (before && is_padding(bytes[before - 1]) && !marked(&s->code.covered, before - 1)) before--;
-    return (before && marked(&s->code.covered, before - 1)) || (before < off && off % 16 == 0);
+    return (before && marked(&s->code.covered, before - 1)) || (off % 16 == 0 && ends_padding(s, before, off));
 }
 
 static bool guesses_are_fit(struct sweep *s)

@@ -52,7 +52,8 @@ static const u8 risk_percent[ASPACE_WAYS] = { [ASPACE_DIRECT] = 1 };
 #define TEXTS 8
 #define FEW 4 /* of a record's texts those count that have more than one vote for so many of the most frequent's */
 #define KICK_MAX_NS 20000000u /* CPU time between two kicks that is believed to have been one process's */
-#define FUTILE_MAX 3          /* runs in a row that do not pay before a way rests */
+#define FUTILE_MAX 3          /* runs in a row that do not pay before a way rests, */
+#define CREDIT_MAX_NS 1000000 /* and do not lose what was gained just before: a half of it, and no more than this */
 #define REST_MAX 6            /* doublings */
 
 struct book {
@@ -61,6 +62,7 @@ struct book {
     u64 price_ns;           /* with: what it has cost to get */
     u64 gain_ns, cost_ns;   /* since, price included */
     u64 gain_now, cost_now; /* since the last kick */
+    u64 credit_ns;          /* what runs that do not pay may lose before they count */
     s64 debt_ns;            /* costs less gains, no less than 0: an old gain does not count */
     u8 futile, rest;        /* runs in a row; doublings of the next rest */
     bool rests;
@@ -284,14 +286,30 @@ void aspaces_cost(struct aspaces *as, enum aspace_way way, u64 ns)
     as->way[way].purse_ns -= (s64)ns;
 }
 
+/* Whether a run has cost more than it gained, and more than is left of what those before it gained. A program that
+ * works for a millisecond and is stopped four times then is better off with its way than resting until the next kick.
+ */
+static bool ran_in_vain(struct book *b, u64 gain_ns, u64 cost_ns)
+{
+    if (gain_ns >= cost_ns) {
+        u64 sum = b->credit_ns + (gain_ns - cost_ns) / 2;
+        b->credit_ns = sum < CREDIT_MAX_NS ? sum : CREDIT_MAX_NS;
+        b->futile = 0;
+        return false;
+    }
+    if (b->credit_ns < cost_ns - gain_ns) return true;
+    b->credit_ns -= cost_ns - gain_ns;
+    return false;
+}
+
 void aspaces_ran(struct aspaces *as, enum aspace_way way, u64 gain_ns, u64 cost_ns, bool cut_short)
 {
     struct book *b = &as->here->book[way];
     gain(b, gain_ns);
     aspaces_cost(as, way, cost_ns);
     purse_add(as, way, gain_ns / 2);
-    if (gain_ns >= cost_ns) b->futile = 0;
-    else if (!cut_short) b->futile++;
+    if (!ran_in_vain(b, gain_ns, cost_ns) || cut_short) return;
+    b->futile++;
     if (b->futile < FUTILE_MAX || as->way[way].always) return;
     b->futile = 0;
     b->rests = true;

@@ -284,7 +284,8 @@ START_TEST(a_burst_of_futile_runs_makes_it_rest_and_longer_each_time)
     ck_assert(rests[0] == 1 && rests[1] == 2 && rests[2] == 4 && rests[3] == 8);
     aspaces_ran(as, ASPACE_DIRECT, MS, 20, false); /* a time that pays: the next burst is forgiven */
     run(1, true);
-    for (unsigned i = 0; i < 3; i++) aspaces_ran(as, ASPACE_DIRECT, 10, 20, false);
+    for (unsigned i = 0; i < 3; i++) aspaces_ran(as, ASPACE_DIRECT, 0, MS, false); /* more than that has gained */
+    ck_assert(aspaces_rests(as, ASPACE_DIRECT));
     run(1, true);
     ck_assert(!aspaces_rests(as, ASPACE_DIRECT));
     for (unsigned i = 0; i < 5; i++) { /* never three in a row */
@@ -293,6 +294,26 @@ START_TEST(a_burst_of_futile_runs_makes_it_rest_and_longer_each_time)
         aspaces_ran(as, ASPACE_DIRECT, 30, 20, false);
         ck_assert(!aspaces_rests(as, ASPACE_DIRECT));
     }
+}
+END_TEST
+
+/* A program that works for a while, calls a few functions that may not run directly, and works on. */
+START_TEST(a_burst_may_lose_half_of_what_was_gained_before_it)
+{
+    win.unfit = true;
+    time_to(&dir);
+    for (unsigned k = 0; k < 10; k++) { /* 0.5 ms gained, 0.1 lost */
+        aspaces_ran(as, ASPACE_DIRECT, MS / 2, 0, false);
+        for (unsigned i = 0; i < 5; i++) aspaces_ran(as, ASPACE_DIRECT, 0, MS / 50, false);
+        ck_assert_msg(!aspaces_rests(as, ASPACE_DIRECT), "rests after %u times", k);
+    }
+    run(1, true);
+    unsigned stops = 0;
+    for (; !aspaces_rests(as, ASPACE_DIRECT); stops++) aspaces_ran(as, ASPACE_DIRECT, 0, MS / 50, false);
+    ck_assert_msg(stops >= 3 + 25 && stops <= 3 + 50, "%u stops of 20 us: at most 1 ms, and three", stops);
+    run(1, true);
+    for (unsigned i = 0; i < 3; i++) aspaces_ran(as, ASPACE_DIRECT, 0, MS / 50, false);
+    ck_assert(aspaces_rests(as, ASPACE_DIRECT)); /* nothing is left */
 }
 END_TEST
 
@@ -476,6 +497,7 @@ int main(void)
     tcase_add_test(t, programs_that_gain_nothing_lose_a_hundredth_of_their_time_at_most);
     tcase_add_test(t, what_has_gained_may_risk_more);
     tcase_add_test(t, a_text_that_gained_before_needs_no_purse);
+    tcase_add_test(t, a_burst_may_lose_half_of_what_was_gained_before_it);
     tcase_add_test(t, runs_that_a_kick_cuts_short_are_no_burst);
     tcase_add_test(t, an_empty_purse_holds_up_no_rest);
     tcase_add_test(t, what_giving_costs_beyond_its_price_is_learnt);

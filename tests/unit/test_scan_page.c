@@ -270,6 +270,35 @@ START_TEST(the_end_of_a_function_that_begins_on_the_page_before_is_no_code_of_it
 }
 END_TEST
 
+START_TEST(the_upper_bytes_of_a_constant_are_no_padding)
+{
+    const u16 start = 0x40;
+    put(0x0b, "81 7c 24 08 00 ca 9a 3b"); /* cmp dword [esp+8], 1000000000: in step at 010h it would be a RETF */
+    put(0x40, "89 c8 c3 fb");             /* sti: no function begins here */
+    ck_assert_msg(scan(&start, 1, NULL), "unfit at %03x", where);
+}
+END_TEST
+
+START_TEST(what_stands_behind_a_nop_of_several_bytes_or_many_zeros_at_a_multiple_of_16_is_code)
+{
+    static const char *const nops[] = {
+        "8d 76 00",          "8d 74 26 00",          "8d b4 26 00 00 00 00",   "0f 1f 40 00",
+        "66 0f 1f 44 00 00", "2e 8d b6 00 00 00 00", "00 00 00 00 00 00 00 00"
+    };
+    static const unsigned length[] = { 3, 4, 7, 4, 6, 7, 8 };
+    const u16 start = 0x40;
+    for (unsigned i = 0; i < ARRAY_LEN(nops); i++) {
+        memset(page, 0x90, sizeof page);
+        put(0x40, "89 c8 c3 fb");
+        put(0x60 - length[i] - 1, "fb");
+        put(0x60 - length[i], nops[i]);
+        put(0x60, "06 58 c3"); /* push es; pop eax; ret */
+        ck_assert_msg(!scan(&start, 1, NULL), "%s", nops[i]);
+        ck_assert_uint_eq(where, 0x60);
+    }
+}
+END_TEST
+
 START_TEST(what_a_branch_a_call_and_the_way_past_them_reach_is_code)
 {
     static const struct {
@@ -314,6 +343,8 @@ int main(void)
     tcase_add_test(t, a_function_that_nobody_has_called_is_code);
     tcase_add_test(t, instructions_of_the_system_count_even_in_tables);
     tcase_add_test(t, the_end_of_a_function_that_begins_on_the_page_before_is_no_code_of_its_own);
+    tcase_add_test(t, the_upper_bytes_of_a_constant_are_no_padding);
+    tcase_add_test(t, what_stands_behind_a_nop_of_several_bytes_or_many_zeros_at_a_multiple_of_16_is_code);
     tcase_add_test(t, what_a_branch_a_call_and_the_way_past_them_reach_is_code);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
