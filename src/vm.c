@@ -109,6 +109,14 @@ static void frames_deliver(void *arg)
 
 static void on_net_wake(void *vm) { post(vm, frames_deliver); }
 
+static void press_power_button(void *arg)
+{
+    struct vm *vm = arg;
+    pc_power_button(vm->pc);
+}
+
+int vm_power_button(struct vm *vm) { return rt_post(vm->rt, press_power_button, vm); }
+
 static void on_serial_quit(void *arg) { vm_stop(arg); }
 
 void vm_pause(struct vm *vm)
@@ -527,8 +535,10 @@ static enum vm_exit run(struct vm *vm, enum way way, struct vm_error *err)
         return vm->event;
     }
     for (vm->has_event = false;;) {
-        if (vm->reset_due && way != WAY_WAIT && machine_reset(vm, err))
+        bool reset = vm->reset_due && way != WAY_WAIT;
+        if (reset && machine_reset(vm, err))
             return atomic_exchange(&vm->stop, false) ? VM_EXIT_STOPPED : end_of_guest(vm, VM_EXIT_ERROR);
+        if (reset && vm->cfg.was_reset) vm->cfg.was_reset(vm->cfg.was_reset_arg);
         if (atomic_exchange(&vm->stop, false)) return VM_EXIT_STOPPED;
         if (atomic_exchange(&vm->pause, false)) return VM_EXIT_PAUSED;
         enum rt_exit why = run_once(vm, way);

@@ -143,6 +143,19 @@ int vm_type(struct vm *vm, const char *text, struct vm_error *err)
     return keys_type(text, type_key, in, err);
 }
 
+int vm_key(struct vm *vm, const char *name, bool down)
+{
+    unsigned key = key_of_name(name, strlen(name));
+    if (!key) return -EINVAL;
+    vm_input_key(vm->input, key, down);
+    return 0;
+}
+
+void vm_pointer(struct vm *vm, int dx, int dy, int wheel, unsigned buttons)
+{
+    vm_input_move(vm->input, dx, dy, wheel, buttons);
+}
+
 int vm_type_check(const char *text, struct vm_error *err) { return keys_type(text, NULL, NULL, err); }
 
 /* ---- life ---- */

@@ -150,6 +150,8 @@ struct vm_config {
     const char *display;
     const char *net_dump;                   /* a file for all frames of the network (pcap); written over. NULL: none */
     const char *more_nets[VM_NETS_MAX - 1]; /* further cards; net_dump is of the first, net */
+    void (*was_reset)(void *arg); /* told of each reset that the guest has asked for, once it is done; NULL: nobody */
+    void *was_reset_arg;
 };
 #define VM_CONFIG_INIT                   \
     {                                    \
@@ -358,6 +360,13 @@ int vm_get_drive(const struct vm *vm, unsigned drive, struct vm_drive *out);
 int vm_type(struct vm *vm, const char *text, struct vm_error *err);
 /* Whether vm_type() could type it. 0 or -EINVAL. */
 int vm_type_check(const char *text, struct vm_error *err);
+/* One key, by that name, goes down or up. Thread-safe. 0; -EINVAL: there is no such key. */
+int vm_key(struct vm *vm, const char *name, bool down);
+/* The mouse moves (up is positive), its wheel turns, and these buttons are pressed: 1 left, 2 right, 4 middle.
+ * Thread-safe. */
+void vm_pointer(struct vm *vm, int dx, int dy, int wheel, unsigned buttons);
+/* The power button is pressed and let go: a guest with ACPI switches itself off. Thread-safe. 0 or -ENOMEM. */
+int vm_power_button(struct vm *vm);
 
 /* ---- saved machines ---- */
 

@@ -334,6 +334,8 @@ void pc_eject_request(struct pc *pc, const struct pc_disk *d)
     if (d->cdrom) ide_eject_request(pc->ide, d->at);
 }
 
+void pc_power_button(struct pc *pc) { acpi_pm_power_button(pc->pm); }
+
 int pc_reset(struct pc *pc)
 {
     struct snap_part part[PC_PARTS_MAX];

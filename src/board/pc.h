@@ -51,6 +51,7 @@ bool pc_medium_prevented(const struct pc *pc, const struct pc_disk *d);
 bool pc_tray_open(const struct pc *pc, const struct pc_disk *d);
 /* Somebody has pressed the drive's button: a guest that prevents removal is told. */
 void pc_eject_request(struct pc *pc, const struct pc_disk *d);
+void pc_power_button(struct pc *pc);            /* pressed and let go */
 struct vga *pc_vga(const struct pc *pc);        /* NULL: there is none */
 struct i8042 *pc_keyboard(const struct pc *pc); /* keyboard and mouse */
 const struct memory_map *pc_memory_map(const struct pc *pc);

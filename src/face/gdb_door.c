@@ -163,7 +163,7 @@ int gdb_door_start(struct gdb_door *g, struct session *s)
 {
     static const struct door_ops ops = { on_opened, on_input, on_closed, on_woken };
     g->session = s;
-    g->listener = (struct session_listener){ on_changed, g, NULL };
+    g->listener = (struct session_listener){ .changed = on_changed, .arg = g };
     session_listen(s, &g->listener);
     return door_start(g->door, &ops, g);
 }

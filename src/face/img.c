@@ -38,7 +38,7 @@ static void info_print(const char *file, const struct vm_image_info *f)
 static void info_print_json(const char *file, const struct vm_image_info *f)
 {
     printf("{\n  \"filename\": ");
-    json_string(file);
+    json_print(file);
     printf(",\n  \"format\": \"%s\",\n  \"virtual-size\": %llu,\n  \"actual-size\": %llu", format_names[f->format],
            (unsigned long long)f->bytes, (unsigned long long)f->file_bytes);
     if (f->format == VM_FORMAT_QCOW2) {
@@ -46,11 +46,11 @@ static void info_print_json(const char *file, const struct vm_image_info *f)
                f->dirty ? "true" : "false");
         if (f->backing[0]) {
             printf(",\n  \"backing-filename\": ");
-            json_string(f->backing);
+            json_print(f->backing);
         }
         if (f->backing_format[0]) {
             printf(",\n  \"backing-filename-format\": ");
-            json_string(f->backing_format);
+            json_print(f->backing_format);
         }
         printf(",\n  \"format-specific\": { \"type\": \"qcow2\", \"data\": { \"compat\": \"%s\", \"lazy-refcounts\": "
                "%s, \"refcount-bits\": %u, \"corrupt\": %s } }",
@@ -75,7 +75,7 @@ static void check_print(const struct img_args *a, const struct vm_image_check *c
     const unsigned long long found = c->corruptions, lost = c->leaks, left = c->corruptions_left;
     if (a->json) {
         printf("{\n  \"filename\": ");
-        json_string(a->file);
+        json_print(a->file);
         printf(",\n  \"format\": \"qcow2\",\n  \"check-errors\": 0,\n  \"corruptions\": %llu,\n  \"leaks\": %llu,\n"
                "  \"corruptions-fixed\": %llu,\n  \"leaks-fixed\": %llu,\n  \"allocated-clusters\": %llu,\n"
                "  \"total-clusters\": %llu\n}\n",

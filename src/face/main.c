@@ -1,7 +1,7 @@
 /* The command line: what becomes of each verb (src/face/verbs.c has their words). Uses the embedding API alone: the
  * first embedder. Exit status: 0 the guest powered off (or the user quit), 1 a host or VMM error, 2 usage, 3 the guest
  * died, 124 after --timeout, (V << 1) | 1 after a write of V to the debug-exit port, 128 + N when signal N ended it. */
-#include "src/face/gdb_door.h"
+#include "src/face/doors.h"
 #include "src/face/image.h"
 #include "src/face/img.h"
 #include "src/face/json.h"
@@ -178,8 +178,8 @@ static int watched_status(int status, enum vm_exit how, const struct watch *w)
     return STATUS_ERROR;
 }
 
-static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct stats_file *stats,
-                       struct gdb_door *gdb, const struct run_args *a)
+static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct stats_file *stats, struct doors *doors,
+                       const struct run_args *a)
 {
     struct vm_error err = { "" };
     struct session session;
@@ -187,10 +187,11 @@ static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct
     const char *terminal = vm_serial_terminal(vm);
     if (terminal) fprintf(stderr, "transvisor: serial port on %s\n", terminal);
     int rc = watch_start(w, vm);
-    if (!rc && gdb) rc = gdb_door_start(gdb, &session);
+    if (!rc) rc = doors_start(doors, &session);
     if (rc) {
         watch_end(w);
-        gdb_door_close(gdb, STATUS_ERROR);
+        session_end(&session);
+        doors_close(doors, VM_EXIT_ERROR, STATUS_ERROR);
         vm_free(vm);
         return fail_host("watching thread (pthread_create)", rc);
     }
@@ -200,7 +201,7 @@ static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct
     vm_display_close(vm);
     int status = save_at_exit(vm, how, a->save_at_exit, watched_status(run_status(vm, how, s, &err), how, w));
     status = screenshot_at_exit(vm, a, status);
-    gdb_door_close(gdb, status);
+    doors_close(doors, how, status);
     rc = stats_write(stats, vm);
     stopper_watch(s, NULL);
     watch_end(w);
@@ -303,13 +304,13 @@ static int verb_run(int argc, char **argv)
 
     struct stopper s;
     struct vm *vm;
-    struct gdb_door *gdb = NULL;
+    struct doors doors;
     ignore_signals_of_files();
-    int rc = a.gdb ? gdb_door_open(&gdb, a.gdb, &err) : 0;
+    int rc = doors_open(&doors, a.gdb, a.monitor, &err);
     if (rc) return fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err.text);
     rc = stopper_start(&s, a.save);
     if (rc) {
-        gdb_door_close(gdb, STATUS_ERROR);
+        doors_close(&doors, VM_EXIT_ERROR, STATUS_ERROR);
         return fail_host("signal thread (pthread_create)", rc);
     }
     struct notes notes;
@@ -325,17 +326,19 @@ static int verb_run(int argc, char **argv)
     struct stats_file stats = { .path = a.stats, .end = &end };
     a.cfg.cancelled = stopper_asked;
     a.cfg.cancelled_arg = &s;
+    a.cfg.was_reset = doors_was_reset;
+    a.cfg.was_reset_arg = &doors;
     if ((rc = a.load ? load_machine(&vm, &a.cfg, a.load, &err) : vm_create(&vm, &a.cfg, &err))) {
         watch_end(&watch);
-        gdb_door_close(gdb, STATUS_ERROR);
+        doors_close(&doors, VM_EXIT_ERROR, STATUS_ERROR);
         status = create_failed(&s, rc, &err);
     } else if ((rc = stats_open(&stats))) {
         watch_end(&watch);
-        gdb_door_close(gdb, STATUS_ERROR);
+        doors_close(&doors, VM_EXIT_ERROR, STATUS_ERROR);
         vm_free(vm);
         status = rc == -ECANCELED ? STATUS_SIGNAL + s.caught : stats_fail(&stats, STATUS_ERROR, rc);
     } else {
-        status = run_machine(vm, &s, &watch, &stats, gdb, &a);
+        status = run_machine(vm, &s, &watch, &stats, &doors, &a);
     }
     notes_end(&notes);
     stopper_end(&s);
@@ -361,12 +364,12 @@ static void check_print_json(void *arg, const struct vm_host_item *item)
     bool *first = arg;
     printf(*first ? "  " : ",\n  ");
     *first = false;
-    json_string(item->name);
+    json_print(item->name);
     printf(": { \"state\": \"%s\", \"text\": ", host_state_names[item->state]);
-    json_string(item->text);
+    json_print(item->text);
     if (item->cure) {
         printf(", \"cure\": ");
-        json_string(item->cure);
+        json_print(item->cure);
     }
     printf(" }");
 }

@@ -26,7 +26,14 @@ void session_listen(struct session *s, struct session_listener *l)
 
 static void tell(struct session *s)
 {
-    for (struct session_listener *l = s->listeners; l; l = l->next) l->changed(l->arg);
+    for (struct session_listener *l = s->listeners; l; l = l->next)
+        if (l->changed) l->changed(l->arg);
+}
+
+void session_was_reset(struct session *s, bool guest)
+{
+    for (struct session_listener *l = s->listeners; l; l = l->next)
+        if (l->was_reset) l->was_reset(l->arg, guest);
 }
 
 static void change(struct session *s, enum session_state state)
@@ -56,7 +63,11 @@ void session_step(struct session *s, bool interrupts)
     session_go(s);
 }
 
-void session_quit(struct session *s) { vm_stop(s->vm); }
+void session_quit(struct session *s)
+{
+    s->quit = true;
+    vm_stop(s->vm);
+}
 
 /* One at a time: it may make the machine go on, and another wait for what comes of that. */
 static void calls(struct session *s)

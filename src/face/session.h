@@ -16,9 +16,10 @@ enum session_state {
 };
 
 struct session_call;
-/* Told, on the machine's thread, of each change of state, and of the end. */
+/* Told, on the machine's thread, of each change of state, and of each reset. A function may be NULL. */
 struct session_listener {
     void (*changed)(void *arg);
+    void (*was_reset)(void *arg, bool guest); /* guest: it has asked for it */
     void *arg;
     struct session_listener *next; /* the session's */
 };
@@ -34,6 +35,8 @@ struct session {
     bool step, interrupts; /* the next run is a step */
     bool hold_dead;        /* a machine that has died stands, for somebody to look at */
     bool end;              /* it is to end */
+    bool quit;             /* by session_quit() */
+    unsigned buttons;      /* of the mouse, that a monitor has pressed */
     struct session_listener *listeners;
 };
 
@@ -53,5 +56,6 @@ void session_stop(struct session *s);
 void session_go(struct session *s);
 void session_step(struct session *s, bool interrupts);
 void session_quit(struct session *s); /* as vm_stop() */
+void session_was_reset(struct session *s, bool guest);
 
 #endif

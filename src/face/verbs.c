@@ -15,7 +15,6 @@ static const char *const machine_names[] = { "pc", "i440fx", NULL };
 static const char *const accel_names[] = { "tcg", NULL };
 static const char *const one_names[] = { "1", "cpus=1", "boot=1", NULL };
 static const char *const vga_names[] = { "none", "std", NULL }; /* in the order of enum vm_vga, without the default */
-static const char *const none_names[] = { "none", NULL };
 
 static const char *cpu_name(unsigned i, const char **what)
 {
@@ -31,6 +30,16 @@ static int parse_serial(void *args, const char *typed UNUSED, const char *value,
     a->cfg.serial = value;
     for (size_t i = 0; i < ARRAY_LEN(same); i++)
         if (!strcmp(value, same[i][0])) a->cfg.serial = same[i][1];
+    return 0;
+}
+
+/* What QEMU wants to know beside the address is so anyway. */
+static int parse_monitor(void *args, const char *typed UNUSED, const char *value, struct vm_error *err UNUSED)
+{
+    struct run_args *a = args;
+    char *rest = strstr(value, ",server");
+    if (rest) *rest = 0; /* where it is, in argv */
+    a->monitor = !strcmp(value, "none") || !strcmp(value, "null") ? NULL : value;
     return 0;
 }
 
@@ -280,7 +289,6 @@ static int parse_device(void *args, const char *typed, const char *value, struct
 #define RUN(field) .at = offsetof(struct run_args, field)
 #define NETWORK "say --net user[,hostfwd=tcp::2222-:22]"
 #define DISPLAY "such displays are not supported yet; --display text and --display vnc are"
-#define MONITOR "a monitor is not supported yet; Ctrl-A x ends the machine"
 #define SOUND "sound is not supported yet"
 #define SHARING "shared folders are not supported yet; put files into an initial RAM disk (--initrd FILE)"
 #define CONFIG "machines are described by options; see transvisor run --help"
@@ -378,6 +386,8 @@ static const struct opt run_options[] = {
     { .group = "Looking inside", .name = "trace", .type = OPT_STRING, RUN(cfg.trace), .arg = "LIST[@FROM..TO]",
       .names = vm_trace_name,
       .help = "trace to standard error, only for EIP in FROM..TO; `--trace help` lists what" },
+    { .group = "Looking inside", .name = "monitor", .aliases = "qmp", .type = OPT_CALL, .parse = parse_monitor,
+      .arg = "tcp:[ADDRESS:]PORT|unix:PATH|stdio", .help = "a door for programs that speak QMP, as they do with QEMU" },
     { .group = "Looking inside", .name = "gdb", .type = OPT_STRING, RUN(gdb),
       .arg = "tcp:[ADDRESS:]PORT|unix:PATH|stdio",
       .help = "a door for gdb's `target remote`, on the host's loopback if no ADDRESS is said" },
@@ -403,8 +413,6 @@ static const struct opt run_options[] = {
     { .name = "accel", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .arg = "tcg", .choices = accel_names, .cure = KVM,
       .help = KVM },
     { .name = "enable-kvm", .type = OPT_LATER, .rank = OPT_FOREIGN, .help = KVM },
-    { .name = "monitor", .aliases = "mon", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .arg = "none",
-      .choices = none_names, .cure = MONITOR, .help = MONITOR },
     { .name = "device", .type = OPT_CALL, .rank = OPT_FOREIGN, .parse = parse_device, .arg = "DEVICE",
       .help = "isa-debug-exit,iobase=PORT is --debug-exit PORT" },
 
@@ -418,8 +426,8 @@ static const struct opt run_options[] = {
     { .name = "curses", .type = OPT_LATER, .rank = OPT_FOREIGN, .help = "say --display text" },
     { .name = "sdl", .aliases = "gtk spice full-screen", .type = OPT_LATER, .rank = OPT_FOREIGN, .help = DISPLAY },
     { .name = "dtb", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "FILE", .help = "a PC has no device tree" },
-    { .name = "qmp", .aliases = "chardev api-sock api-socket", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "DEVICE",
-      .help = MONITOR },
+    { .name = "chardev", .aliases = "mon api-sock api-socket", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "DEVICE",
+      .help = "say --monitor unix:PATH for a QMP monitor" },
     { .name = "config-file", .aliases = "readconfig", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "FILE",
       .help = CONFIG },
     { .name = "no-api", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .help = "there is none" },
@@ -507,13 +515,22 @@ int run_args_finish(struct run_args *a, struct vm_error *err)
     if (!a->cfg.kernel && !a->load && !a->cfg.firmware && !a->disks && !network)
         return vm_fail(err, -EINVAL, "nothing to boot: say FILE, a kernel, disk image or ISO");
     /* The terminal can be one thing only. */
-    bool text = a->cfg.display && !strcmp(a->cfg.display, "text");
     if (!a->gdb && a->gdb_usual) a->gdb = "tcp:127.0.0.1:1234";
-    bool taken = text || (a->gdb && !strcmp(a->gdb, "stdio"));
-    if (taken && a->gdb && !strcmp(a->gdb, "stdio") && (text || (a->cfg.serial && !strcmp(a->cfg.serial, "stdio"))))
-        return vm_fail(err, -EINVAL, "--gdb stdio: standard input and output are the %s's",
-                       text ? "display" : "serial port");
-    if (!a->cfg.serial) a->cfg.serial = taken ? "null" : "stdio";
+    const struct {
+        const char *option, *value, *taken;
+    } users[] = { { "--display", a->cfg.display, "text" },
+                  { "--gdb", a->gdb, "stdio" },
+                  { "--monitor", a->monitor, "stdio" },
+                  { "--serial", a->cfg.serial, "stdio" } };
+    const char *user = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(users); i++) {
+        if (!users[i].value || strcmp(users[i].value, users[i].taken)) continue;
+        if (user)
+            return vm_fail(err, -EINVAL, "%s %s: standard input and output are %s's already", users[i].option,
+                           users[i].value, user);
+        user = users[i].option;
+    }
+    if (!a->cfg.serial) a->cfg.serial = user ? "null" : "stdio";
     a->cfg.engine = (enum vm_engine)a->engine;
     a->cfg.direct = (enum vm_direct)a->direct;
     a->cfg.vga = (enum vm_vga)(a->vga + 1);

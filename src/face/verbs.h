@@ -44,10 +44,11 @@ struct run_args {
     u64 screenshot_ms;                      /* since the start; 0: at the end */
     struct watch_typing typing[TYPING_MAX]; /* what is typed, in this order */
     unsigned typings;
-    char vnc[512];   /* what cfg.display points to after --vnc */
-    int vga;         /* enum vm_vga, less 1; -1: the default */
-    const char *gdb; /* where debuggers come in, or NULL */
-    bool gdb_usual;  /* where they expect it */
+    char vnc[512];       /* what cfg.display points to after --vnc */
+    int vga;             /* enum vm_vga, less 1; -1: the default */
+    const char *monitor; /* where QMP is spoken, or NULL */
+    const char *gdb;     /* where debuggers come in, or NULL */
+    bool gdb_usual;      /* where they expect it */
     bool paused;
 };
 void run_args_init(struct run_args *a);

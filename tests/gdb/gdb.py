@@ -429,7 +429,7 @@ def test_words_that_are_wrong_are_told(bench):
         (['--gdb', 'nowhere:1'], 2, '--gdb nowhere:1: is none of tcp:'),
         (['--gdb', 'tcp:x'], 2, '--gdb tcp:x: is not [ADDRESS:]PORT'),
         (['--gdb', 'unix:/nowhere/at/all'], 1, '--gdb unix:/nowhere/at/all: No such file'),
-        (['--gdb', 'stdio', '--serial', 'stdio'], 2, "--gdb stdio: standard input and output are the serial port's"),
+        (['--gdb', 'stdio', '--serial', 'stdio'], 2, '--serial stdio: standard input and output are --gdb'),
     ):
         p = subprocess.run([bench.program, 'run', bench.steps, *words], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
         same(p.returncode, status, words)

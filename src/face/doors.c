@@ -1,0 +1,46 @@
+/* Owns which doors there are, and what is told at the end. */
+#include "src/face/doors.h"
+#include "src/face/gdb_door.h"
+#include "src/face/monitor_door.h"
+
+int doors_open(struct doors *d, const char *gdb, const char *monitor, struct vm_error *err)
+{
+    *d = (struct doors){ 0 };
+    int rc = gdb ? gdb_door_open(&d->gdb, gdb, err) : 0;
+    if (!rc && monitor) rc = monitor_door_open(&d->monitor, monitor, err);
+    if (rc) doors_close(d, VM_EXIT_ERROR, 0);
+    return rc;
+}
+
+int doors_start(struct doors *d, struct session *s)
+{
+    d->session = s;
+    int rc = d->gdb ? gdb_door_start(d->gdb, s) : 0;
+    return rc || !d->monitor ? rc : monitor_door_start(d->monitor, s);
+}
+
+void doors_was_reset(void *doors)
+{
+    const struct doors *d = doors;
+    if (d->session) session_was_reset(d->session, true);
+}
+
+void doors_close(struct doors *d, enum vm_exit how, int status)
+{
+    static const struct {
+        bool guest;
+        const char *reason; /* QMP's ShutdownCause */
+    } ends[] = {
+        [VM_EXIT_POWEROFF] = { true, "guest-shutdown" }, [VM_EXIT_RESET] = { true, "guest-reset" },
+        [VM_EXIT_STOPPED] = { false, "host-signal" },    [VM_EXIT_DEBUG] = { true, "guest-shutdown" },
+        [VM_EXIT_DIED] = { true, "guest-panic" },        [VM_EXIT_ERROR] = { false, "host-error" },
+    };
+    bool quit = how == VM_EXIT_STOPPED && d->session && d->session->quit;
+    bool known = how < sizeof ends / sizeof ends[0] && ends[how].reason;
+    gdb_door_close(d->gdb, status);
+    monitor_door_close(d->monitor, known && ends[how].guest,
+                       quit    ? "host-qmp-quit"
+                       : known ? ends[how].reason
+                               : "host-error");
+    *d = (struct doors){ 0 };
+}
