@@ -44,6 +44,7 @@ static const struct snap_field head_fields[] = {
     SNAP(struct snapshot_head, vga, .since = 5, .reset = VM_VGA_NONE, .max = VM_VGA_STD),
     SNAP(struct snapshot_head, disk_serials, .since = 6, .max = STRING_MAX),
     SNAP(struct snapshot_head, more_nets, .since = 7, .max = STRING_MAX),
+    SNAP(struct snapshot_head, ports, .since = 8, .max = (1 << (VM_SERIAL_MORE + 1)) - 1),
     { 0 },
 };
 
@@ -59,7 +60,7 @@ static bool head_check(const void *head)
 }
 
 static const struct snap_table head_table = { .name = "machine",
-                                              .version = 7,
+                                              .version = 8,
                                               .size = sizeof(struct snapshot_head),
                                               .fields = head_fields,
                                               .check = head_check };
@@ -182,6 +183,8 @@ bool snapshot_head_init(struct snapshot_head *h, const struct vm_config *cfg, co
     *h = (struct snapshot_head){
         .memory = cfg->memory, .has_debug_exit = cfg->has_debug_exit, .debug_exit = cfg->debug_exit, .vga = (u8)cfg->vga
     };
+    for (unsigned i = 0; i <= VM_SERIAL_MORE; i++)
+        if (i == VM_SERIAL_MORE ? cfg->parallel : cfg->serial_more[i]) h->ports |= (u8)(1u << i);
     BUG_ON(strlen(cpu) >= sizeof h->cpu);
     memcpy(h->cpu, cpu, strlen(cpu));
     return string_set(&h->kernel, cfg->kernel) && string_set(&h->initrd, cfg->initrd)

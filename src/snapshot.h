@@ -15,6 +15,7 @@ struct snapshot_head {
     bool has_debug_exit;
     u16 debug_exit;
     struct byte_queue kernel, initrd, cmdline, firmware, boot, net; /* without a terminating zero; empty: none */
+    u8 ports;                                                       /* bits 0 to 2: COM2 to COM4, bit 3: LPT1 */
     u8 vga;                                                         /* enum vm_vga; never the default */
     struct byte_queue disks; /* for each drive: a flag byte (enum snapshot_disk), its path, a zero */
     /* For each drive: its serial number, empty where it has one of ours, and a zero. No bytes: the file is older. */

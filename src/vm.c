@@ -77,6 +77,7 @@ static void serial_deliver(void *arg)
 {
     struct vm *vm = arg;
     if (vm->serial) chardev_deliver(vm->serial);
+    lines_deliver(&vm->lines);
 }
 
 /* From a back end's thread: fn is to run on the vCPU thread. If the post fails for want of memory, what waits is
@@ -90,6 +91,33 @@ static void post(struct vm *vm, void (*fn)(void *vm))
 }
 
 static void on_serial_wake(void *vm) { post(vm, serial_deliver); }
+
+static bool stop_asked(void *arg);
+static void on_serial_quit(void *arg);
+
+/* The terminal can be one back end's only: the old one goes first, as far as the new one is concerned. */
+int vm_serial_replace(struct vm *vm, const char *spec, struct vm_error *err)
+{
+    const struct chardev_host host = { on_serial_wake, on_serial_quit, vm, stop_asked };
+    struct chardev *none = NULL, *line = NULL, *was;
+    int rc = chardev_open(&none, "null", &host, err);
+    if (rc) return rc;
+    pthread_mutex_lock(&vm->lock);
+    was = vm->serial;
+    vm->serial = none;
+    pthread_mutex_unlock(&vm->lock);
+    chardev_tap_behind(&vm->tap, none);
+    chardev_close(was); /* not under lock: its thread may wait for that */
+    if (!strcmp(spec, "null")) return 0;
+    rc = chardev_open(&line, spec, &host, err);
+    if (rc) return rc;
+    pthread_mutex_lock(&vm->lock);
+    vm->serial = line;
+    pthread_mutex_unlock(&vm->lock);
+    chardev_tap_behind(&vm->tap, line);
+    chardev_close(none);
+    return 0;
+}
 
 static void disks_deliver(void *arg)
 {
@@ -132,6 +160,7 @@ void vm_stop(struct vm *vm)
     pthread_mutex_lock(&vm->lock);
     vm->stop = true;
     chardev_cancel(vm->serial);
+    lines_cancel(&vm->lines);
     if (vm->rt) rt_stop(vm->rt);
     pthread_mutex_unlock(&vm->lock);
 }
@@ -315,6 +344,12 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
     pthread_mutex_lock(&vm->lock);
     vm->serial = serial;
     pthread_mutex_unlock(&vm->lock);
+    struct lines lines = { 0 };
+    rc = lines_open(&lines, &vm->cfg, &host, err);
+    pthread_mutex_lock(&vm->lock);
+    vm->lines = lines;
+    pthread_mutex_unlock(&vm->lock);
+    if (rc) goto out;
     chardev_tap_init(&vm->tap, serial, vm->cfg.serial_output, vm->cfg.serial_output_arg);
     const struct blockdev_host disk_host = { on_disk_wake, vm };
     rc = disks_open(&vm->disks, &vm->cfg, vm->cfg.inspect ? NULL : &disk_host, err);
@@ -323,7 +358,12 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
     rc = vm_nets_open(&vm->nets, vm, on_net_wake, &net_end, err);
     if (rc) goto out;
     struct pc_config board = {
-        .serial = &vm->tap.dev,
+        .serial = { &vm->tap.dev },
+        .parallel = lines.line[LINE_LPT],
+        .option_rom = vm->cfg.option_rom,
+        .smbios = vm->cfg.smbios,
+        .end = { stop_asked, vm },
+        .rtc_offset = vm->rtc_offset,
         .has_debug_exit = vm->cfg.has_debug_exit,
         .debug_exit = vm->cfg.debug_exit,
         .boot = vm->cfg.boot,
@@ -335,6 +375,7 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
         .init = { on_init, vm },
         .debug = { on_debug_exit, vm },
     };
+    for (unsigned i = 0; i < VM_SERIAL_MORE; i++) board.serial[i + 1] = lines.line[i];
     for (unsigned i = 0; i < VM_DISKS_MAX; i++) board.disk[i] = *disks_get(vm->disks, i);
     for (unsigned i = 0; i < VM_NETS_MAX; i++) (void)vm_nets_card(vm->nets, i, &board.nic[i]);
     rc = pc_new(&vm->pc, rt, &board, err);
@@ -405,6 +446,7 @@ static int save_to(void *arg, int fd, struct vm_error *err)
     if (vm->over || vm->off || vm->reset_due)
         return vm_fail(err, -ESRCH, "the guest has ended: there is nothing that could go on");
     chardev_deliver(vm->serial); /* what has come in is the machine's */
+    lines_deliver(&vm->lines);
     chardev_tap_deliver(&vm->tap);
     disks_drain(vm->disks);
     struct snapshot_blob *blobs = NULL;
@@ -488,6 +530,7 @@ void vm_free(struct vm *vm)
     machine_free(vm);
     signals_release(&held);
     chardev_close(vm->serial);
+    lines_close(&vm->lines);
     vm_nets_close(vm->nets);
     disks_close(vm->disks);
     firmware_close(&vm->firmware);

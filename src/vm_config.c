@@ -6,11 +6,13 @@
 #include "src/error.h"
 #include "src/parse.h"
 #include "src/snapshot.h"
+#include "src/vm_clock.h"
 #include "src/vm_priv.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/sysinfo.h>
+#include <time.h>
 
 _Static_assert(VM_CODE_CACHE_MIN == RT_CODE_CACHE_MIN && VM_CODE_CACHE_MAX == RT_CODE_CACHE_MAX, "what vm.h promises");
 
@@ -138,6 +140,11 @@ int vm_config_check(struct vm *vm, struct vm_error *err)
             return vm_fail(err, -EINVAL, "disk %s: there is no bus %u", c->disk[i].file, c->disk[i].bus);
         else if (c->disk[i].file && c->disk[i].format > VM_FORMAT_QCOW2)
             return vm_fail(err, -EINVAL, "disk %s: there is no format %u", c->disk[i].file, c->disk[i].format);
+    bool no_firmware = c->kernel || (c->firmware && !strcmp(c->firmware, VM_FIRMWARE_NONE));
+    if (no_firmware && (c->option_rom[0] || c->smbios[0]))
+        return vm_fail(err, -EINVAL, "%s: is for firmware, and none runs here",
+                       c->option_rom[0] ? "option_rom" : "smbios");
+    if (vm_clock_parse(c->rtc, (s64)time(NULL), &vm->rtc_offset, err)) return -EINVAL;
     int rc = c->display ? screen_check(c->display, err) : 0;
     if (!rc) rc = trace_parse(&vm->trace, c->trace, err);
     if (!rc && c->disable)
@@ -153,15 +160,24 @@ int vm_config_check(struct vm *vm, struct vm_error *err)
 
 static const char **config_strings(struct vm_config *c, unsigned i)
 {
-    const char **all[] = { &c->kernel, &c->initrd,  &c->cmdline,   &c->firmware, &c->boot,    &c->cpu,     &c->serial,
-                           &c->trace,  &c->disable, &c->cache_dir, &c->net,      &c->display, &c->net_dump };
+    const char **all[] = { &c->kernel, &c->initrd,  &c->cmdline,  &c->firmware, &c->boot,
+                           &c->cpu,    &c->serial,  &c->trace,    &c->disable,  &c->cache_dir,
+                           &c->net,    &c->display, &c->net_dump, &c->parallel, &c->rtc };
     if (i < ARRAY_LEN(all)) return all[i];
     i -= ARRAY_LEN(all);
     if (i < VM_DISKS_MAX) return &c->disk[i].file;
     i -= VM_DISKS_MAX;
-    if (i < VM_DISKS_MAX) return &c->disk_serial[i];
-    i -= VM_DISKS_MAX;
-    return i < ARRAY_LEN(c->more_nets) ? &c->more_nets[i] : NULL;
+    const struct {
+        const char **first;
+        unsigned n;
+    } list[] = { { c->disk_serial, VM_DISKS_MAX },
+                 { c->more_nets, ARRAY_LEN(c->more_nets) },
+                 { c->serial_more, VM_SERIAL_MORE },
+                 { c->option_rom, VM_OPTION_ROMS_MAX },
+                 { c->smbios, VM_SMBIOS_MAX } };
+    for (size_t k = 0; k < ARRAY_LEN(list); i -= list[k++].n)
+        if (i < list[k].n) return &list[k].first[i];
+    return NULL;
 }
 
 int vm_config_copy(struct vm_config *to, const struct vm_config *from, struct vm_error *err)
@@ -218,6 +234,20 @@ static int disks_load(struct vm_config *c, struct vm_config *saved, bool has_ser
     return 0;
 }
 
+/* A saved machine's ports are those that it had; where cfg does not say, nobody is at the other end. */
+static int ports_load(struct vm_config *c, unsigned ports, struct vm_error *err)
+{
+    for (unsigned i = 0; i <= VM_SERIAL_MORE; i++) {
+        const char **line = i == VM_SERIAL_MORE ? &c->parallel : &c->serial_more[i];
+        bool had = ports >> i & 1;
+        if (*line && !had && i == VM_SERIAL_MORE)
+            return vm_fail(err, -EINVAL, "parallel: the saved machine has no such port");
+        if (*line && !had) return vm_fail(err, -EINVAL, "serial: the saved machine has no COM%u", i + 2);
+        if (had && !*line && !(*line = strdup("null"))) return vm_fail(err, -ENOMEM, "machine: out of memory");
+    }
+    return 0;
+}
+
 /* What a saved machine says of itself, where cfg does not. */
 int vm_config_load(struct vm_config *c, const struct snapshot_head *h, struct vm_error *err)
 {
@@ -236,8 +266,10 @@ int vm_config_load(struct vm_config *c, const struct snapshot_head *h, struct vm
         const struct byte_queue *saved;
     } string[] = { { &c->kernel, &h->kernel },     { &c->initrd, &h->initrd }, { &c->cmdline, &h->cmdline },
                    { &c->firmware, &h->firmware }, { &c->boot, &h->boot },     { &c->net, &h->net } };
+    int rc = ports_load(c, h->ports, err);
+    if (rc) return rc;
     struct vm_config saved = { 0 };
-    int rc = snapshot_disks(h, &saved);
+    rc = snapshot_disks(h, &saved);
     if (rc) rc = vm_fail(err, rc == -EINVAL ? -EBADMSG : rc, "its list of drives: %s", strerror(-rc));
     else rc = disks_load(c, &saved, h->disk_serials.len, err);
     vm_config_free(&saved);

@@ -180,4 +180,10 @@ int vm_serial_send(struct vm *vm, const void *bytes, size_t n)
     return rc ? rc : rt_post(vm->rt, sent_deliver, vm);
 }
 
-const char *vm_serial_terminal(const struct vm *vm) { return chardev_terminal(vm->serial); }
+const char *vm_port_terminal(const struct vm *vm, unsigned port)
+{
+    const struct chardev *line = !port ? vm->serial : port <= VM_SERIAL_MORE ? vm->lines.line[port - 1] : NULL;
+    return line ? chardev_terminal(line) : NULL;
+}
+
+const char *vm_serial_terminal(const struct vm *vm) { return vm_port_terminal(vm, 0); }

@@ -86,6 +86,8 @@ int vm_screenshot_soon(struct vm *vm, const char *path)
 
 /* ---- the display ---- */
 
+bool vm_display_on_terminal(const struct vm *vm) { return vm->screen_on_terminal; }
+
 int vm_display_close(struct vm *vm)
 {
     if (vm->running) return -EBUSY;

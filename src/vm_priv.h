@@ -5,6 +5,7 @@
 #include "core/trace.h"
 #include "src/back/chardev_tap.h"
 #include "src/board/firmware.h"
+#include "src/lines.h"
 #include "transvisor/vm.h"
 
 #include <pthread.h>
@@ -20,6 +21,8 @@ struct vm {
     u32 disabled_classes;
     struct chardev *serial;
     struct chardev_tap tap;  /* in front of it */
+    struct lines lines;      /* the ports behind it; its back ends are like serial, under lock */
+    s64 rtc_offset;          /* seconds that the clock is ahead of UTC at first */
     struct cache_dir *cache; /* NULL: none */
     struct disks *disks;
     struct vm_nets *nets;
@@ -29,6 +32,7 @@ struct vm {
     struct vm_input *input;
     struct vm_screen *screen; /* NULL: nobody looks */
     struct vm_unseen *unseen; /* NULL: there is nothing to tell */
+    _Atomic bool screen_on_terminal;
     struct vm_mapped *mapped;
     struct vm_added *added;
     struct snapshot_blob *waiting; /* states of the file that nobody has added yet */
@@ -57,6 +61,10 @@ MUST_CHECK int vm_config_check(struct vm *vm, struct vm_error *err);
 /* Whether there is such a processor, as in struct vm_config. 0 or -EINVAL. */
 MUST_CHECK int vm_config_cpu(const char *cpu, struct vm_error *err);
 void vm_config_free(struct vm_config *c);
+
+/* Another back end at the first serial port: on the vCPU thread, from a post. 0 or -errno: it is as it was, or there is
+ * none any more. */
+MUST_CHECK int vm_serial_replace(struct vm *vm, const char *spec, struct vm_error *err);
 
 /* vm_device.c */
 void vm_mapped_free(struct vm *vm); /* after the bus */

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <unistd.h>
 
 struct vm_screen {
     struct vm *vm;
@@ -60,20 +61,17 @@ static void on_leds(void *arg, u32 leds)
     if (s->screen) screen_leds(s->screen, leds);
 }
 
-bool vm_screen_wanted(const char *spec) { return spec && strcmp(spec, "none"); }
+bool vm_screen_wanted(const char *spec) { return spec && strcmp(spec, "none") && strcmp(spec, "auto"); }
 
-int vm_screen_open(struct vm_screen **out, struct vm *vm, struct vm_error *err)
+static int screen_attach(struct vm_screen **out, struct vm *vm, const char *spec, struct vm_error *err)
 {
-    *out = NULL;
-    if (!vm_screen_wanted(vm->cfg.display) || vm->cfg.inspect) return 0;
     if (!pc_vga(vm->pc))
-        return vm_fail(err, -ENODEV, "display %.100s: the machine has no screen (--vga std gives it one)",
-                       vm->cfg.display);
+        return vm_fail(err, -ENODEV, "display %.100s: the machine has no screen (--vga std gives it one)", spec);
     struct vm_screen *s = calloc(1, sizeof *s);
     if (!s) return vm_fail(err, -ENOMEM, "display: out of memory");
     s->vm = vm;
     const struct screen_host host = { on_draw, on_key, on_pointer, on_quit, s };
-    int rc = screen_open(&s->screen, vm->cfg.display, &host, err);
+    int rc = screen_open(&s->screen, spec, &host, err);
     if (!rc && (rc = vga_screen_new(&s->vga, pc_vga(vm->pc), screen_display(s->screen), false)))
         vm_fail(err, rc, "display: %s", strerror(-rc));
     if (rc) {
@@ -85,14 +83,46 @@ int vm_screen_open(struct vm_screen **out, struct vm *vm, struct vm_error *err)
     return 0;
 }
 
+int vm_screen_open(struct vm_screen **out, struct vm *vm, struct vm_error *err)
+{
+    *out = NULL;
+    if (!vm_screen_wanted(vm->cfg.display) || vm->cfg.inspect) return 0;
+    vm->screen_on_terminal = !strcmp(vm->cfg.display, "text");
+    int rc = screen_attach(out, vm, vm->cfg.display, err);
+    if (rc) vm->screen_on_terminal = false;
+    return rc;
+}
+
+bool vm_screen_automatic(const struct vm *vm)
+{
+    const char *display = vm->cfg.display, *serial = vm->cfg.serial;
+    return display && !strcmp(display, "auto") && serial && !strcmp(serial, "stdio") && isatty(STDIN_FILENO)
+           && isatty(STDOUT_FILENO);
+}
+
+int vm_screen_take_terminal(struct vm *vm, struct vm_error *err)
+{
+    struct vm_error why;
+    int rc = vm_serial_replace(vm, "null", err);
+    if (rc) return rc;
+    vm->screen_on_terminal = true;
+    rc = screen_attach(&vm->screen, vm, "text", err);
+    if (!rc) return 0;
+    vm->screen_on_terminal = false;
+    if (vm_serial_replace(vm, vm->cfg.serial, &why)) return vm_fail(err, rc, "%.250s; %.200s", err->text, why.text);
+    return rc;
+}
+
 void vm_screen_close(struct vm_screen *s)
 {
     if (!s) return;
+    struct vm *vm = s->vm;
     i8042_on_leds(pc_keyboard(s->vm->pc), (struct dev_event){ 0 });
     screen_close(s->screen);
     s->screen = NULL;
     vga_screen_free(s->vga);
     s->vga = NULL;
+    vm->screen_on_terminal = false;
 }
 
 void vm_screen_free(struct vm_screen *s)

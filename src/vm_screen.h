@@ -1,11 +1,18 @@
 /* The display of a machine that somebody looks at while it runs. */
 #ifndef SRC_VM_SCREEN_H
 #define SRC_VM_SCREEN_H
+#include "core/types.h"
 #include "transvisor/vm.h"
 
 struct vm_screen;
 /* Whether spec asks for one. */
 bool vm_screen_wanted(const char *spec);
+struct vm;
+/* The display is "auto", and the serial port is on this process's terminal. */
+bool vm_screen_automatic(const struct vm *vm);
+/* Then: the screen's text takes that terminal, and nobody is at the serial port's other end any more. On the vCPU
+ * thread, from a post. 0 or -errno: things are as they were. */
+MUST_CHECK int vm_screen_take_terminal(struct vm *vm, struct vm_error *err);
 /* As vm->cfg.display says; *out is NULL for none. Once the machine has its board. 0 or -errno. */
 int vm_screen_open(struct vm_screen **out, struct vm *vm, struct vm_error *err);
 /* The display is gone; what is on its way to it ends there. Copes with NULL. */

@@ -84,6 +84,9 @@ struct vm_disk {
 };
 #define VM_DISKS_MAX 4u
 #define VM_NETS_MAX 8u /* network cards */
+#define VM_SERIAL_MORE 3u
+#define VM_OPTION_ROMS_MAX 4u
+#define VM_SMBIOS_MAX 4u
 
 /* What a machine is made of. Strings are copied. All zeroes, but for size, is a working description. Fields are added
  * at the end, where 0 asks for what was before: a program that was built with an older header goes on working. */
@@ -146,12 +149,26 @@ struct vm_config {
     enum vm_vga vga;
     /* Where the screen is shown while the machine runs, and the keyboard's keys come from: "none"; "text", on this
      * process's own terminal; "vnc[=HOST:N[,password=FILE]]", to VNC clients at port 5900 + N, of this host alone if no
-     * HOST is said. Other than none it gives the machine a VGA, unless vga says VM_VGA_NONE. NULL: "none". */
+     * HOST is said. Other than none it gives the machine a VGA, unless vga says VM_VGA_NONE. "auto" is none, but where
+     * serial is stdio and this process has a terminal: then, if the guest goes on writing to its text screen, sends
+     * nothing on its serial port meanwhile, and no operating system has used that, it is text from then on, and nobody
+     * is at the other end of the serial port. NULL: "none". */
     const char *display;
     const char *net_dump;                   /* a file for all frames of the network (pcap); written over. NULL: none */
     const char *more_nets[VM_NETS_MAX - 1]; /* further cards; net_dump is of the first, net */
     void (*was_reset)(void *arg); /* told of each reset that the guest has asked for, once it is done; NULL: nobody */
     void *was_reset_arg;
+    /* COM2 to COM4, as serial; NULL: there is no such port. The parallel port, LPT1: likewise, what is printed. */
+    const char *serial_more[VM_SERIAL_MORE];
+    const char *parallel;
+    /* What the clock shows at first: "utc", "localtime" (the host's), or a date as 2024-02-29 or 2024-02-29T12:00:00.
+     * NULL: "utc". A loaded machine's clock goes on as it was set. */
+    const char *rtc;
+    /* Where firmware runs: further ROMs, of at most 256 KiB in whole units of 512 bytes, that it starts; and what its
+     * SMBIOS tables say, in QEMU's words: "type=1,product=NAME,..". type=0: vendor, version, date; type=1:
+     * manufacturer, product, version, serial, uuid, sku, family. NULL: no further one. Not kept in a saved machine. */
+    const char *option_rom[VM_OPTION_ROMS_MAX];
+    const char *smbios[VM_SMBIOS_MAX];
 };
 #define VM_CONFIG_INIT                   \
     {                                    \
@@ -321,6 +338,8 @@ int vm_add_state(struct vm *vm, const char *name, const struct vm_state *state, 
 int vm_serial_send(struct vm *vm, const void *bytes, size_t n);
 /* With serial "pty": the terminal's name; else NULL. */
 const char *vm_serial_terminal(const struct vm *vm);
+/* The same of the serial port number port, 0 to 3. */
+const char *vm_port_terminal(const struct vm *vm, unsigned port);
 
 /* ---- the screen ---- */
 
@@ -333,6 +352,8 @@ int vm_screenshot_soon(struct vm *vm, const char *path);
 /* Ends the display, and gives the terminal back if it had it: for what is to be printed before vm_free(). Between runs.
  * 0 or -EBUSY. */
 int vm_display_close(struct vm *vm);
+/* Whether the screen stands on the terminal of this process now: what is printed there spoils it. Thread-safe. */
+bool vm_display_on_terminal(const struct vm *vm);
 
 /* ---- disks that can be changed ---- */
 

@@ -25,8 +25,15 @@ void chardev_tap_init(struct chardev_tap *t, struct chardev *behind, void (*told
                       void *arg)
 {
     static const struct chardev_ops ops = { .write = tap_write };
-    *t = (struct chardev_tap){ .dev = { .ops = &ops, .be = t }, .behind = behind, .told = told, .arg = arg };
+    *t = (struct chardev_tap){ .dev = { .ops = &ops, .be = t }, .told = told, .arg = arg };
     pthread_mutex_init(&t->lock, NULL);
+    chardev_tap_behind(t, behind);
+}
+
+void chardev_tap_behind(struct chardev_tap *t, struct chardev *behind)
+{
+    if (t->behind) t->behind->rx = NULL;
+    t->behind = behind;
     behind->rx = tap_rx;
     behind->fe = t;
 }

@@ -19,7 +19,8 @@ struct chardev_tap {
 /* Borrows behind, whose rx is the tap's from now on. told may be NULL. */
 void chardev_tap_init(struct chardev_tap *t, struct chardev *behind, void (*told)(void *arg, const u8 *buf, size_t n),
                       void *arg);
-void chardev_tap_fini(struct chardev_tap *t); /* after chardev_tap_init(), or of zeroes */
+void chardev_tap_behind(struct chardev_tap *t, struct chardev *behind); /* another from now on */
+void chardev_tap_fini(struct chardev_tap *t);                           /* after chardev_tap_init(), or of zeroes */
 /* Thread-safe: the chip gets these bytes at the next chardev_tap_deliver(), which is for the vCPU thread. 0 or -ENOMEM.
  */
 MUST_CHECK int chardev_tap_send(struct chardev_tap *t, const u8 *buf, size_t n);

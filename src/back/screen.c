@@ -35,7 +35,7 @@ static int parse_vnc(struct words *w, const char *spec, const char *rest, struct
 static int parse(struct words *w, const char *spec, struct vm_error *err)
 {
     *w = (struct words){ .kind = SCREEN_NONE };
-    if (!strcmp(spec, "none")) return 0;
+    if (!strcmp(spec, "none") || !strcmp(spec, "auto")) return 0; /* which of the two auto is, comes later */
     if (!strcmp(spec, "text") || !strcmp(spec, "curses")) {
         w->kind = SCREEN_TEXT;
         return 0;

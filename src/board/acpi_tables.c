@@ -311,6 +311,15 @@ static void dsdt_serial(struct blob *b, unsigned n)
     dsdt_legacy(b, name, "PNP0501", n + 1, &r);
 }
 
+static void dsdt_parallel(struct blob *b)
+{
+    struct blob r = { 0 };
+
+    res_io(&r, 0x378, 8);
+    res_irq(&r, 7);
+    dsdt_legacy(b, "LPT1", "PNP0400", 1, &r);
+}
+
 /* What sits behind the ISA bridge. */
 static void dsdt_isa_devices(struct blob *b, const struct acpi_config *cfg)
 {
@@ -360,6 +369,7 @@ static void dsdt_isa_devices(struct blob *b, const struct acpi_config *cfg)
 
     for (unsigned n = 0; n < 4; n++)
         if (cfg->serial_ports >> n & 1) dsdt_serial(b, n);
+    if (cfg->parallel_port) dsdt_parallel(b);
 }
 
 /* Device(ISA) { Name(_ADR, 0x00010000)

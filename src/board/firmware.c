@@ -16,6 +16,7 @@
 static const char seabios[] = "/usr/share/seabios/bios-256k.bin", vgabios[] = "/usr/share/seabios/vgabios-stdvga.bin";
 #define NIC_ROM_MAX (256u << 10)
 #define OPTION_ROM_UNIT 512u /* bytes: PCI firmware specification, expansion ROM header */
+#define OPTION_ROM_MAX (256u << 10)
 
 static int image_read(struct firmware *f, int fd, u32 len, const struct wait_end *end)
 {
@@ -78,6 +79,11 @@ int firmware_open_nic(struct firmware *f, const char *rom, const struct wait_end
         return vm_fail(err, rc,
                        "boot: network: the card's ROM is not installed (%s; Debian: apt-get install ipxe-qemu)", name);
     return rc;
+}
+
+int firmware_open_option(struct firmware *f, const char *path, const struct wait_end *end, struct vm_error *err)
+{
+    return image_open(f, "option_rom", path, OPTION_ROM_UNIT, OPTION_ROM_MAX, OPTION_ROM_UNIT, end, err);
 }
 
 void firmware_close(struct firmware *f)

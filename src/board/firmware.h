@@ -17,6 +17,9 @@ MUST_CHECK int firmware_open(struct firmware *f, const char *path, const struct 
 MUST_CHECK int firmware_open_vga(struct firmware *f, const struct wait_end *end, struct vm_error *err);
 /* The boot ROM of a network card, `rom` being nic_rom()'s word, where Debian has it. */
 MUST_CHECK int firmware_open_nic(struct firmware *f, const char *rom, const struct wait_end *end, struct vm_error *err);
+/* An option ROM of a user's. */
+MUST_CHECK int firmware_open_option(struct firmware *f, const char *path, const struct wait_end *end,
+                                    struct vm_error *err);
 void firmware_close(struct firmware *f); /* copes with one that was never opened */
 
 struct firmware_config {
@@ -39,6 +42,10 @@ struct boot_drive {
 #define BOOT_ORDER_MAX 768u
 void firmware_boot_order(char out[BOOT_ORDER_MAX], const struct boot_drive *drive, unsigned drives, const char *boot);
 bool firmware_boot_menu(const char *boot); /* whether there is a menu=on */
+/* firmware_options.c: what a user gives it beside the machine, as struct vm_config has it. 0 or -errno. */
+MUST_CHECK int firmware_option_rom(struct fw_cfg *f, const char *path, const struct wait_end *end,
+                                   struct vm_error *err);
+MUST_CHECK int firmware_smbios(struct fw_cfg *f, const char *spec, struct vm_error *err);
 /* 0, -ENOMEM or -ENOSPC. */
 MUST_CHECK int firmware_tell(struct fw_cfg *f, const struct firmware_config *cfg);
 

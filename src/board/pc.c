@@ -26,8 +26,10 @@
 #define SLOT_NETS 8  /* 00:08.0 and on: further network cards */
 #define SLOT_DISKS 4 /* 00:04.0 to 00:07.0: virtio disks */
 
-enum { BDA_COM1 = 0x400, BDA_EBDA_SEG = 0x40e, BDA_EQUIPMENT = 0x410, BDA_BASE_KIB = 0x413 };
+enum { BDA_COM1 = 0x400, BDA_LPT1 = 0x408, BDA_EBDA_SEG = 0x40e, BDA_EQUIPMENT = 0x410, BDA_BASE_KIB = 0x413 };
 #define COM1 0x3f8
+#define LPT1 0x378
+static const u16 com_base[SERIAL_PORTS] = { COM1, 0x2f8, 0x3e8, 0x2e8 };
 #define CMOS_FLOPPY 0x10 /* types of the drives, A in the upper half */
 #define CMOS_FLOPPY_1440 4
 #define EBDA_BASE 0x9fc00u
@@ -50,7 +52,9 @@ struct pc {
     struct ioapic *ioapic;
     struct pit *pit;
     struct rtc *rtc;
-    struct uart *com1;
+    struct uart *com[SERIAL_PORTS]; /* NULL: there is no such port */
+    struct irq_or *com_irq[2];      /* of COM1 and COM3, COM2 and COM4, where both are; else NULL */
+    struct lpt *lpt;                /* NULL: there is none */
     struct i8042 *kbd;
     struct acpi_pm *pm;
     struct pci *pci;
@@ -181,6 +185,24 @@ static int disks_attach(struct pc *pc, const struct pc_config *cfg, const struct
 
 static u8 nic_slot(unsigned i) { return (u8)(i ? SLOT_NETS + i - 1 : SLOT_NET); }
 
+/* COM1, which is always there, to COM4; two of them share an interrupt, as people had it on the ISA bus. */
+static int serial_attach(struct pc *pc, const struct pc_config *cfg, const struct irq_line *isa)
+{
+    struct clock *clk = rt_clock(pc->rt);
+    int rc = 0;
+
+    for (unsigned i = 0; i < 2 && !rc; i++)
+        if ((!i || cfg->serial[i]) && cfg->serial[i + 2]) rc = irq_or_new(&pc->com_irq[i], isa[i ? 3 : 4]);
+    for (unsigned i = 0; i < SERIAL_PORTS && !rc; i++) {
+        struct irq_or *shared = pc->com_irq[i % 2];
+
+        if (!i || cfg->serial[i])
+            rc = uart_new(&pc->com[i], pc->bus, clk, com_base[i],
+                          shared ? irq_or_input(shared, i / 2) : isa[i % 2 ? 3 : 4], cfg->serial[i]);
+    }
+    return rc;
+}
+
 static void boot_order_make(char out[BOOT_ORDER_MAX], const struct pc_config *cfg)
 {
     struct boot_drive drive[VM_DISKS_MAX + VM_NETS_MAX];
@@ -225,6 +247,16 @@ static int firmware_new(struct pc *pc, const char *boot_order, bool menu)
     return rc;
 }
 
+static int firmware_options(struct pc *pc, const struct pc_config *cfg, struct vm_error *err)
+{
+    int rc = 0;
+    for (unsigned i = 0; cfg->option_rom && i < VM_OPTION_ROMS_MAX && !rc && cfg->option_rom[i]; i++)
+        rc = firmware_option_rom(pc->fw_cfg, cfg->option_rom[i], &cfg->end, err);
+    for (unsigned i = 0; cfg->smbios && i < VM_SMBIOS_MAX && !rc && cfg->smbios[i]; i++)
+        rc = firmware_smbios(pc->fw_cfg, cfg->smbios[i], err);
+    return rc;
+}
+
 /* All of RAM below 1 MiB is RAM: nobody runs who would say so. */
 static void shadow_open(struct pc *pc)
 {
@@ -238,9 +270,17 @@ static void shadow_open(struct pc *pc)
 /* What firmware leaves behind: BIOS data area, EBDA, ACPI and MP tables, a usable COM1. */
 static int firmware_write(struct pc *pc)
 {
-    static const u8 com1[2] = { 0xf8, 0x03 }, ebda_seg[2] = { (EBDA_BASE >> 4) & 0xff, EBDA_BASE >> 12 };
+    static const u8 ebda_seg[2] = { (EBDA_BASE >> 4) & 0xff, EBDA_BASE >> 12 };
     static const u8 base_kib[2] = { (EBDA_BASE >> 10) & 0xff, EBDA_BASE >> 18 };
-    static const u8 equipment[2] = { 0x02, 0x02 }; /* FPU, one COM */
+    u8 com[2 * SERIAL_PORTS] = { 0 }, lpt[2] = { 0 };
+    unsigned coms = 0;
+    for (unsigned i = 0; i < SERIAL_PORTS; i++) {
+        if (!pc->com[i]) continue;
+        com[2 * coms] = (u8)com_base[i];
+        com[2 * coms++ + 1] = (u8)(com_base[i] >> 8);
+    }
+    if (pc->lpt) lpt[0] = LPT1 & 0xff, lpt[1] = LPT1 >> 8;
+    const u8 equipment[2] = { 0x02 /* FPU */, (u8)(coms << 1 | (pc->lpt ? 0x40 : 0)) };
     static const u8 ebda_kib = 1;
     const struct mp_config mp_cfg = {
         .tables = MP_TABLES_AT,
@@ -258,7 +298,8 @@ static int firmware_write(struct pc *pc)
         const void *data;
         size_t len;
     } piece[] = {
-        { BDA_COM1, com1, 2 },
+        { BDA_COM1, com, sizeof com },
+        { BDA_LPT1, lpt, 2 },
         { BDA_EBDA_SEG, ebda_seg, 2 },
         { BDA_EQUIPMENT, equipment, 2 },
         { BDA_BASE_KIB, base_kib, 2 },
@@ -271,9 +312,19 @@ static int firmware_write(struct pc *pc)
         if (bus_dma_write(pc->bus, piece[i].at, piece[i].data, piece[i].len) != piece[i].len) return -ENOMEM;
     pci_firmware_setup(pc->pci, PCI_MEM_FIRST, PCI_IO_FIRST);
     /* As POST leaves it: a kernel may print before it has a driver, and by interrupts alone. */
-    bus_out(pc->bus, COM1 + 3, 1, 0x03); /* 8N1 */
-    bus_out(pc->bus, COM1 + 4, 1, 0x08); /* OUT2: the interrupt reaches the bus */
+    for (unsigned i = 0; i < SERIAL_PORTS; i++) {
+        if (!pc->com[i]) continue;
+        bus_out(pc->bus, (u16)(com_base[i] + 3), 1, 0x03); /* 8N1 */
+        bus_out(pc->bus, (u16)(com_base[i] + 4), 1, 0x08); /* OUT2: the interrupt reaches the bus */
+    }
     return 0;
+}
+
+static u8 serial_ports(const struct pc *pc)
+{
+    unsigned ports = 0;
+    for (unsigned i = 0; i < SERIAL_PORTS; i++) ports |= (unsigned)(pc->com[i] != NULL) << i;
+    return (u8)ports;
 }
 
 /* The tables' place depends on their length, and their content on the place. */
@@ -287,7 +338,8 @@ static int acpi_build(struct pc *pc, u64 low)
         .ioapic_id = IOAPIC_ID,
         .pci_mem_first = pci_mem_first(pc),
         .pci_mem_last = PCI_MEM_LAST,
-        .serial_ports = 1,
+        .serial_ports = serial_ports(pc),
+        .parallel_port = pc->lpt,
         .has_vga = pc->vga,
     };
     int rc = acpi_tables_build(&pc->acpi, &cfg);
@@ -299,13 +351,27 @@ unsigned pc_parts(struct pc *pc, struct snap_part *out, unsigned room)
 {
     /* The local APIC before PCI: a function that the guest has put where the APIC was finds the place empty. */
     const struct snap_part part[] = {
-        pic_part(pc->pic),       lapic_part(pc->lapic), ioapic_part(pc->ioapic),     pit_part(pc->pit),
-        rtc_part(pc->rtc),       i8042_part(pc->kbd),   uart_part(pc->com1, "com1"), dma8237_part(pc->dma),
-        port80_part(pc->port80), acpi_pm_part(pc->pm),  pam_part(pc->pam),
+        pic_part(pc->pic),
+        lapic_part(pc->lapic),
+        ioapic_part(pc->ioapic),
+        pit_part(pc->pit),
+        rtc_part(pc->rtc),
+        i8042_part(pc->kbd),
+        uart_part(pc->com[0], "com1"),
+        dma8237_part(pc->dma),
+        port80_part(pc->port80),
+        acpi_pm_part(pc->pm),
+        pam_part(pc->pam),
     };
     unsigned n = 0;
     for (; n < ARRAY_LEN(part) && n < room; n++) out[n] = part[n];
     if (pc->vga && n < room) out[n++] = vga_part(pc->vga);
+    static const char *const com_name[SERIAL_PORTS] = { NULL, "com2", "com3", "com4" };
+    for (unsigned i = 1; i < SERIAL_PORTS; i++)
+        if (pc->com[i] && n < room) out[n++] = uart_part(pc->com[i], com_name[i]);
+    for (unsigned i = 0; i < 2; i++)
+        if (pc->com_irq[i] && n < room) out[n++] = irq_or_part(pc->com_irq[i], i ? "irq3" : "irq4");
+    if (pc->lpt && n < room) out[n++] = lpt_part(pc->lpt);
     if (pc->fw_cfg && n < room) out[n++] = fw_cfg_part(pc->fw_cfg);
     if (pc->ide) n += ide_parts(pc->ide, out + n, room - n);
     if (pc->fdc && n < room) out[n++] = fdc_part(pc->fdc);
@@ -380,14 +446,16 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
     CHIP("timer", pit_new(&pc->pit, bus, clk, isa[0]));
     CHIP("real-time clock", rtc_new(&pc->rtc, bus, clk, isa[8], none)); /* the only NMI source is the APIC, which 70h
                                                                            does not mask */
+    if (cfg->rtc_offset) rtc_set_offset(pc->rtc, cfg->rtc_offset);
 
     /* Super I/O. */
     CHIP("keyboard controller",
          i8042_new(&pc->kbd, bus, clk, isa[1], isa[12], (struct irq_line){ .set = a20_set, .opaque = pc }, cpu_reset));
-    CHIP("serial port", uart_new(&pc->com1, bus, clk, COM1, isa[4], cfg->serial));
+    CHIP("serial ports", serial_attach(pc, cfg, isa));
+    if (cfg->parallel) CHIP("parallel port", lpt_new(&pc->lpt, bus, LPT1, isa[7], cfg->parallel));
     CHIP("DMA controller", dma8237_new(&pc->dma, bus));
     CHIP("POST port", port80_new(&pc->port80, bus, (struct dev_event){ 0 }));
-    CHIP("port E9h console", porte9_new(&pc->porte9, bus, 0xe9, cfg->serial));
+    CHIP("port E9h console", porte9_new(&pc->porte9, bus, 0xe9, cfg->serial[0]));
 
     /* Chipset. */
     CHIP("power management", acpi_pm_new(&pc->pm, bus, clk, isa[ACPI_SCI_IRQ], cfg->poweroff));
@@ -426,6 +494,7 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
     if (pc->firmware)
         CHIP("firmware's devices", firmware_new(pc, boot_order, cfg->boot && firmware_boot_menu(cfg->boot)));
     else map_build(pc, bus_ram_low(bus), bus_ram_size(bus));
+    if (pc->firmware && (rc = firmware_options(pc, cfg, err))) goto out;
     /* What power-on gives is what a reset gives. */
     CHIP("firmware tables", pc_reset(pc));
 #undef CHIP
@@ -456,7 +525,9 @@ void pc_free(struct pc *pc)
     porte9_free(pc->porte9);
     port80_free(pc->port80);
     dma8237_free(pc->dma);
-    uart_free(pc->com1);
+    lpt_free(pc->lpt);
+    for (unsigned i = 0; i < SERIAL_PORTS; i++) uart_free(pc->com[i]);
+    for (unsigned i = 0; i < 2; i++) irq_or_free(pc->com_irq[i]);
     i8042_free(pc->kbd);
     rtc_free(pc->rtc);
     pit_free(pc->pit);

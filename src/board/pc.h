@@ -4,8 +4,10 @@
 #include "src/dev/pc_devices.h"
 #include "src/board/loader.h"
 #include "src/board/nics.h"
+#include "src/wait.h"
 #include "transvisor/vm.h"
 
+#define SERIAL_PORTS (1 + VM_SERIAL_MORE)
 struct rt;
 struct pc;
 
@@ -20,7 +22,10 @@ struct pc_disk {
 };
 
 struct pc_config {
-    struct chardev *serial; /* COM1 and the port E9h console; borrowed */
+    struct chardev
+        *serial[SERIAL_PORTS]; /* COM1 and port E9h, to COM4; borrowed; NULL: no such port, or COM1 with nobody */
+    struct chardev *parallel;  /* LPT1; borrowed; NULL: there is none */
+    s64 rtc_offset;            /* seconds that the clock is ahead of UTC at first */
     bool has_debug_exit;
     u16 debug_exit;
     struct pc_disk disk[VM_DISKS_MAX]; /* firmware tries those of a kind in this order */
@@ -29,6 +34,9 @@ struct pc_config {
     bool vga;
     const struct firmware *vga_rom;  /* its BIOS; borrowed until pc_new() returns; empty: none */
     const struct firmware *firmware; /* borrowed; NULL: none runs, and what it would leave behind is written here */
+    const char *const *option_rom;   /* NULL, or VM_OPTION_ROMS_MAX files for it, NULL past the last */
+    const char *const *smbios;       /* likewise, VM_SMBIOS_MAX of them, words for its SMBIOS tables */
+    struct wait_end end;             /* ends a wait for one of those files */
     struct dev_event poweroff;       /* value: none */
     struct dev_event reset;          /* of the whole machine; value: none */
     struct dev_event init;  /* of the processor alone, where firmware runs that knows what to do then; value: none */

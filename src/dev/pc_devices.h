@@ -63,6 +63,7 @@ void rtc_reset(struct rtc *r);
 struct snap_part rtc_part(struct rtc *r);
 void rtc_cmos_set(struct rtc *r, u8 index, u8 val); /* as firmware would: index 0x0e..0x7f */
 u8 rtc_cmos_get(const struct rtc *r, u8 index);
+void rtc_set_offset(struct rtc *r, s64 seconds); /* it shows UTC and so many seconds more: before the machine runs */
 
 /* uart16550.c: 16550A, eight ports at base (COM1 is 0x3f8). be may be NULL: a line with nobody at the other end.
  * Takes over be->rx and be->fe. */
@@ -72,6 +73,19 @@ MUST_CHECK int uart_new(struct uart **out, struct bus *b, struct clock *clk, u16
 void uart_free(struct uart *u);
 void uart_reset(struct uart *u);
 struct snap_part uart_part(struct uart *u, const char *name);
+
+/* lpt.c: parallel port with a printer, three ports at base (LPT1 is 0x378). be: gets what is printed; NULL: nobody. */
+struct lpt;
+MUST_CHECK int lpt_new(struct lpt **out, struct bus *b, u16 base, struct irq_line irq, struct chardev *be);
+void lpt_free(struct lpt *l);
+struct snap_part lpt_part(struct lpt *l);
+
+/* irq_or.c: one wire that two chips drive: inputs 0 and 1. */
+struct irq_or;
+MUST_CHECK int irq_or_new(struct irq_or **out, struct irq_line to);
+void irq_or_free(struct irq_or *o);
+struct irq_line irq_or_input(struct irq_or *o, unsigned n);
+struct snap_part irq_or_part(struct irq_or *o, const char *name);
 
 /* i8042.c, i8042_keyboard.c, i8042_mouse.c: keyboard controller at 0x60/0x64 with a keyboard and a PS/2 mouse, and port
  * 0x92. reset: pulse of output port bit 0 or port 0x92 bit 0. a20: level of A20 (asserted = gate open). */
@@ -163,6 +177,7 @@ struct acpi_config {
     u8 cpus, ioapic_id;              /* APIC IDs are 0..cpus-1 */
     u32 pci_mem_first, pci_mem_last; /* window for memory BARs, inclusive */
     u8 serial_ports;                 /* bit n: COM(n+1) is there */
+    bool parallel_port;              /* LPT1 is */
     bool has_vga;
 };
 #define ACPI_TABLES_MAX 8u

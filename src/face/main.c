@@ -1,6 +1,7 @@
 /* The command line: what becomes of each verb (src/face/verbs.c has their words). Uses the embedding API alone: the
  * first embedder. Exit status: 0 the guest powered off (or the user quit), 1 a host or VMM error, 2 usage, 3 the guest
  * died, 124 after --timeout, (V << 1) | 1 after a write of V to the debug-exit port, 128 + N when signal N ended it. */
+#define _GNU_SOURCE /* fopencookie */
 #include "src/face/doors.h"
 #include "src/face/image.h"
 #include "src/face/img.h"
@@ -63,24 +64,39 @@ static void ignore_signals_of_files(void)
 
 /* Where warnings and hints go: to standard error, or, while the guest's screen stands on that terminal, to memory. */
 struct notes {
-    FILE *out;
+    FILE *out;               /* for whoever prints; any thread */
+    _Atomic(struct vm *) vm; /* NULL: there is none, or none any more */
+    FILE *memory;            /* NULL: nothing is held back */
     char *held;
     size_t n;
 };
 
+static ssize_t notes_write(void *arg, const char *text, size_t n)
+{
+    struct notes *notes = arg;
+    struct vm *vm = notes->vm;
+    bool hold = notes->memory && vm && vm_display_on_terminal(vm);
+    return fwrite(text, 1, n, hold ? notes->memory : stderr) == n ? (ssize_t)n : -1;
+}
+
 static void notes_begin(struct notes *n, const char *display)
 {
-    bool hold = display && !strcmp(display, "text") && isatty(STDERR_FILENO);
+    static const cookie_io_functions_t io = { .write = notes_write };
+    bool hold = display && (!strcmp(display, "text") || !strcmp(display, "auto")) && isatty(STDERR_FILENO);
     *n = (struct notes){ .out = stderr };
-    FILE *out = hold ? open_memstream(&n->held, &n->n) : NULL;
-    if (out) n->out = out;
+    if (!hold || !(n->memory = open_memstream(&n->held, &n->n))) return;
+    FILE *out = fopencookie(n, "w", io);
+    if (!out) return;
+    setvbuf(out, NULL, _IOLBF, BUFSIZ);
+    n->out = out;
 }
 
 /* The terminal is ours again. */
 static void notes_end(struct notes *n)
 {
-    if (n->out == stderr) return;
-    if (!fclose(n->out)) fputs(n->held, stderr);
+    n->vm = NULL;
+    if (n->out != stderr) fclose(n->out);
+    if (n->memory && !fclose(n->memory)) fputs(n->held, stderr);
     free(n->held);
 }
 
@@ -179,19 +195,23 @@ static int watched_status(int status, enum vm_exit how, const struct watch *w)
 }
 
 static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct stats_file *stats, struct doors *doors,
-                       const struct run_args *a)
+                       const struct run_args *a, struct notes *notes)
 {
     struct vm_error err = { "" };
     struct session session;
     session_init(&session, vm, a->paused);
-    const char *terminal = vm_serial_terminal(vm);
-    if (terminal) fprintf(stderr, "transvisor: serial port on %s\n", terminal);
+    for (unsigned i = 0; i <= VM_SERIAL_MORE; i++) {
+        const char *terminal = vm_port_terminal(vm, i);
+        if (terminal && !i) fprintf(stderr, "transvisor: serial port on %s\n", terminal);
+        else if (terminal) fprintf(stderr, "transvisor: serial port COM%u on %s\n", i + 1, terminal);
+    }
     int rc = watch_start(w, vm);
     if (!rc) rc = doors_start(doors, &session);
     if (rc) {
         watch_end(w);
         session_end(&session);
         doors_close(doors, VM_EXIT_ERROR, STATUS_ERROR);
+        notes->vm = NULL;
         vm_free(vm);
         return fail_host("watching thread (pthread_create)", rc);
     }
@@ -199,6 +219,7 @@ static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct
     enum vm_exit how = session_run(&session, &err);
     session_end(&session);
     vm_display_close(vm);
+    notes->vm = NULL; /* it is freed below, and nothing stands on the terminal any more */
     int status = save_at_exit(vm, how, a->save_at_exit, watched_status(run_status(vm, how, s, &err), how, w));
     status = screenshot_at_exit(vm, a, status);
     doors_close(doors, how, status);
@@ -261,7 +282,7 @@ static int look_at_kernel(struct run_args *a, enum image_kind *kind)
 
 static struct watch_config watch_config(const struct run_args *a, enum image_kind kind, FILE *notes)
 {
-    bool shown = a->cfg.display && strcmp(a->cfg.display, "none");
+    bool shown = a->cfg.display && strcmp(a->cfg.display, "none") && strcmp(a->cfg.display, "auto");
     const char *words = a->cfg.cmdline ? a->cfg.cmdline : "";
     struct watch_config cfg = { .timeout_ms = a->timeout_ms,
                                 .expect = a->expect,
@@ -300,6 +321,8 @@ static int verb_run(int argc, char **argv)
     if (status >= 0) return status;
     enum image_kind kind = IMAGE_UNKNOWN;
     if (a.cfg.kernel && (status = look_at_kernel(&a, &kind)) >= 0) return status;
+    bool terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+    if (terminal && !a.cfg.serial && !a.cfg.display) a.cfg.display = "auto";
     if (run_args_finish(&a, &err)) return fail(STATUS_USAGE, err.text);
 
     struct stopper s;
@@ -338,7 +361,8 @@ static int verb_run(int argc, char **argv)
         vm_free(vm);
         status = rc == -ECANCELED ? STATUS_SIGNAL + s.caught : stats_fail(&stats, STATUS_ERROR, rc);
     } else {
-        status = run_machine(vm, &s, &watch, &stats, &doors, &a);
+        notes.vm = vm;
+        status = run_machine(vm, &s, &watch, &stats, &doors, &a, &notes);
     }
     notes_end(&notes);
     stopper_end(&s);

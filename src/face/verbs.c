@@ -23,13 +23,62 @@ static const char *cpu_name(unsigned i, const char **what)
 }
 
 /* What other programs call the back ends of ours. */
-static int parse_serial(void *args, const char *typed UNUSED, const char *value, struct vm_error *err UNUSED)
+static int parse_serial(void *args, const char *typed, const char *value, struct vm_error *err)
 {
     static const char *const same[][2] = { { "mon:stdio", "stdio" }, { "tty", "stdio" }, { "none", "null" } };
     struct run_args *a = args;
-    a->cfg.serial = value;
+    if (a->serials > VM_SERIAL_MORE)
+        return vm_fail(err, -EINVAL, "%s: a PC has %u serial ports", typed, 1 + VM_SERIAL_MORE);
+    const char **to = a->serials ? &a->cfg.serial_more[a->serials - 1] : &a->cfg.serial;
+    a->serials++;
+    *to = value;
     for (size_t i = 0; i < ARRAY_LEN(same); i++)
-        if (!strcmp(value, same[i][0])) a->cfg.serial = same[i][1];
+        if (!strcmp(value, same[i][0])) *to = same[i][1];
+    return 0;
+}
+
+/* A file, or what --serial takes; nothing is printed on the terminal unless that is said. */
+static int parse_parallel(void *args, const char *typed, const char *value, struct vm_error *err)
+{
+    struct run_args *a = args;
+    bool named = !strcmp(value, "none");
+    const char *shown;
+    for (unsigned i = 0; (shown = vm_serial_name(i, NULL)); i++) {
+        size_t n = strcspn(shown, ":");
+        named |= !strncmp(value, shown, n) && value[n] == shown[n];
+    }
+    int n = snprintf(a->parallel, sizeof a->parallel, "%s%s", named ? "" : "file:", value);
+    if (n >= (int)sizeof a->parallel) return vm_fail(err, -EINVAL, "%s: %.64s.. is too long", typed, value);
+    a->cfg.parallel = strcmp(value, "none") ? a->parallel : NULL;
+    return 0;
+}
+
+static int parse_option_rom(void *args, const char *typed, const char *value, struct vm_error *err)
+{
+    struct run_args *a = args;
+    if (a->roms == VM_OPTION_ROMS_MAX)
+        return vm_fail(err, -EINVAL, "%s: there is room for %u", typed, VM_OPTION_ROMS_MAX);
+    a->cfg.option_rom[a->roms++] = value;
+    return 0;
+}
+
+static int parse_smbios(void *args, const char *typed, const char *value, struct vm_error *err)
+{
+    struct run_args *a = args;
+    if (a->smbioses == VM_SMBIOS_MAX) return vm_fail(err, -EINVAL, "%s: there is room for %u", typed, VM_SMBIOS_MAX);
+    a->cfg.smbios[a->smbioses++] = value;
+    return 0;
+}
+
+/* As QEMU has it: base=utc|localtime|DATE and words about where time comes from; or what follows base= alone. */
+static int parse_rtc(void *args, const char *typed UNUSED, const char *value, struct vm_error *err UNUSED)
+{
+    struct run_args *a = args;
+    const char *base = strstr(value, "base=");
+    if (!strcmp(value, "clock=host")) return 0;
+    a->cfg.rtc = base ? base + 5 : value;
+    char *comma = strchr(a->cfg.rtc, ',');
+    if (comma) *comma = 0; /* where it is, in argv */
     return 0;
 }
 
@@ -309,6 +358,8 @@ static const struct opt run_options[] = {
 
     { .group = "What to boot", .name = "firmware", .aliases = "bios", .type = OPT_STRING, .rank = OPT_COMMON,
       RUN(cfg.firmware), .arg = "FILE", .help = "BIOS image that starts at the reset vector [SeaBIOS]" },
+    { .group = "What to boot", .name = "option-rom", .field = "option_rom", .type = OPT_CALL, .rank = OPT_PLAIN,
+      .parse = parse_option_rom, .arg = "FILE", .help = "a further ROM that firmware starts; up to four" },
     { .group = "What to boot", .name = "load", .aliases = "restore", .type = OPT_STRING, .rank = OPT_COMMON, RUN(load),
       .arg = "FILE", .help = "instead: go on with a saved machine; its memory, processor and kernel are the file's" },
 
@@ -332,7 +383,15 @@ static const struct opt run_options[] = {
               "lacks some that it has, with those that need them: n270,-ssse3" },
     { .group = "The machine", .name = "serial", .aliases = "console", .type = OPT_CALL, .rank = OPT_COMMON,
       .parse = parse_serial, .names = vm_serial_name, .arg = "BACKEND",
-      .help = "what is at its other end: file:PATH, a terminal, ..; `--serial help` lists them [stdio]" },
+      .help = "what is at its other end: file:PATH, a terminal, ..; `--serial help` lists them [stdio]; up to four" },
+    { .group = "The machine", .name = "parallel", .type = OPT_CALL, .rank = OPT_PLAIN, .parse = parse_parallel,
+      .arg = "FILE", .help = "a printer at LPT1, whose bytes go to FILE, or to what --serial takes [none]" },
+    { .group = "The machine", .name = "rtc", .type = OPT_CALL, .rank = OPT_PLAIN, .parse = parse_rtc,
+      .arg = "utc|localtime|DATE", .help = "what its clock shows at first; DATE: 2024-02-29T12:00:00 [utc]" },
+    { .group = "The machine", .name = "smbios", .type = OPT_CALL, .rank = OPT_PLAIN, .parse = parse_smbios,
+      .arg = "type=1,KEY=VALUE..",
+      .help = "what firmware's tables say: manufacturer, product, version, serial, uuid, sku, family; type=0: vendor, "
+              "version, date" },
     { .group = "The machine", .name = "net", .aliases = "nic", .type = OPT_CALL, .rank = OPT_COMMON, .parse = parse_net,
       .arg = "WIRE[,KEY=VALUE..]",
       .help = "network card on: user (hostfwd=tcp::2222-:22, ..), socket:unix:PATH, tap:IF; model=.., mac=.. [none]" },

@@ -39,6 +39,8 @@ struct run_args {
     u64 timeout_ms;                         /* 0: none */
     unsigned disks;                         /* how many of cfg.disk are described */
     unsigned nets;                          /* how many network cards */
+    unsigned serials, roms, smbioses;       /* likewise: COM ports, cfg.option_rom, cfg.smbios */
+    char parallel[512];                     /* what cfg.parallel points to */
     const char *load, *save, *save_at_exit; /* files, or NULL */
     const char *screenshot;                 /* file, or NULL */
     u64 screenshot_ms;                      /* since the start; 0: at the end */

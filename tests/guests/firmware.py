@@ -53,6 +53,20 @@ def rom_of_our_own(work):
 
 
 
+def option_rom(work):
+    """A ROM that says so on COM1 when firmware starts it."""
+    code = b'\x55\xaa\x01' + bytes([0x60, 0xBA, 0xF8, 0x03])  # 512 bytes; pusha; mov dx, 3f8h
+    for letter in b'an option ROM\n':
+        code += bytes([0xB0, letter, 0xEE])  # mov al, letter; out dx, al
+    code += bytes([0x61, 0xCB])  # popa; retf
+    rom = bytearray(code.ljust(511, b'\0'))
+    rom.append(-sum(rom) & 0xFF)
+    path = os.path.join(work, 'option.rom')
+    with open(path, 'wb') as file:
+        file.write(rom)
+    return path
+
+
 def modes_rom(work):
     """modes.S as 64 KiB that end at the reset vector."""
     path = os.path.join(work, 'modes.rom')
@@ -72,6 +86,12 @@ class Case:
 
 def seabios(_):
     return Case(['--firmware', need(SEABIOS, 'seabios')], BANNER)
+
+
+def rom_of_a_users(work):
+    """SeaBIOS starts a ROM that the user names."""
+    return Case(['--firmware', need(SEABIOS, 'seabios'), '--option-rom', option_rom(work)],
+                [BANNER[0], 'an option ROM', BANNER[1]])
 
 
 def screen(work):
@@ -433,6 +453,7 @@ CASES = {
     'keyboard-grub': keyboard_grub,
     'boot-menu': boot_menu,
     'own-rom': own_rom,
+    'option-rom': rom_of_a_users,
     'modes': modes,
     'modes-386': modes_386,
     'disk': disk,

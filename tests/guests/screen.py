@@ -370,6 +370,44 @@ def text(work):
         os.close(child)
 
 
+def automatic(work):
+    """With no option the serial port has the terminal until the guest writes to its screen alone: then that has it, and
+    the keyboard; the terminal is left as it was. With --serial it does not happen, and a line tells."""
+    need(SEABIOS, 'seabios')
+    need(VGABIOS, 'seabios')
+    disk = boot_disk(work, 'textonly.S')
+    command = [OPTIONS.transvisor, 'run', disk, '--memory', '32M', '--debug-exit', '0xf4', '--timeout', str(LIMIT)]
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack('HHHH', 20, 60, 0, 0))
+    before = termios.tcgetattr(child)
+    process = subprocess.Popen(command, stdin=child, stdout=child, stderr=child, preexec_fn=os.setpgrp)
+    terminal, sent = Terminal(60, 20), b''
+    try:
+        until = time.monotonic() + 40
+        while terminal.line(0) != 'no serial port':
+            check(select.select([parent], [], [], max(until - time.monotonic(), 0))[0], f'the screen: {sent}')
+            piece = os.read(parent, 65536)
+            sent += piece
+            terminal.feed(piece)
+        check(terminal.alternate, 'the other screen')
+        check(b'Booting from' in sent.split(b'no serial port')[0], f'the serial port had it first: {sent}')
+        os.write(parent, b'a')
+        check(process.wait(timeout=LIMIT) == (ord('a') << 1 | 1) & 0xFF, f'status {process.returncode}')
+        while select.select([parent], [], [], 0.2)[0]:
+            terminal.feed(os.read(parent, 65536))
+        check(not terminal.alternate and terminal.cursor, 'the terminal is back')
+        check(termios.tcgetattr(child) == before, 'its settings')
+        # A pipe is no terminal.
+        piped = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        line = piped.stderr.readline()
+        piped.kill()
+        check('--display text lets you look' in line, line)
+        piped.communicate()
+    finally:
+        process.kill()
+        process.wait()
+
+
 def text_gone(work):
     """The terminal goes away, and nobody is told (SIGHUP is ignored): the machine goes on to its end."""
     parent, child = pty.openpty()
@@ -399,6 +437,7 @@ CASES = {
     'vnc-in-use': vnc_in_use,
     'unseen': unseen,
     'text': text,
+    'automatic': automatic,
     'text-gone': text_gone,
 }
 

@@ -1,4 +1,4 @@
-/* The small ones: DMA registers, debug exit, POST port, port 0xe9, the wire splitter. */
+/* The small ones: DMA registers, debug exit, POST port, port 0xe9, the parallel port, wires split and joined. */
 #include "fake_machine.h"
 #include "src/dev/pc_devices.h"
 
@@ -134,6 +134,56 @@ START_TEST(a_split_wire_reaches_all_ends)
 }
 END_TEST
 
+START_TEST(what_is_strobed_out_is_printed_and_acknowledged_once)
+{
+    const struct chardev_ops ops = { .write = print };
+    struct chardev c = { .ops = &ops };
+    struct wire irq7 = { 0 };
+    struct lpt *l;
+
+    ck_assert_int_eq(lpt_new(&l, &fake_bus, 0x378, wire_line(&irq7), &c), 0);
+    printed[0] = 0;
+    ck_assert_uint_eq(inb(0x379), 0xdf); /* not busy, selected, no error */
+    for (const char *p = "lpt"; *p; p++) {
+        outb(0x378, (u8)*p);
+        ck_assert_uint_eq(inb(0x378), (u8)*p);
+        outb(0x37a, 0x0d);
+        outb(0x37a, 0x0d); /* the strobe goes on: it is one byte */
+        outb(0x37a, 0x0c);
+        ck_assert(!irq7.level);
+        ck_assert_uint_eq(inb(0x379), 0x1f);
+        ck_assert_uint_eq(inb(0x379), 0xdf);
+    }
+    ck_assert_str_eq(printed, "lpt");
+    outb(0x37a, 0x1d);
+    ck_assert(irq7.level);
+    ck_assert_uint_eq(inb(0x37a), 0xdd);
+    (void)inb(0x379);
+    ck_assert(!irq7.level);
+    outb(0x37a, 0x3c);
+    ck_assert_uint_eq(inb(0x378), 0xff); /* nobody drives the lines */
+    lpt_free(l);
+}
+END_TEST
+
+START_TEST(a_shared_wire_is_high_while_either_chip_wants_it)
+{
+    struct wire w = { 0 };
+    struct irq_or *o;
+    ck_assert_int_eq(irq_or_new(&o, wire_line(&w)), 0);
+    struct irq_line a = irq_or_input(o, 0), b = irq_or_input(o, 1);
+
+    irq_set(&a, true);
+    irq_set(&b, true);
+    irq_set(&a, false);
+    ck_assert(w.level);
+    irq_set(&b, false);
+    ck_assert(!w.level);
+    irq_or_free(o);
+}
+END_TEST
+
 CHIP_SUITE("small", setup, teardown, dma_registers_take_low_then_high_byte, dma_masks_and_pages_read_back,
            dma_ports_that_are_taken_leave_nothing_behind, debug_exit_gives_an_odd_code, the_post_port_tells_of_changes,
-           port_e9_prints_and_answers, a_split_wire_reaches_all_ends)
+           port_e9_prints_and_answers, a_split_wire_reaches_all_ends,
+           what_is_strobed_out_is_printed_and_acknowledged_once, a_shared_wire_is_high_while_either_chip_wants_it)

@@ -25,7 +25,7 @@ struct rt {
     void *intc_dev;
     struct irq_line ferr;
     bool ignne;
-    struct chardev serial;
+    struct chardev serial, serial_more[3];
     struct pc *pc;
     struct pci_fn *card;
     struct snap_part part[PC_PARTS_MAX];
@@ -95,12 +95,14 @@ static struct rt *board(u64 now)
     rt->rng = 88172645463325252ull;
     rt->now = now;
     rt->serial.ops = &ops;
+    for (unsigned i = 0; i < ARRAY_LEN(rt->serial_more); i++) rt->serial_more[i].ops = &ops;
     ck_assert_int_eq(0, bus_new(&rt->bus, RAM));
     ck_assert_int_eq(0, clock_new(&rt->clock));
     clock_set_manual(rt->clock, now);
     clock_set_wall(rt->clock, 1700000000ull * 1000 * MS + now);
     const struct firmware rom = { .data = (u8 *)rom_bytes, .len = sizeof rom_bytes };
-    struct pc_config cfg = { .serial = &rt->serial,
+    struct pc_config cfg = { .serial = { &rt->serial, &rt->serial_more[0], &rt->serial_more[1] },
+                             .parallel = &rt->serial_more[2],
                              .vga = true,
                              .vga_rom = &rom,
                              .poweroff = { nothing, NULL },

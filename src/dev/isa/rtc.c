@@ -472,6 +472,13 @@ int rtc_new(struct rtc **out, struct bus *b, struct clock *clk, struct irq_line 
     return 0;
 }
 
+void rtc_set_offset(struct rtc *r, s64 seconds)
+{
+    BUG_ON(seconds <= -FAR_S || seconds >= FAR_S);
+    r->offset_s = seconds;
+    r->seen = (s64)(clock_wall_ns(r->clk) / NS_PER_S) + seconds;
+}
+
 void rtc_free(struct rtc *r)
 {
     if (!r) return;
