@@ -21,6 +21,7 @@ struct rt_config {
     u32 disabled_classes; /* bit mask over enum insn_class: these are always interpreted */
     bool no_windows;    /* translated code reaches guest memory through the soft TLB only: for tests and measurements */
     bool eager_windows; /* every user address space has a window from the first: for tests */
+    bool tlb_strict;    /* a change of a page table is seen by the next access, without a flush */
     bool perf_map;      /* keep /tmp/perf-PID.map */
     struct trace trace;
     /* Told, in one line, of what goes wrong without stopping the machine; NULL: nobody. On the vCPU's thread. */

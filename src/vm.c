@@ -314,6 +314,7 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
                   : vm->cfg.direct == VM_DIRECT_ALWAYS ? RT_DIRECT_ALWAYS
                                                        : RT_DIRECT_ON,
         .code_cache_size = vm->cfg.code_cache,
+        .tlb_strict = vm->cfg.tlb_strict,
         .perf_map = vm->cfg.perf_map,
         .disabled_classes = vm->disabled_classes,
         .trace = vm->trace,

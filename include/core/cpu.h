@@ -60,6 +60,7 @@ struct rt;
 struct bus;
 struct tlb_book;
 struct watch_book;
+struct tables;
 struct intc_ops;
 struct cpu;
 
@@ -193,6 +194,7 @@ struct cpu {
     u32 stop_neg[4];          /* minus the addresses of enabled code breakpoints, else 0: stops.h */
     struct watch_book *watch; /* runtime/mem/watch.c: pages with breakpoints */
     u32 tlb_generation;       /* bumped by every soft-TLB flush of any kind */
+    struct tables *tables;    /* runtime/mem/tables.c: page tables in use; NULL: they are not watched */
     struct tlb_book *tlb;     /* runtime/mem/tlb.c: what is in the soft TLB, so that a flush costs what was filled */
 
     /* The guest's x87/SSE state may be somewhere else altogether (a direct-execution process): then neither fx nor the

@@ -169,6 +169,9 @@ struct vm_config {
      * manufacturer, product, version, serial, uuid, sku, family. NULL: no further one. Not kept in a saved machine. */
     const char *option_rom[VM_OPTION_ROMS_MAX];
     const char *smbios[VM_SMBIOS_MAX];
+    /* A change of a page table is seen by the next access, whether or not the guest flushes its TLB: for guests that
+     * forget to (Windows 98 and Me). */
+    bool tlb_strict;
 };
 #define VM_CONFIG_INIT                   \
     {                                    \

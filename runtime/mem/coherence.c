@@ -53,6 +53,18 @@ void coherence_watched(const struct coherence *co, laddr la)
         if (l->watched) l->watched(l->arg, la);
 }
 
+void coherence_forget(const struct coherence *co, laddr la, u32 pages)
+{
+    for (const struct coherence_listener *l = co->first; l; l = l->next)
+        if (l->forget) l->forget(l->arg, la, pages);
+}
+
+void coherence_table_written(const struct coherence *co, paddr pa, unsigned len)
+{
+    for (const struct coherence_listener *l = co->first; l; l = l->next)
+        if (l->table_written) l->table_written(l->arg, pa, len);
+}
+
 void coherence_remapped(const struct coherence *co)
 {
     for (const struct coherence_listener *l = co->first; l; l = l->next)

@@ -35,6 +35,10 @@ struct coherence_listener {
     void (*watched)(void *arg, laddr la);
     /* RAM has been covered by a device or ROM, or uncovered: pointers to RAM are stale, and all that was mapped. */
     void (*remapped)(void *arg);
+    /* What is cached of pages linear pages from la on is no longer so, whatever the page tables say at this moment. */
+    void (*forget)(void *arg, laddr la, u32 pages);
+    /* len bytes at pa, within a page with PG_TABLE, are about to be written; more than 8 of them perhaps have been. */
+    void (*table_written)(void *arg, paddr pa, unsigned len);
     /* Time goes on: what is kept for a while only, or fades, is looked at. now_ms never goes back. */
     void (*aged)(void *arg, u64 now_ms);
     struct coherence_listener *next; /* coherence.c's */
@@ -52,6 +56,8 @@ void coherence_protect(const struct coherence *co, paddr page);
 bool coherence_written(const struct coherence *co, paddr pa, unsigned len, u8 flags); /* true: some have code there */
 void coherence_debug(const struct coherence *co, struct cpu *c);
 void coherence_watched(const struct coherence *co, laddr la);
+void coherence_forget(const struct coherence *co, laddr la, u32 pages);
+void coherence_table_written(const struct coherence *co, paddr pa, unsigned len);
 void coherence_remapped(const struct coherence *co);
 void coherence_aged(const struct coherence *co, u64 now_ms); /* to be called now and then */
 #endif

@@ -36,8 +36,7 @@ static void protect_page(struct dirty_log *l, u64 page, bool alone)
     u8 *flags = bus_page_flags_at(l->b, page), was = *flags;
     paddr pa;
     *flags |= PG_CLEAN;
-    if (alone && !(was & (PG_CODE | PG_CLEAN)) && bus_page_pa(l->b, page, &pa))
-        coherence_protect(bus_coherence(l->b), pa);
+    if (alone && !(was & PG_ANNOUNCED) && bus_page_pa(l->b, page, &pa)) coherence_protect(bus_coherence(l->b), pa);
 }
 
 int dirty_log_new(struct dirty_log **out, struct bus *b, const struct bus_ram *r)

@@ -12,6 +12,7 @@
 #include "runtime/mem/watch.h"
 #include "runtime/mem/bytes.h"
 #include "runtime/mem/physmem.h"
+#include "runtime/mem/tables.h"
 #include "runtime/cpu/cpu_models.h"
 #include "runtime/mem/mmu.h"
 
@@ -117,7 +118,7 @@ static void level_set(struct cpu *c, struct level *l, u32 bits)
 {
     if (likely((l->val & bits) == bits) || !l->host) return;
     u8 *flags = bus_page_flags(c->bus, l->pa);
-    if (unlikely(*flags & PG_ANNOUNCED)) {
+    if (unlikely(*flags & (PG_CODE | PG_CLEAN))) {
         struct fpu_parked f;
         fpu_park(c, &f);
         bus_write_begins(c->bus, l->pa, 4);
@@ -125,6 +126,12 @@ static void level_set(struct cpu *c, struct level *l, u32 bits)
     }
     __atomic_fetch_or((u32 *)l->host, bits, __ATOMIC_RELAXED);
     l->val |= bits;
+}
+
+static void tables_in_use(struct cpu *c, laddr la, const struct path *p)
+{
+    if (p->n == 2) tables_note(c, la, p->level[0].pa, pae(c) ? 21 : 22);
+    tables_note(c, la, p->level[p->n - 1].pa, p->page_shift);
 }
 
 static bool permitted(const struct cpu *c, const struct walk *w, enum access acc, bool user)
@@ -175,6 +182,7 @@ bool mmu_walk(struct cpu *c, laddr la, enum access acc, bool user, struct walk *
         w->error |= PF_P;
         return false;
     }
+    if (unlikely(c->tables != NULL)) tables_in_use(c, la, &p); /* first: it may end what is cached */
     if (p.n == 2) level_set(c, &p.level[0], PTE_A);
     level_set(c, &p.level[p.n - 1], acc == ACC_W ? PTE_A | PTE_D : PTE_A);
     walk_rest(c, &p, la, w);
@@ -194,6 +202,12 @@ bool mmu_look(const struct cpu *c, laddr la, struct walk *w)
     walk_rights(c, &p, w);
     walk_rest(c, &p, la, w);
     return true;
+}
+
+void mmu_watch_tables(struct cpu *c, laddr la)
+{
+    struct path p;
+    if (c->tables && paging(c) && path_find(c, la, &p) == PATH_LEAF) tables_in_use(c, la, &p);
 }
 
 /* ---- the tables themselves ---- */

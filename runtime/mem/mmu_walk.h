@@ -20,6 +20,8 @@ struct walk {
 MUST_CHECK bool mmu_walk(struct cpu *c, laddr la, enum access acc, bool user, struct walk *w);
 /* Where la leads, without checks or side effects. False: nowhere (not present, reserved bits). */
 MUST_CHECK bool mmu_look(const struct cpu *c, laddr la, struct walk *w);
+/* What mmu_look() has found at la is about to be cached: the tables that it came from are in use (tables.h). */
+void mmu_watch_tables(struct cpu *c, laddr la);
 /* Raises #PF, and drops what the soft TLB has for la, as the SDM demands (vol. 3, 4.10.4.1). Returns GUEST_FAULT. */
 int mmu_page_fault(struct cpu *c, laddr la, u32 error);
 

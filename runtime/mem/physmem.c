@@ -277,6 +277,15 @@ void bus_mark_code(struct bus *b, paddr page)
     coherence_protect(&b->coherence, page & ~OFFSET_MASK);
 }
 
+void bus_mark_table(struct bus *b, paddr page)
+{
+    u8 *flags = bus_page_flags(b, page), was;
+    if (!flags || *flags & PG_TABLE) return;
+    was = *flags;
+    *flags |= PG_TABLE;
+    if (!(was & PG_ANNOUNCED)) coherence_protect(&b->coherence, page & ~OFFSET_MASK);
+}
+
 /* [pa, pa+len) of a page of the file: its code goes as far as it overlaps, and what was known of the whole page does.
  */
 static void page_written(struct bus *b, u64 page, paddr pa, unsigned len)
@@ -284,6 +293,7 @@ static void page_written(struct bus *b, u64 page, paddr pa, unsigned len)
     u8 *flags = &b->flags[page], was = *flags;
     if (likely(!(was & PG_ANNOUNCED))) return;
     if (was & PG_CLEAN) dirty_note(&b->logs, page, flags);
+    if (was & PG_TABLE) coherence_table_written(&b->coherence, pa, len);
     if (!(was & PG_CODE)) return;
     *flags &= (u8) ~(PG_DIRECT | PG_INDIRECT);
     if (!coherence_written(&b->coherence, pa, len, was)) *flags &= (u8)~PG_CODE;

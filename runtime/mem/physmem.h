@@ -33,8 +33,10 @@ enum page_flag {
     PG_INDIRECT = 8, /* scanned: may not; likewise */
     PG_MIXED = 32,   /* code is run from it, yet writes to it are not announced, and PG_CODE is clear: mixed.h */
     PG_NEAR = 16,    /* bus_touch() has been here */
+    PG_TABLE = 64,   /* in use as a page table, where these are watched (tables.h) */
 };
-#define PG_ANNOUNCED (PG_CODE | PG_CLEAN)       /* may be written only after bus_write_begins() or bus_mark_dirty() */
+#define PG_ANNOUNCED \
+    (PG_CODE | PG_CLEAN | PG_TABLE)             /* may be written only after bus_write_begins() or bus_mark_dirty() */
 u8 *bus_page_flags(struct bus *b, paddr pa);    /* flags byte of the RAM page, NULL if not RAM */
 u8 *bus_page_flags_at(struct bus *b, u64 page); /* likewise, of a page of the file */
 struct dirty_logs *bus_dirty_logs(struct bus *b);
@@ -46,6 +48,8 @@ void bus_touch(struct bus *b, paddr pa);
 
 /* The page of RAM holds code from now on. Nothing writes to it unannounced until its code is gone. */
 void bus_mark_code(struct bus *b, paddr page);
+/* The page of RAM is in use as a page table. Who clears PG_TABLE is who has it set. */
+void bus_mark_table(struct bus *b, paddr page);
 /* [pa, pa+len), within one page of RAM, is about to be written, or, by host pointer, has been. Code is retired, and the
  * page is dirty. */
 void bus_write_begins(struct bus *b, paddr pa, unsigned len);

@@ -29,6 +29,7 @@
 static void tlb_protect(void *arg, paddr page);
 static void tlb_remapped(void *arg) { tlb_flush_all(arg); }
 static void tlb_watched(void *arg, laddr la) { tlb_drop(arg, la); }
+static void tlb_forget(void *arg, laddr la, u32 pages);
 static void tlb_aged(void *arg, u64 now_ms) { watch_age(arg, now_ms); }
 
 int tlb_init(struct cpu *c)
@@ -48,6 +49,7 @@ int tlb_init(struct cpu *c)
                                                .arg = c,
                                                .protect = tlb_protect,
                                                .watched = tlb_watched,
+                                               .forget = tlb_forget,
                                                .remapped = tlb_remapped,
                                                .aged = tlb_aged };
     coherence_listen(bus_coherence(c->bus), &t->listener);
@@ -136,6 +138,15 @@ void tlb_flush_page(struct cpu *c, laddr la)
     }
     tlb_drop(c, la);
     flushed(c, TLB_FLUSH_PAGE, la);
+}
+
+static void tlb_forget(void *arg, laddr la, u32 pages)
+{
+    struct cpu *c = arg;
+    if (pages == 1) tlb_drop(c, la);
+    else if (pages < TLB_PAGES) drop_pages(c, la >> PAGE_SHIFT, pages);
+    else
+        for (unsigned i = 0; i < 4; i++) list_flush(c, i / 2, i % 2);
 }
 
 /* ---- write entries by physical page ---- */

@@ -98,6 +98,7 @@ static u32 rights_at(const struct window *w, u32 n, bool *global)
     if (!flags) return 0;
     *global = l.global;
     if (n < w->be.first_page) return 0;
+    mmu_watch_tables(c, n << PAGE_SHIFT);
     unsigned watched = watch_kinds(c, n << PAGE_SHIFT);
     if (watched & WATCH_READS) return 0;
     bool write = l.dirty && !(*flags & PG_ANNOUNCED) && l.write && !(watched & WATCH_WRITES);
@@ -603,7 +604,20 @@ static void windows_watched(void *arg, laddr la)
 {
     struct windows *ws = arg;
     for (unsigned i = 0; i < ARRAY_LEN(ws->w); i++)
-        if (ws->w[i].page[la >> PAGE_SHIFT]) unmap_pages(&ws->w[i], la >> PAGE_SHIFT, 1);
+        if (ws->w[i].page && ws->w[i].page[la >> PAGE_SHIFT]) unmap_pages(&ws->w[i], la >> PAGE_SHIFT, 1);
+}
+
+/* The page tables are about to change: what is mapped of them goes, in every address space. */
+static void windows_forget(void *arg, laddr la, u32 pages)
+{
+    struct windows *ws = arg;
+    for (unsigned i = 0; i < ARRAY_LEN(ws->w); i++) {
+        struct window *w = &ws->w[i];
+        for (u32 n = la >> PAGE_SHIFT, end = n + pages; w->page && n < end; n++) {
+            if (!w->region[n / REGION_PAGES].mapped) n |= REGION_PAGES - 1;
+            else if (w->page[n]) unmap_pages(w, n, 1);
+        }
+    }
 }
 
 void window_flush_page(struct window *w, laddr la) { page_validate(w, la >> PAGE_SHIFT); }
@@ -715,6 +729,7 @@ int windows_new(struct windows **out, struct cpu *c)
                                                 .flushed = windows_flushed,
                                                 .protect = windows_protect,
                                                 .watched = windows_watched,
+                                                .forget = windows_forget,
                                                 .written = windows_written };
     coherence_listen(bus_coherence(c->bus), &ws->listener);
     *out = ws;

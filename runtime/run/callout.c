@@ -8,6 +8,7 @@
 #include "runtime/cpu/seg.h"
 #include "runtime/mem/mmu.h"
 #include "runtime/mem/physmem.h"
+#include "runtime/mem/tables.h"
 #include "runtime/mem/watch.h"
 #include "runtime/run/rt.h"
 #include "runtime/run/x87.h"
@@ -36,6 +37,14 @@ static u8 *fill(struct cpu *c, laddr la, bool write, bool user)
     return host;
 }
 
+/* To a page table in use, where these are watched: once. */
+static u64 table_write(struct cpu *c, laddr la, unsigned size, bool user)
+{
+    paddr pa;
+    if (!mmu_try(c, la, ACC_W, user, &pa) || !tables_let_write(c, pa, size)) return 0;
+    return (u64)bus_ram_ptr(c->bus, pa) - la;
+}
+
 /* A soft-TLB miss: the addend of la's page, or 0 if the access is not plain RAM within one page (or faults): the
  * interpreter then does the whole instruction. */
 u64 callout_tlb(struct cpu *c, laddr la, u32 desc)
@@ -48,6 +57,7 @@ u64 callout_tlb(struct cpu *c, laddr la, u32 desc)
     if (*entry) return *entry; /* misaligned, but within its page */
     if (unlikely(watch_kinds(c, la))) return watched_access(c, la, size, write, kind >= TLB_USER_R);
     u8 *host = fill(c, la, write, kind >= TLB_USER_R);
+    if (!host && write && c->tables) return table_write(c, la, size, kind >= TLB_USER_R);
     return host ? (u64)host - la : 0;
 }
 
@@ -114,7 +124,11 @@ static u8 *page_pointer(struct cpu *c, laddr la, bool write, bool user)
 {
     u64 entry = cpu_tlb(c, user ? write ? TLB_USER_W : TLB_USER_R : write ? TLB_SUP_W : TLB_SUP_R)[la >> PAGE_SHIFT];
     if (entry) return (u8 *)(entry + la);
-    return fill(c, la, write, user);
+    u8 *host = fill(c, la, write, user);
+    paddr pa;
+    if (host || !write || !c->tables || !mmu_try(c, la, ACC_W, user, &pa)) return host;
+    tables_forget(c, pa); /* a run of writes: it is cleared, or filled with something else */
+    return fill(c, la, true, user);
 }
 
 /* Guest data has any alignment, and is read and written as the guest said: once, in one piece. */

@@ -267,6 +267,16 @@ static void code_flushed(void *arg, struct cpu *c, enum tlb_flush_kind kind, lad
     rt->jump_local = false;
 }
 
+static void code_forget(void *arg, laddr la, u32 pages)
+{
+    struct rt *rt = arg;
+    if (!rt->xl) return;
+    for (enum xl_jump_cache jc = 0; jc < XL_JC_MISS; jc++)
+        if (pages == TLB_PAGES) xl_jump_flush(rt->xl, jc);
+        else
+            for (u32 i = 0; i < pages; i++) xl_jump_drop_page(rt->xl, jc, la + (i << PAGE_SHIFT));
+}
+
 static void code_protect(void *arg, paddr page)
 {
     struct rt *rt = arg;
@@ -314,6 +324,7 @@ void dispatch_listen(struct rt *rt)
     rt->code_listener = (struct coherence_listener){ .rank = COHERENCE_CODE,
                                                      .arg = rt,
                                                      .flushed = code_flushed,
+                                                     .forget = code_forget,
                                                      .protect = code_protect,
                                                      .debug = code_debug,
                                                      .aged = code_aged,

@@ -12,6 +12,7 @@
 #include "runtime/run/rt.h"
 #include "runtime/mem/physmem.h"
 #include "runtime/mem/watch.h"
+#include "runtime/mem/tables.h"
 #include "runtime/mem/window.h"
 #include "translator/front/decode.h"
 
@@ -71,6 +72,7 @@ static int make_machine(struct rt *rt, const char **what)
     if ((err = cpu_new(&rt->cpu, rt->bus, &rt->model))) return err;
     rt->cpu->rt = rt;
     rt->cpu->clock = rt->clock;
+    if (rt->cfg.tlb_strict && (err = tables_new(rt->cpu))) return err;
     cpu_reset(rt->cpu);
     *what = "decoder";
     if ((err = decoder_new(&rt->dec))) return err;
@@ -125,6 +127,7 @@ void rt_free(struct rt *rt)
     rt->engine->destroy(rt);
     interp_free(rt->interp);
     decoder_free(rt->dec);
+    if (rt->cpu) tables_free(rt->cpu);
     cpu_free(rt->cpu);
     clock_free(rt->clock);
     bus_free(rt->bus);

@@ -7,7 +7,8 @@
 #include <errno.h>
 #include <string.h>
 
-static const char *const engine_names[] = { "bt", "interp", NULL };        /* in the order of enum vm_engine */
+static const char *const engine_names[] = { "bt", "interp", NULL }; /* in the order of enum vm_engine */
+static const char *const tlb_names[] = { "flushed", "strict", NULL };
 static const char *const direct_names[] = { "on", "off", "always", NULL }; /* in the order of enum vm_direct */
 static const char *const entry_cs_names[] = { "0x10", "0x08", NULL };
 static const char *const mode_names[] = { "32", "16", NULL };
@@ -426,6 +427,9 @@ static const struct opt run_options[] = {
     { .group = "How guest code is run", .name = "direct", .type = OPT_CHOICE, RUN(direct), .arg = "on|off|always",
       .choices = direct_names,
       .help = "run user code on the processor itself: where it pays, never, or wherever it can [on]" },
+    { .group = "How guest code is run", .name = "tlb", .type = OPT_CHOICE, RUN(tlb), .arg = "flushed|strict",
+      .choices = tlb_names,
+      .help = "changes of page tables are seen once the TLB is flushed, or by the next access (Windows 98) [flushed]" },
     { .group = "How guest code is run", .name = "cache", .field = "cache_dir", .type = OPT_STRING, .rank = OPT_COMMON,
       RUN(cfg.cache_dir), .arg = "DIR", .help = "keep translated code there between runs" },
     { .group = "How guest code is run", .name = "cache-size", .field = "code_cache", .type = OPT_SIZE,
@@ -592,6 +596,7 @@ int run_args_finish(struct run_args *a, struct vm_error *err)
     if (!a->cfg.serial) a->cfg.serial = user ? "null" : "stdio";
     a->cfg.engine = (enum vm_engine)a->engine;
     a->cfg.direct = (enum vm_direct)a->direct;
+    a->cfg.tlb_strict = a->tlb != 0;
     a->cfg.vga = (enum vm_vga)(a->vga + 1);
     a->cfg.entry_cs = a->entry_cs ? 0x08 : 0x10;
     a->cfg.has_debug_exit = a->debug_exit.given;

@@ -23,6 +23,7 @@ DIRECT = {
     'restless': {'runs': 10},
     'mixed': {'runs': 50},
     'watched': {'runs': 50},
+    'strict': {'runs': 900},
 }
 # Channels of --trace that only a guest of some size makes print, and how their lines begin.
 TRACED = {'sites': 'site', 'window': 'aspace', 'direct': 'direct'}

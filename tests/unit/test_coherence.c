@@ -55,6 +55,16 @@ static void watched(void *arg, laddr la)
     say(arg);
     last.la = la;
 }
+static void forget(void *arg, laddr la, u32 pages)
+{
+    say(arg);
+    last.la = la, last.len = pages;
+}
+static void table_written(void *arg, paddr pa, unsigned len)
+{
+    say(arg);
+    last.pa = pa, last.len = len;
+}
 static void remapped(void *arg) { say(arg); }
 static void aged(void *arg, u64 now_ms)
 {
@@ -64,7 +74,19 @@ static void aged(void *arg, u64 now_ms)
 
 static void join(struct made_up *m, char name, enum coherence_rank rank)
 {
-    *m = (struct made_up){ { rank, m, flushed, protect, written, debug, watched, remapped, aged, NULL }, name, false };
+    *m = (struct made_up){ { .rank = rank,
+                             .arg = m,
+                             .flushed = flushed,
+                             .protect = protect,
+                             .written = written,
+                             .debug = debug,
+                             .watched = watched,
+                             .forget = forget,
+                             .table_written = table_written,
+                             .remapped = remapped,
+                             .aged = aged },
+                           name,
+                           false };
     coherence_listen(&co, &m->l);
 }
 
@@ -97,6 +119,14 @@ START_TEST(each_event_reaches_each_listener_once_in_the_order_of_ranks)
     ck_assert(!coherence_written(&co, 0x5010, 7, 0x42));
     ck_assert_str_eq(heard, "t2wdac");
     ck_assert(last.pa == 0x5010 && last.len == 7 && last.flags == 0x42);
+    heard[0] = 0;
+    coherence_forget(&co, 0x7000, 3);
+    ck_assert_str_eq(heard, "t2wdac");
+    ck_assert(last.la == 0x7000 && last.len == 3);
+    heard[0] = 0;
+    coherence_table_written(&co, 0x8008, 4);
+    ck_assert_str_eq(heard, "t2wdac");
+    ck_assert(last.pa == 0x8008 && last.len == 4);
     heard[0] = 0;
     coherence_remapped(&co);
     ck_assert_str_eq(heard, "t2wdac");

@@ -1,0 +1,23 @@
+/* Page tables in use, watched (--tlb strict): a change of a page table is seen by the next access, whether or not the
+ * guest flushes its TLB. Windows 98 and Me forget to, and got away with it on the processors of their time.
+ *
+ * A page of RAM that a page walk has gone through is written to by nobody unseen (PG_TABLE). Before such a write, what
+ * has been cached of the entries it changes is dropped everywhere; entries that were not present were never cached. */
+#ifndef RUNTIME_TABLES_H
+#define RUNTIME_TABLES_H
+#include "core/cpu.h"
+
+struct tables;
+
+/* From now on for c, whose soft TLB is empty: c->tables is set. 0 or -ENOMEM. */
+MUST_CHECK int tables_new(struct cpu *c);
+void tables_free(struct cpu *c); /* copes with one that has none */
+/* The entry at pa, of which there are 4 KiB, leads from la; each of them covers 1 << shift bytes. */
+void tables_note(struct cpu *c, laddr la, paddr pa, unsigned shift);
+/* n bytes at pa, within one entry or two, are about to be written by translated code. False: there is more that is in
+ * the way of that than a page table, and nothing was done. */
+bool tables_let_write(struct cpu *c, paddr pa, unsigned n);
+/* The page at pa is about to be written as a whole: it is no page table any more, until it is used as one again. */
+void tables_forget(struct cpu *c, paddr pa);
+
+#endif
