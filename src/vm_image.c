@@ -244,6 +244,19 @@ int vm_image_info(const char *file, enum vm_format format, struct vm_image_info 
     return rc;
 }
 
+int vm_image_read(const char *file, enum vm_format format, u64 at, void *to, size_t n, struct vm_error *err)
+{
+    struct image im;
+    int rc = image_for(&im, file, (u8)format, false, err);
+    if (rc) return rc;
+    size_t there = at < im.size ? (im.size - at < n ? (size_t)(im.size - at) : n) : 0;
+    const struct iovec v = { to, there };
+    memset((u8 *)to + there, 0, n - there);
+    if (there && (rc = im.ops->read(im.state, at, &v, 1))) vm_fail(err, rc, "disk %s: %s", file, strerror(-rc));
+    image_close(&im);
+    return rc;
+}
+
 /* ---- commit ---- */
 
 /* Of an overlay only what it holds itself is read here. */

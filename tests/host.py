@@ -427,7 +427,7 @@ def a_terminal_is_put_back_by_every_signal_that_ends_the_program(b):
     image = os.path.join(b.dir, 'image')
     with open(image, 'wb') as f:
         f.write(cli.multiboot(SPIN))
-    for name in 'HUP QUIT ILL TRAP ABRT BUS FPE SEGV USR2 ALRM XCPU VTALRM PROF IO PWR SYS'.split():
+    for name in 'HUP QUIT ILL TRAP ABRT BUS FPE SEGV USR2 ALRM XCPU VTALRM PROF IO SYS'.split():
         near, far, before, pid = under_a_shell(
             b, [b.program, 'run', '--kernel', image, '--memory', '16M', '--direct', 'off']
         )

@@ -60,7 +60,7 @@ LIBRARIES = {
     'xxhash.h': r'translator/|runtime/|src/snap/file\.c|tests/',
     'slirp/': r'src/back/netdev_user\.c',
     'rfb/': r'src/back/screen_vnc\.c',
-    'jansson.h': r'src/face/(qmp\.c|json\.h)|tests/',
+    'jansson.h': r'src/face/(qmp\.c|config\.c|json\.h)|tests/',
     'lz4.h': r'src/snap/ram\.c|tests/',
     'png.h': r'src/back/picture\.c',
     'zlib.h': r'src/(back/qcow2|dev/net/ether)\.c|tests/',

@@ -471,6 +471,9 @@ struct vm_image_info {
 };
 int vm_image_info(const char *file, enum vm_format format, struct vm_image_info *out, struct vm_error *err);
 
+/* n bytes of the disk, from offset at on; behind its end zeroes are read. */
+int vm_image_read(const char *file, enum vm_format format, uint64_t at, void *to, size_t n, struct vm_error *err);
+
 struct vm_image_check {
     uint64_t corruptions, leaks;           /* found: what leads to a loss of data; room that nobody uses */
     uint64_t corruptions_left, leaks_left; /* not repaired */

@@ -3,10 +3,13 @@
  * died, 124 after --timeout, (V << 1) | 1 after a write of V to the debug-exit port, 128 + N when signal N ended it. */
 #define _GNU_SOURCE /* fopencookie */
 #include "src/face/doors.h"
+#include "src/face/guess.h"
 #include "src/face/image.h"
 #include "src/face/img.h"
 #include "src/face/json.h"
+#include "src/face/preset.h"
 #include "src/face/session.h"
+#include "src/face/settings.h"
 #include "src/face/stopper.h"
 #include "src/face/verbs.h"
 #include "src/face/watch.h"
@@ -239,17 +242,24 @@ static int create_failed(const struct stopper *s, int rc, struct vm_error *err)
     return fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err->text);
 }
 
+/* What a verb's words have come to: -1 to go on, or the status to end with. */
+static int words_status(enum verb_id id, int rc, const struct opt *asked, const struct vm_error *err)
+{
+    if (!rc) return -1;
+    if (rc < 0) return fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err->text);
+    if (asked->type == OPT_HELP) verb_help(id, !strcmp(asked->name, "help-all"), stdout);
+    else if (asked->own_question) preset_print(stdout);
+    else options_names(asked, stdout);
+    return end_output();
+}
+
 /* Reads a verb's words. Returns -1 to go on, or the status to end with: help was asked for, or a word is wrong. */
 static int read_words(enum verb_id id, void *args, int argc, char **argv)
 {
     const struct opt *asked;
     struct vm_error err;
     int rc = options_parse(verbs[id].options, args, argc, argv, &asked, &err);
-    if (!rc) return -1;
-    if (rc < 0) return fail(STATUS_USAGE, err.text);
-    if (asked->type == OPT_HELP) verb_help(id, !strcmp(asked->name, "help-all"), stdout);
-    else options_names(asked, stdout);
-    return end_output();
+    return words_status(id, rc, asked, &err);
 }
 
 /* What was named as a kernel, but is something else that can be booted, goes where it belongs; of the rest, what is
@@ -263,7 +273,7 @@ static int look_at_kernel(struct run_args *a, enum image_kind *kind)
     if (*kind == IMAGE_DISK || *kind == IMAGE_CDROM || *kind == IMAGE_FLOPPY) {
         const struct vm_disk disk = { .file = path,
                                       .cdrom = *kind == IMAGE_CDROM,
-                                      .bus = *kind == IMAGE_FLOPPY ? VM_BUS_FLOPPY : VM_BUS_IDE };
+                                      .bus = *kind == IMAGE_FLOPPY ? VM_BUS_FLOPPY : RUN_BUS_UNSAID };
         a->cfg.kernel = NULL;
         return run_args_first_disk(a, &disk, &err) ? fail(STATUS_USAGE, err.text) : -1;
     }
@@ -312,46 +322,78 @@ static int load_machine(struct vm **vm, const struct vm_config *cfg, const char 
     return rc;
 }
 
-static int verb_run(int argc, char **argv)
+/* --for '?': what the first of its files looks like. */
+static int print_guess(const struct run_args *a)
 {
-    struct run_args a;
+    struct guess g;
     struct vm_error err;
-    run_args_init(&a);
-    int status = read_words(VERB_RUN, &a, argc, argv);
+    const char *file = a->cfg.kernel;
+    for (unsigned i = 0; !file && i < a->disks; i++)
+        if (a->cfg.disk[i].file && *a->cfg.disk[i].file) file = a->cfg.disk[i].file;
+    if (!file) return fail(STATUS_USAGE, "--for '?': say FILE, --disk FILE or --cdrom FILE to guess by");
+    if (guess_preset(file, &g, &err)) return fail(STATUS_ERROR, err.text);
+    printf("%s: --for %s, as %s\n", file, g.preset, g.why);
+    return end_output();
+}
+
+static int print_config(const struct config *c)
+{
+    return config_print(c, stdout) ? fail(STATUS_ERROR, "standard output: could not be written") : end_output();
+}
+
+/* -1 to go on, or the status. What was joined before is printed only if all of it is right. */
+static int read_machine(struct run_args *a, struct config **config, const struct config *joined, int argc, char **argv)
+{
+    const struct opt *asked = NULL;
+    struct vm_error err;
+    int rc = settings_read(a, config, argc, argv, &asked, &err);
+    int status = words_status(VERB_RUN, rc, asked, &err);
     if (status >= 0) return status;
+    if (a->preset && !strcmp(a->preset, "?")) return print_guess(a);
+    return a->print_config ? print_config(joined) : -1;
+}
+
+/* Runs what has been described. */
+static int run_described(struct run_args *a)
+{
+    struct vm_error err;
+    char text[200];
+    int status;
     enum image_kind kind = IMAGE_UNKNOWN;
-    if (a.cfg.kernel && (status = look_at_kernel(&a, &kind)) >= 0) return status;
+    if (a->cfg.kernel && (status = look_at_kernel(a, &kind)) >= 0) return status;
     bool terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
-    if (terminal && !a.cfg.serial && !a.cfg.display) a.cfg.display = "auto";
-    if (run_args_finish(&a, &err)) return fail(STATUS_USAGE, err.text);
+    if (terminal && !a->cfg.serial && !a->cfg.display) a->cfg.display = "auto";
+    if (run_args_finish(a, &err)) return fail(STATUS_USAGE, err.text);
+    for (unsigned i = 0; settings_doubt(a, i, text, sizeof text); i++)
+        fprintf(stderr, "transvisor: warning: %s\n", text);
 
     struct stopper s;
     struct vm *vm;
     struct doors doors;
     ignore_signals_of_files();
-    int rc = doors_open(&doors, a.gdb, a.monitor, &err);
+    int rc = doors_open(&doors, a->gdb, a->monitor, &err);
     if (rc) return fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err.text);
-    rc = stopper_start(&s, a.save);
+    rc = stopper_start(&s, a->save);
     if (rc) {
         doors_close(&doors, VM_EXIT_ERROR, STATUS_ERROR);
         return fail_host("signal thread (pthread_create)", rc);
     }
     struct notes notes;
-    notes_begin(&notes, a.cfg.display);
-    a.cfg.warn = print_warning;
-    a.cfg.warn_arg = &notes;
+    notes_begin(&notes, a->cfg.display);
+    a->cfg.warn = print_warning;
+    a->cfg.warn_arg = &notes;
     struct watch watch;
-    const struct watch_config watched = watch_config(&a, kind, notes.out);
+    const struct watch_config watched = watch_config(a, kind, notes.out);
     watch_init(&watch, &watched);
-    a.cfg.serial_output = watch_console;
-    a.cfg.serial_output_arg = &watch;
+    a->cfg.serial_output = watch_console;
+    a->cfg.serial_output_arg = &watch;
     const struct wait_end end = { stopper_asked, &s };
-    struct stats_file stats = { .path = a.stats, .end = &end };
-    a.cfg.cancelled = stopper_asked;
-    a.cfg.cancelled_arg = &s;
-    a.cfg.was_reset = doors_was_reset;
-    a.cfg.was_reset_arg = &doors;
-    if ((rc = a.load ? load_machine(&vm, &a.cfg, a.load, &err) : vm_create(&vm, &a.cfg, &err))) {
+    struct stats_file stats = { .path = a->stats, .end = &end };
+    a->cfg.cancelled = stopper_asked;
+    a->cfg.cancelled_arg = &s;
+    a->cfg.was_reset = doors_was_reset;
+    a->cfg.was_reset_arg = &doors;
+    if ((rc = a->load ? load_machine(&vm, &a->cfg, a->load, &err) : vm_create(&vm, &a->cfg, &err))) {
         watch_end(&watch);
         doors_close(&doors, VM_EXIT_ERROR, STATUS_ERROR);
         status = create_failed(&s, rc, &err);
@@ -362,10 +404,27 @@ static int verb_run(int argc, char **argv)
         status = rc == -ECANCELED ? STATUS_SIGNAL + s.caught : stats_fail(&stats, STATUS_ERROR, rc);
     } else {
         notes.vm = vm;
-        status = run_machine(vm, &s, &watch, &stats, &doors, &a, &notes);
+        status = run_machine(vm, &s, &watch, &stats, &doors, a, &notes);
     }
     notes_end(&notes);
     stopper_end(&s);
+    return status;
+}
+
+static int verb_run(int argc, char **argv)
+{
+    struct run_args a;
+    struct vm_error err;
+    struct config *config = NULL, *joined = NULL;
+    bool printed = options_peek(verbs[VERB_RUN].options, "print-config", argc, argv);
+    run_args_init(&a);
+    /* Before the words are parsed, which takes them apart. */
+    int rc = printed ? settings_join(&joined, argc, argv, &err) : 0;
+    int status = rc ? fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err.text)
+                    : read_machine(&a, &config, joined, argc, argv);
+    if (status < 0) status = run_described(&a);
+    config_free(config);
+    config_free(joined);
     return status;
 }
 

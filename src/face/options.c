@@ -79,6 +79,10 @@ static int store_name(const struct opt *o, const char *typed, const char *val, c
 {
     struct closest near = { .word = val };
     const char *name;
+    if (o->own_question && !strcmp(val, "?")) {
+        *to = val;
+        return 0;
+    }
     size_t len = o->extended ? strcspn(val, ",") : strlen(val);
     for (unsigned i = 0; (name = o->names(i, NULL)); i++) {
         if (strlen(name) == len && !memcmp(name, val, len)) {
@@ -248,7 +252,8 @@ int options_parse(const struct opt *table, void *args, int argc, char **argv, co
             return vm_fail(err, -EINVAL, "unexpected argument '%s': there is one %s already", w.value, w.row->arg);
         operands += w.operand;
         BUG_ON(w.row - table >= ROWS_MAX);
-        if (w.row->type == OPT_HELP || (w.row->names && (!strcmp(w.value, "help") || !strcmp(w.value, "?")))) {
+        if (w.row->type == OPT_HELP
+            || (w.row->names && (!strcmp(w.value, "help") || (!strcmp(w.value, "?") && !w.row->own_question)))) {
             *asked = w.row;
             return 1;
         }
@@ -258,6 +263,37 @@ int options_parse(const struct opt *table, void *args, int argc, char **argv, co
     for (const struct opt *o = table; o->name; o++)
         if (o->required && !seen[o - table]) return vm_fail(err, -EINVAL, "--%s %s is missing", o->name, o->arg);
     return 0;
+}
+
+int options_each(const struct opt *table, int argc, char **argv, options_word_fn *fn, void *arg, struct vm_error *err)
+{
+    unsigned operands = 0;
+    int rc = 0;
+    for (int i = 0; i < argc && !rc; i++) {
+        struct word w;
+        rc = next_word(table, argc, argv, &i, operands, &w, err);
+        operands += w.operand;
+        if (!rc) rc = fn(arg, w.row, w.value, err);
+    }
+    return rc;
+}
+
+struct peek {
+    const char *name, *value;
+};
+
+static int peek_word(void *arg, const struct opt *row, const char *value, struct vm_error *err UNUSED)
+{
+    struct peek *p = arg;
+    if (!strcmp(row->name, p->name)) p->value = value ? value : "";
+    return 0;
+}
+
+const char *options_peek(const struct opt *table, const char *name, int argc, char **argv)
+{
+    struct peek p = { .name = name };
+    struct vm_error ignored;
+    return options_each(table, argc, argv, peek_word, &p, &ignored) ? NULL : p.value;
 }
 
 void options_explain(const struct opt *table, struct vm_error *err)

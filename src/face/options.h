@@ -39,6 +39,9 @@ struct opt {
     enum opt_type type;
     enum opt_rank rank;
     bool required;
+    bool repeats;               /* each one adds to those before it */
+    bool only_typed;            /* no setting of a configuration file */
+    bool own_question;          /* `?` is a value like others, and does not ask for names() */
     bool operand;               /* a word without dashes is this option's value: the first such row's the first, .. */
     size_t at;                  /* offset of the destination in the verb's arguments */
     const char *arg;            /* how help shows the argument */
@@ -60,6 +63,14 @@ struct opt {
  * was `help`. An option given twice: the last one counts. */
 MUST_CHECK int options_parse(const struct opt *table, void *args, int argc, char **argv, const struct opt **asked,
                              struct vm_error *err);
+/* What becomes of one word: an option with its value (NULL: it takes none), or an operand. Nonzero ends the walk. */
+typedef int options_word_fn(void *arg, const struct opt *row, const char *value, struct vm_error *err);
+/* Tells of each word, in order, and changes nothing. Returns 0, what fn has returned, or -EINVAL with *err set. */
+MUST_CHECK int options_each(const struct opt *table, int argc, char **argv, options_word_fn *fn, void *arg,
+                            struct vm_error *err);
+/* The value that the last option of that long name has among words, "" if it takes none; NULL if it is not among them,
+ * or the words are wrong. */
+const char *options_peek(const struct opt *table, const char *name, int argc, char **argv);
 /* The row that is called word (with its dashes), or NULL. *value is what follows an equals sign, or NULL. */
 const struct opt *options_find(const struct opt *table, const char *word, const char **value);
 

@@ -1,4 +1,4 @@
-/* Owns the signals that ask the program to stop, or to save its machine. */
+/* Owns the signals that ask the program to stop, to save its machine or to press its power button. */
 #include "src/face/stopper.h"
 #include "core/types.h"
 
@@ -44,6 +44,14 @@ static void save(struct stopper *s)
     if (rc) fprintf(stderr, "transvisor: warning: --save %s: %s\n", s->save, strerror(-rc));
 }
 
+static void press(struct stopper *s)
+{
+    pthread_mutex_lock(&s->lock);
+    int rc = s->vm ? vm_power_button(s->vm) : 0;
+    pthread_mutex_unlock(&s->lock);
+    if (rc) fprintf(stderr, "transvisor: warning: power button: %s\n", strerror(-rc));
+}
+
 static void *stopper_thread(void *arg)
 {
     struct stopper *s = arg;
@@ -57,6 +65,10 @@ static void *stopper_thread(void *arg)
             save(s);
             continue;
         }
+        if (sig == SIGPWR) {
+            press(s);
+            continue;
+        }
         clock_gettime(CLOCK_MONOTONIC, &now);
         if (s->caught && now.tv_sec - first.tv_sec >= PATIENCE_S) die_of(sig);
         if (s->caught) continue;
@@ -67,7 +79,7 @@ static void *stopper_thread(void *arg)
 
 int stopper_start(struct stopper *s, const char *save)
 {
-    static const int stop_signals[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1 };
+    static const int stop_signals[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGPWR };
     memset(s, 0, sizeof *s);
     s->save = save;
     pthread_mutex_init(&s->lock, NULL);

@@ -1,6 +1,6 @@
-/* What the signals that ask us to stop (SIGINT, SIGTERM, SIGHUP) or to save (SIGUSR1) do: one thread takes them all, so
- * that no handler has to reach a machine. Those that were ignored when the program was started (nohup, `&` in a script)
- * stay ignored. */
+/* What the signals do that ask us to stop (SIGINT, SIGTERM, SIGHUP), to save (SIGUSR1) or to press the power button
+ * (SIGPWR): one thread takes them all, so that no handler has to reach a machine. Those that were ignored when the
+ * program was started (nohup, `&` in a script) stay ignored. */
 #ifndef SRC_STOPPER_H
 #define SRC_STOPPER_H
 #include "transvisor/vm.h"

@@ -2,6 +2,7 @@
  * we do not have. Nothing here runs anything. */
 #include "src/face/verbs.h"
 #include "src/face/img.h"
+#include "src/face/preset.h"
 #include "src/error.h"
 
 #include <errno.h>
@@ -16,11 +17,18 @@ static const char *const machine_names[] = { "pc", "i440fx", NULL };
 static const char *const accel_names[] = { "tcg", NULL };
 static const char *const one_names[] = { "1", "cpus=1", "boot=1", NULL };
 static const char *const vga_names[] = { "none", "std", NULL }; /* in the order of enum vm_vga, without the default */
+static const char *const disk_bus_names[] = { "ide", "virtio", NULL };
 
 static const char *cpu_name(unsigned i, const char **what)
 {
     if (what) *what = NULL;
     return vm_cpu_name(i);
+}
+
+static const char *net_model_name(unsigned i, const char **what)
+{
+    if (what) *what = NULL;
+    return vm_net_model(i);
 }
 
 /* What other programs call the back ends of ours. */
@@ -131,6 +139,7 @@ static const struct {
         DISK_CDROM,
         DISK_READONLY,
         DISK_SNAPSHOT,
+        DISK_IDE,
         DISK_VIRTIO,
         DISK_FLOPPY,
         DISK_RAW,
@@ -142,8 +151,8 @@ static const struct {
     { "format", "raw", DISK_RAW },
     { "format", "qcow2", DISK_QCOW2 },
     { "format", NULL, DISK_LATER },
-    { "bus", "ide", DISK_AS_IT_IS },
-    { "if", "ide", DISK_AS_IT_IS },
+    { "bus", "ide", DISK_IDE },
+    { "if", "ide", DISK_IDE },
     { "bus", "virtio", DISK_VIRTIO },
     { "if", "virtio", DISK_VIRTIO },
     { "serial", NULL, DISK_SERIAL },
@@ -175,6 +184,7 @@ static int disk_word(struct vm_disk *d, const char **serial, const char *typed, 
         case DISK_CDROM: d->cdrom = true; return 0;
         case DISK_READONLY: d->readonly = true; return 0;
         case DISK_SNAPSHOT: d->snapshot = true; return 0;
+        case DISK_IDE: d->bus = VM_BUS_IDE; return 0;
         case DISK_VIRTIO: d->bus = VM_BUS_VIRTIO; return 0;
         case DISK_FLOPPY: d->bus = VM_BUS_FLOPPY; return 0;
         case DISK_RAW: d->format = VM_FORMAT_RAW; return 0;
@@ -225,7 +235,7 @@ static int parse_drive(struct run_args *a, struct vm_disk d, const char *typed, 
 
 static int parse_disk(void *args, const char *typed, const char *value, struct vm_error *err)
 {
-    return parse_drive(args, (struct vm_disk){ 0 }, typed, value, err);
+    return parse_drive(args, (struct vm_disk){ .bus = RUN_BUS_UNSAID }, typed, value, err);
 }
 static int parse_cdrom(void *args, const char *typed, const char *value, struct vm_error *err)
 {
@@ -341,7 +351,6 @@ static int parse_device(void *args, const char *typed, const char *value, struct
 #define DISPLAY "such displays are not supported yet; --display text and --display vnc are"
 #define SOUND "sound is not supported yet"
 #define SHARING "shared folders are not supported yet; put files into an initial RAM disk (--initrd FILE)"
-#define CONFIG "machines are described by options; see transvisor run --help"
 #define KVM "no accelerator is needed: leave it out (--engine chooses how guest code is run)"
 
 /* clang-format off */
@@ -357,24 +366,35 @@ static const struct opt run_options[] = {
       .arg = "0x10|0x08", .choices = entry_cs_names,
       .help = "CS at a Multiboot kernel's entry (DS is the next): as GRUB has it, or as QEMU [0x10]" },
 
-    { .group = "What to boot", .name = "firmware", .aliases = "bios", .type = OPT_STRING, .rank = OPT_COMMON,
+    { .group = "What to boot", .name = "firmware", .aliases = "bios", .type = OPT_STRING,
       RUN(cfg.firmware), .arg = "FILE", .help = "BIOS image that starts at the reset vector [SeaBIOS]" },
     { .group = "What to boot", .name = "option-rom", .field = "option_rom", .type = OPT_CALL, .rank = OPT_PLAIN,
-      .parse = parse_option_rom, .arg = "FILE", .help = "a further ROM that firmware starts; up to four" },
+      .parse = parse_option_rom, .repeats = true, .arg = "FILE",
+      .help = "a further ROM that firmware starts; up to four" },
     { .group = "What to boot", .name = "load", .aliases = "restore", .type = OPT_STRING, .rank = OPT_COMMON, RUN(load),
       .arg = "FILE", .help = "instead: go on with a saved machine; its memory, processor and kernel are the file's" },
 
     { .group = "What to boot", .name = "disk", .aliases = "hda hdb hdc hdd d drive", .type = OPT_CALL,
-      .rank = OPT_COMMON, .parse = parse_disk, .arg = "FILE[,KEY=VALUE..]",
+      .rank = OPT_COMMON, .parse = parse_disk, .repeats = true, .arg = "FILE[,KEY=VALUE..]",
       .help = "raw or qcow2 image, up to four; format=.., bus=virtio, snapshot=on, readonly=on, media=.., serial=.." },
     { .group = "What to boot", .name = "cdrom", .type = OPT_CALL, .rank = OPT_COMMON, .parse = parse_cdrom,
-      .arg = "FILE", .help = "ISO image in a CD-ROM drive" },
+      .repeats = true, .arg = "FILE", .help = "ISO image in a CD-ROM drive" },
     { .group = "What to boot", .name = "floppy", .aliases = "fda fdb", .type = OPT_CALL, .rank = OPT_PLAIN,
-      .parse = parse_floppy, .arg = "FILE", .help = "floppy disk image of 160K to 2.88M; two at most" },
+      .parse = parse_floppy, .repeats = true, .arg = "FILE",
+      .help = "floppy disk image of 160K to 2.88M; two at most" },
+    { .group = "What to boot", .name = "disk-bus", .type = OPT_CHOICE, RUN(disk_bus), .arg = "ide|virtio",
+      .choices = disk_bus_names, .help = "where disks are that say no bus= [ide]" },
     { .group = "What to boot", .name = "boot", .type = OPT_CALL, .rank = OPT_COMMON, .parse = parse_boot,
       .arg = "KIND,..",
       .help = "what firmware tries, in order: floppy, disk, cdrom, network; menu=on as well: Esc shows a menu" },
 
+    { .group = "The machine", .name = "for", .type = OPT_NAME, .rank = OPT_COMMON, RUN(preset), .arg = "GUEST",
+      .names = preset_name, .own_question = true,
+      .help = "the machine it expects: win98, linux, ..; `--for help` lists them, `--for '?'` guesses" },
+    { .group = "The machine", .name = "config", .aliases = "config-file", .type = OPT_STRING, .rank = OPT_COMMON,
+      .only_typed = true, RUN(config), .arg = "FILE", .help = "options from a JSON file; what is typed counts more" },
+    { .group = "The machine", .name = "print-config", .type = OPT_FLAG, .only_typed = true, RUN(print_config),
+      .help = "run nothing, but print such a file of all options given" },
     { .group = "The machine", .name = "memory", .aliases = "m mem", .type = OPT_SIZE, .rank = OPT_COMMON,
       RUN(cfg.memory), .arg = "SIZE", .min = VM_MEMORY_MIN, .max = VM_MEMORY_MAX, .unit = (u64)1 << 20,
       .help = "RAM: 16M to 3584M; a number alone is MiB [512M]" },
@@ -383,24 +403,27 @@ static const struct opt run_options[] = {
       .help = "processor; `--cpu help` lists them. MODEL,+FEATURE,-FEATURE.. has features that the part lacks, or "
               "lacks some that it has, with those that need them: n270,-ssse3" },
     { .group = "The machine", .name = "serial", .aliases = "console", .type = OPT_CALL, .rank = OPT_COMMON,
-      .parse = parse_serial, .names = vm_serial_name, .arg = "BACKEND",
+      .parse = parse_serial, .repeats = true, .names = vm_serial_name, .arg = "BACKEND",
       .help = "what is at its other end: file:PATH, a terminal, ..; `--serial help` lists them [stdio]; up to four" },
     { .group = "The machine", .name = "parallel", .type = OPT_CALL, .rank = OPT_PLAIN, .parse = parse_parallel,
       .arg = "FILE", .help = "a printer at LPT1, whose bytes go to FILE, or to what --serial takes [none]" },
     { .group = "The machine", .name = "rtc", .type = OPT_CALL, .rank = OPT_PLAIN, .parse = parse_rtc,
       .arg = "utc|localtime|DATE", .help = "what its clock shows at first; DATE: 2024-02-29T12:00:00 [utc]" },
     { .group = "The machine", .name = "smbios", .type = OPT_CALL, .rank = OPT_PLAIN, .parse = parse_smbios,
-      .arg = "type=1,KEY=VALUE..",
+      .repeats = true, .arg = "type=1,KEY=VALUE..",
       .help = "what firmware's tables say: manufacturer, product, version, serial, uuid, sku, family; type=0: vendor, "
               "version, date" },
     { .group = "The machine", .name = "net", .aliases = "nic", .type = OPT_CALL, .rank = OPT_COMMON, .parse = parse_net,
+      .repeats = true,
       .arg = "WIRE[,KEY=VALUE..]",
       .help = "network card on: user (hostfwd=tcp::2222-:22, ..), socket:unix:PATH, tap:IF; model=.., mac=.. [none]" },
+    { .group = "The machine", .name = "net-model", .type = OPT_NAME, RUN(net_model), .arg = "MODEL",
+      .names = net_model_name, .help = "of network cards that say no model=; `--net-model help` lists them [virtio]" },
     { .group = "The machine", .name = "net-dump", .field = "net_dump", .type = OPT_STRING, .rank = OPT_PLAIN,
       RUN(cfg.net_dump), .arg = "FILE.pcap", .help = "record all frames of the network, for tcpdump and Wireshark" },
     { .group = "The machine", .name = "debug-exit", .field = "debug_exit", .type = OPT_PORT,
       RUN(debug_exit), .arg = "PORT", .help = "a write of V to this port ends with status (V<<1)|1" },
-    { .group = "The machine", .name = "no-reboot", .field = "no_reboot", .type = OPT_FLAG, .rank = OPT_COMMON,
+    { .group = "The machine", .name = "no-reboot", .field = "no_reboot", .type = OPT_FLAG,
       RUN(cfg.no_reboot), .help = "end when the guest resets itself" },
 
     { .group = "The screen", .name = "vga", .type = OPT_CHOICE, RUN(vga), .arg = "std|none",
@@ -414,7 +437,7 @@ static const struct opt run_options[] = {
       .help = "write the screen to FILE, after S seconds or at the end: a PNG, or text if it is named .txt" },
 
     { .group = "The screen", .name = "type", .aliases = "sendkey", .type = OPT_CALL, .rank = OPT_COMMON,
-      .parse = parse_type, .arg = "TEXT[@S|@SAID]",
+      .parse = parse_type, .repeats = true, .arg = "TEXT[@S|@SAID]",
       .help = "type it, after S seconds or once the serial port has SAID that; <ret>, <ctrl-alt-delete>" },
 
     { .group = "When it ends", .name = "timeout", .type = OPT_SECONDS, .rank = OPT_COMMON, RUN(timeout_ms), .arg = "S",
@@ -441,7 +464,7 @@ static const struct opt run_options[] = {
 
     { .group = "Saving the machine", .name = "save", .type = OPT_STRING, .rank = OPT_COMMON, RUN(save), .arg = "FILE",
       .help = "where signal SIGUSR1 saves it, as often as it comes; the machine goes on" },
-    { .group = "Saving the machine", .name = "save-at-exit", .type = OPT_STRING, .rank = OPT_COMMON, RUN(save_at_exit),
+    { .group = "Saving the machine", .name = "save-at-exit", .type = OPT_STRING, RUN(save_at_exit),
       .arg = "FILE", .help = "save it when the user, a signal or the debug-exit port ends it" },
 
     { .group = "Looking inside", .name = "stats", .type = OPT_STRING, RUN(stats), .arg = "FILE",
@@ -467,7 +490,7 @@ static const struct opt run_options[] = {
     { .name = "nographic", .type = OPT_NOTHING, .rank = OPT_FOREIGN,
       .help = "the serial port is on the terminal anyway" },
     { .name = "nodefaults", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .help = "there is nothing to leave out" },
-    { .name = "no-user-config", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .help = "there is no configuration file" },
+    { .name = "no-user-config", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .help = "no file is read but --config FILE" },
     { .name = "name", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .arg = "NAME", .help = "has no effect" },
     { .name = "machine", .aliases = "M", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .arg = "pc",
       .choices = machine_names, .cure = "the only machine is pc", .help = "the only machine is pc" },
@@ -491,8 +514,8 @@ static const struct opt run_options[] = {
     { .name = "dtb", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "FILE", .help = "a PC has no device tree" },
     { .name = "chardev", .aliases = "mon api-sock api-socket", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "DEVICE",
       .help = "say --monitor unix:PATH for a QMP monitor" },
-    { .name = "config-file", .aliases = "readconfig", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "FILE",
-      .help = CONFIG },
+    { .name = "readconfig", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "FILE",
+      .help = "QEMU's configuration files are not read; --config FILE reads JSON, and --print-config writes it" },
     { .name = "no-api", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .help = "there is none" },
     { .name = "audiodev", .aliases = "audio soundhw", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "DEVICE",
       .help = SOUND },
@@ -570,13 +593,29 @@ const char verbs_exit_status[] =
 
 void run_args_init(struct run_args *a) { *a = (struct run_args){ .cfg = { .size = sizeof a->cfg }, .vga = -1 }; }
 
+/* The model of a card that says none. */
+static int finish_net(struct run_args *a, unsigned i, struct vm_error *err)
+{
+    const char **net = i ? &a->cfg.more_nets[i - 1] : &a->cfg.net;
+    if (!*net || !a->net_model || !strcmp(*net, "none") || strstr(*net, ",model=")) return 0;
+    int n = snprintf(a->net[i], sizeof a->net[i], "%s,model=%s", *net, a->net_model);
+    if (n >= (int)sizeof a->net[i]) return vm_fail(err, -EINVAL, "--net %.64s..: is too long", *net);
+    *net = a->net[i];
+    return 0;
+}
+
 int run_args_finish(struct run_args *a, struct vm_error *err)
 {
+    for (unsigned i = 0; i < VM_NETS_MAX && !a->load; i++)
+        if (finish_net(a, i, err)) return -EINVAL;
     if (a->cfg.kernel && a->cfg.firmware)
         return vm_fail(err, -EINVAL, "--kernel loads a kernel without firmware: leave out --firmware");
     bool network = a->cfg.boot && strstr(a->cfg.boot, "network");
     if (!a->cfg.kernel && !a->load && !a->cfg.firmware && !a->disks && !network)
         return vm_fail(err, -EINVAL, "nothing to boot: say FILE, a kernel, disk image or ISO");
+    for (unsigned i = 0; i < a->disks; i++)
+        if (a->cfg.disk[i].bus == RUN_BUS_UNSAID)
+            a->cfg.disk[i].bus = !a->cfg.disk[i].cdrom && a->disk_bus ? VM_BUS_VIRTIO : VM_BUS_IDE;
     /* The terminal can be one thing only. */
     if (!a->gdb && a->gdb_usual) a->gdb = "tcp:127.0.0.1:1234";
     const struct {

@@ -31,6 +31,8 @@ void verb_help(enum verb_id id, bool all, FILE *out);
 /* What --help says of the exit status, for all verbs. */
 extern const char verbs_exit_status[];
 
+#define RUN_BUS_UNSAID 0xff /* of a drive in run_args, until run_args_finish() */
+
 struct run_args {
     struct vm_config cfg; /* engine, direct, entry_cs and debug_exit are set by run_args_finish() */
     struct opt_port debug_exit;
@@ -47,11 +49,17 @@ struct run_args {
     struct watch_typing typing[TYPING_MAX]; /* what is typed, in this order */
     unsigned typings;
     char vnc[512];       /* what cfg.display points to after --vnc */
-    int vga;             /* enum vm_vga, less 1; -1: the default */
     const char *monitor; /* where QMP is spoken, or NULL */
     const char *gdb;     /* where debuggers come in, or NULL */
     bool gdb_usual;      /* where they expect it */
     bool paused;
+    const char *preset;         /* a name of preset_name(), "?" to have it guessed, or NULL */
+    int disk_bus;               /* of disks that say none: 0 IDE, 1 virtio */
+    const char *net_model;      /* of network cards that say none, or NULL */
+    char net[VM_NETS_MAX][512]; /* cards with that model, where cfg points to */
+    bool print_config;
+    const char *config; /* the file that has been read before, or NULL */
+    int vga;            /* enum vm_vga, less 1; -1: the default */
 };
 void run_args_init(struct run_args *a);
 /* One more drive. 0, or -EINVAL: there is no room. */
