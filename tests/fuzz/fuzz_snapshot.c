@@ -105,7 +105,7 @@ static void run_a_moment(struct vm *vm)
 }
 
 /* 0: it was loaded, and ran. */
-static int load_and_run(int fd, bool interp, char *why, size_t room)
+static int load_and_run(int fd, bool interp, struct vm_error *err)
 {
     struct vm_config cfg = { .size = sizeof cfg,
                              .serial = "null",
@@ -113,12 +113,11 @@ static int load_and_run(int fd, bool interp, char *why, size_t room)
                              .direct = VM_DIRECT_OFF,
                              .code_cache = 4u << 20,
                              .no_reboot = true };
-    struct vm_error err = { "" };
     struct vm *vm = NULL;
-    int rc = vm_load(&vm, &cfg, fd, &err);
-    snprintf(why, room, "%s", err.text);
+    *err->text = 0;
+    int rc = vm_load(&vm, &cfg, fd, err);
     if (rc) {
-        BUG_ON(!*why); /* each refusal has a reason */
+        BUG_ON(!*err->text); /* each refusal has a reason */
         return rc;
     }
     run_a_moment(vm);
@@ -133,7 +132,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 {
     static struct file f;
     const u8 *p = data, *end = data + size;
-    char why[256];
+    struct vm_error err;
     f.n = 0;
     while (p < end) {
         char name[SNAP_NAME_MAX + 1] = "";
@@ -148,7 +147,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
         p += len;
     }
     int fd = file_write(&f);
-    (void)load_and_run(fd, size & 1, why, sizeof why);
+    (void)load_and_run(fd, size & 1, &err);
     close(fd);
     file_free(&f);
     return 0;
@@ -336,7 +335,7 @@ int main(int argc, char **argv)
     u64 seed = 1, count = ~0ull, from = 0, seconds = 1u << 30, loaded = 0, number;
     const char *path = NULL;
     bool verbose = false;
-    char why[256];
+    struct vm_error err;
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) >= 0;) switch (o) {
         case 's': seed = strtoull(optarg, NULL, 0); break;
         case 'c': count = strtoull(optarg, NULL, 0); break;
@@ -356,13 +355,13 @@ int main(int argc, char **argv)
         for (unsigned i = (unsigned)(rnd() % 4); number && i < 4; i++) change(&f);
         int fd = file_write(&f);
         if (verbose) fprintf(stderr, "case %llu\n", (unsigned long long)number);
-        int rc = load_and_run(fd, rnd() & 1, why, sizeof why);
-        if (verbose) fprintf(stderr, "case %llu: %d %s\n", (unsigned long long)number, rc, why);
+        int rc = load_and_run(fd, rnd() & 1, &err);
+        if (verbose) fprintf(stderr, "case %llu: %d %s\n", (unsigned long long)number, rc, err.text);
         loaded += !rc;
         close(fd);
         file_free(&f);
         if (!number && rc) {
-            printf("the file as it was made is refused: %s\n", why);
+            printf("the file as it was made is refused: %s\n", err.text);
             return 1;
         }
     }
