@@ -7,9 +7,9 @@ static const struct {
     const char *name, *rom; /* see nic_rom() */
     bool isa;
 } models[NIC_KINDS] = {
-    [NIC_VIRTIO] = { "virtio", "virtio", false },
-    [NIC_E1000] = { "e1000", "e1000", false },
-    [NIC_PCNET] = { "pcnet", "pcnet", false },
+    [NIC_VIRTIO] = { "virtio", "virtio", false }, [NIC_E1000] = { "e1000", "e1000", false },
+    [NIC_PCNET] = { "pcnet", "pcnet", false },    [NIC_RTL8139] = { "rtl8139", "rtl8139", false },
+    [NIC_NE2K] = { "ne2k", "ne2k_pci", false },   [NIC_NE2K_ISA] = { "ne2k-isa", NULL, true },
 };
 
 int nic_kind(const char *model)

@@ -35,11 +35,21 @@ struct nic {
 PCI_CARD(virtio_net, )
 PCI_CARD(e1000, on->clk, )
 PCI_CARD(pcnet, on->clk, )
+PCI_CARD(rtl8139, on->clk, )
+PCI_CARD(ne2000, )
+
+static int ne2000_isa_make(void **card, const struct nic_buses *on, const struct nic_desc *d)
+{
+    return ne2000_isa_new((struct ne2000 **)card, on->bus, on->isa[d->irq], d);
+}
 
 static const struct model models[NIC_KINDS] = {
     [NIC_VIRTIO] = { virtio_net_make, virtio_net_end, virtio_net_saved },
     [NIC_E1000] = { e1000_make, e1000_end, e1000_saved },
     [NIC_PCNET] = { pcnet_make, pcnet_end, pcnet_saved },
+    [NIC_RTL8139] = { rtl8139_make, rtl8139_end, rtl8139_saved },
+    [NIC_NE2K] = { ne2000_make, ne2000_end, ne2000_saved },
+    [NIC_NE2K_ISA] = { ne2000_isa_make, ne2000_end, ne2000_saved },
 };
 
 /* A ROM fills its decoder, which is a power of two. */

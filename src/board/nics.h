@@ -24,7 +24,7 @@ struct nic_buses {
 
 /* ---- nic_models.c: their names ---- */
 
-enum nic_kind { NIC_VIRTIO, NIC_E1000, NIC_PCNET, NIC_KINDS };
+enum nic_kind { NIC_VIRTIO, NIC_E1000, NIC_PCNET, NIC_RTL8139, NIC_NE2K, NIC_NE2K_ISA, NIC_KINDS };
 int nic_kind(const char *model);   /* enum nic_kind; -1: there is no such */
 const char *nic_model(unsigned i); /* NULL: there are no more. The first is what a card is if nothing is said */
 bool nic_is_model(const char *name);

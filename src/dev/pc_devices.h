@@ -337,6 +337,20 @@ MUST_CHECK int e1000_new(struct e1000 **out, struct bus *b, struct clock *clk, s
 void e1000_free(struct e1000 *e);
 struct snap_part e1000_part(struct e1000 *e);
 
+/* net/rtl8139.c: an RTL8139C. */
+struct rtl8139;
+MUST_CHECK int rtl8139_new(struct rtl8139 **out, struct bus *b, struct clock *clk, struct pci *p,
+                           const struct nic_desc *d);
+void rtl8139_free(struct rtl8139 *r);
+struct snap_part rtl8139_part(struct rtl8139 *r);
+
+/* net/ne2000.c: an NE2000, on PCI (RTL8029) or on ISA; 32 ports there, or -EBUSY. */
+struct ne2000;
+MUST_CHECK int ne2000_new(struct ne2000 **out, struct bus *b, struct pci *p, const struct nic_desc *d);
+MUST_CHECK int ne2000_isa_new(struct ne2000 **out, struct bus *b, struct irq_line irq, const struct nic_desc *d);
+void ne2000_free(struct ne2000 *n);
+struct snap_part ne2000_part(struct ne2000 *n);
+
 /* fw_cfg.c: what a virtual machine tells its firmware: numbered items and named files, at ports 0x510 and 0x514 (DMA).
  */
 struct fw_cfg;

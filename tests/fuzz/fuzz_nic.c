@@ -166,8 +166,53 @@ static void pcnet_start(struct board *b)
     }
 }
 
+static void mem_out(struct board *b, u32 at, u32 v) { bus_mmio_write(b->bus, b->bar[0] + at, 4, v); }
+
+static void e1000_start(struct board *b)
+{
+    enum { N = 16 };
+    for (unsigned i = 0; i < N; i++) {
+        const u32 command = (u32)(rnd(4) ? 0x01000000 : 0) | rnd(256) << 24 | (rnd(2) ? 1u << 20 : 0) | rnd(0x900);
+        const u32 d[8] = { address(), 0, 0, 0, rnd(3) ? address() : rnd(0x40404040), 0, command, rnd(0xffffffff) };
+        (void)bus_dma_write(b->bus, AREA + 0x100 + 16 * i, d, 16);
+        (void)bus_dma_write(b->bus, AREA + 0x200 + 16 * i, d + 4, 16);
+    }
+    mem_out(b, 0x2800, AREA + 0x100), mem_out(b, 0x2808, 16 * N), mem_out(b, 0x2818, N - 1);
+    mem_out(b, 0x3800, AREA + 0x200), mem_out(b, 0x3808, 16 * N);
+    mem_out(b, 0x5000, rnd(0x400)), mem_out(b, 0xd0, 0x1ffff), mem_out(b, 0xc4, rnd(100)), mem_out(b, 0, rnd(2) << 30);
+    mem_out(b, 0x100, 0x801a | rnd(4) << 16 | (rnd(8) ? 0 : 0xc0)), mem_out(b, 0x400, 2);
+    mem_out(b, 0x3818, rnd(N));
+}
+
+static void io_bytes(struct board *b, const u8 (*pairs)[2], unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) bus_out(b->bus, (u16)(b->bar[0] + pairs[i][0]), 1, pairs[i][1]);
+}
+
+static void rtl8139_start(struct board *b)
+{
+    const u16 io = (u16)b->bar[0];
+    bus_out(b->bus, (u16)(io + 0x30), 4, address());
+    bus_out(b->bus, (u16)(io + 0x37), 1, 12);
+    bus_out(b->bus, (u16)(io + 0x44), 4, 0xf | rnd(4) << 11 | rnd(2) << 7);
+    bus_out(b->bus, (u16)(io + 0x3c), 2, 0xffff);
+    for (unsigned i = 0; i < 4; i++) bus_out(b->bus, (u16)(io + 0x20 + 4 * i), 4, address());
+    for (unsigned i = 0; i < 4; i++) bus_out(b->bus, (u16)(io + 0x10 + 4 * i), 4, rnd(0x800));
+}
+
+static void ne2000_start(struct board *b)
+{
+    const u8 pairs[][2] = { { 0, 0x21 },         { 14, 0x49 }, { 12, 0x1c }, { 13, 0 },
+                            { 1, 0x46 },         { 2, 0x80 },  { 3, 0x46 },  { 15, 0xff },
+                            { 0, 0x61 },         { 7, 0x47 },  { 0, 0x22 },  { 4, (u8)rnd(256) },
+                            { 5, 100 },          { 6, 0 },     { 0, 0x26 },  { 8, (u8)rnd(256) },
+                            { 9, (u8)rnd(128) }, { 10, 200 },  { 11, 0 },    { 0, (u8)(rnd(2) ? 0x0a : 0x12) } };
+    io_bytes(b, pairs, ARRAY_LEN(pairs));
+}
+
 static void (*const starts[NIC_KINDS])(struct board *b) = {
-    [NIC_PCNET] = pcnet_start,
+    [NIC_E1000] = e1000_start,     [NIC_RTL8139] = rtl8139_start, [NIC_NE2K] = ne2000_start,
+    [NIC_NE2K_ISA] = ne2000_start, [NIC_PCNET] = pcnet_start,
 };
 
 static void start(struct board *b)

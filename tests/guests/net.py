@@ -20,8 +20,15 @@ import tempfile
 import threading
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-DRIVERS = {'virtio': 'virtio_net', 'e1000': 'e1000', 'pcnet': 'pcnet32'}  # model: what sysfs calls its driver
-ROMS = ('virtio', 'e1000', 'pcnet')
+DRIVERS = {  # model: what sysfs calls its driver
+    'virtio': 'virtio_net',
+    'e1000': 'e1000',
+    'pcnet': 'pcnet32',
+    'rtl8139': '8139too',
+    'ne2k': 'ne2k-pci',
+    'ne2k-isa': 'ne',
+}
+ROMS = ('virtio', 'e1000', 'pcnet', 'rtl8139', 'ne2k_pci')
 ROM_FILE = '/usr/lib/ipxe/qemu/pxe-%s.rom'
 SIZES = {'drivers': 1 << 20, 'drivers-long': 64 << 20}
 
@@ -85,7 +92,11 @@ def drivers(args):
         initrd = os.path.join(work, 'net.cpio')
         subprocess.run([os.path.join(HERE, 'mkinitramfs.sh'), '--tree', modules, 'net', initrd], check=True)
         command = [args.transvisor, 'run', '--kernel', kernel, '--initrd', initrd, '--memory', '256M', '--serial']
-        command += ['stdio', '--append', f'console=ttyS0 panic=-1 loglevel=3 net.port={host.port}']
+        command += [
+            'stdio',
+            '--append',
+            f'console=ttyS0 panic=-1 loglevel=3 net.port={host.port} net.isa=io=0x300,irq=3',
+        ]
         for model in DRIVERS:
             command += ['--net', f'user,model={model}']
         seconds = 170 if args.test == 'drivers' else 1500
@@ -119,7 +130,7 @@ def pxe(args):
             f.write('#!ipxe\necho BOOTED ${net0/mac}\n')
         for i, model in enumerate(ROMS):
             mac = f'52:54:00:00:00:{i:02x}'
-            net = f'user,model={model},tftp={work},bootfile=boot.ipxe,mac={mac}'
+            net = f'user,model={model.removesuffix("_pci")},tftp={work},bootfile=boot.ipxe,mac={mac}'
             command = [args.transvisor, 'run', '--boot', 'network', '--net', net, '--expect', f'BOOTED {mac}']
             done = subprocess.run(
                 command + ['--timeout', '100'], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False

@@ -154,6 +154,82 @@ START_TEST(a_driver_that_lies_about_its_buffers_breaks_the_card)
 }
 END_TEST
 
+/* An IPv4 packet with TCP and n bytes of data: 54 + n. The sums are not there. */
+static void tcp_make(u8 *p, size_t n)
+{
+    static const u8 head[54] = { 0x52, 0x54, 0,    1, 2,    3,    2,    0,    0,  0, 0, 9, 8,    0, /* Ethernet */
+                                 0x45, 0,    0,    0, 0x12, 0x34, 0x40, 0,    64, 6, 0, 0, 10,   0,
+                                 2,    15,   10,   0, 2,    2, /* IP */
+                                 0x10, 0,    0x20, 0, 1,    2,    0xff, 0xf0, 0,  0, 0, 0, 0x50, 0x19,
+                                 0x20, 0,    0,    0, 0,    0 };
+    memcpy(p, head, sizeof head);
+    p[16] = (u8)((40 + n) >> 8), p[17] = (u8)(40 + n);
+    for (size_t i = 0; i < n; i++) p[54 + i] = (u8)(i * 13 + i / 256);
+}
+static u32 sum16(const u8 *p, size_t n, u32 sum)
+{
+    for (size_t i = 0; i < n; i++) sum += (u32)p[i] << (i & 1 ? 0 : 8);
+    while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
+    return sum;
+}
+static u32 tcp_sum(const u8 *p, size_t len) { return sum16(p + 34, len - 34, sum16(p + 26, 8, 6 + (u32)(len - 34))); }
+
+START_TEST(checksums_and_segments_that_the_driver_leaves_out_are_made)
+{
+    static u8 packet[12 + 54 + 3000];
+    u32 seed;
+    driver_start(1 | 1 << 11, 2); /* CSUM, HOST_TSO4 */
+    tcp_make(packet + 12, 100);
+    seed = sum16(packet + 12 + 26, 8, 6 + 120);
+    packet[12 + 50] = (u8)(seed >> 8), packet[12 + 51] = (u8)seed;
+    packet[0] = 1, packet[6] = 34, packet[8] = 16;
+    put(BUF_AT, packet, 12 + 154);
+    desc(TX, 0, BUF_AT, 12 + 154, 0, 0);
+    offer(TX, 0);
+    kick(TX);
+    ck_assert_uint_eq(1, sents);
+    ck_assert_uint_eq(0xffff, tcp_sum(sent, sent_len));
+    tcp_make(packet + 12, 3000);
+    packet[1] = 1, packet[2] = 54, packet[4] = 1448 & 0xff, packet[5] = 1448 >> 8;
+    put(BUF_AT, packet, sizeof packet);
+    desc(TX, 1, BUF_AT, sizeof packet, 0, 0);
+    offer(TX, 1);
+    kick(TX);
+    ck_assert_uint_eq(4, sents); /* 1448, 1448, 104 */
+    ck_assert_uint_eq(54 + 104, sent_len);
+    ck_assert_mem_eq(packet + 12 + 54 + 2896, sent + 54, 104);
+    ck_assert_uint_eq(0xffff, tcp_sum(sent, sent_len));
+    ck_assert_uint_eq(0xffff, sum16(sent + 14, 20, 0));
+    ck_assert_uint_eq(0x1236, (u32)(sent[18] << 8 | sent[19]));
+    ck_assert_uint_eq(0x01030b40, (u32)sent[38] << 24 | (u32)sent[39] << 16 | (u32)sent[40] << 8 | sent[41]);
+    packet[6] = 0xff, packet[7] = 0xff; /* a checksum that is nowhere */
+    put(BUF_AT, packet, sizeof packet);
+    desc(TX, 2, BUF_AT, sizeof packet, 0, 0);
+    offer(TX, 2);
+    kick(TX);
+    ck_assert_uint_eq(4, sents);
+    ck_assert_uint_eq(3, used_idx(TX));
+}
+END_TEST
+
+START_TEST(a_driver_that_asks_hears_which_checksums_are_right)
+{
+    u8 got;
+    driver_start(MRG_RXBUF | 2, 2); /* GUEST_CSUM */
+    for (u16 i = 0; i < 3; i++) offer_buffer(i, 512);
+    tcp_make(frame, 100);
+    u32 ip = 0xffff & ~sum16(frame + 14, 20, 0), l4 = 0xffff & ~tcp_sum(frame, 154);
+    frame[24] = (u8)(ip >> 8), frame[25] = (u8)ip, frame[50] = (u8)(l4 >> 8), frame[51] = (u8)l4;
+    ck_assert(receive(154));
+    get(BUF_AT, &got, 1);
+    ck_assert_uint_eq(2, got);
+    frame[100] ^= 1;
+    ck_assert(receive(154));
+    get(BUF_AT + 0x1000, &got, 1);
+    ck_assert_uint_eq(0, got);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("virtio-net");
@@ -166,6 +242,8 @@ int main(void)
     tcase_add_test(t, a_frame_without_room_waits_until_the_driver_offers_more);
     tcase_add_test(t, who_is_not_ready_gets_nothing_and_stops_nobody);
     tcase_add_test(t, a_driver_that_lies_about_its_buffers_breaks_the_card);
+    tcase_add_test(t, checksums_and_segments_that_the_driver_leaves_out_are_made);
+    tcase_add_test(t, a_driver_that_asks_hears_which_checksums_are_right);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

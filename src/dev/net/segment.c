@@ -50,6 +50,31 @@ bool inet_insert(u8 *packet, size_t len, size_t from, size_t end, size_t place)
     return true;
 }
 
+size_t inet_network(const u8 *frame, size_t len)
+{
+    enum { TYPE = 12, TAGGED = 0x8100, TAG = 4 };
+
+    return len >= NETDEV_FRAME_MIN && be16(frame + TYPE) == TAGGED ? NETDEV_FRAME_MIN + TAG : NETDEV_FRAME_MIN;
+}
+
+bool inet_is_valid(const u8 *frame, size_t len)
+{
+    enum { IP4 = 0x0800, FRAGMENT = 6 };
+    size_t at = inet_network(frame, len);
+    const u8 *ip = frame + at;
+
+    if (len < at + IP4_MIN || be16(ip - 2) != IP4 || ip[0] >> 4 != 4) return false;
+    size_t header = (ip[0] & 15) * 4u, total = be16(ip + IP4_LENGTH), n;
+    const u8 protocol = ip[IP4_PROTOCOL], *l4 = ip + header;
+    if (header < IP4_MIN || total < header || at + total > len || (be16(ip + FRAGMENT) & 0x3fff)) return false;
+    n = total - header;
+    if (protocol == PROTOCOL_TCP ? n < TCP_MIN : protocol != PROTOCOL_UDP || n < UDP || !be16(l4 + UDP_SUM))
+        return false;
+    const u8 pseudo[4] = { 0, protocol, (u8)(n >> 8), (u8)n };
+    return !inet_fold(inet_sum(0, ip, header))
+           && !inet_fold(inet_sum(inet_sum(inet_sum(0, ip + IP4_FROM, 8), pseudo, 4), l4, n));
+}
+
 /* Part number i of a packet, whose headers are in frame already; n bytes of data follow them. */
 static void headers_fix(u8 *frame, const struct segment *s, size_t done, size_t n, unsigned i, bool last)
 {

@@ -11,6 +11,11 @@ u16 inet_fold(u64 sum); /* the checksum, complemented */
 /* Puts the checksum of bytes from..end into place, two bytes. false: they are not there. */
 bool inet_insert(u8 *packet, size_t len, size_t from, size_t end, size_t place);
 
+/* Where IP begins in a frame, behind a tag if there is one. */
+size_t inet_network(const u8 *frame, size_t len);
+/* A TCP or UDP packet of IPv4, whole, whose checksums are both right. */
+bool inet_is_valid(const u8 *frame, size_t len);
+
 struct segment {
     size_t network, transport, header; /* offsets: of IP, of TCP or UDP, of the data */
     u16 size;                          /* bytes of data in a frame, at most */

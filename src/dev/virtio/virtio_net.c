@@ -1,9 +1,11 @@
 /* Owns the frames between a virtio network card's rings and its network. It has no state beside the transport's: what
  * is under way is in the rings, or with the back end.
  *   I1  A frame is given to the driver as a whole or not at all.                                      [net_receive]
- * Enter at net_receive(), transmit(). Virtual I/O Device (VIRTIO) 1.2, 5.1. There is no control queue: frames for any
- * address come in, as of a card that is promiscuous. */
+ * Enter at net_receive(), transmit(). Virtual I/O Device (VIRTIO) 1.2, 5.1. Checksums and segments that the driver
+ * leaves to the card are made here. There is no control queue: frames for any address come in, as of a card that is
+ * promiscuous. */
 #include "core/netdev.h"
+#include "src/dev/net/segment.h"
 #include "src/dev/virtio/virtio.h"
 
 #include <errno.h>
@@ -12,6 +14,14 @@
 enum { RX, TX, QUEUES };
 enum { MAC_LEN = 6, CONFIG_STATUS = 6, CONFIG_LEN = 8, LINK_UP = 1 };
 enum { HEADER_OLD = 10, HEADER_MAX = 12, NUM_BUFFERS = 10 };
+/* The header, 5.1.6. */
+enum { H_FLAGS = 0, H_GSO_TYPE = 1, H_GSO_SIZE = 4, H_CSUM_START = 6, H_CSUM_OFFSET = 8 };
+enum { NEEDS_CSUM = 1, DATA_VALID = 2, GSO_NONE = 0, GSO_TCP4 = 1, GSO_TCP6 = 4, GSO_ECN = 0x80 };
+#define F_CSUM (1ull << 0)
+#define F_GUEST_CSUM (1ull << 1)
+#define F_HOST_TSO4 (1ull << 11)
+#define F_HOST_TSO6 (1ull << 12)
+#define F_HOST_ECN (1ull << 13)
 #define F_MAC (1ull << 5)
 #define F_MRG_RXBUF (1ull << 15)
 #define F_STATUS (1ull << 16)
@@ -21,6 +31,7 @@ struct virtio_net {
     struct netdev *net;
     u8 config[CONFIG_LEN];
     struct vchain chain[2]; /* the first of a frame, and the present one */
+    u8 *packet;             /* SEGMENT_PACKET_MAX bytes, of what is being sent */
 };
 
 /* 5.1.6.1: before 1.0 without merged buffers, the number of them is not there. */
@@ -41,6 +52,7 @@ static bool net_receive(void *fe, const u8 *frame, size_t len)
 
     if (!virtio_running(n->v, RX) || len > NETDEV_FRAME_MAX) return true; /* nobody listens */
     memcpy(buf + header, frame, len);
+    if (virtio_has(n->v, F_GUEST_CSUM) && inet_is_valid(frame, len)) buf[H_FLAGS] = DATA_VALID;
     while (done < total) {
         struct vchain *c = &n->chain[used > 0];
 
@@ -72,10 +84,35 @@ static bool net_receive(void *fe, const u8 *frame, size_t len)
 
 /* ---- to the network ---- */
 
+/* 5.1.6.2: what the driver has left to the card. The packet is n->packet; head its header. */
+static void packet_send(struct virtio_net *n, const u8 *head, size_t len)
+{
+    const size_t start = virtio_from_le(head + H_CSUM_START, 2), offset = virtio_from_le(head + H_CSUM_OFFSET, 2);
+    /* What has not been agreed on is no more than bytes. */
+    const bool sums = virtio_has(n->v, F_CSUM), cuts = virtio_has(n->v, F_HOST_TSO4 | F_HOST_TSO6);
+    const u8 type = cuts ? head[H_GSO_TYPE] & (u8)~GSO_ECN : GSO_NONE;
+    u8 *p = n->packet;
+
+    if (type == GSO_NONE) {
+        if (sums && (head[H_FLAGS] & NEEDS_CSUM)) (void)inet_insert(p, len, start, SIZE_MAX, start + offset);
+        if (len >= NETDEV_FRAME_MIN && len <= NETDEV_FRAME_MAX) netdev_send(n->net, p, len);
+        return;
+    }
+    if ((type != GSO_TCP4 && type != GSO_TCP6) || !(head[H_FLAGS] & NEEDS_CSUM) || start + 13 > len) return;
+    const struct segment s = {
+        .network = inet_network(p, len),
+        .transport = start,
+        .header = start + (p[start + 12] >> 4) * 4u, /* what the driver says of it is a hint */
+        .size = (u16)virtio_from_le(head + H_GSO_SIZE, 2),
+        .v6 = type == GSO_TCP6,
+    };
+    (void)segment_send(p, len, &s, n->net);
+}
+
 static void transmit(struct virtio_net *n)
 {
     struct vchain *c = &n->chain[0];
-    u8 frame[NETDEV_FRAME_MAX];
+    u8 head[HEADER_MAX];
     unsigned header = header_len(n), done = 0;
 
     for (; done < VRING_MAX && virtio_pop(n->v, TX, c); done++) {
@@ -86,9 +123,10 @@ static void transmit(struct virtio_net *n)
             return;
         }
         len = c->out_len - header;
-        if (len >= NETDEV_FRAME_MIN && len <= sizeof frame) {
-            iov_read(vchain_out(c), c->nout, header, frame, len);
-            netdev_send(n->net, frame, len);
+        if (len <= SEGMENT_PACKET_MAX) {
+            iov_read(vchain_out(c), c->nout, 0, head, header);
+            iov_read(vchain_out(c), c->nout, header, n->packet, len);
+            packet_send(n, head, len);
         }
         virtio_put(n->v, TX, c, done, 0);
     }
@@ -111,7 +149,10 @@ int virtio_net_new(struct virtio_net **out, struct bus *bus, struct pci *p, cons
     struct virtio_net *n = calloc(1, sizeof *n);
     int err;
 
-    if (!n) return -ENOMEM;
+    if (!n || !(n->packet = malloc(SEGMENT_PACKET_MAX))) {
+        free(n);
+        return -ENOMEM;
+    }
     n->net = nic->net;
     memcpy(n->config, nic->mac, MAC_LEN);
     n->config[CONFIG_STATUS] = LINK_UP;
@@ -123,7 +164,7 @@ int virtio_net_new(struct virtio_net **out, struct bus *bus, struct pci *p, cons
         .rom = nic->rom,
         .rom_size = nic->rom_size,
         .queues = QUEUES,
-        .features = F_MAC | F_MRG_RXBUF | F_STATUS,
+        .features = F_MAC | F_MRG_RXBUF | F_STATUS | F_CSUM | F_GUEST_CSUM | F_HOST_TSO4 | F_HOST_TSO6 | F_HOST_ECN,
         .config = n->config,
         .config_len = CONFIG_LEN,
         .ops = &ops,
@@ -131,6 +172,7 @@ int virtio_net_new(struct virtio_net **out, struct bus *bus, struct pci *p, cons
     };
     err = virtio_new(&n->v, bus, p, &d);
     if (err) {
+        free(n->packet);
         free(n);
         return err;
     }
@@ -145,6 +187,7 @@ void virtio_net_free(struct virtio_net *n)
     if (!n) return;
     n->net->receive = NULL;
     virtio_free(n->v);
+    free(n->packet);
     free(n);
 }
 
