@@ -71,6 +71,8 @@ START_TEST(the_prom_has_each_byte_twice_and_the_chip_signs)
     read_mem(0, prom, 32);
     for (unsigned i = 0; i < 6; i++) ck_assert(prom[2 * i] == mac[i] && prom[2 * i + 1] == mac[i]);
     ck_assert_mem_eq("WWWW", prom + 28, 4);
+    remote(READ, 0, 32); /* bytes are taken from whole words: each one once */
+    for (unsigned i = 0; i < 6; i++) ck_assert_uint_eq(mac[i], in(DATA));
     ck_assert_uint_eq(0x50, in(RBCR0));
     ck_assert_uint_eq(0x43, in(RBCR1));
 }

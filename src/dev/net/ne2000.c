@@ -103,8 +103,12 @@ static void remote_step(struct ne2000 *n)
     if (!left) cause(n, ISR_RDC);
 }
 
-/* A byte at a time, unless DCR.WTS says words. */
-static unsigned data_width(const struct ne2000 *n, unsigned size) { return n->page0[P0_DCR] & DCR_WTS ? size : 1; }
+/* A byte at a time, or, DCR.WTS, a word; then what is asked for as a byte is a word's lower half. */
+static unsigned data_width(const struct ne2000 *n, unsigned size)
+{
+    if (!(n->page0[P0_DCR] & DCR_WTS)) return 1;
+    return size < 2 ? 2 : size;
+}
 
 static u32 data_read(struct ne2000 *n, unsigned size)
 {
