@@ -37,7 +37,7 @@ struct coherence_listener {
     void (*remapped)(void *arg);
     /* What is cached of pages linear pages from la on is no longer so, whatever the page tables say at this moment. */
     void (*forget)(void *arg, laddr la, u32 pages);
-    /* len bytes at pa, within a page with PG_TABLE, are about to be written; more than 8 of them perhaps have been. */
+    /* len bytes at pa, within a page with PG_TABLE, are about to be written; a whole page perhaps has been. */
     void (*table_written)(void *arg, paddr pa, unsigned len);
     /* Time goes on: what is kept for a while only, or fades, is looked at. now_ms never goes back. */
     void (*aged)(void *arg, u64 now_ms);

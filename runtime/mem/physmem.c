@@ -311,6 +311,7 @@ void bus_host_written(struct bus *b, const u8 *p, unsigned len)
     u64 off = (u64)(p - b->view), page = page_of_file(off);
     paddr pa = 0;
     (void)bus_page_pa(b, page, &pa);
+    if (b->flags[page] & PG_TABLE) coherence_table_written(&b->coherence, pa, PAGE_SIZE); /* it has been written */
     page_written(b, page, pa | (off & OFFSET_MASK), len);
 }
 

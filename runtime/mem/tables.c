@@ -2,7 +2,8 @@
  *
  *   I1  A page of RAM that anything cached has been read from has PG_TABLE, and what it is for is in role[]. Entries
  *       that are not present are cached nowhere.                                     [tables_note, who walks]
- *   I2  Before a present entry changes, all that is cached of what it covers is gone. [tables_written]
+ *   I2  Before a present entry changes, all that is cached of what it covers is gone; what DMA has changed already
+ *       takes the whole page with it.                                     [tables_written, bus_host_written]
  *
  * A page may be directory and table at once (one that maps itself), and serve several places: then everything goes.
  * A write costs translated code a call and no more; the supervisor's instructions that write to page tables become soft

@@ -100,6 +100,18 @@ START_TEST(a_table_with_code_is_not_let_through)
 }
 END_TEST
 
+START_TEST(what_a_device_has_written_already_drops_all_of_its_table)
+{
+    map(0x200000);
+    u64 len = 4;
+    u8 *p = bus_dma_map(bus, TABLE + (LA >> 12 & 1023) * 4, &len);
+    memset(p, 0, 4); /* it does not look like a present entry any more */
+    bus_dma_unmap(bus, p, 4, DMA_TO_GUEST);
+    ck_assert(!entry(TLB_SUP_R));
+    ck_assert_uint_eq(forgot_pages, 1024);
+}
+END_TEST
+
 START_TEST(a_run_of_writes_makes_it_memory_like_any_other)
 {
     u8 zero[64] = { 0 };
@@ -125,6 +137,7 @@ int main(void)
     tcase_add_test(t, a_write_to_a_directory_drops_all_that_it_covers);
     tcase_add_test(t, a_table_of_two_places_drops_everything);
     tcase_add_test(t, a_table_with_code_is_not_let_through);
+    tcase_add_test(t, what_a_device_has_written_already_drops_all_of_its_table);
     tcase_add_test(t, a_run_of_writes_makes_it_memory_like_any_other);
     suite_add_tcase(s, t);
     return fix_run(s);
