@@ -107,7 +107,7 @@ def presets_are_listed_and_can_be_overridden(b):
     names = [line.split()[0] for line in table[1:]]
     check(names == ['dos', 'win31', 'win95', 'win98', 'winme', 'nt4', 'win2000', 'winxp', 'os2', 'linux24', 'linux',
                     'bsd', 'generic'], f'{names}')
-    check(table[0].split()[:3] == ['--for', 'cpu', 'memory'] and max(map(len, table)) <= 100, f'{table[0]}')
+    check(table[0].split()[:3] == ['--for', 'cpu', 'memory'] and max(map(len, table)) <= 115, f'{table[0]}')
     check("did you mean win98?" in ask(b, 'run', 'x', '--for', 'win89', status=2), 'a wrong name')
     # cpuid; mov edx,f4h; out dx,al: the processor's family tells whose preset it is
     image = guest(b, b'\xb8\x01\0\0\0\x0f\xa2\xc1\xe8\x08\x83\xe0\x0f\xba\xf4\0\0\0\xee' + HALT)
@@ -154,7 +154,7 @@ def every_preset_is_a_machine_that_starts(b):
 def a_clock_shows_local_time_where_the_guest_expects_it(b):
     # mov al,4; out 70h,al; in al,71h; mov edx,f4h; out dx,al: the hour, in BCD
     image = guest(b, b'\xb0\x04\xe6\x70\xe4\x71\xba\xf4\0\0\0\xee' + HALT)
-    os.environ['TZ'] = 'X-7'
+    os.environ['TZ'] = 'XXX-7'
     try:
         hours = []
         for preset in ('linux', 'dos'):

@@ -12,8 +12,9 @@
 
 struct config {
     json_t *root;
-    char *file, *text; /* NULL: it was not read from a file */
-    char **words;      /* values as texts, which options_parse() may take apart */
+    const char *folder; /* what files are relative to; NULL: the current directory */
+    char *file, *text;  /* NULL: it was not read from a file */
+    char **words;       /* values as texts, which options_parse() may take apart */
     size_t n_words;
 };
 
@@ -163,6 +164,51 @@ static char *value_text(const json_t *v)
     return strdup(number);
 }
 
+void config_set_folder(struct config *c, const char *folder) { c->folder = folder; }
+
+static bool is_path(const struct opt *o) { return o->arg && (!strncmp(o->arg, "FILE", 4) || !strcmp(o->arg, "DIR")); }
+
+/* A word of n characters, relative to folder. doubled: of a drive, where a comma in a name is two. */
+static void path_print(FILE *out, const char *word, size_t n, const char *folder, bool doubled)
+{
+    if (doubled && !strncmp(word, "file=", 5)) {
+        fputs("file=", out);
+        word += 5;
+        n -= 5;
+    }
+    bool address = doubled && !strncmp(word, "nbd:", 4); /* of a server's */
+    if (n && *word != '/' && !address) {
+        for (const char *p = folder; *p; p++) fputs(*p == ',' && doubled ? ",," : (char[]){ *p, 0 }, out);
+        fputc('/', out);
+    }
+    fwrite(word, 1, n, out);
+}
+
+char *config_path(const struct opt *row, const char *text, const char *folder)
+{
+    char *other = NULL;
+    size_t room;
+    bool drive = row->repeats, list = row->arg && strstr(row->arg, "FILE[,FILE");
+    if (!is_path(row)) return NULL;
+    FILE *out = open_memstream(&other, &room);
+    if (!out) return NULL;
+    for (const char *p = text;; p++) {
+        size_t n = list || drive ? strcspn(p, ",") : strlen(p);
+        while (drive && p[n] == ',' && p[n + 1] == ',') n += 2 + strcspn(p + n + 2, ",");
+        if (p == text || list || (drive && !strncmp(p, "file=", 5))) path_print(out, p, n, folder, drive);
+        else fwrite(p, 1, n, out);
+        p += n;
+        if (!*p) break;
+        fputc(',', out);
+    }
+    bool failed = ferror(out);
+    if (fclose(out) || failed || !strcmp(other, text)) {
+        free(other);
+        return NULL;
+    }
+    return other;
+}
+
 /* The text is c's, and lives as long. */
 static char *keep(struct config *c, char *text)
 {
@@ -188,6 +234,8 @@ static int value_apply(struct config *c, const struct opt *table, const struct o
     } else {
         text = value_text(v);
         if (!text) return vm_fail(err, -EINVAL, "%s: wants a text or a number: %s", row->name, row->arg);
+        char *inside = c->folder ? config_path(row, text, c->folder) : NULL;
+        if (inside) free(text), text = inside;
         if (!(text = keep(c, text))) return no_memory(err);
     }
     char *argv[] = { name, text };

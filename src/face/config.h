@@ -10,6 +10,8 @@ struct config;
 MUST_CHECK int config_new(struct config **out, struct vm_error *err);
 /* That of a file. 0, -EINVAL: it says something wrong, with its line; else -errno: it cannot be read. */
 MUST_CHECK int config_load(struct config **out, const char *file, struct vm_error *err);
+/* From now on names of files are relative to that directory, which is borrowed, when they are applied. */
+void config_set_folder(struct config *c, const char *folder);
 void config_free(struct config *c); /* NULL is fine */
 
 /* Parses every setting into *args, as if it had been typed. Strings in *args are c's from then on: it outlives them.
@@ -26,6 +28,10 @@ const char *config_value(const struct config *c, const char *key);
 typedef int config_text_fn(void *arg, const struct opt *row, const char *text, char **other, struct vm_error *err);
 MUST_CHECK int config_each(struct config *c, const struct opt *table, config_text_fn *fn, void *arg,
                            struct vm_error *err);
+
+/* A value of a row's in which names of files are relative to folder no more; allocated. NULL: it names none, they are
+ * absolute already, or there is no memory. */
+char *config_path(const struct opt *row, const char *text, const char *folder);
 
 /* Prints it. 0 or -EIO. */
 MUST_CHECK int config_print(const struct config *c, FILE *out);

@@ -79,8 +79,9 @@ static void man(const char *version)
         ".SH NAME\ntransvisor \\- run 32\\-bit x86 operating systems without hardware virtualization\n.SH SYNOPSIS\n",
         version);
     for (int i = 0; i < VERB_COUNT; i++)
-        printf("%s.B transvisor %s\n[\\fIOPTIONS\\fR] %s\n", i ? ".br\n" : "", verbs[i].name,
-               verbs[i].operand ? verbs[i].operand : "");
+        printf(verbs[i].as_run ? "%s.B transvisor %s\n%s [\\fIOPTIONS\\fR]\n"
+                               : "%s.B transvisor %s\n[\\fIOPTIONS\\fR] %s\n",
+               i ? ".br\n" : "", verbs[i].name, verbs[i].operand ? verbs[i].operand : "");
     fputs(".br\n.B transvisor\n.I FILE\n", stdout);
     fputs(
         ".SH DESCRIPTION\nA virtual PC as an ordinary process: guest code is translated to 64\\-bit host code, or runs "
@@ -98,6 +99,7 @@ static void man(const char *version)
             roff(verbs[i].examples);
             fputs(".fi\n", stdout);
         }
+        if (verbs[i].as_run) fputs("It takes the options of \\fBtransvisor run\\fR, too.\n", stdout);
         man_options(verbs[i].options, false);
     }
     fputs(".SH \"SPELLINGS OF OTHER PROGRAMS\"\nWhat users of QEMU, kvmtool and Firecracker type, and what becomes of "
@@ -158,8 +160,10 @@ static void bash(void)
     for (int i = 0; i < VERB_COUNT; i++) {
         printf("        \"%s\")\n            case $before in\n", verbs[i].name);
         bash_values(verbs[i].options);
+        if (verbs[i].as_run) bash_values(verbs[VERB_RUN].options);
         fputs("            esac\n            words='", stdout);
         bash_words(verbs[i].options);
+        if (verbs[i].as_run) bash_words(verbs[VERB_RUN].options);
         fputs("' ;;\n", stdout);
     }
     fputs("    esac\n    if [[ $word == -* ]]; then\n        COMPREPLY=($(compgen -W \"$words\" -- \"$word\"))\n    "

@@ -7,6 +7,7 @@
 #include "src/face/image.h"
 #include "src/face/img.h"
 #include "src/face/json.h"
+#include "src/face/machines.h"
 #include "src/face/preset.h"
 #include "src/face/session.h"
 #include "src/face/settings.h"
@@ -219,6 +220,10 @@ static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct
         return fail_host("watching thread (pthread_create)", rc);
     }
     stopper_watch(s, vm);
+    if (a->ready >= 0) {
+        if (write(a->ready, "+", 1) != 1) fputs("transvisor: warning: nobody waits for the machine\n", stderr);
+        close(a->ready);
+    }
     enum vm_exit how = session_run(&session, &err);
     session_end(&session);
     vm_display_close(vm);
@@ -342,11 +347,12 @@ static int print_config(const struct config *c)
 }
 
 /* -1 to go on, or the status. What was joined before is printed only if all of it is right. */
-static int read_machine(struct run_args *a, struct config **config, const struct config *joined, int argc, char **argv)
+static int read_machine(struct run_args *a, struct config **config, const struct config *joined, int argc, char **argv,
+                        const char *folder)
 {
     const struct opt *asked = NULL;
     struct vm_error err;
-    int rc = settings_read(a, config, argc, argv, &asked, &err);
+    int rc = settings_read(a, config, argc, argv, folder, &asked, &err);
     int status = words_status(VERB_RUN, rc, asked, &err);
     if (status >= 0) return status;
     if (a->preset && !strcmp(a->preset, "?")) return print_guess(a);
@@ -411,21 +417,94 @@ static int run_described(struct run_args *a)
     return status;
 }
 
-static int verb_run(int argc, char **argv)
+/* A machine_run_fn. */
+static int run_words(int argc, char **argv, const char *folder, int ready)
 {
     struct run_args a;
     struct vm_error err;
     struct config *config = NULL, *joined = NULL;
     bool printed = options_peek(verbs[VERB_RUN].options, "print-config", argc, argv);
     run_args_init(&a);
+    a.ready = ready;
     /* Before the words are parsed, which takes them apart. */
     int rc = printed ? settings_join(&joined, argc, argv, &err) : 0;
     int status = rc ? fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err.text)
-                    : read_machine(&a, &config, joined, argc, argv);
+                    : read_machine(&a, &config, joined, argc, argv, folder);
     if (status < 0) status = run_described(&a);
     config_free(config);
     config_free(joined);
     return status;
+}
+
+static int verb_run(int argc, char **argv) { return run_words(argc, argv, NULL, -1); }
+
+/* ---- machines by name ---- */
+
+static int verb_named_machine(enum verb_id id, int argc, char **argv)
+{
+    struct machine_args a = { .timeout_ms = 60000 };
+    struct vm_error err;
+    int rc, status = read_words(id, &a, argc, argv);
+    if (status >= 0) return status;
+    ignore_signals_of_files();
+    switch (id) {
+    case VERB_LIST: rc = machine_list(&a, &err); break;
+    case VERB_STOP: rc = machine_stop(&a, &err); break;
+    case VERB_RM: rc = machine_rm(&a, &err); break;
+    default: rc = machine_console_of(&a, &err); break;
+    }
+    if (rc < 0) return fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err.text);
+    return end_output() ? STATUS_ERROR : rc;
+}
+static int verb_list(int argc, char **argv) { return verb_named_machine(VERB_LIST, argc, argv); }
+static int verb_stop(int argc, char **argv) { return verb_named_machine(VERB_STOP, argc, argv); }
+static int verb_rm(int argc, char **argv) { return verb_named_machine(VERB_RM, argc, argv); }
+static int verb_console(int argc, char **argv) { return verb_named_machine(VERB_CONSOLE, argc, argv); }
+
+/* The verb's own words go to the front, and from there to *a; the others are a machine's. Returns how many are the
+ * verb's, or less than 0, with the status to end with in *status. */
+static int read_name(enum verb_id id, struct machine_args *a, int argc, char **argv, int *status)
+{
+    int own = 0;
+    const char *ignored;
+    char text[100];
+    if (argc && argv[0][0] == '-' && !options_find(verbs[id].options, argv[0], &ignored)) {
+        snprintf(text, sizeof text, "the name comes first: transvisor %s NAME [OPTIONS]", verbs[id].name);
+        *status = fail(STATUS_USAGE, text);
+        return -1;
+    }
+    for (int i = 0; i < argc; i++) {
+        const struct opt *o = argv[i][0] == '-' ? options_find(verbs[id].options, argv[i], &ignored) : NULL;
+        bool is_own = i == 0 || (o && (o->type == OPT_FLAG || o->type == OPT_HELP));
+        if (!is_own) continue;
+        char *word = argv[i];
+        memmove(argv + own + 1, argv + own, (size_t)(i - own) * sizeof *argv);
+        argv[own++] = word;
+    }
+    *status = read_words(id, a, own, argv);
+    return *status >= 0 ? -1 : own;
+}
+
+static int verb_new(int argc, char **argv)
+{
+    struct machine_args a = { 0 };
+    struct vm_error err;
+    int status, own = read_name(VERB_NEW, &a, argc, argv, &status);
+    if (own < 0) return status;
+    int rc = machine_new(a.name, argc - own, argv + own, &err);
+    return rc ? fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err.text) : end_output();
+}
+
+static int verb_start(int argc, char **argv)
+{
+    struct machine_args a = { 0 };
+    struct vm_error err;
+    int status, own = read_name(VERB_START, &a, argc, argv, &status);
+    if (own < 0) return status;
+    ignore_signals_of_files();
+    int rc = machine_start(&a, argc - own, argv + own, run_words, &err);
+    if (rc < 0) return fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err.text);
+    return end_output() ? STATUS_ERROR : rc;
 }
 
 /* ---- check ---- */
@@ -528,6 +607,12 @@ static int verb_img_commit(int argc, char **argv) { return verb_img(VERB_IMG_COM
 
 static int (*const verb_runs[VERB_COUNT])(int argc, char **argv) = {
     [VERB_RUN] = verb_run,
+    [VERB_NEW] = verb_new,
+    [VERB_LIST] = verb_list,
+    [VERB_START] = verb_start,
+    [VERB_CONSOLE] = verb_console,
+    [VERB_STOP] = verb_stop,
+    [VERB_RM] = verb_rm,
     [VERB_INFO] = verb_info,
     [VERB_CHECK] = verb_check,
     [VERB_TRANSLATE] = verb_translate,

@@ -23,13 +23,14 @@ static int preset_read(struct run_args *a, const struct config *c, int argc, cha
     return 0; /* what is wrong with it is said where it stands */
 }
 
-int settings_read(struct run_args *a, struct config **config, int argc, char **argv, const struct opt **asked,
-                  struct vm_error *err)
+int settings_read(struct run_args *a, struct config **config, int argc, char **argv, const char *folder,
+                  const struct opt **asked, struct vm_error *err)
 {
     const struct opt *table = verbs[VERB_RUN].options;
     const char *file = options_peek(table, "config", argc, argv);
     *config = NULL;
     int rc = file ? config_load(config, file, err) : 0;
+    if (*config) config_set_folder(*config, folder);
     if (!rc) rc = preset_read(a, *config, argc, argv, err);
     if (!rc && *config) rc = config_apply(*config, table, a, err);
     return rc ? rc : options_parse(table, a, argc, argv, asked, err);

@@ -2,6 +2,7 @@
  * we do not have. Nothing here runs anything. */
 #include "src/face/verbs.h"
 #include "src/face/img.h"
+#include "src/face/machine_words.h"
 #include "src/face/preset.h"
 #include "src/error.h"
 
@@ -565,25 +566,39 @@ const struct verb verbs[VERB_COUNT] = {
     [VERB_RUN] = { "run", "[FILE]", "runs a virtual machine",
                    "  transvisor run vmlinuz --initrd initrd.img --append console=ttyS0 --memory 512\n"
                    "On a terminal: Ctrl-A x quits, Ctrl-A h shows the other keys.\n",
-                   run_options },
-    [VERB_INFO] = { "info", "FILE", "prints the state of a saved machine, chip by chip", NULL, info_options },
+                   .options = run_options },
+    [VERB_NEW] = { "new", "NAME", "makes a machine that is started by its name",
+                   "  transvisor new old --for win98 --disk 4G --cdrom win98.iso\n"
+                   "A --disk that is a size becomes a qcow2 image in the machine's folder.\n",
+                   .as_run = true, .options = machine_new_options },
+    [VERB_LIST] = { "list", NULL, "shows the machines that have names, and what they do",
+                    .options = machine_list_options },
+    [VERB_START] = { "start", "NAME", "starts a machine, which goes on in the background",
+                     "  transvisor start old --console\n", .as_run = true, .options = machine_start_options },
+    [VERB_CONSOLE] = { "console", "NAME", "connects this terminal with a machine's serial port; Ctrl-A x leaves it",
+                       .options = machine_console_options },
+    [VERB_STOP] = { "stop", "NAME", "presses a machine's power button, and waits until it is off",
+                    .options = machine_stop_options },
+    [VERB_RM] = { "rm", "NAME", "removes a machine, and the disk images in its folder", .options = machine_rm_options },
+    [VERB_INFO] = { "info", "FILE", "prints the state of a saved machine, chip by chip", NULL,
+                    .options = info_options },
     [VERB_CHECK] = { "check", NULL, "tells whether this host can run machines, how well, and what would help",
-                     "Exit status: 0 if it can, 1 if not.\n", check_options },
+                     "Exit status: 0 if it can, 1 if not.\n", .options = check_options },
     [VERB_TRANSLATE] = { "translate", "FILE", "prints guest code and the host code it becomes, side by side", NULL,
-                         translate_options },
+                         .options = translate_options },
     [VERB_IMG_CREATE] = { "img create", "FILE [SIZE]", "makes an empty disk image",
                           "  transvisor img create -f qcow2 disk.qcow2 10G\n"
                           "  transvisor img create -f qcow2 -b disk.qcow2 -F qcow2 trial.qcow2\n",
-                          img_create_options },
-    [VERB_IMG_INFO] = { "img info", "FILE", "tells what a disk image is", NULL, img_info_options },
+                          .options = img_create_options },
+    [VERB_IMG_INFO] = { "img info", "FILE", "tells what a disk image is", NULL, .options = img_info_options },
     [VERB_IMG_CONVERT] = { "img convert", "FILE TO", "copies a disk image into another format",
-                           "  transvisor img convert -O qcow2 disk.img disk.qcow2\n", img_convert_options },
+                           "  transvisor img convert -O qcow2 disk.img disk.qcow2\n", .options = img_convert_options },
     [VERB_IMG_CHECK] = { "img check", "FILE", "looks for errors in a qcow2 image, and repairs them",
                          "Exit status: 0 none (left), 1 it could not be checked, 2 errors, 3 room that nobody uses, "
                          "63 a raw image.\n",
-                         img_check_options },
+                         .options = img_check_options },
     [VERB_IMG_COMMIT] = { "img commit", "FILE", "writes a qcow2 image into what it is based on, and empties it", NULL,
-                          img_commit_options },
+                          .options = img_commit_options },
 };
 
 const char verbs_exit_status[] =
@@ -591,7 +606,10 @@ const char verbs_exit_status[] =
     "(triple fault),\n"
     "(V<<1)|1 after a write of V to the debug-exit port, 124 after --timeout, 128+N when signal N ended it.\n";
 
-void run_args_init(struct run_args *a) { *a = (struct run_args){ .cfg = { .size = sizeof a->cfg }, .vga = -1 }; }
+void run_args_init(struct run_args *a)
+{
+    *a = (struct run_args){ .cfg = { .size = sizeof a->cfg }, .vga = -1, .ready = -1 };
+}
 
 /* The model of a card that says none. */
 static int finish_net(struct run_args *a, unsigned i, struct vm_error *err)
@@ -646,8 +664,11 @@ int run_args_finish(struct run_args *a, struct vm_error *err)
 void verb_help(enum verb_id id, bool all, FILE *out)
 {
     const struct verb *v = &verbs[id];
-    fprintf(out, "usage: transvisor %s [OPTIONS]%s%s\n%s%s", v->name, v->operand ? " " : "",
-            v->operand ? v->operand : "", v->examples ? v->examples : "", all ? "" : "\n");
+    const char *operand = v->operand ? v->operand : "";
+    if (v->as_run) fprintf(out, "usage: transvisor %s %s [OPTIONS]\n", v->name, operand);
+    else fprintf(out, "usage: transvisor %s [OPTIONS]%s%s\n", v->name, *operand ? " " : "", operand);
+    fprintf(out, "%s%s", v->examples ? v->examples : "", all ? "" : "\n");
     options_help(v->options, all, out);
+    if (v->as_run) fputs("Besides, the options of `transvisor run`.\n", out);
     if (!all && id == VERB_RUN) fputs("`transvisor run --help-all` explains all of them.\n", out);
 }

@@ -6,6 +6,12 @@
 
 enum verb_id {
     VERB_RUN,
+    VERB_NEW,
+    VERB_LIST,
+    VERB_START,
+    VERB_CONSOLE,
+    VERB_STOP,
+    VERB_RM,
     VERB_INFO,
     VERB_CHECK,
     VERB_TRANSLATE,
@@ -21,6 +27,7 @@ struct verb {
     const char *name, *operand; /* name: one word, or two; operand: as help shows it, or NULL */
     const char *what;           /* one line */
     const char *examples;       /* lines, or NULL */
+    bool as_run;                /* takes the options of VERB_RUN, too */
     const struct opt *options;  /* their destinations are in the verb's struct of arguments below */
 };
 extern const struct verb verbs[VERB_COUNT];
@@ -57,6 +64,7 @@ struct run_args {
     int disk_bus;               /* of disks that say none: 0 IDE, 1 virtio */
     const char *net_model;      /* of network cards that say none, or NULL */
     char net[VM_NETS_MAX][512]; /* cards with that model, where cfg points to */
+    int ready;                  /* a descriptor that gets a byte when the guest runs, or -1 */
     bool print_config;
     const char *config; /* the file that has been read before, or NULL */
     int vga;            /* enum vm_vga, less 1; -1: the default */
