@@ -480,8 +480,9 @@ static void set_query(struct gdb *g, const char *p)
         reply(g, "OK");
         g->no_ack = true;
     } else if ((rest = after(p, "qemu.PhyMemMode:"))) {
-        if (number(&rest, &v) && v <= 1) g->physical = v;
-        reply_ok(g, v <= 1 ? 0 : -EINVAL);
+        bool fits = number(&rest, &v) && v <= 1;
+        if (fits) g->physical = v;
+        reply_ok(g, fits ? 0 : -EINVAL);
     } else if ((rest = after(p, "qemu.sstep="))) {
         bool fits = number(&rest, &v) && v <= STEP_ALL;
         if (fits) g->step_flags = (unsigned)v;

@@ -107,6 +107,7 @@ def test_registers_and_memory_can_be_written(bench):
     same(c.ask(b'm%x,4' % 0xF0000000), b'E0e', 'where there is nothing')
     same(c.ask(b'mzz,4'), b'E16', 'an address that is none')
     same(c.ask(b'M%x,4:01' % bench.at['copy']), b'E16', 'too few bytes')
+    same(c.ask(b'Qqemu.PhyMemMode:x'), b'E16', 'a mode that is none')
     same(c.ask(b'qqemu.PhyMemMode'), b'0', 'mode')
     c.good(b'Qqemu.PhyMemMode:1')
     same(c.memory(bench.at['copy'], 4), b'#$}*', 'by physical address')
