@@ -68,7 +68,7 @@ int main(void)
     double b[BATCHES], w[BATCHES];
     int ram = memfd_create("ram", MFD_CLOEXEC);
     if (ram < 0 || ftruncate(ram, PAGE_SIZE) || pwrite(ram, loop, sizeof loop, 0) != sizeof loop
-        || dx_new(&dx, ram, false, &why)) {
+        || dx_new(&dx, NULL, ram, false, &why)) {
         fprintf(stderr, "dx_stop: %s\n", ram < 0 ? "no memory file" : why);
         return 1;
     }

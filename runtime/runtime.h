@@ -108,6 +108,10 @@ void rt_break_met(const struct rt *rt, unsigned *kinds, laddr *la, u32 *len);
 /* The next run does not stop for one at its first instruction. */
 void rt_break_pass(struct rt *rt);
 
+/* Makes what the calling thread will need of the host to run the guest: signal handlers, timers, a process that makes
+ * processes. From then on its rt_run() makes no system call but those of src/jail.def, until another thread makes one.
+ * 0 or -errno, with *what. */
+MUST_CHECK int rt_confine(struct rt *rt, const char **what);
 int rt_trouble(const struct rt *rt, const char **what); /* after RT_ERROR: -errno, and of what */
 /* From a device callback or, thread-safely, from anywhere. */
 void rt_stop(struct rt *rt);

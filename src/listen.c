@@ -6,6 +6,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -116,5 +117,5 @@ void listen_unix_close(int fd, const char *path)
 {
     if (fd < 0) return;
     close(fd);
-    unlink(path);
+    unlinkat(AT_FDCWD, path, 0);
 }

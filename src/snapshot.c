@@ -322,7 +322,7 @@ static int directory_sync(const char *path)
     char *dir = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
     if (!dir) return -ENOMEM;
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc = 0;
-    if (fd < 0 || (fsync(fd) && errno != EINVAL)) rc = -errno; /* EINVAL: a file system without a disk */
+    if (fd < 0 || (fdatasync(fd) && errno != EINVAL)) rc = -errno; /* EINVAL: a file system without a disk */
     if (fd >= 0) close(fd);
     free(dir);
     return rc;
@@ -335,7 +335,7 @@ int snapshot_to_file(const char *path, int (*save)(void *, int, struct vm_error 
     char *name = NULL;
     if (asprintf(&name, plain ? "%s.%d.tmp" : "%s", path, (int)getpid()) < 0)
         return vm_fail(err, -ENOMEM, "out of memory");
-    if (plain) unlink(name); /* of a process that had our number and was killed */
+    if (plain) unlinkat(AT_FDCWD, name, 0); /* of a process that had our number and was killed */
     int fd = open(name, plain ? O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC : O_WRONLY | O_CLOEXEC, 0600), rc = 0;
     if (fd < 0) {
         rc = vm_fail(err, -errno, "%s: %s", name, strerror(errno));
@@ -343,10 +343,10 @@ int snapshot_to_file(const char *path, int (*save)(void *, int, struct vm_error 
         return rc;
     }
     rc = save(arg, fd, err);
-    if (!rc && plain && fsync(fd)) rc = vm_fail(err, -errno, "%s", strerror(errno));
+    if (!rc && plain && fdatasync(fd)) rc = vm_fail(err, -errno, "%s", strerror(errno));
     if (close(fd) && !rc) rc = vm_fail(err, -errno, "%s", strerror(errno));
-    if (!rc && plain && rename(name, path)) rc = vm_fail(err, -errno, "%s", strerror(errno));
-    if (rc && plain) unlink(name);
+    if (!rc && plain && renameat(AT_FDCWD, name, AT_FDCWD, path)) rc = vm_fail(err, -errno, "%s", strerror(errno));
+    if (rc && plain) unlinkat(AT_FDCWD, name, 0);
     free(name);
     if (!rc && plain && (rc = directory_sync(path))) vm_fail(err, rc, "%s", strerror(-rc));
     return rc;

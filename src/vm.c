@@ -17,6 +17,7 @@
 #include "src/board/pc.h"
 #include "src/snapshot.h"
 #include "src/vm_input.h"
+#include "src/vm_jail.h"
 #include "src/vm_net.h"
 #include "src/vm_screen.h"
 #include "src/vm_unseen.h"
@@ -485,14 +486,21 @@ struct save_request {
     char path[];
 };
 
-static void save_soon(void *arg)
+static void save_do(void *arg)
 {
     struct save_request *r = arg;
     struct vm_error why, text;
-    if (snapshot_to_file(r->path, save_to, r->vm, &why)) {
-        vm_fail(&text, 0, "saving to %s: %.300s", r->path, why.text);
-        warn(r->vm, &text);
-    }
+    if (!snapshot_to_file(r->path, save_to, r->vm, &why)) return;
+    vm_fail(&text, 0, "saving to %s: %.300s", r->path, why.text);
+    warn(r->vm, &text);
+}
+
+static void save_soon(void *arg)
+{
+    struct save_request *r = arg;
+    struct cpu_arch now;
+    rt_get_state(r->vm->rt, &now); /* here: of what runs directly, its tracer alone gets the registers */
+    vm_errand(r->vm->confined, save_do, r);
     free(r);
 }
 
@@ -527,6 +535,8 @@ void vm_free(struct vm *vm)
 {
     if (!vm) return;
     struct held_signals held;
+    vm_confined_free(vm->confined);
+    vm->confined = NULL;
     signals_hold(&held);
     machine_free(vm);
     signals_release(&held);
@@ -558,6 +568,24 @@ static enum vm_exit host_failed(struct vm *vm, struct vm_error *err)
     return end_of_guest(vm, VM_EXIT_ERROR);
 }
 
+/* Files are read anew, and the guest's memory is given back to the host. */
+struct reset_job {
+    struct vm *vm;
+    struct vm_error *err;
+    int rc;
+};
+static void reset_do(void *arg)
+{
+    struct reset_job *j = arg;
+    j->rc = machine_reset(j->vm, j->err);
+}
+static int reset_errand(struct vm *vm, struct vm_error *err)
+{
+    struct reset_job j = { .vm = vm, .err = err };
+    vm_errand(vm->confined, reset_do, &j);
+    return j.rc;
+}
+
 enum way { WAY_RUN, WAY_STEP, WAY_STEP_WITH_INTERRUPTS, WAY_WAIT };
 
 static enum rt_exit run_once(struct vm *vm, enum way way)
@@ -580,7 +608,7 @@ static enum vm_exit run(struct vm *vm, enum way way, struct vm_error *err)
     }
     for (vm->has_event = false;;) {
         bool reset = vm->reset_due && way != WAY_WAIT;
-        if (reset && machine_reset(vm, err))
+        if (reset && reset_errand(vm, err))
             return atomic_exchange(&vm->stop, false) ? VM_EXIT_STOPPED : end_of_guest(vm, VM_EXIT_ERROR);
         if (reset && vm->cfg.was_reset) vm->cfg.was_reset(vm->cfg.was_reset_arg);
         if (atomic_exchange(&vm->stop, false)) return VM_EXIT_STOPPED;
@@ -600,6 +628,18 @@ static enum vm_exit run(struct vm *vm, enum way way, struct vm_error *err)
     }
 }
 
+struct run_job {
+    struct vm *vm;
+    enum way way;
+    struct vm_error *err;
+    enum vm_exit how;
+};
+static void run_do(void *arg)
+{
+    struct run_job *j = arg;
+    j->how = run(j->vm, j->way, j->err);
+}
+
 static enum vm_exit run_alone(struct vm *vm, enum way way, struct vm_error *err)
 {
     struct held_signals held;
@@ -610,7 +650,9 @@ static enum vm_exit run_alone(struct vm *vm, enum way way, struct vm_error *err)
     if (vm_added_check(vm, err)) return VM_EXIT_ERROR;
     signals_hold(&held);
     vm->running = true;
-    enum vm_exit how = run(vm, way, err);
+    struct run_job job = { .vm = vm, .way = way, .err = err };
+    vm_confined_run(vm->confined, run_do, &job);
+    enum vm_exit how = job.how;
     vm->running = false;
     signals_release(&held);
     return how;

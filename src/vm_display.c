@@ -4,6 +4,7 @@
 #include "src/board/pc.h"
 #include "src/error.h"
 #include "src/snapshot.h"
+#include "src/vm_jail.h"
 #include "src/vm_priv.h"
 #include "src/vm_screen.h"
 
@@ -62,14 +63,19 @@ struct screenshot_request {
     char path[];
 };
 
-static void screenshot_soon(void *arg)
+static void screenshot_do(void *arg)
 {
     struct screenshot_request *r = arg;
     struct vm_error why, text;
-    if (screenshot(r->vm, r->path, &why)) {
-        vm_fail(&text, 0, "screenshot %s: %.300s", r->path, why.text);
-        if (r->vm->cfg.warn) r->vm->cfg.warn(r->vm->cfg.warn_arg, text.text);
-    }
+    if (!screenshot(r->vm, r->path, &why)) return;
+    vm_fail(&text, 0, "screenshot %s: %.300s", r->path, why.text);
+    if (r->vm->cfg.warn) r->vm->cfg.warn(r->vm->cfg.warn_arg, text.text);
+}
+
+static void screenshot_soon(void *arg)
+{
+    struct screenshot_request *r = arg;
+    vm_errand(r->vm->confined, screenshot_do, r);
     free(r);
 }
 

@@ -12,8 +12,9 @@
 
 struct snapshot_head;
 struct snapshot_blob;
-struct vm_mapped; /* an embedder's device: vm_device.c */
-struct vm_added;  /* an embedder's state: vm_device.c */
+struct vm_confined; /* vm_jail.h */
+struct vm_mapped;   /* an embedder's device: vm_device.c */
+struct vm_added;    /* an embedder's state: vm_device.c */
 
 struct vm {
     struct vm_config cfg;
@@ -37,6 +38,8 @@ struct vm {
     struct vm_added *added;
     struct snapshot_blob *waiting; /* states of the file that nobody has added yet */
     struct cpu_arch power_on;      /* what the CPU is like after a reset */
+
+    struct vm_confined *confined; /* its own thread, in jail; NULL: whoever calls vm_run() */
 
     pthread_mutex_t lock; /* of rt and serial as pointers: other threads look only under it */
     struct rt *rt;

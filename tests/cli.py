@@ -73,7 +73,8 @@ class Machine:
         settings = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE}
         settings.update(popen)
         self.process = subprocess.Popen(
-            [bench.program, 'run', '--kernel', image, '--memory', '16M', '--engine', bench.engine, *words], **settings
+            [bench.program, 'run', '--kernel', image, '--memory', '16M', '--engine', bench.engine, *bench.jail(words)],
+            **settings,
         )
         bench.machines.append(self.process)
 
@@ -101,9 +102,14 @@ def read(fd, n):
 
 
 class Bench:
-    def __init__(self, program, engine, folder):
-        self.program, self.engine, self.dir = program, engine, folder
+    def __init__(self, program, engine, folder, jailed=False):
+        self.program, self.engine, self.dir, self.jailed = program, engine, folder, jailed
         self.machines = []
+
+    def jail(self, words):
+        """The words of `run`, in jail if that is what is tested; with a door there is none."""
+        doors = {'--gdb', '--monitor', '-s', '-S'} & set(words)
+        return [*words, '--jail'] if self.jailed and not doors else words
 
     def start(self, code, *words, **popen):
         return Machine(self, code, *words, **popen)
@@ -636,6 +642,7 @@ def main(cases, engines, name):
     parser.add_argument('program')
     parser.add_argument('-k', default='')
     parser.add_argument('--engine', action='append')
+    parser.add_argument('--jail', action='store_true', help='machines are started with --jail')
     options = parser.parse_args()
     failed = ran = 0
     for engine in options.engine or engines:
@@ -644,7 +651,7 @@ def main(cases, engines, name):
                 continue
             ran += 1
             with tempfile.TemporaryDirectory() as folder:
-                b = Bench(options.program, engine, folder)
+                b = Bench(options.program, engine, folder, options.jail)
                 try:
                     case(b)
                 except Failure as why:

@@ -56,6 +56,7 @@ RULES = [
 ]
 # The translator runs nothing and reads no guest memory; devices and the CPU meet in pc.c; a library has few users.
 LIBRARIES = {
+    'seccomp.h': r'src/jail_filter\.c',
     'capstone/': r'translator/(front/decode|dump)\.c|runtime/(direct/scan_page|run/report)\.c|tests/',
     'xxhash.h': r'translator/|runtime/|src/snap/file\.c|tests/',
     'slirp/': r'src/back/netdev_user\.c',

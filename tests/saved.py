@@ -23,7 +23,7 @@ class Loaded:
     def __init__(self, b, *words, **popen):
         settings = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE}
         settings.update(popen)
-        self.process = subprocess.Popen([b.program, 'run', *words], **settings)
+        self.process = subprocess.Popen([b.program, 'run', *b.jail(words)], **settings)
         b.machines.append(self.process)
 
     end = cli.Machine.end

@@ -229,6 +229,26 @@ void vm_stop(struct vm *vm);
  * the kernel's files read anew. Returns 0 or -errno; what has failed can be tried again. */
 int vm_reset(struct vm *vm, struct vm_error *err);
 
+/* ---- the jail ---- */
+
+/* Devices and image formats are where virtual machine monitors get broken into. Once everything is open, a program that
+ * does nothing but run one machine can give up what that needs no more, for the whole process and for good: it opens no
+ * file but those named here and in the machine's description, connects to nothing but where the description says,
+ * starts no program, and traces and signals nobody. docs/security.md has what each thread keeps. What breaks in ends
+ * the process with one line on standard error, and status 1.
+ *
+ * The calling thread keeps the machine: it alone calls what is not thread-safe. The guest runs on a new one, and
+ * callbacks are made there. The process's other threads take part; none may block SIGURG. Where the host has not all it
+ * takes (seccomp, Landlock), what there is is used, and cfg.warn is told what is missing. A build with sanitizers does
+ * nothing. */
+struct vm_jail {
+    size_t size;              /* sizeof(struct vm_jail) */
+    const char *const *saves; /* files that vm_save_file() and vm_save_soon() will write; NULL ends them; or NULL */
+    const char *const *screenshots; /* the same for vm_screenshot() and vm_screenshot_soon() */
+};
+/* Between runs, once. 0, or -errno: the process may be in its jail or not, and had better end. */
+int vm_jail(struct vm *vm, const struct vm_jail *how, struct vm_error *err);
+
 uint32_t vm_debug_exit_value(const struct vm *vm);
 /* Registers, control registers, the current instruction, and the exceptions that led there. */
 void vm_diagnose(struct vm *vm, FILE *out);

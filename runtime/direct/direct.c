@@ -21,6 +21,7 @@
 #include "runtime/cpu/except.h"
 #include "runtime/cpu/seg.h"
 #include "runtime/mem/mmu.h"
+#include "runtime/direct/dx_birth.h"
 #include "runtime/direct/dx_process.h"
 #include "runtime/run/hostsig.h"
 #include "runtime/mem/aspace.h"
@@ -65,10 +66,11 @@ struct direct {
     struct rt *rt;
     struct coherence_listener listener;
     enum rt_direct mode;
-    bool tsc_faults;   /* the guest's time-stamp counter was not the host's at the start of this run */
-    const char *off;   /* why the host cannot; NULL: it can, or was not asked yet */
-    unsigned failures; /* to make a process, in a row */
-    bool resting;      /* one was lost: none is made until the next kick */
+    bool tsc_faults;        /* the guest's time-stamp counter was not the host's at the start of this run */
+    const char *off;        /* why the host cannot; NULL: it can, or was not asked yet */
+    unsigned failures;      /* to make a process, in a row */
+    bool resting;           /* one was lost: none is made until the next kick */
+    struct dx_maker *maker; /* of its processes; NULL: the bound thread itself */
     struct slot slot[WINDOWS_DIRECT];
     struct slot *here; /* of the present address space, or NULL */
     struct slot *fx_in;
@@ -330,7 +332,7 @@ static int process_new(struct direct *d, struct dx **out)
 {
     u64 begin = host_ns(CLOCK_MONOTONIC);
     const char *why;
-    int err = dx_new(out, bus_ram_fd(d->rt->bus), d->tsc_faults, &why);
+    int err = dx_new(out, d->maker, bus_ram_fd(d->rt->bus), d->tsc_faults, &why);
     if (err) {
         if (err == -EPERM || err == -ENOTSUP || ++d->failures >= FAILURES_MAX) switch_off(d, err, why);
         TRACE(&d->rt->trace, direct, 0, "direct: none on this host: %s\n", why);
@@ -696,7 +698,7 @@ static u32 lowest_page(void)
 int direct_probe(int ram_fd, const char **why)
 {
     struct dx *dx;
-    int err = dx_new(&dx, ram_fd, false, why);
+    int err = dx_new(&dx, NULL, ram_fd, false, why);
     if (!err) dx_free(dx);
     return err;
 }
@@ -723,6 +725,14 @@ int direct_new(struct direct **out, struct rt *rt, enum rt_direct mode)
     return 0;
 }
 
+void direct_confine(struct direct *d)
+{
+    const char *why;
+    if (d->off || d->maker) return;
+    int err = dx_maker_new(&d->maker, bus_ram_fd(d->rt->bus), &why);
+    if (err) switch_off(d, err, why);
+}
+
 void direct_free(struct direct *d)
 {
     if (!d) return;
@@ -730,6 +740,7 @@ void direct_free(struct direct *d)
     aspaces_way(d->rt->aspaces, ASPACE_DIRECT, NULL, false);
     cpu_fpu_home(d->rt->cpu);
     for (unsigned i = 0; i < WINDOWS_DIRECT; i++) slot_free(d, &d->slot[i]);
+    dx_maker_free(d->maker);
     free(d);
 }
 

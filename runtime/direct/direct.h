@@ -9,6 +9,9 @@ struct direct;
 
 /* For the thread in rt_run(), which becomes the tracer of all its processes. Makes none yet. Returns 0 or -ENOMEM. */
 MUST_CHECK int direct_new(struct direct **out, struct rt *rt, enum rt_direct mode);
+/* From now on the thread may not make processes: another process, which is made now, does that. What goes wrong is told
+ * as a host's that cannot. */
+void direct_confine(struct direct *d);
 void direct_free(struct direct *d); /* brings the FPU state home; copes with NULL */
 
 /* Whether the code at cpu->eip is to run directly, now. Scans and maps its page if need be. */

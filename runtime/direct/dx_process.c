@@ -1,4 +1,4 @@
-/* Owns direct-execution processes: their making, their mappings, their registers, and why they stop.
+/* Owns direct-execution processes: their first steps, their mappings, their registers, and why they stop.
  *
  *   I1  The runner is stopped whenever a function here returns, or dead.
  *   I2  Its system calls never reach the host's kernel: it is resumed by PTRACE_SYSEMU only, and its filter refuses the
@@ -11,24 +11,20 @@
  *   I6  Somebody may stop or kill either of them at any moment, from the first: no wait here is for one that cannot go
  *       on, and both are buried, however far they came.    [settle, answered, dx_free]
  *
- * The other half is dx_stub_x64.S. */
+ * How they are made is dx_birth.c's; the other half is dx_stub_x64.S. */
 #define _GNU_SOURCE
 #include "core/host_ns.h"
 #include "runtime/direct/dx_process.h"
-#include "core/hostfd.h"
+#include "runtime/direct/dx_birth.h"
 #include "runtime/direct/dx_layout.h"
 
 #include <asm/ldt.h>
-#include <elf.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/ptrace.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/user.h>
@@ -48,7 +44,7 @@
 #define SEL_FS (HOST_TLS_FIRST * 8 + 3)
 #define SEL_GS ((HOST_TLS_FIRST + 1) * 8 + 3)
 
-extern const u8 dx_stub_begin[], dx_stub_end[], dx_stub_ready[], dx_stub_popf[], dx_stub_flags[];
+extern const u8 dx_stub_begin[], dx_stub_ready[], dx_stub_popf[], dx_stub_flags[];
 
 struct op {
     u64 nr, a, b, c, d, f;
@@ -66,8 +62,8 @@ struct fx_given {
 
 struct dx {
     pid_t runner, mapper;
-    int ram_fd, page_fd, socket; /* socket: our end */
-    u8 *page;                    /* our view of the shared page */
+    int page_fd, socket; /* socket: our end */
+    u8 *page;            /* our view of the shared page */
     struct list *list;
     int broken;                   /* -errno of the first mapping that failed; -ESRCH also: the mapper is gone */
     bool dead, reaped;            /* reaped: and its pid is no longer ours to signal */
@@ -80,15 +76,9 @@ struct dx {
     struct fx_given fx_given;
 };
 
-/* A list of mappings takes some ten microseconds; a host may be busy, however. After the first of these the mapper is
- * looked at, which is given up at once if somebody has stopped it; after the second it is given up though nothing is
- * known. */
-#define DOUBT_MS 50
-#define PATIENCE_MS 5000
-
 static u64 now_ms(void) { return host_ns(CLOCK_MONOTONIC) / 1000000; }
 
-#define WHY "direct: "
+#define WHY DX_WHY
 
 int dx_signo(void) { return SIGURG; } /* ignored by default, so a late one does no harm */
 pid_t dx_tid(const struct dx *d) { return d->runner; }
@@ -105,112 +95,6 @@ static struct fx_given fx_given_by_host(void)
 
 /* ---- making one ---- */
 
-/* A program of one page: header, two program headers, the stub. */
-static int image_new(void)
-{
-    u8 page[PAGE_SIZE] = { 0 };
-    const u64 code = sizeof(Elf64_Ehdr) + 2 * sizeof(Elf64_Phdr);
-    const size_t n = (size_t)(dx_stub_end - dx_stub_begin);
-    Elf64_Ehdr *eh = (Elf64_Ehdr *)page;
-    Elf64_Phdr *ph = (Elf64_Phdr *)(eh + 1);
-    *eh = (Elf64_Ehdr){ .e_ident = { ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT },
-                        .e_type = ET_EXEC,
-                        .e_machine = EM_X86_64,
-                        .e_version = EV_CURRENT,
-                        .e_entry = DX_IMAGE + code,
-                        .e_phoff = sizeof *eh,
-                        .e_ehsize = sizeof *eh,
-                        .e_phentsize = sizeof *ph,
-                        .e_phnum = 2 };
-    ph[0] = (Elf64_Phdr){ .p_type = PT_LOAD,
-                          .p_flags = PF_R | PF_X,
-                          .p_vaddr = DX_IMAGE,
-                          .p_paddr = DX_IMAGE,
-                          .p_filesz = code + n,
-                          .p_memsz = code + n,
-                          .p_align = PAGE_SIZE };
-    ph[1] = (Elf64_Phdr){ .p_type = PT_GNU_STACK, .p_flags = PF_R | PF_W };
-    BUG_ON(code + n > PAGE_SIZE || n > DX_OPS);
-    memcpy(page + code, dx_stub_begin, n);
-    int fd = hostfd(memfd_create("direct-image", MFD_CLOEXEC));
-    if (fd < 0) return -errno;
-    if (write(fd, page, sizeof page) == (ssize_t)sizeof page) return fd;
-    int err = errno ? errno : EIO;
-    close(fd);
-    return -err;
-}
-
-/* Steps that may be refused: exit statuses, the stub's above them (dx_layout.h). */
-enum born_step {
-    BORN_DUP = 100,
-    BORN_DUP3,
-    BORN_CLOSE_RANGE,
-    BORN_PRLIMIT,
-    BORN_PRCTL,
-    BORN_PTRACE,
-    BORN_EXEC,
-    BORN_TSC
-};
-struct birth {
-    int image, ram, page, socket;
-    pid_t parent;
-    bool tsc_faults;
-};
-
-/* The new process shares our memory, thread-local variables too, until it executes the image, and we run on meanwhile:
- * it touches nothing but its stack, its descriptors and its attributes, and errno is not its own. Nor does it return,
- * so a sanitizer's marks around its variables would stay behind. */
-#define NO_RUNTIME __attribute__((no_sanitize("address", "undefined")))
-
-NO_RUNTIME static long raw(long nr, u64 a, u64 b, u64 c, u64 d, u64 e)
-{
-    long r;
-    register u64 r10 __asm__("r10") = d;
-    register u64 r8 __asm__("r8") = e;
-    __asm__ volatile("syscall" : "=a"(r) : "0"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8) : "rcx", "r11", "memory");
-    return r;
-}
-
-NO_RUNTIME static void born_if(bool holds, u64 step)
-{
-    if (!holds) (void)raw(SYS_exit_group, step, 0, 0, 0, 0);
-}
-
-NO_RUNTIME static int born(void *arg)
-{
-    const struct birth *b = arg;
-    const int from[4] = { b->ram, b->page, b->socket, b->image };
-    const struct rlimit none = { 0, 0 };
-    char *const no[] = { NULL };
-    long fd[4];
-    for (int i = 0; i < 4; i++) { /* clear of 3 to 6 first */
-        fd[i] = raw(SYS_fcntl, (u64)from[i], F_DUPFD, DX_FD_RAM + 4, 0, 0);
-        born_if(fd[i] >= 0, BORN_DUP);
-    }
-    for (int i = 0; i < 4; i++)
-        born_if(raw(SYS_dup3, (u64)fd[i], DX_FD_RAM + (u64)i, i == 3 ? O_CLOEXEC : 0, 0, 0) >= 0, BORN_DUP3);
-    for (u64 i = 0; i < 3; i++) (void)raw(SYS_close, i, 0, 0, 0, 0);
-    born_if(!raw(SYS_close_range, DX_FD_RAM + 4, ~0u, 0, 0, 0), BORN_CLOSE_RANGE);
-    born_if(!raw(SYS_prlimit64, 0, RLIMIT_CORE, (u64)&none, 0, 0), BORN_PRLIMIT);
-    born_if(!raw(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) && raw(SYS_getppid, 0, 0, 0, 0, 0) == b->parent,
-            BORN_PRCTL);
-    born_if(!b->tsc_faults || !raw(SYS_prctl, PR_SET_TSC, PR_TSC_SIGSEGV, 0, 0, 0), BORN_TSC);
-    born_if(!raw(SYS_ptrace, PTRACE_TRACEME, 0, 0, 0, 0), BORN_PTRACE);
-    (void)raw(SYS_execveat, DX_FD_RAM + 3, (u64) "", (u64)no, (u64)no, AT_EMPTY_PATH);
-    born_if(false, BORN_EXEC);
-    return 0;
-}
-
-static int wait_for(pid_t pid, int *status)
-{
-    pid_t r;
-    do r = waitpid(pid, status, __WALL | WUNTRACED); /* WUNTRACED: one that is not traced yet may be stopped as well */
-    while (r < 0 && errno == EINTR);
-    return r < 0 ? -errno : 0;
-}
-
-static bool ended(int status) { return WIFEXITED(status) || WIFSIGNALED(status); }
-
 static void mark_dead(struct dx *d)
 {
     d->dead = true;
@@ -220,26 +104,15 @@ static void mark_dead(struct dx *d)
 /* Waits for the runner to stop. False: it is dead. */
 static bool stopped(struct dx *d, int *status)
 {
-    if (!wait_for(d->runner, status) && WIFSTOPPED(*status)) return true;
+    if (!dx_wait(d->runner, status) && WIFSTOPPED(*status)) return true;
     d->reaped = true;
     mark_dead(d);
     return false;
 }
 
-/* Kills it and waits for its end. If this program ignores SIGCHLD the kernel may have buried it, and its pid be
- * another's: then it is no child of ours. */
-static void bury(pid_t pid)
-{
-    int status;
-    siginfo_t si;
-    if (waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG | WNOWAIT | __WALL)) return;
-    kill(pid, SIGKILL);
-    while (!wait_for(pid, &status) && !ended(status)) continue;
-}
-
 static void bury_runner(struct dx *d)
 {
-    if (d->runner > 0 && !d->reaped) bury(d->runner);
+    if (d->runner > 0 && !d->reaped) dx_bury(d->runner);
     d->reaped = true;
 }
 
@@ -250,14 +123,14 @@ static const char *birth_failure(int status, int *err)
         int step;
         const char *why;
     } steps[] = {
-        { BORN_DUP, WHY "too few descriptors (RLIMIT_NOFILE, ulimit -n)" },
-        { BORN_DUP3, WHY "too few descriptors (RLIMIT_NOFILE, ulimit -n)" },
-        { BORN_CLOSE_RANGE, WHY "close_range is refused (it is of Linux 5.9)" },
-        { BORN_PRLIMIT, WHY "prlimit is refused" },
-        { BORN_PRCTL, WHY "prctl (PR_SET_PDEATHSIG) is refused" },
-        { BORN_TSC, WHY "prctl (PR_SET_TSC) is refused" },
-        { BORN_PTRACE, WHY "ptrace is refused" },
-        { BORN_EXEC, WHY "execveat of a memory file is refused" },
+        { DX_BORN_DUP, WHY "too few descriptors (RLIMIT_NOFILE, ulimit -n)" },
+        { DX_BORN_DUP3, WHY "too few descriptors (RLIMIT_NOFILE, ulimit -n)" },
+        { DX_BORN_CLOSE_RANGE, WHY "close_range is refused (it is of Linux 5.9)" },
+        { DX_BORN_PRLIMIT, WHY "prlimit is refused" },
+        { DX_BORN_PRCTL, WHY "prctl (PR_SET_PDEATHSIG) is refused" },
+        { DX_BORN_TSC, WHY "prctl (PR_SET_TSC) is refused" },
+        { DX_BORN_PTRACE, WHY "ptrace is refused" },
+        { DX_BORN_EXEC, WHY "execveat of a memory file is refused" },
         { DX_STEP_MMAP, WHY "mmap of a memory file is refused" },
         { DX_STEP_CAPSET, WHY "capset is refused" },
         { DX_STEP_PRCTL, WHY "prctl is refused" },
@@ -289,33 +162,11 @@ static int settle(struct dx *d, const char **why)
         }
         if (WSTOPSIG(status) == SIGTRAP && !ptrace(PTRACE_GETREGS, d->runner, NULL, &d->base) && d->base.rip == ready)
             break;
-        if (ptrace(PTRACE_CONT, d->runner, NULL, NULL)) kill(d->runner, SIGCONT);
+        if (ptrace(PTRACE_CONT, d->runner, NULL, NULL)) syscall(SYS_tgkill, d->runner, d->runner, SIGCONT);
     }
     d->base.orig_rax = ~0ull; /* no system call to restart */
     *why = WHY "ptrace (PTRACE_SETOPTIONS) is refused";
     return ptrace(PTRACE_SETOPTIONS, d->runner, NULL, (void *)(PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD)) ? -errno : 0;
-}
-
-static int start(struct dx *d, int image, int theirs, bool tsc_faults, const char **why)
-{
-    enum { STACK = 64 << 10 };
-    const u64 all = ~0ull; /* a handler of ours must not run in the child while it shares our memory */
-    u64 before;
-    u8 *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (stack == MAP_FAILED) return -errno;
-    *why = WHY "clone is refused";
-    struct birth b = { image, d->ram_fd, d->page_fd, theirs, getpid(), tsc_faults };
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
-    pid_t pid = clone(born, stack + STACK, CLONE_VM, &b); /* no CLONE_VFORK: one that somebody stops would hold us for
-                                                             good */
-    int err = pid < 0 ? -errno : 0;
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof all);
-    if (!err) {
-        d->runner = pid;
-        if ((err = settle(d, why))) bury_runner(d); /* before its stack goes */
-    }
-    munmap(stack, STACK);
-    return err;
 }
 
 /* Whether this host runs 32-bit code: the first instruction at 0, where nothing is, must fault there and then. 0,
@@ -351,60 +202,28 @@ static pid_t mapper_noted(const struct dx *d)
     return (pid_t)pid;
 }
 
-/* If we are root: nobody (the number that stands for no user in particular), provided that we may signal it then. */
-static u32 user_to_become(void)
+int dx_new(struct dx **out, struct dx_maker *maker, int ram_fd, bool tsc_faults, const char **why)
 {
-    enum { NOBODY = 65534, CAP_KILL_BIT = 1 << 5 };
-    struct {
-        u32 version;
-        int pid;
-    } head = { 0x20080522, 0 };
-    u32 data[6] = { 0 }; /* twice effective, permitted, inheritable */
-    if (geteuid() || syscall(SYS_capget, &head, data) || !(data[0] & CAP_KILL_BIT)) return 0;
-    return NOBODY;
-}
-
-int dx_new(struct dx **out, int ram_fd, bool tsc_faults, const char **why)
-{
-    int pair[2] = { -1, -1 }, image = -1;
+    struct dx_born b;
     struct dx *d = calloc(1, sizeof *d);
     *why = WHY "out of memory";
     if (!d) return -ENOMEM;
-    *d = (struct dx){
-        .ram_fd = ram_fd, .page_fd = -1, .socket = -1, .page = MAP_FAILED, .cpu = -1, .fx_given = fx_given_by_host()
-    };
-    int err;
-    *why = WHY "memory files (memfd_create) are refused";
-    if ((image = image_new()) < 0) {
-        err = image;
-        goto out;
+    *d = (struct dx){ .page_fd = -1, .socket = -1, .page = MAP_FAILED, .cpu = -1, .fx_given = fx_given_by_host() };
+    int err = dx_birth(&b, maker, ram_fd, tsc_faults, why);
+    if (!err) {
+        d->runner = b.pid;
+        d->page_fd = b.page_fd;
+        d->socket = b.socket;
+        d->page = b.page;
+        d->list = (struct list *)(d->page + DX_OPS);
+        if ((err = settle(d, why))) bury_runner(d); /* before its stack goes */
+        dx_birth_settled(&b);
     }
-    err = -EIO;
-    if ((d->page_fd = hostfd(memfd_create("direct-page", MFD_CLOEXEC))) < 0 || ftruncate(d->page_fd, PAGE_SIZE))
-        goto host;
-    *why = WHY "sockets (socketpair) are refused";
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) goto host;
-    if ((d->socket = hostfd(pair[0])) < 0 || (pair[1] = hostfd(pair[1])) < 0) goto host;
-    const struct timeval patience = { 0, DOUBT_MS * 1000 };
-    if (setsockopt(d->socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience)) goto host;
-    *why = WHY "mmap of a memory file is refused";
-    d->page = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, d->page_fd, 0);
-    if (d->page == MAP_FAILED) goto host;
-    memcpy(d->page, dx_stub_begin, (size_t)(dx_stub_end - dx_stub_begin));
-    const u32 user = user_to_become();
-    memcpy(d->page + DX_USER, &user, sizeof user);
-    d->list = (struct list *)(d->page + DX_OPS);
-    if ((err = start(d, image, pair[1], tsc_faults, why))) goto out;
-    d->mapper = mapper_noted(d);
-    memset(d->page + DX_USER, 0, DX_MAPPER + sizeof(u32) - DX_USER); /* no business of guest code's */
-    err = try_32bit(d, why);
-    goto out;
-host:
-    err = -errno;
-    if (err == -EMFILE || err == -ENFILE) *why = WHY "too few descriptors (RLIMIT_NOFILE, ulimit -n)";
-out:
-    if (image >= 0) close(image);
-    if (pair[1] >= 0) close(pair[1]);
+    if (!err) {
+        d->mapper = mapper_noted(d);
+        memset(d->page + DX_USER, 0, DX_MAPPER + sizeof(u32) - DX_USER); /* no business of guest code's */
+        err = try_32bit(d, why);
+    }
     if (err) {
         dx_free(d);
         return err;
@@ -418,7 +237,7 @@ void dx_free(struct dx *d)
     if (!d) return;
     bury_runner(d);
     if (!d->mapper) d->mapper = mapper_noted(d); /* the runner came no further than that */
-    if (d->mapper > 0) bury(d->mapper);
+    if (d->mapper > 0) dx_bury(d->mapper);
     if (d->page != MAP_FAILED) munmap(d->page, PAGE_SIZE);
     if (d->page_fd >= 0) close(d->page_fd);
     if (d->socket >= 0) close(d->socket);
@@ -441,27 +260,23 @@ void dx_pin(struct dx *d, int cpu)
 static bool ask(struct dx *d)
 {
     ssize_t r;
-    do r = send(d->socket, "", 1, MSG_NOSIGNAL);
+    do r = write(d->socket, "", 1); /* a socket of packets raises no SIGPIPE */
     while (r < 0 && errno == EINTR);
     return r == 1;
 }
 
-/* Whether somebody has stopped the mapper, or it is gone. */
-static bool mapper_idle(const struct dx *d)
-{
-    siginfo_t si = { 0 };
-    return waitid(P_PID, (id_t)d->mapper, &si, WEXITED | WSTOPPED | WNOHANG | WNOWAIT | __WALL) || si.si_pid;
-}
-
-/* The mapper's answer. recv() returns without one when the mapper is gone, after DOUBT_MS, and at every signal of ours.
+/* The mapper's answer. recvmsg() returns without one when the mapper is gone, after DX_DOUBT_MS, and at every signal of
+ * ours.
  */
 static bool answered(struct dx *d, u8 *answer)
 {
     for (u64 first = now_ms();;) {
-        ssize_t r = recv(d->socket, answer, 1, 0);
+        struct iovec v = { answer, 1 };
+        struct msghdr h = { .msg_iov = &v, .msg_iovlen = 1 };
+        ssize_t r = recvmsg(d->socket, &h, 0);
         if (r >= 0 || (errno != EINTR && errno != EAGAIN)) return r == 1;
         u64 waited = now_ms() - first;
-        if (waited > PATIENCE_MS || (waited >= DOUBT_MS && mapper_idle(d))) return false;
+        if (waited > DX_PATIENCE_MS || (waited >= DX_DOUBT_MS && dx_is_idle(d->mapper))) return false;
     }
 }
 

@@ -11,12 +11,13 @@
 #include <sys/types.h>
 
 struct dx;
+struct dx_maker;
 
-/* ram_fd: the file that dx_map() maps from. tsc_faults: RDTSC stops it (DX_OTHER), for the guest's counter is not the
- * host's. Returns 0 or -errno, and *why a text: -ENOTSUP if this host's processor or
- * kernel does not run 32-bit code, -ESRCH: somebody killed it;
- * else what the host refused. */
-MUST_CHECK int dx_new(struct dx **out, int ram_fd, bool tsc_faults, const char **why);
+/* maker: who makes it (dx_birth.h); NULL: the calling thread. ram_fd: the file that dx_map() maps from. tsc_faults:
+ * RDTSC stops it (DX_OTHER), for the guest's counter is not the host's. Returns 0 or -errno, and *why a text: -ENOTSUP
+ * if this host's processor or kernel does not run 32-bit code, -ESRCH: somebody killed it; else what the host refused.
+ */
+MUST_CHECK int dx_new(struct dx **out, struct dx_maker *maker, int ram_fd, bool tsc_faults, const char **why);
 void dx_free(struct dx *d); /* kills it; copes with NULL */
 
 /* Mappings, in pages from linear 0. They are noted, and made by dx_commit(), or when there are too many. prot: PROT_*.

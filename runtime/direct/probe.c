@@ -13,7 +13,7 @@ int rt_direct_probe(u64 *stop_ns, const char **why)
     *why = "memory file";
     int fd = memfd_create("probe", MFD_CLOEXEC);
     if (fd < 0) return -errno;
-    int rc = ftruncate(fd, PAGE_SIZE) ? -errno : dx_new(&dx, fd, false, why);
+    int rc = ftruncate(fd, PAGE_SIZE) ? -errno : dx_new(&dx, NULL, fd, false, why);
     if (!rc) {
         *stop_ns = dx_round_trip_ns(dx);
         dx_free(dx);

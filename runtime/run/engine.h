@@ -37,7 +37,8 @@ struct engine_ops {
     /* The calling thread is the one that will call run() from now on: for what the host ties to a thread. 0 or -errno.
      */
     int (*bind)(struct rt *rt);
-    void (*unbind)(struct rt *rt); /* from any thread; the bound one may be gone */
+    void (*unbind)(struct rt *rt);  /* from any thread; the bound one may be gone */
+    void (*confine)(struct rt *rt); /* the bound thread goes to jail: make what it could not later; may be NULL */
     /* Runs guest code until something must be looked at. Soon if cpu->kick is set. */
     enum engine_event (*run)(struct rt *rt);
     /* Carries out one instruction, or one iteration of a repeated one, and delivers what it raises. A debugger's

@@ -124,6 +124,11 @@ static int bind(struct rt *rt)
     return direct_new(&rt->direct, rt, rt->cfg.direct);
 }
 
+static void confine(struct rt *rt)
+{
+    if (rt->direct) direct_confine(rt->direct);
+}
+
 static void unbind(struct rt *rt)
 {
     direct_free(rt->direct);
@@ -172,6 +177,7 @@ const struct engine_ops engine_bt = {
     .destroy = destroy,
     .bind = bind,
     .unbind = unbind,
+    .confine = confine,
     .run = run,
     .step = soft_step,
     .kick = soft_kick,

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "runtime/run/hosttimer.h"
 #include "core/hostfd.h"
+#include "core/thread.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -35,11 +36,7 @@ static int start_sender(struct hosttimer *t)
 {
     t->fd = hostfd(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC));
     if (t->fd < 0) return -errno;
-    sigset_t all, before; /* signals are for the threads that set them up */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int err = -pthread_create(&t->thread, NULL, sender, t);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int err = thread_start(&t->thread, THREAD_MAIN, sender, t);
     if (err) close(t->fd);
     return err;
 }

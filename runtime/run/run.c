@@ -425,16 +425,33 @@ int rt_trouble(const struct rt *rt, const char **what)
     return rt->trouble_err;
 }
 
+/* The calling thread becomes the guest's. 0 or -errno, with *what. */
+static int attach(struct rt *rt, const char **what)
+{
+    struct hostsig_cpu here = { .cpu = rt->cpu, .xl = rt->xl };
+    if (rt->windows) here.window = windows_base(rt->windows), here.window_span = windows_span(rt->windows);
+    *what = "signal handlers (rt_sigaction)";
+    int rc = hostsig_install();
+    if (rc) return rc;
+    *what = "timers (timer_create and timerfd_create, or a thread)";
+    rc = bind(rt);
+    return rc ? rc : hostsig_attach(&here);
+}
+
+int rt_confine(struct rt *rt, const char **what)
+{
+    int rc = attach(rt, what);
+    if (rc) return rc;
+    if (rt->engine->confine) rt->engine->confine(rt);
+    hostsig_detach();
+    return 0;
+}
+
 static enum rt_exit run(struct rt *rt, enum rt_way way)
 {
     if (way == WAY_WAIT) stand(rt);
     else go_on(rt);
-    struct hostsig_cpu here = { .cpu = rt->cpu, .xl = rt->xl };
-    if (rt->windows) here.window = windows_base(rt->windows), here.window_span = windows_span(rt->windows);
-    rt->trouble = "signal handlers (rt_sigaction)";
-    if ((rt->trouble_err = hostsig_install())) return RT_ERROR;
-    rt->trouble = "timers (timer_create and timerfd_create, or a thread)";
-    if ((rt->trouble_err = bind(rt)) || (rt->trouble_err = hostsig_attach(&here))) return RT_ERROR;
+    if ((rt->trouble_err = attach(rt, &rt->trouble))) return RT_ERROR;
     rt->trouble = "the engine";
     rt->trouble_err = -EIO;
     rt->thread = pthread_self();

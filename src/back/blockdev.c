@@ -3,10 +3,10 @@
  *   I2  A request is in one of three places: in todo, with the thread (busy), in done. Then it is the chip's again.
  *   I3  Neither host.wake() nor done() is called under lock: the host may take its own, the chip may submit. */
 #include "src/back/blockdev.h"
+#include "core/thread.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 
 struct queue {
     struct blockdev_req *first, **last;
@@ -121,12 +121,7 @@ int blockdev_new(struct blockdev **out, const struct block_image_ops *ops, void 
     queue_clear(&d->done);
     pthread_mutex_init(&d->lock, NULL);
     pthread_cond_init(&d->changed, NULL);
-    /* Signals are the business of the thread that set them up. */
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int rc = -pthread_create(&d->thread, NULL, disk_thread, d);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    int rc = thread_start(&d->thread, THREAD_DISK, disk_thread, d);
     if (rc) {
         free(d);
         return rc;

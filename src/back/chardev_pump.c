@@ -6,12 +6,12 @@
 #define _GNU_SOURCE /* accept4 */
 #include "src/back/chardev.h"
 #include "core/hostfd.h"
+#include "core/thread.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -131,12 +131,7 @@ int pump_new(struct pump **out, const struct pump_config *cfg, const struct char
     }
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->room, NULL);
-    /* Signals are the business of the thread that set them up. */
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int rc = -pthread_create(&p->thread, NULL, pump_thread, p);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    int rc = thread_start(&p->thread, THREAD_SERIAL, pump_thread, p);
     if (rc) {
         close(p->wake_fd);
         free(p);

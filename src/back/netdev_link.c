@@ -4,10 +4,10 @@
  *   I3  The dump is the back end's thread's, so that no file keeps the guest waiting.
  * Enter at netdev_link_sent(), netdev_link_received(), netdev_link_deliver(). */
 #include "core/hostfd.h"
+#include "core/thread.h"
 #include "src/back/netdev.h"
 #include "src/error.h"
 
-#include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
 
@@ -116,12 +116,7 @@ int netdev_link_init(struct netdev_link *l, const struct netdev_host *host, stru
 
 int netdev_link_start(struct netdev_link *l, void *(*thread)(void *), void *arg, struct vm_error *err)
 {
-    /* Signals are the business of the thread that set them up. */
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int rc = -pthread_create(&l->thread, NULL, thread, arg);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    int rc = thread_start(&l->thread, THREAD_NET, thread, arg);
     l->runs = !rc;
     return rc ? vm_fail(err, rc, "net: its thread could not be made") : 0;
 }

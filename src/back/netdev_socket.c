@@ -159,7 +159,7 @@ static int wire_lock(struct wire *w)
 static void wire_unlock(struct wire *w)
 {
     if (w->lock < 0) return;
-    unlink(w->lock_path);
+    unlinkat(AT_FDCWD, w->lock_path, 0);
     close(w->lock);
     w->lock = -1;
 }
@@ -175,7 +175,7 @@ static int wire_listen(struct wire *w)
             wire_unlock(w);
             return rc;
         }
-        unlink(w->addr.sun_path);
+        unlinkat(AT_FDCWD, w->addr.sun_path, 0);
     }
     int fd = hostfd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (fd < 0 || bind(fd, (const struct sockaddr *)&w->addr, sizeof w->addr) || listen(fd, PEERS_MAX)) {
@@ -192,7 +192,7 @@ static void wire_leave(struct wire *w)
 {
     for (unsigned i = 0; i < PEERS_MAX; i++) peer_close(&w->peer[i]);
     if (!is_hub(w)) return;
-    unlink(w->addr.sun_path);
+    unlinkat(AT_FDCWD, w->addr.sun_path, 0);
     close(w->listen);
     w->listen = -1;
     wire_unlock(w);

@@ -2,6 +2,7 @@
 #include "src/back/frame.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <png.h>
 #include <setjmp.h>
 #include <string.h>
@@ -103,7 +104,7 @@ static int write_png(const struct display_frame *f, FILE *out)
 
 int picture_write(const struct display_frame *f, bool text, int fd)
 {
-    int own = dup(fd), rc;
+    int own = fcntl(fd, F_DUPFD_CLOEXEC, 3), rc;
     FILE *out = own < 0 ? NULL : fdopen(own, "wb");
 
     if (!out) {

@@ -6,6 +6,7 @@
  *   I2  ending is touched only under lock.
  * Enter at text_thread(). */
 #include "core/hostfd.h"
+#include "core/thread.h"
 #include "src/back/frame.h"
 #include "src/back/keys.h"
 #include "src/back/screen.h"
@@ -17,7 +18,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -324,12 +324,7 @@ static int text_start(struct text *t, struct vm_error *err)
     int rc = terminal_raw("display text", enter, leave, err);
     if (rc) return rc;
     t->resumed = terminal_resumed();
-    /* Signals are the business of the thread that set them up. */
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    rc = -pthread_create(&t->thread, NULL, text_thread, t);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    rc = thread_start(&t->thread, THREAD_TEXT, text_thread, t);
     t->runs = !rc;
     if (!rc) return 0;
     terminal_restore();

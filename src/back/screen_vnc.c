@@ -10,6 +10,7 @@
  * Enter at hub_thread() and seat_thread(). */
 #define _GNU_SOURCE /* accept4 */
 #include "core/hostfd.h"
+#include "core/thread.h"
 #include "src/back/frame.h"
 #include "src/back/keys.h"
 #include "src/back/screen.h"
@@ -23,7 +24,6 @@
 #include <poll.h>
 #include <pthread.h>
 #include <rfb/rfb.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -53,6 +53,7 @@ struct library {
     __typeof__(rfbMarkRectAsModified) *mark;
     __typeof__(rfbNewFramebuffer) *resize;
     __typeof__(rfbCheckPasswordByList) *check_password;
+    __typeof__(rfbEncryptBytes) *encrypt;
     __typeof__(rfbLogEnable) *log_enable;
     __typeof__(rfbSetCursor) *set_cursor;
 };
@@ -109,6 +110,7 @@ static int library_open(struct library *l, struct vm_error *err)
         { "rfbMarkRectAsModified", &l->mark },
         { "rfbNewFramebuffer", &l->resize },
         { "rfbCheckPasswordByList", &l->check_password },
+        { "rfbEncryptBytes", &l->encrypt },
         { "rfbLogEnable", &l->log_enable },
         { "rfbSetCursor", &l->set_cursor },
     };
@@ -356,17 +358,6 @@ static void on_drawn(void *arg)
     pthread_mutex_unlock(&v->lock);
 }
 
-/* Signals are the business of the thread that set them up. 0 or -errno. */
-static int thread_make(pthread_t *thread, void *(*fn)(void *arg), void *arg)
-{
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int rc = -pthread_create(thread, NULL, fn, arg);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return rc;
-}
-
 /* Makes seats free whose threads are done. Returns how many are taken. */
 static unsigned seats_clear(struct vnc *v)
 {
@@ -408,7 +399,7 @@ static void client_take(struct vnc *v)
         c->fd = fd;
         pthread_mutex_unlock(&v->lock);
         c->width = c->height = 0;
-        if (!thread_make(&c->thread, seat_thread, c)) return;
+        if (!thread_start(&c->thread, THREAD_VNC, seat_thread, c)) return;
         pthread_mutex_lock(&v->lock);
         c->fd = -1;
         pthread_mutex_unlock(&v->lock);
@@ -514,9 +505,12 @@ static int hub_start(struct vnc *v, struct vm_error *err)
     int rc = library_open(&v->lib, err);
     if (rc) return rc;
     v->lib.log_enable(0);
+    /* Its cipher's library looks around in the host's files when it is first used: now, and not in jail. */
+    u8 nothing[CHALLENGESIZE] = { 0 };
+    if (*v->password) v->lib.encrypt(nothing, v->password);
     for (unsigned i = 0; i < SEATS && !rc; i++) rc = rfb_make(v, &v->seat[i], err);
     if (rc) return rc;
-    rc = thread_make(&v->thread, hub_thread, v);
+    rc = thread_start(&v->thread, THREAD_VNC, hub_thread, v);
     v->runs = !rc;
     return rc ? vm_fail(err, rc, "display vnc: its thread could not be made") : 0;
 }

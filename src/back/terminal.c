@@ -24,6 +24,7 @@ static struct {
     volatile sig_atomic_t armed;
     volatile sig_atomic_t resumed; /* how often */
     struct termios saved, raw;
+    pid_t group; /* ours */
     const char *enter, *leave;
 } guard;
 
@@ -42,7 +43,7 @@ static bool is_deadly(int sig)
 static bool in_foreground(void)
 {
     pid_t group = tcgetpgrp(STDIN_FILENO);
-    return group < 0 || group == getpgrp();
+    return group < 0 || group == guard.group;
 }
 
 static void say(const char *text)
@@ -126,6 +127,7 @@ int terminal_raw(const char *what, const char *enter, const char *leave, struct 
         return vm_fail(err, -EBUSY, "%s: the terminal is in use already, by this or another machine of the process",
                        what);
     if (tcgetattr(STDIN_FILENO, &guard.saved)) return vm_fail(err, -errno, "%s: %s", what, strerror(errno));
+    guard.group = getpgrp();
     guard.enter = enter;
     guard.leave = leave;
     guard.raw = guard.saved;

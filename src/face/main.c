@@ -64,6 +64,16 @@ static void ignore_signals_of_files(void)
     signal(SIGXFSZ, SIG_IGN);
 }
 
+/* How threads are told to go to jail: started with all signals blocked, they would not hear of it. */
+static void let_in_jail_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGURG);
+    sigaddset(&set, SIGSYS);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
 /* ---- run ---- */
 
 /* Where warnings and hints go: to standard error, or, while the guest's screen stands on that terminal, to memory. */
@@ -198,6 +208,16 @@ static int watched_status(int status, enum vm_exit how, const struct watch *w)
     return STATUS_ERROR;
 }
 
+/* Whatever is to be opened later is named here. */
+static int jail(struct vm *vm, const struct run_args *a, struct vm_error *err)
+{
+    const char *saves[3] = { NULL }, *const screenshots[] = { a->screenshot, NULL };
+    unsigned n = 0;
+    if (a->save) saves[n++] = a->save;
+    if (a->save_at_exit) saves[n] = a->save_at_exit;
+    return vm_jail(vm, &(struct vm_jail){ sizeof(struct vm_jail), saves, screenshots }, err);
+}
+
 static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct stats_file *stats, struct doors *doors,
                        const struct run_args *a, struct notes *notes)
 {
@@ -210,14 +230,15 @@ static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct
         else if (terminal) fprintf(stderr, "transvisor: serial port COM%u on %s\n", i + 1, terminal);
     }
     int rc = watch_start(w, vm);
-    if (!rc) rc = doors_start(doors, &session);
-    if (rc) {
+    int refused = !rc && a->jail ? jail(vm, a, &err) : 0;
+    if (!rc && !refused) rc = doors_start(doors, &session);
+    if (rc || refused) {
         watch_end(w);
         session_end(&session);
         doors_close(doors, VM_EXIT_ERROR, STATUS_ERROR);
         notes->vm = NULL;
         vm_free(vm);
-        return fail_host("watching thread (pthread_create)", rc);
+        return refused ? fail(STATUS_ERROR, err.text) : fail_host("watching thread (pthread_create)", rc);
     }
     stopper_watch(s, vm);
     if (a->ready >= 0) {
@@ -377,6 +398,7 @@ static int run_described(struct run_args *a)
     struct vm *vm;
     struct doors doors;
     ignore_signals_of_files();
+    if (a->jail) let_in_jail_signals();
     int rc = doors_open(&doors, a->gdb, a->monitor, &err);
     if (rc) return fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err.text);
     rc = stopper_start(&s, a->save);

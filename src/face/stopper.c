@@ -7,7 +7,7 @@
 #include <time.h>
 
 #define PATIENCE_S 2
-#define WAKE SIGURG /* of no other use to this process, and harmless */
+#define WAKE SIGWINCH /* of no other use to this process, and harmless */
 
 static bool is_ignored(int sig)
 {

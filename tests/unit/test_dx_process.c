@@ -1,6 +1,7 @@
 /* The direct-execution process by itself: what is mapped is there, registers go in and come out, every stop is told
  * apart, and nothing is left behind. On a host that runs no 32-bit code: that it says so, and leaves nothing behind. */
 #define _GNU_SOURCE
+#include "runtime/direct/dx_birth.h"
 #include "runtime/direct/dx_process.h"
 
 #include <check.h>
@@ -24,6 +25,7 @@
 static int ram;
 static u8 *view; /* page 0: code; pages 1 to 15: data */
 static struct dx *dx;
+static struct dx_maker *maker; /* NULL: the test's own thread makes the processes */
 static bool able;
 
 static void ram_new(void)
@@ -35,23 +37,46 @@ static void ram_new(void)
     ck_assert_ptr_ne(view, MAP_FAILED);
 }
 
-static void setup(void)
+static void map_first(void)
 {
-    const char *why;
-    ram_new();
-    int err = dx_new(&dx, ram, false, &why);
-    ck_assert_msg(!err, "%s", why);
     dx_map(dx, PAGE(CODE), 1, PROT_READ | PROT_EXEC, 0);
     dx_map(dx, PAGE(DATA), 2, PROT_READ | PROT_WRITE, PAGE_SIZE);
     ck_assert_uint_eq(dx_waiting(dx), 2);
     ck_assert_int_eq(dx_commit(dx), 0);
     ck_assert_uint_eq(dx_waiting(dx), 0);
 }
+
+static void setup(void)
+{
+    const char *why;
+    ram_new();
+    int err = dx_new(&dx, NULL, ram, false, &why);
+    ck_assert_msg(!err, "%s", why);
+    map_first();
+}
 static void teardown(void)
 {
     dx_free(dx);
     munmap(view, 16 * PAGE_SIZE);
     close(ram);
+}
+
+/* The maker has the descriptor of guest RAM, so it is made for one RAM. */
+static void setup_made(void)
+{
+    const char *why;
+    ram_new();
+    int err = dx_maker_new(&maker, ram, &why);
+    ck_assert_msg(!err, "%s", why);
+    err = dx_new(&dx, maker, ram, false, &why);
+    ck_assert_msg(!err, "%s", why);
+    map_first();
+}
+static void teardown_made(void)
+{
+    teardown();
+    dx_maker_free(maker);
+    maker = NULL;
 }
 
 static struct dx_regs fresh(void)
@@ -106,7 +131,7 @@ START_TEST(a_host_that_cannot_says_so_and_keeps_nothing)
     struct dx *d = NULL;
     ram_new();
     unsigned before = children(getpid(), 0);
-    int err = dx_new(&d, ram, false, &why);
+    int err = dx_new(&d, NULL, ram, false, &why);
     if (able) {
         ck_assert_int_eq(err, 0);
         ck_assert_uint_eq(children(getpid(), 0), before + 2);
@@ -126,7 +151,7 @@ START_TEST(rdtsc_stops_it_where_the_guest_has_a_counter_of_its_own)
 {
     const char *why;
     dx_free(dx);
-    ck_assert_int_eq(dx_new(&dx, ram, _i, &why), 0);
+    ck_assert_int_eq(dx_new(&dx, maker, ram, _i, &why), 0);
     dx_map(dx, PAGE(CODE), 1, PROT_READ | PROT_EXEC, 0);
     ck_assert_int_eq(dx_commit(dx), 0);
     struct dx_regs r = fresh();
@@ -172,7 +197,7 @@ static pid_t monitor(double seconds)
     unsigned fds = descriptors();
     long pages = pages_mapped();
     for (double end = now() + seconds; seconds == 0 || now() < end;) {
-        int err = dx_new(&d, ram, false, &why);
+        int err = dx_new(&d, NULL, ram, false, &why);
         if (!err) dx_free(d);
         all &= err == (able ? 0 : -ENOTSUP);
     }
@@ -580,10 +605,10 @@ START_TEST(a_64_bit_system_call_does_not_reach_the_host)
 }
 END_TEST
 
-static TCase *on_a_capable_host(void)
+static TCase *on_a_capable_host(const char *name, void (*begin)(void), void (*end)(void))
 {
-    TCase *t = tcase_create("capable host");
-    tcase_add_checked_fixture(t, setup, teardown);
+    TCase *t = tcase_create(name);
+    tcase_add_checked_fixture(t, begin, end);
     tcase_add_test(t, registers_go_in_and_come_out);
     tcase_add_loop_test(t, rdtsc_stops_it_where_the_guest_has_a_counter_of_its_own, 0, 2);
     tcase_add_loop_test(t, every_stop_is_told_apart, 0, ARRAY_LEN(stops));
@@ -606,11 +631,56 @@ static TCase *on_a_capable_host(void)
     return t;
 }
 
+/* ---- the maker ---- */
+
+START_TEST(a_maker_makes_children_of_the_thread_that_asked_and_dies_with_it)
+{
+    const char *why;
+    unsigned before = children(getpid(), 0);
+    ram_new();
+    ck_assert_int_eq(dx_maker_new(&maker, ram, &why), 0);
+    ck_assert_uint_eq(children(getpid(), 0), before + 1);
+    for (unsigned i = 0; i < 20; i++) {
+        int err = dx_new(&dx, maker, ram, false, &why);
+        ck_assert_msg(!err, "%s", why);
+        ck_assert_uint_eq(children(getpid(), 0), before + 3);
+        dx_free(dx);
+    }
+    dx_maker_free(maker);
+    ck_assert_uint_eq(children(getpid(), 0), before);
+}
+END_TEST
+
+START_TEST(a_maker_that_cannot_answer_is_given_up_with_a_line)
+{
+    const char *why = "";
+    unsigned fds = descriptors();
+    ram_new();
+    ck_assert_int_eq(dx_maker_new(&maker, ram, &why), 0);
+    (void)children(getpid(), _i ? SIGSTOP : SIGKILL);
+    double begin = now();
+    ck_assert_int_eq(dx_new(&dx, maker, ram, false, &why), -EPERM);
+    ck_assert_str_eq(why, "direct: somebody has stopped or killed the process that makes its processes");
+    ck_assert_msg(now() - begin < 4, "it took %.1f s", now() - begin);
+    dx_maker_free(maker);
+    close(ram);
+    ck_assert_uint_eq(descriptors(), fds);
+}
+END_TEST
+
+static TCase *with_a_maker(void)
+{
+    TCase *t = tcase_create("the maker");
+    tcase_add_test(t, a_maker_makes_children_of_the_thread_that_asked_and_dies_with_it);
+    tcase_add_loop_test(t, a_maker_that_cannot_answer_is_given_up_with_a_line, 0, 2);
+    return t;
+}
+
 int main(void)
 {
     const char *why;
     int fd = memfd_create("ram", MFD_CLOEXEC);
-    able = !dx_new(&dx, fd, false, &why);
+    able = !dx_new(&dx, NULL, fd, false, &why);
     if (able) dx_free(dx);
     close(fd);
     Suite *s = suite_create("dx_process");
@@ -620,7 +690,9 @@ int main(void)
     tcase_add_loop_test(plain, one_that_is_killed_at_its_birth_is_buried, 0, 2);
     tcase_add_test(plain, one_whose_monitor_is_killed_at_its_birth_dies);
     suite_add_tcase(s, plain);
-    if (able) suite_add_tcase(s, on_a_capable_host());
+    if (able) suite_add_tcase(s, on_a_capable_host("made by the thread", setup, teardown));
+    if (able) suite_add_tcase(s, on_a_capable_host("made by the maker", setup_made, teardown_made));
+    if (able) suite_add_tcase(s, with_a_maker());
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);
