@@ -2,7 +2,10 @@
  *   I1  The interrupt is asserted iff ISR & IMR.                                               [interrupt_update]
  *   I2  Received frames lie between BNRY and CURR; one goes in only if CURR does not come to BNRY by it. Else it waits
  *       outside, until the driver moves BNRY (NOT-HW: the chip drops it and sets OVW).         [ne_receive]
- *   I3  Addresses of the chip's are masked or looked at wherever they are used: memory is 4000h to 7fffh, the PROM 0 to
+ *   I3  A driver that is interrupted by frames gets the next one when it has acknowledged the last (NOT-HW: it comes
+ *       when it comes). Drivers look for further frames first and acknowledge then; at ten megabits what came between
+ *       was rare, and another followed soon.                                                   [ne_receive]
+ *   I4  Addresses of the chip's are masked or looked at wherever they are used: memory is 4000h to 7fffh, the PROM 0 to
  *       1fh, and nothing is elsewhere.                                                         [mem_read, mem_write]
  * NOT-HW: transfers take no time; there is no "send packet" remote DMA, and what is sent in loopback goes nowhere.
  * Enter at reg_read(), reg_write(). National Semiconductor DP8390D (1995), Novell NE2000, Realtek RTL8029AS (1997). */
@@ -118,7 +121,7 @@ static u32 data_read(struct ne2000 *n, unsigned size)
         v |= (u32)mem_read(n, n->remote) << 8 * i;
         remote_step(n);
     }
-    return v;
+    return size < 4 ? v & ((1u << 8 * size) - 1) : v;
 }
 
 static void data_write(struct ne2000 *n, unsigned size, u32 val)
@@ -177,6 +180,7 @@ static bool ne_receive(void *fe, const u8 *frame, size_t len)
     unsigned size = (unsigned)(n->page0[P0_PSTOP] - n->page0[P0_PSTART]);
 
     if (!is_listening(n) || len > NETDEV_FRAME_MAX || !accepts(n, frame)) return true;
+    if (n->page0[P0_ISR] & n->page0[P0_IMR] & ISR_PRX) return false;
     size_t count = ether_wire(whole + HEADER, frame, len);
     unsigned pages = (unsigned)((count + HEADER + PAGE - 1) / PAGE);
     unsigned room = curr < *bnry ? (unsigned)(*bnry - curr) : size - (unsigned)(curr - *bnry) % size;
@@ -250,7 +254,7 @@ static void page0_write(struct ne2000 *n, unsigned reg, u8 val)
     default: r[reg] = val; break;
     }
     if (reg == P0_ISR || reg == P0_IMR) interrupt_update(n);
-    if (reg == P0_BNRY || reg == P0_RCR || reg == P0_TCR) netdev_ready(n->net);
+    if (reg == P0_BNRY || reg == P0_RCR || reg == P0_TCR || reg == P0_ISR || reg == P0_IMR) netdev_ready(n->net);
 }
 
 /* A chip's register, a byte. Page 2 shows what was written to page 0; page 3 of the RTL8029 is its configuration. */
