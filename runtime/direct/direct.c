@@ -131,16 +131,17 @@ static void trace_page(struct direct *d, laddr la, const struct code_page_bytes 
 
 enum page_kind { PAGE_FIT, PAGE_UNFIT, PAGE_UNKNOWN };
 
-/* Scans the page at la, which is physical page pa at host. Where no instruction of it is known to begin, nobody knows
- * what it has: its first bytes may be the end of an instruction of the page before. */
-static enum page_kind page_scan(struct direct *d, laddr la, paddr pa, const u8 *host)
+/* Scans the page at la, which is physical page pa at host; at: where control is or will be, there or elsewhere. Where
+ * no instruction of the page is known to begin, nobody knows what it has: its first bytes may be the end of an
+ * instruction of the page before. */
+static enum page_kind page_scan(struct direct *d, laddr la, paddr pa, const u8 *host, laddr at)
 {
     struct cpu *c = d->rt->cpu;
     u16 starts[STARTS_MAX], where;
     struct code_page_bytes bytes = { .bytes = host, .starts = starts };
     struct walk next; /* looked at without a trace: the guest has not fetched from there */
     if (mmu_look(c, la + PAGE_SIZE, &next)) bytes.next = bus_ram_ptr(c->bus, next.pa);
-    if (c->eip >> PAGE_SHIFT == la >> PAGE_SHIFT) starts[bytes.nstarts++] = (u16)(c->eip & ~PAGE_MASK);
+    if (at >> PAGE_SHIFT == la >> PAGE_SHIFT) starts[bytes.nstarts++] = (u16)(at & ~PAGE_MASK);
     bytes.nstarts += xl_page_starts(d->rt->xl, pa, host, starts + bytes.nstarts, STARTS_MAX - bytes.nstarts);
     if (!bytes.nstarts) return PAGE_UNKNOWN;
     u64 begin = host_ns(CLOCK_THREAD_CPUTIME_ID);
@@ -160,8 +161,8 @@ static void map_around(struct window *w, laddr la)
 }
 
 /* Makes the page of la executable in the present process, if it may be. la is not fetched from yet: no fault is raised.
- */
-static bool page_grant(struct direct *d, laddr la)
+ * at: as for page_scan(). */
+static bool page_grant(struct direct *d, laddr la, laddr at)
 {
     struct cpu *c = d->rt->cpu;
     struct window *w = d->here->w;
@@ -175,7 +176,7 @@ static bool page_grant(struct direct *d, laddr la)
     if (!flags || *flags & (PG_INDIRECT | PG_MIXED) || *thrash_of(d, pa) >= THRASH_MAX) return false;
     if (!(*flags & PG_DIRECT)) {
         bus_mark_code(c->bus, pa);
-        enum page_kind kind = page_scan(d, la, pa, host);
+        enum page_kind kind = page_scan(d, la, pa, host, at);
         if (kind == PAGE_UNKNOWN) return false;
         *flags |= kind == PAGE_FIT ? PG_DIRECT : PG_INDIRECT;
         if (kind == PAGE_UNFIT) return false;
@@ -349,7 +350,8 @@ static void prefill(struct direct *d, struct window *w)
 {
     struct rt *rt = d->rt;
     window_fill(w, windows_runs(rt->windows, false) > FILL_MAX);
-    for (u32 n = 0; xl_jump_next_page(rt->xl, XL_JC_USER, &n); n++) (void)page_grant(d, n << PAGE_SHIFT);
+    for (u32 n = 0; xl_jump_next_page(rt->xl, XL_JC_USER, &n); n++)
+        (void)page_grant(d, n << PAGE_SHIFT, d->rt->cpu->eip);
 }
 
 /* How many pages prefill() would have to sweep, of those that the jump cache knows. */
@@ -478,7 +480,7 @@ bool direct_here(struct direct *d)
     struct cpu *c = d->rt->cpu;
     laddr eip = c->eip;
     if (window_executes(d->here->w, eip)) return true;
-    if (!page_grant(d, eip)) return false;
+    if (!page_grant(d, eip, eip)) return false;
     window_map_group(d->here->w, eip, AROUND); /* pages of code that are known to be fit, above all */
     c->ctr.direct_fetches++;
     u32 known = eip >> PAGE_SHIFT; /* the first page from there on that the jump cache knows */
@@ -563,6 +565,23 @@ static int answer_syscall(struct direct *d)
     return raise(d, syscall ? V_UD : V_GP); /* SYSENTER that no scan saw: its address is lost */
 }
 
+/* Where the instruction behind that at eip begins, which straddles into the next page; eip, if that is not there.
+ * Leaves no trace in the guest's tables, for the guest may fault yet. */
+static laddr insn_behind(struct direct *d, laddr eip)
+{
+    struct cpu *c = d->rt->cpu;
+    const unsigned here = PAGE_SIZE - (eip & ~PAGE_MASK);
+    u8 bytes[2 * 15];
+    struct insn in;
+    struct walk w;
+    const u8 *first = mmu_look(c, eip & PAGE_MASK, &w) ? bus_ram_ptr(c->bus, w.pa) : NULL;
+    const u8 *second = mmu_look(c, eip + here, &w) ? bus_ram_ptr(c->bus, w.pa) : NULL;
+    if (!first || !second || here > 15) return eip;
+    memcpy(bytes, first + PAGE_SIZE - here, here);
+    memcpy(bytes + here, second, 15);
+    return decode(d->rt->dec, bytes, here + 15, eip, true, d->rules.features, &in) == DECODE_OK ? in.next : eip;
+}
+
 static int answer_fault(struct direct *d, laddr la)
 {
     struct cpu *c = d->rt->cpu;
@@ -575,13 +594,14 @@ static int answer_fault(struct direct *d, laddr la)
     u32 before = c->exc_count;
     bool straddles = !(la & ~PAGE_MASK) && la - c->eip - 1 < 14; /* its fetch faults at the first byte of the second
                                                                     page */
+    laddr behind = straddles ? insn_behind(d, c->eip) : 0;       /* a jump leaves that page at once, and comes again */
     int r = dispatch_emulate(d->rt, c->eip);
     if (r || d->here != s) return r;
     s->has_pending = c->exc_count != before;
     s->pending = la;
     if (s->has_pending) return 0;
     map_around(d->here->w, la);
-    if (straddles && c->cpl == 3) (void)page_grant(d, la);
+    if (straddles && c->cpl == 3) (void)page_grant(d, la, behind);
     return 0;
 }
 

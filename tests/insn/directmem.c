@@ -563,6 +563,14 @@ USER(straddle,
     incl %eax;
     jmp straddle + 0x1000);
 
+/* A loop that goes back by a jump across two pages: nothing else is run on the second. */
+USER(jump_back,
+    jmp 2f;
+1:  DONE;
+2:  decl %eax;
+    jz 1b;
+    {disp32} jmp 2b);
+
 static void middle_of_an_instruction(void)
 {
     u32 own = paging_root(), first = LIBRARY + PAGE - 2;
@@ -582,6 +590,11 @@ static void middle_of_an_instruction(void)
         CHECK_EQ(user_go(&last), U_DONE);
         CHECK_EQ(last.eax, k + STEPS);
     }
+    section("a jump across two pages");
+    user_page(OTHER, P_RW), user_page(OTHER + PAGE, P_RW);
+    user_load(OTHER + PAGE - 9, jump_back, jump_back_end);
+    CHECK_EQ(run(OTHER + PAGE - 9, 0, 20000), U_DONE);
+    CHECK_EQ(last.eax, 0);
     paging_use(own);
 }
 

@@ -31,7 +31,7 @@ TRACED = {'sites': 'site', 'window': 'aspace', 'direct': 'direct'}
 AT_MOST = {
     ('mixed', 'bt'): {'code_writes': 2000, 'emulated': 65000},
     ('mixed', 'direct'): {'code_writes': 2000, 'emulated': 65000, 'direct_runs': 3000},
-    ('directmem', 'direct'): {'direct_fetches': 1000, 'direct_unfit': 60},
+    ('directmem', 'direct'): {'direct_fetches': 1000, 'direct_unfit': 60, 'direct_runs': 12000},
 }
 for run in ('bt', 'direct'):
     AT_MOST['watched', run] = {'emulated': 1400000}
