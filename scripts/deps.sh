@@ -26,6 +26,7 @@ need libjansson-dev pkg-config --exists jansson
 need libseccomp-dev pkg-config --exists libseccomp
 need libslirp-dev compiles slirp/libslirp.h
 need libvncserver-dev compiles rfb/rfb.h
+need libnbd-dev compiles libnbd.h
 need seabios test -e /usr/share/seabios/bios-256k.bin
 need cpio command -v cpio
 need python3 command -v python3

@@ -65,6 +65,7 @@ LIBRARIES = {
     'lz4.h': r'src/snap/ram\.c|tests/',
     'png.h': r'src/back/picture\.c',
     'zlib.h': r'src/(back/qcow2|dev/net/ether)\.c|tests/',
+    'libnbd.h': r'src/back/image_nbd\.c',
     'check.h': r'tests/',
 }
 # Files in one circle of includes, NAME.c and NAME.h being one thing: whoever uses the one needs them all.

@@ -72,8 +72,9 @@ enum vm_bus { VM_BUS_IDE, VM_BUS_VIRTIO, VM_BUS_FLOPPY };
  * that would make it look like another format from then on. Say RAW where a guest may write what it likes. */
 enum vm_format { VM_FORMAT_PROBE, VM_FORMAT_RAW, VM_FORMAT_QCOW2 };
 
-/* A drive of the machine's. A disk is a raw or qcow2 image (versions 2 and 3, which may be based on other images) or a
- * block device. It is locked: another machine may use it at the same time only if neither of them writes to it. */
+/* A drive of the machine's. A disk is a raw or qcow2 image (versions 2 and 3, which may be based on other images), a
+ * block device, or what an NBD server has: nbd:unix:SOCKET, nbd:HOST:PORT, nbd://HOST[:PORT]/NAME. A file is locked:
+ * another machine may use it at the same time only if neither of them writes to it. */
 struct vm_disk {
     const char *file; /* NULL: no further drive; "": a CD-ROM or floppy drive that is empty */
     bool cdrom;       /* an ISO image in a CD-ROM drive */

@@ -2,6 +2,7 @@
 #include "src/back/image.h"
 #include "src/back/image_file.h"
 #include "src/back/image_layer.h"
+#include "src/back/image_nbd.h"
 #include "src/back/image_raw.h"
 #include "src/back/qcow2.h"
 #include "src/back/qcow2_format.h"
@@ -68,11 +69,17 @@ int image_open(struct image *out, const char *path, const struct image_options *
     const struct image_chain top = { .open = open_backing };
     bool write = !how->readonly && !how->snapshot;
     *out = (struct image){ 0 };
-    int rc = image_file_open(&f, path, write, err);
+    int rc;
+    if (image_nbd_named(path) && how->format == VM_FORMAT_QCOW2)
+        return vm_fail(err, -EINVAL, "disk %s: its server is to know the format (qemu-nbd -f qcow2)", path);
+    if (image_nbd_named(path)) {
+        rc = image_nbd_open(out, path, write, err);
+    } else {
+        rc = image_file_open(&f, path, write, err);
+        if (!rc) rc = open_as(out, &f, path, how->format, write, &top, err);
+    }
     if (rc) return rc;
-    u64 bytes = f.size;
-    rc = open_as(out, &f, path, how->format, write, &top, err);
-    if (rc) return rc;
+    u64 bytes = out->size;
     out->size -= out->size % how->unit;
     if (!out->size)
         rc = vm_fail(err, -ENOEXEC, "disk %s: has %llu bytes, less than a sector", path, (unsigned long long)bytes);

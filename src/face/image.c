@@ -81,6 +81,7 @@ enum image_kind image_probe(const char *path, const char **what)
     bool disk = false, floppy = false;
     size_t n = read_head(path, head, sizeof head, &disk, &floppy);
     *what = NULL;
+    if (!strncmp(path, "nbd:", 4) || !strncmp(path, "nbd+unix:", 9)) return IMAGE_DISK; /* a server's */
     for (size_t i = 0; i < ARRAY_LEN(signatures); i++) {
         if (signatures[i].at + signatures[i].n > n) continue;
         if (memcmp(head + signatures[i].at, signatures[i].bytes, signatures[i].n)) continue;

@@ -12,11 +12,13 @@ import argparse
 import os
 import re
 import shutil
+import socket
 import struct
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import zlib
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -260,6 +262,77 @@ def disk(work):
     )
 
 
+class NbdServer(threading.Thread):
+    """An NBD server of one disk, for one client; dies after so many reads."""
+
+    def __init__(self, work, disk, reads):
+        super().__init__(daemon=True)
+        self.path, self.reads = os.path.join(work, 'nbd.sock'), reads
+        with open(disk, 'rb') as file:
+            self.disk = file.read()
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen()
+        self.start()
+
+    def run(self):
+        connection = self.listener.accept()[0]
+        stream = connection.makefile('rwb')
+
+        def send(data):
+            stream.write(data)
+            stream.flush()
+
+        send(b'NBDMAGICIHAVEOPT' + struct.pack('>H', 1))
+        stream.read(4)
+        option = 0
+        while option != 7:  # NBD_OPT_GO
+            option, length = struct.unpack('>8xII', stream.read(16))
+            stream.read(length)
+            reply = struct.pack('>QI', 0x3E889045565A9, option)
+            if option == 7:
+                send(reply + struct.pack('>IIHQH', 3, 12, 0, len(self.disk), 1))
+                send(reply + struct.pack('>II', 1, 0))
+            else:
+                send(reply + struct.pack('>II', 0x80000001, 0))
+        while True:
+            _, _, kind, handle, at, length = struct.unpack('>IHHQQI', stream.read(28))
+            if kind != 0 or not self.reads:
+                connection.shutdown(socket.SHUT_RDWR)
+                return
+            self.reads -= 1
+            send(struct.pack('>IIQ', 0x67446698, 0, handle) + self.disk[at : at + length])
+
+
+def nbd(work):
+    """A disk that qemu-nbd serves, in a format of its own: read, and written."""
+    need(SEABIOS, 'seabios')
+    for tool in ('qemu-nbd', 'qemu-img'):
+        if not shutil.which(tool):
+            raise Skip(f'{tool} is missing: apt-get install qemu-utils')
+    raw, vdi, path = boot_disk(work), os.path.join(work, 'boot.vdi'), os.path.join(work, 'nbd.sock')
+    subprocess.run(['qemu-img', 'convert', '-O', 'vdi', raw, vdi], check=True)
+    server = subprocess.Popen(['qemu-nbd', '-f', 'vdi', '-k', path, vdi])
+    deadline = time.monotonic() + 20
+    while not os.path.exists(path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+    def has_been_written():
+        server.wait(20)  # it ends with its client
+        subprocess.run(['qemu-img', 'convert', '-O', 'raw', vdi, raw], check=True)
+        return written(raw, True)
+
+    words = ['--disk', 'nbd:unix:' + path, '--debug-exit', '0xf4']
+    return Case(words, ['Booting from Hard Disk', CHECKS, 'press a key', 'key: k'], KEY, 0x21, has_been_written)
+
+
+def nbd_dies(work):
+    """The server dies while firmware reads: that gets an error, and goes on."""
+    need(SEABIOS, 'seabios')
+    server = NbdServer(work, boot_disk(work), 0)
+    return Case(['--disk', f'nbd+unix:///?socket={server.path}'], ['Booting from Hard Disk', 'Boot failed', 'No bootable'])
+
+
 def floppy(work):
     """Named alone: known by its size, and booted. It has been written, and a second one that is protected has not."""
     need(SEABIOS, 'seabios')
@@ -458,6 +531,8 @@ CASES = {
     'modes-386': modes_386,
     'disk': disk,
     'disk-virtio': disk_virtio,
+    'nbd': nbd,
+    'nbd-dies': nbd_dies,
     'floppy': floppy,
     'reset-doors': reset_doors,
     'saved': saved,
