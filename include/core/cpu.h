@@ -138,6 +138,20 @@ struct x87_hot {
 };
 #define X87_SEG(s) ((u32)(s) ^ S_DS) /* 0: DS */
 
+/* What loading a selector of the GDT, or a null one, made of ES, DS, FS or GS. It is that again as long as selector,
+ * descriptor and what of the mode decides over it (SEG_MEMO_MODE) are the same; and the mode was the same after it. */
+struct seg_memo {
+    u64 raw; /* the descriptor, accessed; 0 for a null selector */
+    u32 key; /* SEG_MEMO_KEY(); 0: nothing is remembered */
+    u32 complex;
+    struct seg seg;
+    u64 room[2];
+};
+#define SEG_MEMOS 4u /* of each register, by the selector's low bits */
+#define SEG_MEMO_MODE (MK_CPL | MK_PE | MK_VM | MK_DSFLAT | MK_ESFLAT)
+#define SEG_MEMO_VALID 0x80000000u
+#define SEG_MEMO_KEY(mode, sel) (SEG_MEMO_VALID | ((mode)&SEG_MEMO_MODE) << 16 | (u16)(sel))
+
 /* One virtual processor. Generated code, the stubs and the runtime have it; others see struct cpu_arch. */
 struct cpu {
     /* ---- what translated code reaches most: within 8 bits of displacement from R15, with the first rows of arch ----
@@ -178,6 +192,7 @@ struct cpu {
     u64 context_tag; /* jump_tag(), less an EIP, and jump_spread() of the present context */
     u32 context_spread;
     void *helpers[HELPER_COUNT]; /* by enum helper: int (*)(struct cpu *, u32) */
+    struct seg_memo seg_memo[S_COUNT][SEG_MEMOS];
 
     /* ---- the runtime's: the way back to the machine, and caches ---- */
     struct clock *clock; /* NULL: none, the TSC is the host's; else it is clock_tsc() + tsc_offset */

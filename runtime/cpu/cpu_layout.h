@@ -15,6 +15,28 @@
 #define CPU_FX 144
 #define CPU_CONTEXT_TAG 1512
 #define CPU_CONTEXT_SPREAD 1520
+#define CPU_SEG 656
+#define CPU_GDTR_BASE 784
+#define CPU_GDTR_LIMIT 788
+#define CPU_X87_OP 1352
+#define CPU_X87_DS 1364
+#define CPU_MODE 1384
+#define CPU_SEG_COMPLEX 1388
+#define CPU_SEG_ROOM 1416
+#define CPU_HELPER_MOV_SREG 1536
+#define CPU_SEG_MEMO 1624
+#define CPU_TLB_SUP_R 16384 /* behind struct cpu_area */
+/* Offsets into struct seg_memo, and its size. */
+#define MEMO_RAW 0
+#define MEMO_KEY 8
+#define MEMO_COMPLEX 12
+#define MEMO_SEG 16
+#define MEMO_ROOM 32
+#define MEMO_BYTES 48
+#define ASM_SEG_MEMOS 4
+#define ASM_SEG_MEMO_MODE 0x30f
+#define ASM_SEG_MEMO_VALID -0x80000000
+#define ASM_X87_LATCHED 0x10000
 /* Offsets into the FXSAVE image. */
 #define FX_XMM 160
 

@@ -57,6 +57,21 @@ int seg_load(struct cpu *c, enum segreg s, u16 sel)
     return 0;
 }
 
+void seg_remember(struct cpu *c, enum segreg s, u16 sel, u32 mode)
+{
+    struct desc d = { 0 };
+    if (!cpu_protected(c) || s == S_SS || s == S_CS || sel & 4 || c->mode != mode) return;
+    if (!sel_null(sel) && desc_fetch(c, sel, &d)) {
+        c->exc.valid = false; /* gone since: nothing to remember */
+        return;
+    }
+    c->seg_memo[s][sel >> 3 & (SEG_MEMOS - 1)] = (struct seg_memo){ .raw = (u64)d.hi << 32 | d.lo,
+                                                                    .key = SEG_MEMO_KEY(mode, sel),
+                                                                    .complex = c->seg_complex[s],
+                                                                    .seg = c->seg[s],
+                                                                    .room = { c->seg_room[0][s], c->seg_room[1][s] } };
+}
+
 /* ---- accesses ---- */
 
 int seg_linear(struct cpu *c, enum segreg s, u32 off, unsigned size, enum access acc, laddr *out)

@@ -7,6 +7,8 @@
 
 MUST_CHECK int seg_load(struct cpu *c, enum segreg s, u16 sel); /* MOV/POP/LDS: protected (all checks, accessed bit),
                                                                    real and vm86 */
+/* Remembers (struct seg_memo) that sel has just been loaded into s, when c->mode was mode. */
+void seg_remember(struct cpu *c, enum segreg s, u16 sel, u32 mode);
 /* Linear address of [off, off+size) in segment s, with limit and type checks: #GP(0), or #SS(0) for SS. acc ACC_X is
  * for far targets. size 0: no check (LEA-like). */
 MUST_CHECK int seg_linear(struct cpu *c, enum segreg s, u32 off, unsigned size, enum access acc, laddr *out);

@@ -259,23 +259,8 @@ int helper_mov_sreg(struct cpu *c, u32 arg)
     u32 mode = c->mode;
     cpu_x87_latch(c);
     if (seg_load(c, (enum segreg)(arg & 7), (u16)(arg >> 8))) return again(c);
+    seg_remember(c, (enum segreg)(arg & 7), (u16)(arg >> 8), mode);
     return after_seg_load(c, mode); /* doing it a second time does no harm */
-}
-
-int helper_pop_sreg(struct cpu *c, u32 arg)
-{
-    u64 sel;
-    u32 mode = c->mode;
-    laddr la = c->seg[S_SS].base + c->gpr[G_ESP];
-    const u8 *p = (la & ~PAGE_MASK) <= PAGE_SIZE - 4 ? page_pointer(c, la, false, c->cpl == 3) : NULL;
-    if (unlikely(!p && watch_kinds(c, la))) return HELPER_EMULATE;
-    if (p) sel = *(const u32_unaligned *)p;
-    else if (mem_read(c, la, 4, c->cpl == 3, &sel)) return again(c);
-    cpu_x87_latch(c);
-    if (seg_load(c, (enum segreg)arg, (u16)sel)) return again(c);
-    int r = after_seg_load(c, mode);
-    if (r == HELPER_DONE) c->gpr[G_ESP] += 4;
-    return r;
 }
 
 /* ---- segmented code ---- */

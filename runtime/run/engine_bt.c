@@ -23,6 +23,20 @@ _Static_assert(offsetof(struct cpu, gpr) == CPU_GPR && offsetof(struct cpu, eip)
                    && offsetof(struct cpu, fx) == CPU_FX && offsetof(struct cpu, context_tag) == CPU_CONTEXT_TAG
                    && offsetof(struct cpu, context_spread) == CPU_CONTEXT_SPREAD,
                "cpu_layout.h");
+_Static_assert(offsetof(struct cpu, seg) == CPU_SEG && offsetof(struct cpu, gdtr.base) == CPU_GDTR_BASE
+                   && offsetof(struct cpu, gdtr.limit) == CPU_GDTR_LIMIT && offsetof(struct cpu, x87.op) == CPU_X87_OP
+                   && offsetof(struct cpu, x87.ds) == CPU_X87_DS && offsetof(struct cpu, mode) == CPU_MODE
+                   && offsetof(struct cpu, seg_complex) == CPU_SEG_COMPLEX
+                   && offsetof(struct cpu, seg_room) == CPU_SEG_ROOM && offsetof(struct cpu, seg_memo) == CPU_SEG_MEMO
+                   && offsetof(struct cpu, helpers[HELPER_MOV_SREG]) == CPU_HELPER_MOV_SREG
+                   && sizeof(struct cpu_area) == CPU_TLB_SUP_R && TLB_SUP_R == 0,
+               "cpu_layout.h");
+_Static_assert(offsetof(struct seg_memo, raw) == MEMO_RAW && offsetof(struct seg_memo, key) == MEMO_KEY
+                   && offsetof(struct seg_memo, complex) == MEMO_COMPLEX && offsetof(struct seg_memo, seg) == MEMO_SEG
+                   && offsetof(struct seg_memo, room) == MEMO_ROOM && sizeof(struct seg_memo) == MEMO_BYTES
+                   && SEG_MEMOS == ASM_SEG_MEMOS && SEG_MEMO_MODE == ASM_SEG_MEMO_MODE
+                   && SEG_MEMO_VALID == (u32)ASM_SEG_MEMO_VALID && X87_LATCHED == ASM_X87_LATCHED,
+               "cpu_layout.h");
 _Static_assert(offsetof(struct fxstate, xmm) == FX_XMM, "cpu_layout.h");
 _Static_assert(EXIT_JUMP == ASM_EXIT_JUMP && EXIT_CHAIN == ASM_EXIT_CHAIN && EXIT_EMULATE == ASM_EXIT_EMULATE
                    && EXIT_FAULT == ASM_EXIT_FAULT && EXIT_SIGNAL == ASM_EXIT_SIGNAL && EXIT_NEXT == ASM_EXIT_NEXT
@@ -37,7 +51,7 @@ _Static_assert(RT_CODE_CACHE_MIN == XL_CACHE_MIN && RT_CODE_CACHE_MAX == XL_CACH
 #define INTERPRETED_SLICE 64          /* instructions: until code that can be translated may have come back */
 
 extern char rt_exit_jump[], rt_exit_jump_segmented[], rt_exit_chain[], rt_exit_emulate[], rt_stub_tlb[], rt_stub_fpu[],
-    rt_stub_helper[];
+    rt_stub_helper[], rt_stub_mov_sreg[];
 
 #define HELPER(name, fn, text) int fn(struct cpu *c, u32 arg);
 #include "core/helpers.def"
@@ -55,6 +69,7 @@ static void set_stubs(struct cpu *c)
     c->callouts[CALLOUT_TLB] = rt_stub_tlb;
     c->callouts[CALLOUT_FPU] = rt_stub_fpu;
     c->callouts[CALLOUT_HELPER] = rt_stub_helper;
+    c->callouts[CALLOUT_MOV_SREG] = rt_stub_mov_sreg;
 }
 
 /* Where the host lends too little address space the soft TLB does. Without windows there are no books of what is

@@ -305,6 +305,82 @@ rt_stub_helper:
         mov     r9d, ASM_EXIT_EMULATE
         jmp     exit_saved
 
+/* r8d: selector << 8 | ES, DS, FS or GS. A kernel loads the same few selectors all the time: what came of that is
+ * remembered (struct seg_memo) and holds while the descriptor in the GDT, which is looked at, is the same one. */
+        .globl  rt_stub_mov_sreg
+rt_stub_mov_sreg:
+        push    rax
+        lahf
+        seto    al
+        push    rax
+        push    rcx
+        cmp     dword ptr [r15 + CPU_FPU_HOT], 0
+        je      1f
+        test    dword ptr [r15 + CPU_X87_OP], ASM_X87_LATCHED   /* else a selector is to be kept first */
+        jz      9f
+        test    dword ptr [r15 + CPU_X87_DS], ASM_X87_LATCHED
+        jz      9f
+1:      mov     ecx, r8d
+        shr     ecx, 8                          /* selector */
+        movzx   eax, r8b                        /* register */
+        mov     r9d, ecx
+        shr     r9d, 3
+        and     r9d, ASM_SEG_MEMOS - 1
+        lea     r9d, [r9 + rax*ASM_SEG_MEMOS]
+        imul    r9d, r9d, MEMO_BYTES
+        lea     r9, [r15 + r9 + CPU_SEG_MEMO]
+        mov     r10d, [r15 + CPU_MODE]
+        and     r10d, ASM_SEG_MEMO_MODE
+        shl     r10d, 16
+        lea     r10d, [r10 + rcx + ASM_SEG_MEMO_VALID]
+        cmp     r10d, [r9 + MEMO_KEY]
+        jne     9f
+        xor     r11d, r11d
+        test    ecx, 0xfffc
+        jz      2f                              /* null */
+        or      ecx, 7
+        cmp     ecx, [r15 + CPU_GDTR_LIMIT]
+        ja      9f
+        mov     r10d, [r15 + CPU_GDTR_BASE]
+        lea     r10d, [r10 + rcx - 7]
+        mov     r11d, r10d
+        shr     r11d, 12
+        mov     r11, [r15 + r11*8 + CPU_TLB_SUP_R]
+        test    r11, r11
+        jz      9f
+        mov     ecx, r10d
+        and     ecx, 0xfff
+        cmp     ecx, 0xff8
+        ja      9f
+        mov     r11, [r11 + r10]
+2:      cmp     r11, [r9 + MEMO_RAW]
+        jne     9f
+        mov     r10d, eax
+        shl     r10d, 4
+        mov     rcx, [r9 + MEMO_SEG]
+        mov     [r15 + r10 + CPU_SEG], rcx
+        mov     rcx, [r9 + MEMO_SEG + 8]
+        mov     [r15 + r10 + CPU_SEG + 8], rcx
+        mov     ecx, [r9 + MEMO_COMPLEX]
+        mov     [r15 + rax*4 + CPU_SEG_COMPLEX], ecx
+        mov     rcx, [r9 + MEMO_ROOM]
+        mov     [r15 + rax*8 + CPU_SEG_ROOM], rcx
+        mov     rcx, [r9 + MEMO_ROOM + 8]
+        mov     [r15 + rax*8 + CPU_SEG_ROOM + 48], rcx
+        pop     rcx
+        pop     rax
+        add     al, 0x7f
+        sahf
+        pop     rax
+        ret
+9:      pop     rcx
+        pop     rax
+        add     al, 0x7f
+        sahf
+        pop     rax
+        mov     r9, [r15 + CPU_HELPER_MOV_SREG]
+        jmp     rt_stub_helper
+
 /* void rt_probe(const void *where): reads a byte. Where there is none, the handler sends control on to
  * rt_probe_after. */
         .globl  rt_probe, rt_probe_load, rt_probe_after

@@ -29,10 +29,10 @@ struct field {
         offsetof(struct cpu, f), #f \
     }
 static const struct field fields[] = {
-    FIELD(x87.ip),  FIELD(x87.cs),      FIELD(x87.dp),     FIELD(x87.ds),      FIELD(x87.op),  FIELD(eip),
-    FIELD(aflags),  FIELD(df),          FIELD(eflags_sys), FIELD(irq_pending), FIELD(fpu_hot), FIELD(iflag),
-    FIELD(sse_hot), FIELD(tsc_offset),  FIELD(cr0),        FIELD(cr2),         FIELD(cr3),     FIELD(cr4),
-    FIELD(kick),    FIELD(intr_shadow), FIELD(ram),
+    FIELD(x87.ip),  FIELD(x87.cs),     FIELD(x87.dp),      FIELD(x87.ds),      FIELD(x87.op),  FIELD(eip),
+    FIELD(aflags),  FIELD(df),         FIELD(eflags_sys),  FIELD(irq_pending), FIELD(fpu_hot), FIELD(iflag),
+    FIELD(sse_hot), FIELD(tsc_offset), FIELD(tsc_until),   FIELD(cr0),         FIELD(cr2),     FIELD(cr3),
+    FIELD(cr4),     FIELD(kick),       FIELD(intr_shadow), FIELD(ram),
 };
 static const char *const callout_name[] = {
 #define CALLOUT(name, text) #name,

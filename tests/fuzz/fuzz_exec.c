@@ -28,7 +28,8 @@
 #include <unistd.h>
 
 int rt_enter(struct cpu *c, const void *code);
-extern char rt_exit_jump[], rt_exit_chain[], rt_exit_emulate[], rt_stub_tlb[], rt_stub_fpu[], rt_stub_helper[];
+extern char rt_exit_jump[], rt_exit_chain[], rt_exit_emulate[], rt_stub_tlb[], rt_stub_fpu[], rt_stub_helper[],
+    rt_stub_mov_sreg[];
 u64 callout_tlb(struct cpu *c, laddr la, u32 desc);
 int callout_fpu(struct cpu *c, u32 sse);
 
@@ -431,6 +432,7 @@ static void set_up(struct fuzz *z)
     c->callouts[CALLOUT_TLB] = rt_stub_tlb;
     c->callouts[CALLOUT_FPU] = rt_stub_fpu;
     c->callouts[CALLOUT_HELPER] = rt_stub_helper;
+    c->callouts[CALLOUT_MOV_SREG] = rt_stub_mov_sreg;
     BUG_ON(hostsig_install());
 }
 

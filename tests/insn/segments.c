@@ -333,6 +333,25 @@ static void run_past_limit(void *unused)
     __asm__ volatile("lcall *%0" : : "m"(p) : "memory");
 }
 
+/* A monitor may remember what a load came to: a descriptor that is another, or no longer accessed, is loaded anew. */
+static void loads_again(void)
+{
+    section("the same selector, again and again");
+    poke(base, 1), poke(base + 0x200, 2);
+    for (u32 i = 0; i < 48; i++) {
+        u32 at = i / 4 % 2 ? 0x200 : 0;
+        gdt[S0 / 8] = descriptor(base + at, 0xffff, i % 8 == 6 ? SEG_DATA & ~1 : SEG_DATA, SEG_BIG);
+        load_fs(S0);
+        CHECK_EQ(fs_peek(0), at ? 2 : 1);
+        CHECK_EQ((u32)(gdt[S0 / 8] >> 40) & 1, 1);
+    }
+    gdt[S0 / 8] = descriptor(base, 0xffff, SEG_DATA & 0x7f, SEG_BIG);
+    CHECK_TRAPS(load_fs_k, S0, V_NP, S0);
+    gdt[S0 / 8] = descriptor(base, 0xffff, SEG_DATA, SEG_BIG);
+    load_fs(S0);
+    CHECK_EQ(fs_peek(0), 1);
+}
+
 static void code_limits(void)
 {
     section("code beyond the limit");
@@ -455,6 +474,7 @@ void guest_main(void)
         limits();
         types();
         loads();
+        loads_again();
         section("code and stack elsewhere");
         for (int i = 0; i < 3; i++) {
             CHECK_EQ(caught(other_base_code, NULL), 0);

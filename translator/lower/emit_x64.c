@@ -182,6 +182,15 @@ void emit_shrx64(struct emit *e, int dst, int src, int count) { emit_vex(e, 2, 3
 void emit_shlx64(struct emit *e, int dst, int src, int count) { emit_vex(e, 2, 1, true, count, 0xf7, dst, src); }
 void emit_sarx32(struct emit *e, int dst, int src, int count) { emit_vex(e, 2, 2, false, count, 0xf7, dst, src); }
 
+void emit_not64(struct emit *e, int reg) { emit_op_rr(e, 0, 0xf7, OF_W, 2, reg); }
+void emit_and_ri32(struct emit *e, int dst, u32 imm)
+{
+    emit_op_rr(e, 0, 0x81, 0, 4, dst);
+    emit_u32(e, imm);
+}
+void emit_rdtsc(struct emit *e) { emit_bytes(e, "\x0f\x31", 2); }
+void emit_flags_to_ax(struct emit *e) { emit_bytes(e, "\x9f\x0f\x90\xc0", 4); /* lahf; seto al */ }
+void emit_flags_from_ax(struct emit *e) { emit_bytes(e, "\x04\x7f\x9e", 3); /* add al, 7f; sahf */ }
 void emit_pushfq(struct emit *e) { emit_u8(e, 0x9c); }
 void emit_pop64(struct emit *e, int dst)
 {

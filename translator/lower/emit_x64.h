@@ -98,7 +98,13 @@ void emit_shrx32(struct emit *e, int dst, int src, int count);
 void emit_shrx64(struct emit *e, int dst, int src, int count);
 void emit_shlx64(struct emit *e, int dst, int src, int count);
 void emit_sarx32(struct emit *e, int dst, int src, int count);
+void emit_not64(struct emit *e, int reg); /* changes no flags */
+void emit_and_ri32(struct emit *e, int dst, u32 imm);
+void emit_rdtsc(struct emit *e);
 void emit_pushfq(struct emit *e);
+/* The arithmetic flags to AH and, of OF, AL; and back, AL being 0 or 1. */
+void emit_flags_to_ax(struct emit *e);
+void emit_flags_from_ax(struct emit *e);
 void emit_pop64(struct emit *e, int dst);
 void emit_jmp_m(struct emit *e, struct hmem m);
 void emit_call_m(struct emit *e, struct hmem m);

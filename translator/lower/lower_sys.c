@@ -139,7 +139,8 @@ static void load_sreg(struct xl_ctx *x, const struct insn *in)
 {
     emit_rorx32(&x->e, H_R8, H_R8, 24);
     emit_lea32(&x->e, H_R8, hm(H_R8, in->opnd[0].reg));
-    call_helper(x, HELPER_MOV_SREG);
+    xl_room(x);
+    xl_callout(x, CALLOUT_MOV_SREG);
     x->seg_checked &= (u8) ~(1u << in->opnd[0].reg);
 }
 
@@ -154,14 +155,9 @@ void lower_mov_sreg(struct xl_ctx *x, const struct insn *in)
 
 void lower_pop_sreg(struct xl_ctx *x, const struct insn *in)
 {
-    if (xl_segmented(x)) {
-        emit_loadz(&x->e, H_R8, xl_stack(x, H_ESP, 0, XL_R, in->opsize), 2);
-        load_sreg(x, in);
-        xl_esp_add(x, in->opsize);
-        return;
-    }
-    call_helper_arg(x, HELPER_POP_SREG, in->opnd[0].reg);
-    x->seg_checked &= (u8) ~(1u << in->opnd[0].reg);
+    emit_loadz(&x->e, H_R8, xl_stack(x, H_ESP, 0, XL_R, in->opsize), 2);
+    load_sreg(x, in);
+    xl_esp_add(x, in->opsize);
 }
 
 void lower_push_sreg(struct xl_ctx *x, const struct insn *in)
@@ -174,11 +170,43 @@ void lower_push_sreg(struct xl_ctx *x, const struct insn *in)
     xl_esp_add(x, -(s32)in->opsize);
 }
 
+/* At CPL 0, where CR4.TSD means nothing, and while the guest's TSC is the host's and an offset (cpu_tsc()): in line. */
 void lower_rdtsc(struct xl_ctx *x, const struct insn *in)
 {
     (void)in;
+    struct emit *e = &x->e;
+    if (x->src->mode & MK_CPL) {
+        call_helper_arg(x, HELPER_RDTSC, 0);
+        return;
+    }
+    xl_flush_islands(x, true);
+    emit_rdtsc(e);
+    emit_mov_rr64(e, H_R10, H_CX);
+    emit_mov_ri32(e, H_R8, 32);
+    emit_shlx64(e, H_R9, H_DX, H_R8);
+    emit_lea64(e, H_R9, hmx(H_R9, H_AX, 1, 0));
+    emit_mov_rr64(e, H_R11, H_R9);
+    emit_not64(e, H_R11);
+    emit_load64(e, H_R8, CPU_FIELD(tsc_until));
+    emit_lea64(e, H_R11, hmx(H_R11, H_R8, 1, 0)); /* tsc_until - it - 1 */
+    emit_mov_ri32(e, H_R8, 63);
+    emit_shrx64(e, H_R11, H_R11, H_R8);
+    emit_mov_rr32(e, H_CX, H_R11); /* 1: not below tsc_until */
+    u8 *known = emit_jrcxz(e);
+    emit_mov_rr64(e, H_CX, H_R10);
     call_helper_arg(x, HELPER_RDTSC, 0);
+    u8 *done = emit_jmp8(e);
+    emit_patch8(e, known, e->p);
+    emit_mov_rr64(e, H_CX, H_R10);
+    emit_load64(e, H_R11, CPU_FIELD(tsc_offset));
+    emit_lea64(e, H_R9, hmx(H_R9, H_R11, 1, 0));
+    emit_mov_rr32(e, H_AX, H_R9);
+    emit_mov_ri32(e, H_R8, 32);
+    emit_shrx64(e, H_R9, H_R9, H_R8);
+    emit_mov_rr32(e, H_DX, H_R9);
+    emit_patch8(e, done, e->p);
 }
+
 void lower_far(struct xl_ctx *x, const struct insn *in)
 {
     enum helper_far kind = in->op == OP_JMPF    ? FAR_JMP
@@ -196,7 +224,44 @@ void lower_pusha(struct xl_ctx *x, const struct insn *in)
 {
     call_helper_arg(x, HELPER_PUSHA, in->opsize | (in->op == OP_POPA ? 0x100u : 0));
 }
-void lower_popf(struct xl_ctx *x, const struct insn *in) { call_helper_eip(x, HELPER_POPF, in->next); }
+/* At CPL 0. In line where all of EFLAGS but arithmetic flags and IF is clear and stays so, and no interrupt waits for
+ * an IF that becomes 1; else the helper does it, with the flags as they were. */
+void lower_popf(struct xl_ctx *x, const struct insn *in)
+{
+    struct emit *e = &x->e;
+    u8 *odd, *waits, *done;
+    emit_load32(e, H_R11, xl_stack(x, H_ESP, 0, XL_R, 4));
+    xl_flush_islands(x, true);
+    emit_mov_rr32(e, H_R10, H_AX);
+    emit_flags_to_ax(e);
+    emit_mov_rr32(e, H_R9, H_R11);
+    emit_and_ri32(e, H_R9, ~(u32)(F_ARITH | F_IF | F_FIXED));
+    emit_op_rm(e, 0, 0x0b, 0, H_R9, CPU_FIELD(eflags_sys)); /* or   r9d, [eflags_sys]  */
+    odd = emit_jcc8(e, 5);                                  /* jnz                     */
+    emit_rorx32(e, H_R9, H_R11, 9);
+    emit_and_ri32(e, H_R9, 1);
+    emit_mov_rr32(e, H_R8, H_R9);
+    emit_op_rr(e, 0, 0xf7, 0, 3, H_R8);                      /* neg  r8d                */
+    emit_op_rm(e, 0, 0x85, 0, H_R8, CPU_FIELD(irq_pending)); /* test [irq_pending], r8d */
+    waits = emit_jcc8(e, 5);
+    emit_store(e, CPU_FIELD(iflag), H_R9, 1);
+    emit_store_imm(e, CPU_FIELD(df), 1, 4);
+    emit_op_rr(e, 0, 0x0fb6, 0, H_AX, H_R11); /* movzx eax, r11b */
+    emit_rorx32(e, H_AX, H_AX, 24);
+    emit_rorx32(e, H_R11, H_R11, 11);
+    emit_and_ri32(e, H_R11, 1);
+    emit_lea32(e, H_AX, hmx(H_AX, H_R11, 1, 0));
+    emit_flags_from_ax(e);
+    emit_mov_rr32(e, H_AX, H_R10);
+    xl_esp_add(x, 4);
+    done = emit_jmp8(e);
+    emit_patch8(e, odd, e->p);
+    emit_patch8(e, waits, e->p);
+    emit_flags_from_ax(e);
+    emit_mov_rr32(e, H_AX, H_R10);
+    call_helper_eip(x, HELPER_POPF, in->next);
+    emit_patch8(e, done, e->p);
+}
 void lower_iret(struct xl_ctx *x, const struct insn *in) { end_in_helper(x, HELPER_IRET, in->eip); }
 void lower_int(struct xl_ctx *x, const struct insn *in)
 {
