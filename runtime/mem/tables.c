@@ -5,7 +5,8 @@
  *   I2  Before a present entry changes, all that is cached of what it covers is gone; what DMA has changed already
  *       takes the whole page with it.                                     [tables_written, bus_host_written]
  *
- * A page may be directory and table at once (one that maps itself), and serve several places: then everything goes.
+ * A page may be directory and table at once (one that maps itself), and serve several places, as a kernel's tables do
+ * while it runs at two addresses. If they are more than PLACES, everything goes.
  * A write costs translated code a call and no more; the supervisor's instructions that write to page tables become soft
  * (window.h). What is written to all the time is taken to be no table any more. */
 #include "runtime/mem/tables.h"
@@ -15,7 +16,7 @@
 #include <errno.h>
 
 #define PTE_P 1u
-#define SEVERAL 0xffffu
+#define PLACES 4u
 #define BASE_SHIFT 21 /* what a table with entries of 8 bytes covers */
 #define WRITES_MAX 8192u
 
@@ -24,7 +25,9 @@ enum { LEAF, DIRECTORY, ROLES };
 struct tables {
     struct coherence_listener listener;
     struct role {
-        u16 base[ROLES]; /* 0: it is none; 1 + the first linear address that it covers >> BASE_SHIFT; or SEVERAL */
+        /* Up to a 0: 1 + the first linear address that it covers, >> BASE_SHIFT. */
+        u16 base[ROLES][PLACES];
+        bool many; /* there are more */
         u16 writes;
     } * role; /* by page of the file of RAM */
 };
@@ -45,7 +48,10 @@ void tables_note(struct cpu *c, laddr la, paddr pa, unsigned shift)
     unsigned kind = shift == PAGE_SHIFT ? LEAF : DIRECTORY;
     u64 covers = (u64)(PAGE_SIZE / entry_size(c)) << shift;
     u16 base = (u16)(1 + ((la & ~(covers - 1)) >> BASE_SHIFT));
-    if (unlikely(r->base[kind] != base)) r->base[kind] = r->base[kind] ? SEVERAL : base;
+    unsigned i = 0;
+    while (i < PLACES && r->base[kind][i] && r->base[kind][i] != base) i++;
+    if (i < PLACES) r->base[kind][i] = base;
+    else r->many = true;
     bus_mark_table(c->bus, pa & ~(paddr)(PAGE_SIZE - 1));
 }
 
@@ -59,11 +65,15 @@ static void drop(struct cpu *c, laddr la, u32 pages)
 
 static void drop_covered(struct cpu *c, const struct role *r, unsigned index)
 {
+    if (r->many) {
+        drop(c, 0, TLB_PAGES);
+        return;
+    }
     for (unsigned kind = 0; kind < ROLES; kind++) {
         unsigned shift = kind == LEAF ? PAGE_SHIFT : directory_shift(c);
-        if (!r->base[kind]) continue;
-        if (r->base[kind] == SEVERAL) drop(c, 0, TLB_PAGES);
-        else drop(c, ((laddr)(r->base[kind] - 1) << BASE_SHIFT) + ((laddr)index << shift), 1u << (shift - PAGE_SHIFT));
+        for (unsigned i = 0; i < PLACES && r->base[kind][i]; i++)
+            drop(c, ((laddr)(r->base[kind][i] - 1) << BASE_SHIFT) + ((laddr)index << shift),
+                 1u << (shift - PAGE_SHIFT));
     }
 }
 
@@ -73,9 +83,11 @@ void tables_forget(struct cpu *c, paddr pa)
     u8 *flags = bus_page_flags(c->bus, pa);
     if (!r || !(*flags & PG_TABLE)) return;
     unsigned n = PAGE_SIZE / entry_size(c);
-    if (r->base[DIRECTORY] || r->base[LEAF] == SEVERAL) drop(c, 0, TLB_PAGES);
-    else drop(c, (laddr)(r->base[LEAF] - 1) << BASE_SHIFT, n);
-    *r = (struct role){ { 0 }, 0 };
+    bool all = r->many || r->base[DIRECTORY][0];
+    if (all) drop(c, 0, TLB_PAGES);
+    for (unsigned i = 0; !all && i < PLACES && r->base[LEAF][i]; i++)
+        drop(c, (laddr)(r->base[LEAF][i] - 1) << BASE_SHIFT, n);
+    *r = (struct role){ .many = false };
     *flags &= (u8)~PG_TABLE;
 }
 

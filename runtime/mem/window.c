@@ -614,7 +614,9 @@ static void windows_forget(void *arg, laddr la, u32 pages)
     for (unsigned i = 0; i < ARRAY_LEN(ws->w); i++) {
         struct window *w = &ws->w[i];
         for (u32 n = la >> PAGE_SHIFT, end = n + pages; w->page && n < end; n++) {
+            bool whole = n % REGION_PAGES == 0 && end - n >= REGION_PAGES;
             if (!w->region[n / REGION_PAGES].mapped) n |= REGION_PAGES - 1;
+            else if (whole) unmap_pages(w, n, REGION_PAGES), n |= REGION_PAGES - 1;
             else if (w->page[n]) unmap_pages(w, n, 1);
         }
     }
