@@ -188,6 +188,18 @@ def a_file_edited_by_hand_names_files_in_the_machines_folder(h):
 
 
 @home
+def names_of_files_are_written_as_absolute_ones(h):
+    h.made(HALT, '--initrd', 'a,b', '--cdrom', 'c,,d.iso,readonly=on', '--cdrom', '', '--disk', 'file=e,snapshot=on',
+           '--disk', '/f', '--parallel', 'null', '--cache', 'g', '--append', 'h')
+    with open(os.path.join(h.config, 'one.json')) as f:
+        told = json.load(f)
+    want = {'kernel': '@/guest', 'initrd': '@/a,@/b', 'cdrom': ['@/c,,d.iso,readonly=on', ''],
+            'disk': ['file=@/e,snapshot=on', '/f'], 'parallel': 'null', 'cache': '@/g', 'append': 'h', 'memory': '16',
+            'engine': h.bench.engine}
+    check(told == json.loads(json.dumps(want).replace('@', h.bench.dir)), f'{told}')
+
+
+@home
 def wrong_names_and_machines_that_are_not_there_are_told(h):
     for name in ('../x', 'a/b', '', '.x', 'x' * 41, 'a b', 'a\n', '\u00e9'):
         for verb in ('new', 'start', 'stop', 'rm', 'console'):

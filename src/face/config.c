@@ -168,6 +168,16 @@ void config_set_folder(struct config *c, const char *folder) { c->folder = folde
 
 static bool is_path(const struct opt *o) { return o->arg && (!strncmp(o->arg, "FILE", 4) || !strcmp(o->arg, "DIR")); }
 
+/* What stands where a file may stand and is none: nothing, a back end, or an address, as nbd:unix:PATH. */
+static bool is_no_file(const char *word)
+{
+    static const char *const names[] = { "", "none", "null", "stdio", "pty" };
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (!strcmp(word, names[i])) return true;
+    size_t n = strspn(word, "abcdefghijklmnopqrstuvwxyz");
+    return n && word[n] == ':';
+}
+
 /* A word of n characters, relative to folder. doubled: of a drive, where a comma in a name is two. */
 static void path_print(FILE *out, const char *word, size_t n, const char *folder, bool doubled)
 {
@@ -176,8 +186,7 @@ static void path_print(FILE *out, const char *word, size_t n, const char *folder
         word += 5;
         n -= 5;
     }
-    bool address = doubled && !strncmp(word, "nbd:", 4); /* of a server's */
-    if (n && *word != '/' && !address) {
+    if (n && *word != '/') {
         for (const char *p = folder; *p; p++) fputs(*p == ',' && doubled ? ",," : (char[]){ *p, 0 }, out);
         fputc('/', out);
     }
@@ -189,7 +198,7 @@ char *config_path(const struct opt *row, const char *text, const char *folder)
     char *other = NULL;
     size_t room;
     bool drive = row->repeats, list = row->arg && strstr(row->arg, "FILE[,FILE");
-    if (!is_path(row)) return NULL;
+    if (!is_path(row) || is_no_file(text)) return NULL;
     FILE *out = open_memstream(&other, &room);
     if (!out) return NULL;
     for (const char *p = text;; p++) {
