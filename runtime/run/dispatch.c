@@ -283,13 +283,11 @@ static void code_protect(void *arg, paddr page)
     TRACE(&rt->trace, smc, rt->cpu->eip, "smc: code page %llx\n", (unsigned long long)page);
 }
 
-/* Whether what is at CS:EIP now is in that page. */
-static bool runs_in(struct cpu *c, paddr page)
+/* Whether what is at CS:EIP now is in that page. A look only: a fetch might set an accessed bit in this very page. */
+static bool runs_in(const struct cpu *c, paddr page)
 {
     paddr pa;
-    const u8 *host;
-    u32 error;
-    return tlb_exec(c, c->seg[S_CS].base + c->eip, c->cpl == 3, &pa, &host, &error) && pa == page;
+    return mmu_probe(c, c->seg[S_CS].base + c->eip, &pa) && pa - page < PAGE_SIZE;
 }
 
 /* Blocks that the write overlaps go; a page that is written to often loses all of them, and with them its protection,

@@ -52,6 +52,10 @@ START_TEST(either_of_two_faulting_operands_may_be_reported)
     ck_assert(open(reporting(V_PF, PF_U, 0x500ffe), reporting(V_GP, 0, 0)));
     insn("a7");
     ck_assert(open(reporting(V_PF, PF_U, 0x500ffe), reporting(V_PF, PF_U, 0x400000)));
+    before.seg[S_DS] = 7; /* of the LDT: its limit is anything */
+    ck_assert(open(reporting(V_PF, PF_U, 0x500ffe), reporting(V_GP, 0, 0)));
+    ck_assert(!open(reporting(V_PF, PF_U, 0x500ffe), reporting(V_GP, 4, 0)));
+    before.seg[S_DS] = USER_DS;
     insn("f3 a5"); /* rep movsd */
     ck_assert(open(reporting(V_PF, PF_U | PF_W, 0x500ffe), reporting(V_PF, PF_U, 0x400000)));
     insn("ff 36"); /* push dword [esi] */

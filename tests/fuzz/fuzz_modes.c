@@ -376,6 +376,9 @@ static void load(struct fuzz *f, const struct machine *m, const struct program *
 
 enum outcome { STOPPED, DIED, UNDECIDED };
 
+/* The program came to a vector's stub. One that wrote to such a port itself may have stopped in the middle of a REP. */
+static bool in_stub(const struct cpu_arch *a) { return a->seg[S_CS].base + a->eip - STUBS_AT < 4 * 256; }
+
 static enum outcome run_interp(struct fuzz *f, const struct program *p, struct cpu_arch *out)
 {
     struct machine *m = &f->a;
@@ -387,7 +390,8 @@ static enum outcome run_interp(struct fuzz *f, const struct program *p, struct c
     if (why != INTERP_KICK && why != INTERP_SHUTDOWN) return UNDECIDED;
     if (why == INTERP_KICK) (void)rt_run(m->rt); /* which takes the request */
     rt_get_state(m->rt, out);
-    return why == INTERP_KICK ? STOPPED : DIED;
+    if (why != INTERP_KICK) return DIED;
+    return in_stub(out) ? STOPPED : UNDECIDED;
 }
 
 static enum outcome run_bt(struct fuzz *f, const struct program *p, bool again, struct cpu_arch *out)
