@@ -399,6 +399,10 @@ static enum rt_exit step(struct rt *rt)
         if (!c->kick || !service(rt, &why)) return RT_STEPPED;
         if (why != RT_STOPPED) return why; /* it has met a breakpoint, or reset the machine */
         request(rt, REQUEST_STOP);         /* for the next run: this one has done what it was to do */
+        if (c->watch->breaks.met) {        /* which the request has come before */
+            breaks_forget(&c->watch->breaks);
+            return RT_BREAK;
+        }
         return RT_STEPPED;
     }
 }
