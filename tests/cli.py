@@ -3,8 +3,10 @@
 each.
 
   cli.py TRANSVISOR [-k WORD]     runs the cases (those whose name holds WORD), under both engines
+  cli.py TRANSVISOR --jail        those that ask something of the jail, in it; --every: all the others, too
 """
 import argparse
+import errno
 import json
 import os
 import pty
@@ -115,6 +117,12 @@ class Bench:
         return Machine(self, code, *words, **popen)
 
 
+def in_jail(case):
+    """Marks a case that asks something of the jail: files, the terminal, serial lines, signals, resets."""
+    case.in_jail = True
+    return case
+
+
 # ---- cases: each is named by the sentence it proves ----
 
 
@@ -173,6 +181,7 @@ def every_channel_of_the_trace_prints(b):
     check('cpuid 0' in err, f'msr: no CPUID in {err[:300]!r}')
 
 
+@in_jail
 def a_triple_fault_ends_with_3_and_a_diagnosis(b):
     status, _, err = b.start(b'\xb8\x78\x56\x34\x12' + TRIPLE).end()
     check(status == 3, f'status {status}, {err!r}')
@@ -185,6 +194,7 @@ def a_reset_with_no_reboot_ends_with_0(b):
     check((status, err) == (0, ''), f'status {status}, {err!r}')
 
 
+@in_jail
 def a_reset_starts_the_machine_anew(b):
     # It increments a byte of RAM and sends it: were RAM kept, it would not be 'A' each time.
     code = bytes.fromhex('8005 00002000 41 a0 00002000 baf8030000 ee') + RESET
@@ -194,6 +204,7 @@ def a_reset_starts_the_machine_anew(b):
     check(m.end()[0] == 128 + signal.SIGTERM, 'it did not end by the signal')
 
 
+@in_jail
 def signals_stop_it_and_statistics_are_written(b):
     for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         for code in (SPIN, HALT):
@@ -209,6 +220,7 @@ def signals_stop_it_and_statistics_are_written(b):
             os.unlink(path)
 
 
+@in_jail
 def input_from_a_pipe_reaches_the_guest_byte_by_byte(b):
     text = bytes(range(1, 33)) + b'text\x01x\x03\x04' + bytes(range(128, 256))
     status, out, err = b.start(ECHO, '--debug-exit', '0xf4').end(text + b'!')
@@ -230,6 +242,7 @@ def end_of_input_does_not_end_the_machine(b):
     m.end()
 
 
+@in_jail
 def a_terminal_is_raw_while_it_runs_and_its_keys_work(b):
     master, slave = pty.openpty()
     before = termios.tcgetattr(slave)
@@ -245,6 +258,7 @@ def a_terminal_is_raw_while_it_runs_and_its_keys_work(b):
     check(termios.tcgetattr(slave) == before, 'the terminal is not as it was')
 
 
+@in_jail
 def a_terminal_is_put_back_when_a_signal_or_an_abort_ends_it(b):
     for sig, want in (
         (signal.SIGTERM, 128 + signal.SIGTERM),
@@ -268,6 +282,7 @@ def a_terminal_is_put_back_when_a_signal_or_an_abort_ends_it(b):
         os.close(slave)
 
 
+@in_jail
 def a_unix_socket_is_a_serial_line(b):
     path = os.path.join(b.dir, 'serial')
     m = b.start(ECHO, '--serial', f'unix:{path}', '--debug-exit', '0xf4')
@@ -288,6 +303,7 @@ def a_unix_socket_is_a_serial_line(b):
     check(not os.path.exists(path), 'the socket is left behind')
 
 
+@in_jail
 def a_serial_file_and_port_e9_are_written(b):
     path = os.path.join(b.dir, 'log')
     status, out, _ = b.start(out8(0x3F8, 0x41) + out8(0xE9, 0x42) + POWEROFF, '--serial', f'file:{path}').end()
@@ -362,6 +378,7 @@ def a_second_run_with_a_cache_translates_nothing(b):
     check(third['templates_loaded'] == 0 and len(files(cache)) == 2, 'other options took the same file')
 
 
+@in_jail
 def a_cache_outlives_a_reset(b):
     cache = os.path.join(b.dir, 'cache')
     m = b.start(work(out8(0x3F8, 0x41) + RESET), '--cache', cache)
@@ -372,6 +389,7 @@ def a_cache_outlives_a_reset(b):
     check(len(files(cache)) == (b.engine == 'bt'), f'{list(files(cache))}')
 
 
+@in_jail
 def a_cache_directory_keeps_few_files(b):
     cache = os.path.join(b.dir, 'cache')
     os.mkdir(cache)
@@ -408,6 +426,7 @@ def a_timeout_ends_with_124(b):
     check((status, err) == (0, ''), f'in time: status {status}, {err!r}')
 
 
+@in_jail
 def an_expected_text_ends_with_0(b):
     for end in (SPIN, HALT):
         status, out, err = b.start(say(b'a login: ') + end, '--expect', 'login:').end()
@@ -471,6 +490,7 @@ def a_silent_linux_without_a_console_gets_a_hint(b):
         )
 
 
+@in_jail
 def the_keys_are_told(b):
     for key in (b'h', b'?'):
         master, slave = pty.openpty()
@@ -533,7 +553,6 @@ def what_users_of_other_programs_type_is_understood_or_answered(b):
         (('run',) + ('--cdrom', disk) * 5, 'room for 4 drives'),
         (('run', '--disk', ',snapshot=on'), 'file is missing'),
         (('run', image, '-smp', '2'), later),
-        (('run', image, '-s'), later),
         (('run', image, '--net', 'tap'), "--net: there is no 'tap'"),
         (('run', image, '-accel', 'kvm'), '--engine'),
         (('run', image, '-display', 'gtk'), "--display: there is no 'gtk'"),
@@ -566,6 +585,32 @@ def what_users_of_other_programs_type_is_understood_or_answered(b):
             status == 0 and not err and answer in out and len(out.splitlines()) <= 30,
             f'{words}: status {status}, {out!r}, {err!r}',
         )
+
+
+def a_door_to_which_no_debugger_comes_keeps_no_guest_from_ending(b):
+    door = f'unix:{b.dir}/door'
+    for code, words, want in (
+        (POWEROFF, (), 0),
+        (RESET, ('--no-reboot',), 0),
+        (out8(0xF4, 16) + HALT, ('--debug-exit', '0xf4'), 33),
+        (TRIPLE, (), 3),
+        (POWEROFF, ('-S', '--timeout', '1'), 124),  # it waits to be let go
+    ):
+        status, _, err = b.start(code, '--gdb', door, *words).end()
+        check(status == want, f'{words}: status {status}, not {want}, {err!r}')
+
+
+def the_short_word_for_the_debuggers_door_is_port_1234(b):
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(('127.0.0.1', 1234))
+            taken.listen()
+        except OSError as e:  # somebody else's, then
+            check(e.errno == errno.EADDRINUSE, str(e))
+        status, out, err = b.start(POWEROFF, '-s').end()
+    want = 'transvisor: --gdb tcp:127.0.0.1:1234: Address already in use\n'
+    check((status, out, err) == (1, b'', want), f'status {status}, {out!r}, {err!r}')
 
 
 def the_host_is_checked_by_trying(b):
@@ -610,6 +655,7 @@ def the_host_is_checked_by_trying(b):
     check(status == 1 and re.search(r'^missing +machine .*cannot run', out, re.M), f'status {status}, {out}')
 
 
+@in_jail
 def a_full_output_pipe_does_not_keep_it_from_stopping(b):
     # out dx,al without end; nobody reads
     m = b.start(b'\xba\xf8\x03\x00\x00\xee\xeb\xfd')
@@ -643,11 +689,14 @@ def main(cases, engines, name):
     parser.add_argument('-k', default='')
     parser.add_argument('--engine', action='append')
     parser.add_argument('--jail', action='store_true', help='machines are started with --jail')
+    parser.add_argument('--every', action='store_true', help='with --jail: cases that ask nothing of it, too')
     options = parser.parse_args()
     failed = ran = 0
     for engine in options.engine or engines:
         for case in cases:
             if options.k not in case.__name__:
+                continue
+            if options.jail and not options.every and not hasattr(case, 'in_jail'):
                 continue
             ran += 1
             with tempfile.TemporaryDirectory() as folder:

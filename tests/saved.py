@@ -11,7 +11,7 @@ import sys
 import time
 
 import cli
-from cli import ECHO, HALT, LIMIT, RESET, check, out8
+from cli import ECHO, HALT, LIMIT, RESET, check, in_jail, out8
 
 # Increments a register and sends it whenever a byte comes: what it sends next is in the processor alone.
 #   mov bl,'a'; poll: mov edx,3fdh; in al,dx; test al,1; jz poll; mov edx,3f8h; in al,dx; mov al,bl; out dx,al; inc ebx;
@@ -57,6 +57,7 @@ def wait_for(path, process):
 # ---- cases: each is named by the sentence it proves ----
 
 
+@in_jail
 def a_saved_machine_goes_on_where_it_was_under_either_engine(b):
     path = saved(b, typed=b'xyz', came=3)
     check(os.stat(path).st_mode & 0o777 == 0o600, 'what is in a guest\'s memory is open to others')
@@ -76,6 +77,7 @@ def the_debug_exit_port_comes_from_the_file(b):
     check((status, out, err) == (15, b'bc', ''), f'status {status}, {out!r}, {err!r}')
 
 
+@in_jail
 def a_signal_saves_it_and_it_goes_on(b):
     path = os.path.join(b.dir, 'saved')
     m = b.start(ECHO, '--debug-exit', '0xf4', '--save', path)
@@ -122,6 +124,7 @@ def what_was_typed_ahead_is_saved(b):
     check((status, out, err) == (15, b'0123456789' * 30, ''), f'status {status}, {out!r}, {err!r}')
 
 
+@in_jail
 def a_loaded_machine_can_start_anew(b):
     code = bytes.fromhex('8005 00002000 41 a0 00002000 baf8030000 ee') + ECHO[: -len(out8(0xF4, 7) + HALT)] + RESET
     path = saved(b, code, b'', 1)
@@ -149,6 +152,7 @@ def options_that_contradict_the_file_are_refused(b):
     check(status == 2 and 'has no such port' in err, f'status {status}, {err!r}')
 
 
+@in_jail
 def drives_keep_their_serial_numbers(b):
     image, second = os.path.join(b.dir, 'image'), os.path.join(b.dir, 'second')
     for name in image, second:
@@ -212,6 +216,7 @@ def a_file_that_is_not_whole_is_one_line_and_status_1(b):
         check(status == 1 and err.count('\n') == 1 and text in err, f'{path}: status {status}, {err!r}')
 
 
+@in_jail
 def a_file_that_cannot_be_written_is_one_line_and_status_1(b):
     for path, text in (('/nonexistent/file', 'No such file'), ('/dev/full', 'No space left')):
         m = b.start(out8(0x3F8, 0x2E) + HALT, '--save-at-exit', path)
@@ -221,6 +226,7 @@ def a_file_that_cannot_be_written_is_one_line_and_status_1(b):
         check(status == 1 and err.count('\n') == 1 and text in err, f'{path}: status {status}, {err!r}')
 
 
+@in_jail
 def it_is_written_to_a_pipe_and_read_from_one(b):
     pipe = os.path.join(b.dir, 'pipe')
     os.mkfifo(pipe)

@@ -6,7 +6,8 @@
 
 drivers: one boot of Debian's kernel with a card of each model on a user network of its own. Each driver asks for its
 address, pings the host, fetches a file and sends it back; the host compares. drivers-long: more of it.
-pxe (by hand: no test yet, for its ROMs unpack themselves too slowly): SeaBIOS and the ROM of each model (Debian: ipxe-qemu) boot a script by TFTP.
+pxe (by hand: no test yet, for its ROMs unpack themselves too slowly): SeaBIOS and the ROM of each model (Debian:
+ipxe-qemu) boot a script by TFTP.
 Status 77: what it needs is not here.
 """
 import argparse
