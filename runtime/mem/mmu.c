@@ -8,6 +8,7 @@
  *
  * Enter at mem_read(), mmu_walk(). SDM vol. 3, chapter 4. NOT-HW: reading page tables from a device. */
 #include "runtime/cpu/cpu_trace.h"
+#include "runtime/mem/directory.h"
 #include "runtime/mem/mmu_walk.h"
 #include "runtime/mem/watch.h"
 #include "runtime/mem/bytes.h"
@@ -16,7 +17,6 @@
 #include "runtime/cpu/cpu_models.h"
 #include "runtime/mem/mmu.h"
 
-enum pte_bit { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80, PTE_G = 0x100 };
 #define PTE_NX (1ull << 63)
 #define PSE_RSVD 0x3fe000ull /* 4 MiB page: bits 21:13, less those that PSE-36 has from bit 13 on */
 #define PSE36_SHIFT 13
@@ -130,8 +130,8 @@ static void level_set(struct cpu *c, struct level *l, u32 bits)
 
 static void tables_in_use(struct cpu *c, laddr la, const struct path *p)
 {
-    if (p->n == 2) tables_note(c, la, p->level[0].pa, pae(c) ? 21 : 22);
-    tables_note(c, la, p->level[p->n - 1].pa, p->page_shift);
+    bool global = c->cr4 & CR4_PGE && p->level[p->n - 1].val & PTE_G;
+    tables_note(c, la, p->level[0].pa, p->n == 2 ? p->level[1].pa : NO_PAGE_TABLE, global);
 }
 
 static bool permitted(const struct cpu *c, const struct walk *w, enum access acc, bool user)
@@ -212,12 +212,6 @@ void mmu_watch_tables(struct cpu *c, laddr la)
 
 /* ---- the tables themselves ---- */
 
-static u64 entry_at(const struct cpu *c, paddr pa, unsigned size)
-{
-    const u8 *p = bus_ram_ptr(c->bus, pa);
-    return !p ? 0 : size == 4 ? *(const u32 *)p : *(const u64 *)p;
-}
-
 void mmu_tables(const struct cpu *c, laddr la, struct mmu_tables *out)
 {
     *out = (struct mmu_tables){ .pae = pae(c) };
@@ -226,10 +220,20 @@ void mmu_tables(const struct cpu *c, laddr la, struct mmu_tables *out)
     const u64 frame = pae(c) ? ((1ull << phys_bits(c)) - 1) & ~(u64)OFFSET(~0u) : PAGE_MASK;
     for (unsigned i = 0; i < (pae(c) ? 2 : 1); i++) {
         u64 pdpte = pae(c) ? c->pdpte[la >> 30] : 0, *dir = &out->dir[i];
-        if (!pae(c)) *dir = entry_at(c, (c->cr3 & PAGE_MASK) + (la >> 22) * 4, 4);
-        else if (pdpte & PTE_P) *dir = entry_at(c, (pdpte & frame) + ((la >> 21 & 511) + i) * 8, 8);
+        if (!pae(c)) *dir = directory_read(c, (c->cr3 & PAGE_MASK) + (la >> 22) * 4, 4);
+        else if (pdpte & PTE_P) *dir = directory_read(c, (pdpte & frame) + ((la >> 21 & 511) + i) * 8, 8);
         bool large = *dir & PTE_PS && (pae(c) || c->cr4 & CR4_PSE);
         if (*dir & PTE_P && !large) out->table[i] = bus_ram_ptr(c->bus, *dir & frame);
+    }
+}
+
+void mmu_watch_region(struct cpu *c, laddr la)
+{
+    if (!c->tables) return;
+    for (unsigned i = 0; i < 1u << (MMU_REGION_SHIFT - directory_shift(c)); i++) {
+        laddr at = la + (i << directory_shift(c));
+        paddr page, table;
+        if (directory_entry(c, at, &table) && directory_page(c, at, &page)) tables_note(c, at, page, table, false);
     }
 }
 

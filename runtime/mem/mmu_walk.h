@@ -22,6 +22,8 @@ MUST_CHECK bool mmu_walk(struct cpu *c, laddr la, enum access acc, bool user, st
 MUST_CHECK bool mmu_look(const struct cpu *c, laddr la, struct walk *w);
 /* What mmu_look() has found at la is about to be cached: the tables that it came from are in use (tables.h). */
 void mmu_watch_tables(struct cpu *c, laddr la);
+/* What somebody keeps of la's region (1 << MMU_REGION_SHIFT bytes) has turned out to be what its tables say. */
+void mmu_watch_region(struct cpu *c, laddr la);
 /* Raises #PF, and drops what the soft TLB has for la, as the SDM demands (vol. 3, 4.10.4.1). Returns GUEST_FAULT. */
 int mmu_page_fault(struct cpu *c, laddr la, u32 error);
 

@@ -1,39 +1,44 @@
 /* Owns what is known of page tables in use, where they are watched.
  *
- *   I1  A page of RAM that anything cached has been read from has PG_TABLE, and what it is for is in role[]. Entries
- *       that are not present are cached nowhere.                                     [tables_note, who walks]
- *   I2  Before a present entry changes, all that is cached of what it covers is gone; what DMA has changed already
+ *   I1  What is cached for the present CR3 (soft TLB, the supervisor's window, the windows and jump caches of this CR3)
+ *       is what a walk would find now. What windows keep for another CR3 is compared with its tables when it comes
+ *       back.                                                                 [tables_written, tables_flushed]
+ *   I2  A page that I1 depends on has PG_TABLE, and a page table's places are in its role.  [tables_note, who walks]
+ *   I3  Before a present entry changes, all that is cached of what it covers is gone; what DMA has changed already
  *       takes the whole page with it.                                     [tables_written, bus_host_written]
+ *   I4  global[] has the directory's entry of each region of which something with G may be cached.  [tables_note]
  *
  * A page may be directory and table at once (one that maps itself), and serve several places, as a kernel's tables do
- * while it runs at two addresses. If they are more than PLACES, everything goes.
+ * while it runs at two addresses. If they are more than PLACES, the directory is searched.
+ * A new CR3 keeps what has G: of that I1 would not hold where the two directories differ. There it goes.
  * A write costs translated code a call and no more; the supervisor's instructions that write to page tables become soft
  * (window.h). What is written to all the time is taken to be no table any more. */
 #include "runtime/mem/tables.h"
 #include "runtime/mem/coherence.h"
+#include "runtime/mem/directory.h"
 #include "runtime/mem/physmem.h"
 
 #include <errno.h>
 
-#define PTE_P 1u
 #define PLACES 4u
-#define BASE_SHIFT 21 /* what a table with entries of 8 bytes covers */
+#define REGIONS_MAX 2048u /* that a directory has entries for, or four do */
 #define WRITES_MAX 8192u
-
-enum { LEAF, DIRECTORY, ROLES };
 
 struct tables {
     struct coherence_listener listener;
     struct role {
-        /* Up to a 0: 1 + the first linear address that it covers, >> BASE_SHIFT. */
-        u16 base[ROLES][PLACES];
-        bool many; /* there are more */
+        u16 place[PLACES]; /* as a page table, up to a 0: 1 + the region that it serves */
+        bool many;         /* there are more */
         u16 writes;
     } * role; /* by page of the file of RAM */
+    u64 global[REGIONS_MAX];
+    u16 listed[REGIONS_MAX]; /* the regions with one */
+    unsigned nlisted;
+    bool pae; /* what a region is, there */
 };
 
-static unsigned entry_size(const struct cpu *c) { return c->cr4 & CR4_PAE ? 8 : 4; }
-static unsigned directory_shift(const struct cpu *c) { return c->cr4 & CR4_PAE ? 21 : 22; }
+static unsigned regions(const struct cpu *c) { return 1u << (32 - directory_shift(c)); }
+static laddr region_la(const struct cpu *c, unsigned region) { return (laddr)region << directory_shift(c); }
 
 static struct role *role_of(struct cpu *c, paddr pa)
 {
@@ -41,18 +46,35 @@ static struct role *role_of(struct cpu *c, paddr pa)
     return off < 0 ? NULL : &c->tables->role[off >> PAGE_SHIFT];
 }
 
-void tables_note(struct cpu *c, laddr la, paddr pa, unsigned shift)
+/* ---- in use ---- */
+
+static void note_place(struct role *r, unsigned region)
 {
-    struct role *r = role_of(c, pa);
-    if (!r) return;
-    unsigned kind = shift == PAGE_SHIFT ? LEAF : DIRECTORY;
-    u64 covers = (u64)(PAGE_SIZE / entry_size(c)) << shift;
-    u16 base = (u16)(1 + ((la & ~(covers - 1)) >> BASE_SHIFT));
     unsigned i = 0;
-    while (i < PLACES && r->base[kind][i] && r->base[kind][i] != base) i++;
-    if (i < PLACES) r->base[kind][i] = base;
+    if (likely(r->place[0] == region + 1)) return;
+    while (i < PLACES && r->place[i] && r->place[i] != region + 1) i++;
+    if (i < PLACES) r->place[i] = (u16)(region + 1);
     else r->many = true;
-    bus_mark_table(c->bus, pa & ~(paddr)(PAGE_SIZE - 1));
+}
+
+static void note_global(struct cpu *c, unsigned region)
+{
+    struct tables *t = c->tables;
+    paddr table;
+    if (!t->global[region]) t->listed[t->nlisted++] = (u16)region;
+    t->global[region] = directory_entry(c, region_la(c, region), &table);
+}
+
+void tables_note(struct cpu *c, laddr la, paddr dir, paddr table, bool global)
+{
+    unsigned region = la >> directory_shift(c);
+    struct role *r = table == NO_PAGE_TABLE ? NULL : role_of(c, table);
+    bus_mark_table(c->bus, dir & ~(paddr)(PAGE_SIZE - 1));
+    if (r) {
+        note_place(r, region);
+        bus_mark_table(c->bus, table & ~(paddr)(PAGE_SIZE - 1));
+    }
+    if (global && !c->tables->global[region]) note_global(c, region);
 }
 
 /* ---- writes ---- */
@@ -63,18 +85,53 @@ static void drop(struct cpu *c, laddr la, u32 pages)
     coherence_forget(bus_coherence(c->bus), la, pages);
 }
 
-static void drop_covered(struct cpu *c, const struct role *r, unsigned index)
+static void drop_all(struct cpu *c)
 {
-    if (r->many) {
-        drop(c, 0, TLB_PAGES);
-        return;
+    struct tables *t = c->tables;
+    drop(c, 0, TLB_PAGES);
+    while (t->nlisted) t->global[t->listed[--t->nlisted]] = 0;
+}
+
+static void drop_region(struct cpu *c, unsigned region)
+{
+    struct tables *t = c->tables;
+    unsigned i = 0;
+    drop(c, region_la(c, region), 1u << (directory_shift(c) - PAGE_SHIFT));
+    if (!t->global[region]) return;
+    while (t->listed[i] != region) i++;
+    t->listed[i] = t->listed[--t->nlisted];
+    t->global[region] = 0;
+}
+
+/* Whether region's entry in the directory in use is in r's page, */
+static bool is_directory(struct cpu *c, const struct role *r, unsigned region)
+{
+    paddr page;
+    return directory_page(c, region_la(c, region), &page) && role_of(c, page) == r;
+}
+
+/* or leads there. */
+static bool is_table(struct cpu *c, const struct role *r, unsigned region)
+{
+    paddr table;
+    return directory_entry(c, region_la(c, region), &table) && table != NO_PAGE_TABLE && role_of(c, table) == r;
+}
+
+static void drop_of_table(struct cpu *c, const struct role *r, unsigned index, unsigned n)
+{
+    unsigned last = r->many ? regions(c) : PLACES;
+    for (unsigned i = 0; i < last && (r->many || r->place[i]); i++) {
+        unsigned region = r->many ? i : r->place[i] - 1u;
+        if (region < regions(c) && is_table(c, r, region)) drop(c, region_la(c, region) + (index << PAGE_SHIFT), n);
     }
-    for (unsigned kind = 0; kind < ROLES; kind++) {
-        unsigned shift = kind == LEAF ? PAGE_SHIFT : directory_shift(c);
-        for (unsigned i = 0; i < PLACES && r->base[kind][i]; i++)
-            drop(c, ((laddr)(r->base[kind][i] - 1) << BASE_SHIFT) + ((laddr)index << shift),
-                 1u << (shift - PAGE_SHIFT));
-    }
+}
+
+static void drop_entry(struct cpu *c, const struct role *r, unsigned index)
+{
+    unsigned entries = PAGE_SIZE / directory_entry_size(c);
+    for (unsigned first = 0; first < regions(c); first += entries)
+        if (is_directory(c, r, first)) drop_region(c, first + index);
+    drop_of_table(c, r, index, 1);
 }
 
 void tables_forget(struct cpu *c, paddr pa)
@@ -82,11 +139,11 @@ void tables_forget(struct cpu *c, paddr pa)
     struct role *r = role_of(c, pa);
     u8 *flags = bus_page_flags(c->bus, pa);
     if (!r || !(*flags & PG_TABLE)) return;
-    unsigned n = PAGE_SIZE / entry_size(c);
-    bool all = r->many || r->base[DIRECTORY][0];
-    if (all) drop(c, 0, TLB_PAGES);
-    for (unsigned i = 0; !all && i < PLACES && r->base[LEAF][i]; i++)
-        drop(c, (laddr)(r->base[LEAF][i] - 1) << BASE_SHIFT, n);
+    unsigned entries = PAGE_SIZE / directory_entry_size(c);
+    bool all = false;
+    for (unsigned first = 0; first < regions(c); first += entries) all |= is_directory(c, r, first);
+    if (all) drop_all(c);
+    else drop_of_table(c, r, 0, entries);
     *r = (struct role){ .many = false };
     *flags &= (u8)~PG_TABLE;
 }
@@ -95,7 +152,7 @@ static void tables_written(void *arg, paddr pa, unsigned len)
 {
     struct cpu *c = arg;
     struct role *r = role_of(c, pa);
-    unsigned size = entry_size(c);
+    unsigned size = directory_entry_size(c);
     const u8 *host = bus_ram_ptr(c->bus, pa & ~(paddr)(PAGE_SIZE - 1));
     if (!r || !host) return;
     if (len > 8 || ++r->writes > WRITES_MAX) {
@@ -104,7 +161,7 @@ static void tables_written(void *arg, paddr pa, unsigned len)
     }
     unsigned first = (unsigned)(pa & (PAGE_SIZE - 1)), end = first + len;
     for (unsigned at = first & ~(size - 1); at < end && at < PAGE_SIZE; at += size)
-        if (host[at] & PTE_P) drop_covered(c, r, at / size);
+        if (host[at] & PTE_P) drop_entry(c, r, at / size);
 }
 
 bool tables_let_write(struct cpu *c, paddr pa, unsigned n)
@@ -113,6 +170,33 @@ bool tables_let_write(struct cpu *c, paddr pa, unsigned n)
     if (!flags || (*flags & PG_ANNOUNCED) != PG_TABLE) return false;
     tables_written(c, pa, n);
     return true;
+}
+
+/* ---- another CR3 ---- */
+
+static void directories_note(struct cpu *c)
+{
+    unsigned entries = PAGE_SIZE / directory_entry_size(c);
+    paddr page;
+    for (unsigned first = 0; first < regions(c); first += entries)
+        if (directory_page(c, region_la(c, first), &page)) bus_mark_table(c->bus, page);
+}
+
+/* What has no G is gone, or is being compared with the tables. */
+static void tables_flushed(void *arg, struct cpu *flusher, enum tlb_flush_kind kind, laddr la UNUSED)
+{
+    struct cpu *c = arg;
+    struct tables *t = c->tables;
+    bool pae = (c->cr4 & CR4_PAE) != 0;
+    if (flusher != c || kind == TLB_FLUSH_PAGE) return;
+    if (pae != t->pae || !(c->cr0 & CR0_PG)) drop_all(c);
+    t->pae = pae;
+    for (unsigned i = t->nlisted; i--;) {
+        paddr table;
+        unsigned region = t->listed[i];
+        if (directory_entry(c, region_la(c, region), &table) != t->global[region]) drop_region(c, region);
+    }
+    if (t->nlisted) directories_note(c);
 }
 
 /* ---- lifetime ---- */
@@ -126,7 +210,9 @@ int tables_new(struct cpu *c)
         free(t);
         return -ENOMEM;
     }
-    t->listener = (struct coherence_listener){ .rank = COHERENCE_TLB, .arg = c, .table_written = tables_written };
+    t->listener = (struct coherence_listener){
+        .rank = COHERENCE_TLB, .arg = c, .flushed = tables_flushed, .table_written = tables_written
+    };
     coherence_listen(bus_coherence(c->bus), &t->listener);
     c->tables = t;
     return 0;

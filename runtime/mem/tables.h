@@ -2,7 +2,9 @@
  * guest flushes its TLB. Windows 98 and Me forget to, and got away with it on the processors of their time.
  *
  * A page of RAM that a page walk has gone through is written to by nobody unseen (PG_TABLE). Before such a write, what
- * has been cached of the entries it changes is dropped everywhere; entries that were not present were never cached. */
+ * has been cached of the entries it changes is dropped. That is nothing if the entry was not present, or if no walk
+ * from the present CR3 comes through the page: who keeps something for other address spaces looks at their tables when
+ * they come back. */
 #ifndef RUNTIME_TABLES_H
 #define RUNTIME_TABLES_H
 #include "core/cpu.h"
@@ -12,8 +14,9 @@ struct tables;
 /* From now on for c, whose soft TLB is empty: c->tables is set. 0 or -ENOMEM. */
 MUST_CHECK int tables_new(struct cpu *c);
 void tables_free(struct cpu *c); /* copes with one that has none */
-/* The entry at pa, of which there are 4 KiB, leads from la; each of them covers 1 << shift bytes. */
-void tables_note(struct cpu *c, laddr la, paddr pa, unsigned shift);
+/* A walk of la has gone through the directory's entry at dir, and the page table's at table (NO_PAGE_TABLE: a large
+ * page). global: what it ended at survives a CR3 write. */
+void tables_note(struct cpu *c, laddr la, paddr dir, paddr table, bool global);
 /* n bytes at pa, within one entry or two, are about to be written by translated code. False: there is more that is in
  * the way of that than a page table, and nothing was done. */
 bool tables_let_write(struct cpu *c, paddr pa, unsigned n);

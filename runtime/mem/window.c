@@ -327,7 +327,11 @@ static void page_validate(struct window *w, u32 n)
 
 static void region_validate(struct window *w, unsigned r)
 {
-    if (!w->region[r].mapped || region_unchanged(w, r)) return;
+    if (!w->region[r].mapped) return;
+    if (region_unchanged(w, r)) {
+        mmu_watch_region(w->ws->c, (laddr)r << REGION_SHIFT);
+        return;
+    }
     u32 stale = 0;
     for (u32 i = 0; i < REGION_PAGES; i++) {
         if (page_valid(w, r * REGION_PAGES + i)) continue;
@@ -607,19 +611,24 @@ static void windows_watched(void *arg, laddr la)
         if (ws->w[i].page && ws->w[i].page[la >> PAGE_SHIFT]) unmap_pages(&ws->w[i], la >> PAGE_SHIFT, 1);
 }
 
-/* The page tables are about to change: what is mapped of them goes, in every address space. */
+static void forget_pages(struct window *w, u32 first, u32 pages)
+{
+    for (u32 n = first, end = first + pages; n < end; n++) {
+        bool whole = n % REGION_PAGES == 0 && end - n >= REGION_PAGES;
+        if (!w->region[n / REGION_PAGES].mapped) n |= REGION_PAGES - 1;
+        else if (whole) unmap_pages(w, n, REGION_PAGES), n |= REGION_PAGES - 1;
+        else if (w->page[n]) unmap_pages(w, n, 1);
+    }
+}
+
+/* The present page tables are about to change: what is mapped of them goes. Other address spaces' windows are validated
+ * when they come back. */
 static void windows_forget(void *arg, laddr la, u32 pages)
 {
     struct windows *ws = arg;
-    for (unsigned i = 0; i < ARRAY_LEN(ws->w); i++) {
-        struct window *w = &ws->w[i];
-        for (u32 n = la >> PAGE_SHIFT, end = n + pages; w->page && n < end; n++) {
-            bool whole = n % REGION_PAGES == 0 && end - n >= REGION_PAGES;
-            if (!w->region[n / REGION_PAGES].mapped) n |= REGION_PAGES - 1;
-            else if (whole) unmap_pages(w, n, REGION_PAGES), n |= REGION_PAGES - 1;
-            else if (w->page[n]) unmap_pages(w, n, 1);
-        }
-    }
+    forget_pages(&ws->w[0], la >> PAGE_SHIFT, pages);
+    for (unsigned i = 1; i < ARRAY_LEN(ws->w); i++)
+        if (ws->w[i].used && ws->w[i].cr3 == ws->c->cr3) forget_pages(&ws->w[i], la >> PAGE_SHIFT, pages);
 }
 
 void window_flush_page(struct window *w, laddr la) { page_validate(w, la >> PAGE_SHIFT); }

@@ -271,10 +271,10 @@ static void code_forget(void *arg, laddr la, u32 pages)
 {
     struct rt *rt = arg;
     if (!rt->xl) return;
-    for (enum xl_jump_cache jc = 0; jc < XL_JC_MISS; jc++)
-        if (pages == TLB_PAGES) xl_jump_flush(rt->xl, jc);
-        else
-            for (u32 i = 0; i < pages; i++) xl_jump_drop_page(rt->xl, jc, la + (i << PAGE_SHIFT));
+    for (enum xl_jump_cache jc = 0; jc < XL_JC_MISS; jc++) {
+        u32 page = la >> PAGE_SHIFT, end = page + pages;
+        if (xl_jump_next_page(rt->xl, jc, &page) && page < end) xl_jump_flush(rt->xl, jc);
+    }
 }
 
 static void code_protect(void *arg, paddr page)

@@ -501,10 +501,15 @@ u32 paging_new_space(void)
     return root;
 }
 
-void paging_use(u32 root)
+void paging_of(u32 root)
 {
     paging.root = root;
     paging.pdpt = (u64 *)root;
+}
+
+void paging_use(u32 root)
+{
+    paging_of(root);
     write_cr3(root);
 }
 

@@ -104,6 +104,7 @@ u32 paging_root(void);
 /* Another address space with the large pages of the present one; the one that the functions above are about, and CR3. */
 u32 paging_new_space(void);
 void paging_use(u32 root);
+void paging_of(u32 root); /* without CR3 */
 bool paging_is_pae(void);
 static inline void invlpg(u32 linear) { __asm__ volatile("invlpg (%0)" : : "r"(linear) : "memory"); }
 

@@ -6,7 +6,7 @@
 
 const char guest_name[] = "strict";
 
-enum { T = 0x40000000, U = 0x50000000, RW = 7, RO = 5 };
+enum { T = 0x40000000, U = 0x50000000, V = 0x60000000, RW = 7, RO = 5 };
 
 static u32 one, two; /* pages that hold 1 and 2, and at 16 code that returns them */
 
@@ -136,6 +136,43 @@ static void by_directory(void)
     pde_set(T, first);
 }
 
+static u32 stale_at(u32 linear, u32 v)
+{
+    u32 stale = load(linear) != v;
+    stale += call(linear + 16) != v;
+    CHECK_EQ(ring3(user_read, linear), 0);
+    return stale + (trap.eax != v);
+}
+
+/* Tables of another address space, changed while it is not in use: what it comes back to is what they say then. */
+static void by_another_space(u32 g)
+{
+    section(g ? "another address space, global pages" : "another address space");
+    u32 first = paging_root(), stale = 0, in_first = 1, in_second = 2, in_first_alone = 1;
+    pte_set(T, one | RW | g), pte_set(U, two | RW | g), pte_set(V, one | RW | g);
+    u64 to_one = pde_get(T), to_two = pde_get(U);
+    u32 second = paging_new_space();
+    paging_of(second);
+    pde_set(T, to_two);
+    for (u32 i = 0; i < 200; i++) {
+        paging_use(first);
+        stale += stale_at(T, in_first);
+        stale += stale_at(V, in_first_alone);
+        paging_use(second);
+        stale += stale_at(T, in_second);
+        paging_of(first); /* CR3 is still the second */
+        in_first = i & 1 ? 1 : 2, in_first_alone = i & 4 ? 1 : 2, in_second = i & 2 ? 1 : 2;
+        pde_set(T, in_first == 1 ? to_one : to_two);
+        pte_set(V, (in_first_alone == 1 ? one : two) | RW | g);
+        paging_of(second);
+        pde_set(T, in_second == 1 ? to_one : to_two);
+        stale += stale_at(T, in_second);
+    }
+    CHECK_EQ(stale, 0);
+    paging_use(first);
+    pde_set(T, to_one);
+}
+
 /* A table is cleared, and becomes memory like any other. */
 static void cleared(void)
 {
@@ -188,6 +225,10 @@ void guest_main(void)
         paging_start(pae, false);
         by_table(rounds);
         by_directory();
+        by_another_space(0);
+        write_cr4(read_cr4() | CR4_PGE);
+        by_another_space(PTE_G);
+        write_cr4(read_cr4() & ~(u32)CR4_PGE);
         cleared();
         paging_stop();
     }

@@ -79,7 +79,7 @@ START_TEST(a_write_to_a_directory_drops_all_that_it_covers)
 }
 END_TEST
 
-START_TEST(a_table_of_two_places_drops_its_page_in_both_and_one_of_many_everything)
+START_TEST(a_table_drops_its_page_in_each_place_however_many)
 {
     u64 v;
     map(0x200000);
@@ -92,8 +92,96 @@ START_TEST(a_table_of_two_places_drops_its_page_in_both_and_one_of_many_everythi
         ck_assert(tables_let_write(cpu, TABLE + (LA >> 12 & 1023) * 4, 4));
         ck_assert(!entry(TLB_SUP_R));
         ck_assert_uint_eq(cpu_tlb(cpu, TLB_SUP_R)[other >> PAGE_SHIFT], 0);
-        ck_assert_uint_eq(forgot_pages, region < 0x203 ? 1 : TLB_PAGES);
+        ck_assert_uint_eq(forgot_pages, 1);
+        ck_assert_uint_eq(forgot_times, region - 0x200 + 2);
     }
+}
+END_TEST
+
+#define OTHER_PD 0x300000u
+
+/* The other directory is a copy, but for LA's region: there it has nothing. */
+static void use_other(void)
+{
+    memcpy(ram32(OTHER_PD), ram32(FIX_PD32), PAGE_SIZE);
+    ram32(OTHER_PD)[LA >> 22] = 0;
+    cpu->cr3 = OTHER_PD;
+    tlb_flush_nonglobal(cpu);
+    forgot_times = 0;
+}
+
+START_TEST(tables_that_no_walk_comes_through_now_drop_nothing)
+{
+    map(0x200000);
+    use_other();
+    ck_assert(tables_let_write(cpu, FIX_PD32 + (LA >> 22) * 4, 4));
+    ck_assert(tables_let_write(cpu, TABLE + (LA >> 12 & 1023) * 4, 4));
+    tables_forget(cpu, TABLE);
+    tables_forget(cpu, FIX_PD32);
+    ck_assert_uint_eq(*bus_page_flags(bus, FIX_PD32) & PG_TABLE, 0);
+    ck_assert_uint_eq(forgot_times, 0);
+}
+END_TEST
+
+START_TEST(a_directory_written_as_a_whole_drops_everything_only_while_it_is_in_use)
+{
+    map(0x200000);
+    tables_forget(cpu, FIX_PD32);
+    ck_assert_uint_eq(forgot_pages, TLB_PAGES);
+    ck_assert(!entry(TLB_SUP_R));
+}
+END_TEST
+
+START_TEST(what_is_global_goes_where_the_next_directory_leads_elsewhere_and_stays_where_it_does_not)
+{
+    laddr same = 0x80000000;
+    u64 v;
+    map(0x200000);
+    *ram32(TABLE + (LA >> 12 & 1023) * 4) |= G;
+    tlb_flush_all(cpu);
+    *ram32(FIX_PD32 + (same >> 22) * 4) = 0x400000 | P | W | PS | G;
+    ck_assert_int_eq(mem_read(cpu, LA, 4, false, &v), 0);
+    ck_assert_int_eq(mem_read(cpu, same, 4, false, &v), 0);
+    use_other();
+    ck_assert(!entry(TLB_SUP_R));
+    ck_assert(cpu_tlb(cpu, TLB_SUP_R)[same >> PAGE_SHIFT]);
+    /* Nothing has walked through the new directory yet, but what is cached depends on it. */
+    bus_phys_write(bus, OTHER_PD + (same >> 22) * 4, 4, 0);
+    ck_assert_uint_eq(cpu_tlb(cpu, TLB_SUP_R)[same >> PAGE_SHIFT], 0);
+}
+END_TEST
+
+START_TEST(what_a_directory_kept_of_a_region_is_not_taken_for_what_it_says_now)
+{
+    u32 *pde = ram32(FIX_PD32 + (LA >> 22) * 4), old;
+    u64 v;
+    map(0x200000);
+    *ram32(TABLE + (LA >> 12 & 1023) * 4) |= G;
+    tlb_flush_all(cpu);
+    ck_assert_int_eq(mem_read(cpu, LA, 4, false, &v), 0);
+    memcpy(ram32(OTHER_PD), ram32(FIX_PD32), PAGE_SIZE);
+    old = *pde;
+    bus_phys_write(bus, FIX_PD32 + (LA >> 22) * 4, 4, 0x400000 | P | W | PS | G);
+    ck_assert_int_eq(mem_read(cpu, LA, 4, false, &v), 0);
+    ck_assert_uint_eq(ram32(OTHER_PD)[LA >> 22], old);
+    cpu->cr3 = OTHER_PD; /* as the first one was */
+    tlb_flush_nonglobal(cpu);
+    ck_assert(!entry(TLB_SUP_R));
+}
+END_TEST
+
+START_TEST(a_pae_directory_drops_its_regions_in_each_quarter_that_has_it)
+{
+    u64 v;
+    fix_paging(true);
+    cpu->cr3 = 0;
+    cpu->pdpte[2] = cpu->pdpte[1];
+    map_pae(LA, 0x200000 | P | W | U, P | W | U);
+    for (unsigned k = 0; k < 2; k++) ck_assert_int_eq(mem_read(cpu, LA + (k << 30), 4, false, &v), 0);
+    ck_assert(tables_let_write(cpu, FIX_PD_PAE + PAGE_SIZE + (LA >> 21 & 511) * 8, 8));
+    ck_assert_uint_eq(forgot_times, 2);
+    ck_assert_uint_eq(forgot_pages, 512);
+    for (unsigned k = 0; k < 2; k++) ck_assert_uint_eq(cpu_tlb(cpu, TLB_SUP_R)[(LA + (k << 30)) >> PAGE_SHIFT], 0);
 }
 END_TEST
 
@@ -141,7 +229,12 @@ int main(void)
     tcase_add_test(t, a_write_to_a_present_entry_drops_its_page);
     tcase_add_test(t, a_write_to_an_absent_entry_drops_nothing);
     tcase_add_test(t, a_write_to_a_directory_drops_all_that_it_covers);
-    tcase_add_test(t, a_table_of_two_places_drops_its_page_in_both_and_one_of_many_everything);
+    tcase_add_test(t, a_table_drops_its_page_in_each_place_however_many);
+    tcase_add_test(t, tables_that_no_walk_comes_through_now_drop_nothing);
+    tcase_add_test(t, a_directory_written_as_a_whole_drops_everything_only_while_it_is_in_use);
+    tcase_add_test(t, what_is_global_goes_where_the_next_directory_leads_elsewhere_and_stays_where_it_does_not);
+    tcase_add_test(t, what_a_directory_kept_of_a_region_is_not_taken_for_what_it_says_now);
+    tcase_add_test(t, a_pae_directory_drops_its_regions_in_each_quarter_that_has_it);
     tcase_add_test(t, a_table_with_code_is_not_let_through);
     tcase_add_test(t, what_a_device_has_written_already_drops_all_of_its_table);
     tcase_add_test(t, a_run_of_writes_makes_it_memory_like_any_other);
