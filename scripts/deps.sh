@@ -44,6 +44,8 @@ need gcc-multilib has32
 [ "${1:-}" != --tests ] || need isolinux test -e /usr/lib/ISOLINUX/isolinux.bin
 [ "${1:-}" != --tests ] || need syslinux command -v syslinux
 [ "${1:-}" != --tests ] || need syslinux-common test -e /usr/lib/syslinux/modules/bios/ldlinux.c32
+# An installed Debian (tests/guests/debian).
+[ "${1:-}" != --tests ] || need e2fsprogs test -e /sbin/mke2fs
 [ "${1:-}" != --tests ] || need mtools command -v mformat
 [ "${1:-}" != --tests ] || need xorriso command -v xorriso
 [ -n "$missing" ] || exit 0
