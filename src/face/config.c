@@ -65,7 +65,7 @@ static int file_read(struct config *c, const char *file, size_t *n, struct vm_er
 
 int config_load(struct config **out, const char *file, struct vm_error *err)
 {
-    struct config *c;
+    struct config *c = NULL;
     json_error_t why;
     size_t n = 0;
     int rc = config_new(&c, err);

@@ -437,7 +437,8 @@ def test_words_that_are_wrong_are_told(bench):
         (['--gdb', 'unix:/nowhere/at/all'], 1, '--gdb unix:/nowhere/at/all: No such file'),
         (['--gdb', 'stdio', '--serial', 'stdio'], 2, '--serial stdio: standard input and output are --gdb'),
     ):
-        p = subprocess.run([bench.program, 'run', bench.steps, *words], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        command = [bench.program, 'run', bench.steps, *words]
+        p = subprocess.run(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
         same(p.returncode, status, words)
         assert text in p.stderr.decode(), (words, p.stderr)
 
@@ -465,7 +466,8 @@ def test_debians_gdb_finds_its_way(bench):
         'hbreak round', 'continue', 'printf "HERE %x\\n", $eip', 'break int80', 'continue', 'printf "INT %x\\n", $eip',
         'stepi', 'stepi', 'printf "IRET %x\\n", $eip', 'delete', 'watch *(int *)&counter', 'continue',
         'printf "COUNTER %d at %x\\n", *(int *)&counter, $eip', 'printf "CR0 %x\\n", $cr0', 'x/2i $eip',
-        'p $xmm1.v4_int32[0]', 'p $st0', 'info registers eflags', 'monitor info gdt', 'delete', 'tbreak end', 'continue',
+        'p $xmm1.v4_int32[0]', 'p $st0', 'info registers eflags', 'monitor info gdt',
+        'delete', 'tbreak end', 'continue',
         'printf "END %d\\n", *(int *)&counter', 'detach',
     )  # fmt: skip
     for text in (

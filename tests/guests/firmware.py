@@ -180,7 +180,8 @@ def boot_menu(work):
     need(SEABIOS, 'seabios')
     disk_of_keys = boot_disk(work, 'keys.S')
     return Case(
-        ['--cdrom', iso_without_boot(work), '--disk', disk_of_keys, '--debug-exit', '0xf4', '--boot', 'cdrom,disk,menu=on']
+        ['--cdrom', iso_without_boot(work), '--disk', disk_of_keys, '--debug-exit', '0xf4']
+        + ['--boot', 'cdrom,disk,menu=on']
         + ['--type', '<esc>@Press ESC', '--type', '2@2. ', '--type', '<ret><ret>@type:'],
         ['Press ESC for boot menu', r'1\. DVD/CD', r'2\. ', 'Booting from Hard Disk', 'type:'],
         status=0x21,
@@ -330,7 +331,8 @@ def nbd_dies(work):
     """The server dies while firmware reads: that gets an error, and goes on."""
     need(SEABIOS, 'seabios')
     server = NbdServer(work, boot_disk(work), 0)
-    return Case(['--disk', f'nbd+unix:///?socket={server.path}'], ['Booting from Hard Disk', 'Boot failed', 'No bootable'])
+    words = ['--disk', f'nbd+unix:///?socket={server.path}']
+    return Case(words, ['Booting from Hard Disk', 'Boot failed', 'No bootable'])
 
 
 def floppy(work):

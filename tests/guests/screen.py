@@ -398,7 +398,8 @@ def automatic(work):
         check(not terminal.alternate and terminal.cursor, 'the terminal is back')
         check(termios.tcgetattr(child) == before, 'its settings')
         # A pipe is no terminal.
-        piped = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        nothing = subprocess.DEVNULL
+        piped = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=subprocess.PIPE, text=True)
         line = piped.stderr.readline()
         piped.kill()
         check('--display text lets you look' in line, line)

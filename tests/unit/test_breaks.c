@@ -1,5 +1,5 @@
-/* A debugger's breakpoints, by the API: which accesses and fetches meet them, that guest and guest memory do not notice,
- * steps, and time while a machine stands. Both engines. */
+/* A debugger's breakpoints, by the API: which accesses and fetches meet them, that guest and guest memory do not
+ * notice, steps, and time while a machine stands. Both engines. */
 #include "runtime/mem/breaks.h"
 #include "runtime/mem/watch.h"
 #include "tests/unit/vm_fixture.h"
