@@ -378,7 +378,7 @@ START_TEST(what_may_be_delayed_is)
     start(EN);
     wr(RDT, N - 1);
     wr(TIDV, 100);
-    tx(TX_BUF, 0, 60 | (EOP | RS | IDE) << 24, 0);
+    tx(TX_BUF, 0, 60 | (u32)(EOP | RS | IDE) << 24, 0);
     go();
     ck_assert_uint_eq(0, rd(ICR) & TXDW);
     advance(103000);
