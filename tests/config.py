@@ -154,7 +154,7 @@ def every_preset_is_a_machine_that_starts(b):
 def a_clock_shows_local_time_where_the_guest_expects_it(b):
     # mov al,4; out 70h,al; in al,71h; mov edx,f4h; out dx,al: the hour, in BCD
     image = guest(b, b'\xb0\x04\xe6\x70\xe4\x71\xba\xf4\0\0\0\xee' + HALT)
-    os.environ['TZ'] = 'XXX-7'
+    os.environ['TZ'] = '<+07>-7'
     try:
         hours = []
         for preset in ('linux', 'dos'):

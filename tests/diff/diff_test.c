@@ -212,8 +212,8 @@ static bool faulted_halfway(struct decoder *d, const struct diff_case *k, const 
     }
 }
 
-/* Below ESP: at CPL 0 the frame of the exception that ends a case; and what a far CALL pushes whose offset is beyond the
- * limit of the segment: AMD's processors push first, and Intel's look first (SDM vol. 2, CALL). */
+/* Below ESP: at CPL 0 the frame of the exception that ends a case; and what a far CALL pushes whose offset is beyond
+ * the limit of the segment: AMD's processors push first, and Intel's look first (SDM vol. 2, CALL). */
 static struct open_bytes open_below_esp(struct tester *t, const struct diff_case *k, const struct diff_state *out)
 {
     struct insn in;

@@ -1,15 +1,8 @@
 /* A boot sector that writes to the text screen itself, and so not to the serial port, where firmware shows what goes
- * through it: a word, and a letter that changes with every tick. A key ends it by port F4h, with what INT 16h gave. Made
- * and judged by screen.py. */
-    .code16
-    .section .text
-    .globl _start
-_start:
-    xorw %ax, %ax
-    movw %ax, %ds
-    movw %ax, %ss
-    movw $0x7c00, %sp
-    cld
+ * through it: a word, and a letter that changes with every tick. A key ends it by port F4h, with what INT 16h gave.
+ * Made and judged by screen.py. */
+    .include "boot16.inc"
+    boot_sector
     movw $0x0003, %ax           /* 80 x 25, cleared */
     int $0x10
     movw $0xb800, %ax

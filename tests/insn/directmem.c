@@ -554,9 +554,9 @@ static void shared_code(void)
     paging_use(own);
 }
 
-/* ---- Pages that begin with the end of an instruction, which by itself would be four times POP ES: translated before the
- * address space may run directly, for IOPL is 3, and known to be code when it may. How many of them are found unfit is
- * counted: run_insn.py. */
+/* ---- Pages that begin with the end of an instruction, which by itself would be four times POP ES: translated before
+ * the address space may run directly, for IOPL is 3, and known to be code when it may. How many of them are found unfit
+ * is counted: run_insn.py. */
 enum { STEPS = 64 };
 USER(straddle,
     movl $0x07070707, %ecx;

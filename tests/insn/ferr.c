@@ -1,6 +1,6 @@
-/* x87 exceptions by interrupt, as MS-DOS's programs and its like have them: CR0.NE is clear, the processor asserts FERR#,
- * the board makes IRQ 13 of it, and the handler writes to port F0h. SDM vol. 1, 8.7.2 and appendix D; SDM vol. 3, 2.5
- * (CR0.NE). QEMU 7.2 departs: its processor does not wait for the interrupt. */
+/* x87 exceptions by interrupt, as MS-DOS's programs and its like have them: CR0.NE is clear, the processor asserts
+ * FERR#, the board makes IRQ 13 of it, and the handler writes to port F0h. SDM vol. 1, 8.7.2 and appendix D; SDM vol.
+ * 3, 2.5 (CR0.NE). QEMU 7.2 departs: its processor does not wait for the interrupt. */
 #include "rt.h"
 
 const char guest_name[] = "ferr";

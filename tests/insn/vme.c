@@ -1,6 +1,6 @@
 /* CR4.VME and CR4.PVI: virtual interrupts of 8086 programs and of programs at CPL 3, and INT n that the program has its
- * own handler for. SDM vol. 3, 20.2.7 (sensitive instructions), 20.3.2 (VIF and VIP), 20.3.3, table 20-2 (the methods of
- * INT n), 20.4 (protected mode); SDM vol. 2, CLI, STI, PUSHF, POPF, IRET. QEMU 7.2 has neither. */
+ * own handler for. SDM vol. 3, 20.2.7 (sensitive instructions), 20.3.2 (VIF and VIP), 20.3.3, table 20-2 (the methods
+ * of INT n), 20.4 (protected mode); SDM vol. 2, CLI, STI, PUSHF, POPF, IRET. QEMU 7.2 has neither. */
 #include "rt.h"
 
 const char guest_name[] = "vme";

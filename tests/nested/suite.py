@@ -130,8 +130,8 @@ def direct_guest(build, name):
         f"[ $(sed -n 's/.*\"direct_{key}\": //p' stats | tr -d ,) -ge {n} ]" for key, n in run_insn.DIRECT[name].items()
     )
     command = (
-        f'cd /tmp; transvisor run --kernel /test/{name}.elf --append tcg --memory 64M --direct always{OPTIONS.get(name, "")} '
-        '--debug-exit 0xf4 --stats stats; '
+        f'cd /tmp; transvisor run --kernel /test/{name}.elf --append tcg --memory 64M --direct always'
+        f'{OPTIONS.get(name, "")} --debug-exit 0xf4 --stats stats; '
         f'status=$?; {counted} || {{ grep direct stats; status=99; }}; exit $status'
     )
     files = [f'{build}/transvisor', f'{build}/tests/insn/{name}.elf']
