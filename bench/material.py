@@ -8,7 +8,7 @@ import subprocess
 
 from workloads import COMPUTE, MEDLEY_MS
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+HERE = os.path.dirname(os.path.realpath(__file__))
 GUEST = os.path.join(HERE, 'guest')
 INSN = os.path.join(HERE, '..', 'tests', 'insn')
 GUESTS = os.path.join(HERE, '..', 'tests', 'guests')

@@ -1,76 +1,97 @@
 #!/usr/bin/env python3
-"""The benchmark: the same i386 programs on the host, in QEMU (TCG) and in transvisor, interleaved.
+"""The benchmark: what the same i386 code costs on the host itself, under transvisor's engines, and under QEMU.
 
-One line per number:
-  name_unit variant=N transvisor=V qemu=V native=V native64=V ratio_qemu=R ratio_native=R ratio_native64=R target=T
-  met|missed
-V is the median over the rounds; `-` is not measured. Ratios are of medians of one run; figures of different runs do not
-compare. native is the host running the very i386 programs. A host that cannot gets native64 instead: the same sources
-compiled for x86-64 and Debian's amd64 packages, other programs therefore, which no target refers to. A guest measures
-itself by its own clock; where that disagrees with the host's about a measurement of a known beginning and end, a line
-says `clock-warning`.
+`transvisor bench` starts this. Contestants take turns, piece by piece, so that a machine that drifts favours nobody. At
+the end: medians with half the distance between the quartiles, ratios, who was missing and why. A guest measures itself
+by its own clock; where that disagrees with the host's about a measurement of a known beginning and end, a line says so.
 
-  bench/run.py                               everything but the long ones, 3 rounds, transvisor as it is by default
-  bench/run.py --only sha256,young,boot      some of it: workloads or groups       (--list prints both)
-  bench/run.py --variant 'bt=--engine bt' --variant 'small=--cache-size 8M'        options, side by side
-  bench/run.py --variant now= --variant 'before@../old/build/transvisor='         another build beside this one
-  bench/run.py --no-transvisor               the peers' baseline
+  transvisor bench --quick                                  under three minutes
+  transvisor bench --only boot,system --against qemu-tcg    some of it, against one
+  transvisor bench --quick --json new.json --compare old.json
+  bench/run.py --only sha256,boot --variant now= --variant 'before@../old/build/transvisor='     two builds
+  bench/run.py --list                                       workloads and their groups
+
+Exit status: 0 all was measured that was to be, 1 something failed, 2 usage, 3 --compare found something slower.
 """
 import argparse
-import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
+import json
+import time
 
+import compare
+import contestants
+import machine
 import material
-import sides
-from report import Report
-from workloads import BY_NAME, TABLE, chosen, plan
+import rows
+import table
+from progress import Progress, duration
+from workloads import ALONGSIDE, BY_NAME, QUICK_SCALE, TABLE, chosen, plan
 
 MEMORY = {'bare': '512M', 'packages': '1G', 'boot': '512M', 'kernel': '64M'}
+# Seconds that no further round may begin after, if it would end later than that.
+BUDGET = {True: 170, False: 39 * 60}
+# What a piece takes, as a guess for the first round: for the translator, and how much longer or shorter others take.
+GUESS = {'bare': 12, 'packages': 40, 'boot': 2.5, 'cached_boot': 5, 'kernel': 2}
+PACE = {'native': 0.6, 'native64': 0.6, 'qemu-tcg': 3, 'interp': 20, 'bt-nodirect': 1.1}
 
 
-def die(text):
-    print(f'run.py: {text}', file=sys.stderr)
-    sys.exit(1)
+def die(text, status=1):
+    print(f'transvisor: bench: {text}', file=sys.stderr)
+    sys.exit(status)
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--transvisor', help='the program (default: the newest build*/transvisor beside the sources)')
-    parser.add_argument(
+    parser = argparse.ArgumentParser(
+        prog='bench', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument('--quick', action='store_true', help='a part of it, in less than 3 minutes')
+    size.add_argument('--full', action='store_true', help='all but the long ones, in less than 40 minutes (the default)')
+    parser.add_argument('--only', metavar='NAME,..', help='these workloads, or groups of them (--list)')
+    parser.add_argument('--against', metavar='NAME,..', help=f'beside bt: {", ".join(contestants.NAMES)} [all]')
+    parser.add_argument('--runs', type=int, default=3, metavar='N', help='of each measurement [3]')
+    parser.add_argument('--json', metavar='FILE', help='write the results there')
+    parser.add_argument('--compare', metavar='OLD.json', help='say what became slower since')
+    more = parser.add_argument_group('for development')
+    more.add_argument('--transvisor', metavar='FILE', help='the program (default: the newest build*/transvisor)')
+    more.add_argument(
         '--variant',
         action='append',
         metavar='NAME[@PROGRAM]=ARGUMENTS',
-        help="transvisor, or another build of it, with further arguments of `run`; may be repeated (default: 'bt=--engine bt')",
+        help='in place of bt: transvisor, or another build of it, with these arguments of `run`; may be repeated',
     )
-    parser.add_argument('--rounds', type=int, default=3)
-    parser.add_argument('--only', help='comma separated workloads and groups')
-    parser.add_argument('--scale', type=int, default=100, help='percent of the full user-compute work')
-    parser.add_argument('--kernel', default='686', choices=['686', '686-pae', 'rt-686-pae'])
-    parser.add_argument('--timeout', type=int, default=1800, help='seconds for one plan on one side')
-    parser.add_argument('--no-qemu', action='store_true')
-    parser.add_argument('--no-native', action='store_true', help='neither native nor native64')
-    parser.add_argument('--native64', action='store_true', help='native64 even where the host runs i386 programs')
-    parser.add_argument('--no-transvisor', action='store_true')
-    parser.add_argument(
+    more.add_argument('--scale', type=int, help='percent of the full user-compute work')
+    more.add_argument('--kernel', default='686', choices=['686', '686-pae', 'rt-686-pae'])
+    more.add_argument('--timeout', type=int, default=1800, help='seconds for one piece')
+    more.add_argument('--budget', type=int, metavar='S', help='seconds for everything but the first round')
+    more.add_argument(
         '--processor-time',
         action='store_true',
-        help='count only the time in which a side had a processor: for a host that has other work to do',
+        help='count only the time in which a contestant had a processor: for a host that has other work to do',
     )
-    parser.add_argument('--qemu-cpu', default='n270')
-    parser.add_argument('--json', help='write the results there as well')
-    parser.add_argument('--log', help='directory to keep the sides\' output and statistics in')
-    parser.add_argument('--list', action='store_true')
+    more.add_argument('--qemu-cpu', default='n270')
+    more.add_argument('--aims', action='store_true', help='say of each aim whether it is met')
+    more.add_argument('--log', metavar='DIR', help='keep the contestants\' output and statistics there')
+    more.add_argument('--list', action='store_true', help='print workloads and groups')
     options = parser.parse_args()
-    if options.rounds < 1 or not 1 <= options.scale <= 10000:
-        die('--rounds must be at least 1, --scale 1 to 10000')
-    options.variant = [] if options.no_transvisor else options.variant or ['bt=--engine bt']
-    for variant in options.variant:
-        if not re.match(r'\w+(@[^=]+)?=', variant):
-            die(f"--variant needs NAME=ARGUMENTS or NAME@PROGRAM=ARGUMENTS, not '{variant}'")
+    if options.runs < 1:
+        die('--runs must be at least 1', 2)
+    if options.scale is None:
+        options.scale = QUICK_SCALE if options.quick else 100
+    if not 1 <= options.scale <= 10000:
+        die('--scale must be 1 to 10000', 2)
+    for variant in options.variant or ():
+        if not re.match(r'[\w-]+(@[^=]+)?=', variant):
+            die(f"--variant needs NAME=ARGUMENTS or NAME@PROGRAM=ARGUMENTS, not '{variant}'", 2)
+    options.against = options.against.split(',') if options.against else list(contestants.NAMES)
+    for name in options.against:
+        if name not in (*contestants.NAMES, 'native64', 'none'):
+            die(f"--against: '{name}' is none of {', '.join(contestants.NAMES)}, native64, none", 2)
     return options
 
 
@@ -79,103 +100,215 @@ def newest_build():
     found = [os.path.join(root, d, 'transvisor') for d in os.listdir(root) if d.startswith('build')]
     found = [f for f in found if os.path.exists(f)]
     if not found:
-        die('no build*/transvisor found; build it, or name it with --transvisor, or use --no-transvisor')
+        die('no build*/transvisor found; build it, or name it with --transvisor')
     return max(found, key=os.path.getmtime)
 
 
 class Bench:
-    """One run of the benchmark: the sides, what they are given, and what they said."""
+    """One run of the benchmark: who takes part, what they are given, and what they said."""
 
     def __init__(self, options, workloads, scratch):
         self.options, self.workloads, self.scratch = options, workloads, scratch
-        self.report, self.problems = Report(), []
-        self.programs = {bits: material.build_program(bits) for bits in (32, 64)}
-        i386_runs = material.runs_here(self.programs[32])
-        self.scale = material.calibrate(self.programs[32 if i386_runs else 64], options.scale)
-        kernel = material.kernel_path(options.kernel)
-        self.hosts = []
-        if not options.no_native:
-            self.hosts += [sides.Host('native', options.timeout)] if i386_runs else []
-            self.hosts += [sides.Host('native64', options.timeout)] if options.native64 or not i386_runs else []
-        self.machines = [] if options.no_qemu else [sides.Qemu(kernel, options.qemu_cpu, options.timeout)]
-        self.variants = []
-        for variant in options.variant:
-            label, _, arguments = variant.partition('=')
-            name, _, program = label.partition('@')
-            self.variants.append(
-                sides.Transvisor(
-                    name,
-                    arguments,
-                    program or options.transvisor or newest_build(),
-                    kernel,
-                    os.path.join(scratch, 'stats.json'),
-                    options.timeout,
-                )
-            )
-        self.machines += self.variants
+        self.rows, self.problems, self.missing = rows.Rows(), [], {}
+        self.program = os.path.abspath(options.transvisor or newest_build())
+        self.images, self.directories, self.roots, self.kernels = {}, {}, {}, {}
+        self.i386_runs = None
+        self.programs, self.scale = {}, None
+        self.clock_warnings = []
+        self.contestants = []
+        self.machine = machine.describe(self.program)
+        self.gather()
         self.prepare()
 
-    def wants(self, name):
-        return BY_NAME[name] in self.workloads
+    # ---- who takes part ----
+
+    def enter(self, contestant):
+        if contestant.missing:
+            self.missing[contestant.name] = contestant.missing
+        else:
+            self.contestants.append(contestant)
+
+    def gather(self):
+        options = self.options
+        stats = os.path.join(self.scratch, 'stats.json')
+        self.kernel = self.attempt('a Debian kernel', lambda: material.kernel_path(options.kernel))
+        for variant in options.variant or [f'bt={contestants.TRANSVISORS["bt"]}']:
+            label, _, arguments = variant.partition('=')
+            name, _, program = label.partition('@')
+            self.enter(
+                contestants.Transvisor(
+                    name, arguments, program or self.program, self.kernel, stats, options.timeout
+                )
+            )
+        self.variants = [c.name for c in self.contestants]
+        for name in options.against:
+            if name in contestants.TRANSVISORS:
+                arguments = contestants.TRANSVISORS[name]
+                self.enter(
+                    contestants.Transvisor(name, arguments, self.program, self.kernel, stats, options.timeout)
+                )
+            elif name.startswith('qemu'):
+                self.enter(self.qemu(name))
+            elif name.startswith('native'):
+                self.enter_host(name)
+
+    def qemu(self, name):
+        qemu = contestants.Qemu(name, self.kernel, self.options.qemu_cpu, self.options.timeout)
+        kvm = self.machine['check'].get('/dev/kvm', {})
+        if name == 'qemu-kvm' and not qemu.missing and kvm.get('state') != 'ok':
+            qemu.missing = '/dev/kvm: ' + kvm.get('text', 'could not be tried')
+        return qemu
+
+    def enter_host(self, name):
+        """The host runs the very i386 programs, or, where it cannot, the same sources compiled for x86-64 and Debian's
+        amd64 packages: other programs therefore, which go by another name."""
+        bits = 64 if name == 'native64' else 32
+        if not self.attempt(f'the benchmark program for {bits} bits', lambda: self.program_for(bits)):
+            self.missing[name] = 'there is no program for it: see above'
+            return
+        if bits == 32 and not material.runs_here(self.programs[32]):
+            self.missing['native'] = 'this host runs no 32-bit programs; native64 runs the same sources for x86-64'
+            if 'native64' not in self.options.against:
+                self.enter_host('native64')
+            return
+        self.enter(contestants.Host(name, self.options.timeout))
+
+    # ---- what they are given ----
+
+    def attempt(self, what, make):
+        """What make() gives; or None, and the reason is noted."""
+        try:
+            return make()
+        except (OSError, subprocess.CalledProcessError) as error:
+            self.missing.setdefault(what, str(error))
+            return None
+
+    def program_for(self, bits):
+        if bits not in self.programs:
+            self.programs[bits] = material.build_program(bits)
+        return self.programs[bits]
 
     def prepare(self):
         """The files of the plans, by (host or guest, image), and the guests' images."""
-        self.directories, self.images, self.roots = {}, {}, {}
-        if self.wants('boot') or self.wants('cached_boot'):
-            self.images['boot'] = os.path.join(self.scratch, 'boot.cpio')
-            material.pack('boot', self.images['boot'])
-        self.kernels = {w.command: material.build_kernel(w.command) for w in self.workloads if w.image == 'kernel'}
+        wanted = {w.image for w in self.workloads}
+        for w in self.workloads:
+            if w.image == 'kernel' and w.command not in self.kernels:
+                self.kernels[w.command] = self.attempt(w.command, lambda: material.build_kernel(w.command))
+        if not self.kernel:
+            return
+        if 'machine' in wanted:
+            image = os.path.join(self.scratch, 'boot.cpio')
+            self.attempt('boot', lambda: material.pack('boot', image))
+            self.images['boot'] = image if os.path.exists(image) else None
         for image in ('bare', 'packages'):
-            if not any(w.image == image for w in self.workloads):
-                continue
-            for system in ['guest'] + [h.name for h in self.hosts]:
-                bits = 64 if system == 'native64' else 32
-                meant = [w for w in self.workloads if bits == 32 or w.group not in ('system', 'cliffs')]
-                self.directories[system, image] = material.plan_directory(
-                    os.path.join(self.scratch, f'{system}-{image}'), self.programs[bits], plan(meant, image, self.scale)
-                )
-                self.roots[system, image] = (
-                    None if image == 'bare' else material.packages_root('amd64' if bits == 64 else 'i386')
-                )
-            self.images[image] = os.path.join(self.scratch, image + '.cpio')
-            material.pack('bench', self.images[image], self.directories['guest', image], self.roots['guest', image])
+            if image in wanted:
+                self.attempt(image, lambda: self.prepare_image(image))
 
-    def note(self, side, run, label):
+    def prepare_image(self, image):
+        runs32 = material.runs_here(self.program_for(32))
+        if not self.scale:
+            self.scale = material.calibrate(self.program_for(32 if runs32 else 64), self.options.scale)
+        hosts = [c for c in self.contestants if isinstance(c, contestants.Host)]
+        for system, bits in [('guest', 32)] + [(h.name, h.bits) for h in hosts]:
+            meant = [w for w in self.workloads if bits == 32 or w.group not in ('system', 'cliffs')]
+            self.directories[system, image] = material.plan_directory(
+                os.path.join(self.scratch, f'{system}-{image}'), self.program_for(bits), plan(meant, image, self.scale)
+            )
+            self.roots[system, image] = (
+                None if image == 'bare' else material.packages_root('amd64' if bits == 64 else 'i386')
+            )
+        path = os.path.join(self.scratch, image + '.cpio')
+        material.pack('bench', path, self.directories['guest', image], self.roots['guest', image])
+        self.images[image] = path
+
+    # ---- the pieces: (contestant, what, how it is shown) ----
+
+    def pieces(self):
+        """Of one round, in an order that lets contestants take turns."""
+        wanted = [(name, 'kernel') for name, kernel in self.kernels.items() if kernel]
+        wanted += [(image, image) for image in ('bare', 'packages') if self.images.get(image)]
+        names = {w.name for w in self.workloads}
+        wanted += [(n, n) for n in ('boot', 'cached_boot') if n in names and self.images.get('boot')]
+        return wanted
+
+    def takes_part(self, contestant, piece, kind):
+        if isinstance(contestant, contestants.Host):
+            return (contestant.name, piece) in self.directories
+        if kind == 'cached_boot':
+            return contestant.name in self.variants and contestant.has_option('--cache')
+        too_slow = ('bare', 'packages', 'boot') if self.options.quick else ('bare', 'packages')
+        if contestant.slow and kind in too_slow and not self.options.only:
+            self.missing[f'{contestant.name}, {kind}'] = 'takes too long; name workloads with --only to have it'
+            return False
+        return True
+
+    def round(self, number):
+        """Steps: (key, text, guess in seconds, what to do)."""
+        first = number % max(1, len(self.contestants))  # the order turns, so that nobody is always first
+        for piece, kind in self.pieces():
+            for contestant in self.contestants[first:] + self.contestants[:first]:
+                if self.takes_part(contestant, piece, kind):
+                    text = f'run {number + 1} of {self.options.runs}: {contestant.name}: {piece}'
+                    guess = GUESS[kind] * PACE.get(contestant.name, 1)
+                    yield (contestant.name, piece), text, guess, (contestant, piece, kind, number)
+
+    def do(self, contestant, piece, kind, number):
+        if isinstance(contestant, contestants.Host):
+            run = contestant.run(self.directories[contestant.name, piece], self.roots[contestant.name, piece])
+        elif kind == 'kernel':
+            run = contestant.run_kernel(self.kernels[piece], MEMORY['kernel'])
+        elif kind == 'boot':
+            self.boot(contestant, number)
+            return
+        elif kind == 'cached_boot':
+            self.cached_boot(contestant, number)
+            return
+        else:
+            run = contestant.run(self.images[piece], MEMORY[piece], 'BENCH-DONE')
+        self.note(contestant, run, f'{piece}-{number}')
+
+    def note(self, contestant, run, label):
         """Keeps what a run printed, and its figures."""
         if self.options.log:
             os.makedirs(self.options.log, exist_ok=True)
-            base = os.path.join(self.options.log, f'{side.name}-{label}')
-            with open(base + '.log', 'w') as log:
+            base = os.path.join(self.options.log, f'{contestant.name}-{label}')
+            with open(base + '.log', 'w', encoding='utf-8') as log:
                 log.write('\n'.join(run.output) + '\n')
-            if getattr(side, 'stats', None):
-                shutil.copy(side.stats_file, base + '.stats.json')
+            if getattr(contestant, 'stats', None):
+                shutil.copy(contestant.stats_file, base + '.stats.json')
         for problem in run.failed + ([run.error] if run.error else []):
-            self.problems.append(f'{side.name}: {problem}')
-            print(f'run.py: {side.name}: {problem}', file=sys.stderr, flush=True)
+            self.problems.append(f'{contestant.name}: {problem}')
+        conditions = contestant.conditions()
+        if self.options.processor_time:
+            conditions['time'] = 'the processor\'s'
         for name, (value, unit) in run.values.items():
-            self.report.add(side.name, name, value * self.share(run, name))
+            self.rows.add(
+                contestant.name, name, unit, value * self.share(run, name), run.within.get(name), **conditions
+            )
             wall = run.wall.get(name, 0)
             # Of those that time fixed work; a kernel's own time leaves out what it prepares and checks.
-            if unit == 'ms' and BY_NAME[name].group != 'young' and not 0.75 * wall - 100 <= value <= 1.05 * wall + 20:
-                print(f'clock-warning {name} {side.name}: says {value:.0f} ms, host {wall:.0f} ms', flush=True)
+            timed = unit == 'ms' and name in BY_NAME and BY_NAME[name].group != 'young'
+            if timed and not 0.75 * wall - 100 <= value <= 1.05 * wall + 20:
+                self.clock_warnings.append(f'{contestant.name}: {name}: says {value:.0f} ms, host {wall:.0f} ms')
 
     def share(self, run, name):
         return run.share.get(name, 1) if self.options.processor_time else 1
 
-    def boot(self, machine, label):
-        run = machine.run(self.images['boot'], MEMORY['boot'], 'GUEST-INIT-REACHED')
-        self.note(machine, run, f'boot-{label}')
-        self.report.add(machine.name, 'boot', run.boot_ms and run.boot_ms * self.share(run, 'boot'))
-        if machine in self.variants:
-            self.report.add(machine.name, 'vmm_overhead', run.rss_anon_mib)
-            insns, cycles = machine.stats.get('guest_insns'), machine.stats.get('xl_cycles')
-            self.report.add(machine.name, 'xl_cycles_per_insn', cycles / insns if insns and cycles else None)
+    def boot(self, contestant, label):
+        run = contestant.run(self.images['boot'], MEMORY['boot'], 'GUEST-INIT-REACHED')
+        self.note(contestant, run, f'boot-{label}')
+        conditions = contestant.conditions()
+        took = run.boot_ms and run.boot_ms * self.share(run, 'boot')
+        self.rows.add(contestant.name, 'boot', 'ms', took, **conditions)
+        if contestant.name in self.variants:
+            self.rows.add(contestant.name, 'vmm_overhead', 'MiB', run.rss_anon_mib, **conditions)
+            insns, cycles = contestant.stats.get('guest_insns'), contestant.stats.get('xl_cycles')
+            if insns and cycles:
+                self.rows.add(contestant.name, 'xl_cycles_per_insn', 'cycles', cycles / insns, **conditions)
 
     def cached_boot(self, variant, label):
         """Translation time of a boot that finds the cache that the boot before it has filled, over that one's. Loading
         templates and making blocks of them count as translation."""
-        if not variant.has_option('--cache'):
-            return
         cycles = []
         with tempfile.TemporaryDirectory(dir=self.scratch) as cache:
             for which in ('first', 'second'):
@@ -185,41 +318,104 @@ class Bench:
                     sum(variant.stats.get(name, 0) for name in ('xl_cycles', 'template_cycles', 'clone_cycles'))
                 )
         if all(cycles):
-            self.report.add(variant.name, 'cached_boot', cycles[1] / cycles[0])
+            self.rows.add(variant.name, 'cached_boot', 'x', cycles[1] / cycles[0], **variant.conditions())
 
-    def one_side(self, side, label):
-        for image in ('bare', 'packages'):
-            if image not in self.images:
-                continue
-            if side in self.hosts:
-                run = side.run(self.directories[side.name, image], self.roots[side.name, image])
-            else:
-                run = side.run(self.images[image], MEMORY[image], 'BENCH-DONE')
-            self.note(side, run, f'{image}-{label}')
-        for name, kernel in self.kernels.items() if side in self.machines else ():
-            self.note(side, side.run_kernel(kernel, MEMORY['kernel']), f'{name}-{label}')
-        if side in self.machines and self.wants('boot'):
-            self.boot(side, label)
-        if side in self.variants and self.wants('cached_boot'):
-            self.cached_boot(side, label)
+    def measure(self):
+        """All rounds, as far as there is time. Returns how many have been done."""
+        options = self.options
+        steps = [step for number in range(options.runs) for step in self.round(number)]
+        budget = options.budget or (None if options.only else BUDGET[options.quick])
+        progress = Progress([step[:3] for step in steps])
+        rounds = 0
+        for key, _, _, what in steps:
+            if what[3] > rounds:
+                rounds = what[3]
+                one = sum(progress.expected(k) for k, _, _, w in steps if w[3] == rounds)
+                if budget and progress.elapsed() + one > budget:
+                    break
+            progress.begin()
+            self.do(*what)
+            progress.end()
+        else:
+            rounds = options.runs
+        progress.close()
+        return rounds
 
-    def rounds(self):
-        everyone = self.hosts + self.machines
-        for number in range(self.options.rounds):
-            first = number % max(1, len(everyone))  # the order turns with each round, so that nothing is always first
-            for side in everyone[first:] + everyone[:first]:
-                self.one_side(side, number)
 
-    def print_results(self):
-        for variant in [v.name for v in self.variants] or ['none']:
-            rows = [self.report.line(variant, w.name) for w in self.workloads]
-            for group in ('compute', 'young'):
-                members = [r for r in rows if BY_NAME[r['name']].group == group]
-                if len(members) > 1 and variant != 'none':
-                    self.report.geomean(variant, group + '_geomean', members)
-            if self.wants('boot') and variant != 'none':
-                self.report.line(variant, 'xl_cycles_per_insn')
-                self.report.line(variant, 'vmm_overhead')
+# ---- what is printed ----
+
+
+def geomeans(measured, variants, others):
+    """Lines about groups as wholes."""
+    out = []
+    for variant in variants:
+        for group in ('compute', 'young'):
+            members = [w.name for w in TABLE if w.group == group and measured.median(variant, w.name)]
+            for other in others:
+                common = [n for n in members if measured.median(other, n)]
+                if other != variant and len(common) > 1:
+                    mean = rows.geomean([measured.median(variant, n) / measured.median(other, n) for n in common])
+                    out.append(f'{group} ({len(common)}), geometric mean of {variant}/{other}: {table.number(mean)}')
+    return out
+
+
+def aims(measured, variant):
+    """Whether what workloads.py aims at is met."""
+    out = []
+    for name, (unit, wanted) in {**{w.name: (w.unit, w.aims) for w in TABLE}, **ALONGSIDE}.items():
+        ours = measured.median(variant, name)
+        for kind, most in wanted if ours else ():
+            peer = {'ratio_native': 'native', 'ratio_qemu': 'qemu-tcg'}.get(kind)
+            theirs = measured.median(peer, name) if peer else 1
+            value = ours / theirs if theirs else None
+            state = 'unmeasured' if value is None else 'met' if value <= most else 'missed'
+            out.append(f'aim {variant} {name}: {kind} {table.number(value)}, at most {most:.4g} ({unit}): {state}')
+    return out
+
+
+def say(bench, result):
+    measured, has = bench.rows, {r['contestant'] for r in result['rows']}
+    everyone = [c.name for c in bench.contestants if c.name in has]
+    if not result['rows']:
+        print('nothing was measured')
+    else:
+        print('Medians, with half the distance between the quartiles:\n')
+        print(table.medians(result['rows'], everyone))
+        for variant in bench.variants:
+            ratios = table.ratios(result['rows'], variant, [name for name in everyone if name != variant])
+            if ratios:
+                print('\nRatios of medians (below 1: the first takes less):\n')
+                print(ratios)
+        for line in geomeans(measured, bench.variants, everyone):
+            print(line)
+    noise = result['noise']
+    if noise is not None:
+        quiet = 'quiet' if noise <= 0.05 else 'noisy: ratios are no better than that'
+        print(f'\nThe host\'s own rows spread by {100 * noise:.0f} % (median): the machine is {quiet}.')
+    print(f'{result["runs"]} of {bench.options.runs} runs, {duration(result["seconds"])}.', end='')
+    print(' There was no time for more.' if result['runs'] < bench.options.runs else '')
+    for name, why in bench.missing.items():
+        print(f'missing: {name}: {why}')
+    for line in bench.clock_warnings:
+        print(f'clock-warning: {line}')
+    for problem in bench.problems:
+        print(f'problem: {problem}')
+    if bench.options.aims:
+        for variant in bench.variants:
+            print('\n'.join(aims(measured, variant)))
+
+
+def say_changes(old, result, path):
+    """Returns whether something became slower."""
+    changes, drift = compare.compare(old['rows'], result['rows'])
+    print(f'\nSince {path}: change is new over old, less what the host\'s own rows have changed by ({drift:.2f}).\n')
+    if not changes:
+        print('nothing was measured in both')
+        return False
+    print(table.changes(changes))
+    slower = [f'{c["name"]} ({c["contestant"]})' for c in changes if c['verdict'] == 'slower']
+    print(f'slower: {", ".join(slower) or "nothing"}')
+    return bool(slower)
 
 
 def main():
@@ -229,20 +425,42 @@ def main():
             print(f'{workload.name:20} {workload.group}')
         return 0
     try:
-        workloads = chosen(options.only)
+        workloads = chosen(options.only, options.quick)
+        old = rows.load(options.compare) if options.compare else None
     except LookupError as error:
-        die(f'no workload or group is called {error} (--list prints them)')
+        die(f"no workload or group is called '{error}' (bench/run.py --list prints them)", 2)
+    except (OSError, ValueError) as error:
+        die(str(error))
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(options, workloads, scratch)
-        bench.rounds()
-    bench.print_results()
+        if not bench.variants:
+            die('; '.join(f'{name}: {why}' for name, why in bench.missing.items()))
+        rounds = bench.measure()
+    measured = bench.rows.all()
+    result = {
+        'format': rows.FORMAT,
+        'program': 'transvisor bench',
+        'when': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
+        'seconds': round(time.monotonic() - began),
+        'runs': rounds,
+        'conditions': {'quick': options.quick, 'scale': options.scale, 'kernel': options.kernel, 'memory': MEMORY},
+        'machine': bench.machine,
+        'noise': rows.noise(measured),
+        'rows': measured,
+        'missing': bench.missing,
+        'problems': bench.problems,
+    }
+    say(bench, result)
+    slower = say_changes(old, result, options.compare) if old else False
     if options.json:
-        with open(options.json, 'w') as out:
-            json.dump(bench.report.rows, out, indent=1)
-    for problem in bench.problems:
-        print(f'problem {problem}')
-    return 1 if bench.problems else 0
+        with open(options.json, 'w', encoding='utf-8') as out:
+            json.dump(result, out, indent=1)
+    return 1 if bench.problems or not measured else 3 if slower else 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -2,7 +2,7 @@
 
 A workload is one line of shell, run by the guest's /init or by the host, that prints `BENCH name value unit`; or it is
 something done to a machine as a whole ("machine"), which run.py does itself. Values are times, so less is better, or
-costs. A ratio is ours divided by another side's, so `at least 0.97 of native speed` is a ratio of at most 1 / 0.97.
+costs. A ratio is ours divided by another contestant's, so `at least 0.97 of native speed` is a ratio of at most 1 / 0.97.
 """
 import collections
 
@@ -101,18 +101,27 @@ ALONGSIDE = {
     'young_geomean': ('x', ()),
 }
 
+# What --quick measures, at QUICK_SCALE percent of the full work.
+QUICK = ['kernel', 'sha256', 'qsort', 'tree', 'indirect', 'bytecode', *SYSTEM, 'boot']
+QUICK_SCALE = 25
 
-def chosen(only):
-    """The workloads that a list of names and groups stands for; all but the long ones if there is none."""
-    if not only:
-        return [w for w in TABLE if w.group != 'long']
+
+def named(words):
+    """The workloads that a list of names, groups and images stands for, in that order."""
     picked = []
-    for word in only.split(','):
-        found = [w for w in TABLE if word in (w.name, w.group)]
+    for word in words:
+        found = [w for w in TABLE if word in (w.name, w.group, w.image)]
         if not found:
             raise LookupError(word)
         picked += [w for w in found if w not in picked]
     return picked
+
+
+def chosen(only, quick):
+    """The workloads of a run: those of `only`, those of --quick, or all but the long ones."""
+    if only:
+        return named(only.split(','))
+    return named(QUICK) if quick else [w for w in TABLE if w.group != 'long']
 
 
 def plan(workloads, image, scale):

@@ -44,6 +44,19 @@ set(CMAKE_INSTALL_LIBDIR ${CMAKE_INSTALL_LIBDIR})
 set(CMAKE_INSTALL_INCLUDEDIR ${CMAKE_INSTALL_INCLUDEDIR})
 configure_file(${CMAKE_SOURCE_DIR}/scripts/transvisor.pc.in ${CMAKE_BINARY_DIR}/transvisor.pc @ONLY)")
 install(TARGETS transvisor RUNTIME)
+
+# What `transvisor bench` runs: its program, the sources of its guests, and what makes and fetches guests. In the build
+# directory the program finds the source tree's own.
+file(CREATE_LINK ${CMAKE_SOURCE_DIR}/bench ${CMAKE_BINARY_DIR}/bench SYMBOLIC)
+set(BENCH_DIR ${CMAKE_INSTALL_DATADIR}/transvisor)
+install(DIRECTORY bench/ DESTINATION ${BENCH_DIR}/bench USE_SOURCE_PERMISSIONS
+  FILES_MATCHING PATTERN "*.py" PATTERN "*.sh" PATTERN "*.sql" PATTERN "guest/*.[ch]" PATTERN "kernel/*.[ch]"
+  PATTERN __pycache__ EXCLUDE)
+install(FILES tests/insn/rt.h tests/insn/rt.c tests/insn/start.S tests/insn/user.h tests/insn/user.c tests/insn/link.ld
+  DESTINATION ${BENCH_DIR}/tests/insn)
+install(PROGRAMS tests/guests/fetch.sh tests/guests/mkinitramfs.sh DESTINATION ${BENCH_DIR}/tests/guests)
+install(DIRECTORY tests/guests/init DESTINATION ${BENCH_DIR}/tests/guests USE_SOURCE_PERMISSIONS)
+install(FILES tests/guests/apt.sh DESTINATION ${BENCH_DIR}/tests/guests)
 install(TARGETS transvisor_shared LIBRARY)
 install(FILES ${STATIC_LIBRARY} DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(FILES ${HEADER} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/transvisor)

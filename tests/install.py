@@ -45,6 +45,11 @@ FILES = [
     'share/man/man1/transvisor.1',
     'share/man/man3/libtransvisor.3',
     'share/bash-completion/completions/transvisor',
+    'share/transvisor/bench/run.py',
+    'share/transvisor/bench/guest/packages.sh',
+    'share/transvisor/bench/kernel/toggle.c',
+    'share/transvisor/tests/insn/link.ld',
+    'share/transvisor/tests/guests/init/bench',
 ]
 
 

@@ -2,6 +2,7 @@
  * first embedder. Exit status: 0 the guest powered off (or the user quit), 1 a host or VMM error, 2 usage, 3 the guest
  * died, 124 after --timeout, (V << 1) | 1 after a write of V to the debug-exit port, 128 + N when signal N ended it. */
 #define _GNU_SOURCE /* fopencookie */
+#include "src/face/bench.h"
 #include "src/face/doors.h"
 #include "src/face/guess.h"
 #include "src/face/image.h"
@@ -605,6 +606,19 @@ static int verb_translate(int argc, char **argv)
     return end_output();
 }
 
+/* ---- bench ---- */
+
+static int verb_bench(int argc, char **argv)
+{
+    struct bench_args a = { 0 };
+    struct vm_error err;
+    int status = read_words(VERB_BENCH, &a, argc, argv);
+    if (status >= 0) return status;
+    if (a.quick && a.full) return fail(STATUS_USAGE, "--quick: it cannot be --full as well");
+    bench_become(argc, argv, &err);
+    return fail(STATUS_ERROR, err.text);
+}
+
 /* ---- img ---- */
 
 static int verb_img(enum verb_id id, int argc, char **argv)
@@ -638,6 +652,7 @@ static int (*const verb_runs[VERB_COUNT])(int argc, char **argv) = {
     [VERB_INFO] = verb_info,
     [VERB_CHECK] = verb_check,
     [VERB_TRANSLATE] = verb_translate,
+    [VERB_BENCH] = verb_bench,
     [VERB_IMG_CREATE] = verb_img_create,
     [VERB_IMG_INFO] = verb_img_info,
     [VERB_IMG_CONVERT] = verb_img_convert,

@@ -1,6 +1,7 @@
 /* Owns the words of the command line: every verb, every option, what each is called elsewhere, and what is said of what
  * we do not have. Nothing here runs anything. */
 #include "src/face/verbs.h"
+#include "src/face/bench.h"
 #include "src/face/img.h"
 #include "src/face/machine_words.h"
 #include "src/face/preset.h"
@@ -588,6 +589,10 @@ const struct verb verbs[VERB_COUNT] = {
                      "Exit status: 0 if it can, 1 if not.\n", .options = check_options },
     [VERB_TRANSLATE] = { "translate", "FILE", "prints guest code and the host code it becomes, side by side", NULL,
                          .options = translate_options },
+    [VERB_BENCH] = { "bench", NULL, "measures what guests cost here, beside the host itself, KVM and QEMU",
+                     "  transvisor bench --quick --json today.json\n"
+                     "Exit status: 0, 1 if something failed, 3 if --compare found something slower.\n",
+                     .options = bench_options },
     [VERB_IMG_CREATE] = { "img create", "FILE [SIZE]", "makes an empty disk image",
                           "  transvisor img create -f qcow2 disk.qcow2 10G\n"
                           "  transvisor img create -f qcow2 -b disk.qcow2 -F qcow2 trial.qcow2\n",

@@ -15,6 +15,7 @@ enum verb_id {
     VERB_INFO,
     VERB_CHECK,
     VERB_TRANSLATE,
+    VERB_BENCH,
     VERB_IMG_CREATE,
     VERB_IMG_INFO,
     VERB_IMG_CONVERT,

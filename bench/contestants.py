@@ -1,10 +1,13 @@
-"""The sides that are compared: the host itself, QEMU, and transvisor with whatever options. Each runs a plan and
-returns a Run."""
+"""The contestants: the host itself, QEMU, and transvisor under each engine, or with whatever options. Each runs what it is
+given and returns a Run; `missing` says why one cannot take part here."""
 import json
 import os
 import re
 import shlex
+import shutil
+import struct
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -16,7 +19,8 @@ class Run:
     """One execution of a plan: what it printed, when, and what the process weighed at the end of its work."""
 
     def __init__(self, command, last_marker, timeout, environment=None, good_status=0):
-        self.values = {}  # name -> (value, unit), as the side itself saw it
+        self.values = {}  # name -> (value, unit), as the contestant itself saw it
+        self.within = {}  # name -> least, quartile, median, quartile, most, of those that have a distribution
         self.wall = {}  # name -> ms, as the host saw it
         self.share = {}  # name -> how much of a processor it had meanwhile
         self.failed = []
@@ -49,9 +53,11 @@ class Run:
                     started[line.split()[1]] = now, processor_seconds(process.pid)
                 elif line.startswith('BENCH-FAILED'):
                     self.failed.append(line)
-                elif match := re.match(r'BENCH (\S+) ([0-9.]+) (\S+)$', line):
-                    name, value, unit = match.groups()
+                elif match := re.match(r'BENCH (\S+) ([0-9.]+) (\S+)((?: [0-9.]+){5})?$', line):
+                    name, value, unit, five = match.groups()
                     self.values[name] = (float(value), unit)
+                    if five:
+                        self.within[name] = [float(n) for n in five.split()]
                     self.ended(name, started, process.pid)
                 if last_marker in line:
                     finished = True
@@ -129,6 +135,12 @@ def flat_stats(path):
 # A Multiboot guest of bench/kernel leaves through the debug-exit port: 10h, all is well, becomes this status.
 DEBUG_EXIT, KERNEL_DONE, KERNEL_MARKER = '0xf4', 0x10 << 1 | 1, ': PASS'
 
+# A Multiboot kernel that writes 10h to that port, and halts.
+SMALLEST = (
+    struct.pack('<8I', 0x1BADB002, 1 << 16, -(0x1BADB002 + (1 << 16)) & 0xFFFFFFFF, 0x100000, 0x100000, 0, 0, 0x100020)
+    + b'\xb0\x10\xe6\xf4\xf4'
+)
+
 
 class Host:
     """The host's own processor and kernel. A plan for Debian's programs runs in their root, with a tmpfs on /tmp as in
@@ -140,8 +152,14 @@ class Host:
         mkdir "$root/tmp/bin"; cp "$files"/* "$root/tmp/bin/"
         exec chroot "$root" /bin/busybox env PATH=/tmp/bin:/usr/bin:/bin sh -c ". /tmp/bin/plan; echo BENCH-DONE"'''
 
+    slow = False
+
     def __init__(self, name, timeout):
-        self.name, self.timeout = name, timeout
+        self.name, self.timeout, self.missing = name, timeout, None
+        self.bits = 64 if name == 'native64' else 32
+
+    def conditions(self):
+        return {'programs': f'{self.bits} bits'}
 
     def run(self, directory, root):
         if root:
@@ -152,74 +170,63 @@ class Host:
 
 
 class Qemu:
-    def __init__(self, kernel, cpu, timeout):
-        self.name, self.kernel, self.cpu, self.timeout = 'qemu', kernel, cpu, timeout
+    """qemu-system-i386 with one accelerator."""
+
+    slow = False
+
+    def __init__(self, name, kernel, cpu, timeout):
+        self.name, self.kernel, self.cpu, self.timeout = name, kernel, cpu, timeout
+        self.accel = name.partition('-')[2]
+        self.missing = None if shutil.which('qemu-system-i386') else 'there is no qemu-system-i386 (Debian: qemu-system-x86)'
+
+    def conditions(self):
+        return {'processor': self.cpu, 'accelerator': self.accel}
+
+    def command(self, memory):
+        return ['qemu-system-i386', '-accel', self.accel, '-m', memory, '-nographic', '-no-reboot', '-cpu', self.cpu]
 
     def run(self, image, memory, marker):
-        return Run(
-            [
-                'qemu-system-i386',
-                '-accel',
-                'tcg',
-                '-m',
-                memory,
-                '-nographic',
-                '-no-reboot',
-                '-kernel',
-                self.kernel,
-                '-initrd',
-                image,
-                '-append',
-                APPEND,
-                '-cpu',
-                self.cpu,
-            ],
-            marker,
-            self.timeout,
-        )
-
+        linux = ['-kernel', self.kernel, '-initrd', image, '-append', APPEND]
+        return Run(self.command(memory) + linux, marker, self.timeout)
 
     def run_kernel(self, kernel, memory):
+        leave = ['-device', f'isa-debug-exit,iobase={DEBUG_EXIT},iosize=4']
         return Run(
-            ['qemu-system-i386', '-accel', 'tcg', '-m', memory, '-nographic', '-no-reboot', '-kernel', kernel]
-            + ['-device', f'isa-debug-exit,iobase={DEBUG_EXIT},iosize=4', '-cpu', self.cpu],
-            KERNEL_MARKER,
-            self.timeout,
-            good_status=KERNEL_DONE,
+            [*self.command(memory), '-kernel', kernel, *leave], KERNEL_MARKER, self.timeout, good_status=KERNEL_DONE
         )
 
 
 class Transvisor:
-    """A variant: the program with these further arguments. `stats` of the last run are kept."""
+    """The program with these arguments of `run`. `stats` are of the last run."""
 
     def __init__(self, name, arguments, program, kernel, stats_file, timeout):
         self.name, self.arguments, self.program = name, shlex.split(arguments), program
         self.kernel, self.stats_file, self.timeout = kernel, stats_file, timeout
-        self.stats = {}
+        self.stats, self.slow = {}, 'interp' in self.arguments
+        self.missing = self.why_not()
+
+    def why_not(self):
+        """The program's own line about why these arguments cannot be had here: a guest that ends at once is tried."""
+        with tempfile.NamedTemporaryFile() as guest:
+            guest.write(SMALLEST)
+            guest.flush()
+            command = [self.program, 'run', '--kernel', guest.name, '--memory', '16M', '--debug-exit', DEBUG_EXIT]
+            try:
+                done = subprocess.run([*command, *self.arguments], capture_output=True, timeout=20, check=False)
+            except (OSError, subprocess.TimeoutExpired) as error:
+                return str(error)
+        if done.returncode == KERNEL_DONE:
+            return None
+        lines = done.stderr.decode('utf-8', 'replace').strip().splitlines()
+        return lines[0].removeprefix('transvisor: ') if lines else f'ends with status {done.returncode}'
+
+    def conditions(self):
+        return {'arguments': ' '.join(self.arguments)}
 
     def run(self, image, memory, marker, *more):
-        run = Run(
-            [
-                self.program,
-                'run',
-                '--kernel',
-                self.kernel,
-                '--initrd',
-                image,
-                '--append',
-                APPEND,
-                '--memory',
-                memory,
-                '--serial',
-                'stdio',
-                '--stats',
-                self.stats_file,
-                *self.arguments,
-                *more,
-            ],
-            marker,
-            self.timeout,
-        )
+        linux = ['--kernel', self.kernel, '--initrd', image, '--append', APPEND]
+        command = [self.program, 'run', *linux, '--memory', memory, '--serial', 'stdio', '--stats', self.stats_file]
+        run = Run([*command, *self.arguments, *more], marker, self.timeout)
         self.stats = flat_stats(self.stats_file)
         return run
 
@@ -233,5 +240,15 @@ class Transvisor:
         )
 
     def has_option(self, option):
-        text = subprocess.run([self.program, '--help'], stdout=subprocess.PIPE, text=True).stdout
+        text = subprocess.run([self.program, 'run', '--help-all'], stdout=subprocess.PIPE, text=True, check=False).stdout
         return re.search(rf'^\s+{option}\s', text, re.M) is not None
+
+
+# Of the names that --against takes, those that are transvisor: the arguments that make them.
+TRANSVISORS = {
+    'bt': '--engine bt',
+    'bt-nodirect': '--engine bt --direct off',
+    'kvm': '--engine kvm',
+    'interp': '--engine interp',
+}
+NAMES = ['native', 'kvm', 'qemu-tcg', 'qemu-kvm', 'interp', 'bt-nodirect']

@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+"""`transvisor bench`: what it computes, and the program from outside.
+
+  bench.py PROGRAM [-k WORD]      runs the tests whose name has WORD
+"""
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(HERE, '..', 'bench'))
+
+import compare  # noqa: E402
+import contestants  # noqa: E402
+import rows  # noqa: E402
+import table  # noqa: E402
+from progress import Progress  # noqa: E402
+
+PROGRAM = None
+
+
+def same(got, want, what):
+    assert got == want, f'{what}: got {got!r}, not {want!r}'
+
+
+def row(name, contestant, *samples):
+    made = rows.Rows()
+    for sample in samples:
+        made.add(contestant, name, 'ns', sample)
+    return made.row(contestant, name)
+
+
+def verdicts(old, new):
+    changes, _ = compare.compare(old, new)
+    return {(c['name'], c['contestant']): c['verdict'] for c in changes}
+
+
+# ---- what is computed ----
+
+
+def test_a_row_has_the_median_and_the_distance_of_the_quartiles_over_it():
+    r = row('x', 'bt', 100, 110, 90, 300, 105)
+    same((r['value'], r['spread'], r['conditions']['runs']), (105, 10 / 105, 5), 'median, spread, runs')
+    same(row('x', 'bt', 7)['spread'], None, 'the spread of one sample')
+
+
+def test_twice_the_time_is_slower_and_half_of_it_faster():
+    old = [row('a', 'bt', 100, 101, 99), row('b', 'bt', 100, 101, 99), row('c', 'bt', 100, 101, 99)]
+    new = [row('a', 'bt', 200, 203, 199), row('b', 'bt', 50, 51, 49), row('c', 'bt', 101, 100, 99)]
+    same(verdicts(old, new), {('a', 'bt'): 'slower', ('b', 'bt'): 'faster', ('c', 'bt'): 'same'}, 'verdicts')
+    changes, _ = compare.compare(old, new)
+    same([c['name'] for c in changes], ['a', 'c', 'b'], 'the worst comes first')
+    assert changes[0]['confidence'] > 0.999, f'confidence {changes[0]["confidence"]}'
+
+
+def test_a_change_within_the_spread_is_no_change():
+    old, new = [row('a', 'bt', 100, 140, 70)], [row('a', 'bt', 115, 150, 80)]
+    same(verdicts(old, new), {('a', 'bt'): 'same'}, 'verdicts')
+    same(verdicts([row('a', 'bt', 100)], [row('a', 'bt', 300)]), {('a', 'bt'): 'unknown'}, 'of one sample each')
+
+
+def test_a_slower_machine_is_not_a_slower_translator():
+    names = ['a', 'b', 'c', 'd']
+    old = [row(n, who, 100, 101, 99) for n in names for who in ('bt', 'native')]
+    new = [row(n, who, 150, 151, 149) for n in names for who in ('bt', 'native')]
+    new += [row('e', 'bt', 300, 301, 299)]
+    old += [row('e', 'bt', 100, 101, 99)]
+    told = verdicts(old, new)
+    same({n: told[n, 'bt'] for n in names}, dict.fromkeys(names, 'same'), 'as slow as the machine')
+    same(told['e', 'bt'], 'slower', 'twice as slow as the machine')
+
+
+def test_noise_is_what_the_hosts_own_rows_show():
+    same(rows.noise([row('a', 'bt', 1, 2, 3)]), None, 'without rows of the host')
+    same(rows.noise([row('a', 'native', 100, 120, 80), row('a', 'bt', 1, 9)]), 0.2, 'of one')
+
+
+def test_tables_say_who_was_not_measured():
+    measured = [row('a', 'bt', 1500, 1500), row('a', 'native', 500, 500), row('b', 'bt', 7, 7)]
+    lines = table.medians(measured, ['bt', 'native']).splitlines()
+    same([line.split() for line in lines[1:]], [['a', '1.50', 'us', '±0%', '500', 'ns', '±0%'], ['b', '7.00', 'ns', '±0%', '-']], 'medians')
+    same(table.ratios(measured, 'bt', ['native']).splitlines()[1].split(), ['a', '3.00'], 'ratios')
+
+
+def test_progress_learns_how_long_steps_take():
+    out = io.StringIO()
+    p = Progress([('a', 'first', 1), ('b', 'second', 3), ('a', 'first again', 1)], out)
+    p.begin()
+    p.took['a'] = 10.0
+    p.done = 1
+    same(p.left(), 40.0, 'seconds left, once the first took ten times its guess')
+    p.begin()
+    same(out.getvalue().splitlines()[1].split('] ')[1], 'second; about 40 s left', 'what is shown')
+
+
+def test_a_guests_line_may_have_a_distribution():
+    script = 'echo "BENCH-START a"; echo "BENCH a 12.5 cycles 1 2 3 4 5.5"; echo "BENCH b 3 ns"; echo BENCH-DONE'
+    run = contestants.Run(['sh', '-c', script], 'BENCH-DONE', 20)
+    same((run.values, run.within), ({'a': (12.5, 'cycles'), 'b': (3.0, 'ns')}, {'a': [1, 2, 3, 4, 5.5]}), 'what it said')
+
+
+# ---- the program ----
+
+
+def bench(*words, status=0, path=None):
+    environment = dict(os.environ, **({'PATH': path} if path else {}))
+    done = subprocess.run([PROGRAM, 'bench', *words], capture_output=True, text=True, timeout=300, env=environment)
+    same(done.returncode, status, f'status of bench {" ".join(words)} ({done.stdout[-1500:]}{done.stderr[-1500:]})')
+    return done
+
+
+def test_a_measurement_becomes_a_row_and_is_compared_with_itself(folder):
+    path = os.path.join(folder, 'old.json')
+    done = bench('--only', 'wp_toggle', '--against', 'interp', '--runs', '2', '--json', path)
+    with open(path, encoding='utf-8') as file:
+        result = json.load(file)
+    got = {(r['name'], r['contestant']) for r in result['rows']}
+    want = {(name, who) for name in ('wp_toggle', 'pge_toggle') for who in ('bt', 'interp')}
+    same(got, want, 'rows')
+    for r in result['rows']:
+        assert r['value'] > 0 and r['unit'] == 'cycles' and len(r['samples']) == 2, r
+        same(set(r), {'name', 'unit', 'value', 'spread', 'contestant', 'conditions', 'samples'}, 'a row\'s fields')
+    assert 'model name' in result['machine']['processor'] and 'machine' in result['machine']['check'], result['machine']
+    assert 'wp_toggle' in done.stdout and 'bt/interp' in done.stdout, done.stdout
+    assert 'left' in done.stderr, done.stderr
+    for r in result['rows']:  # as if the translator had been a thousand times as fast before
+        if r['contestant'] == 'bt':
+            r['samples'] = [s / 1000 for s in r['samples']]
+            r['value'] /= 1000
+    with open(path, 'w', encoding='utf-8') as file:
+        json.dump(result, file)
+    done = bench('--only', 'wp_toggle', '--against', 'interp', '--runs', '2', '--compare', path, status=3)
+    slower = [line for line in done.stdout.splitlines() if line.startswith('slower: ')]
+    assert slower and 'wp_toggle (bt)' in slower[0] and 'pge_toggle (bt)' in slower[0], done.stdout
+
+
+def test_who_is_missing_is_named_with_the_reason(folder):
+    """With a PATH that has what the benchmark itself needs, and no QEMU."""
+    for name in ('python3', 'sh', 'gcc', 'as', 'ld', 'cpio', 'awk', 'uname', 'cat', 'dirname', 'mkdir', 'dpkg-deb', 'apt-get', 'tar'):
+        if shutil.which(name):
+            os.symlink(os.path.realpath(shutil.which(name)), os.path.join(folder, name))
+    done = bench('--only', 'wp_toggle', '--against', 'qemu-tcg,interp', '--runs', '1', path=folder)
+    lines = [line for line in done.stdout.splitlines() if line.startswith('missing: ')]
+    assert 'missing: qemu-tcg: there is no qemu-system-i386 (Debian: qemu-system-x86)' in lines, done.stdout
+
+
+def test_wrong_words_are_one_line(folder):
+    for words, status, want in (
+        (('--only', 'nonsense'), 2, "no workload or group is called 'nonsense'"),
+        (('--against', 'bochs'), 2, "'bochs' is none of"),
+        (('--quick', '--full'), 2, '--quick: it cannot be --full as well'),
+        (('--runs', '0'), 2, '--runs'),
+        (('--compare', os.path.join(folder, 'none')), 1, 'No such file'),
+        (('--compare', __file__), 1, 'is no JSON'),
+    ):
+        done = bench(*words, status=status)
+        lines = done.stderr.splitlines()
+        assert len(lines) == 1 and want in lines[0], f'{words}: {done.stderr!r}'
+
+
+def test_without_python_one_line_says_so(folder):
+    done = bench('--quick', status=1, path=folder)
+    same(done.stderr, 'transvisor: bench: python3 is not installed (Debian: python3)\n', 'standard error')
+
+
+def main():
+    global PROGRAM
+    PROGRAM = os.path.abspath(sys.argv[1])
+    word = sys.argv[3] if len(sys.argv) > 3 and sys.argv[2] == '-k' else ''
+    failed = ran = 0
+    for name, test in list(globals().items()):
+        if not name.startswith('test_') or word not in name:
+            continue
+        ran += 1
+        try:
+            if test.__code__.co_argcount:
+                with tempfile.TemporaryDirectory() as folder:
+                    test(folder)
+            else:
+                test()
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            failed += 1
+            print(f'{name}: {error}')
+    print(f'{ran} tests, {failed} failed')
+    return 1 if failed or not ran else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
