@@ -83,6 +83,7 @@ enum rt_exit {
     RT_ERROR,
     RT_BREAK, /* rt_break_met() says which */
     RT_STEPPED,
+    RT_LIMIT, /* rt_limit() */
 };
 /* Runs the guest on the calling thread until something ends it. */
 enum rt_exit rt_run(struct rt *rt);
@@ -107,6 +108,19 @@ void rt_break_remove_all(struct rt *rt);
 void rt_break_met(const struct rt *rt, unsigned *kinds, laddr *la, u32 *len);
 /* The next run does not stop for one at its first instruction. */
 void rt_break_pass(struct rt *rt);
+
+/* ---- counting instructions: between runs ----
+ *
+ * Retired ones, as a processor counts them: a repeated string instruction is one, when it is done; one that faults is
+ * none; INT n and HLT are, an interrupt is not. Exact in both engines, and the same. Translated code is made anew when
+ * counting begins or ends; user code does not run directly meanwhile. */
+void rt_count(struct rt *rt, bool on);
+/* Since rt_new(). While it is off, translated code's are not in it. On the vCPU thread while it runs: those of the
+ * present block are in it. */
+u64 rt_instructions(const struct rt *rt);
+/* So many more from now on, then the run ends with RT_LIMIT, and the limit is gone. UINT64_MAX: there is none. Counts
+ * meanwhile as with rt_count(). */
+void rt_limit(struct rt *rt, u64 more);
 
 /* Makes what the calling thread will need of the host to run the guest: signal handlers, timers, a process that makes
  * processes. From then on its rt_run() makes no system call but those of src/jail.def, until another thread makes one.

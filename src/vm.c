@@ -624,6 +624,7 @@ static enum vm_exit run(struct vm *vm, enum way way, struct vm_error *err)
         if (why == RT_RESET && vm->cfg.no_reboot) return VM_EXIT_RESET;
         if (why == RT_BREAK) return VM_EXIT_BREAK;
         if (why == RT_STEPPED) return VM_EXIT_STEPPED;
+        if (why == RT_LIMIT) return VM_EXIT_LIMIT;
         /* Else stopped: by whom is seen above, unless it has been answered already. */
     }
 }

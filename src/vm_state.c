@@ -136,6 +136,24 @@ u64 vm_write_linear(struct vm *vm, u32 address, const void *from, u64 n)
     return rt_write_linear(vm->rt, address, from, n);
 }
 
+/* ---- counting instructions ---- */
+
+int vm_count(struct vm *vm, bool on)
+{
+    if (vm->running) return -EBUSY;
+    rt_count(vm->rt, on);
+    return 0;
+}
+
+u64 vm_instructions(const struct vm *vm) { return rt_instructions(vm->rt); }
+
+int vm_limit(struct vm *vm, u64 instructions)
+{
+    if (vm->running) return -EBUSY;
+    rt_limit(vm->rt, instructions);
+    return 0;
+}
+
 /* ---- breakpoints ---- */
 
 _Static_assert((int)VM_BREAK_READ == RT_BREAK_READ && (int)VM_BREAK_WRITE == RT_BREAK_WRITE

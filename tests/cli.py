@@ -412,6 +412,24 @@ def a_cache_directory_keeps_few_files(b):
     check(len(files(cache)) == len(left) + 3, f'{list(files(cache))}')
 
 
+def the_guest_stops_after_exactly_so_many_instructions(b):
+    # mov ecx, 1000; 1: dec ecx; jnz 1b; then 2001 have been done, and a further two write 3 to the debug-exit port.
+    code = b'\xb9\xe8\x03\x00\x00' + b'\x49\x75\xfd' + out8(0xF4, 3) + SPIN
+
+    def run(*words):
+        path = os.path.join(b.dir, 'stats')
+        m = b.start(code, '--debug-exit', '0xf4', '--stats', path, *words)
+        status = m.end()[0]
+        with open(path, encoding='utf-8') as f:
+            return status, json.load(f).get('instructions_retired')
+
+    check(run('--count') == (7, 2004), f'{run("--count")} instead of 7, 2004')
+    for n in (1, 2, 3, 777, 2000, 2003):
+        got = run('--stop-after', str(n))
+        check(got == (0, n), f'--stop-after {n}: {got}')
+    check(run('--stop-after', '5000') == (7, 2004), 'a limit that is not reached changed something')
+
+
 def say(text):
     """Sends it on COM1."""
     return b''.join(out8(0x3F8, c) for c in text)

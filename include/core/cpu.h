@@ -152,6 +152,11 @@ struct seg_memo {
 #define SEG_MEMO_VALID 0x80000000u
 #define SEG_MEMO_KEY(mode, sel) (SEG_MEMO_VALID | ((mode)&SEG_MEMO_MODE) << 16 | (u16)(sel))
 
+/* What is counted of the code that runs (translator/front/source.h, struct xl_tap): by index, */
+#define TALLIES 32u
+#define TALLY_INSNS 0u /* instructions retired: REP is one, once it is done; what faults is none */
+#define INSNS_NO_LIMIT (~(u64)0 >> 1)
+
 /* One virtual processor. Generated code, the stubs and the runtime have it; others see struct cpu_arch. */
 struct cpu {
     /* ---- what translated code reaches most: within 8 bits of displacement from R15, with the first rows of arch ----
@@ -193,6 +198,8 @@ struct cpu {
     u32 context_spread;
     void *helpers[HELPER_COUNT]; /* by enum helper: int (*)(struct cpu *, u32) */
     struct seg_memo seg_memo[S_COUNT][SEG_MEMOS];
+    u64 tally[TALLIES]; /* where that is asked for; tally[TALLY_INSNS] by the interpreter always */
+    u64 insns_limit;    /* of tally[TALLY_INSNS]: the guest stops there; INSNS_NO_LIMIT: nowhere */
 
     /* ---- the runtime's: the way back to the machine, and caches ---- */
     struct clock *clock; /* NULL: none, the TSC is the host's; else it is clock_tsc() + tsc_offset */

@@ -209,6 +209,7 @@ enum vm_exit {
     VM_EXIT_PAUSED,   /* vm_pause() */
     VM_EXIT_BREAK,    /* a breakpoint of vm_break_add()'s: see vm_break_met() */
     VM_EXIT_STEPPED,  /* vm_step() has done what it was to do */
+    VM_EXIT_LIMIT,    /* as many instructions as vm_limit() has said */
 };
 /* Runs until one of these, on the calling thread. Called again, the guest goes on where it was. After POWEROFF, DIED
  * and ERROR it cannot: the same comes back at once, until vm_reset(). Many short runs are cheap if one thread makes
@@ -302,6 +303,22 @@ uint64_t vm_read_physical(struct vm *vm, uint64_t address, void *to, uint64_t n)
 uint64_t vm_write_physical(struct vm *vm, uint64_t address, const void *from, uint64_t n);
 uint64_t vm_read_linear(struct vm *vm, uint32_t address, void *to, uint64_t n);
 uint64_t vm_write_linear(struct vm *vm, uint32_t address, const void *from, uint64_t n);
+
+/* ---- counting instructions ----
+ *
+ * Those that the guest has retired, as processors count them: a repeated string instruction is one, when it is done;
+ * one that faults is none. INT n and HLT count; an interrupt that is delivered does not. The number is exact, and each
+ * engine has the same. Code is slower while it counts, and nothing runs directly (VM_DIRECT_ON); while it does not, it
+ * costs nothing. */
+
+/* Counts from now on, or no more. Between runs. 0 or -EBUSY. */
+int vm_count(struct vm *vm, bool on);
+/* How many so far. Between runs; in callbacks it is about where the guest is: up to the end of a piece of code that has
+ * begun. */
+uint64_t vm_instructions(const struct vm *vm);
+/* So many more, then vm_run() ends with VM_EXIT_LIMIT, and there is no limit any more. UINT64_MAX: none. Counts
+ * meanwhile. Between runs. 0 or -EBUSY. */
+int vm_limit(struct vm *vm, uint64_t instructions);
 
 /* ---- breakpoints ---- */
 

@@ -53,6 +53,7 @@ int cpu_new(struct cpu **out, struct bus *bus, const struct cpu_model *model)
     c->ram = bus_ram_ptr(bus, 0);
     c->model = model;
     c->eflags_known = model_eflags(model);
+    c->insns_limit = INSNS_NO_LIMIT;
     int err = tlb_init(c);
     if (err) {
         cpu_free(c);

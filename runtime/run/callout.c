@@ -10,6 +10,7 @@
 #include "runtime/mem/physmem.h"
 #include "runtime/mem/tables.h"
 #include "runtime/mem/watch.h"
+#include "runtime/run/count.h"
 #include "runtime/run/rt.h"
 #include "runtime/run/x87.h"
 
@@ -104,7 +105,7 @@ static int jump(struct cpu *c)
 /* The interpreter is no code for a hot x87/SSE state; else it saves a way out and in again. */
 int helper_step(struct cpu *c, u32 eip)
 {
-    if (c->fpu_hot) return HELPER_EMULATE;
+    if (c->fpu_hot || count_is_full(c)) return HELPER_EMULATE;
     c->rt->step_result = dispatch_emulate(c->rt, eip);
     return c->rt->step_result ? HELPER_NEXT : jump(c);
 }

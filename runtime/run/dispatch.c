@@ -9,6 +9,7 @@
 #include "runtime/cpu/except.h"
 #include "runtime/mem/mmu.h"
 #include "runtime/direct/direct.h"
+#include "runtime/run/count.h"
 #include "runtime/run/hostsig.h"
 #include "runtime/interp/interp.h"
 #include "runtime/mem/mmu_walk.h"
@@ -21,6 +22,9 @@
 #define ROM_SLICE 64 /* instructions: until code that can be translated may have come */
 
 int rt_enter(struct cpu *c, const void *code); /* enter_x64.S */
+
+/* What is to be noticed of user code is noticed of its translation. */
+static bool runs_direct(const struct rt *rt) { return rt->direct && !rt->tap.on; }
 
 static unsigned cpl_class(u32 mode) { return (mode & MK_CPL) == 3 ? XL_JC_USER : XL_JC_SUPERVISOR; }
 
@@ -70,6 +74,7 @@ static int source_at(struct rt *rt, vaddr eip, struct xl_source *src)
         src->limit = rt->cpu->seg[S_CS].limit;
     }
     stops_note(&rt->stops, &rt->cpu->watch->breaks, src);
+    if (unlikely(rt->tap.on)) src->tap = &rt->tap.tap, src->bound = true;
     return 0;
 }
 
@@ -207,7 +212,15 @@ enum xl_jump_cache dispatch_prepare(struct rt *rt)
 static void recover_point(struct rt *rt, struct xl_point *at)
 {
     BUG_ON(!xl_recover(rt->xl, rt->cpu->exit_arg, at));
+    xl_tallies_undo(rt->xl, at, false, rt->cpu->tally);
     x87_recover(rt->cpu, rt->xl, at);
+}
+
+/* A helper has done its instruction and has not come back: what was to follow has not been done. */
+static void left_in_helper(struct rt *rt)
+{
+    struct xl_point at;
+    if (rt->tap.on && xl_recover(rt->xl, rt->cpu->exit_arg, &at)) xl_tallies_undo(rt->xl, &at, true, rt->cpu->tally);
 }
 
 /* ---- windows ---- */
@@ -370,6 +383,10 @@ static int emulate_at_host(struct rt *rt)
     struct xl_point at;
     recover_point(rt, &at);
     if (unlikely(xl_block_checked(at.block))) forget_stale(rt, &at);
+    if (unlikely(count_is_full(rt->cpu))) { /* that is why it has left */
+        rt->cpu->eip = at.eip;
+        return 0;
+    }
     return dispatch_emulate(rt, at.eip);
 }
 
@@ -383,7 +400,7 @@ static bool code_is_global(struct rt *rt, laddr la)
 static void fill_jump_cache(struct rt *rt, enum xl_jump_cache jc, struct block *b)
 {
     laddr la = rt->cpu->seg[S_CS].base + rt->cpu->eip;
-    if (jc == XL_JC_USER && rt->direct && direct_owns(rt->direct, la)) return;
+    if (jc == XL_JC_USER && runs_direct(rt) && direct_owns(rt->direct, la)) return;
     xl_jump_fill_page(rt->xl, jc, b);
     if (jc != XL_JC_SUPERVISOR || rt->jump_local) return;
     rt->jump_local = !code_is_global(rt, la) || (xl_block_pa2(b) != XL_NO_PAGE && !code_is_global(rt, la + 15));
@@ -411,20 +428,20 @@ static int without_block(struct rt *rt, enum lookup why)
 {
     if (why == LOOKUP_FAULT) return dispatch_deliver(rt);
     if (why == LOOKUP_INTERPRET || rt->trace.mask & 1u << TR_exec) return dispatch_emulate(rt, rt->cpu->eip);
-    return interp_run(rt->interp, ROM_SLICE) == INTERP_SHUTDOWN ? EXC_SHUTDOWN : 0;
+    return interp_run(rt->interp, count_room(rt->cpu, ROM_SLICE)) == INTERP_SHUTDOWN ? EXC_SHUTDOWN : 0;
 }
 
 int dispatch_translated(struct rt *rt)
 {
     struct cpu *c = rt->cpu;
     struct edge *edge = NULL; /* what led here, to be linked */
-    while (!c->kick && !c->halted && !rt_interrupt_waits(c) && cpu_shadow_is_idle(c)) {
+    while (!c->kick && !c->halted && !rt_interrupt_waits(c) && cpu_shadow_is_idle(c) && !count_is_full(c)) {
         enum lookup why_not;
         bool evicted;
         if (!xl_can_translate(c->mode)) return 0;
         if (unlikely(c->watch->breaks.code) && interp_breaks(c)) return 0;
         if (unlikely(c->mode & MK_ARMED && c->eflags_sys & F_RF)) return dispatch_emulate(rt, c->eip);
-        if (c->cpl == 3 && rt->direct && direct_here(rt->direct)) {
+        if (c->cpl == 3 && runs_direct(rt) && direct_here(rt->direct)) {
             int r = direct_run(rt->direct);
             if (r) return r;
             edge = NULL;
@@ -452,6 +469,7 @@ int dispatch_translated(struct rt *rt)
         case EXIT_SIGNAL: r = emulate_at_host(rt); break;
         case EXIT_FAULT: r = window_fault(rt); break;
         case EXIT_NEXT:
+            left_in_helper(rt);
             r = rt->step_result;
             rt->step_result = 0;
             break;

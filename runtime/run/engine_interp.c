@@ -4,6 +4,7 @@
 #include "runtime/cpu/except.h"
 #include "runtime/cpu/state.h"
 #include "runtime/interp/interp.h"
+#include "runtime/run/count.h"
 #include "runtime/run/engine.h"
 #include "runtime/run/hostsig.h"
 #include "runtime/run/rt.h"
@@ -55,6 +56,7 @@ static enum interp_stop run_traced(struct rt *rt, u64 n)
 
 enum engine_event soft_interpret(struct rt *rt, u64 n)
 {
+    n = count_room(rt->cpu, n);
     bool traced = unlikely(rt->trace.mask & 1u << TR_exec);
     enum interp_stop why = traced ? run_traced(rt, n) : interp_run(rt->interp, n);
     return why == INTERP_SHUTDOWN ? ENGINE_SHUTDOWN : ENGINE_AGAIN;

@@ -99,6 +99,8 @@ void rt_stats_json(struct rt *rt, FILE *out)
 #undef COUNTER
     if (rt->engine->report) rt->engine->report(rt, out);
     print_emulated(rt, out);
+    if (rt->tap.count || !rt->xl)
+        fprintf(out, "  \"instructions_retired\": %llu,\n", (unsigned long long)rt_instructions(rt));
     u64 cycles = rt->run_cycles + (rt->running ? __rdtsc() - rt->run_began : 0);
     fprintf(out, "  \"run_cycles\": %llu,\n  \"guest_ns\": %llu,\n  \"hidden_ns\": %llu,\n  \"lag_ns\": %llu\n}\n",
             (unsigned long long)cycles, (unsigned long long)clock_now(rt->clock),

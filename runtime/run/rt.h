@@ -83,6 +83,11 @@ struct rt {
     u32 jump_base[2];                        /* and the base of CS */
     int step_result;                         /* of a helper that has interpreted an instruction: 0, or EXC_SHUTDOWN */
     struct mixed mixed;
+    struct {
+        bool on;    /* the translator is asked for tap */
+        bool count; /* rt_count() */
+        struct xl_tap tap;
+    } tap; /* count.c */
     struct stops stops;
     u64 emulated_op[OP_COUNT];    /* by mnemonic: what translated code left to the interpreter */
     u64 sampled_at, sampled_idle; /* host TSC and idle_cycles at the last sample of where the guest's time goes */

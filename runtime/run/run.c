@@ -7,6 +7,7 @@
 #include "runtime/run/alarm.h"
 #include "runtime/cpu/cpu.h"
 #include "runtime/cpu/cpu_models.h"
+#include "runtime/run/count.h"
 #include "runtime/run/hostsig.h"
 #include "runtime/interp/interp.h"
 #include "runtime/run/rt.h"
@@ -364,6 +365,10 @@ static enum rt_exit loop(struct rt *rt)
     if (event == ENGINE_AGAIN && rt->pass && !c->halted) event = rt->engine->step(rt);
     while (event == ENGINE_AGAIN) {
         if (c->kick && service(rt, &why)) return why;
+        if (unlikely(count_is_full(c))) {
+            rt_limit(rt, UINT64_MAX);
+            return RT_LIMIT;
+        }
         cpu_update_irq(c); /* an IRET may have unblocked NMIs */
         if (c->irq_pending) {
             bool delivered = false;

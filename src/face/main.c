@@ -125,6 +125,7 @@ static int run_status(struct vm *vm, enum vm_exit how, const struct stopper *s, 
 {
     switch (how) {
     case VM_EXIT_POWEROFF:
+    case VM_EXIT_LIMIT:
     case VM_EXIT_RESET: return STATUS_OK;
     case VM_EXIT_STOPPED: return s->caught ? STATUS_SIGNAL + s->caught : STATUS_OK;
     case VM_EXIT_DEBUG: return (int)(vm_debug_exit_value(vm) & 0xff);
@@ -184,7 +185,8 @@ static int save_at_exit(struct vm *vm, enum vm_exit how, const char *path, int s
 {
     struct vm_error err;
     char text[600];
-    if (!path || (how != VM_EXIT_STOPPED && how != VM_EXIT_DEBUG) || !vm_save_file(vm, path, &err)) return status;
+    bool goes_on = how == VM_EXIT_STOPPED || how == VM_EXIT_DEBUG || how == VM_EXIT_LIMIT;
+    if (!path || !goes_on || !vm_save_file(vm, path, &err)) return status;
     snprintf(text, sizeof text, "--save-at-exit %.200s: %.250s", path, err.text);
     return fail(STATUS_ERROR, text);
 }
@@ -230,7 +232,9 @@ static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct
         if (terminal && !i) fprintf(stderr, "transvisor: serial port on %s\n", terminal);
         else if (terminal) fprintf(stderr, "transvisor: serial port COM%u on %s\n", i + 1, terminal);
     }
-    int rc = watch_start(w, vm);
+    int rc = vm_count(vm, a->count || a->stop_after);
+    if (!rc && a->stop_after) rc = vm_limit(vm, a->stop_after);
+    if (!rc) rc = watch_start(w, vm);
     int refused = !rc && a->jail ? jail(vm, a, &err) : 0;
     if (!rc && !refused) rc = doors_start(doors, &session);
     if (rc || refused) {

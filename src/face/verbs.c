@@ -446,6 +446,8 @@ static const struct opt run_options[] = {
       .min = 1, .max = (u64)UINT32_MAX * 1000, .help = "end after so many seconds, with status 124" },
     { .group = "When it ends", .name = "expect", .type = OPT_CALL, .rank = OPT_COMMON, .parse = parse_expect,
       .arg = "TEXT", .help = "end with status 0 once this appears on the serial port; if it never does, with 1" },
+    { .group = "When it ends", .name = "stop-after", .type = OPT_NUMBER, RUN(stop_after), .arg = "N", .min = 1,
+      .max = INT64_MAX, .help = "end it, with status 0, after exactly N instructions of the guest's" },
 
     { .group = "How guest code is run", .name = "engine", .type = OPT_CHOICE, .rank = OPT_COMMON, RUN(engine),
       .arg = "bt|interp", .choices = engine_names, .help = "binary translator, or reference interpreter [bt]" },
@@ -466,13 +468,15 @@ static const struct opt run_options[] = {
       .arg = "CLASS[,CLASS..]", .names = vm_class_name,
       .help = "interpret these instructions instead of translating them; `--disable help` lists them" },
 
-    { .group = "Saving the machine", .name = "save", .type = OPT_STRING, .rank = OPT_COMMON, RUN(save), .arg = "FILE",
+    { .group = "Saving the machine", .name = "save", .type = OPT_STRING, RUN(save), .arg = "FILE",
       .help = "where signal SIGUSR1 saves it, as often as it comes; the machine goes on" },
     { .group = "Saving the machine", .name = "save-at-exit", .type = OPT_STRING, RUN(save_at_exit),
       .arg = "FILE", .help = "save it when the user, a signal or the debug-exit port ends it" },
 
     { .group = "Looking inside", .name = "stats", .type = OPT_STRING, RUN(stats), .arg = "FILE",
       .help = "write counters there, as JSON" },
+    { .group = "Looking inside", .name = "count", .type = OPT_FLAG, RUN(count),
+      .help = "count the guest's instructions, exactly: --stats has them as instructions_retired" },
     { .group = "Looking inside", .name = "trace", .type = OPT_STRING, RUN(cfg.trace), .arg = "LIST[@FROM..TO]",
       .names = vm_trace_name,
       .help = "trace to standard error, only for EIP in FROM..TO; `--trace help` lists what" },

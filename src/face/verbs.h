@@ -62,6 +62,8 @@ struct run_args {
     const char *gdb;     /* where debuggers come in, or NULL */
     bool gdb_usual;      /* where they expect it */
     bool paused;
+    bool count;
+    u64 stop_after;             /* instructions; 0: never */
     const char *preset;         /* a name of preset_name(), "?" to have it guessed, or NULL */
     int disk_bus;               /* of disks that say none: 0 IDE, 1 virtio */
     const char *net_model;      /* of network cards that say none, or NULL */

@@ -33,6 +33,8 @@ struct fuzz {
         bool window;
         u8 code[GUEST_MAX];
         unsigned n;
+        bool tapped;
+        struct xl_tap tap;
     } c;
 };
 
@@ -56,6 +58,23 @@ static u32 any_mode(struct rng *r)
     return mode | cpl;
 }
 
+/* What is to be noticed: every instruction, and some of them by more than their number. */
+static u32 tap_insn(const void *arg, const struct insn *in, laddr la, unsigned cpl)
+{
+    (void)arg, (void)cpl;
+    return 1u | (la % 3 ? 0 : 1u << (in->op % TALLIES));
+}
+static u32 tap_entry(const void *arg, laddr la, unsigned cpl)
+{
+    (void)arg, (void)cpl;
+    return la % 2 ? 0x80000000u : 0;
+}
+static bool tap_told(const void *arg, const struct insn *in, laddr la, unsigned cpl)
+{
+    (void)arg, (void)in, (void)cpl;
+    return la % 31 == 0;
+}
+
 static void make_case(struct fuzz *z)
 {
     struct rng *r = &z->rng;
@@ -74,6 +93,10 @@ static void make_case(struct fuzz *z)
     u32 kind = rng_below(r, 4);
     z->c.pa2 = kind == 0 ? XL_NO_PAGE : kind == 1 ? page : (paddr)page + 0x1000000;
     z->c.n = sizeof z->c.code;
+    z->c.tapped = rng_percent(r, 15);
+    z->c.tap = (struct xl_tap){
+        .limited = rng_percent(r, 50), .insn = tap_insn, .entry = tap_entry, .told = tap_told, .arg = z
+    };
     z->c.cs_base = rng_percent(r, 70) ? 0 : rng_u32(r);
     if (z->c.cs_base) z->c.mode &= ~(u32)MK_CSFLAT;
 }
@@ -201,6 +224,7 @@ static const char *run_case(struct fuzz *z)
     if (old) xl_forget(f->xl, old);
     if (rng_percent(&z->rng, 20)) xl_site_fault(f->xl, src.pa + rng_below(&z->rng, 8), rng_percent(&z->rng, 50));
     bool evicted;
+    if (z->c.tapped) src.tap = &z->c.tap, src.bound = true;
     struct block *b = xl_translate(f->xl, &src, &evicted);
     z->insns += b->ninsns;
     z->host_bytes += b->host_len;

@@ -4,8 +4,25 @@
 #include "core/cpu.h"
 #include "core/types.h"
 
+struct insn;
+
 #define XL_NO_PAGE (~(paddr)0)
 #define XL_CHECKED_MAX 480 /* guest bytes, at most, of a block that compares them (MK_CHECKED) */
+
+/* What is to be noticed of the code that runs, besides what it does. Who asks for nothing (xl_source.tap is NULL) gets
+ * code that knows nothing of it. Masks are of cpu->tally[]: bit i asks for a one more in tally[i].
+ *
+ * A block adds what its instructions come to when it is entered. Who leaves it in the middle, or does the rest of it
+ * another way, takes back what has not been done (xl_tallies_undo). An instruction that is left to the interpreter is
+ * counted there. */
+struct xl_tap {
+    bool limited; /* before cpu->tally[TALLY_INSNS] becomes more than cpu->insns_limit, it leaves for the interpreter */
+    u32 (*insn)(const void *arg, const struct insn *in, laddr la, unsigned cpl); /* what each one at la adds to */
+    u32 (*entry)(const void *arg, laddr la, unsigned cpl); /* what each time adds to that a block is entered at la */
+    bool (*told)(const void *arg, const struct insn *in, laddr la,
+                 unsigned cpl); /* left to the interpreter, which tells */
+    const void *arg;
+};
 
 /* Code at eip, whose linear address is la: they differ by the base of CS. What guest code can see (return addresses,
  * targets of jumps) are EIPs; what pages are about (which one code is on, whether a target is on the same) are linear
@@ -25,8 +42,9 @@ struct xl_source {
     paddr pa2; /* physical address of bytes2, or XL_NO_PAGE */
 
     /* Stops: addresses where the embedder may want to be asked before what is there runs (cpu->stop_neg). */
-    bool bound;        /* there are some in its page: code for other places does not serve here, nor this elsewhere */
-    bool stop_here;    /* la is one */
+    bool bound;     /* there are some in its page: code for other places does not serve here, nor this elsewhere */
+    bool stop_here; /* la is one */
+    const struct xl_tap *tap; /* NULL: nothing. Else bound is set: there is no other code like it */
     laddr stop_before; /* the next one in the page: the block ends before the instruction that it is in; 0: none */
 };
 

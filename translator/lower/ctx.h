@@ -9,7 +9,8 @@
 #define XL_MAX_HOST_INSN 288 /* host bytes that one guest instruction may become, its islands included */
 #define XL_MAX_ISLANDS 16
 #define XL_MAX_RECORDS (XL_MAX_INSNS * 4 + XL_MAX_ISLANDS * 4)
-#define XL_MAX_CODE (XL_MAX_INSNS * XL_MAX_HOST_INSN + 512) /* 512: the ways out */
+#define XL_MAX_TALLIES (TALLIES * 24 + 80) /* host bytes of counting them, and of looking at the limit */
+#define XL_MAX_CODE (XL_MAX_INSNS * XL_MAX_HOST_INSN + XL_MAX_TALLIES + 512) /* 512: the ways out */
 
 /* From host offset `host` of a block on, the code belongs to the guest instruction `guest` bytes into the block. */
 struct record {
@@ -42,9 +43,12 @@ struct xl_ctx {
     unsigned nislands;
     u8 seg_checked; /* 1 << enum segreg: seg_complex has been looked at in this block */
     bool fpu_checked, sse_checked;
-    struct x87_track x87; /* what of the x87 unit's pointers is still to be stored */
-    bool moves_x87;       /* the block has instructions that move them */
-    bool ended;           /* control does not fall out of what has been emitted */
+    struct x87_track x87;     /* what of the x87 unit's pointers is still to be stored */
+    bool moves_x87;           /* the block has instructions that move them */
+    u32 tally[XL_MAX_INSNS];  /* what each instruction adds to (struct xl_tap); 0: the interpreter counts it */
+    u8 *tally_patch[TALLIES]; /* where how many that are is to be filled in */
+    u32 tallied;              /* the set of those that are not NULL */
+    bool ended;               /* control does not fall out of what has been emitted */
     struct {
         u8 *patch, *thunk;
         laddr target; /* on the page that the block begins on */

@@ -71,6 +71,7 @@ void xl_lower_emulate(struct xl_ctx *x, const struct insn *in)
     } else {
         xl_callout(x, CALLOUT_EMULATE);
     }
+    x->tally[x->n] = 0; /* which counts it */
     x->ended = true;
 }
 

@@ -3,6 +3,7 @@
 #include "translator/lower/lower.h"
 #include "translator/lower/lower_check.h"
 #include "translator/lower/lower_ctl.h"
+#include "translator/lower/lower_tap.h"
 #include "translator/lower/lower_x87.h"
 #include "translator/lower/policy.h"
 #include "translator/lower/reloc.h"
@@ -27,6 +28,7 @@ void xl_lower(struct xl_ctx *x)
     x->relocs.n = 0;
     x->x87 = (struct x87_track){ 0 };
     x->moves_x87 = false;
+    lower_tap_begin(x);
     if (x->src->stop_here) lower_stop(x);
     if (x->src->mode & MK_CHECKED) lower_check(x);
     for (x->n = 0; x->n < x->scan.n && !x->ended; x->n++) {
@@ -35,9 +37,10 @@ void xl_lower(struct xl_ctx *x)
         x->relocs.insn = in->eip - x->src->eip;
         xl_room(x);
         xl_record(x, x->cur);
-        lower_fn *how = xl_policy(x, in);
+        lower_fn *how = lower_tap_insn(x, in), *told = how;
+        if (!how) how = xl_policy(x, in);
         lower_x87_before(x, in);
-        if (how != xl_lower_emulate && in->row->attr & A_FPU) xl_check_fpu(x, in);
+        if (how != xl_lower_emulate && !told && in->row->attr & A_FPU) xl_check_fpu(x, in);
         how(x, in);
         lower_x87_after(x, in);
         if (x->src->mode & MK_CHECKED) lower_check_behind(x);
@@ -48,4 +51,5 @@ void xl_lower(struct xl_ctx *x)
     else if (!x->ended) xl_goto(x, next, 0);
     xl_flush_islands(x, false);
     emit_thunks(x);
+    if (!x->e.overflow) lower_tap_end(x);
 }

@@ -115,6 +115,13 @@ void xl_commit(struct xl *xl, const struct xl_ctx *x, struct block *b)
     memcpy(xl->side + b->rec_off, x->rec, x->nrec * sizeof x->rec[0]);
     xl->used = xl_align(b->host_off + b->host_len);
     xl->side_used += x->nrec * sizeof x->rec[0];
+    b->tallies = 0;
+    if (x->tallied) {
+        xl->side_used = (xl->side_used + 3) & ~3ull;
+        b->tallies = (u32)xl->side_used;
+        memcpy(xl->side + b->tallies, x->tally, x->n * sizeof x->tally[0]);
+        xl->side_used += x->n * sizeof x->tally[0];
+    }
     for (unsigned i = 0; i < x->nedges; i++)
         b->edge[i] = (struct edge){ .from = b,
                                     .patch = (u32)(x->edge[i].patch - xl->rw),

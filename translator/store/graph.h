@@ -40,8 +40,9 @@ struct block {
     u32 host_len;
     u32 rec_off; /* records, in side; of a block from a template, that one's */
     u16 nrec, guest_len, ninsns;
-    paddr pa2; /* of the page that its one instruction ends in, or XL_NO_PAGE */
-    u32 bytes; /* the guest's, guest_len of them, in side */
+    paddr pa2;   /* of the page that its one instruction ends in, or XL_NO_PAGE */
+    u32 bytes;   /* the guest's, guest_len of them, in side */
+    u32 tallies; /* a mask for each instruction, in side (struct xl_tap); 0: it counts nothing */
     struct edge edge[2];
     struct edge *in;
     struct block *into_next; /* if it straddles: on the list of pa2's page */

@@ -58,6 +58,28 @@ bool xl_recover_x87(struct xl *xl, const struct xl_point *at, struct xl_x87 *out
     return out->moved;
 }
 
+/* Records ascend with the instructions, but for those of islands. */
+static unsigned insn_index(const struct xl *xl, const struct block *b, unsigned guest)
+{
+    const struct record *rec = (const struct record *)(xl->side + b->rec_off);
+    unsigned n = 0, seen = 0;
+    for (unsigned i = 0; i < b->nrec && seen < guest; i++) {
+        if (i && rec[i].guest <= seen) continue;
+        seen = rec[i].guest;
+        n += i != 0;
+    }
+    return n;
+}
+
+void xl_tallies_undo(const struct xl *xl, const struct xl_point *at, bool after, u64 tally[TALLIES])
+{
+    const struct block *b = at->block;
+    if (!b->tallies) return;
+    const u32 *mask = (const u32 *)(xl->side + b->tallies);
+    for (unsigned i = insn_index(xl, b, at->eip - b->eip) + after; i < b->ninsns; i++)
+        for (u32 m = mask[i]; m; m &= m - 1) tally[__builtin_ctz(m)]--;
+}
+
 bool xl_break(struct xl *xl, u64 host_pc)
 {
     struct block *b = xl_block_at(xl, host_pc);

@@ -1,0 +1,99 @@
+/* Pass 3, a block of which something is to be noticed (struct xl_tap). Without flag effects:
+ *     mov   r8, [r15+tally]      for each that its instructions add to, how often being known at its end
+ *     lea   r8, [r8+n]
+ *     mov   [r15+tally], r8
+ * and where there is a limit, r8 being the number of instructions:
+ *     not   r8
+ *     mov   r9, [r15+limit]
+ *     lea   r8, [r8+r9+1]        limit less instructions
+ *     mov   r9d, 63
+ *     shrx  r8, r8, r9
+ *     mov   r10, rcx
+ *     mov   ecx, r8d
+ *     jrcxz within
+ *     mov   rcx, r10
+ *     call  [EMULATE]
+ * within:
+ *     mov   rcx, r10 */
+#include "translator/lower/island.h"
+#include "translator/lower/lower_tap.h"
+
+#include <string.h>
+
+#define N_PLACEHOLDER 0x7fffffff /* so that it has 32 bits */
+
+static struct hmem tally_field(unsigned i) { return hm(H_CPU, (s32)(offsetof(struct cpu, tally) + 8 * i)); }
+
+static void add(struct xl_ctx *x, unsigned i, s32 n)
+{
+    emit_load64(&x->e, H_R8, tally_field(i));
+    emit_lea64(&x->e, H_R8, hm(H_R8, n));
+    if (n == N_PLACEHOLDER) x->tally_patch[i] = x->e.p - 4;
+    emit_store(&x->e, tally_field(i), H_R8, 8);
+}
+
+/* R8: the number of instructions. */
+static void look_at_limit(struct xl_ctx *x)
+{
+    struct emit *e = &x->e;
+    emit_not64(e, H_R8);
+    emit_load64(e, H_R9, CPU_FIELD(insns_limit));
+    emit_lea64(e, H_R8, hmx(H_R8, H_R9, 1, 1));
+    emit_mov_ri32(e, H_R9, 63);
+    emit_shrx64(e, H_R8, H_R8, H_R9);
+    emit_mov_rr64(e, H_R10, H_CX);
+    emit_mov_rr32(e, H_CX, H_R8);
+    u8 *within = emit_jrcxz(e);
+    emit_mov_rr64(e, H_CX, H_R10);
+    xl_callout(x, CALLOUT_EMULATE);
+    emit_patch8(e, within, e->p);
+    emit_mov_rr64(e, H_CX, H_R10);
+}
+
+static unsigned cpl(const struct xl_ctx *x) { return x->src->mode & MK_CPL; }
+
+void lower_tap_begin(struct xl_ctx *x)
+{
+    const struct xl_tap *t = x->src->tap;
+    x->tallied = 0;
+    if (!t) return;
+    for (unsigned i = 0; i < x->scan.n; i++) {
+        const struct insn *in = &x->scan.insn[i];
+        x->tally[i] = t->insn(t->arg, in, xl_linear(x, in->eip), cpl(x));
+        x->tallied |= x->tally[i];
+    }
+    x->cur = 0;
+    xl_record(x, 0);
+    for (unsigned i = TALLIES; i-- > 0;) /* the number of instructions last */
+        if (x->tallied >> i & 1) add(x, i, N_PLACEHOLDER);
+    if (t->limited) look_at_limit(x);
+    u32 entry = t->entry(t->arg, x->src->la, cpl(x));
+    for (unsigned i = 0; i < TALLIES; i++)
+        if (entry >> i & 1) add(x, i, 1);
+}
+
+/* As the interpreter does in segmented code: without a way out, if that can be. */
+static void lower_told(struct xl_ctx *x, const struct insn *in)
+{
+    xl_room(x);
+    x->tally[x->n] = 0;
+    emit_mov_ri32(&x->e, H_R8, in->eip);
+    xl_call_helper(x, HELPER_STEP);
+    x->ended = true;
+}
+
+lower_fn *lower_tap_insn(struct xl_ctx *x, const struct insn *in)
+{
+    const struct xl_tap *t = x->src->tap;
+    return t && t->told(t->arg, in, xl_linear(x, in->eip), cpl(x)) ? lower_told : NULL;
+}
+
+void lower_tap_end(struct xl_ctx *x)
+{
+    for (unsigned i = 0; i < TALLIES; i++) {
+        u32 n = 0;
+        if (!(x->tallied >> i & 1)) continue;
+        for (unsigned k = 0; k < x->n; k++) n += x->tally[k] >> i & 1;
+        memcpy(x->tally_patch[i], &n, 4);
+    }
+}
