@@ -18,8 +18,8 @@
 
 #define DROP_WRITES 32u
 #define MIXED_WRITES 64u
-#define DIRECT_WEIGHT 8u /* of a write to a page that has been running directly: a stop of its process, and a scan */
-#define OWN_WEIGHT 8u    /* of a write by code in the page itself: it goes on there, and has to be translated again */
+#define DIRECT_WEIGHT 16u /* of a write to a page that has been running directly: a stop of its process, and a scan */
+#define OWN_WEIGHT 16u    /* of a write by code in the page itself: it goes on there, and has to be translated again */
 #define PATIENCE_MAX 31u
 #define AGE_MS 1000u
 #define MIXED_MS 4000u
@@ -72,13 +72,16 @@ static u32 insn_hash(struct mixed *m, const struct xl_source *src)
     return h;
 }
 
+static u32 page_tag(paddr pa) { return (u32)(pa >> PAGE_SHIFT) + 1; }
+
 bool mixed_seen(struct mixed *m, const struct xl_source *src)
 {
     struct mixed_slot *s = &m->seen[seen_slot(src->pa)];
-    u32 hash = insn_hash(m, src);
-    bool same = s->hash == hash;
+    u32 hash = insn_hash(m, src), page = page_tag(src->pa);
+    bool first = s->page != page && !s->need, same = s->hash == hash;
+    if (s->page != page) s->page = page, s->begins = false;
     s->hash = hash;
-    if (same && s->same++ >= s->need) return true;
+    if (first || (same && s->same++ >= s->need)) return true;
     if (!same) s->same = 0;
     return false;
 }
@@ -88,14 +91,17 @@ void mixed_stale(struct mixed *m, paddr pa)
     struct mixed_slot *s = &m->seen[seen_slot(pa)];
     unsigned need = s->need * 2u + 1;
     s->same = 0;
+    s->begins = false;
     s->need = (u8)(need < PATIENCE_MAX ? need : PATIENCE_MAX);
     m->cpu->ctr.mixed_stale++;
 }
 
-void mixed_bound(const struct mixed *m, struct xl_source *src)
+void mixed_bound(struct mixed *m, struct xl_source *src)
 {
+    m->seen[seen_slot(src->pa)].begins = true;
     for (unsigned i = 1; i < XL_CHECKED_MAX && i < src->nbytes; i++) {
-        if (!m->seen[seen_slot(src->pa + i)].need) continue;
+        const struct mixed_slot *s = &m->seen[seen_slot(src->pa + i)];
+        if (!s->need && !(s->begins && s->page == page_tag(src->pa))) continue;
         laddr la = src->la + i;
         if (!src->stop_before || la < src->stop_before) src->stop_before = la;
         return;
@@ -109,6 +115,7 @@ void mixed_age(struct mixed *m, u64 now_ms)
     for (unsigned i = 0; i < MIXED_SLOTS; i++) {
         m->writes[i] /= 2;
         m->seen[i].need /= 2;
+        m->seen[i].begins = false;
     }
     for (unsigned i = 0; i < MIXED_MAX; i++) {
         if (!m->page[i].since_ms || now_ms - m->page[i].since_ms < MIXED_MS) continue;

@@ -29,8 +29,8 @@ DIRECT = {
 TRACED = {'sites': 'site', 'window': 'aspace', 'direct': 'direct'}
 # What must have been counted at most, by guest and engine: else something that is to be cheap costs an exit each time.
 AT_MOST = {
-    ('mixed', 'bt'): {'code_writes': 2000, 'emulated': 65000},
-    ('mixed', 'direct'): {'code_writes': 2000, 'emulated': 65000, 'direct_runs': 3000},
+    ('mixed', 'bt'): {'code_writes': 600, 'emulated': 42500},
+    ('mixed', 'direct'): {'code_writes': 600, 'emulated': 42500, 'direct_runs': 500},
     ('directmem', 'direct'): {'direct_fetches': 1000, 'direct_unfit': 60, 'direct_runs': 12000},
 }
 for run in ('bt', 'direct'):

@@ -8,7 +8,9 @@
 #include <check.h>
 
 #define PAGE_A 0x5000u
-#define WRITES 64u /* within a second or so, and executed in between */
+#define PAGE_A_SLOT_TOO \
+    (PAGE_A + PAGE_SIZE + 0xa5b) /* in the next page; what is known of one takes the other's place */
+#define WRITES 64u               /* within a second or so, and executed in between */
 
 static struct xlf f;
 static struct cpu cpu;
@@ -75,7 +77,7 @@ END_TEST
 START_TEST(writes_to_what_runs_directly_count_for_more)
 {
     translate(PAGE_A);
-    ck_assert_uint_eq(write_until_mixed(PAGE_A, 1000, PG_CODE | PG_DIRECT), WRITES / 8);
+    ck_assert_uint_eq(write_until_mixed(PAGE_A, 1000, PG_CODE | PG_DIRECT), WRITES / 16);
 }
 END_TEST
 
@@ -84,7 +86,7 @@ START_TEST(writes_by_code_in_the_page_count_for_more)
     unsigned i = 0;
     translate(PAGE_A);
     for (; i < WRITES && !is_mixed(PAGE_A); i++) mixed_written(&m, PAGE_A, PG_CODE, true);
-    ck_assert_uint_eq(i, WRITES / 8);
+    ck_assert_uint_eq(i, WRITES / 16);
 }
 END_TEST
 
@@ -141,10 +143,23 @@ static unsigned times_until_seen(paddr pa)
     return n;
 }
 
+START_TEST(what_has_never_been_anything_else_is_translated_at_once)
+{
+    memcpy(bytes(PAGE_A), "\xb8\1\0\0\0\xc3", 6);
+    ck_assert_uint_eq(times_until_seen(PAGE_A), 1);
+    *bytes(PAGE_A) ^= 1; /* it has been something else */
+    ck_assert_uint_eq(times_until_seen(PAGE_A), 2);
+    ck_assert_uint_eq(times_until_seen(PAGE_A_SLOT_TOO), 1); /* another page's, in its slot */
+    ck_assert_uint_eq(times_until_seen(PAGE_A), 1);
+    mixed_stale(&m, PAGE_A);
+    ck_assert_uint_eq(times_until_seen(PAGE_A_SLOT_TOO), 3);
+}
+END_TEST
+
 START_TEST(an_instruction_is_translated_when_it_has_stayed_the_same)
 {
     memcpy(bytes(PAGE_A), "\xb8\1\0\0\0\xc3", 6);
-    ck_assert_uint_eq(times_until_seen(PAGE_A), 2);
+    (void)times_until_seen(PAGE_A);
     for (u8 v = 2; v < 50; v++) { /* it changes each time */
         struct xl_source src = source(PAGE_A);
         bytes(PAGE_A)[1] = v;
@@ -168,6 +183,27 @@ START_TEST(one_that_was_not_worth_it_must_stay_the_same_for_longer_up_to_a_bound
     mixed_stale(&m, PAGE_A + 1); /* another */
     *bytes(PAGE_A) ^= 1;
     ck_assert_uint_eq(times_until_seen(PAGE_A), 2);
+}
+END_TEST
+
+START_TEST(a_block_ends_before_another_that_is_known)
+{
+    struct xl_source late = source(PAGE_A + 20), early = source(PAGE_A), elsewhere = source(PAGE_A + PAGE_SIZE);
+    (void)mixed_seen(&m, &late);
+    mixed_bound(&m, &late);
+    ck_assert_uint_eq(late.stop_before, 0);
+    mixed_bound(&m, &early);
+    ck_assert_uint_eq(early.stop_before, PAGE_A + 20);
+    mixed_bound(&m, &elsewhere);
+    ck_assert_uint_eq(elsewhere.stop_before, 0);
+    mixed_stale(&m, PAGE_A + 20); /* it begins there no more, but should not be in the middle of one either */
+    early.stop_before = 0;
+    mixed_bound(&m, &early);
+    ck_assert_uint_eq(early.stop_before, PAGE_A + 20);
+    for (u64 ms = 1000; ms < 10000; ms += 1000) mixed_age(&m, ms);
+    early.stop_before = 0;
+    mixed_bound(&m, &early);
+    ck_assert_uint_eq(early.stop_before, 0);
 }
 END_TEST
 
@@ -227,8 +263,10 @@ int main(void)
     tcase_add_test(t, protection_ends_halfway_and_with_it_all_blocks);
     tcase_add_test(t, a_mixed_page_gets_another_chance_after_four_seconds);
     tcase_add_test(t, more_mixed_pages_than_are_remembered_end_the_first_ones);
+    tcase_add_test(t, what_has_never_been_anything_else_is_translated_at_once);
     tcase_add_test(t, an_instruction_is_translated_when_it_has_stayed_the_same);
     tcase_add_test(t, one_that_was_not_worth_it_must_stay_the_same_for_longer_up_to_a_bound);
+    tcase_add_test(t, a_block_ends_before_another_that_is_known);
     tcase_add_test(t, a_block_ends_before_what_has_not_been_worth_it);
     tcase_add_test(t, a_change_is_that_of_the_instruction_whose_bytes_are_others);
     suite_add_tcase(s, t);

@@ -9,14 +9,15 @@ static void emit_u8(struct emit *e, u8 v)
 
 void emit_bytes(struct emit *e, const void *b, unsigned n)
 {
-    const u8 *s = b;
-    for (unsigned i = 0; i < n; i++) emit_u8(e, s[i]);
+    if ((unsigned)(e->end - e->p) < n) {
+        n = (unsigned)(e->end - e->p);
+        e->overflow = true;
+    }
+    __builtin_memcpy(e->p, b, n);
+    e->p += n;
 }
 
-static void emit_u32(struct emit *e, u32 v)
-{
-    for (unsigned i = 0; i < 4; i++) emit_u8(e, (u8)(v >> (8 * i)));
-}
+static void emit_u32(struct emit *e, u32 v) { emit_bytes(e, &v, 4); }
 
 void emit_note(struct emit *e, enum reloc_kind kind, unsigned at)
 {
@@ -118,8 +119,7 @@ void emit_mov_ri64_long(struct emit *e, int dst, u64 imm)
 {
     emit_u8(e, (u8)(dst & 8 ? 0x49 : 0x48));
     emit_u8(e, (u8)(0xb8 | (dst & 7)));
-    emit_u32(e, (u32)imm);
-    emit_u32(e, (u32)(imm >> 32));
+    emit_bytes(e, &imm, 8);
 }
 
 void emit_mov_ri8(struct emit *e, unsigned dst, u8 imm)
