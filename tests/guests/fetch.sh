@@ -10,10 +10,11 @@
 # and touches no network (--refresh asks the archive again). One index of the archive may fail to refresh, so the
 # update is best effort and the download is the check.
 # Prints, and writes to paths.env there: KERNEL_686, KERNEL_686_PAE, KERNEL_RT_686_PAE, BUSYBOX, BUSYBOX_HOST,
-# KERNEL_AMD64, BUSYBOX_AMD64, MODULES_686.
+# KERNEL_AMD64, BUSYBOX_AMD64, MODULES_686, SELFTESTS.
+# SELFTESTS: the sources of Linux's own tests of x86, as they stand in the kernel's tree (tests/guests/selftests.py).
 # modules-686 is a tree with those modules of the 686 kernel that network cards need, in /lib/m (tests/guests/net.py).
 # Usage: fetch.sh [--refresh] [NAME ...], of 686 686-pae rt-686-pae busybox busybox-host (the default), amd64,
-# busybox-amd64, modules-686
+# busybox-amd64, modules-686, selftests
 set -eu
 
 cache=${TRANSVISOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/transvisor}
@@ -25,9 +26,9 @@ wanted=
 for arg in "$@"; do
     case $arg in
     --refresh) refresh=yes ;;
-    686|686-pae|rt-686-pae|busybox|amd64|busybox-amd64|modules-686) wanted="$wanted $arg" ;;
+    686|686-pae|rt-686-pae|busybox|amd64|busybox-amd64|modules-686|selftests) wanted="$wanted $arg" ;;
     busybox-host) wanted="$wanted busybox $arg" ;; # whose version it must have
-    *) echo "usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox|busybox-host|amd64|busybox-amd64|modules-686 ...]" >&2
+    *) echo "usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox|busybox-host|amd64|busybox-amd64|modules-686|selftests ...]" >&2
        exit 2 ;;
     esac
 done
@@ -62,6 +63,7 @@ found() {
         kernel=$(found 686)
         if [ -n "$kernel" ] && [ -d "$cache/$1/${kernel##*/vmlinuz-}" ]; then echo "$cache/$1/${kernel##*/vmlinuz-}"; fi
         ;;
+    selftests) if [ -d "$cache/selftests" ]; then echo "$cache/selftests"; fi ;;
     busybox*) ls "$cache/$1"/bin/busybox 2>/dev/null || true ;;
     *) ls "$cache/kernel-$1"/boot/vmlinuz-6.1.0-*-"$1" 2>/dev/null | sort -V | tail -n 1 ;;
     esac
@@ -99,6 +101,19 @@ fetch_modules() {
     rm -rf "$new"
 }
 
+# Of the kernel's sources, the tests of x86 and the one header of the kernel's own that they include.
+fetch_selftests() {
+    apt_setup i386
+    rm -rf "$new" && mkdir -p "$new/tree"
+    echo "fetch.sh: fetching linux-source-6.1" >&2
+    (cd "$new" && apt-get -q download linux-source-6.1 >&2) || die "cannot download linux-source-6.1 from $mirror"
+    dpkg-deb --fsys-tarfile "$new"/*.deb | tar -xO ./usr/src/linux-source-6.1.tar.xz |
+        tar -xJ -C "$new/tree" --strip-components 1 --wildcards '*/tools/testing/selftests/kselftest*.h' \
+            '*/tools/testing/selftests/x86/*' '*/arch/x86/include/asm/desc_defs.h' || die "cannot unpack linux-source-6.1"
+    rm -rf "${cache:?}/selftests" && mv "$new/tree" "$cache/selftests"
+    rm -rf "$new"
+}
+
 # The newest kernel package of flavour $1. Signed and unsigned builds hold the same kernel; plain names are signed.
 newest_kernel() {
     apt-cache pkgnames linux-image-6.1.0- | grep -E "^linux-image-6\.1\.0-[0-9]+-$1\$" | sort -V | tail -n 1
@@ -116,6 +131,7 @@ for name in $wanted; do
         [ -n "$kernel" ] || die "the modules are those of the 686 kernel: fetch that, too"
         fetch_modules "${kernel##*/vmlinuz-}"
         ;;
+    selftests) fetch_selftests ;;
     *)
         apt_setup $arch
         package=$(newest_kernel "$name")
@@ -130,7 +146,7 @@ done
 paths=$cache/paths.env.$$
 : > "$paths"
 for pair in KERNEL_686=686 KERNEL_686_PAE=686-pae KERNEL_RT_686_PAE=rt-686-pae BUSYBOX=busybox BUSYBOX_HOST=busybox-host \
-            KERNEL_AMD64=amd64 BUSYBOX_AMD64=busybox-amd64 MODULES_686=modules-686; do
+            KERNEL_AMD64=amd64 BUSYBOX_AMD64=busybox-amd64 MODULES_686=modules-686 SELFTESTS=selftests; do
     file=$(found "${pair#*=}")
     [ -z "$file" ] || echo "${pair%%=*}='$file'" >> "$paths"
 done
