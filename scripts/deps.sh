@@ -27,6 +27,10 @@ need libseccomp-dev pkg-config --exists libseccomp
 need libslirp-dev compiles slirp/libslirp.h
 need libvncserver-dev compiles rfb/rfb.h
 need libnbd-dev compiles libnbd.h
+need libsamplerate0-dev pkg-config --exists samplerate
+need libpulse-dev compiles pulse/simple.h
+need libasound2-dev compiles alsa/asoundlib.h
+need libsdl2-dev compiles SDL2/SDL.h
 need seabios test -e /usr/share/seabios/bios-256k.bin
 need cpio command -v cpio
 need python3 command -v python3

@@ -30,7 +30,8 @@ enum {
     S = 1 << THREAD_SERIAL,
     T = 1 << THREAD_TEXT,
     W = 1 << THREAD_VNC, /* watched from afar */
-    N = 1 << THREAD_NET
+    N = 1 << THREAD_NET,
+    P = 1 << THREAD_AUDIO /* plays */
 };
 
 static const struct call {

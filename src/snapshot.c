@@ -45,6 +45,7 @@ static const struct snap_field head_fields[] = {
     SNAP(struct snapshot_head, disk_serials, .since = 6, .max = STRING_MAX),
     SNAP(struct snapshot_head, more_nets, .since = 7, .max = STRING_MAX),
     SNAP(struct snapshot_head, ports, .since = 8, .max = (1 << (VM_SERIAL_MORE + 1)) - 1),
+    SNAP(struct snapshot_head, sound, .since = 9, .max = STRING_MAX),
     { 0 },
 };
 
@@ -56,11 +57,11 @@ static bool head_check(const void *head)
     return h->vga != VM_VGA_DEFAULT && h->memory >= VM_MEMORY_MIN && h->memory <= VM_MEMORY_MAX
            && !(h->memory % PAGE_SIZE) && !h->cpu[sizeof h->cpu - 1] && string_whole(&h->kernel)
            && string_whole(&h->initrd) && string_whole(&h->cmdline) && string_whole(&h->firmware)
-           && string_whole(&h->boot) && string_whole(&h->net);
+           && string_whole(&h->boot) && string_whole(&h->net) && string_whole(&h->sound);
 }
 
 static const struct snap_table head_table = { .name = "machine",
-                                              .version = 8,
+                                              .version = 9,
                                               .size = sizeof(struct snapshot_head),
                                               .fields = head_fields,
                                               .check = head_check };
@@ -80,6 +81,7 @@ void snapshot_head_free(struct snapshot_head *h)
     byte_queue_free(&h->disks);
     byte_queue_free(&h->disk_serials);
     byte_queue_free(&h->net);
+    byte_queue_free(&h->sound);
     byte_queue_free(&h->more_nets);
 }
 
@@ -189,8 +191,8 @@ bool snapshot_head_init(struct snapshot_head *h, const struct vm_config *cfg, co
     memcpy(h->cpu, cpu, strlen(cpu));
     return string_set(&h->kernel, cfg->kernel) && string_set(&h->initrd, cfg->initrd)
            && string_set(&h->cmdline, cfg->cmdline) && string_set(&h->firmware, cfg->firmware)
-           && string_set(&h->boot, cfg->boot) && string_set(&h->net, cfg->net) && disks_set(&h->disks, cfg->disk)
-           && serials_set(&h->disk_serials, cfg) && nets_set(&h->more_nets, cfg);
+           && string_set(&h->boot, cfg->boot) && string_set(&h->net, cfg->net) && string_set(&h->sound, cfg->sound)
+           && disks_set(&h->disks, cfg->disk) && serials_set(&h->disk_serials, cfg) && nets_set(&h->more_nets, cfg);
 }
 
 char *snapshot_string(const struct byte_queue *q) { return q->len ? strndup((const char *)q->data, q->len) : NULL; }

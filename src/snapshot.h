@@ -20,6 +20,7 @@ struct snapshot_head {
     struct byte_queue disks; /* for each drive: a flag byte (enum snapshot_disk), its path, a zero */
     /* For each drive: its serial number, empty where it has one of ours, and a zero. No bytes: the file is older. */
     struct byte_queue disk_serials;
+    struct byte_queue sound;     /* as vm_config.sound; empty: there are no sound cards */
     struct byte_queue more_nets; /* of each further card: its description, a zero */
 };
 enum snapshot_disk {

@@ -8,6 +8,7 @@
 #define _GNU_SOURCE /* fallocate */
 #include "runtime/runtime.h"
 #include "src/cache_dir.h"
+#include "src/back/audio.h"
 #include "src/back/chardev.h"
 #include "src/disks.h"
 #include "src/error.h"
@@ -137,6 +138,15 @@ static void frames_deliver(void *arg)
 }
 
 static void on_net_wake(void *vm) { post(vm, frames_deliver); }
+
+static void audio_tell(void *arg)
+{
+    struct vm *vm = arg;
+    struct vm_error why;
+    if (audio_trouble(vm->audio, &why)) warn(vm, &why);
+}
+
+static void on_audio_wake(void *vm) { post(vm, audio_tell); }
 
 static void press_power_button(void *arg)
 {
@@ -359,7 +369,12 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
     const struct wait_end net_end = { stop_asked, vm };
     rc = vm_nets_open(&vm->nets, vm, on_net_wake, &net_end, err);
     if (rc) goto out;
+    const struct audio_host audio_host = { on_audio_wake, vm };
+    const char *audio = vm->cfg.audio && !vm->cfg.inspect ? vm->cfg.audio : "none";
+    if (vm->sounds && (rc = audio_open(&vm->audio, audio, &audio_host, err))) goto out;
     struct pc_config board = {
+        .sounds = vm->sounds,
+        .audio = vm->audio ? audio_dev(vm->audio) : NULL,
         .serial = { &vm->tap.dev },
         .parallel = lines.line[LINE_LPT],
         .option_rom = vm->cfg.option_rom,
@@ -543,6 +558,7 @@ void vm_free(struct vm *vm)
     chardev_close(vm->serial);
     lines_close(&vm->lines);
     vm_nets_close(vm->nets);
+    audio_close(vm->audio);
     disks_close(vm->disks);
     firmware_close(&vm->firmware);
     firmware_close(&vm->vga_rom);
@@ -684,6 +700,8 @@ void vm_on_fatal(void (*fn)(void *arg, const char *text), void *arg) { bug_handl
 /* ---- what has become of it ---- */
 
 const char *vm_net_model(unsigned i) { return nic_model(i); }
+const char *vm_sound_name(unsigned i, const char **what) { return sound_name(i, what); }
+const char *vm_audio_name(unsigned i, const char **what) { return audio_name(i, what); }
 
 u32 vm_debug_exit_value(const struct vm *vm) { return vm->debug_exit_value; }
 
@@ -692,6 +710,7 @@ void vm_diagnose(struct vm *vm, FILE *out) { rt_diagnose(vm->rt, out); }
 void vm_stats(struct vm *vm, FILE *out)
 {
     rt_counters(vm->rt)->net_dropped = vm_nets_dropped(vm->nets);
+    if (vm->audio) rt_counters(vm->rt)->audio_dropped = audio_dropped(vm->audio);
     rt_counters(vm->rt)->serial_dropped = chardev_dropped(vm->serial);
     rt_stats_json(vm->rt, out);
 }

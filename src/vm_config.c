@@ -1,7 +1,9 @@
 /* Owns the description of a machine: its copy, its checks, and the names it may use. */
 #include "core/trace.h"
 #include "runtime/runtime.h"
+#include "src/back/audio.h"
 #include "src/back/chardev.h"
+#include "src/board/sounds.h"
 #include "src/back/screen.h"
 #include "src/error.h"
 #include "src/parse.h"
@@ -144,6 +146,10 @@ int vm_config_check(struct vm *vm, struct vm_error *err)
     if (no_firmware && (c->option_rom[0] || c->smbios[0]))
         return vm_fail(err, -EINVAL, "%s: is for firmware, and none runs here",
                        c->option_rom[0] ? "option_rom" : "smbios");
+    if (c->audio && audio_check(c->audio, err)) return -EINVAL;
+    if (!c->sound && c->audio && strcmp(c->audio, "none") && !(c->sound = strdup("speaker")))
+        return vm_fail(err, -ENOMEM, "machine: out of memory");
+    if (c->sound && sounds_parse(c->sound, &vm->sounds, err)) return -EINVAL;
     if (vm_clock_parse(c->rtc, (s64)time(NULL), &vm->rtc_offset, err)) return -EINVAL;
     int rc = c->display ? screen_check(c->display, err) : 0;
     if (!rc) rc = trace_parse(&vm->trace, c->trace, err);
@@ -160,9 +166,9 @@ int vm_config_check(struct vm *vm, struct vm_error *err)
 
 static const char **config_strings(struct vm_config *c, unsigned i)
 {
-    const char **all[] = { &c->kernel, &c->initrd,  &c->cmdline,  &c->firmware, &c->boot,
-                           &c->cpu,    &c->serial,  &c->trace,    &c->disable,  &c->cache_dir,
-                           &c->net,    &c->display, &c->net_dump, &c->parallel, &c->rtc };
+    const char **all[] = { &c->kernel,   &c->initrd,   &c->cmdline, &c->firmware,  &c->boot, &c->cpu,
+                           &c->serial,   &c->trace,    &c->disable, &c->cache_dir, &c->net,  &c->display,
+                           &c->net_dump, &c->parallel, &c->rtc,     &c->sound,     &c->audio };
     if (i < ARRAY_LEN(all)) return all[i];
     i -= ARRAY_LEN(all);
     if (i < VM_DISKS_MAX) return &c->disk[i].file;
@@ -248,6 +254,20 @@ static int ports_load(struct vm_config *c, unsigned ports, struct vm_error *err)
     return 0;
 }
 
+static int sound_load(struct vm_config *c, const struct snapshot_head *h, struct vm_error *err)
+{
+    char *saved = h->sound.len ? snapshot_string(&h->sound) : strdup("none");
+    unsigned had = 0, asked = 0;
+    struct vm_error why;
+    int rc = saved ? 0 : vm_fail(err, -ENOMEM, "machine: out of memory");
+    if (!rc && sounds_parse(saved, &had, &why)) rc = vm_fail(err, -EBADMSG, "its sound cards: %.300s", why.text);
+    if (!rc && c->sound) rc = sounds_parse(c->sound, &asked, err);
+    if (!rc && c->sound && asked != had) rc = vm_fail(err, -EINVAL, "sound: the saved machine has %.64s", saved);
+    if (rc || c->sound) free(saved);
+    else c->sound = saved;
+    return rc;
+}
+
 /* What a saved machine says of itself, where cfg does not. */
 int vm_config_load(struct vm_config *c, const struct snapshot_head *h, struct vm_error *err)
 {
@@ -267,6 +287,7 @@ int vm_config_load(struct vm_config *c, const struct snapshot_head *h, struct vm
     } string[] = { { &c->kernel, &h->kernel },     { &c->initrd, &h->initrd }, { &c->cmdline, &h->cmdline },
                    { &c->firmware, &h->firmware }, { &c->boot, &h->boot },     { &c->net, &h->net } };
     int rc = ports_load(c, h->ports, err);
+    if (!rc) rc = sound_load(c, h, err);
     if (rc) return rc;
     struct vm_config saved = { 0 };
     rc = snapshot_disks(h, &saved);

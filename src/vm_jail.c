@@ -7,6 +7,7 @@
 #include "src/vm_jail.h"
 #include "core/thread.h"
 #include "runtime/runtime.h"
+#include "src/back/audio.h"
 #include "src/error.h"
 #include "src/jail.h"
 #include "src/jail_files.h"
@@ -288,6 +289,8 @@ int vm_jail(struct vm *vm, const struct vm_jail *how, struct vm_error *err)
     struct jail_config cfg = { .filters = jail_has_filters() };
     const char *what = "files";
     if (vm->running || vm->confined) return vm_fail(err, -EBUSY, "jail: the machine runs, or is there already");
+    if (vm->cfg.audio && !audio_is_file(vm->cfg.audio))
+        return vm_fail(err, -EINVAL, "jail: audio %.16s needs what it gives up", vm->cfg.audio);
     if (SANITIZED) return 0; /* sanitizers open files, and write into /proc, at any moment */
     for (unsigned i = 0; i < THREAD_ROLES; i++) cfg.files[i] = -1;
     int rc = 0;

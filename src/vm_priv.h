@@ -14,7 +14,8 @@ struct snapshot_head;
 struct snapshot_blob;
 struct vm_confined; /* vm_jail.h */
 struct vm_mapped;   /* an embedder's device: vm_device.c */
-struct vm_added;    /* an embedder's state: vm_device.c */
+struct audio;
+struct vm_added; /* an embedder's state: vm_device.c */
 
 struct vm {
     struct vm_config cfg;
@@ -27,6 +28,8 @@ struct vm {
     struct cache_dir *cache; /* NULL: none */
     struct disks *disks;
     struct vm_nets *nets;
+    struct audio *audio;      /* NULL: there are no sound cards */
+    unsigned sounds;          /* which there are: bits of enum sound_kind */
     struct firmware firmware; /* empty where a kernel is loaded directly */
     struct firmware vga_rom;  /* the VGA's BIOS; empty: there is no VGA */
     struct pc *pc;

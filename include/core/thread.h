@@ -21,6 +21,7 @@ enum thread_role {
     THREAD_TEXT,   /* the screen on a terminal */
     THREAD_VNC,    /* the screen in clients */
     THREAD_NET,    /* one network back end */
+    THREAD_AUDIO,  /* sound */
     THREAD_ROLES
 };
 

@@ -27,8 +27,8 @@
  * of them is 0 to 2; all are closed by exec().
  *
  * Processes and threads. Direct execution runs guest user code in a few child processes, which end with the machine; a
- * wait for any child may find one of them. A serial port with input, a network and a display have a thread each, in
- * which all signals are blocked. Two POSIX timers for each thread that runs machines. */
+ * wait for any child may find one of them. A serial port with input, a network, a display and sound have a thread each,
+ * in which all signals are blocked. Two POSIX timers for each thread that runs machines. */
 #ifndef TRANSVISOR_VM_H
 #define TRANSVISOR_VM_H
 #include <stdbool.h>
@@ -173,6 +173,13 @@ struct vm_config {
     /* A change of a page table is seen by the next access, whether or not the guest flushes its TLB: for guests that
      * forget to (Windows 98 and Me). */
     bool tlb_strict;
+    /* What there is to be heard of: a comma-separated list of vm_sound_name()s; "none". NULL: the speaker where audio
+     * is said, else none. */
+    const char *sound;
+    /* Where it is heard: "none"; "wav:FILE", a recording in guest time from the first sound on, of 48 kHz and two
+     * channels, whole at any moment, and at most 4 GiB; "pulse", "alsa", "sdl": played by the host, through a library
+     * that is loaded then. NULL: "none". Not kept in a saved machine. */
+    const char *audio;
 };
 #define VM_CONFIG_INIT                   \
     {                                    \
@@ -187,6 +194,10 @@ struct vm_config {
 
 /* Models of network cards, NULL past the last; the first is what a card is if nothing is said. */
 const char *vm_net_model(unsigned i);
+
+/* Sound cards, and what plays them; NULL past the last. *what explains one. */
+const char *vm_sound_name(unsigned i, const char **what);
+const char *vm_audio_name(unsigned i, const char **what);
 
 /* Whether there are floppy disks of so many bytes: 160K to 2.88M. */
 bool vm_floppy_size(uint64_t bytes);

@@ -23,7 +23,8 @@
 #define PCI_MEM_FIRST 0xe0000000u /* above the most RAM there can be below 4 GiB */
 #define FW_DEBUG_PORT 0x402
 #define SLOT_NET 3
-#define SLOT_NETS 8  /* 00:08.0 and on: further network cards */
+#define SLOT_NETS 8 /* 00:08.0 and on: further network cards */
+#define SLOT_SOUNDS 16
 #define SLOT_DISKS 4 /* 00:04.0 to 00:07.0: virtio disks */
 
 enum { BDA_COM1 = 0x400, BDA_LPT1 = 0x408, BDA_EBDA_SEG = 0x40e, BDA_EQUIPMENT = 0x410, BDA_BASE_KIB = 0x413 };
@@ -64,6 +65,7 @@ struct pc {
     struct fdc *fdc; /* NULL: there are no drives of its */
     struct virtio_blk *virtio_disk[VM_DISKS_MAX];
     struct nic *nic[VM_NETS_MAX]; /* NULL: there is no such card */
+    struct sounds *sounds;        /* NULL: there are no sound cards */
     struct fw_cfg *fw_cfg;
     struct chardev fw_debug; /* to the trace */
     struct porte9 *fw_port;
@@ -379,6 +381,7 @@ unsigned pc_parts(struct pc *pc, struct snap_part *out, unsigned room)
         if (pc->virtio_disk[i] && n < room) out[n++] = virtio_blk_part(pc->virtio_disk[i]);
     for (unsigned i = 0; i < VM_NETS_MAX; i++)
         if (pc->nic[i] && n < room) out[n++] = nic_part(pc->nic[i]);
+    n += sounds_parts(pc->sounds, out + n, room - n);
     return n + pci_parts(pc->pci, out + n, room - n);
 }
 
@@ -474,6 +477,8 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
         rc = nic_new(&pc->nic[i], &buses, i, nic_slot(i), &cfg->nic[i], err);
         if (rc) goto out;
     }
+    const struct sound_buses sound = { bus, clk, pc->pci, pc->pit, pc->dma, isa, cfg->audio, SLOT_SOUNDS };
+    if (cfg->sounds && (rc = sounds_new(&pc->sounds, &sound, cfg->sounds, err))) goto out;
     if (cfg->vga)
         CHIP("VGA", vga_new(&pc->vga, bus, clk, pc->pci, cfg->vga_rom ? cfg->vga_rom->data : NULL,
                             cfg->vga_rom ? cfg->vga_rom->len : 0));
@@ -512,6 +517,7 @@ void pc_free(struct pc *pc)
     if (!pc) return;
     acpi_tables_free(&pc->acpi);
     debug_exit_free(pc->debug_exit);
+    sounds_free(pc->sounds);
     for (unsigned i = 0; i < VM_NETS_MAX; i++) nic_free(pc->nic[i]);
     for (unsigned i = 0; i < VM_DISKS_MAX; i++) virtio_blk_free(pc->virtio_disk[i]);
     fdc_free(pc->fdc);

@@ -4,6 +4,7 @@
 #include "src/dev/pc_devices.h"
 #include "src/board/loader.h"
 #include "src/board/nics.h"
+#include "src/board/sounds.h"
 #include "src/wait.h"
 #include "transvisor/vm.h"
 
@@ -30,7 +31,9 @@ struct pc_config {
     u16 debug_exit;
     struct pc_disk disk[VM_DISKS_MAX]; /* firmware tries those of a kind in this order */
     struct nic_config nic[VM_NETS_MAX];
-    const char *boot; /* comma-separated: floppy, disk, cdrom, network */
+    unsigned sounds;              /* which sound cards: bits of enum sound_kind */
+    const struct audiodev *audio; /* where they play to; borrowed; NULL where there are none */
+    const char *boot;             /* comma-separated: floppy, disk, cdrom, network */
     bool vga;
     const struct firmware *vga_rom;  /* its BIOS; borrowed until pc_new() returns; empty: none */
     const struct firmware *firmware; /* borrowed; NULL: none runs, and what it would leave behind is written here */

@@ -52,6 +52,13 @@ MUST_CHECK int pit_new(struct pit **out, struct bus *b, struct clock *clk, struc
 void pit_free(struct pit *p);
 void pit_reset(struct pit *p);
 struct snap_part pit_part(struct pit *p);
+/* What its counter 2 and port B make of the speaker's input. speaking: fired before that becomes another. High: for how
+ * many of the parts from `from` to `to`, since power-on, PIT_SPEAKER_PARTS of which are a period of its clock, the
+ * input is high; asked for in order, without leaving any out since it was last fired. */
+#define PIT_HZ 1193182u
+#define PIT_SPEAKER_PARTS 256u
+void pit_on_speaker(struct pit *p, struct dev_event speaking);
+u32 pit_speaker_high(struct pit *p, u64 from, u64 to);
 
 /* rtc.c: MC146818 with 128 bytes of CMOS RAM at 0x70. irq8: IRQ#; nmi_mask: bit 7 of port 0x70.
  * Memory sizes in CMOS are filled from the bus. */
@@ -350,6 +357,19 @@ MUST_CHECK int ne2000_new(struct ne2000 **out, struct bus *b, struct pci *p, con
 MUST_CHECK int ne2000_isa_new(struct ne2000 **out, struct bus *b, struct irq_line irq, const struct nic_desc *d);
 void ne2000_free(struct ne2000 *n);
 struct snap_part ne2000_part(struct ne2000 *n);
+
+/* Where a sound card plays to: one of the sources of an audio device, or two that follow each other. Borrowed. */
+struct audiodev;
+struct sound_out {
+    const struct audiodev *dev;
+    unsigned voice;
+};
+
+/* sound/speaker.c: what hangs on the PIT's counter 2. */
+struct speaker;
+MUST_CHECK int speaker_new(struct speaker **out, struct clock *clk, struct pit *pit, struct sound_out to);
+void speaker_free(struct speaker *s); /* before the PIT */
+struct snap_part speaker_part(struct speaker *s);
 
 /* fw_cfg.c: what a virtual machine tells its firmware: numbered items and named files, at ports 0x510 and 0x514 (DMA).
  */

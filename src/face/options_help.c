@@ -4,7 +4,7 @@
 #include <string.h>
 
 #define LEFT 26 /* columns of the left half */
-#define WIDTH 100
+#define WIDTH 120
 
 static bool is_shown(const struct opt *o, bool all)
 {

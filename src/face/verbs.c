@@ -351,7 +351,7 @@ static int parse_device(void *args, const char *typed, const char *value, struct
 #define RUN(field) .at = offsetof(struct run_args, field)
 #define NETWORK "say --net user[,hostfwd=tcp::2222-:22]"
 #define DISPLAY "such displays are not supported yet; --display text and --display vnc are"
-#define SOUND "sound is not supported yet"
+#define SOUND "say --sound ac97,speaker --audio pulse|alsa|sdl|wav:FILE"
 #define SHARING "shared folders are not supported yet; put files into an initial RAM disk (--initrd FILE)"
 #define KVM "no accelerator is needed: leave it out (--engine chooses how guest code is run)"
 
@@ -423,6 +423,12 @@ static const struct opt run_options[] = {
       .names = net_model_name, .help = "of network cards that say no model=; `--net-model help` lists them [virtio]" },
     { .group = "The machine", .name = "net-dump", .field = "net_dump", .type = OPT_STRING, .rank = OPT_PLAIN,
       RUN(cfg.net_dump), .arg = "FILE.pcap", .help = "record all frames of the network, for tcpdump and Wireshark" },
+    { .group = "The machine", .name = "sound", .aliases = "soundhw", .type = OPT_STRING, .rank = OPT_PLAIN,
+      RUN(cfg.sound), .arg = "CARD[,CARD..]", .names = vm_sound_name,
+      .help = "sound cards; `--sound help` lists them [none; speaker with --audio]" },
+    { .group = "The machine", .name = "audio", .type = OPT_STRING, .rank = OPT_PLAIN, RUN(cfg.audio),
+      .arg = "none|wav:FILE|pulse|alsa|sdl", .names = vm_audio_name,
+      .help = "where they are heard: in a recording, or by what the host plays with [none]" },
     { .group = "The machine", .name = "debug-exit", .field = "debug_exit", .type = OPT_PORT,
       RUN(debug_exit), .arg = "PORT", .help = "a write of V to this port ends with status (V<<1)|1" },
     { .group = "The machine", .name = "no-reboot", .field = "no_reboot", .type = OPT_FLAG,
@@ -525,7 +531,7 @@ static const struct opt run_options[] = {
     { .name = "readconfig", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "FILE",
       .help = "QEMU's configuration files are not read; --config FILE reads JSON, and --print-config writes it" },
     { .name = "no-api", .type = OPT_NOTHING, .rank = OPT_FOREIGN, .help = "there is none" },
-    { .name = "audiodev", .aliases = "audio soundhw", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "DEVICE",
+    { .name = "audiodev", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "DEVICE",
       .help = SOUND },
     { .name = "virtfs", .aliases = "fsdev 9p", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "FOLDER",
       .help = SHARING },
@@ -649,6 +655,9 @@ int run_args_finish(struct run_args *a, struct vm_error *err)
     if (!a->gdb && a->gdb_usual) a->gdb = "tcp:127.0.0.1:1234";
     if (a->jail && (a->gdb || a->monitor))
         return vm_fail(err, -EINVAL, "--jail: a monitor or gdb's door needs what it gives up; leave out one of them");
+    bool played = a->cfg.audio && strncmp(a->cfg.audio, "wav:", 4) && strcmp(a->cfg.audio, "none");
+    if (a->jail && played)
+        return vm_fail(err, -EINVAL, "--jail: --audio %.64s needs what it gives up; wav:FILE does not", a->cfg.audio);
     const struct {
         const char *option, *value, *taken;
     } users[] = { { "--display", a->cfg.display, "text" },

@@ -7,6 +7,7 @@
 #include "src/board/firmware.h"
 #include "src/board/pc.h"
 #include "src/back/chardev.h"
+#include "core/audiodev.h"
 
 #include <check.h>
 #include <errno.h>
@@ -62,6 +63,13 @@ static void *chip(struct rt *rt, const char *name)
     ck_abort_msg("the board has no %s", name);
 }
 
+static void unheard(void *be UNUSED, unsigned voice, u64 at_ns UNUSED, u32 rate, const s16 *frames UNUSED, u32 n)
+{
+    ck_assert(voice < AUDIO_VOICES && rate >= AUDIO_RATE_MIN && rate <= AUDIO_RATE_MAX && n);
+}
+static const struct audiodev_ops audio_ops = { unheard };
+static const struct audiodev audio = { &audio_ops, NULL };
+
 static const u8 rom_bytes[65536];
 
 /* A card without state: its header is what is of interest. */
@@ -103,6 +111,8 @@ static struct rt *board(u64 now)
     const struct firmware rom = { .data = (u8 *)rom_bytes, .len = sizeof rom_bytes };
     struct pc_config cfg = { .serial = { &rt->serial, &rt->serial_more[0], &rt->serial_more[1] },
                              .parallel = &rt->serial_more[2],
+                             .sounds = (1u << SOUND_KINDS) - 1,
+                             .audio = &audio,
                              .vga = true,
                              .vga_rom = &rom,
                              .poweroff = { nothing, NULL },

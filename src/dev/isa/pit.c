@@ -21,7 +21,6 @@
 
 #include <errno.h>
 
-#define PIT_HZ 1193182u
 #define NS_PER_S 1000000000ull
 #define ISA_READ_NS 1000u
 #define OWED_MAX_NS NS_PER_S
@@ -59,6 +58,7 @@ struct pit {
     struct timer tick;
     s64 next_edge; /* clock tick of the next rising edge of OUT0; -1: none */
     u64 owed;
+    struct dev_event speaking; /* the speaker is about to hear something else */
 };
 
 /* Differences of ticks stay far from what 64 bits hold. */
@@ -376,12 +376,55 @@ static void pit_control(struct pit *p, u8 val, s64 now)
     if (n == 0) pit_restart(p, now);
 }
 
+/* ---- what the speaker hears: OUT2 and port B's bit 1 ---- */
+
+#define PARTS ((s64)PIT_SPEAKER_PARTS)
+
+/* Before counter 2 changes, or is looked at when a new count has taken effect since. */
+static void speaker_tell(struct pit *p, s64 now)
+{
+    const struct counter *c = &p->c[2];
+
+    if (c->has_next && now >= c->next_at) dev_event_fire(&p->speaking, 0);
+}
+
+/* Parts for which a periodic counter's OUT is high in its first e, from the load on. */
+static s64 periodic_high(const struct counter *c, s64 e)
+{
+    s64 n = c->reload * PARTS, high = (c->mode == 2 ? c->reload - 1 : high_half(c->reload)) * PARTS;
+
+    if (e <= 0) return e;
+    return e / n * high + (e % n < high ? e % n : high);
+}
+
+u32 pit_speaker_high(struct pit *p, u64 from, u64 to)
+{
+    struct counter *c = &p->c[2];
+    s64 origin, edge;
+
+    if (!(p->port_b & 2)) return 0;
+    counter_sync(c, (s64)(from / PIT_SPEAKER_PARTS));
+    origin = c->origin * PARTS;
+    if (counter_counting(c) && counter_periodic(c) && c->gate)
+        return (u32)(periodic_high(c, (s64)to - origin) - periodic_high(c, (s64)from - origin));
+    if (counter_counting(c) && c->mode <= 1 && (c->gate || c->mode == 1)) {
+        edge = origin + c->reload * PARTS;
+        return edge <= (s64)from ? (u32)(to - from) : edge >= (s64)to ? 0 : (u32)((s64)to - edge);
+    }
+    return counter_out(c, (s64)(from / PIT_SPEAKER_PARTS)) ? (u32)(to - from) : 0;
+}
+
+void pit_on_speaker(struct pit *p, struct dev_event speaking) { p->speaking = speaking; }
+
+/* ---- ports ---- */
+
 static void pit_write(void *dev, u32 off, u8 val)
 {
     struct pit *p = dev;
     s64 now = pit_ticks(p);
     bool in_cycle;
 
+    if (off >= 2) dev_event_fire(&p->speaking, 0);
     for (unsigned i = 0; i < 3; i++) counter_sync(&p->c[i], now);
     if (off == 3) {
         pit_control(p, val, now);
@@ -409,6 +452,7 @@ static u8 pit_read(void *dev, u32 off)
     s64 now = pit_ticks(p);
 
     if (off == 3) return 0xff; /* the control word cannot be read */
+    if (off == 2) speaker_tell(p, now);
     counter_sync(&p->c[off], now);
     return counter_read(&p->c[off], now);
 }
@@ -419,6 +463,7 @@ static u8 port_b_read(void *dev, u32 off UNUSED)
     clock_stall(p->clk, ISA_READ_NS);
     s64 now = pit_ticks(p);
 
+    speaker_tell(p, now);
     counter_sync(&p->c[2], now);
     return p->port_b | (clock_now(p->clk) / REFRESH_HALF_NS & 1) << 4 | counter_out(&p->c[2], now) << 5;
 }
@@ -427,6 +472,7 @@ static void port_b_write(void *dev, u32 off UNUSED, u8 val)
 {
     struct pit *p = dev;
 
+    dev_event_fire(&p->speaking, 0);
     p->port_b = val & 0x0f;
     counter_gate(&p->c[2], val & 1, pit_ticks(p));
 }
