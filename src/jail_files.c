@@ -22,13 +22,19 @@ enum {
     FS_WRITE_FILE = 1 << 1,
     FS_READ_FILE = 1 << 2,
     FS_READ_DIR = 1 << 3,
+    FS_REMOVE_DIR = 1 << 4,
     FS_REMOVE_FILE = 1 << 5,
+    FS_MAKE_DIR = 1 << 7,
     FS_MAKE_REG = 1 << 8,
     FS_MAKE_SOCK = 1 << 9,
+    FS_MAKE_FIFO = 1 << 10,
+    FS_MAKE_SYM = 1 << 12,
     FS_VERSION_1 = (1 << 13) - 1,
     FS_REFER = 1 << 13,    /* 2 */
     FS_TRUNCATE = 1 << 14, /* 3 */
     FS_IOCTL = 1 << 15,    /* 5 */
+    FS_TREE = FS_REMOVE_DIR | FS_REMOVE_FILE | FS_MAKE_DIR | FS_MAKE_REG | FS_MAKE_SOCK | FS_MAKE_FIFO | FS_MAKE_SYM
+              | FS_REFER,
     FS_OF_FILE = FS_EXECUTE | FS_WRITE_FILE | FS_READ_FILE | FS_TRUNCATE | FS_IOCTL,
     NET_TCP = 3,        /* 4: bind, connect */
     SCOPE_ABSTRACT = 1, /* 6: sockets of the abstract name space */
@@ -72,7 +78,7 @@ int jail_files_add(int set, const char *path, unsigned access)
     struct stat st;
     u64 rights = (access & JAIL_READ ? FS_READ_FILE : 0) | (access & JAIL_WRITE ? FS_WRITE_FILE | FS_TRUNCATE : 0)
                  | (access & JAIL_MAKE ? FS_MAKE_REG | FS_MAKE_SOCK : 0) | (access & JAIL_REMOVE ? FS_REMOVE_FILE : 0)
-                 | (access & JAIL_LIST ? FS_READ_DIR : 0);
+                 | (access & JAIL_LIST ? FS_READ_DIR : 0) | (access & JAIL_TREE ? FS_TREE : 0);
     int fd = open(path, O_PATH | O_CLOEXEC);
     if (fd < 0) return errno == ENOENT ? 0 : -errno;
     int rc = fstat(fd, &st) ? -errno : 0;

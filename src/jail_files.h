@@ -10,6 +10,7 @@ enum jail_access {
     JAIL_MAKE = 4,   /* in a folder: new files and sockets */
     JAIL_REMOVE = 8, /* in a folder: the names of files */
     JAIL_LIST = 16,  /* folders */
+    JAIL_TREE = 32,  /* in a folder: names of every kind come, go, and move from one folder below it to another */
 };
 
 /* Whether the host has Landlock, and which version of it; 0: none. */

@@ -31,7 +31,8 @@ enum {
     T = 1 << THREAD_TEXT,
     W = 1 << THREAD_VNC, /* watched from afar */
     N = 1 << THREAD_NET,
-    P = 1 << THREAD_AUDIO /* plays */
+    P = 1 << THREAD_AUDIO, /* plays */
+    F = 1 << THREAD_SHARE
 };
 
 static const struct call {

@@ -46,6 +46,7 @@ static const struct snap_field head_fields[] = {
     SNAP(struct snapshot_head, more_nets, .since = 7, .max = STRING_MAX),
     SNAP(struct snapshot_head, ports, .since = 8, .max = (1 << (VM_SERIAL_MORE + 1)) - 1),
     SNAP(struct snapshot_head, sound, .since = 9, .max = STRING_MAX),
+    SNAP(struct snapshot_head, shares, .since = 10, .max = STRING_MAX),
     { 0 },
 };
 
@@ -61,7 +62,7 @@ static bool head_check(const void *head)
 }
 
 static const struct snap_table head_table = { .name = "machine",
-                                              .version = 9,
+                                              .version = 10,
                                               .size = sizeof(struct snapshot_head),
                                               .fields = head_fields,
                                               .check = head_check };
@@ -83,6 +84,7 @@ void snapshot_head_free(struct snapshot_head *h)
     byte_queue_free(&h->net);
     byte_queue_free(&h->sound);
     byte_queue_free(&h->more_nets);
+    byte_queue_free(&h->shares);
 }
 
 static bool string_set(struct byte_queue *q, const char *s)
@@ -159,25 +161,34 @@ int snapshot_disks(const struct snapshot_head *h, struct vm_config *c)
     return serials_get(&h->disk_serials, c);
 }
 
-static bool nets_set(struct byte_queue *q, const struct vm_config *cfg)
+static bool list_set(struct byte_queue *q, const char *const *list, size_t n)
 {
     bool fine = true;
-    for (size_t i = 0; i < ARRAY_LEN(cfg->more_nets); i++) {
-        const char *net = cfg->more_nets[i];
-        if (net) fine = fine && byte_queue_put(q, (const u8 *)net, strlen(net) + 1, STRING_MAX);
-    }
+    for (size_t i = 0; i < n; i++)
+        if (list[i]) fine = fine && byte_queue_put(q, (const u8 *)list[i], strlen(list[i]) + 1, STRING_MAX);
     return fine;
+}
+
+/* A string without its zero is none. */
+static int list_get(const struct byte_queue *q, const char **list, size_t n)
+{
+    const u8 *p = q->data, *end = p + q->len;
+    for (size_t i = 0; i < n && p < end; i++) {
+        const char *text = string_take(&p, end);
+        if (!text) return 0;
+        if (!list[i] && !(list[i] = strdup(text))) return -ENOMEM;
+    }
+    return 0;
 }
 
 int snapshot_more_nets(const struct snapshot_head *h, struct vm_config *c)
 {
-    const u8 *p = h->more_nets.data, *end = p + h->more_nets.len;
-    for (size_t i = 0; i < ARRAY_LEN(c->more_nets) && p < end; i++) {
-        const char *net = string_take(&p, end);
-        if (!net) return 0; /* head_check() has looked */
-        if (!c->more_nets[i] && !(c->more_nets[i] = strdup(net))) return -ENOMEM;
-    }
-    return 0;
+    return list_get(&h->more_nets, c->more_nets, ARRAY_LEN(c->more_nets));
+}
+
+int snapshot_shares(const struct snapshot_head *h, struct vm_config *c)
+{
+    return list_get(&h->shares, c->share, VM_SHARES_MAX);
 }
 
 bool snapshot_head_init(struct snapshot_head *h, const struct vm_config *cfg, const char *cpu)
@@ -192,7 +203,9 @@ bool snapshot_head_init(struct snapshot_head *h, const struct vm_config *cfg, co
     return string_set(&h->kernel, cfg->kernel) && string_set(&h->initrd, cfg->initrd)
            && string_set(&h->cmdline, cfg->cmdline) && string_set(&h->firmware, cfg->firmware)
            && string_set(&h->boot, cfg->boot) && string_set(&h->net, cfg->net) && string_set(&h->sound, cfg->sound)
-           && disks_set(&h->disks, cfg->disk) && serials_set(&h->disk_serials, cfg) && nets_set(&h->more_nets, cfg);
+           && disks_set(&h->disks, cfg->disk) && serials_set(&h->disk_serials, cfg)
+           && list_set(&h->more_nets, cfg->more_nets, ARRAY_LEN(cfg->more_nets))
+           && list_set(&h->shares, cfg->share, VM_SHARES_MAX);
 }
 
 char *snapshot_string(const struct byte_queue *q) { return q->len ? strndup((const char *)q->data, q->len) : NULL; }

@@ -22,6 +22,7 @@ struct snapshot_head {
     struct byte_queue disk_serials;
     struct byte_queue sound;     /* as vm_config.sound; empty: there are no sound cards */
     struct byte_queue more_nets; /* of each further card: its description, a zero */
+    struct byte_queue shares;    /* of each shared folder: likewise */
 };
 enum snapshot_disk {
     SNAPSHOT_DISK = 0x40,
@@ -35,6 +36,8 @@ enum snapshot_disk {
 };
 /* Further network cards, into c, which has none. 0 or -ENOMEM. */
 MUST_CHECK int snapshot_more_nets(const struct snapshot_head *h, struct vm_config *c);
+/* Shared folders, likewise. */
+MUST_CHECK int snapshot_shares(const struct snapshot_head *h, struct vm_config *c);
 void snapshot_head_free(struct snapshot_head *h);
 /* Borrows nothing. false: memory is short. */
 MUST_CHECK bool snapshot_head_init(struct snapshot_head *h, const struct vm_config *cfg, const char *cpu);

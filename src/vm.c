@@ -16,6 +16,7 @@
 #include "src/board/loader.h"
 #include "src/board/cpu_part.h"
 #include "src/board/pc.h"
+#include "src/shares.h"
 #include "src/snapshot.h"
 #include "src/vm_input.h"
 #include "src/vm_jail.h"
@@ -129,6 +130,14 @@ static void disks_deliver(void *arg)
 
 static void on_disk_wake(void *vm) { post(vm, disks_deliver); }
 
+static void shares_deliver(void *arg)
+{
+    struct vm *vm = arg;
+    shares_complete(vm->shares);
+}
+
+static void on_share_wake(void *vm) { post(vm, shares_deliver); }
+
 static void frames_deliver(void *arg)
 {
     struct vm *vm = arg;
@@ -233,6 +242,7 @@ static void machine_free(struct vm *vm)
 {
     struct vm_error why;
     if (vm->disks && vm->pc) disks_drain(vm->disks);
+    if (vm->pc) shares_drain(vm->shares);
     if (vm->cache && vm->rt && cache_dir_save(vm->cache, vm->rt, &why)) warn(vm, &why);
     pthread_mutex_lock(&vm->lock);
     struct rt *rt = vm->rt;
@@ -303,6 +313,7 @@ static int machine_reset(struct vm *vm, struct vm_error *err)
     int rc = machine_files(vm, &boot, err);
     if (rc) return rc;
     disks_drain(vm->disks);
+    shares_drain(vm->shares);
     /* Firmware finds memory as it was: a reset is no power cut. */
     if (!vm->firmware.data) rc = ram_clear(vm->rt);
     if (!rc && !vm->cpu_only) rc = pc_reset(vm->pc);
@@ -372,6 +383,8 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
     const struct audio_host audio_host = { on_audio_wake, vm };
     const char *audio = vm->cfg.audio && !vm->cfg.inspect ? vm->cfg.audio : "none";
     if (vm->sounds && (rc = audio_open(&vm->audio, audio, &audio_host, err))) goto out;
+    rc = shares_open(&vm->shares, &vm->cfg, vm->cfg.inspect ? NULL : on_share_wake, vm, err);
+    if (rc) goto out;
     struct pc_config board = {
         .sounds = vm->sounds,
         .audio = vm->audio ? audio_dev(vm->audio) : NULL,
@@ -394,6 +407,7 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
     };
     for (unsigned i = 0; i < VM_SERIAL_MORE; i++) board.serial[i + 1] = lines.line[i];
     for (unsigned i = 0; i < VM_DISKS_MAX; i++) board.disk[i] = *disks_get(vm->disks, i);
+    for (unsigned i = 0; i < VM_SHARES_MAX; i++) board.share[i] = shares_get(vm->shares, i);
     for (unsigned i = 0; i < VM_NETS_MAX; i++) (void)vm_nets_card(vm->nets, i, &board.nic[i]);
     rc = pc_new(&vm->pc, rt, &board, err);
     if (rc) goto out;
@@ -466,6 +480,8 @@ static int save_to(void *arg, int fd, struct vm_error *err)
     lines_deliver(&vm->lines);
     chardev_tap_deliver(&vm->tap);
     disks_drain(vm->disks);
+    shares_drain(vm->shares);
+    pc_before_save(vm->pc);
     struct snapshot_blob *blobs = NULL;
     int rc = snapshot_head_init(&h, &vm->cfg, vm->cfg.cpu ? vm->cfg.cpu : vm_cpu_name(0)) ? 0 : -ENOMEM;
     if (rc) vm_fail(err, rc, "out of memory");
@@ -559,6 +575,7 @@ void vm_free(struct vm *vm)
     lines_close(&vm->lines);
     vm_nets_close(vm->nets);
     audio_close(vm->audio);
+    shares_close(vm->shares);
     disks_close(vm->disks);
     firmware_close(&vm->firmware);
     firmware_close(&vm->vga_rom);

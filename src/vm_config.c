@@ -176,11 +176,9 @@ static const char **config_strings(struct vm_config *c, unsigned i)
     const struct {
         const char **first;
         unsigned n;
-    } list[] = { { c->disk_serial, VM_DISKS_MAX },
-                 { c->more_nets, ARRAY_LEN(c->more_nets) },
-                 { c->serial_more, VM_SERIAL_MORE },
-                 { c->option_rom, VM_OPTION_ROMS_MAX },
-                 { c->smbios, VM_SMBIOS_MAX } };
+    } list[] = { { c->disk_serial, VM_DISKS_MAX },      { c->more_nets, ARRAY_LEN(c->more_nets) },
+                 { c->share, VM_SHARES_MAX },           { c->serial_more, VM_SERIAL_MORE },
+                 { c->option_rom, VM_OPTION_ROMS_MAX }, { c->smbios, VM_SMBIOS_MAX } };
     for (size_t k = 0; k < ARRAY_LEN(list); i -= list[k++].n)
         if (i < list[k].n) return &list[k].first[i];
     return NULL;
@@ -295,6 +293,7 @@ int vm_config_load(struct vm_config *c, const struct snapshot_head *h, struct vm
     else rc = disks_load(c, &saved, h->disk_serials.len, err);
     vm_config_free(&saved);
     if (!rc && !c->net) rc = snapshot_more_nets(h, c);
+    if (!rc && !c->share[0]) rc = snapshot_shares(h, c);
     if (rc == -ENOMEM) vm_fail(err, rc, "machine: out of memory");
     if (rc) return rc;
     c->memory = h->memory;

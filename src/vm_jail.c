@@ -11,6 +11,7 @@
 #include "src/error.h"
 #include "src/jail.h"
 #include "src/jail_files.h"
+#include "src/back/share.h"
 #include "src/vm_priv.h"
 
 #include <errno.h>
@@ -236,6 +237,22 @@ static int net_files(int set, const struct vm_config *cfg)
     return rc ? rc : add_wires(set, cfg, JAIL_READ | JAIL_WRITE | JAIL_MAKE | JAIL_REMOVE);
 }
 
+/* Everything below the shared folders. */
+static int share_files(int set, const struct vm_config *cfg)
+{
+    int rc = 0;
+    for (unsigned i = 0; i < VM_SHARES_MAX && !rc; i++) {
+        struct share_spec spec;
+        struct vm_error why;
+        if (!cfg->share[i]) continue;
+        rc = share_parse(&spec, cfg->share[i], i, &why);
+        if (rc) break;
+        rc = jail_files_add(set, spec.dir, JAIL_READ | JAIL_LIST | (spec.readonly ? 0 : JAIL_WRITE | JAIL_TREE));
+        free(spec.dir);
+    }
+    return rc;
+}
+
 /* A set for each role: most open nothing. */
 static int files_make(int files[THREAD_ROLES], const struct vm_config *cfg, const struct vm_jail *j)
 {
@@ -248,6 +265,7 @@ static int files_make(int files[THREAD_ROLES], const struct vm_config *cfg, cons
     }
     if (!rc) rc = main_files(files[THREAD_MAIN], cfg, j);
     if (!rc) rc = net_files(files[THREAD_NET], cfg);
+    if (!rc) rc = share_files(files[THREAD_SHARE], cfg);
     return rc;
 }
 

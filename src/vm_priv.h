@@ -30,6 +30,7 @@ struct vm {
     struct vm_nets *nets;
     struct audio *audio;      /* NULL: there are no sound cards */
     unsigned sounds;          /* which there are: bits of enum sound_kind */
+    struct shares *shares;    /* NULL: there are none */
     struct firmware firmware; /* empty where a kernel is loaded directly */
     struct firmware vga_rom;  /* the VGA's BIOS; empty: there is no VGA */
     struct pc *pc;

@@ -3,6 +3,7 @@
  * All of it runs on the vCPU thread, done() too. What waits is the back end's own thread (src/back/blockdev.c). */
 #ifndef CORE_BLOCKDEV_H
 #define CORE_BLOCKDEV_H
+#include "core/job.h"
 #include "core/types.h"
 
 #include <sys/uio.h>
@@ -27,7 +28,7 @@ struct blockdev_req {
     void *arg;                                     /* the chip's */
 
     /* ---- the back end's ---- */
-    struct blockdev_req *next;
+    struct job job;
     int err;
 };
 

@@ -22,6 +22,7 @@ enum thread_role {
     THREAD_VNC,    /* the screen in clients */
     THREAD_NET,    /* one network back end */
     THREAD_AUDIO,  /* sound */
+    THREAD_SHARE,  /* one shared folder */
     THREAD_ROLES
 };
 

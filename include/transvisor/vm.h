@@ -86,6 +86,7 @@ struct vm_disk {
 #define VM_DISKS_MAX 4u
 #define VM_NETS_MAX 8u /* network cards */
 #define VM_SERIAL_MORE 3u
+#define VM_SHARES_MAX 4u /* shared folders */
 #define VM_OPTION_ROMS_MAX 4u
 #define VM_SMBIOS_MAX 4u
 
@@ -180,6 +181,11 @@ struct vm_config {
      * channels, whole at any moment, and at most 4 GiB; "pulse", "alsa", "sdl": played by the host, through a library
      * that is loaded then. NULL: "none". Not kept in a saved machine. */
     const char *audio;
+    /* Folders of the host's that the guest may mount, by virtio 9P: DIR[,tag=TAG][,readonly=on]; a comma in DIR is
+     * typed twice. TAG, of at most 32 bytes, is what the guest knows it by: share0, share1, .. if nothing is said.
+     * Nothing outside of DIR can be reached, nor what links in it lead to; its files belong to the user of this
+     * process. NULL: no such folder. */
+    const char *share[VM_SHARES_MAX];
 };
 #define VM_CONFIG_INIT                   \
     {                                    \

@@ -1,48 +1,16 @@
-/* Owns a disk's thread and its two queues: to do, and done.
- *   I1  todo, done, busy and ending are touched only under lock.
- *   I2  A request is in one of three places: in todo, with the thread (busy), in done. Then it is the chip's again.
- *   I3  Neither host.wake() nor done() is called under lock: the host may take its own, the chip may submit. */
+/* Owns what a disk's requests come to: whether they fit it, and which of the image's calls they are. Its thread is a
+ * worker's (worker.c). */
 #include "src/back/blockdev.h"
-#include "core/thread.h"
+#include "src/back/worker.h"
 
 #include <errno.h>
-#include <pthread.h>
-
-struct queue {
-    struct blockdev_req *first, **last;
-};
 
 struct disk {
     struct blockdev dev; /* dev.be points back here */
     const struct block_image_ops *ops;
     void *image;
-    struct blockdev_host host;
-    pthread_t thread;
-    pthread_mutex_t lock;
-    pthread_cond_t changed; /* something came to todo or done, or ending */
-    struct queue todo, done;
-    bool busy, ending;
+    struct worker *worker;
 };
-
-static void queue_clear(struct queue *q)
-{
-    q->first = NULL;
-    q->last = &q->first;
-}
-
-static void queue_put(struct queue *q, struct blockdev_req *r)
-{
-    r->next = NULL;
-    *q->last = r;
-    q->last = &r->next;
-}
-
-static struct blockdev_req *queue_take(struct queue *q)
-{
-    struct blockdev_req *r = q->first;
-    if (r && !(q->first = r->next)) q->last = &q->first;
-    return r;
-}
 
 /* What can be said without the image. */
 static int request_check(const struct blockdev *d, const struct blockdev_req *r)
@@ -56,7 +24,7 @@ static int request_check(const struct blockdev *d, const struct blockdev_req *r)
     return bytes == r->len ? 0 : -EINVAL;
 }
 
-static int request_run(struct disk *d, const struct blockdev_req *r)
+static int request_run(const struct disk *d, const struct blockdev_req *r)
 {
     if (r->err) return r->err;
     switch (r->op) {
@@ -69,59 +37,37 @@ static int request_run(struct disk *d, const struct blockdev_req *r)
     return -EINVAL;
 }
 
-static void *disk_thread(void *arg)
+static void disk_run(void *disk, struct job *j)
 {
-    struct disk *d = arg;
-    pthread_mutex_lock(&d->lock);
-    while (!d->ending) {
-        struct blockdev_req *r = queue_take(&d->todo);
-        if (!r) {
-            pthread_cond_wait(&d->changed, &d->lock);
-            continue;
-        }
-        d->busy = true;
-        pthread_mutex_unlock(&d->lock);
-        r->err = request_run(d, r);
-        pthread_mutex_lock(&d->lock);
-        d->busy = false;
-        bool first = !d->done.first;
-        queue_put(&d->done, r);
-        pthread_cond_broadcast(&d->changed);
-        if (!first) continue; /* they have been told, and have not been yet */
-        pthread_mutex_unlock(&d->lock);
-        d->host.wake(d->host.arg);
-        pthread_mutex_lock(&d->lock);
-    }
-    pthread_mutex_unlock(&d->lock);
-    return NULL;
+    struct blockdev_req *r = JOB_OF(j, struct blockdev_req);
+    r->err = request_run(disk, r);
+}
+
+static void disk_finished(void *disk UNUSED, struct job *j)
+{
+    struct blockdev_req *r = JOB_OF(j, struct blockdev_req);
+    r->done(r, r->err);
 }
 
 static void disk_submit(void *be, struct blockdev_req *r)
 {
     struct disk *d = be;
     r->err = request_check(&d->dev, r);
-    pthread_mutex_lock(&d->lock);
-    queue_put(&d->todo, r);
-    pthread_cond_broadcast(&d->changed);
-    pthread_mutex_unlock(&d->lock);
+    worker_submit(d->worker, &r->job);
 }
 
 int blockdev_new(struct blockdev **out, const struct block_image_ops *ops, void *image, u64 size, bool readonly,
                  const struct blockdev_host *host)
 {
     static const struct blockdev_ops disk_ops = { .submit = disk_submit };
+    static const struct worker_ops work = { disk_run, disk_finished };
     struct disk *d = calloc(1, sizeof *d);
     if (!d) return -ENOMEM;
     BUG_ON(size % BLOCKDEV_SECTOR);
     d->dev = (struct blockdev){ .ops = &disk_ops, .be = d, .size = size, .readonly = readonly };
     d->ops = ops;
     d->image = image;
-    d->host = *host;
-    queue_clear(&d->todo);
-    queue_clear(&d->done);
-    pthread_mutex_init(&d->lock, NULL);
-    pthread_cond_init(&d->changed, NULL);
-    int rc = thread_start(&d->thread, THREAD_DISK, disk_thread, d);
+    int rc = worker_new(&d->worker, THREAD_DISK, &work, d, host->wake, host->arg);
     if (rc) {
         free(d);
         return rc;
@@ -134,39 +80,9 @@ void blockdev_free(struct blockdev *dev)
 {
     if (!dev) return;
     struct disk *d = dev->be;
-    pthread_mutex_lock(&d->lock);
-    d->ending = true;
-    pthread_cond_broadcast(&d->changed);
-    pthread_mutex_unlock(&d->lock);
-    pthread_join(d->thread, NULL);
-    pthread_mutex_destroy(&d->lock);
-    pthread_cond_destroy(&d->changed);
+    worker_free(d->worker);
     free(d);
 }
 
-void blockdev_complete(struct blockdev *dev)
-{
-    struct disk *d = dev->be;
-    pthread_mutex_lock(&d->lock);
-    struct blockdev_req *r = d->done.first; /* what is done from now on wakes us again */
-    queue_clear(&d->done);
-    pthread_mutex_unlock(&d->lock);
-    while (r) {
-        struct blockdev_req *next = r->next;
-        r->done(r, r->err);
-        r = next;
-    }
-}
-
-void blockdev_drain(struct blockdev *dev)
-{
-    struct disk *d = dev->be;
-    for (;;) {
-        pthread_mutex_lock(&d->lock);
-        while (d->todo.first || d->busy) pthread_cond_wait(&d->changed, &d->lock);
-        bool none = !d->done.first;
-        pthread_mutex_unlock(&d->lock);
-        if (none) return;
-        blockdev_complete(dev);
-    }
-}
+void blockdev_complete(struct blockdev *dev) { worker_complete(((struct disk *)dev->be)->worker); }
+void blockdev_drain(struct blockdev *dev) { worker_drain(((struct disk *)dev->be)->worker); }

@@ -25,7 +25,8 @@
 #define SLOT_NET 3
 #define SLOT_NETS 8 /* 00:08.0 and on: further network cards */
 #define SLOT_SOUNDS 16
-#define SLOT_DISKS 4 /* 00:04.0 to 00:07.0: virtio disks */
+#define SLOT_SHARES 24 /* 00:18.0 to 00:1b.0: shared folders */
+#define SLOT_DISKS 4   /* 00:04.0 to 00:07.0: virtio disks */
 
 enum { BDA_COM1 = 0x400, BDA_LPT1 = 0x408, BDA_EBDA_SEG = 0x40e, BDA_EQUIPMENT = 0x410, BDA_BASE_KIB = 0x413 };
 #define COM1 0x3f8
@@ -66,6 +67,7 @@ struct pc {
     struct virtio_blk *virtio_disk[VM_DISKS_MAX];
     struct nic *nic[VM_NETS_MAX]; /* NULL: there is no such card */
     struct sounds *sounds;        /* NULL: there are no sound cards */
+    struct virtio_9p *share[VM_SHARES_MAX];
     struct fw_cfg *fw_cfg;
     struct chardev fw_debug; /* to the trace */
     struct porte9 *fw_port;
@@ -182,6 +184,17 @@ static int disks_attach(struct pc *pc, const struct pc_config *cfg, const struct
     }
     if (!rc && any) rc = ide_new(&pc->ide, pc->bus, pc->pci, isa[14], isa[15], ide);
     if (!rc && (floppy[0].drive || floppy[1].drive)) rc = floppies_attach(pc, floppy, isa[6]);
+    return rc;
+}
+
+static int shares_attach(struct pc *pc, const struct pc_config *cfg)
+{
+    static const char *const names[VM_SHARES_MAX] = { "virtio-9p0", "virtio-9p1", "virtio-9p2", "virtio-9p3" };
+    int rc = 0;
+
+    for (unsigned i = 0; i < VM_SHARES_MAX && !rc; i++)
+        if (cfg->share[i])
+            rc = virtio_9p_new(&pc->share[i], pc->bus, pc->pci, (u8)(SLOT_SHARES + i), names[i], cfg->share[i]);
     return rc;
 }
 
@@ -382,6 +395,8 @@ unsigned pc_parts(struct pc *pc, struct snap_part *out, unsigned room)
     for (unsigned i = 0; i < VM_NETS_MAX; i++)
         if (pc->nic[i] && n < room) out[n++] = nic_part(pc->nic[i]);
     n += sounds_parts(pc->sounds, out + n, room - n);
+    for (unsigned i = 0; i < VM_SHARES_MAX; i++)
+        if (pc->share[i]) n += virtio_9p_parts(pc->share[i], out + n, room - n);
     return n + pci_parts(pc->pci, out + n, room - n);
 }
 
@@ -401,6 +416,12 @@ bool pc_tray_open(const struct pc *pc, const struct pc_disk *d) { return d->cdro
 void pc_eject_request(struct pc *pc, const struct pc_disk *d)
 {
     if (d->cdrom) ide_eject_request(pc->ide, d->at);
+}
+
+void pc_before_save(struct pc *pc)
+{
+    for (unsigned i = 0; i < VM_SHARES_MAX; i++)
+        if (pc->share[i]) virtio_9p_save(pc->share[i]);
 }
 
 void pc_power_button(struct pc *pc) { acpi_pm_power_button(pc->pm); }
@@ -479,6 +500,7 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
     }
     const struct sound_buses sound = { bus, clk, pc->pci, pc->pit, pc->dma, isa, cfg->audio, SLOT_SOUNDS };
     if (cfg->sounds && (rc = sounds_new(&pc->sounds, &sound, cfg->sounds, err))) goto out;
+    CHIP("shared folders", shares_attach(pc, cfg));
     if (cfg->vga)
         CHIP("VGA", vga_new(&pc->vga, bus, clk, pc->pci, cfg->vga_rom ? cfg->vga_rom->data : NULL,
                             cfg->vga_rom ? cfg->vga_rom->len : 0));
@@ -518,6 +540,7 @@ void pc_free(struct pc *pc)
     acpi_tables_free(&pc->acpi);
     debug_exit_free(pc->debug_exit);
     sounds_free(pc->sounds);
+    for (unsigned i = 0; i < VM_SHARES_MAX; i++) virtio_9p_free(pc->share[i]);
     for (unsigned i = 0; i < VM_NETS_MAX; i++) nic_free(pc->nic[i]);
     for (unsigned i = 0; i < VM_DISKS_MAX; i++) virtio_blk_free(pc->virtio_disk[i]);
     fdc_free(pc->fdc);

@@ -31,9 +31,10 @@ struct pc_config {
     u16 debug_exit;
     struct pc_disk disk[VM_DISKS_MAX]; /* firmware tries those of a kind in this order */
     struct nic_config nic[VM_NETS_MAX];
-    unsigned sounds;              /* which sound cards: bits of enum sound_kind */
-    const struct audiodev *audio; /* where they play to; borrowed; NULL where there are none */
-    const char *boot;             /* comma-separated: floppy, disk, cdrom, network */
+    unsigned sounds;                       /* which sound cards: bits of enum sound_kind */
+    const struct audiodev *audio;          /* where they play to; borrowed; NULL where there are none */
+    struct sharedev *share[VM_SHARES_MAX]; /* folders of the host's; borrowed; NULL: there is none */
+    const char *boot;                      /* comma-separated: floppy, disk, cdrom, network */
     bool vga;
     const struct firmware *vga_rom;  /* its BIOS; borrowed until pc_new() returns; empty: none */
     const struct firmware *firmware; /* borrowed; NULL: none runs, and what it would leave behind is written here */
@@ -62,6 +63,8 @@ bool pc_medium_prevented(const struct pc *pc, const struct pc_disk *d);
 bool pc_tray_open(const struct pc *pc, const struct pc_disk *d);
 /* Somebody has pressed the drive's button: a guest that prevents removal is told. */
 void pc_eject_request(struct pc *pc, const struct pc_disk *d);
+/* Before it is saved, with nothing under way: what is the back ends' of the guest's state is taken. */
+void pc_before_save(struct pc *pc);
 void pc_power_button(struct pc *pc);            /* pressed and let go */
 struct vga *pc_vga(const struct pc *pc);        /* NULL: there is none */
 struct i8042 *pc_keyboard(const struct pc *pc); /* keyboard and mouse */

@@ -313,6 +313,17 @@ MUST_CHECK int virtio_blk_new(struct virtio_blk **out, struct bus *b, struct pci
 void virtio_blk_free(struct virtio_blk *b);
 struct snap_part virtio_blk_part(struct virtio_blk *b);
 
+/* virtio/virtio_9p.c: a folder of the host's at 00:slot.0. The folder is borrowed; while it is at work, the board is
+ * neither saved nor reset. name: in a snapshot; borrowed. */
+struct virtio_9p;
+struct sharedev;
+MUST_CHECK int virtio_9p_new(struct virtio_9p **out, struct bus *b, struct pci *p, u8 slot, const char *name,
+                             struct sharedev *folder);
+void virtio_9p_free(struct virtio_9p *d);
+void virtio_9p_save(struct virtio_9p *d); /* before it is saved: takes what the guest has open */
+/* The device and its session. At most room of them; returns how many. */
+unsigned virtio_9p_parts(struct virtio_9p *d, struct snap_part *out, unsigned room);
+
 /* A network card, whatever its chip. The network is borrowed, and its receive() the card's. */
 struct netdev;
 struct nic_desc {

@@ -265,6 +265,15 @@ static int parse_net(void *args, const char *typed, const char *value, struct vm
     return 0;
 }
 
+static int parse_share(void *args, const char *typed, const char *value, struct vm_error *err)
+{
+    struct run_args *a = args;
+    if (a->shares == VM_SHARES_MAX)
+        return vm_fail(err, -EINVAL, "%s %s: there is room for %u folders", typed, value, VM_SHARES_MAX);
+    a->cfg.share[a->shares++] = value;
+    return 0;
+}
+
 /* A list of kinds, which the machine checks; or as QEMU has it: [order=]LETTERS, a a floppy, c a disk, d a CD, n the
  * network. */
 static int parse_boot(void *args, const char *typed UNUSED, const char *value, struct vm_error *err UNUSED)
@@ -352,7 +361,7 @@ static int parse_device(void *args, const char *typed, const char *value, struct
 #define NETWORK "say --net user[,hostfwd=tcp::2222-:22]"
 #define DISPLAY "such displays are not supported yet; --display text and --display vnc are"
 #define SOUND "say --sound ac97,speaker --audio pulse|alsa|sdl|wav:FILE"
-#define SHARING "shared folders are not supported yet; put files into an initial RAM disk (--initrd FILE)"
+#define SHARING "say --share DIR[,tag=NAME]; in the guest: mount -t 9p -o trans=virtio,version=9p2000.L NAME /mnt"
 #define KVM "no accelerator is needed: leave it out (--engine chooses how guest code is run)"
 
 /* clang-format off */
@@ -429,6 +438,9 @@ static const struct opt run_options[] = {
     { .group = "The machine", .name = "audio", .type = OPT_STRING, .rank = OPT_PLAIN, RUN(cfg.audio),
       .arg = "none|wav:FILE|pulse|alsa|sdl", .names = vm_audio_name,
       .help = "where they are heard: in a recording, or by what the host plays with [none]" },
+    { .group = "The machine", .name = "share", .type = OPT_CALL, .rank = OPT_PLAIN, .parse = parse_share,
+      .repeats = true, .arg = "DIR[,tag=NAME][,readonly=on]",
+      .help = "folder that the guest may mount: mount -t 9p -o trans=virtio NAME /mnt; up to four [tag=share0, ..]" },
     { .group = "The machine", .name = "debug-exit", .field = "debug_exit", .type = OPT_PORT,
       RUN(debug_exit), .arg = "PORT", .help = "a write of V to this port ends with status (V<<1)|1" },
     { .group = "The machine", .name = "no-reboot", .field = "no_reboot", .type = OPT_FLAG,

@@ -51,6 +51,7 @@ struct run_args {
     unsigned disks;                         /* how many of cfg.disk are described */
     unsigned nets;                          /* how many network cards */
     unsigned serials, roms, smbioses;       /* likewise: COM ports, cfg.option_rom, cfg.smbios */
+    unsigned shares;                        /* and cfg.share */
     char parallel[512];                     /* what cfg.parallel points to */
     const char *load, *save, *save_at_exit; /* files, or NULL */
     const char *screenshot;                 /* file, or NULL */

@@ -24,17 +24,18 @@ static u32 rnd(u32 n)
     return (u32)((rng * 0x2545f4914f6cdd1dull) >> 32) % n;
 }
 
-static struct blockdev_req *first;
+static struct job *first;
 static void on_submit(void *be UNUSED, struct blockdev_req *r)
 {
-    r->next = first;
-    first = r;
+    r->job.next = first;
+    first = &r->job;
 }
 static u64 finished, sent;
 static void finish(void)
 {
-    for (struct blockdev_req *r; (r = first); finished++) {
-        first = r->next;
+    for (; first; finished++) {
+        struct blockdev_req *r = JOB_OF(first, struct blockdev_req);
+        first = first->next;
         if (r->op == BLOCKDEV_READ)
             for (unsigned i = 0; i < r->niov; i++) memset(r->iov[i].iov_base, 0x5a, r->iov[i].iov_len);
         r->done(r, rnd(8) ? 0 : -5);

@@ -12,7 +12,7 @@
 # Prints, and writes to paths.env there: KERNEL_686, KERNEL_686_PAE, KERNEL_RT_686_PAE, BUSYBOX, BUSYBOX_HOST,
 # KERNEL_AMD64, BUSYBOX_AMD64, MODULES_686, SELFTESTS.
 # SELFTESTS: the sources of Linux's own tests of x86, as they stand in the kernel's tree (tests/guests/selftests.py).
-# modules-686 is a tree with those modules of the 686 kernel that network cards need, in /lib/m (tests/guests/net.py).
+# modules-686 is a tree with those modules of the 686 kernel that the guests of net.py and devices.py load, in /lib/m.
 # Usage: fetch.sh [--refresh] [NAME ...], of 686 686-pae rt-686-pae busybox busybox-host (the default), amd64,
 # busybox-amd64, modules-686, selftests
 set -eu
@@ -44,6 +44,13 @@ new=$cache/new.$$
 trap 'rm -rf "$new"' EXIT
 trap 'exit 1' HUP INT TERM
 
+# Modules that the guests of net.py and devices.py load: network cards, shared folders, USB.
+modules="mii pcnet32 e1000 8139too 8139cp 8390 8390p ne2k-pci ne virtio virtio_ring virtio_pci_modern_dev
+    virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net
+    fscache netfs 9pnet 9pnet_virtio 9p
+    usb-common usbcore uhci-hcd hid hid-generic usbhid evdev usb-storage scsi_common scsi_mod sd_mod
+    crct10dif_common crc-t10dif crc64 crc64-rocksoft t10-pi"
+
 runs() { [ "$("$1" echo yes 2>/dev/null)" = yes ]; }
 # Without a rebuild's number (+b1), which each architecture has its own.
 busybox_version() { grep -aom1 'BusyBox v[0-9.]* (Debian [^)]*)' "$1" | sed 's/+b[0-9]*)$/)/'; }
@@ -61,7 +68,11 @@ found() {
         ;;
     modules-686) # of the kernel that is there
         kernel=$(found 686)
-        if [ -n "$kernel" ] && [ -d "$cache/$1/${kernel##*/vmlinuz-}" ]; then echo "$cache/$1/${kernel##*/vmlinuz-}"; fi
+        tree=$cache/$1/${kernel##*/vmlinuz-}
+        for module in $modules; do
+            if [ -z "$kernel" ] || [ ! -f "$tree/lib/m/$module.ko" ]; then return 0; fi
+        done
+        echo "$tree"
         ;;
     selftests) if [ -d "$cache/selftests" ]; then echo "$cache/selftests"; fi ;;
     busybox*) ls "$cache/$1"/bin/busybox 2>/dev/null || true ;;
@@ -85,16 +96,14 @@ fetch_package() {
     rm -rf "$new"
 }
 
-# Of the package of kernel version $1, the modules that network cards need; as fetch_package puts things into place.
-net_modules="mii pcnet32 e1000 8139too 8139cp 8390 8390p ne2k-pci ne virtio virtio_ring virtio_pci_modern_dev
-    virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net"
+# Of the package of kernel version $1, those modules; as fetch_package puts things into place.
 fetch_modules() {
     apt_setup i386
     rm -rf "$new" && mkdir -p "$new/tree/$1/lib/m"
     echo "fetch.sh: fetching the modules of linux-image-$1" >&2
     (cd "$new" && apt-get -q download "linux-image-$1" >&2) || die "cannot download linux-image-$1 from $mirror"
     dpkg-deb -x "$new"/*.deb "$new/root" || die "cannot unpack linux-image-$1"
-    for module in $net_modules; do
+    for module in $modules; do
         find "$new/root/lib/modules" -name "$module.ko" -exec cp {} "$new/tree/$1/lib/m/" \;
     done
     rm -rf "${cache:?}/modules-686" && mv "$new/tree" "$cache/modules-686"

@@ -15,24 +15,24 @@ enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11, T_ZEROES 
 /* A disk in memory whose requests are done when the test says so. */
 static struct blockdev disk;
 static u8 *image;
-static struct blockdev_req *first;
+static struct job *first;
 static unsigned requests, flushes, zeroed;
 static int fail;
 static struct virtio_blk *blk;
 
 static void mem_submit(void *be UNUSED, struct blockdev_req *r)
 {
-    struct blockdev_req **at = &first;
+    struct job **at = &first;
     while (*at) at = &(*at)->next;
-    r->next = NULL;
-    *at = r;
+    r->job.next = NULL;
+    *at = &r->job;
     requests++;
 }
 static bool finish(void)
 {
-    struct blockdev_req *r = first;
-    if (!r) return false;
-    first = r->next;
+    if (!first) return false;
+    struct blockdev_req *r = JOB_OF(first, struct blockdev_req);
+    first = first->next;
     u64 at = r->offset;
     ck_assert_uint_le(at + r->len, disk.size);
     flushes += r->op == BLOCKDEV_FLUSH;

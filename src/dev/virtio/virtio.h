@@ -1,4 +1,5 @@
-/* A virtio device on PCI: the transport (virtio_pci.c) as the devices behind it (virtio_blk.c, virtio_net.c) see it. */
+/* A virtio device on PCI: the transport (virtio_pci.c) as the devices behind it see it (virtio_blk.c, virtio_net.c,
+ * virtio_9p.c). */
 #ifndef SRC_DEV_VIRTIO_VIRTIO_H
 #define SRC_DEV_VIRTIO_VIRTIO_H
 #include "core/snap.h"
@@ -22,7 +23,7 @@ struct virtio_ops {
 };
 struct virtio_desc {
     u8 slot;  /* 00:slot.0 */
-    u16 type; /* virtio device ID: 1 network card, 2 block device */
+    u16 type; /* virtio device ID: 1 network card, 2 block device, 9 9P */
     u8 class_code, subclass;
     const char *name; /* in a snapshot */
     const u8 *rom;    /* a boot ROM, as pci_desc has it */

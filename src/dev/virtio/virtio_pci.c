@@ -513,6 +513,17 @@ static void fields_reset(struct virtio *v)
 
 struct snap_part virtio_part(struct virtio *v) { return (struct snap_part){ v->d.name, &virtio_table, v }; }
 
+/* 4.1.2.1: of a transitional device. */
+static u16 device_id(u16 type)
+{
+    static const u16 of[] = {
+        [1] = 0x1000, [2] = 0x1001, [3] = 0x1003, [4] = 0x1005, [5] = 0x1002, [8] = 0x1004, [9] = 0x1009
+    };
+
+    BUG_ON(type >= ARRAY_LEN(of) || !of[type]);
+    return of[type];
+}
+
 int virtio_new(struct virtio **out, struct bus *b, struct pci *p, const struct virtio_desc *d)
 {
     struct virtio *v = calloc(1, sizeof *v);
@@ -522,11 +533,10 @@ int virtio_new(struct virtio **out, struct bus *b, struct pci *p, const struct v
     BUG_ON(d->queues > VIRTIO_QUEUES || d->config_len > VIRTIO_CONFIG_MAX);
     v->d = *d;
     v->mode.bus = b;
-    /* 4.1.2.1: the IDs of a transitional device. */
     const struct pci_desc fn = {
         .dev = d->slot,
         .vendor = 0x1af4,
-        .device = 0x1000 + d->type - 1,
+        .device = device_id(d->type),
         .subsys_vendor = 0x1af4,
         .subsys = d->type,
         .class_code = d->class_code,

@@ -3,6 +3,7 @@
 #ifndef SRC_DEV_VIRTIO_VRING_H
 #define SRC_DEV_VIRTIO_VRING_H
 #include "core/bus.h"
+#include "core/iov.h"
 
 #define VRING_MAX 256u                /* entries */
 #define VRING_PIECES (VRING_MAX + 16) /* of host memory; RAM has few places where it is not contiguous */
@@ -47,11 +48,5 @@ void vchain_unmap(struct bus *b, const struct vchain *c, u32 written);
 void vring_unpop(struct vring *r, unsigned n);
 /* Does the driver want to be interrupted for what has been published since this was last asked? */
 bool vring_wants_interrupt(struct vring *r, const struct vring_mode *m);
-
-/* Copies from byte off of pieces of memory on, or to there; as much as there is. Returns the bytes. */
-size_t iov_read(const struct iovec *iov, unsigned n, size_t off, void *to, size_t len);
-size_t iov_write(const struct iovec *iov, unsigned n, size_t off, const void *from, size_t len);
-/* The pieces that are bytes [off, off+len) of iov, at most n of them, as many as there are. */
-unsigned iov_slice(struct iovec *to, const struct iovec *iov, unsigned n, size_t off, size_t len);
 
 #endif

@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+"""Devices that guests share things by, under drivers that nobody here wrote: Debian's kernel modules.
+
+  devices.py --transvisor FILE [--work DIRECTORY] devices
+  devices.py --list --long yes|no
+
+devices: one boot of Debian's kernel with shared folders (v9fs): the guest reads, writes, renames, links and removes,
+and the host finds what that comes to, and nothing outside of the folder touched.
+Status 77: what it needs is not here.
+"""
+import argparse
+import hashlib
+import os
+import random
+import stat
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def fetched():
+    """What fetch.sh has: the kernel, and a tree with the modules."""
+    command = [os.path.join(HERE, 'fetch.sh'), '686', 'busybox', 'modules-686']
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        print('skipped: the modules of the kernel that is here are not to be had any more')
+        sys.exit(77)
+    paths = dict(line.split('=', 1) for line in done.stdout.split('\n') if '=' in line)
+    return paths['KERNEL_686'].strip("'"), paths['MODULES_686'].strip("'")
+
+
+class Folders:
+    """What the host shares, and what there is beside it."""
+
+    def __init__(self, work):
+        self.secret = os.path.join(work, 'secret')
+        self.shared = os.path.join(work, 'shared')
+        self.readonly = os.path.join(work, 'read,only')  # a comma is typed twice
+        for name in (self.shared, self.readonly):
+            os.mkdir(name)
+        with open(self.secret, 'w', encoding='ascii') as f:
+            f.write('secret of the host\n')
+        self.data = random.Random(9).randbytes(1_500_001)
+        with open(os.path.join(self.shared, 'given'), 'wb') as f:
+            f.write(self.data)
+        os.symlink(self.secret, os.path.join(self.shared, 'outside'))
+        with open(os.path.join(self.readonly, 'hello'), 'w', encoding='ascii') as f:
+            f.write('hello\n')
+
+    def options(self):
+        return ['--share', f'{self.shared},tag=files', '--share', self.readonly.replace(',', ',,') + ',readonly=on']
+
+    def expected(self):
+        """What the guest is to say."""
+        data = hashlib.sha256(self.data).hexdigest()
+        denied = 'Read-only file system'
+        return {
+            'read': data,
+            'copied': data,
+            'renamed': 'one more',
+            'linked': 'one more',
+            'many': '300',
+            'mode': '640 2 981173106 regular file',
+            'truncated': '0123',
+            'unlinked': 'ls: gone: No such file or directory still',
+            'removed': 'ls: many: No such file or directory',
+            'escape': "cat: can't open 'outside': No such file or directory",
+            'device': 'mknod: dev: Operation not permitted',
+            'statfs': 'files',
+            'pwd': 'one',
+            'ro_read': 'hello',
+            'ro_write': f"sh: can't create hello: {denied}",
+            'ro_make': f"mkdir: can't create directory 'x': {denied}",
+            'ro_remove': f"rm: can't remove 'hello': {denied}",
+        }
+
+    def wrong(self):
+        """What the host does not find as it should be."""
+
+        def look(name, want):
+            path = os.path.join(self.shared, name)
+            if not os.path.lexists(path) or os.path.islink(path) and want != 'link':
+                return [f'{name}: is not there']
+            st = os.lstat(path)
+            have = {
+                'data': lambda: open(path, 'rb').read() == self.data,
+                'one': lambda: open(path, 'rb').read() == b'one\nmore\n' and st.st_nlink == 2,
+                'link': lambda: os.readlink(path) == 'c/b/one',
+                'fifo': lambda: stat.S_ISFIFO(st.st_mode),
+            }[want]()
+            return [] if have else [f'{name}: is no {want}']
+
+        wrong = look('copy', 'data') + look('tree/d/b/one', 'one') + look('tree/two', 'one')
+        wrong += look('tree/link', 'link') + look('tree/fifo', 'fifo')
+        if sorted(os.listdir(self.readonly)) != ['hello']:
+            wrong.append(f'the folder to be read has {os.listdir(self.readonly)}')
+        with open(self.secret, encoding='ascii') as f:
+            if f.read() != 'secret of the host\n':
+                wrong.append('a file outside of the folder has changed')
+        return wrong
+
+
+def devices(args):
+    kernel, modules = fetched()
+    os.makedirs(args.work, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=args.work) as work:
+        folders = Folders(work)
+        initrd = os.path.join(work, 'devices.cpio')
+        subprocess.run([os.path.join(HERE, 'mkinitramfs.sh'), '--tree', modules, 'devices', initrd], check=True)
+        command = [args.transvisor, 'run', '--kernel', kernel, '--initrd', initrd, '--memory', '256M']
+        command += ['--serial', 'stdio', '--append', 'console=ttyS0 panic=-1 loglevel=3', *folders.options()]
+        done = subprocess.run(
+            [*command, *args.option, '--timeout', '170'],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            check=False,
+        )
+        said = done.stdout.decode(errors='replace').replace('\r', '')
+        lines = dict(
+            line[6:].rstrip().split(': ', 1) for line in said.split('\n') if line.startswith('SHARE ') and ': ' in line
+        )
+        wrong = [f'{k}: {lines.get(k)!r}, not {v!r}' for k, v in folders.expected().items() if lines.get(k) != v]
+        wrong += folders.wrong()
+    if done.returncode or wrong:
+        print(said)
+        print(f'status {done.returncode}')
+        print('\n'.join(wrong))
+        return 1
+    print(f'{len(lines)} things done in shared folders')
+    return 0
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--transvisor')
+    parser.add_argument('--work', default='.')
+    parser.add_argument('--option', action='append', default=[], help='a further word for the program')
+    parser.add_argument('--list', action='store_true')
+    parser.add_argument('--long', choices=('yes', 'no'))
+    parser.add_argument('test', nargs='?', choices=('devices',))
+    args = parser.parse_args()
+    if args.list:
+        if args.long != 'yes':
+            print('devices')
+        return 0
+    return devices(args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
