@@ -22,7 +22,10 @@ struct rt_config {
     bool no_windows;    /* translated code reaches guest memory through the soft TLB only: for tests and measurements */
     bool eager_windows; /* every user address space has a window from the first: for tests */
     bool tlb_strict;    /* a change of a page table is seen by the next access, without a flush */
-    bool perf_map;      /* keep /tmp/perf-PID.map */
+    /* So many million instructions are done in a second of guest time, and the TSC counts them; what the host could do
+     * beside that it sleeps. User code does not run directly then. 0: as fast as it goes. */
+    unsigned speed_mhz;
+    bool perf_map; /* keep /tmp/perf-PID.map */
     struct trace trace;
     /* Told, in one line, of what goes wrong without stopping the machine; NULL: nobody. On the vCPU's thread. */
     void (*warn)(void *arg, const char *text);

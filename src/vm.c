@@ -337,6 +337,7 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
                                                        : RT_DIRECT_ON,
         .code_cache_size = vm->cfg.code_cache,
         .tlb_strict = vm->cfg.tlb_strict,
+        .speed_mhz = vm->cfg.speed_mhz,
         .perf_map = vm->cfg.perf_map,
         .disabled_classes = vm->disabled_classes,
         .trace = vm->trace,

@@ -133,6 +133,10 @@ int vm_config_check(struct vm *vm, struct vm_error *err)
     if (c->code_cache && (c->code_cache < VM_CODE_CACHE_MIN || c->code_cache > VM_CODE_CACHE_MAX))
         return vm_fail(err, -EINVAL, "code_cache: translated code has room of %uK to %uM",
                        (unsigned)(VM_CODE_CACHE_MIN >> 10), (unsigned)(VM_CODE_CACHE_MAX >> 20));
+    if (c->speed_mhz > VM_SPEED_MAX)
+        return vm_fail(err, -EINVAL, "speed_mhz: %u is more than %u", c->speed_mhz, VM_SPEED_MAX);
+    if (c->speed_mhz && c->direct == VM_DIRECT_ALWAYS)
+        return vm_fail(err, -EINVAL, "speed_mhz: what runs directly is as fast as the host; not with direct=always");
     if (vm_config_cpu(c->cpu, err)) return -EINVAL;
     if (c->boot && !boot_is_fine(c->boot))
         return vm_fail(err, -EINVAL, "boot: '%.64s' is not a list of floppy, disk, cdrom, network and menu=on",

@@ -430,6 +430,17 @@ def the_guest_stops_after_exactly_so_many_instructions(b):
     check(run('--stop-after', '5000') == (7, 2004), 'a limit that is not reached changed something')
 
 
+def a_guest_with_a_speed_takes_its_time_and_leaves_the_host_the_rest(b):
+    # mov ecx, 2000000; 1: dec ecx; jnz 1b; then out: four million instructions, 0.4 s at 10 MHz.
+    code = b'\xb9\x80\x84\x1e\x00' + b'\x49\x75\xfd' + out8(0xF4, 3) + SPIN
+    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    check(b.start(code, '--debug-exit', '0xf4', '--speed', '10').end()[0] == 7, 'it did not end')
+    after, took = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - begin
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    check(took > 0.39, f'0.4 s took {took}')
+    check(cpu < took * 0.75, f'of {took} s {cpu} were spent')
+
+
 def say(text):
     """Sends it on COM1."""
     return b''.join(out8(0x3F8, c) for c in text)

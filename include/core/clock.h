@@ -1,6 +1,7 @@
 /* Guest time and timers: the only clock a device may read. Implemented in runtime/run/time.c.
  * Guest time is CLOCK_MONOTONIC minus its value at power-on, so every chip agrees with every other and with the host;
- * but it does not run on while the host runs something else (clock_start()). Timers fire on the vCPU thread, between
+ * but it does not run on while the host runs something else (clock_start()). Or it goes by what the guest executes
+ * (clock_set_speed()). Timers fire on the vCPU thread, between
  * guest blocks. */
 #ifndef CORE_CLOCK_H
 #define CORE_CLOCK_H
@@ -42,6 +43,14 @@ void clock_exposed(struct clock *c);
 u64 clock_tsc(struct clock *c, u64 *until);
 u64 clock_lag_ns(const struct clock *c);    /* at the last look */
 u64 clock_hidden_ns(const struct clock *c); /* all that has ever been kept back, given or not */
+
+/* From now on time is what a processor of so many MHz needs for *done instructions, one a cycle, and the TSC counts its
+ * cycles. It does not wait for the host's: whoever runs the guest sleeps when it is ahead. *done never goes back. */
+void clock_set_speed(struct clock *c, unsigned mhz, const u64 *done);
+/* By how many ns such a clock is ahead of the host's, which the guest is to see from outside; 0: it is not. If it is
+ * too far behind, it will not catch up: the host is slower than that processor. */
+u64 clock_ahead_ns(struct clock *c);
+u64 clock_cycles_of(const struct clock *c, u64 ns); /* of such a clock, rounded up */
 
 /* For the owner of the clock (and for tests, which make one whose time they set). */
 MUST_CHECK int clock_new(struct clock **out);

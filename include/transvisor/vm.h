@@ -186,6 +186,10 @@ struct vm_config {
      * Nothing outside of DIR can be reached, nor what links in it lead to; its files belong to the user of this
      * process. NULL: no such folder. */
     const char *share[VM_SHARES_MAX];
+    /* The guest measures and gets a processor of so many MHz that does an instruction a cycle (a repeated one counts
+     * once), and the host's is idle the rest: for programs whose timing loops fail on fast ones. On a host that cannot
+     * do so many, guest time is slower. Not with VM_DIRECT_ALWAYS; user code runs translated. 0: as fast as it goes. */
+    unsigned speed_mhz;
 };
 #define VM_CONFIG_INIT                   \
     {                                    \
@@ -197,6 +201,7 @@ struct vm_config {
 #define VM_MEMORY_MAX ((uint64_t)3584 << 20)
 #define VM_CODE_CACHE_MIN ((uint64_t)64 << 10)
 #define VM_CODE_CACHE_MAX ((uint64_t)1 << 30)
+#define VM_SPEED_MAX 10000u /* MHz */
 
 /* Models of network cards, NULL past the last; the first is what a card is if nothing is said. */
 const char *vm_net_model(unsigned i);

@@ -4,6 +4,12 @@
 #define RUNTIME_COUNT_H
 #include "core/cpu.h"
 
+struct rt;
+
+/* Beside rt_limit(): so many more, then the guest is looked at. For a guest with a speed of its own (pace.c). */
+void count_step(struct rt *rt, u64 more);
+/* The limit of rt_limit() has been reached; it is gone. */
+bool count_limit_met(struct rt *rt);
 /* The limit has been reached: nothing is to be run. */
 static inline bool count_is_full(const struct cpu *c) { return c->tally[TALLY_INSNS] >= c->insns_limit; }
 /* How many of n instructions may be run at once. */

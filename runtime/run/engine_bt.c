@@ -135,7 +135,7 @@ static void destroy(struct rt *rt)
 
 static int bind(struct rt *rt)
 {
-    if (!rt->windows || rt->cfg.direct == RT_DIRECT_OFF) return 0;
+    if (!rt->windows || rt->cfg.direct == RT_DIRECT_OFF || rt->cfg.speed_mhz) return 0;
     return direct_new(&rt->direct, rt, rt->cfg.direct);
 }
 

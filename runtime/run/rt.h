@@ -86,6 +86,8 @@ struct rt {
     struct {
         bool on;    /* the translator is asked for tap */
         bool count; /* rt_count() */
+        u64 limit;  /* of tally[TALLY_INSNS], by rt_limit(), */
+        u64 step;   /* and by count_step() */
         struct xl_tap tap;
     } tap; /* count.c */
     struct stops stops;
@@ -112,6 +114,7 @@ void rt_update(struct rt *rt); /* after changes of the CPU's fields: recomputes 
 
 /* report.c: one line, without a newline, to whoever wants to know what goes wrong without stopping the machine. */
 void rt_warn(const struct rt *rt, const char *fmt, ...) PRINTF_LIKE(2, 3);
+void rt_sleep(struct rt *rt); /* run.c: until a kick */
 /* dispatch.c: one step of an engine; returns 0, or EXC_SHUTDOWN. */
 MUST_CHECK int dispatch_translated(struct rt *rt);
 /* Prepares R12 and R13 for the present mode: cpu->window, and cpu->jump_cache, which is emptied if it was filled for

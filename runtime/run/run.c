@@ -8,6 +8,7 @@
 #include "runtime/cpu/cpu.h"
 #include "runtime/cpu/cpu_models.h"
 #include "runtime/run/count.h"
+#include "runtime/run/pace.h"
 #include "runtime/run/hostsig.h"
 #include "runtime/interp/interp.h"
 #include "runtime/run/rt.h"
@@ -83,6 +84,8 @@ static int make_machine(struct rt *rt, const char **what)
     rt->cpu->watch->breaks.arg = rt;
     if ((err = rt->engine->create(rt, what))) return err;
     dispatch_listen(rt);
+    rt->tap.limit = rt->tap.step = INSNS_NO_LIMIT;
+    if (rt->cfg.speed_mhz) pace_begin(rt);
     return 0;
 }
 
@@ -230,11 +233,12 @@ static struct post *take_posts(struct rt *rt)
     return p;
 }
 
-/* The kick signal comes when the next timer is due. */
+/* The kick signal comes when the next timer is due; or the guest's step ends there. */
 static void on_deadline(void *arg, u64 deadline_ns)
 {
     struct rt *rt = arg;
-    alarm_set(rt->alarm, deadline_ns, rt->clock);
+    if (rt->cfg.speed_mhz && !rt->cpu->halted) pace_deadline(rt, deadline_ns);
+    else alarm_set(rt->alarm, deadline_ns, rt->clock);
 }
 
 /* Time in guest kernel and user code, by sampling: what has passed since the last kick goes to the privilege found now.
@@ -312,7 +316,7 @@ static enum engine_event deliver_interrupt(struct rt *rt, bool *delivered)
 
 /* Sleeps until a kick. The signal is blocked, so that none slips in between, and taken without its handler, which would
  * cost two changes of the repeating timer and a signal frame: most of what an idle guest costs. */
-static void sleep_until_kick(struct rt *rt)
+void rt_sleep(struct rt *rt)
 {
     sigset_t kick, before;
     sigemptyset(&kick);
@@ -328,7 +332,8 @@ static void sleep_until_kick(struct rt *rt)
 static void idle(struct rt *rt)
 {
     clock_sleep(rt->clock);
-    sleep_until_kick(rt);
+    if (rt->cfg.speed_mhz) on_deadline(rt, clock_next_deadline(rt->clock));
+    rt_sleep(rt);
     clock_wake(rt->clock);
 }
 
@@ -366,8 +371,9 @@ static enum rt_exit loop(struct rt *rt)
     while (event == ENGINE_AGAIN) {
         if (c->kick && service(rt, &why)) return why;
         if (unlikely(count_is_full(c))) {
-            rt_limit(rt, UINT64_MAX);
-            return RT_LIMIT;
+            if (count_limit_met(rt)) return RT_LIMIT;
+            pace_step(rt);
+            continue;
         }
         cpu_update_irq(c); /* an IRET may have unblocked NMIs */
         if (c->irq_pending) {
@@ -417,7 +423,7 @@ static enum rt_exit wait_for_requests(struct rt *rt)
     enum rt_exit why;
     for (;;) {
         if (rt->cpu->kick && service(rt, &why)) return why;
-        sleep_until_kick(rt);
+        rt_sleep(rt);
     }
 }
 

@@ -10,6 +10,9 @@
  * longer: ticks keep their order and distance in guest time, and none is lost. While the guest sleeps it is given back
  * unseen.
  *
+ * Or guest time is what a processor of a given speed would take for the instructions that have been done
+ * (clock_set_speed). Then there is no lag: what the host takes from the thread, the guest does not see.
+ *
  *   I1  The list is sorted by deadline; timers of equal deadline fire in the order they were armed.  [timer_arm]
  *   I2  told is the earliest deadline the owner knows of; it is told of every other.                 [tell_owner]
  *   I3  While clock_run_due() fires, the owner is told nothing: once at the end is enough.
@@ -37,10 +40,11 @@
 #define EXTRA_ONE 256u         /* unit of the rates below: guest ns beside the host's own, for each of these */
 #define EXTRA_MIN 16u          /* 6 % fast */
 #define EXTRA_MAX \
-    (8 * EXTRA_ONE)             /* nine times as fast: more, and handlers that run for the first time take too long \
+    (8 * EXTRA_ONE)              /* nine times as fast: more, and handlers that run for the first time take too long \
                                  */
-#define GAUGE_MIN_NS 10000000u  /* over so long the TSC's rate is known well enough */
-#define GAUGE_MAX_CYCLES 20000u /* a reading that took longer was interrupted */
+#define BEHIND_MAX_NS 500000000u /* what a clock that goes by instructions may be behind the host's, and catch up */
+#define GAUGE_MIN_NS 10000000u   /* over so long the TSC's rate is known well enough */
+#define GAUGE_MAX_CYCLES 20000u  /* a reading that took longer was interrupted */
 
 struct clock {
     struct timer *first;
@@ -65,6 +69,11 @@ struct clock {
     struct gauge {
         u64 tsc, ns;
     } first_gauge, rate; /* a reading of both clocks; and what passed in both since, once it is long enough */
+    struct {
+        unsigned mhz; /* 0: time does not go by instructions */
+        const u64 *done;
+        u64 base; /* cycles at 0 of *done */
+    } speed;
     void (*on_deadline)(void *arg, u64 deadline_ns);
     void *arg;
 };
@@ -99,6 +108,40 @@ int clock_new(struct clock **out)
 }
 
 void clock_free(struct clock *c) { free(c); }
+
+/* ---- time by instructions ---- */
+
+u64 clock_cycles_of(const struct clock *c, u64 ns)
+{
+    return (u64)(((unsigned __int128)ns * c->speed.mhz + 999) / 1000);
+}
+static u64 speed_cycles(const struct clock *c) { return c->speed.base + *c->speed.done; }
+static u64 speed_ns(const struct clock *c) { return (u64)((unsigned __int128)speed_cycles(c) * 1000 / c->speed.mhz); }
+static void speed_set_ns(struct clock *c, u64 ns) { c->speed.base = clock_cycles_of(c, ns) - *c->speed.done; }
+
+void clock_set_speed(struct clock *c, unsigned mhz, const u64 *done)
+{
+    u64 now = clock_now(c);
+    c->speed.mhz = mhz;
+    c->speed.done = done;
+    speed_set_ns(c, now);
+    c->lag = 0;
+}
+
+u64 clock_ahead_ns(struct clock *c)
+{
+    u64 now = speed_ns(c), host = host_ns(CLOCK_MONOTONIC) - c->base;
+    if (host > now + BEHIND_MAX_NS) c->base += host - now - BEHIND_MAX_NS;
+    return now > host ? now - host : 0;
+}
+
+/* The guest has slept until now: no longer than until it was to wake. */
+static void speed_wake(struct clock *c)
+{
+    u64 now = speed_ns(c), host = host_ns(CLOCK_MONOTONIC) - c->base, due = clock_next_deadline(c);
+    u64 woken = host < due ? host : due;
+    if (woken > now) speed_set_ns(c, woken);
+}
 
 /* ---- the lag ---- */
 
@@ -144,7 +187,7 @@ static void note_shown(struct clock *c)
 
 void clock_look(struct clock *c)
 {
-    if (!c->running) return;
+    if (!c->running || c->speed.mhz) return;
     if (!c->lag) gauge_rate(c);
     u64 ran = c->mark_ran == NOT_KNOWN ? NOT_KNOWN : thread_ran_ns() - c->mark_ran;
     u64 h = host_ns(CLOCK_MONOTONIC), passed = h - c->mark, loss = passed > ran ? passed - ran : 0, seen = h;
@@ -162,6 +205,10 @@ void clock_start(struct clock *c)
 {
     c->running = !c->manual;
     c->asleep = false;
+    if (c->speed.mhz) {
+        if (c->running) speed_wake(c);
+        return;
+    }
     set_lag(c, host_ns(CLOCK_MONOTONIC), lag_at(c, host_ns(CLOCK_MONOTONIC)));
 }
 
@@ -172,7 +219,7 @@ u64 clock_hidden_ns(const struct clock *c) { return c->hidden; }
 
 void clock_sleep(struct clock *c)
 {
-    if (!c->running) return;
+    if (!c->running || c->speed.mhz) return;
     clock_look(c);
     c->slept_from = clock_now(c);
     c->asleep = true;
@@ -182,6 +229,10 @@ void clock_sleep(struct clock *c)
 void clock_wake(struct clock *c)
 {
     if (!c->running) return;
+    if (c->speed.mhz) {
+        speed_wake(c);
+        return;
+    }
     u64 h = host_ns(CLOCK_MONOTONIC), full = h - c->base, due = clock_next_deadline(c), now = full;
     if (due < c->slept_from) due = c->slept_from;
     if (full > due && full - due > LOOK_NS && c->rate.ns) {
@@ -209,6 +260,10 @@ u64 clock_tsc(struct clock *c, u64 *until)
 {
     *until = 0;
     if (c->manual) return c->stands ? c->stands_tsc : __rdtsc();
+    if (c->speed.mhz) {
+        u64 cycles = speed_cycles(c);
+        return c->tsc_shown = cycles > c->tsc_shown ? cycles : c->tsc_shown + 1;
+    }
     /* The TSC first: if the host takes the processor in between, h is the later one, and it is h that is held against
      * the horizon. */
     u64 tsc = __rdtsc(), h = host_ns(CLOCK_MONOTONIC);
@@ -233,6 +288,7 @@ u64 clock_tsc(struct clock *c, u64 *until)
 u64 clock_now(const struct clock *clk)
 {
     if (clk->manual) return clk->manual_now;
+    if (clk->speed.mhz) return speed_ns(clk);
     struct clock *c = (struct clock *)clk; /* reading it may mean a look */
     u64 h = host_ns(CLOCK_MONOTONIC);
     if (unlikely(h >= c->horizon) && c->running && !c->asleep) {
@@ -245,7 +301,9 @@ u64 clock_now(const struct clock *clk)
 void clock_stall(const struct clock *c, u64 ns)
 {
     u64 begin = clock_now(c);
-    while (!c->manual && clock_now(c) - begin < ns) __builtin_ia32_pause();
+    if (c->speed.mhz && !c->manual) speed_set_ns((struct clock *)c, begin + ns);
+    else
+        while (!c->manual && clock_now(c) - begin < ns) __builtin_ia32_pause();
 }
 
 u64 clock_wall_ns(const struct clock *c) { return c->wall_base + clock_now(c); }
@@ -274,6 +332,7 @@ void clock_go_on(struct clock *c)
     u64 h = host_ns(CLOCK_MONOTONIC);
     c->base = h - c->manual_now;
     set_lag(c, h, 0); /* what passed meanwhile is nobody's loss */
+    if (c->speed.mhz) speed_set_ns(c, c->manual_now);
     c->wall_base = host_ns(CLOCK_REALTIME) - c->manual_now;
     c->told = NO_DEADLINE;
     tell_owner(c);

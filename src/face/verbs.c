@@ -475,6 +475,9 @@ static const struct opt run_options[] = {
     { .group = "How guest code is run", .name = "tlb", .type = OPT_CHOICE, RUN(tlb), .arg = "flushed|strict",
       .choices = tlb_names,
       .help = "changes of page tables are seen once the TLB is flushed, or by the next access (Windows 98) [flushed]" },
+    { .group = "How guest code is run", .name = "speed", .field = "speed_mhz", .type = OPT_NUMBER, RUN(speed),
+      .arg = "MHZ", .min = 1, .max = VM_SPEED_MAX,
+      .help = "a processor of so many MHz, an instruction a cycle, for programs that fail on fast ones" },
     { .group = "How guest code is run", .name = "cache", .field = "cache_dir", .type = OPT_STRING, .rank = OPT_COMMON,
       RUN(cfg.cache_dir), .arg = "DIR", .help = "keep translated code there between runs" },
     { .group = "How guest code is run", .name = "cache-size", .field = "code_cache", .type = OPT_SIZE,
@@ -688,6 +691,7 @@ int run_args_finish(struct run_args *a, struct vm_error *err)
     a->cfg.engine = (enum vm_engine)a->engine;
     a->cfg.direct = (enum vm_direct)a->direct;
     a->cfg.tlb_strict = a->tlb != 0;
+    a->cfg.speed_mhz = (unsigned)a->speed;
     a->cfg.vga = (enum vm_vga)(a->vga + 1);
     a->cfg.entry_cs = a->entry_cs ? 0x08 : 0x10;
     a->cfg.has_debug_exit = a->debug_exit.given;

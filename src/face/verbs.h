@@ -64,6 +64,7 @@ struct run_args {
     bool gdb_usual;      /* where they expect it */
     bool paused;
     bool count;
+    u64 speed;                  /* MHz; 0: as fast as it goes */
     u64 stop_after;             /* instructions; 0: never */
     const char *preset;         /* a name of preset_name(), "?" to have it guessed, or NULL */
     int disk_bus;               /* of disks that say none: 0 IDE, 1 virtio */

@@ -426,6 +426,98 @@ START_TEST(what_runs_directly_sees_all_time)
 }
 END_TEST
 
+/* ---- time by instructions ---- */
+
+static u64 done;
+
+static void setup_speed(void)
+{
+    ck_assert_int_eq(clock_new(&clk), 0);
+    done = 12345; /* of before */
+    clock_set_speed(clk, 25, &done);
+}
+
+START_TEST(time_by_instructions_moves_with_them_alone)
+{
+    u64 until, ns = clock_now(clk), tsc = clock_tsc(clk, &until);
+    usleep(2000);
+    ck_assert_uint_eq(clock_now(clk), ns);
+    ck_assert_uint_eq(until, 0);
+    done += 25000;
+    ck_assert_uint_eq(clock_now(clk), ns + 1000000);
+    ck_assert_uint_eq(clock_tsc(clk, &until) - tsc, 25000);
+    ck_assert_uint_eq(clock_cycles_of(clk, 1000), 25);
+    ck_assert_uint_eq(clock_cycles_of(clk, 1001), 26);
+    clock_stall(clk, 400);
+    ck_assert_uint_eq(clock_now(clk), ns + 1000400);
+}
+END_TEST
+
+START_TEST(no_two_readings_of_a_tsc_by_instructions_are_alike)
+{
+    u64 until, first = clock_tsc(clk, &until);
+    for (u64 i = 1; i < 10; i++) ck_assert_uint_eq(clock_tsc(clk, &until), first + i);
+}
+END_TEST
+
+START_TEST(a_clock_by_instructions_knows_how_far_it_is_ahead_of_the_hosts)
+{
+    done += 25000 * 50;
+    u64 ahead = clock_ahead_ns(clk);
+    ck_assert(ahead > 0 && ahead <= 50000000);
+    usleep(60000);
+    ck_assert_uint_eq(clock_ahead_ns(clk), 0);
+    usleep(600000); /* more than it catches up */
+    ck_assert_uint_eq(clock_ahead_ns(clk), 0);
+    done += 25000 * 600;
+    ck_assert_uint_gt(clock_ahead_ns(clk), 0);
+}
+END_TEST
+
+START_TEST(sleep_moves_a_clock_by_instructions_with_the_host_up_to_its_deadline)
+{
+    struct timer t;
+    timer_init(&t, clk, mark, "x");
+    clock_start(clk);
+    u64 from = clock_now(clk);
+    clock_sleep(clk);
+    usleep(3000);
+    clock_wake(clk);
+    u64 woken = clock_now(clk);
+    ck_assert_uint_ge(woken - from, 3000000);
+    timer_arm(&t, woken + 1000000);
+    clock_sleep(clk);
+    usleep(5000);
+    clock_wake(clk);
+    ck_assert_uint_eq(clock_now(clk), woken + 1000000);
+    timer_cancel(&t);
+    done += 25000 * 1000; /* ahead: there is nothing to catch up with */
+    from = clock_now(clk);
+    clock_sleep(clk);
+    clock_wake(clk);
+    ck_assert_uint_eq(clock_now(clk), from);
+    clock_stop(clk);
+}
+END_TEST
+
+START_TEST(a_clock_by_instructions_stands_and_goes_on_where_it_was)
+{
+    u64 until, ns = clock_now(clk), tsc = clock_tsc(clk, &until);
+    clock_stand(clk);
+    done += 100;
+    usleep(2000);
+    ck_assert_uint_eq(clock_now(clk), ns);
+    u64 skipped = clock_walk(clk);
+    ck_assert_uint_eq(clock_now(clk), ns);
+    ck_assert_uint_le(clock_tsc(clk, &until) - skipped - tsc, 3);
+    clock_set_manual(clk, 5000000000);
+    clock_go_on(clk);
+    ck_assert_uint_eq(clock_now(clk), 5000000000);
+    done += 25;
+    ck_assert_uint_eq(clock_now(clk), 5000001000);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("time");
@@ -448,6 +540,14 @@ int main(void)
     tcase_add_test(live, in_a_sleep_a_lag_is_made_good_and_a_late_awakening_is_hidden);
     tcase_add_test(live, what_runs_directly_sees_all_time);
     suite_add_tcase(s, live);
+    TCase *speed = tcase_create("speed");
+    tcase_add_checked_fixture(speed, setup_speed, teardown);
+    tcase_add_test(speed, time_by_instructions_moves_with_them_alone);
+    tcase_add_test(speed, no_two_readings_of_a_tsc_by_instructions_are_alike);
+    tcase_add_test(speed, a_clock_by_instructions_knows_how_far_it_is_ahead_of_the_hosts);
+    tcase_add_test(speed, sleep_moves_a_clock_by_instructions_with_the_host_up_to_its_deadline);
+    tcase_add_test(speed, a_clock_by_instructions_stands_and_goes_on_where_it_was);
+    suite_add_tcase(s, speed);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
     int failed = srunner_ntests_failed(r);

@@ -36,6 +36,8 @@ START_TEST(a_field_that_is_wrong_is_named)
         { "memory", { .memory = VM_MEMORY_MAX + PAGE_SIZE } },
         { "code_cache", { .code_cache = VM_CODE_CACHE_MIN - 1 } },
         { "code_cache", { .code_cache = VM_CODE_CACHE_MAX + 1 } },
+        { "speed_mhz", { .speed_mhz = VM_SPEED_MAX + 1 } },
+        { "speed_mhz", { .speed_mhz = 100, .direct = VM_DIRECT_ALWAYS } },
         { "cpu", { .cpu = "z80" } },
         { "serial", { .serial = "carrier-pigeon" } },
         { "trace", { .trace = "everything" } },
