@@ -2,6 +2,7 @@
  * begin on the second channel, as people know it: hda, hdb, and the CD is hdc. */
 #include "src/disks.h"
 #include "src/back/image.h"
+#include "src/back/image_nbd.h"
 #include "src/board/pc.h"
 #include "src/error.h"
 
@@ -19,6 +20,7 @@ struct disks {
     struct blockdev_host host;
     struct {
         struct image image;     /* none: the drive is empty, or the machine never runs */
+        struct blockdev *dev;   /* what at.dev is with a medium; NULL: the machine never runs */
         struct pc_disk at;      /* at.drive: there is one */
         struct blockdev closed; /* what at.dev is where the machine never runs */
     } drive[VM_DISKS_MAX];      /* as they were named */
@@ -41,9 +43,8 @@ static u8 place(const struct disks *d, const struct vm_disk *v)
     return order[v->cdrom][i];
 }
 
-/* An image and its thread, for a drive of the kind that v says. */
-static int medium_open(struct image *im, struct blockdev **dev, const struct vm_disk *v,
-                       const struct blockdev_host *host, struct vm_error *err)
+/* An image for a drive of the kind that v says. */
+static int medium_open(struct image *im, const struct vm_disk *v, struct vm_error *err)
 {
     bool readonly = v->readonly || v->cdrom;
     if (v->snapshot && readonly) return vm_fail(err, -EINVAL, "disk %s: a snapshot of what is never written", v->file);
@@ -51,13 +52,25 @@ static int medium_open(struct image *im, struct blockdev **dev, const struct vm_
         .format = v->format, .readonly = readonly, .snapshot = v->snapshot, .unit = v->cdrom ? 2048 : BLOCKDEV_SECTOR
     };
     int rc = image_open(im, v->file, &how, err);
-    if (rc) return rc;
-    if (v->bus == VM_BUS_FLOPPY && !fdc_format(im->size))
+    if (!rc && v->bus == VM_BUS_FLOPPY && !fdc_format(im->size)) {
         rc = vm_fail(err, -EINVAL, "disk %s: %llu bytes fit on no floppy disk", v->file, (unsigned long long)im->size);
-    else if ((rc = blockdev_new(dev, im->ops, im->state, im->size, readonly, host)))
-        vm_fail(err, rc, "disk %s: its thread could not be made", v->file);
-    if (rc) image_close(im);
+        image_close(im);
+    }
     return rc;
+}
+
+/* The drive's thread is there from the start, whether there is a medium or not: one may come when no thread can be made
+ * any more (src/jail.h). */
+static int drive_open(struct disks *d, unsigned i, const struct vm_disk *v, struct vm_error *err)
+{
+    struct image *im = &d->drive[i].image;
+    int rc = *v->file ? medium_open(im, v, err) : 0;
+    if (rc) return rc;
+    rc = blockdev_new(&d->drive[i].dev, im->ops, im->state, im->size, v->readonly || v->cdrom,
+                      image_nbd_named(v->file) ? THREAD_NBD : THREAD_DISK, &d->host);
+    if (!rc) return 0;
+    image_close(im);
+    return vm_fail(err, rc, "disk %s: its thread could not be made", v->file);
 }
 
 static int disk_open(struct disks *d, unsigned i, const struct vm_config *cfg, bool inspect, struct vm_error *err)
@@ -75,9 +88,10 @@ static int disk_open(struct disks *d, unsigned i, const struct vm_config *cfg, b
     if (inspect) { /* as large as it takes for whatever the drive was doing */
         d->drive[i].closed = (struct blockdev){ .size = floppy ? FLOPPY_USUAL : (u64)1 << 50 };
         at.dev = &d->drive[i].closed;
-    } else if (*v->file) {
-        int rc = medium_open(&d->drive[i].image, &at.dev, v, &d->host, err);
+    } else {
+        int rc = drive_open(d, i, v, err);
         if (rc) return rc;
+        if (*v->file) at.dev = d->drive[i].dev;
     }
     d->drive[i].at = at;
     return 0;
@@ -98,16 +112,13 @@ int disks_open(struct disks **out, const struct vm_config *cfg, const struct blo
     return rc;
 }
 
-static void medium_close(struct image *im, struct blockdev *dev)
-{
-    if (im->ops) blockdev_free(dev);
-    image_close(im);
-}
-
 void disks_close(struct disks *d)
 {
     if (!d) return;
-    for (unsigned i = 0; i < VM_DISKS_MAX; i++) medium_close(&d->drive[i].image, d->drive[i].at.dev);
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
+        blockdev_free(d->drive[i].dev);
+        image_close(&d->drive[i].image);
+    }
     free(d);
 }
 
@@ -115,29 +126,29 @@ int disks_change(struct disks *d, unsigned i, const struct vm_disk *medium, stru
 {
     struct pc_disk *at = &d->drive[i].at;
     struct image *im = &d->drive[i].image, fresh = { 0 };
-    struct blockdev *dev = NULL;
     struct vm_disk v = *medium;
     v.cdrom = at->cdrom;
     v.bus = (u8)at->bus;
-    int rc = *v.file ? medium_open(&fresh, &dev, &v, &d->host, err) : 0;
+    int rc = *v.file ? medium_open(&fresh, &v, err) : 0;
     if (rc) return rc;
-    if (im->ops) blockdev_drain(at->dev);
-    medium_close(im, at->dev);
+    blockdev_drain(d->drive[i].dev);
+    blockdev_change(d->drive[i].dev, fresh.ops, fresh.state, fresh.size, v.readonly || v.cdrom);
+    image_close(im);
     *im = fresh;
-    at->dev = dev;
+    at->dev = fresh.ops ? d->drive[i].dev : NULL;
     return 0;
 }
 
 void disks_complete(struct disks *d)
 {
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
-        if (d->drive[i].image.ops) blockdev_complete(d->drive[i].at.dev);
+        if (d->drive[i].dev) blockdev_complete(d->drive[i].dev);
 }
 
 void disks_drain(struct disks *d)
 {
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
-        if (d->drive[i].image.ops) blockdev_drain(d->drive[i].at.dev);
+        if (d->drive[i].dev) blockdev_drain(d->drive[i].dev);
 }
 
 const struct pc_disk *disks_get(const struct disks *d, unsigned i) { return &d->drive[i].at; }

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,9 +52,10 @@ static size_t put_number(char *line, size_t n, size_t room, unsigned v)
 }
 
 static const char *const role_names[THREAD_ROLES] = {
-    [THREAD_MAIN] = "main thread",     [THREAD_VCPU] = "vCPU thread",    [THREAD_DISK] = "disk thread",
-    [THREAD_SERIAL] = "serial thread", [THREAD_TEXT] = "display thread", [THREAD_VNC] = "VNC thread",
-    [THREAD_NET] = "network thread",   [THREAD_AUDIO] = "sound thread",  [THREAD_SHARE] = "share thread"
+    [THREAD_MAIN] = "main thread",   [THREAD_VCPU] = "vCPU thread",     [THREAD_DISK] = "disk thread",
+    [THREAD_NBD] = "NBD thread",     [THREAD_SERIAL] = "serial thread", [THREAD_TEXT] = "display thread",
+    [THREAD_VNC] = "VNC thread",     [THREAD_NET] = "network thread",   [THREAD_AUDIO] = "sound thread",
+    [THREAD_SHARE] = "share thread",
 };
 
 static void on_refused(int sig, siginfo_t *si, void *context)
@@ -205,9 +207,17 @@ static void descriptors_close(void)
     if (all) closedir(all);
 }
 
+/* malloc() looks into /sys for how many processors there are, when there are many threads: it is told now. */
+static void arenas_limit(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    mallopt(M_ARENA_MAX, 8 * (int)(n > 0 ? n : 1)); /* what it would come to by itself */
+}
+
 int jail_process(void)
 {
     descriptors_close();
+    arenas_limit();
     return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) ? -errno : 0;
 }
 

@@ -27,6 +27,7 @@ enum {
     V = 1 << THREAD_VCPU,
     M = 1 << THREAD_MAIN,
     D = 1 << THREAD_DISK,
+    B = 1 << THREAD_NBD, /* blocks of a server */
     S = 1 << THREAD_SERIAL,
     T = 1 << THREAD_TEXT,
     W = 1 << THREAD_VNC, /* watched from afar */

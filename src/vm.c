@@ -685,6 +685,7 @@ static enum vm_exit run_alone(struct vm *vm, enum way way, struct vm_error *err)
     if (vm_added_check(vm, err)) return VM_EXIT_ERROR;
     signals_hold(&held);
     vm->running = true;
+    vm_screen_let_in(vm->screen);
     struct run_job job = { .vm = vm, .way = way, .err = err };
     vm_confined_run(vm->confined, run_do, &job);
     enum vm_exit how = job.how;

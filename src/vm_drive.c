@@ -3,6 +3,7 @@
 #include "src/disks.h"
 #include "src/error.h"
 #include "src/vm_priv.h"
+#include "src/back/image_nbd.h"
 
 #include <errno.h>
 #include <string.h>
@@ -37,6 +38,9 @@ int vm_change_medium(struct vm *vm, unsigned drive, const struct vm_disk *medium
     if (!at) return vm_fail(err, -ENODEV, "there is no drive %u", drive);
     if (!removable(at)) return vm_fail(err, -ENODEV, "drive %u: its disk is fixed", drive);
     if (vm->cfg.inspect) return vm_fail(err, -ENODEV, "drive %u: the machine is only looked at", drive);
+    if (vm->confined && image_nbd_named(next.file))
+        return vm_fail(err, -EPERM, "drive %u: a server can be connected to at the start only, or with --no-jail",
+                       drive);
     if (!force && pc_medium_prevented(vm->pc, at)) {
         pc_eject_request(vm->pc, at);
         return vm_fail(err, -EPERM, "drive %u: the guest has locked its tray", drive);

@@ -259,11 +259,12 @@ static int files_make(int files[THREAD_ROLES], const struct vm_config *cfg, cons
     bool user = has_user(cfg);
     int rc = 0;
     for (unsigned i = 0; i < THREAD_ROLES && !rc; i++) {
+        if (i == THREAD_MAIN && j->any_file) continue;
         const struct jail_files_config how = { .tcp = user && i == THREAD_NET, .signals = i != THREAD_VCPU };
         files[i] = jail_files_new(&how);
         if (files[i] < 0) rc = files[i];
     }
-    if (!rc) rc = main_files(files[THREAD_MAIN], cfg, j);
+    if (!rc && files[THREAD_MAIN] >= 0) rc = main_files(files[THREAD_MAIN], cfg, j);
     if (!rc) rc = net_files(files[THREAD_NET], cfg);
     if (!rc) rc = share_files(files[THREAD_SHARE], cfg);
     return rc;
@@ -302,8 +303,10 @@ static int enter(struct vm *vm, const struct jail_config *cfg, const char **what
     return jail_enter_calls(jail);
 }
 
-int vm_jail(struct vm *vm, const struct vm_jail *how, struct vm_error *err)
+int vm_jail(struct vm *vm, const struct vm_jail *asked, struct vm_error *err)
 {
+    struct vm_jail how = { 0 };
+    memcpy(&how, asked, asked->size < sizeof how ? asked->size : sizeof how); /* fields came one by one */
     struct jail_config cfg = { .filters = jail_has_filters() };
     const char *what = "files";
     if (vm->running || vm->confined) return vm_fail(err, -EBUSY, "jail: the machine runs, or is there already");
@@ -312,7 +315,7 @@ int vm_jail(struct vm *vm, const struct vm_jail *how, struct vm_error *err)
     if (SANITIZED) return 0; /* sanitizers open files, and write into /proc, at any moment */
     for (unsigned i = 0; i < THREAD_ROLES; i++) cfg.files[i] = -1;
     int rc = 0;
-    if (jail_files_version()) rc = files_make(cfg.files, &vm->cfg, how);
+    if (jail_files_version()) rc = files_make(cfg.files, &vm->cfg, &how);
     else tell(vm, "jail: the host has no Landlock (it is of Linux 5.13): files of yours could be opened from inside");
     if (!cfg.filters) tell(vm, "jail: the host filters no system calls (seccomp)");
     if (!rc) rc = enter(vm, &cfg, &what);

@@ -63,32 +63,39 @@ static void on_leds(void *arg, u32 leds)
 
 bool vm_screen_wanted(const char *spec) { return spec && strcmp(spec, "none") && strcmp(spec, "auto"); }
 
-static int screen_attach(struct vm_screen **out, struct vm *vm, const char *spec, struct vm_error *err)
+/* The screen shows the VGA from here on. */
+static int screen_attach(struct vm_screen *s, struct vm_error *err)
 {
-    if (!pc_vga(vm->pc))
-        return vm_fail(err, -ENODEV, "display %.100s: the machine has no screen (--vga std gives it one)", spec);
+    int rc = vga_screen_new(&s->vga, pc_vga(s->vm->pc), screen_display(s->screen), false);
+    if (rc) return vm_fail(err, rc, "display: %s", strerror(-rc));
+    i8042_on_leds(pc_keyboard(s->vm->pc), (struct dev_event){ on_leds, s });
+    return 0;
+}
+
+static int screen_new(struct vm_screen **out, struct vm *vm, const char *spec, struct vm_error *err)
+{
     struct vm_screen *s = calloc(1, sizeof *s);
     if (!s) return vm_fail(err, -ENOMEM, "display: out of memory");
     s->vm = vm;
     const struct screen_host host = { on_draw, on_key, on_pointer, on_quit, s };
-    int rc = screen_open(&s->screen, spec, &host, err);
-    if (!rc && (rc = vga_screen_new(&s->vga, pc_vga(vm->pc), screen_display(s->screen), false)))
-        vm_fail(err, rc, "display: %s", strerror(-rc));
-    if (rc) {
-        vm_screen_free(s);
-        return rc;
-    }
-    i8042_on_leds(pc_keyboard(vm->pc), (struct dev_event){ on_leds, s });
-    *out = s;
-    return 0;
+    int rc = spec ? screen_open(&s->screen, spec, &host, err) : screen_stand_by(&s->screen, &host, err);
+    if (!rc && spec) rc = screen_attach(s, err);
+    if (rc) vm_screen_free(s);
+    else *out = s;
+    return rc;
 }
 
 int vm_screen_open(struct vm_screen **out, struct vm *vm, struct vm_error *err)
 {
+    const char *spec = vm->cfg.display;
     *out = NULL;
-    if (!vm_screen_wanted(vm->cfg.display) || vm->cfg.inspect) return 0;
-    vm->screen_on_terminal = !strcmp(vm->cfg.display, "text");
-    int rc = screen_attach(out, vm, vm->cfg.display, err);
+    if (vm->cfg.inspect) return 0;
+    if (vm_screen_automatic(vm) && pc_vga(vm->pc)) return screen_new(out, vm, NULL, err);
+    if (!vm_screen_wanted(spec)) return 0;
+    if (!pc_vga(vm->pc))
+        return vm_fail(err, -ENODEV, "display %.100s: the machine has no screen (--vga std gives it one)", spec);
+    vm->screen_on_terminal = !strcmp(spec, "text");
+    int rc = screen_new(out, vm, spec, err);
     if (rc) vm->screen_on_terminal = false;
     return rc;
 }
@@ -106,11 +113,18 @@ int vm_screen_take_terminal(struct vm *vm, struct vm_error *err)
     int rc = vm_serial_replace(vm, "null", err);
     if (rc) return rc;
     vm->screen_on_terminal = true;
-    rc = screen_attach(&vm->screen, vm, "text", err);
+    rc = screen_show(vm->screen->screen, err);
+    if (!rc) rc = screen_attach(vm->screen, err);
     if (!rc) return 0;
     vm->screen_on_terminal = false;
+    if (vm->confined) return rc; /* the serial port stays without a terminal: a line's thread could not be made */
     if (vm_serial_replace(vm, vm->cfg.serial, &why)) return vm_fail(err, rc, "%.250s; %.200s", err->text, why.text);
     return rc;
+}
+
+void vm_screen_let_in(struct vm_screen *s)
+{
+    if (s && s->screen) screen_let_in(s->screen);
 }
 
 void vm_screen_close(struct vm_screen *s)

@@ -11,10 +11,13 @@ struct vm;
 /* The display is "auto", and the serial port is on this process's terminal. */
 bool vm_screen_automatic(const struct vm *vm);
 /* Then: the screen's text takes that terminal, and nobody is at the serial port's other end any more. On the vCPU
- * thread, from a post. 0 or -errno: things are as they were. */
+ * thread, from a post. 0 or -errno: things are as they were, but for a jail, where the port stays at nothing. */
 MUST_CHECK int vm_screen_take_terminal(struct vm *vm, struct vm_error *err);
-/* As vm->cfg.display says; *out is NULL for none. Once the machine has its board. 0 or -errno. */
+/* As vm->cfg.display says; *out is NULL for none. Automatic: it stands by. Once the machine has its board. 0 or -errno.
+ */
 int vm_screen_open(struct vm_screen **out, struct vm *vm, struct vm_error *err);
+/* The machine is about to run: viewers may come. Copes with NULL. */
+void vm_screen_let_in(struct vm_screen *s);
 /* The display is gone; what is on its way to it ends there. Copes with NULL. */
 void vm_screen_close(struct vm_screen *s);
 void vm_screen_free(struct vm_screen *s); /* before the board; copes with NULL */

@@ -3,7 +3,7 @@
 each.
 
   cli.py TRANSVISOR [-k WORD]     runs the cases (those whose name holds WORD), under both engines
-  cli.py TRANSVISOR --jail        those that ask something of the jail, in it; --every: all the others, too
+  cli.py TRANSVISOR --no-jail     those that ask something of the jail, outside of it
 """
 import argparse
 import errno
@@ -104,14 +104,13 @@ def read(fd, n):
 
 
 class Bench:
-    def __init__(self, program, engine, folder, jailed=False):
+    def __init__(self, program, engine, folder, jailed=True):
         self.program, self.engine, self.dir, self.jailed = program, engine, folder, jailed
         self.machines = []
 
     def jail(self, words):
-        """The words of `run`, in jail if that is what is tested; with a door there is none."""
-        doors = {'--gdb', '--monitor', '-s', '-S'} & set(words)
-        return [*words, '--jail'] if self.jailed and not doors else words
+        """The words of `run`, outside of the jail if that is what is tested."""
+        return words if self.jailed else [*words, '--no-jail']
 
     def start(self, code, *words, **popen):
         return Machine(self, code, *words, **popen)
@@ -717,19 +716,18 @@ def main(cases, engines, name):
     parser.add_argument('program')
     parser.add_argument('-k', default='')
     parser.add_argument('--engine', action='append')
-    parser.add_argument('--jail', action='store_true', help='machines are started with --jail')
-    parser.add_argument('--every', action='store_true', help='with --jail: cases that ask nothing of it, too')
+    parser.add_argument('--no-jail', action='store_true', help='machines are started with --no-jail')
     options = parser.parse_args()
     failed = ran = 0
     for engine in options.engine or engines:
         for case in cases:
             if options.k not in case.__name__:
                 continue
-            if options.jail and not options.every and not hasattr(case, 'in_jail'):
+            if options.no_jail and not hasattr(case, 'in_jail'):
                 continue
             ran += 1
             with tempfile.TemporaryDirectory() as folder:
-                b = Bench(options.program, engine, folder, options.jail)
+                b = Bench(options.program, engine, folder, not options.no_jail)
                 try:
                     case(b)
                 except Failure as why:

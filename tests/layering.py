@@ -44,7 +44,7 @@ RULES = [
     ),  # a back end never sees a chip
     (
         r'src/face/',
-        [r'src/face/', r'src/(error|parse|wait|listen)\.h', r'include/transvisor/', r'include/core/(types|hostfd)\.h'],
+        [r'src/face/', r'src/(error|parse|wait|listen)\.h', r'include/transvisor/', r'include/core/(types|hostfd|thread)\.h'],
     ),
     (r'src/(vm|xlate)\.c', [r'src/', OUTER_CORE, r'include/transvisor/', r'runtime/runtime\.h']),
     (r'src/board/', [r'src/', OUTER_CORE, r'include/transvisor/', r'runtime/runtime\.h']),

@@ -165,7 +165,6 @@ def what_is_wrong_is_one_line(b):
         (('--audio', 'pulse'), 1, '--audio pulse: '),
         (('--audio', 'alsa'), 1, '--audio alsa: '),
         (('--audio', 'sdl'), 1, '--audio sdl: '),
-        (('--audio', 'pulse', '--jail'), 2, '--jail: --audio pulse needs what it gives up'),
         (('--audiodev', 'pa'), 2, 'say --sound'),
     ):
         m = b.start(POWEROFF, *words, env=absent)

@@ -17,6 +17,7 @@ enum thread_role {
     THREAD_MAIN,   /* whatever nobody else does; those that were not started here */
     THREAD_VCPU,   /* runs the guest and its chips */
     THREAD_DISK,   /* one image */
+    THREAD_NBD,    /* one image of a server's */
     THREAD_SERIAL, /* one line's input */
     THREAD_TEXT,   /* the screen on a terminal */
     THREAD_VNC,    /* the screen in clients */

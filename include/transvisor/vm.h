@@ -269,6 +269,7 @@ struct vm_jail {
     size_t size;              /* sizeof(struct vm_jail) */
     const char *const *saves; /* files that vm_save_file() and vm_save_soon() will write; NULL ends them; or NULL */
     const char *const *screenshots; /* the same for vm_screenshot() and vm_screenshot_soon() */
+    int any_file;                   /* the calling thread may open whatever the user may: for a monitor's commands */
 };
 /* Between runs, once. 0, or -errno: the process may be in its jail or not, and had better end. */
 int vm_jail(struct vm *vm, const struct vm_jail *how, struct vm_error *err);

@@ -66,7 +66,7 @@ struct direct {
     struct rt *rt;
     struct coherence_listener listener;
     enum rt_direct mode;
-    bool tsc_faults;        /* the guest's time-stamp counter was not the host's at the start of this run */
+    bool tsc_faults;        /* the guest's time-stamp counter was not the host's when they were made */
     const char *off;        /* why the host cannot; NULL: it can, or was not asked yet */
     unsigned failures;      /* to make a process, in a row */
     bool resting;           /* one was lost: none is made until the next kick */
@@ -723,6 +723,19 @@ int direct_probe(int ram_fd, const char **why)
     return err;
 }
 
+static void mech_offer(struct direct *d)
+{
+    const struct aspace_mech mech = { d, mech_has, mech_fits, mech_price, mech_give, mech_take, mech_resume };
+    aspaces_way(d->rt->aspaces, ASPACE_DIRECT, &mech, d->mode == RT_DIRECT_ALWAYS);
+}
+
+static void processes_free(struct direct *d)
+{
+    aspaces_way(d->rt->aspaces, ASPACE_DIRECT, NULL, false);
+    cpu_fpu_home(d->rt->cpu);
+    for (unsigned i = 0; i < WINDOWS_DIRECT; i++) slot_free(d, &d->slot[i]);
+}
+
 int direct_new(struct direct **out, struct rt *rt, enum rt_direct mode)
 {
     struct direct *d = calloc(1, sizeof *d);
@@ -739,8 +752,7 @@ int direct_new(struct direct **out, struct rt *rt, enum rt_direct mode)
         .rank = COHERENCE_DIRECT, .arg = d, .flushed = direct_flushed, .written = direct_written
     };
     coherence_listen(bus_coherence(rt->bus), &d->listener);
-    const struct aspace_mech mech = { d, mech_has, mech_fits, mech_price, mech_give, mech_take, mech_resume };
-    aspaces_way(rt->aspaces, ASPACE_DIRECT, &mech, mode == RT_DIRECT_ALWAYS);
+    mech_offer(d);
     *out = d;
     return 0;
 }
@@ -753,13 +765,19 @@ void direct_confine(struct direct *d)
     if (err) switch_off(d, err, why);
 }
 
+void direct_retimed(struct direct *d)
+{
+    if (d->tsc_faults) return;
+    processes_free(d);
+    d->tsc_faults = true;
+    mech_offer(d);
+}
+
 void direct_free(struct direct *d)
 {
     if (!d) return;
     coherence_unlisten(bus_coherence(d->rt->bus), &d->listener);
-    aspaces_way(d->rt->aspaces, ASPACE_DIRECT, NULL, false);
-    cpu_fpu_home(d->rt->cpu);
-    for (unsigned i = 0; i < WINDOWS_DIRECT; i++) slot_free(d, &d->slot[i]);
+    processes_free(d);
     dx_maker_free(d->maker);
     free(d);
 }

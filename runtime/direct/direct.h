@@ -12,6 +12,9 @@ MUST_CHECK int direct_new(struct direct **out, struct rt *rt, enum rt_direct mod
 /* From now on the thread may not make processes: another process, which is made now, does that. What goes wrong is told
  * as a host's that cannot. */
 void direct_confine(struct direct *d);
+/* The guest's time-stamp counter is not the host's any more: what runs directly must not read that. Its processes are
+ * made anew. Between runs, on the bound thread. */
+void direct_retimed(struct direct *d);
 void direct_free(struct direct *d); /* brings the FPU state home; copes with NULL */
 
 /* Whether the code at cpu->eip is to run directly, now. Scans and maps its page if need be. */

@@ -39,6 +39,8 @@ struct engine_ops {
     int (*bind)(struct rt *rt);
     void (*unbind)(struct rt *rt);  /* from any thread; the bound one may be gone */
     void (*confine)(struct rt *rt); /* the bound thread goes to jail: make what it could not later; may be NULL */
+    /* Between runs, on the bound thread: the guest's time-stamp counter is no longer what it was to the host's. */
+    void (*retimed)(struct rt *rt); /* may be NULL */
     /* Runs guest code until something must be looked at. Soon if cpu->kick is set. */
     enum engine_event (*run)(struct rt *rt);
     /* Carries out one instruction, or one iteration of a repeated one, and delivers what it raises. A debugger's

@@ -144,6 +144,11 @@ static void confine(struct rt *rt)
     if (rt->direct) direct_confine(rt->direct);
 }
 
+static void retimed(struct rt *rt)
+{
+    if (rt->direct) direct_retimed(rt->direct);
+}
+
 static void unbind(struct rt *rt)
 {
     direct_free(rt->direct);
@@ -193,6 +198,7 @@ const struct engine_ops engine_bt = {
     .bind = bind,
     .unbind = unbind,
     .confine = confine,
+    .retimed = retimed,
     .run = run,
     .step = soft_step,
     .kick = soft_kick,

@@ -348,13 +348,13 @@ static void stand(struct rt *rt)
     rt->cpu->tsc_until = 0;
 }
 
-/* What runs directly read the host's TSC, if that was the guest's. It is not any more. */
+/* What runs directly read the host's TSC, if that was the guest's. It is not any more. On the bound thread. */
 static void go_on(struct rt *rt)
 {
     if (!rt->standing) return;
     rt->standing = false;
-    if (!rt->cpu->tsc_offset && rt->direct) unbind(rt);
     rt->cpu->tsc_offset -= clock_walk(rt->clock);
+    if (rt->engine->retimed) rt->engine->retimed(rt);
 }
 
 /* ---- the loop ---- */
@@ -465,8 +465,8 @@ int rt_confine(struct rt *rt, const char **what)
 static enum rt_exit run(struct rt *rt, enum rt_way way)
 {
     if (way == WAY_WAIT) stand(rt);
-    else go_on(rt);
     if ((rt->trouble_err = attach(rt, &rt->trouble))) return RT_ERROR;
+    if (way != WAY_WAIT) go_on(rt);
     rt->trouble = "the engine";
     rt->trouble_err = -EIO;
     rt->thread = pthread_self();

@@ -27,6 +27,7 @@ static int request_check(const struct blockdev *d, const struct blockdev_req *r)
 static int request_run(const struct disk *d, const struct blockdev_req *r)
 {
     if (r->err) return r->err;
+    if (!d->ops) return -ENODEV;
     switch (r->op) {
     case BLOCKDEV_READ: return d->ops->read(d->image, r->offset, r->iov, r->niov);
     case BLOCKDEV_WRITE: return d->ops->write(d->image, r->offset, r->iov, r->niov);
@@ -57,7 +58,7 @@ static void disk_submit(void *be, struct blockdev_req *r)
 }
 
 int blockdev_new(struct blockdev **out, const struct block_image_ops *ops, void *image, u64 size, bool readonly,
-                 const struct blockdev_host *host)
+                 enum thread_role role, const struct blockdev_host *host)
 {
     static const struct blockdev_ops disk_ops = { .submit = disk_submit };
     static const struct worker_ops work = { disk_run, disk_finished };
@@ -67,13 +68,23 @@ int blockdev_new(struct blockdev **out, const struct block_image_ops *ops, void 
     d->dev = (struct blockdev){ .ops = &disk_ops, .be = d, .size = size, .readonly = readonly };
     d->ops = ops;
     d->image = image;
-    int rc = worker_new(&d->worker, THREAD_DISK, &work, d, host->wake, host->arg);
+    int rc = worker_new(&d->worker, role, &work, d, host->wake, host->arg);
     if (rc) {
         free(d);
         return rc;
     }
     *out = &d->dev;
     return 0;
+}
+
+void blockdev_change(struct blockdev *dev, const struct block_image_ops *ops, void *image, u64 size, bool readonly)
+{
+    struct disk *d = dev->be;
+    BUG_ON(size % BLOCKDEV_SECTOR);
+    d->ops = ops; /* which the thread sees: a request goes to it by way of a lock */
+    d->image = image;
+    dev->size = size;
+    dev->readonly = readonly;
 }
 
 void blockdev_free(struct blockdev *dev)

@@ -3,6 +3,7 @@
 #ifndef SRC_BLOCKDEV_H
 #define SRC_BLOCKDEV_H
 #include "core/blockdev.h"
+#include "core/thread.h"
 
 /* Called on the disk's own thread, one at a time. Each does all of it, or returns -errno. */
 struct block_image_ops {
@@ -19,12 +20,15 @@ struct blockdev_host {
     void *arg;
 };
 
-/* Borrows image, which outlives the disk. size: bytes, a multiple of BLOCKDEV_SECTOR. 0 or -errno. */
+/* Borrows image, which outlives the disk; ops NULL: there is none yet. size: bytes, a multiple of BLOCKDEV_SECTOR.
+ * role: its thread's, THREAD_DISK or THREAD_NBD. 0 or -errno. */
 MUST_CHECK int blockdev_new(struct blockdev **out, const struct block_image_ops *ops, void *image, u64 size,
-                            bool readonly, const struct blockdev_host *host);
+                            bool readonly, enum thread_role role, const struct blockdev_host *host);
 /* Waits for the call that is under way; the rest is dropped, and done() is called for nothing any more. Copes with
  * NULL. Whoever must not lose a write drains first. */
 void blockdev_free(struct blockdev *d);
+/* Another image takes its place; ops NULL: none, and every request fails. Nothing is under way (blockdev_drain()). */
+void blockdev_change(struct blockdev *d, const struct block_image_ops *ops, void *image, u64 size, bool readonly);
 /* Calls done() for all that is done. On the vCPU thread. */
 void blockdev_complete(struct blockdev *d);
 /* Waits until nothing is under way, and completes it: before a save, a reset, the end. What done() submits, too. */

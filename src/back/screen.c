@@ -58,8 +58,25 @@ int screen_open(struct screen **out, const char *spec, const struct screen_host 
     *out = NULL;
     int rc = parse(&w, spec, err);
     if (rc || w.kind == SCREEN_NONE) return rc;
-    if (w.kind == SCREEN_TEXT) return screen_text_open(out, host, err);
-    return screen_vnc_open(out, w.address, w.password, host, err);
+    if (w.kind == SCREEN_VNC) return screen_vnc_open(out, w.address, w.password, host, err);
+    rc = screen_stand_by(out, host, err);
+    if (!rc && (rc = screen_show(*out, err))) {
+        screen_close(*out);
+        *out = NULL;
+    }
+    return rc;
+}
+
+int screen_stand_by(struct screen **out, const struct screen_host *host, struct vm_error *err)
+{
+    return screen_text_open(out, host, err);
+}
+
+int screen_show(struct screen *s, struct vm_error *err) { return screen_text_show(s, err); }
+
+void screen_let_in(struct screen *s)
+{
+    if (s->let_in) s->let_in(s);
 }
 
 void screen_close(struct screen *s)

@@ -24,6 +24,13 @@ struct screen;
 MUST_CHECK int screen_open(struct screen **out, const char *spec, const struct screen_host *host, struct vm_error *err);
 /* 0 or -EINVAL, as screen_open() would say it. */
 int screen_check(const char *spec, struct vm_error *err);
+/* A text screen that has all it needs but the terminal, and that then takes it. screen_show() makes no thread and opens
+ * nothing. 0 or -errno. */
+MUST_CHECK int screen_stand_by(struct screen **out, const struct screen_host *host, struct vm_error *err);
+MUST_CHECK int screen_show(struct screen *s, struct vm_error *err);
+/* From now on viewers are let in; those who have come wait. Until then threads may go to jail (src/jail.h), which would
+ * interrupt what is said to a viewer. As often as one likes. */
+void screen_let_in(struct screen *s);
 void screen_close(struct screen *s); /* copes with NULL; no host function is called once it has returned */
 const struct display *screen_display(struct screen *s);
 /* The keyboard's lamps: bit 0 Scroll Lock, 1 Num Lock, 2 Caps Lock. On the vCPU thread. */
@@ -36,9 +43,11 @@ struct frame;
 struct screen {
     struct frame *frame;
     void (*close)(struct screen *s);
+    void (*let_in)(struct screen *s); /* NULL: nobody comes */
     _Atomic unsigned leds;
 };
-int screen_text_open(struct screen **out, const struct screen_host *host, struct vm_error *err);
+int screen_text_open(struct screen **out, const struct screen_host *host, struct vm_error *err); /* stands by */
+int screen_text_show(struct screen *s, struct vm_error *err);
 /* address: HOST:N, which is taken apart; password: a file, or NULL. */
 int screen_vnc_open(struct screen **out, const char *address, const char *password, const struct screen_host *host,
                     struct vm_error *err);

@@ -3,7 +3,7 @@
  * One thread. What has changed since it was last shown is written, and nothing else. The picture is copied before
  * anything is written, so that nobody who draws waits for a slow terminal.
  *   I1  shown is what stands on the terminal, or fresh says that nothing is known of it.      [paint, terminal_look]
- *   I2  ending is touched only under lock.
+ *   I2  ending and on_terminal are touched only under lock; on_terminal is set once.
  * Enter at text_thread(). */
 #include "core/hostfd.h"
 #include "core/thread.h"
@@ -47,7 +47,8 @@ struct text {
     pthread_t thread;
     bool runs;
     pthread_mutex_t lock;
-    bool ending;
+    pthread_cond_t changed; /* ending or on_terminal has come */
+    bool ending, on_terminal;
     bool gone; /* the terminal */
     struct frame_viewer viewer;
     struct view now, shown;
@@ -268,10 +269,19 @@ static void wake(void *arg)
     (void)!write(t->wake_fd, &one, sizeof one); /* it can only be full, and then it is awake */
 }
 
+/* Until the terminal is ours, or the end. */
+static void stand_by(struct text *t)
+{
+    pthread_mutex_lock(&t->lock);
+    while (!t->on_terminal && !t->ending) pthread_cond_wait(&t->changed, &t->lock);
+    pthread_mutex_unlock(&t->lock);
+}
+
 static void *text_thread(void *arg)
 {
     struct text *t = arg;
     u64 tick = 0, typed = 0, count;
+    stand_by(t);
     while (!is_ending(t)) {
         u64 now = now_ms();
         struct pollfd fds[2] = { { .fd = t->wake_fd, .events = POLLIN }, { .fd = t->in, .events = POLLIN } };
@@ -304,10 +314,11 @@ static void text_close(struct screen *s)
     if (t->runs) {
         pthread_mutex_lock(&t->lock);
         t->ending = true;
+        pthread_cond_signal(&t->changed);
         pthread_mutex_unlock(&t->lock);
         wake(t);
         pthread_join(t->thread, NULL);
-        terminal_restore();
+        if (t->on_terminal) terminal_restore();
     }
     if (t->in >= 0) close(t->in);
     if (t->out >= 0) close(t->out);
@@ -316,19 +327,28 @@ static void text_close(struct screen *s)
     free(t->now.cells);
     free(t->shown.cells);
     pthread_mutex_destroy(&t->lock);
+    pthread_cond_destroy(&t->changed);
     free(t);
 }
 
 static int text_start(struct text *t, struct vm_error *err)
 {
+    int rc = thread_start(&t->thread, THREAD_TEXT, text_thread, t);
+    t->runs = !rc;
+    return rc ? vm_fail(err, rc, "display text: its thread could not be made") : 0;
+}
+
+int screen_text_show(struct screen *s, struct vm_error *err)
+{
+    struct text *t = (struct text *)s;
     int rc = terminal_raw("display text", enter, leave, err);
     if (rc) return rc;
     t->resumed = terminal_resumed();
-    rc = thread_start(&t->thread, THREAD_TEXT, text_thread, t);
-    t->runs = !rc;
-    if (!rc) return 0;
-    terminal_restore();
-    return vm_fail(err, rc, "display text: its thread could not be made");
+    pthread_mutex_lock(&t->lock);
+    t->on_terminal = true;
+    pthread_cond_signal(&t->changed);
+    pthread_mutex_unlock(&t->lock);
+    return 0;
 }
 
 int screen_text_open(struct screen **out, const struct screen_host *host, struct vm_error *err)
@@ -343,6 +363,7 @@ int screen_text_open(struct screen **out, const struct screen_host *host, struct
     t->keys = (struct term_keys){ .key = on_key, .arg = t };
     t->fresh = true;
     pthread_mutex_init(&t->lock, NULL);
+    pthread_cond_init(&t->changed, NULL);
     t->in = terminal_open(STDIN_FILENO);
     t->out = terminal_open(STDOUT_FILENO);
     t->wake_fd = hostfd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));

@@ -86,6 +86,7 @@ struct vnc {
     bool runs;
     pthread_mutex_t lock;
     bool ending;
+    _Atomic bool lets_in;
     struct seat seat[SEATS];
 };
 
@@ -414,7 +415,8 @@ static void *hub_thread(void *arg)
     struct vnc *v = arg;
     u64 tick = 0, count;
     while (!is_ending(v)) {
-        struct pollfd fds[2] = { { .fd = v->wake_fd, .events = POLLIN }, { .fd = v->listen_fd, .events = POLLIN } };
+        struct pollfd fds[2] = { { .fd = v->wake_fd, .events = POLLIN },
+                                 { .fd = v->lets_in ? v->listen_fd : -1, .events = POLLIN } };
         u64 now = now_ms();
         int rc = poll(fds, 2, !seats_clear(v) ? -1 : tick > now ? (int)(tick - now) : 0);
         if (rc > 0 && fds[0].revents) (void)!read(v->wake_fd, &count, sizeof count);
@@ -534,6 +536,12 @@ static void hub_end(struct vnc *v)
     }
 }
 
+static void vnc_let_in(struct screen *s)
+{
+    struct vnc *v = (struct vnc *)s;
+    if (!atomic_exchange(&v->lets_in, true)) wake(v->wake_fd);
+}
+
 static void vnc_close(struct screen *s)
 {
     struct vnc *v = (struct vnc *)s;
@@ -562,6 +570,7 @@ int screen_vnc_open(struct screen **out, const char *address, const char *passwo
     struct vnc *v = calloc(1, sizeof *v);
     if (!v) return vm_fail(err, -ENOMEM, "display vnc: out of memory");
     v->screen.close = vnc_close;
+    v->screen.let_in = vnc_let_in;
     v->host = *host;
     v->listen_fd = -1;
     for (unsigned i = 0; i < SEATS; i++) v->seat[i] = (struct seat){ .vnc = v, .fd = -1, .wake_fd = -1 };

@@ -127,7 +127,7 @@ int terminal_raw(const char *what, const char *enter, const char *leave, struct 
         return vm_fail(err, -EBUSY, "%s: the terminal is in use already, by this or another machine of the process",
                        what);
     if (tcgetattr(STDIN_FILENO, &guard.saved)) return vm_fail(err, -errno, "%s: %s", what, strerror(errno));
-    guard.group = getpgrp();
+    if (!guard.group) guard.group = getpgrp(); /* in a jail there is no asking again */
     guard.enter = enter;
     guard.leave = leave;
     guard.raw = guard.saved;

@@ -4,6 +4,7 @@
 #define _GNU_SOURCE /* accept4 */
 #include "src/face/door.h"
 #include "core/hostfd.h"
+#include "core/thread.h"
 #include "src/error.h"
 #include "src/listen.h"
 
@@ -160,7 +161,7 @@ int door_start(struct door *d, const struct door_ops *ops, void *arg)
 {
     d->ops = ops;
     d->arg = arg;
-    int rc = -pthread_create(&d->thread, NULL, door_thread, d);
+    int rc = thread_start(&d->thread, THREAD_SERIAL, door_thread, d);
     d->started = !rc;
     return rc;
 }

@@ -211,14 +211,28 @@ static int watched_status(int status, enum vm_exit how, const struct watch *w)
     return STATUS_ERROR;
 }
 
-/* Whatever is to be opened later is named here. */
+/* Sound that the host plays: the libraries for it open files and start programs when they like. */
+static bool plays(const struct run_args *a)
+{
+    return a->cfg.audio && strcmp(a->cfg.audio, "none") && strncmp(a->cfg.audio, "wav:", 4);
+}
+
+/* Whatever is to be opened later is named here; but what a monitor's commands will name nobody knows yet. */
 static int jail(struct vm *vm, const struct run_args *a, struct vm_error *err)
 {
+    if (a->no_jail) return 0;
+    if (plays(a)) {
+        fprintf(stderr, "transvisor: warning: no jail: --audio %s needs what it gives up\n", a->cfg.audio);
+        return 0;
+    }
     const char *saves[3] = { NULL }, *const screenshots[] = { a->screenshot, NULL };
     unsigned n = 0;
     if (a->save) saves[n++] = a->save;
     if (a->save_at_exit) saves[n] = a->save_at_exit;
-    return vm_jail(vm, &(struct vm_jail){ sizeof(struct vm_jail), saves, screenshots }, err);
+    const struct vm_jail how = {
+        .size = sizeof how, .saves = saves, .screenshots = screenshots, .any_file = a->monitor || a->gdb
+    };
+    return vm_jail(vm, &how, err);
 }
 
 static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct stats_file *stats, struct doors *doors,
@@ -235,8 +249,8 @@ static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct
     int rc = vm_count(vm, a->count || a->stop_after);
     if (!rc && a->stop_after) rc = vm_limit(vm, a->stop_after);
     if (!rc) rc = watch_start(w, vm);
-    int refused = !rc && a->jail ? jail(vm, a, &err) : 0;
-    if (!rc && !refused) rc = doors_start(doors, &session);
+    if (!rc) rc = doors_start(doors, &session);
+    int refused = rc ? 0 : jail(vm, a, &err);
     if (rc || refused) {
         watch_end(w);
         session_end(&session);
@@ -403,7 +417,7 @@ static int run_described(struct run_args *a)
     struct vm *vm;
     struct doors doors;
     ignore_signals_of_files();
-    if (a->jail) let_in_jail_signals();
+    if (!a->no_jail) let_in_jail_signals();
     int rc = doors_open(&doors, a->gdb, a->monitor, &err);
     if (rc) return fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err.text);
     rc = stopper_start(&s, a->save);

@@ -483,8 +483,8 @@ static const struct opt run_options[] = {
     { .group = "How guest code is run", .name = "cache-size", .field = "code_cache", .type = OPT_SIZE,
       RUN(cfg.code_cache), .arg = "SIZE", .min = VM_CODE_CACHE_MIN, .max = VM_CODE_CACHE_MAX, .unit = 1,
       .help = "room for translated code: 64K to 1G" },
-    { .group = "How guest code is run", .name = "jail", .type = OPT_FLAG, RUN(jail),
-      .help = "once all is open, give up files and system calls that it needs no more; not with --monitor, --gdb" },
+    { .group = "How guest code is run", .name = "no-jail", .type = OPT_FLAG, RUN(no_jail),
+      .help = "keep the rights to files and system calls that it needs no more once all is open: for strace and gdb" },
     { .group = "How guest code is run", .name = "disable", .type = OPT_STRING, RUN(cfg.disable),
       .arg = "CLASS[,CLASS..]", .names = vm_class_name,
       .help = "interpret these instructions instead of translating them; `--disable help` lists them" },
@@ -668,11 +668,6 @@ int run_args_finish(struct run_args *a, struct vm_error *err)
             a->cfg.disk[i].bus = !a->cfg.disk[i].cdrom && a->disk_bus ? VM_BUS_VIRTIO : VM_BUS_IDE;
     /* The terminal can be one thing only. */
     if (!a->gdb && a->gdb_usual) a->gdb = "tcp:127.0.0.1:1234";
-    if (a->jail && (a->gdb || a->monitor))
-        return vm_fail(err, -EINVAL, "--jail: a monitor or gdb's door needs what it gives up; leave out one of them");
-    bool played = a->cfg.audio && strncmp(a->cfg.audio, "wav:", 4) && strcmp(a->cfg.audio, "none");
-    if (a->jail && played)
-        return vm_fail(err, -EINVAL, "--jail: --audio %.64s needs what it gives up; wav:FILE does not", a->cfg.audio);
     const struct {
         const char *option, *value, *taken;
     } users[] = { { "--display", a->cfg.display, "text" },

@@ -113,7 +113,7 @@ static void setup(void)
     memset(&image, 0, sizeof image);
     sem_init(&woken, 0, 0);
     const struct blockdev_host host = { wake, &woken };
-    ck_assert_int_eq(0, blockdev_new(&disk, &image_ops, &image, SIZE, false, &host));
+    ck_assert_int_eq(0, blockdev_new(&disk, &image_ops, &image, SIZE, false, THREAD_DISK, &host));
     ck_assert_uint_eq(SIZE, disk->size);
 }
 static void teardown(void)

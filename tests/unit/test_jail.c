@@ -106,7 +106,7 @@ static struct vm *jailed(enum vm_engine engine)
 {
     const struct vm_device device = { .read = device_read };
     const char *const saves[] = { save_file, NULL };
-    const struct vm_jail how = { sizeof how, saves, NULL };
+    const struct vm_jail how = { .size = sizeof how, .saves = saves };
     struct vm_config cfg = vm_fixture_config(engine);
     struct vm_error err;
     struct vm *vm;
@@ -241,9 +241,10 @@ START_TEST(a_machine_in_jail_runs_saves_to_its_file_and_ends)
 END_TEST
 
 /* docs/security.md says so, too. */
-START_TEST(the_vcpu_thread_has_25_calls_and_a_machine_without_network_vnc_and_shares_40)
+START_TEST(the_vcpu_thread_has_25_calls_and_a_machine_without_network_nbd_vnc_and_shares_40)
 {
-    const unsigned all = (1u << THREAD_ROLES) - 1, some = 1u << THREAD_VNC | 1u << THREAD_NET | 1u << THREAD_SHARE;
+    const unsigned all = (1u << THREAD_ROLES) - 1,
+                   some = 1u << THREAD_VNC | 1u << THREAD_NET | 1u << THREAD_NBD | 1u << THREAD_SHARE;
     ck_assert_uint_le(jail_filter_calls(1u << THREAD_VCPU), 25);
     ck_assert_uint_le(jail_filter_calls(all & ~some), 40);
     for (unsigned i = 0; i < THREAD_ROLES; i++) ck_assert_uint_le(jail_filter_calls(1u << i), 40);
@@ -259,7 +260,7 @@ int main(void)
     close(open(other_image, O_WRONLY | O_CREAT, 0600));
     Suite *s = suite_create("jail");
     TCase *t = tcase_create("jail");
-    tcase_add_test(t, the_vcpu_thread_has_25_calls_and_a_machine_without_network_vnc_and_shares_40);
+    tcase_add_test(t, the_vcpu_thread_has_25_calls_and_a_machine_without_network_nbd_vnc_and_shares_40);
     if (!SANITIZED) {
         tcase_add_loop_test(t, a_vcpu_thread_that_has_gone_wrong_ends_the_machine_with_one_line, 0, ARRAY_LEN(deeds));
         tcase_add_loop_test(t, a_disk_thread_that_has_gone_wrong_ends_the_machine_with_one_line, 0, ARRAY_LEN(deeds));
