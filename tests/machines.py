@@ -93,7 +93,9 @@ def a_machine_is_started_by_its_name_and_powers_off_by_its_button(h):
     check(h.ask('list').splitlines()[1].split() == ['one', 'off', 'win98', 'disk.qcow2', '3G'], h.ask('list'))
     check('one runs' in h.ask('start', 'one'), 'start')
     m = h.state('running')
-    check(os.readlink(f'/proc/{m["pid"]}/fd/0') == '/dev/null' and os.getsid(m['pid']) == m['pid'], 'a terminal')
+    with open(f'/proc/{m["pid"]}/stat', encoding='latin-1') as f:
+        terminal = int(f.read().rsplit(')', 1)[1].split()[4])  # of its session
+    check(terminal == 0 and os.getsid(m['pid']) == m['pid'], 'a terminal')
     check('one runs already' in h.ask('start', 'one', status=1), 'a second start')
     check('one runs already' in h.ask('rm', 'one', '--force', status=1), 'rm of one that runs')
     h.ask('stop', 'one')
