@@ -33,6 +33,9 @@ MUST_CHECK int bus_map_rom(struct bus *b, paddr base, u64 len, const u8 *data, c
  * none. It says so before it writes n bytes within the page; it writes only while the page is covered. */
 u8 *bus_ram_behind(struct bus *b, paddr pa);
 void bus_ram_behind_written(struct bus *b, paddr pa, unsigned n);
+/* Of RAM in [base, base + len), pages: writes by the CPU and by DMA are dropped, or not any more. All else that RAM can
+ * stays: code there runs at full speed. */
+void bus_ram_readonly(struct bus *b, paddr base, u64 len, bool on);
 
 /* Accesses by the CPU. Unclaimed ports and addresses read as all ones. A port access wider than the device's range, or
  * straddling two, is split into bytes. */

@@ -9,12 +9,19 @@
 
 #include <errno.h>
 
+/* Which way the bytes will go is not known yet: what may not be written has no pointer. */
+static u8 *writable_ptr(struct bus *b, paddr pa)
+{
+    const u8 *flags = bus_page_flags(b, pa);
+    return flags && !(*flags & PG_ROM) ? bus_ram_ptr(b, pa) : NULL;
+}
+
 u8 *bus_dma_map(struct bus *b, paddr pa, u64 *len)
 {
-    u8 *p = bus_ram_ptr(b, pa);
+    u8 *p = writable_ptr(b, pa);
     if (!p || !*len) return NULL;
     u64 got = PAGE_SIZE - (pa & (PAGE_SIZE - 1));
-    while (got < *len && bus_ram_ptr(b, pa + got) == p + got) got += PAGE_SIZE;
+    while (got < *len && writable_ptr(b, pa + got) == p + got) got += PAGE_SIZE;
     if (got < *len) *len = got;
     return p;
 }

@@ -118,6 +118,7 @@ static void level_set(struct cpu *c, struct level *l, u32 bits)
 {
     if (likely((l->val & bits) == bits) || !l->host) return;
     u8 *flags = bus_page_flags(c->bus, l->pa);
+    if (unlikely(*flags & PG_ROM)) return;
     if (unlikely(*flags & (PG_CODE | PG_CLEAN))) {
         struct fpu_parked f;
         fpu_park(c, &f);

@@ -14,7 +14,8 @@
  *       bus_ram that is mapped there.                                                              [ram_page]
  *   I2  Ranges are sorted by base and do not overlap.                                              [insert_range]
  *   I3  A write to a page with PG_ANNOUNCED that is made here is announced before it happens.        [page_written]
- *   I4  Nothing here trusts an address, size or offset: what is not RAM and not a range floats (reads ones, drops
+ *   I4  Neither the guest nor DMA writes to a page with PG_ROM.    [bus_phys_write, bus_dma_write, bus_dma_map]
+ *   I5  Nothing here trusts an address, size or offset: what is not RAM and not a range floats (reads ones, drops
  *       writes).
  *
  * Enter at bus_phys_read(), bus_in(), bus_dma_read(). */
@@ -422,6 +423,17 @@ void bus_ram_behind_written(struct bus *b, paddr pa, unsigned n)
     if (IN_RAM(b, pa)) page_written(b, plain_page(b, pa), pa, n);
 }
 
+/* To those who write the page is as one with code. Who may write to it again finds out at the next write. */
+void bus_ram_readonly(struct bus *b, paddr base, u64 len, bool on)
+{
+    for (paddr pa = base; pa < base + len; pa += PAGE_SIZE) {
+        if (!IN_RAM(b, pa)) continue;
+        u8 *flags = &b->flags[plain_page(b, pa)], was = *flags;
+        *flags = on ? was | PG_ROM : was & (u8)~PG_ROM;
+        if (on && !(was & PG_ANNOUNCED)) coherence_protect(&b->coherence, pa);
+    }
+}
+
 /* ---- devices' memory ---- */
 
 int bus_ram_new(struct bus_ram **out, struct bus *b, u64 len)
@@ -599,6 +611,7 @@ void bus_phys_write(struct bus *b, paddr pa, unsigned n, u64 val)
 {
     u64 page = ram_page(b, pa);
     if (page != NO_PAGE) {
+        if (unlikely(b->flags[page] & PG_ROM)) return;
         page_written(b, page, pa, n);
         bytes_store(page_ptr(b, page, pa), n, val);
         return;
@@ -679,7 +692,7 @@ u64 bus_dma_write(struct bus *b, paddr pa, const void *buf, u64 len)
         populate(b, page_of_file(pa), page_of_file(pa + len - 1) - page_of_file(pa) + 1);
     for (u64 done = 0, n; done < len; done += n) {
         n = dma_run(b, pa + done, len - done, &ram, &rom);
-        if (!ram) continue;
+        if (!ram || b->flags[page_of_file((u64)(ram - b->view))] & PG_ROM) continue;
         bus_host_written(b, ram, (unsigned)n);
         bytes_copy(ram, from + done, n);
         hit += n;

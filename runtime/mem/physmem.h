@@ -34,9 +34,10 @@ enum page_flag {
     PG_MIXED = 32,   /* code is run from it, yet writes to it are not announced, and PG_CODE is clear: mixed.h */
     PG_NEAR = 16,    /* bus_touch() has been here */
     PG_TABLE = 64,   /* in use as a page table, where these are watched (tables.h) */
+    PG_ROM = 128,    /* what the guest or a device writes there is dropped: bus_ram_readonly() */
 };
 #define PG_ANNOUNCED \
-    (PG_CODE | PG_CLEAN | PG_TABLE)             /* may be written only after bus_write_begins() or bus_mark_dirty() */
+    (PG_CODE | PG_CLEAN | PG_TABLE | PG_ROM)    /* may be written only after bus_write_begins() or bus_mark_dirty() */
 u8 *bus_page_flags(struct bus *b, paddr pa);    /* flags byte of the RAM page, NULL if not RAM */
 u8 *bus_page_flags_at(struct bus *b, u64 page); /* likewise, of a page of the file */
 struct dirty_logs *bus_dirty_logs(struct bus *b);

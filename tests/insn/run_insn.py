@@ -24,6 +24,7 @@ DIRECT = {
     'mixed': {'runs': 50},
     'watched': {'runs': 50},
     'strict': {'runs': 900},
+    'shadow': {'runs': 10},
 }
 # Channels of --trace that only a guest of some size makes print, and how their lines begin.
 TRACED = {'sites': 'site', 'window': 'aspace', 'direct': 'direct'}
@@ -35,6 +36,7 @@ AT_MOST = {
 }
 for run in ('bt', 'direct'):
     AT_MOST['watched', run] = {'emulated': 1400000}
+    AT_MOST['shadow', run] = {'emulated': 10000}
 # And at least: what an armed breakpoint does not concern goes on as translated code, its accesses to that page by a
 # callout.
 AT_LEAST = {('watched', 'bt'): {'watched': 1000000}, ('watched', 'direct'): {'watched': 1000000}}

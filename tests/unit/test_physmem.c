@@ -143,6 +143,28 @@ START_TEST(rom_reads_as_memory_and_ignores_writes)
 }
 END_TEST
 
+START_TEST(ram_that_is_read_only_drops_what_processor_and_devices_write)
+{
+    u8 buf[16], zeros[16] = { 0 };
+    u64 len = 2 * PAGE_SIZE;
+    bus_phys_write(bus, 0x8000, 8, 0x1122334455667788);
+    bus_ram_readonly(bus, 0x8000, PAGE_SIZE, true);
+    bus_phys_write(bus, 0x8000, 4, 0);
+    ck_assert_uint_eq(bus_phys_read(bus, 0x8000, 8), 0x1122334455667788);
+    memset(bus_ram_ptr(bus, 0x7ff8), 7, 8);
+    ck_assert_uint_eq(bus_dma_write(bus, 0x7ff8, zeros, 16), 8);
+    ck_assert_uint_eq(bus_dma_read(bus, 0x7ff8, buf, 16), 16);
+    ck_assert_mem_eq(buf, zeros, 8);
+    ck_assert_mem_eq(buf + 8, bus_ram_ptr(bus, 0x8000), 8);
+    ck_assert_ptr_null(bus_dma_map(bus, 0x8000, &len));
+    ck_assert_ptr_eq(bus_dma_map(bus, 0x7000, &len), bus_ram_ptr(bus, 0x7000));
+    ck_assert_uint_eq(len, PAGE_SIZE);
+    bus_ram_readonly(bus, 0x8000, PAGE_SIZE, false);
+    bus_phys_write(bus, 0x8000, 4, 5);
+    ck_assert_uint_eq(bus_phys_read(bus, 0x8000, 4), 5);
+}
+END_TEST
+
 START_TEST(dma_crosses_pages_and_stops_at_the_end_of_ram)
 {
     u8 out[3 * PAGE_SIZE], in[3 * PAGE_SIZE];
@@ -376,6 +398,7 @@ int main(void)
     tcase_add_test(t, overlaps_are_refused);
     tcase_add_test(t, device_accesses_arrive_aligned_and_at_most_4_bytes_wide);
     tcase_add_test(t, rom_reads_as_memory_and_ignores_writes);
+    tcase_add_test(t, ram_that_is_read_only_drops_what_processor_and_devices_write);
     tcase_add_test(t, dma_crosses_pages_and_stops_at_the_end_of_ram);
     tcase_add_test(t, writes_to_code_are_announced_before_they_happen);
     tcase_add_test(t, covering_ram_retires_code_and_tells_whoever_caches_pointers);

@@ -1,6 +1,6 @@
 /* Owns what is seen below 1 MiB from 0xc0000 on, and just below 4 GiB: shadow RAM and the BIOS ROM.
  *   I1  seg[i].state is what the host bridge's PAM registers say of segment i.                           [pam_update]
- *   I2  A segment that reads and writes RAM has no range on the bus: it is plain RAM.                     [segment_map]
+ *   I2  A segment that reads RAM has no range on the bus: it is RAM, writable or not.                     [segment_map]
  * Enter at pam_update(). Intel 290549 (440FX), 3.2.12 PAM; 290550 (PIIX3), XBCS: the ROM's last 128 KiB are seen at
  * 0xe0000, too. NOT-HW: the ROM is no flash: nothing writes to it. */
 #include "core/snap.h"
@@ -35,11 +35,11 @@ static const struct snap_field pam_fields[] = {
     { 0 },
 };
 
-/* Whatever cannot be mapped as memory: half of it is RAM, or there is nothing. */
+/* Whatever cannot be mapped as memory: RAM that is written and not read, or nothing. */
 static u32 segment_read(void *dev, u32 off, unsigned size)
 {
     const struct segment *s = dev;
-    const u8 *from = s->state & READS_RAM ? s->ram : s->rom;
+    const u8 *from = s->rom;
     u32 v = 0;
 
     if (!from) return ~0u;
@@ -60,16 +60,19 @@ static const struct io_ops segment_ops = { segment_read, segment_write };
 static void segment_unmap(struct segment *s)
 {
     if (s->mapped) bus_unmap_mmio(s->pam->bus, s->base);
+    bus_ram_readonly(s->pam->bus, s->base, s->len, false);
     s->mapped = false;
 }
 
 static int segment_map(struct segment *s)
 {
-    const u8 *memory = s->state == READS_RAM ? s->ram : !s->state ? s->rom : NULL;
     int err = 0;
 
-    if (s->state == PLAIN) return 0;
-    if (memory) err = bus_map_rom(s->pam->bus, s->base, s->len, memory, "shadow");
+    if (s->state & READS_RAM) {
+        bus_ram_readonly(s->pam->bus, s->base, s->len, !(s->state & WRITES_RAM));
+        return 0;
+    }
+    if (!s->state && s->rom) err = bus_map_rom(s->pam->bus, s->base, s->len, s->rom, "shadow");
     else err = bus_map_mmio(s->pam->bus, s->base, s->len, &segment_ops, s, "shadow");
     s->mapped = !err;
     return err;
@@ -78,7 +81,7 @@ static int segment_map(struct segment *s)
 /* What does not fit any more for want of memory is plain RAM: the guest goes on. */
 static void segment_set(struct segment *s, u8 state)
 {
-    if (state == s->state && s->mapped == (state != PLAIN)) return;
+    if (state == s->state && s->mapped == !(state & READS_RAM)) return;
     segment_unmap(s);
     s->state = state;
     (void)!segment_map(s);
