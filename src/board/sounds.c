@@ -15,10 +15,20 @@ static int make_speaker(void **card, const struct sound_buses *on, u8 slot UNUSE
     return speaker_new((struct speaker **)card, on->clk, on->pit, to);
 }
 
+#define MAKE_PCI(chip)                                                                              \
+    static int make_##chip(void **card, const struct sound_buses *on, u8 slot, struct sound_out to) \
+    {                                                                                               \
+        return chip##_new((struct chip **)card, on->bus, on->clk, on->pci, slot, to);               \
+    }
+MAKE_PCI(ac97)
+MAKE_PCI(es1370)
+
 #define CALLS(chip)                                           \
     static void chip##_end(void *card) { chip##_free(card); } \
     static struct snap_part chip##_saved(void *card) { return chip##_part(card); }
 CALLS(speaker)
+CALLS(ac97)
+CALLS(es1370)
 
 static const struct {
     const char *name, *what;
@@ -28,6 +38,8 @@ static const struct {
     struct snap_part (*part)(void *card);
 } rows[SOUND_KINDS] = {
     [SOUND_SPEAKER] = { "speaker", "the PC's speaker", 1, make_speaker, speaker_end, speaker_saved },
+    [SOUND_AC97] = { "ac97", "the 82801AA's, with an AD1881A", 1, make_ac97, ac97_end, ac97_saved },
+    [SOUND_ES1370] = { "es1370", "AudioPCI, with an AK4531", 2, make_es1370, es1370_end, es1370_saved },
 };
 
 const char *sound_name(unsigned i, const char **what)

@@ -382,6 +382,20 @@ MUST_CHECK int speaker_new(struct speaker **out, struct clock *clk, struct pit *
 void speaker_free(struct speaker *s); /* before the PIT */
 struct snap_part speaker_part(struct speaker *s);
 
+/* sound/ac97.c: the AC'97 controller of an 82801AA with a codec, at 00:slot.0. */
+struct ac97;
+MUST_CHECK int ac97_new(struct ac97 **out, struct bus *b, struct clock *clk, struct pci *p, u8 slot,
+                        struct sound_out to);
+void ac97_free(struct ac97 *a);
+struct snap_part ac97_part(struct ac97 *a);
+
+/* sound/es1370.c: an ES1370 (AudioPCI), at 00:slot.0. Plays to two sources. */
+struct es1370;
+MUST_CHECK int es1370_new(struct es1370 **out, struct bus *b, struct clock *clk, struct pci *p, u8 slot,
+                          struct sound_out to);
+void es1370_free(struct es1370 *e);
+struct snap_part es1370_part(struct es1370 *e);
+
 /* fw_cfg.c: what a virtual machine tells its firmware: numbered items and named files, at ports 0x510 and 0x514 (DMA).
  */
 struct fw_cfg;

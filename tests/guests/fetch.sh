@@ -12,7 +12,8 @@
 # Prints, and writes to paths.env there: KERNEL_686, KERNEL_686_PAE, KERNEL_RT_686_PAE, BUSYBOX, BUSYBOX_HOST,
 # KERNEL_AMD64, BUSYBOX_AMD64, MODULES_686, SELFTESTS.
 # SELFTESTS: the sources of Linux's own tests of x86, as they stand in the kernel's tree (tests/guests/selftests.py).
-# modules-686 is a tree with those modules of the 686 kernel that the guests of net.py and devices.py load, in /lib/m.
+# modules-686 is a tree with those modules of the 686 kernel that the guests of net.py, devices.py and sound.py
+# load, in /lib/m.
 # Usage: fetch.sh [--refresh] [NAME ...], of 686 686-pae rt-686-pae busybox busybox-host (the default), amd64,
 # busybox-amd64, modules-686, selftests
 set -eu
@@ -49,7 +50,9 @@ modules="mii pcnet32 e1000 8139too 8139cp 8390 8390p ne2k-pci ne virtio virtio_r
     virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net
     fscache netfs 9pnet 9pnet_virtio 9p
     usb-common usbcore uhci-hcd hid hid-generic usbhid evdev usb-storage scsi_common scsi_mod sd_mod
-    crct10dif_common crc-t10dif crc64 crc64-rocksoft t10-pi"
+    crct10dif_common crc-t10dif crc64 crc64-rocksoft t10-pi
+    soundcore snd snd-timer snd-pcm snd-seq-device snd-rawmidi snd-hwdep ac97_bus snd-ac97-codec snd-intel8x0 gameport
+    snd-ens1370 snd-opl3-lib snd-mpu401-uart snd-sb-common snd-sb16-dsp snd-sb16-csp snd-sb16 pcspkr"
 
 runs() { [ "$("$1" echo yes 2>/dev/null)" = yes ]; }
 # Without a rebuild's number (+b1), which each architecture has its own.

@@ -6,6 +6,7 @@
 #   script  runs tests/guests/init/selftest.sh and reports dmesg: compared with the same run on the host
 #   net     drives the network cards whose modules are in the tree's /lib/m (tests/guests/net.py)
 #   selftests  runs the programs of the tree's /selftests (tests/guests/selftests.py)
+#   sound   plays tones by the sound cards whose modules are in the tree's /lib/m (tests/guests/sound.py)
 #   bench   runs the measurements that /bin/plan names (bench/run.py): give it and its programs with --add
 #
 # Nothing of it is run, for not every host runs i386 programs: the guest links the applets itself (busybox --install).
@@ -22,7 +23,7 @@ busybox=
 die() { echo "mkinitramfs.sh: $*" >&2; exit 1; }
 usage() {
     echo "usage: mkinitramfs.sh [--compress none|gzip] [--busybox FILE] [--tree DIRECTORY] [--add FILE]..." \
-         "shell|boot|script|net|selftests|bench OUTPUT" >&2
+         "shell|boot|script|net|sound|selftests|bench OUTPUT" >&2
     exit 2
 }
 

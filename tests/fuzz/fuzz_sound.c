@@ -1,0 +1,288 @@
+/* Drivers that lie: registers, lists and buffers of every sound card hold whatever comes. Nothing may crash, stop for
+ * ever, or leave the guest's memory (under ASan, that of the device either); and at any moment a card can be saved, and
+ * what is loaded from that is the same.
+ *
+ *   fuzz_sound [--seed N] [--count N]
+ *   libfuzzer_sound (-DTRANSVISOR_FUZZER=ON): the input is the choices that a seed makes otherwise. */
+#include "core/audiodev.h"
+#include "core/snap.h"
+#include "runtime/mem/physmem.h"
+#include "src/board/sounds.h"
+
+#include <getopt.h>
+#include <string.h>
+
+#define RAM (16u << 20)
+#define AREA 0x100000u /* where lists and buffers are, all over each other */
+#define AREA_SIZE 0x4000u
+#define MEM_BASE 0xe0000000u
+#define IO_BASE 0xc000u
+#define FIRST_SLOT 3u
+
+/* Where choices come from: an input, or, if there is none, a seed. */
+static u64 rng;
+static const u8 *input;
+static size_t left;
+static bool given;
+static u32 rnd(u32 n)
+{
+    u32 v = 0;
+    if (!given) {
+        rng ^= rng << 13;
+        rng ^= rng >> 7;
+        rng ^= rng << 17;
+        return (u32)((rng * 0x2545f4914f6cdd1dull) >> 32) % n;
+    }
+    for (u32 k = n - 1; k && left; k >>= 8, left--) v = v << 8 | *input++;
+    return v % n;
+}
+
+static u64 heard;
+static volatile s32 sum; /* each frame is looked at, as a mixer would */
+static void on_put(void *be UNUSED, unsigned voice, u64 at_ns UNUSED, u32 rate, const s16 *frames, u32 n)
+{
+    BUG_ON(voice >= AUDIO_VOICES || rate < AUDIO_RATE_MIN || rate > AUDIO_RATE_MAX || !n);
+    for (u32 i = 0; i < 2 * n; i++) sum += frames[i];
+    heard += n;
+}
+
+struct board {
+    struct bus *bus;
+    struct clock *clk;
+    struct pci *pci;
+    struct pit *pit;
+    struct dma8237 *dma;
+    struct sounds *sounds;
+    u64 now;
+    unsigned kind;
+    u16 at[8], len[8]; /* ranges of ports */
+    unsigned ranges;
+};
+
+static void board_new(struct board *b, unsigned kind)
+{
+    static const struct audiodev_ops ops = { on_put };
+    static const struct audiodev audio = { &ops, NULL };
+    static const struct irq_line none[16];
+    struct vm_error err;
+    *b = (struct board){ .kind = kind, .now = 1000 };
+    BUG_ON(bus_new(&b->bus, RAM) || clock_new(&b->clk));
+    clock_set_manual(b->clk, b->now);
+    BUG_ON(pci_new(&b->pci, b->bus, none, none, (struct dev_event){ 0 }));
+    BUG_ON(pit_new(&b->pit, b->bus, b->clk, none[0]) || dma8237_new(&b->dma, b->bus));
+    const struct sound_buses on = { b->bus, b->clk, b->pci, b->pit, b->dma, none, &audio, FIRST_SLOT };
+    BUG_ON(sounds_new(&b->sounds, &on, 1u << kind, &err));
+    pci_firmware_setup(b->pci, MEM_BASE, IO_BASE);
+    bus_out(b->bus, 0xcf8, 4, 0x80000004u | (FIRST_SLOT + kind) << 11);
+    bus_out(b->bus, 0xcfc, 4, 7);
+    for (unsigned i = 0; i < 2; i++) {
+        bus_out(b->bus, 0xcf8, 4, (0x80000010u | (FIRST_SLOT + kind) << 11) + 4 * i);
+        u32 bar = bus_in(b->bus, 0xcfc, 4);
+        if (bar == ~0u || !(bar & 1)) continue;
+        b->at[b->ranges] = (u16)(bar & ~3u);
+        b->len[b->ranges++] = i ? 64 : kind == SOUND_AC97 ? 128 : 64;
+    }
+    const u16 fixed[][2] = { { 0x40, 4 }, { 0x61, 1 }, { 0x220, 16 }, { 0, 16 }, { 0xc0, 32 }, { 0x81, 15 } };
+    for (unsigned i = 0; !b->ranges && i < ARRAY_LEN(fixed); i++) b->at[i] = fixed[i][0], b->len[i] = fixed[i][1];
+    if (!b->ranges) b->ranges = ARRAY_LEN(fixed);
+}
+
+static void board_free(struct board *b)
+{
+    sounds_free(b->sounds);
+    dma8237_free(b->dma);
+    pit_free(b->pit);
+    pci_free(b->pci);
+    clock_free(b->clk);
+    bus_free(b->bus);
+}
+
+static struct snap_part part(const struct board *b)
+{
+    struct snap_part p;
+    BUG_ON(sounds_parts(b->sounds, &p, 1) != 1);
+    return p;
+}
+
+static u32 address(void)
+{
+    static const u32 odd[] = { 0, RAM - 8, RAM, 0xf0000000, ~0u, ~0u - 15 };
+    return rnd(30) ? AREA + rnd(AREA_SIZE / 16) * 16 : odd[rnd(ARRAY_LEN(odd))];
+}
+static u32 value(void)
+{
+    switch (rnd(5)) {
+    case 0: return rnd(256);
+    case 1: return address();
+    case 2: return 1u << rnd(32);
+    case 3: return rnd(0x10000);
+    default: return rnd(0xffffffff);
+    }
+}
+
+static void access_any(struct board *b)
+{
+    unsigned i = rnd(b->ranges), size = 1u << rnd(3);
+    u16 at = (u16)(b->at[i] + (rnd(b->len[i]) & ~(size - 1)));
+    if (rnd(4)) bus_out(b->bus, at, size, value());
+    else (void)bus_in(b->bus, at, size);
+}
+
+/* ---- drivers that begin by the book ---- */
+
+static void out(struct board *b, unsigned range, unsigned at, unsigned size, u32 v)
+{
+    bus_out(b->bus, (u16)(b->at[range] + at), size, v);
+}
+
+static void speaker_start(struct board *b)
+{
+    bus_out(b->bus, 0x43, 1, 0x80 | rnd(64));
+    bus_out(b->bus, 0x42, 1, rnd(256)), bus_out(b->bus, 0x42, 1, rnd(256));
+    bus_out(b->bus, 0x61, 1, 3);
+}
+
+static void ac97_start(struct board *b)
+{
+    for (unsigned i = 0; i < 32; i++) {
+        const u32 bd[2] = { address(), rnd(4) ? rnd(2000) | rnd(4) << 30 : rnd(3) << 30 };
+        (void)bus_dma_write(b->bus, AREA + 8 * i, bd, sizeof bd);
+    }
+    out(b, 0, 0x2a, 2, rnd(2)), out(b, 0, 0x2c, 2, rnd(65536)), out(b, 0, 2, 2, rnd(3) ? 0 : rnd(65536));
+    out(b, 0, 0x18, 2, rnd(65536));
+    for (unsigned m = 0; m < 0x30; m += 0x10)
+        out(b, 1, m, 4, AREA), out(b, 1, m + 5, 1, rnd(256)), out(b, 1, m + 11, 1, 0x1d);
+}
+
+static void es1370_start(struct board *b)
+{
+    for (unsigned i = 0; i < 6; i++) out(b, 0, 0x10, 2, i << 8 | rnd(32));
+    for (unsigned i = 0; i < 3; i++) {
+        out(b, 0, 0xc, 4, i == 2 ? 13 : 12);
+        out(b, 0, 0x30 + i % 2 * 8, 4, address()), out(b, 0, 0x34 + i % 2 * 8, 4, rnd(3) ? rnd(1000) : value());
+        out(b, 0, 0x24 + 4 * i, 4, rnd(3) ? rnd(1000) : 0);
+    }
+    out(b, 0, 0x20, 4, rnd(1 << 11));
+    out(b, 0, 0, 4, rnd(0x2000) << 16 | rnd(4) << 12 | 0x70);
+}
+
+static void (*const starts[SOUND_KINDS])(struct board *b) = {
+    [SOUND_SPEAKER] = speaker_start,
+    [SOUND_AC97] = ac97_start,
+    [SOUND_ES1370] = es1370_start,
+};
+
+static void start(struct board *b)
+{
+    struct snap_part p = part(b);
+    snap_part_reset(&p);
+    starts[b->kind](b);
+}
+
+static void check_saved(struct board *b, struct board *twin)
+{
+    struct snap_buf a = { 0 }, c = { 0 };
+    char why[128];
+    struct snap_part from = part(b), to = part(twin);
+    snap_save(&from, &a);
+    snap_unmap(&to);
+    int rc = snap_load(&to, a.data, a.len, why, sizeof why);
+    if (rc) fprintf(stderr, "%s: %d %s\n", from.name, rc, why);
+    BUG_ON(rc);
+    snap_save(&to, &c);
+    BUG_ON(a.len != c.len || memcmp(a.data, c.data, a.len));
+    snap_buf_free(&a);
+    snap_buf_free(&c);
+}
+
+/* What a saved machine says of a card may be anything. */
+static void load_lies(struct board *b, struct board *twin)
+{
+    struct snap_buf a = { 0 };
+    char why[128];
+    struct snap_part from = part(b), to = part(twin);
+    snap_save(&from, &a);
+    for (unsigned i = 1 + rnd(6); i; i--) a.data[rnd((u32)a.len)] = (u8)rnd(256);
+    snap_unmap(&to);
+    if (!snap_load(&to, a.data, a.len, why, sizeof why))
+        for (unsigned i = 0; i < 20; i++) {
+            access_any(twin);
+            clock_set_manual(twin->clk, twin->now += rnd(10000000));
+            clock_run_due(twin->clk);
+        }
+    snap_buf_free(&a);
+    board_free(twin); /* it may be anything now */
+    board_new(twin, b->kind);
+}
+
+static void step(struct board *b, struct board *twin)
+{
+    u32 v = value();
+    switch (rnd(16)) {
+    case 0:
+    case 1:
+        clock_set_manual(b->clk, b->now += rnd(rnd(20) ? 10000000 : 2000000000));
+        clock_run_due(b->clk);
+        break;
+    case 3:
+    case 4: (void)bus_dma_write(b->bus, AREA + rnd(AREA_SIZE / 4) * 4, &v, 4); break;
+    case 5:
+        if (!rnd(20)) check_saved(b, twin);
+        if (!rnd(50)) load_lies(b, twin);
+        break;
+    case 6:
+        if (!rnd(20)) start(b);
+        break;
+    default: access_any(b); break;
+    }
+}
+
+#ifdef LIBFUZZER
+int LLVMFuzzerTestOneInput(const u8 *data, size_t n);
+int LLVMFuzzerTestOneInput(const u8 *data, size_t n)
+{
+    struct board b, twin;
+    if (!n) return 0;
+    input = data + 1;
+    left = n - 1;
+    given = true;
+    board_new(&b, data[0] % SOUND_KINDS);
+    board_new(&twin, b.kind);
+    while (left) step(&b, &twin);
+    check_saved(&b, &twin);
+    board_free(&b);
+    board_free(&twin);
+    return 0;
+}
+#else
+int main(int argc, char **argv)
+{
+    static const struct option options[] = { { "seed", required_argument, 0, 's' },
+                                             { "count", required_argument, 0, 'c' },
+                                             { 0 } };
+    u64 seed = 1, count = 200;
+    bool bad = false;
+    for (int o; (o = getopt_long(argc, argv, "", options, NULL)) >= 0;) {
+        if (o == '?') return 2;
+        *(o == 's' ? &seed : &count) = strtoull(optarg, NULL, 0);
+    }
+    rng = seed * 0x9e3779b97f4a7c15ull | 1;
+    for (unsigned kind = 0; kind < SOUND_KINDS; kind++) {
+        heard = 0;
+        for (u64 n = 0; n < count; n++) {
+            struct board b, twin;
+            board_new(&b, kind);
+            board_new(&twin, kind);
+            start(&b);
+            for (unsigned i = 500 + rnd(1000); i--;) step(&b, &twin);
+            check_saved(&b, &twin);
+            board_free(&b);
+            board_free(&twin);
+        }
+        printf("%s: %llu drivers, %llu frames heard\n", sound_name(kind, NULL), (unsigned long long)count,
+               (unsigned long long)heard);
+        if (count >= 100 && heard < 10 * count) bad = true; /* it must be reached */
+    }
+    return bad;
+}
+#endif

@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""Sound cards under drivers that nobody here wrote: one boot of Debian's kernel, whose modules play a tone each in
+several formats; the recording has each at its pitch, in its turn, without a gap.
+
+  sound.py --transvisor FILE [--work DIRECTORY] drivers
+  sound.py --list --long yes|no
+
+Status 77: what it needs is not here.
+"""
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(HERE))
+from ears import RATE, left, pitch, sounds  # noqa: E402
+
+MS = 400
+CARDS = 'speaker,ac97,es1370'
+TONES = [  # ALSA's name of the card, its device, rate, bits, channels, and the tone
+    ('I82801AAICH', 0, 48000, 16, 2, 500),
+    ('I82801AAICH', 0, 22050, 16, 2, 750),
+    ('AudioPCI', 0, 44100, 16, 2, 900),
+    ('AudioPCI', 0, 16000, 8, 1, 1100),
+    ('AudioPCI', 1, 22050, 16, 2, 1300),
+    ('speaker', 1500),
+]
+
+
+def fetched():
+    """What fetch.sh has: the kernel, and a tree with the modules."""
+    command = [os.path.join(HERE, 'fetch.sh'), '686', 'busybox', 'modules-686']
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        print('skipped: the modules of the kernel that is here are not to be had any more')
+        sys.exit(77)
+    paths = dict(line.split('=', 1) for line in done.stdout.split('\n') if '=' in line)
+    return paths['KERNEL_686'].strip("'"), paths['MODULES_686'].strip("'")
+
+
+def wrong(path):
+    """What is wrong with the recording."""
+    heard = left(path)
+    parts = [p for p in sounds(heard, quiet=300) if p[1] - p[0] > RATE // 50]
+    if len(parts) != len(TONES):
+        yield f'{len(parts)} sounds: {parts}'
+    for tone, (start, end) in zip(TONES, parts):
+        want = tone[-1]
+        got, longest = pitch(heard, start + RATE // 100, end - RATE // 100)
+        if abs(got - want) > want * 0.005 or longest > 1.3:
+            yield f'{tone}: {got:.1f} Hz, and a cycle that took {longest:.1f} of its time'
+        if abs((end - start) / RATE * 1000 - MS) > MS * 0.1:
+            yield f'{tone}: {(end - start) / RATE * 1000:.0f} ms'
+
+
+def drivers(args):
+    kernel, modules = fetched()
+    os.makedirs(args.work, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=args.work) as work:
+        initrd, tone, wav = (os.path.join(work, name) for name in ('sound.cpio', 'tone', 'sound.wav'))
+        source = os.path.join(HERE, 'tone.c')
+        subprocess.run(['cc', '-m32', '-static', '-O1', '-o', tone, source, '-lm'], check=True)
+        subprocess.run(
+            [os.path.join(HERE, 'mkinitramfs.sh'), '--tree', modules, '--add', tone, 'sound', initrd], check=True
+        )
+        words = [','.join(map(str, t)) + f',{MS}' for t in TONES]
+        command = [args.transvisor, 'run', '--kernel', kernel, '--initrd', initrd, '--memory', '256M']
+        command += ['--serial', 'stdio', '--sound', CARDS, '--audio', f'wav:{wav}', '--timeout', '100']
+        command += ['--append', 'console=ttyS0 panic=-1 loglevel=3 ' + ' '.join(f'play={w}' for w in words)]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
+        said = done.stdout.decode(errors='replace').replace('\r', '')
+        bad = [f'not said: {w}' for w in words if f'SOUND play={w} 0' not in said.split('\n')]
+        bad += list(wrong(wav))
+        if os.environ.get('SOUND_KEEP'):
+            os.rename(wav, os.environ['SOUND_KEEP'])
+    if done.returncode or bad:
+        print(said)
+        print(f'status {done.returncode}', *bad, sep='\n')
+        return 1
+    print(f'{len(TONES)} tones')
+    return 0
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--transvisor')
+    parser.add_argument('--work', default='.')
+    parser.add_argument('--list', action='store_true')
+    parser.add_argument('--long', choices=('yes', 'no'))
+    parser.add_argument('test', nargs='?', choices=('drivers',))
+    args = parser.parse_args()
+    if args.list:
+        print('' if args.long == 'yes' else 'drivers')
+        return 0
+    return drivers(args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
