@@ -2,8 +2,8 @@
  *   I1  the process that is the machine holds a lock on it, from machine_claim() until it ends, however that comes.
  *       It is one of fcntl(), so that others can ask whose it is: a process number in a file may be somebody else's by
  *       now. Such a lock goes when any descriptor of the file is closed: the process opens it only once.
- *   I2  it is of one line: `running CONSOLE`, or `ended STATUS`. What is neither counts as a crash, but for an empty
- *       file.
+ *   I2  its first line is `running CONSOLE`, or `ended STATUS`. What is neither counts as a crash, but for an empty
+ *       file. What is behind that line is of an earlier, longer one: from its jail a machine cuts off no file.
  * Enter at machine_claim(), machine_status(). */
 #include "src/face/machine.h"
 #include "src/error.h"
@@ -31,7 +31,7 @@ static int state_open(const struct machine *m, int flags, struct vm_error *err)
 static void state_write(int fd, const char *text)
 {
     /* If it cannot be written, it says that the machine has crashed: nobody is left to be told more. */
-    if (ftruncate(fd, 0) || pwrite(fd, text, strlen(text), 0) < 0) return;
+    if (pwrite(fd, text, strlen(text), 0) < 0) return;
 }
 
 int machine_claim(const struct machine *m, const char *console, struct vm_error *err)
