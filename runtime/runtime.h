@@ -87,6 +87,7 @@ enum rt_exit {
     RT_BREAK, /* rt_break_met() says which */
     RT_STEPPED,
     RT_LIMIT, /* rt_limit() */
+    RT_PROBE, /* rt_probe_met() has asked for it */
 };
 /* Runs the guest on the calling thread until something ends it. */
 enum rt_exit rt_run(struct rt *rt);
@@ -124,6 +125,46 @@ u64 rt_instructions(const struct rt *rt);
 /* So many more from now on, then the run ends with RT_LIMIT, and the limit is gone. UINT64_MAX: there is none. Counts
  * meanwhile as with rt_count(). */
 void rt_limit(struct rt *rt, u64 more);
+
+/* ---- probes: between runs ----
+ *
+ * Somebody is told of what the guest does, as it does it, on the vCPU's thread; or it is counted. What nobody asks for
+ * costs nothing. User code does not run directly while there are probes of instructions, blocks or system calls. */
+
+struct rt_event {
+    unsigned event; /* index of rt_event_name() */
+    laddr la;       /* of the instruction, linear */
+    u64 address;    /* as core/events.def has it */
+    u8 size;        /* of an access, in bytes; else 0 */
+    u64 value;      /* of an access, CR3, the TSS's selector; a vector; EAX of a system call and of its result */
+    u32 error;      /* of an exception */
+};
+enum rt_verdict {
+    RT_GO,
+    RT_SKIP, /* of an instruction that begins: it is not done, control goes on behind it */
+    RT_STOP, /* the run ends with RT_PROBE, once the present instruction is done */
+    RT_PASS, /* as RT_GO, but it is not counted: the probe was not about this one */
+};
+struct rt_probe {
+    unsigned event; /* index of rt_event_name() */
+    /* Where, inclusive: of read and write, linear addresses, 16 MiB at most; of in and out, ports; of mmio, physical
+     * ones; of all others, linear addresses of instructions. */
+    u64 from, to;
+    u8 cpls;    /* bit n: at CPL n */
+    u16 op;     /* insn: rt_mnemonic(), or 0: any */
+    s8 cls;     /* insn: index of rt_class_name(), or -1: any */
+    int vector; /* exception, interrupt, syscall: that one, or -1: any, or 80h */
+    /* May change registers and arithmetic flags in *cpu, and guest memory (rt_write_linear()). NULL: it is counted. */
+    enum rt_verdict (*fn)(void *arg, const struct rt_event *e, struct cpu_arch *cpu);
+    void *arg;
+};
+/* 0, with *id; -EINVAL; -E2BIG: the range of memory; -ENOSPC: there are too many; -ENOMEM. */
+MUST_CHECK int rt_probe_add(struct rt *rt, const struct rt_probe *p, unsigned *id);
+MUST_CHECK int rt_probe_remove(struct rt *rt, unsigned id); /* 0 or -ENOENT */
+u64 rt_probe_hits(const struct rt *rt, unsigned id);        /* how often it was met */
+unsigned rt_probe_met(const struct rt *rt);                 /* after RT_PROBE: which */
+const char *rt_event_name(unsigned i, const char **what);
+u16 rt_mnemonic(const char *name); /* in either case; 0: there is none */
 
 /* Makes what the calling thread will need of the host to run the guest: signal handlers, timers, a process that makes
  * processes. From then on its rt_run() makes no system call but those of src/jail.def, until another thread makes one.

@@ -23,6 +23,7 @@ need liblz4-dev pkg-config --exists liblz4
 need libpng-dev pkg-config --exists libpng
 need zlib1g-dev pkg-config --exists zlib
 need libjansson-dev pkg-config --exists jansson
+need libffi-dev pkg-config --exists libffi
 need libseccomp-dev pkg-config --exists libseccomp
 need libslirp-dev compiles slirp/libslirp.h
 need libvncserver-dev compiles rfb/rfb.h

@@ -255,6 +255,7 @@ static void machine_free(struct vm *vm)
     vm->pc = NULL;
     chardev_tap_fini(&vm->tap);
     rt_free(rt);
+    vm_probes_free(vm);
     vm_mapped_free(vm);
     vm_added_free(vm);
 }
@@ -659,6 +660,7 @@ static enum vm_exit run(struct vm *vm, enum way way, struct vm_error *err)
         if (why == RT_BREAK) return VM_EXIT_BREAK;
         if (why == RT_STEPPED) return VM_EXIT_STEPPED;
         if (why == RT_LIMIT) return VM_EXIT_LIMIT;
+        if (why == RT_PROBE) return VM_EXIT_PROBE;
         /* Else stopped: by whom is seen above, unless it has been answered already. */
     }
 }

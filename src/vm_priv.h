@@ -15,7 +15,8 @@ struct snapshot_blob;
 struct vm_confined; /* vm_jail.h */
 struct vm_mapped;   /* an embedder's device: vm_device.c */
 struct audio;
-struct vm_added; /* an embedder's state: vm_device.c */
+struct vm_probes; /* vm_probe.c */
+struct vm_added;  /* an embedder's state: vm_device.c */
 
 struct vm {
     struct vm_config cfg;
@@ -42,6 +43,8 @@ struct vm {
     struct vm_added *added;
     struct snapshot_blob *waiting; /* states of the file that nobody has added yet */
     struct cpu_arch power_on;      /* what the CPU is like after a reset */
+
+    struct vm_probes *probes; /* vm_probe.c; NULL: there have never been any */
 
     struct vm_confined *confined; /* its own thread, in jail; NULL: whoever calls vm_run() */
 
@@ -73,6 +76,7 @@ void vm_config_free(struct vm_config *c);
  * none any more. */
 MUST_CHECK int vm_serial_replace(struct vm *vm, const char *spec, struct vm_error *err);
 
+void vm_probes_free(struct vm *vm); /* vm_probe.c */
 /* vm_device.c */
 void vm_mapped_free(struct vm *vm); /* after the bus */
 void vm_added_free(struct vm *vm);

@@ -47,7 +47,7 @@ static void print_block(const struct xl *xl, const struct xl_ctx *x, const struc
             (unsigned long long)b->pa, b->mode, b->ninsns, b->guest_len, b->host_len);
     for (unsigned i = 0; i < x->nrec; i++) {
         u32 to = i + 1 < x->nrec ? x->rec[i + 1].host : b->host_len;
-        const struct insn *in = insn_at(x, x->rec[i].guest);
+        const struct insn *in = insn_at(x, record_guest(&x->rec[i]));
         if (guest && in) print_guest(xl, (b->mode & MK_CS32) != 0, in, out);
         if (host) print_host(xl, b, x->rec[i].host, to, out);
     }

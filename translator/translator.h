@@ -107,6 +107,7 @@ struct xl_point {
     struct block *block;
     vaddr eip; /* of the guest instruction that the host pc belongs to */
     paddr pa;  /* its physical address: the key of its site */
+    bool told; /* probes have been told that it begins (struct xl_tap) */
 };
 bool xl_recover(struct xl *xl, u64 host_pc, struct xl_point *out);
 /* A block that counts (struct xl_tap) was left there: what it has counted of the instruction at that point, or with

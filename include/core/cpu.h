@@ -61,6 +61,7 @@ struct bus;
 struct tlb_book;
 struct watch_book;
 struct tables;
+struct probe_hooks;
 struct intc_ops;
 struct cpu;
 
@@ -212,12 +213,13 @@ struct cpu {
     void *apic_base_arg;
     void (*ferr_hook)(void *arg, bool level); /* told of every change of FERR#; NULL: the pin is not wired */
     void *ferr_arg;
-    u8 *ram;                  /* the RAM view: through it blocks compare their bytes (MK_CHECKED) */
-    u32 stop_neg[4];          /* minus the addresses of enabled code breakpoints, else 0: stops.h */
-    struct watch_book *watch; /* runtime/mem/watch.c: pages with breakpoints */
-    u32 tlb_generation;       /* bumped by every soft-TLB flush of any kind */
-    struct tables *tables;    /* runtime/mem/tables.c: page tables in use; NULL: they are not watched */
-    struct tlb_book *tlb;     /* runtime/mem/tlb.c: what is in the soft TLB, so that a flush costs what was filled */
+    u8 *ram;                          /* the RAM view: through it blocks compare their bytes (MK_CHECKED) */
+    u32 stop_neg[4];                  /* minus the addresses of enabled code breakpoints, else 0: stops.h */
+    struct watch_book *watch;         /* runtime/mem/watch.c: pages with breakpoints */
+    u32 tlb_generation;               /* bumped by every soft-TLB flush of any kind */
+    struct tables *tables;            /* runtime/mem/tables.c: page tables in use; NULL: they are not watched */
+    const struct probe_hooks *probes; /* runtime/cpu/probe.h: who wants to be told of what happens; NULL: nobody */
+    struct tlb_book *tlb; /* runtime/mem/tlb.c: what is in the soft TLB, so that a flush costs what was filled */
 
     /* The guest's x87/SSE state may be somewhere else altogether (a direct-execution process): then neither fx nor the
      * host's registers have it until fpu_fetch() has put it in fx. Whoever looks at fx calls cpu_fpu_home() first. */

@@ -232,6 +232,7 @@ enum vm_exit {
     VM_EXIT_BREAK,    /* a breakpoint of vm_break_add()'s: see vm_break_met() */
     VM_EXIT_STEPPED,  /* vm_step() has done what it was to do */
     VM_EXIT_LIMIT,    /* as many instructions as vm_limit() has said */
+    VM_EXIT_PROBE,    /* a probe's function has asked for it: see vm_probe_met() */
 };
 /* Runs until one of these, on the calling thread. Called again, the guest goes on where it was. After POWEROFF, DIED
  * and ERROR it cannot: the same comes back at once, until vm_reset(). Many short runs are cheap if one thread makes
@@ -342,6 +343,48 @@ uint64_t vm_instructions(const struct vm *vm);
 /* So many more, then vm_run() ends with VM_EXIT_LIMIT, and there is no limit any more. UINT64_MAX: none. Counts
  * meanwhile. Between runs. 0 or -EBUSY. */
 int vm_limit(struct vm *vm, uint64_t instructions);
+
+/* ---- probes ----
+ *
+ * A function of the embedder's is called, or a number goes up, whenever the guest does something. What nobody asks for
+ * costs nothing: the guest's code is translated anew when a probe comes or goes. While there are probes of
+ * instructions, blocks or system calls, no user code runs directly (VM_DIRECT_ON). docs/instruments.md tells of the
+ * events, of what each costs, and of what is the same in both engines. */
+
+/* What becomes of the guest. */
+enum vm_probe_verdict {
+    VM_PROBE_GO,
+    VM_PROBE_SKIP, /* of insn, syscall, hlt: the instruction is not done, and the guest goes on behind it */
+    VM_PROBE_STOP, /* vm_run() ends with VM_EXIT_PROBE, once the present instruction is done */
+};
+/* Called on the thread that is in vm_run(). Of vm's functions it may call these of probes and those that are
+ * thread-safe, vm_read_*() and vm_write_*(). */
+typedef enum vm_probe_verdict vm_probe_fn(struct vm *vm, void *arg);
+
+/* event: EVENT[=WHICH][,at=FROM[-TO]][,cpl=N][,if=VALUE OP NUMBER]..
+ *   EVENT    of vm_probe_event_name(). insn=MNEMONIC or insn=CLASS (vm_class_name()), exception=VECTOR,
+ *            interrupt=VECTOR, syscall=VECTOR: these alone
+ *   at       where: linear addresses of data for read and write, 16 MiB at most; ports for in and out; physical
+ *            addresses for mmio-read and mmio-write; else linear addresses of instructions
+ *   cpl      at that privilege level
+ *   if       a value of vm_probe_value_name(), one of == != < <= > >= &, and a number; all of them have to hold
+ * fn: NULL: it is counted only, for which instructions and blocks without `if` do not leave translated code.
+ * Between runs. Returns a number, 0 or more, or -errno: -EINVAL: event is wrong; -ENOSPC: there are too many, which 64
+ * are not; -EBUSY: the machine runs. */
+int vm_probe_add(struct vm *vm, const char *event, vm_probe_fn *fn, void *arg, struct vm_error *err);
+int vm_probe_remove(struct vm *vm, int probe); /* between runs; 0, -ENOENT or -EBUSY */
+/* How often it was met, `if` having held. An instruction that is only counted counts when it is done. */
+uint64_t vm_probe_hits(const struct vm *vm, int probe);
+int vm_probe_met(const struct vm *vm); /* after VM_EXIT_PROBE: which has asked for it */
+
+/* In a vm_probe_fn: what is known. value: its index among vm_probe_value_name(). Nothing of the event's own is 0. */
+uint64_t vm_probe_get(const struct vm *vm, unsigned value);
+/* A general register, or of eflags the arithmetic flags, gets another value. 0; -EINVAL: it is another one; -ENOENT:
+ * nothing is told of just now. */
+int vm_probe_set(struct vm *vm, unsigned value, uint32_t to);
+const char *vm_probe_event_name(unsigned i, const char **what);
+const char *vm_probe_value_name(unsigned i, const char **what);
+int vm_probe_value(const char *name); /* its index, or -ENOENT */
 
 /* ---- breakpoints ---- */
 

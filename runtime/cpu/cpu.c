@@ -10,6 +10,7 @@
  * SDM vol. 3, 2.5 (control registers), 4.4.1 (PDPTE registers), 4.10.4 (invalidation), 9.1.1 (reset), 17.2 (debug
  * registers). */
 #define _GNU_SOURCE
+#include "runtime/cpu/probe.h"
 #include "runtime/cpu/msr.h"
 #include "runtime/cpu/cpu.h"
 #include "runtime/cpu/cpu_models.h"
@@ -211,6 +212,7 @@ static int write_cr3(struct cpu *c, u32 val)
     c->cr3 = val;
     c->ctr.cr3_writes++;
     tlb_flush_nonglobal(c);
+    probe_tell(c, EV_CR3, val, 4, val, 0);
     return 0;
 }
 

@@ -8,6 +8,7 @@
  *       else it is what EFLAGS has.
  *
  * Enter at exc_deliver() (what an instruction raised), exc_soft_int(), exc_interrupt(). */
+#include "runtime/cpu/probe.h"
 #include "runtime/cpu/except.h"
 #include "runtime/cpu/cpu_priv.h"
 #include "runtime/cpu/cpu_trace.h"
@@ -257,6 +258,7 @@ static int deliver_chain(struct cpu *c, struct event e, enum exc_class first)
     for (;;) {
         struct exc_record *record = log_exception(c, &e);
         if (e.vector == V_PF) c->ctr.pf++;
+        probe_tell(c, EV_EXCEPTION, e.vector == V_PF ? c->cr2 : c->seg[S_CS].base + c->eip, 0, e.vector, e.error);
         CPU_TRACE(c, exc, "exception %02x error %x at %04x:%08x cpl %u cr2 %08x\n", e.vector, e.error, c->seg[S_CS].sel,
                   c->eip, c->cpl, c->cr2);
         int r = deliver(c, &e);
@@ -293,6 +295,7 @@ int exc_deliver(struct cpu *c)
 int exc_interrupt(struct cpu *c, u8 vector)
 {
     c->intr_shadow = 0;
+    probe_tell(c, EV_INTERRUPT, c->seg[S_CS].base + c->eip, 0, vector, 0);
     struct event e = { .vector = vector, .ext = ERR_EXT, .eip = c->eip, .eflags = cpu_eflags(c) };
     int r = deliver(c, &e);
     if (likely(!r)) return 0;

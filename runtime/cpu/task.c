@@ -6,6 +6,7 @@
  *       (TASK_FAULTED): a selector whose descriptor did not load is in its register, with the register unusable.
  *
  * Guest FPU state is left alone: CR0.TS makes its first use in the new task trap. */
+#include "runtime/cpu/probe.h"
 #include "runtime/cpu/cpu.h"
 #include "runtime/cpu/cpu_priv.h"
 
@@ -220,6 +221,8 @@ int task_switch(struct cpu *c, u16 sel, struct desc *d, enum task_how how, u32 n
     if (prepare(c, sel, &p, image, ext) || save_old(c, &p, next)) return GUEST_FAULT;
     bool trap = p.l == &tss32 && image[TSS32_TRAP] & 1;
     commit(c, &p, segs);
+    if (p.paging_changes) probe_tell(c, EV_CR3, c->cr3, 4, c->cr3, 0);
+    probe_tell(c, EV_TASK, c->tr.sel, 2, c->tr.sel, 0);
     if (load_segments(c, segs, (u16)get(image, p.l->ldt, 2), ext)) return TASK_FAULTED;
     if (push_error(c, error, p.l->word, ext)) return TASK_FAULTED;
     if (c->eip > c->seg[S_CS].limit) {

@@ -11,6 +11,7 @@
  *
  * Enter at interp_run(). */
 #include "runtime/cpu/cpu_models.h"
+#include "runtime/cpu/probe.h"
 #include "runtime/interp/interp.h"
 #include "runtime/interp/interp_core.h"
 #include "runtime/mem/physmem.h"
@@ -310,6 +311,10 @@ static bool loads_rf(const struct insn *in)
     return in->op == OP_IRET || in->op == OP_CALLF || in->op == OP_JMPF || is_soft_int(in);
 }
 
+#define AGAIN (1ull << 32)
+
+void interp_told(struct interp *ip, laddr la) { ip->again = AGAIN | la; }
+
 /* One instruction, with interrupt shadow, RF, single-step and breakpoints. A trap after it is raised, with eip behind
  * it. */
 static int step(struct interp *ip)
@@ -330,9 +335,24 @@ static int step(struct interp *ip)
     const struct insn in = b->recs[0].in; /* a copy: the block may be overwritten by what it does */
     ip->watch_hits = pending;
     ip->last_op = in.op;
+    const struct probe_hooks *probes = unlikely(c->probes != NULL) && c->probes->insns ? c->probes : NULL;
+    laddr la = c->eip + c->seg[S_CS].base;
+    u8 cpl = c->cpl;
+    if (unlikely(probes != NULL)) {
+        if (probes->begins(probes->arg, c, &in, ip->again == (AGAIN | la))) {
+            c->eip = in.next;
+            return ST_JUMP;
+        }
+        ip->again = 0;
+        ip->block_over = in.row->attr & A_END;
+    }
     c->intr_shadow = SHADOW_NONE;
     c->debug_pending = 0;
     int st = run_block(ip, c, b, 1, &done);
+    if (unlikely(probes != NULL)) {
+        if (st == ST_AGAIN || st == ST_WAIT) ip->again = AGAIN | la;
+        else if (st != ST_FAULT) probes->done(probes->arg, c, &in, la, cpl);
+    }
     if (st == ST_FAULT) { /* which forgets what was pending */
         c->intr_shadow = shadow;
         return ST_FAULT;
@@ -389,6 +409,18 @@ static bool break_near(const struct cpu *c)
     return unlikely(b->code) && breaks_near(b, c->eip + c->seg[S_CS].base);
 }
 
+/* One instruction, of which probes may want to know. A block begins where control has been transferred to. */
+static int advance_told(struct interp *ip, struct cpu *c, u64 *n)
+{
+    const struct probe_hooks *probes = c->probes;
+    if (ip->block_over && probes->blocks) probes->entered(probes->arg, c);
+    --*n;
+    ip->block_over = false;
+    int st = step(ip);
+    if (st == ST_FAULT) ip->block_over = true;
+    return st;
+}
+
 /* Runs one block, or one instruction where care is needed. Counts down *n; returns a status. */
 static inline int advance(struct interp *ip, struct cpu *c, u64 *n)
 {
@@ -396,6 +428,7 @@ static inline int advance(struct interp *ip, struct cpu *c, u64 *n)
     unsigned todo, done;
     u32 state = interp_state(c);
     if (unlikely(state != ip->state)) state_update(ip, state);
+    if (unlikely(c->probes != NULL) && c->probes->insns) return advance_told(ip, c, n);
     if (unlikely(state & STATE_CAREFUL) || break_near(c)) {
         --*n;
         return step(ip);

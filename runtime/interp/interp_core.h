@@ -62,6 +62,8 @@ struct interp {
     bool stepped;             /* in interp_step() */
     u8 watch_hits;            /* data and I/O breakpoints met by the current instruction: DR6 bits 0-3 */
     u16 last_op;              /* of step(): for those who count */
+    u64 again;                /* for probes: 1 << 32 | linear address of an instruction that has begun before; or 0 */
+    bool block_over;          /* for probes: control has just been transferred */
     struct hostexec *fpu;
     struct irec *recs; /* bump-allocated by blocks; when full, everything is dropped */
     u32 recs_used;

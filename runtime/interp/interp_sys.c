@@ -2,6 +2,7 @@
  *
  * What they do to the CPU is in cpu.c, seg.c, far.c and except.c; here are operands, privilege checks and order. A_PRIV
  * is checked before anything else, except that what protected mode alone knows is #UD elsewhere. */
+#include "runtime/cpu/probe.h"
 #include "runtime/cpu/cpu.h"
 #include "runtime/cpu/cpu_models.h"
 #include "runtime/cpu/far.h"
@@ -42,6 +43,7 @@ u32 interp_io_in(struct interp *ip, u16 port, unsigned size)
     interp_watch_io(ip, port, size);
     ip->c->ctr.pio++;
     u32 val = bus_in(ip->c->bus, port, size) & size_mask(size);
+    probe_tell(ip->c, EV_IN, port, size, val, 0);
     CPU_TRACE(ip->c, io, "in  %04x.%u = %x at %08x\n", port, size, val, ip->c->eip);
     return val;
 }
@@ -50,6 +52,7 @@ void interp_io_out(struct interp *ip, u16 port, unsigned size, u32 val)
 {
     interp_watch_io(ip, port, size);
     ip->c->ctr.pio++;
+    probe_tell(ip->c, EV_OUT, port, size, val & size_mask(size), 0);
     CPU_TRACE(ip->c, io, "out %04x.%u = %x at %08x\n", port, size, val & size_mask(size), ip->c->eip);
     bus_out(ip->c->bus, port, size, val & size_mask(size));
 }

@@ -7,6 +7,7 @@
  *   I5  Nothing here uses a vector register, nor calls what may without fpu_park().
  *
  * Enter at mem_read(), mmu_walk(). SDM vol. 3, chapter 4. NOT-HW: reading page tables from a device. */
+#include "runtime/cpu/probe.h"
 #include "runtime/cpu/cpu_trace.h"
 #include "runtime/mem/directory.h"
 #include "runtime/mem/mmu_walk.h"
@@ -296,6 +297,7 @@ static u64 phys_read(struct cpu *c, paddr pa, unsigned n)
     fpu_park(c, &f);
     u64 v = bus_phys_read(c->bus, pa, n);
     fpu_unpark(&f);
+    if (!bus_ram_ptr(c->bus, pa)) probe_tell(c, EV_MMIO_READ, pa, n, v, 0);
     CPU_TRACE(c, io, "read  %llx.%u = %llx at %08x\n", (unsigned long long)pa, n, (unsigned long long)v, c->eip);
     return v;
 }
@@ -305,6 +307,7 @@ static void phys_write(struct cpu *c, paddr pa, unsigned n, u64 v)
     struct fpu_parked f;
     if (!bus_ram_ptr(c->bus, pa)) {
         c->ctr.mmio++;
+        probe_tell(c, EV_MMIO_WRITE, pa, n, v, 0);
         CPU_TRACE(c, io, "write %llx.%u = %llx at %08x\n", (unsigned long long)pa, n, (unsigned long long)v, c->eip);
     }
     fpu_park(c, &f);
@@ -357,12 +360,18 @@ static void span_write(struct cpu *c, const struct span *s, u64 v)
     else phys_write(c, s->pa, s->n, v);
 }
 
+static inline void tell(struct cpu *c, laddr la, unsigned n, bool write, u64 v)
+{
+    if (unlikely(c->watch->probes.data)) watch_probe(c, la, n, write, v);
+}
+
 static int read_general(struct cpu *c, laddr la, unsigned n, bool user, u64 *out)
 {
     struct span s[2];
     if (spans_find(c, la, n, ACC_R, user, s)) return GUEST_FAULT;
     u64 v = span_read(c, &s[0]);
     if (s[1].n) v |= span_read(c, &s[1]) << s[0].n * 8;
+    tell(c, la, n, false, v);
     *out = v;
     return 0;
 }
@@ -371,6 +380,7 @@ static int write_general(struct cpu *c, laddr la, unsigned n, bool user, u64 v)
 {
     struct span s[2];
     if (spans_find(c, la, n, ACC_W, user, s)) return GUEST_FAULT;
+    tell(c, la, n, true, v);
     span_write(c, &s[0], v);
     if (s[1].n) span_write(c, &s[1], v >> s[0].n * 8);
     return 0;
@@ -416,6 +426,7 @@ int mem_read_buf(struct cpu *c, laddr la, void *buf, unsigned n, bool user)
             bytes_copy(to + done, &v, k);
         }
     }
+    tell(c, la, n, false, bytes_load(buf, n < 8 ? n : 8));
     return 0;
 }
 
@@ -425,6 +436,7 @@ int mem_write_buf(struct cpu *c, laddr la, const void *buf, unsigned n, bool use
     const u8 *from = buf;
     if (!n) return 0;
     if (spans_find(c, la, n, ACC_W, user, s)) return GUEST_FAULT;
+    tell(c, la, n, true, bytes_load(buf, n < 8 ? n : 8));
     for (unsigned i = 0; i < 2 && s[i].n; from += s[i++].n) {
         if (s[i].host) {
             bytes_copy(s[i].host, from, s[i].n);

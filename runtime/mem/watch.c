@@ -7,6 +7,7 @@
  * A page stays watched for KEEP_MS after its last breakpoint: a kernel writes DR7 at each switch to or from a process
  * that is debugged, and what is unmapped each time costs more than what is not mapped. */
 #include "runtime/mem/watch.h"
+#include "runtime/cpu/probe.h"
 #include "runtime/mem/coherence.h"
 #include "runtime/mem/physmem.h"
 
@@ -76,7 +77,7 @@ int watch_book_new(struct cpu *c)
 
 void watch_book_free(struct cpu *c)
 {
-    if (c->watch) breaks_free(&c->watch->breaks);
+    if (c->watch) breaks_free(&c->watch->breaks), breaks_free(&c->watch->probes);
     free(c->watch);
     c->watch = NULL;
 }
@@ -92,9 +93,9 @@ void watch_update(struct cpu *c)
 unsigned watch_kinds(const struct cpu *c, laddr la)
 {
     const struct watch_book *w = c->watch;
-    if (likely(!(w->n | w->breaks.n))) return 0;
+    if (likely(!(w->n | w->breaks.n | w->probes.n))) return 0;
     unsigned i = find(w, la >> PAGE_SHIFT);
-    return (i == NOBODY ? 0u : w->at[i].kinds) | breaks_kinds(&w->breaks, la);
+    return (i == NOBODY ? 0u : w->at[i].kinds) | breaks_kinds(&w->breaks, la) | breaks_kinds(&w->probes, la);
 }
 
 bool watch_hits(const struct cpu *c, laddr la, unsigned size, bool write)
@@ -104,7 +105,9 @@ bool watch_hits(const struct cpu *c, laddr la, unsigned size, bool write)
         u32 len = length_of(c->dr[7], i), from = c->dr[i] & ~(len - 1);
         if (la - from < len || from - la < size) return true;
     }
-    return c->watch->breaks.data && breaks_data(&c->watch->breaks, la, size, WATCH_READS | WATCH_WRITES);
+    const struct watch_book *w = c->watch;
+    return (w->breaks.data && breaks_data(&w->breaks, la, size, WATCH_READS | WATCH_WRITES))
+           || (w->probes.data && breaks_data(&w->probes, la, size, WATCH_READS | WATCH_WRITES));
 }
 
 /* ---- a debugger's ---- */
@@ -125,6 +128,29 @@ int watch_break_add(struct cpu *c, struct break_point p)
 }
 
 int watch_break_remove(struct cpu *c, struct break_point p) { return breaks_remove(&c->watch->breaks, p); }
+
+/* ---- probes' ---- */
+
+void watch_probes_none(struct cpu *c) { breaks_free(&c->watch->probes); }
+
+/* A point for each page: none is longer than one. */
+int watch_probe_add(struct cpu *c, laddr from, laddr to, unsigned kinds)
+{
+    for (u64 la = from; la <= to; la = (la | 0xfff) + 1) {
+        laddr end = (laddr)la | 0xfff;
+        struct break_point p = { (laddr)la, (end < to ? end : to) - (laddr)la + 1, (u8)kinds };
+        int rc = breaks_add(&c->watch->probes, p);
+        if (rc && rc != -EEXIST) return rc;
+        coherence_watched(bus_coherence(c->bus), (laddr)la);
+    }
+    return 0;
+}
+
+void watch_probe(struct cpu *c, laddr la, unsigned size, bool write, u64 value)
+{
+    if (breaks_data(&c->watch->probes, la, size, write ? WATCH_WRITES : WATCH_READS))
+        probe_tell(c, write ? EV_WRITE : EV_READ, la, size, value, 0);
+}
 
 void watch_age(struct cpu *c, u64 now_ms)
 {

@@ -16,6 +16,7 @@ struct watch_book {
     u32 n; /* in use */
     u64 now_ms;
     struct breaks breaks; /* of a debugger outside, beside those of the debug registers */
+    struct breaks probes; /* what probes are to be told of: data only */
 };
 
 /* Made by tlb_init(), freed by tlb_fini(). Returns 0 or -ENOMEM. */
@@ -33,6 +34,11 @@ void watch_access(struct cpu *c, laddr la, unsigned size, bool write);
 /* A debugger's breakpoint comes or goes: as breaks_add() and breaks_remove(). */
 MUST_CHECK int watch_break_add(struct cpu *c, struct break_point p);
 MUST_CHECK int watch_break_remove(struct cpu *c, struct break_point p);
+/* What probes are to be told of: all of it anew. 0 or -ENOMEM. */
+void watch_probes_none(struct cpu *c);
+MUST_CHECK int watch_probe_add(struct cpu *c, laddr from, laddr to, unsigned kinds);
+/* Such an access is made, of a value: tells probes. */
+void watch_probe(struct cpu *c, laddr la, unsigned size, bool write, u64 value);
 /* To be called now and then, with a time that goes on. */
 void watch_age(struct cpu *c, u64 now_ms);
 #endif

@@ -1,38 +1,49 @@
-/* Owns what of the guest's code is counted.
- *   I2  cpu->insns_limit is the nearer one of tap.limit and tap.step.                                  [limits_set]
- *   I1  tap.on iff count or a limit has been asked for; code that was translated otherwise is gone.   [tap_update] */
+/* Owns what translated code is asked to notice: instructions to count, limits of them, and what probes want.
+ *   I1  tap.on iff something has been asked for; code that was made for another wish is gone.   [rt_tap_changed]
+ *   I2  cpu->insns_limit is the nearer one of tap.limit and tap.step.                           [limits_set] */
 #include "runtime/run/count.h"
+#include "runtime/run/probes.h"
 #include "runtime/run/rt.h"
 
-static u32 insn_tally(const void *arg, const struct insn *in, laddr la, unsigned cpl)
+static u32 tap_insn(const void *arg, const struct insn *in, laddr la, unsigned cpl)
 {
-    (void)arg, (void)in, (void)la, (void)cpl;
-    return 1u << TALLY_INSNS;
+    const struct rt *rt = arg;
+    return (rt->tap.counts ? 1u << TALLY_INSNS : 0) | probes_tally_insn(&rt->probes, in, la, cpl);
 }
-static u32 entry_tally(const void *arg, laddr la, unsigned cpl)
+static u32 tap_entry(const void *arg, laddr la, unsigned cpl)
 {
-    (void)arg, (void)la, (void)cpl;
-    return 0;
+    return probes_tally_entry(&((const struct rt *)arg)->probes, la, cpl);
 }
-static bool not_told(const void *arg, const struct insn *in, laddr la, unsigned cpl)
+static u32 tap_told(const void *arg, const struct insn *in, laddr la, unsigned cpl)
 {
-    (void)arg, (void)in, (void)la, (void)cpl;
-    return false;
+    return probes_told(&((struct rt *)(uintptr_t)arg)->probes, in, la, cpl); /* which notes the set */
+}
+static bool tap_told_entry(const void *arg, laddr la, unsigned cpl)
+{
+    return probes_told_entry(&((const struct rt *)arg)->probes, la, cpl);
 }
 
-static void tap_update(struct rt *rt)
+static bool has_limit(const struct rt *rt) { return rt->tap.limit != INSNS_NO_LIMIT || rt->cfg.speed_mhz; }
+
+void rt_tap_changed(struct rt *rt)
 {
-    bool limited = rt->tap.limit != INSNS_NO_LIMIT || rt->cfg.speed_mhz, on = rt->tap.count || limited;
-    if (on == rt->tap.on && limited == rt->tap.tap.limited) return;
-    rt->tap.on = on;
-    rt->tap.tap = (struct xl_tap){ .limited = limited, .insn = insn_tally, .entry = entry_tally, .told = not_told };
+    bool limited = has_limit(rt);
+    rt->tap.counts = rt->tap.count || limited;
+    rt->tap.on = rt->tap.counts || rt->probes.in_code;
+    rt->tap.tap = (struct xl_tap){ .limited = limited,
+                                   .insn = tap_insn,
+                                   .entry = tap_entry,
+                                   .told = tap_told,
+                                   .told_entry = tap_told_entry,
+                                   .arg = rt };
     if (rt->xl) xl_flush(rt->xl);
 }
 
 void rt_count(struct rt *rt, bool on)
 {
+    if (rt->tap.count == on) return;
     rt->tap.count = on;
-    tap_update(rt);
+    rt_tap_changed(rt);
 }
 
 u64 rt_instructions(const struct rt *rt) { return rt->cpu->tally[TALLY_INSNS]; }
@@ -48,7 +59,7 @@ static void limits_set(struct rt *rt, u64 limit, u64 step)
     rt->tap.limit = limit;
     rt->tap.step = step;
     rt->cpu->insns_limit = limit < step ? limit : step;
-    tap_update(rt);
+    if (has_limit(rt) != rt->tap.tap.limited) rt_tap_changed(rt);
 }
 
 void rt_limit(struct rt *rt, u64 more) { limits_set(rt, more_than_now(rt, more), rt->tap.step); }

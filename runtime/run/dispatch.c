@@ -213,14 +213,18 @@ static void recover_point(struct rt *rt, struct xl_point *at)
 {
     BUG_ON(!xl_recover(rt->xl, rt->cpu->exit_arg, at));
     xl_tallies_undo(rt->xl, at, false, rt->cpu->tally);
+    if (unlikely(at->told)) interp_told(rt->interp, rt->cpu->seg[S_CS].base + at->eip);
     x87_recover(rt->cpu, rt->xl, at);
 }
 
-/* A helper has done its instruction and has not come back: what was to follow has not been done. */
+/* A helper has done its instruction, or skipped it, and has not come back: what was to follow has not been done. */
 static void left_in_helper(struct rt *rt)
 {
     struct xl_point at;
-    if (rt->tap.on && xl_recover(rt->xl, rt->cpu->exit_arg, &at)) xl_tallies_undo(rt->xl, &at, true, rt->cpu->tally);
+    if (likely(!rt->tap.on) || !xl_recover(rt->xl, rt->cpu->exit_arg, &at)) return;
+    xl_tallies_undo(rt->xl, &at, !rt->probes.skipped, rt->cpu->tally);
+    if (rt->probes.skipped) x87_recover(rt->cpu, rt->xl, &at);
+    rt->probes.skipped = false;
 }
 
 /* ---- windows ---- */

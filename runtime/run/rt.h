@@ -6,6 +6,7 @@
 #include "runtime/mem/coherence.h"
 #include "runtime/run/engine.h"
 #include "runtime/run/mixed.h"
+#include "runtime/run/probe_slots.h"
 #include "runtime/run/stops.h"
 #include "runtime/runtime.h"
 #include "translator/translator.h"
@@ -84,12 +85,14 @@ struct rt {
     int step_result;                         /* of a helper that has interpreted an instruction: 0, or EXC_SHUTDOWN */
     struct mixed mixed;
     struct {
-        bool on;    /* the translator is asked for tap */
-        bool count; /* rt_count() */
-        u64 limit;  /* of tally[TALLY_INSNS], by rt_limit(), */
-        u64 step;   /* and by count_step() */
+        bool on;     /* the translator is asked for tap */
+        bool count;  /* rt_count() */
+        bool counts; /* instructions are counted, for that or for a limit */
+        u64 limit;   /* of tally[TALLY_INSNS], by rt_limit(), */
+        u64 step;    /* and by count_step() */
         struct xl_tap tap;
     } tap; /* count.c */
+    struct probes probes;
     struct stops stops;
     u64 emulated_op[OP_COUNT];    /* by mnemonic: what translated code left to the interpreter */
     u64 sampled_at, sampled_idle; /* host TSC and idle_cycles at the last sample of where the guest's time goes */
@@ -112,6 +115,8 @@ struct cpu *rt_cpu(struct rt *rt);
 struct decoder *rt_decoder(struct rt *rt);
 void rt_update(struct rt *rt); /* after changes of the CPU's fields: recomputes what depends on them, and rt_flush() */
 
+/* count.c: what is to be noticed of code is another than before. */
+void rt_tap_changed(struct rt *rt);
 /* report.c: one line, without a newline, to whoever wants to know what goes wrong without stopping the machine. */
 void rt_warn(const struct rt *rt, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void rt_sleep(struct rt *rt); /* run.c: until a kick */

@@ -10,6 +10,7 @@
 #include "runtime/run/count.h"
 #include "runtime/run/pace.h"
 #include "runtime/run/hostsig.h"
+#include "runtime/run/probes.h"
 #include "runtime/interp/interp.h"
 #include "runtime/run/rt.h"
 #include "runtime/mem/physmem.h"
@@ -105,6 +106,7 @@ int rt_new_with(struct rt **out, const struct rt_config *cfg, const struct engin
     if (!rt->trace.out) rt->trace.out = stderr;
     if (!rt->trace.to) rt->trace.to = ~0u;
     rt->posts_tail = &rt->posts;
+    probes_init(&rt->probes, rt);
     pthread_mutex_init(&rt->lock, NULL);
     int err = make_machine(rt, what);
     if (err) {
@@ -288,6 +290,11 @@ static bool service(struct rt *rt, enum rt_exit *why)
         return true;
     }
     if (take_request(rt, why)) return true;
+    if (rt->way != WAY_WAIT && rt->probes.stopped) {
+        rt->probes.stopped = false;
+        *why = RT_PROBE;
+        return true;
+    }
     if (rt->way == WAY_WAIT || !rt->cpu->watch->breaks.met) return false;
     breaks_forget(&rt->cpu->watch->breaks);
     *why = RT_BREAK;
@@ -478,7 +485,7 @@ static enum rt_exit run(struct rt *rt, enum rt_way way)
     clock_start(rt->clock);
     enum rt_exit why = way == WAY_RUN ? loop(rt) : way == WAY_WAIT ? wait_for_requests(rt) : step(rt);
     rt->pass = false;
-    if (why == RT_BREAK || why == RT_STEPPED) stand(rt);
+    if (why == RT_BREAK || why == RT_STEPPED || why == RT_PROBE) stand(rt);
     clock_stop(rt->clock);
     rt->running = false;
     rt->run_cycles += __rdtsc() - rt->run_began;

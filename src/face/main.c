@@ -10,6 +10,7 @@
 #include "src/face/json.h"
 #include "src/face/machines.h"
 #include "src/face/preset.h"
+#include "src/face/probes.h"
 #include "src/face/session.h"
 #include "src/face/settings.h"
 #include "src/face/stopper.h"
@@ -126,6 +127,7 @@ static int run_status(struct vm *vm, enum vm_exit how, const struct stopper *s, 
     switch (how) {
     case VM_EXIT_POWEROFF:
     case VM_EXIT_LIMIT:
+    case VM_EXIT_PROBE:
     case VM_EXIT_RESET: return STATUS_OK;
     case VM_EXIT_STOPPED: return s->caught ? STATUS_SIGNAL + s->caught : STATUS_OK;
     case VM_EXIT_DEBUG: return (int)(vm_debug_exit_value(vm) & 0xff);
@@ -185,7 +187,7 @@ static int save_at_exit(struct vm *vm, enum vm_exit how, const char *path, int s
 {
     struct vm_error err;
     char text[600];
-    bool goes_on = how == VM_EXIT_STOPPED || how == VM_EXIT_DEBUG || how == VM_EXIT_LIMIT;
+    bool goes_on = how == VM_EXIT_STOPPED || how == VM_EXIT_DEBUG || how == VM_EXIT_LIMIT || how == VM_EXIT_PROBE;
     if (!path || !goes_on || !vm_save_file(vm, path, &err)) return status;
     snprintf(text, sizeof text, "--save-at-exit %.200s: %.250s", path, err.text);
     return fail(STATUS_ERROR, text);
@@ -235,8 +237,19 @@ static int jail(struct vm *vm, const struct run_args *a, struct vm_error *err)
     return vm_jail(vm, &how, err);
 }
 
+/* What looks into the machine. 0 or -errno. */
+static int attach_instruments(struct vm *vm, const struct run_args *a, struct probes *probes, FILE *out,
+                              struct vm_error *err)
+{
+    int rc = vm_count(vm, a->count || a->stop_after);
+    if (!rc && a->stop_after) rc = vm_limit(vm, a->stop_after);
+    if (rc) snprintf(err->text, sizeof err->text, "--count: %s", strerror(-rc));
+    if (!rc && (rc = probes_attach(probes, vm, out, err))) options_explain(verbs[VERB_RUN].options, err);
+    return rc;
+}
+
 static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct stats_file *stats, struct doors *doors,
-                       const struct run_args *a, struct notes *notes)
+                       const struct run_args *a, struct probes *probes, struct notes *notes)
 {
     struct vm_error err = { "" };
     struct session session;
@@ -246,17 +259,16 @@ static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct
         if (terminal && !i) fprintf(stderr, "transvisor: serial port on %s\n", terminal);
         else if (terminal) fprintf(stderr, "transvisor: serial port COM%u on %s\n", i + 1, terminal);
     }
-    int rc = vm_count(vm, a->count || a->stop_after);
-    if (!rc && a->stop_after) rc = vm_limit(vm, a->stop_after);
-    if (!rc) rc = watch_start(w, vm);
-    if (!rc) rc = doors_start(doors, &session);
-    int refused = rc ? 0 : jail(vm, a, &err);
+    int refused = attach_instruments(vm, a, probes, notes->out, &err), rc = refused ? 0 : watch_start(w, vm);
+    if (!rc && !refused) rc = doors_start(doors, &session);
+    if (!rc && !refused) refused = jail(vm, a, &err);
     if (rc || refused) {
         watch_end(w);
         session_end(&session);
         doors_close(doors, VM_EXIT_ERROR, STATUS_ERROR);
         notes->vm = NULL;
         vm_free(vm);
+        if (refused == -EINVAL) return fail(STATUS_USAGE, err.text);
         return refused ? fail(STATUS_ERROR, err.text) : fail_host("watching thread (pthread_create)", rc);
     }
     stopper_watch(s, vm);
@@ -271,6 +283,7 @@ static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct
     int status = save_at_exit(vm, how, a->save_at_exit, watched_status(run_status(vm, how, s, &err), how, w));
     status = screenshot_at_exit(vm, a, status);
     doors_close(doors, how, status);
+    probes_report(probes, stderr);
     rc = stats_write(stats, vm);
     stopper_watch(s, NULL);
     watch_end(w);
@@ -418,11 +431,17 @@ static int run_described(struct run_args *a)
     struct doors doors;
     ignore_signals_of_files();
     if (!a->no_jail) let_in_jail_signals();
-    int rc = doors_open(&doors, a->gdb, a->monitor, &err);
+    struct probes *probes;
+    int rc = probes_open(&probes, a->probe, a->probes, &err);
     if (rc) return fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err.text);
+    if ((rc = doors_open(&doors, a->gdb, a->monitor, &err))) {
+        probes_close(probes);
+        return fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err.text);
+    }
     rc = stopper_start(&s, a->save);
     if (rc) {
         doors_close(&doors, VM_EXIT_ERROR, STATUS_ERROR);
+        probes_close(probes);
         return fail_host("signal thread (pthread_create)", rc);
     }
     struct notes notes;
@@ -451,10 +470,11 @@ static int run_described(struct run_args *a)
         status = rc == -ECANCELED ? STATUS_SIGNAL + s.caught : stats_fail(&stats, STATUS_ERROR, rc);
     } else {
         notes.vm = vm;
-        status = run_machine(vm, &s, &watch, &stats, &doors, a, &notes);
+        status = run_machine(vm, &s, &watch, &stats, &doors, a, probes, &notes);
     }
     notes_end(&notes);
     stopper_end(&s);
+    probes_close(probes);
     return status;
 }
 

@@ -105,6 +105,10 @@ enum vm_exit session_run(struct session *s, struct vm_error *err)
         case VM_EXIT_PAUSED: break;
         case VM_EXIT_BREAK: change(s, SESSION_BREAK); break;
         case VM_EXIT_STEPPED: change(s, SESSION_STEPPED); break;
+        case VM_EXIT_PROBE:
+            if (!s->listeners) return how;
+            change(s, SESSION_ASKED); /* somebody is there who can look, and let it go on */
+            break;
         case VM_EXIT_DIED:
             if (!s->hold_dead) return how;
             change(s, SESSION_DIED);

@@ -43,7 +43,7 @@ struct session {
 /* stopped: it stands before its first instruction. */
 void session_init(struct session *s, struct vm *vm, bool stopped);
 void session_listen(struct session *s, struct session_listener *l); /* before session_run(); l stays the caller's */
-/* Runs the machine until it ends, as vm_run(): POWEROFF, RESET, STOPPED, DEBUG, LIMIT, DIED or ERROR.
+/* Runs the machine until it ends, as vm_run(): POWEROFF, RESET, STOPPED, DEBUG, LIMIT, PROBE, DIED or ERROR.
  */
 enum vm_exit session_run(struct session *s, struct vm_error *err);
 /* After it: nobody's call is taken any more, those that wait return. */

@@ -103,6 +103,24 @@ static int parse_monitor(void *args, const char *typed UNUSED, const char *value
     return 0;
 }
 
+static int parse_probe(void *args, const char *typed, const char *value, struct vm_error *err)
+{
+    struct run_args *a = args;
+    if (a->probes == PROBE_WORDS_MAX)
+        return vm_fail(err, -EINVAL, "%s: there is room for %u probes", typed, PROBE_WORDS_MAX);
+    a->probe[a->probes++] = (struct probe_words){ .event = value };
+    return 0;
+}
+
+static int parse_call(void *args, const char *typed, const char *value, struct vm_error *err)
+{
+    struct run_args *a = args;
+    if (!a->probes || a->probe[a->probes - 1].call)
+        return vm_fail(err, -EINVAL, "%s %.64s: say --probe EVENT before it", typed, value);
+    a->probe[a->probes - 1].call = value;
+    return 0;
+}
+
 static int parse_expect(void *args, const char *typed, const char *value, struct vm_error *err)
 {
     struct run_args *a = args;
@@ -498,6 +516,12 @@ static const struct opt run_options[] = {
       .help = "write counters there, as JSON" },
     { .group = "Looking inside", .name = "count", .type = OPT_FLAG, RUN(count),
       .help = "count the guest's instructions, exactly: --stats has them as instructions_retired" },
+    { .group = "Looking inside", .name = "probe", .type = OPT_CALL, .repeats = true, .only_typed = true,
+      .parse = parse_probe, .names = vm_probe_event_name, .arg = "EVENT[,at=A-B][,if=..][,do=..]",
+      .help = "count what the guest does, print it, stop there, or call a function; `--probe help` lists events" },
+    { .group = "Looking inside", .name = "call", .type = OPT_CALL, .repeats = true, .only_typed = true,
+      .parse = parse_call, .arg = "[eax=]LIB.so:FUNCTION(TYPE VALUE,..)",
+      .help = "what the --probe before it calls (docs/instruments.md)" },
     { .group = "Looking inside", .name = "trace", .type = OPT_STRING, RUN(cfg.trace), .arg = "LIST[@FROM..TO]",
       .names = vm_trace_name,
       .help = "trace to standard error, only for EIP in FROM..TO; `--trace help` lists what" },

@@ -2,6 +2,7 @@
 #ifndef SRC_VERBS_H
 #define SRC_VERBS_H
 #include "src/face/options.h"
+#include "src/face/probes.h"
 #include "src/face/watch.h"
 
 enum verb_id {
@@ -64,7 +65,9 @@ struct run_args {
     bool gdb_usual;      /* where they expect it */
     bool paused;
     bool count;
-    u64 speed;                  /* MHz; 0: as fast as it goes */
+    u64 speed; /* MHz; 0: as fast as it goes */
+    struct probe_words probe[PROBE_WORDS_MAX];
+    unsigned probes;
     u64 stop_after;             /* instructions; 0: never */
     const char *preset;         /* a name of preset_name(), "?" to have it guessed, or NULL */
     int disk_bus;               /* of disks that say none: 0 IDE, 1 virtio */

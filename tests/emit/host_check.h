@@ -307,7 +307,7 @@ static inline const char *host_check_records(struct host_check *h, const struct 
         if (rec[i].host > b->host_len) return HOST_FAIL(h, "record %u is behind the block", i);
         if (rec[i].host < b->host_len && !starts[rec[i].host])
             return HOST_FAIL(h, "record %u is inside of a host instruction", i);
-        if (rec[i].guest >= b->guest_len) return HOST_FAIL(h, "record %u names no guest instruction", i);
+        if (record_guest(&rec[i]) >= b->guest_len) return HOST_FAIL(h, "record %u names no guest instruction", i);
     }
     return NULL;
 }

@@ -69,10 +69,15 @@ static u32 tap_entry(const void *arg, laddr la, unsigned cpl)
     (void)arg, (void)cpl;
     return la % 2 ? 0x80000000u : 0;
 }
-static bool tap_told(const void *arg, const struct insn *in, laddr la, unsigned cpl)
+static u32 tap_told(const void *arg, const struct insn *in, laddr la, unsigned cpl)
 {
     (void)arg, (void)in, (void)cpl;
-    return la % 31 == 0;
+    return la % 31 == 0 ? TAP_INTERPRET : la % 3 == 1 ? la % 256 : TAP_NOBODY;
+}
+static bool tap_told_entry(const void *arg, laddr la, unsigned cpl)
+{
+    (void)arg, (void)cpl;
+    return la % 5 == 0;
 }
 
 static void make_case(struct fuzz *z)
@@ -94,9 +99,12 @@ static void make_case(struct fuzz *z)
     z->c.pa2 = kind == 0 ? XL_NO_PAGE : kind == 1 ? page : (paddr)page + 0x1000000;
     z->c.n = sizeof z->c.code;
     z->c.tapped = rng_percent(r, 15);
-    z->c.tap = (struct xl_tap){
-        .limited = rng_percent(r, 50), .insn = tap_insn, .entry = tap_entry, .told = tap_told, .arg = z
-    };
+    z->c.tap = (struct xl_tap){ .limited = rng_percent(r, 50),
+                                .insn = tap_insn,
+                                .entry = tap_entry,
+                                .told = tap_told,
+                                .told_entry = tap_told_entry,
+                                .arg = z };
     z->c.cs_base = rng_percent(r, 70) ? 0 : rng_u32(r);
     if (z->c.cs_base) z->c.mode &= ~(u32)MK_CSFLAT;
 }

@@ -15,12 +15,16 @@ struct insn;
  * A block adds what its instructions come to when it is entered. Who leaves it in the middle, or does the rest of it
  * another way, takes back what has not been done (xl_tallies_undo). An instruction that is left to the interpreter is
  * counted there. */
+#define TAP_NOBODY 0xffffffffu
+#define TAP_INTERPRET 0xfffffffeu
 struct xl_tap {
     bool limited; /* before cpu->tally[TALLY_INSNS] becomes more than cpu->insns_limit, it leaves for the interpreter */
     u32 (*insn)(const void *arg, const struct insn *in, laddr la, unsigned cpl); /* what each one at la adds to */
     u32 (*entry)(const void *arg, laddr la, unsigned cpl); /* what each time adds to that a block is entered at la */
-    bool (*told)(const void *arg, const struct insn *in, laddr la,
-                 unsigned cpl); /* left to the interpreter, which tells */
+    /* Who is to be told that it begins: a number for HELPER_TELL, TAP_NOBODY, or TAP_INTERPRET where it is to be left
+     * to the interpreter. What the interpreter does anyway it tells. */
+    u32 (*told)(const void *arg, const struct insn *in, laddr la, unsigned cpl);
+    bool (*told_entry)(const void *arg, laddr la, unsigned cpl); /* HELPER_ENTRY tells that it is entered */
     const void *arg;
 };
 

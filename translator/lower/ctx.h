@@ -15,8 +15,11 @@
 /* From host offset `host` of a block on, the code belongs to the guest instruction `guest` bytes into the block. */
 struct record {
     u16 host;
-    u16 guest;
+    u16 guest; /* and RECORD_TOLD, where probes have been told of it */
 };
+#define RECORD_TOLD 0x8000u
+_Static_assert(XL_MAX_GUEST < RECORD_TOLD, "an offset beside it");
+static inline unsigned record_guest(const struct record *r) { return r->guest & ~RECORD_TOLD; }
 
 /* One deferred piece of code, placed where control does not fall into it. */
 struct island {
@@ -46,6 +49,8 @@ struct xl_ctx {
     struct x87_track x87;     /* what of the x87 unit's pointers is still to be stored */
     bool moves_x87;           /* the block has instructions that move them */
     u32 tally[XL_MAX_INSNS];  /* what each instruction adds to (struct xl_tap); 0: the interpreter counts it */
+    u32 told[XL_MAX_INSNS];   /* xl_tap.told, where there is a tap */
+    u64 was_told;             /* 1 << index: code before has told of it */
     u8 *tally_patch[TALLIES]; /* where how many that are is to be filled in */
     u32 tallied;              /* the set of those that are not NULL */
     bool ended;               /* control does not fall out of what has been emitted */

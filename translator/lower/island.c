@@ -4,6 +4,7 @@
 void xl_record(struct xl_ctx *x, unsigned insn)
 {
     u16 guest = (u16)(x->scan.insn[insn].eip - x->src->eip);
+    if (x->was_told >> insn & 1) guest |= RECORD_TOLD;
     if (x->nrec && x->rec[x->nrec - 1].guest == guest) return;
     BUG_ON(x->nrec == sizeof x->rec / sizeof x->rec[0]);
     x->rec[x->nrec++] = (struct record){ (u16)(x->e.p - x->e.start), guest };

@@ -37,10 +37,12 @@ void xl_lower(struct xl_ctx *x)
         x->relocs.insn = in->eip - x->src->eip;
         xl_room(x);
         xl_record(x, x->cur);
-        lower_fn *how = lower_tap_insn(x, in), *told = how;
-        if (!how) how = xl_policy(x, in);
+        bool left = lower_tap_leaves(x, x->cur);
+        lower_fn *how = left ? lower_tap_interpret : xl_policy(x, in);
+        left |= how == xl_lower_emulate;
+        if (!left) lower_tap_tell(x, in);
         lower_x87_before(x, in);
-        if (how != xl_lower_emulate && !told && in->row->attr & A_FPU) xl_check_fpu(x, in);
+        if (!left && in->row->attr & A_FPU) xl_check_fpu(x, in);
         how(x, in);
         lower_x87_after(x, in);
         if (x->src->mode & MK_CHECKED) lower_check_behind(x);

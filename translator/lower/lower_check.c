@@ -73,7 +73,7 @@ static void cut(struct xl_ctx *x)
 {
     struct scan *s = &x->scan;
     for (unsigned i = 0; i < s->n; i++)
-        if (lower_tap_insn(x, &s->insn[i]) || xl_policy(x, &s->insn[i]) == xl_lower_emulate) s->n = i + 1;
+        if (lower_tap_leaves(x, i) || xl_policy(x, &s->insn[i]) == xl_lower_emulate) s->n = i + 1;
     if (s->head > bytes_of(x, s->n)) s->head = 0;
 }
 

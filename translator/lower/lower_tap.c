@@ -56,10 +56,12 @@ void lower_tap_begin(struct xl_ctx *x)
 {
     const struct xl_tap *t = x->src->tap;
     x->tallied = 0;
+    x->was_told = 0;
     if (!t) return;
     for (unsigned i = 0; i < x->scan.n; i++) {
         const struct insn *in = &x->scan.insn[i];
         x->tally[i] = t->insn(t->arg, in, xl_linear(x, in->eip), cpl(x));
+        x->told[i] = t->told(t->arg, in, xl_linear(x, in->eip), cpl(x));
         x->tallied |= x->tally[i];
     }
     x->cur = 0;
@@ -70,10 +72,15 @@ void lower_tap_begin(struct xl_ctx *x)
     u32 entry = t->entry(t->arg, x->src->la, cpl(x));
     for (unsigned i = 0; i < TALLIES; i++)
         if (entry >> i & 1) add(x, i, 1);
+    if (!t->told_entry(t->arg, x->src->la, cpl(x))) return;
+    emit_mov_ri32(&x->e, H_R8, x->src->eip);
+    xl_call_helper(x, HELPER_ENTRY);
 }
 
+bool lower_tap_leaves(const struct xl_ctx *x, unsigned i) { return x->src->tap && x->told[i] == TAP_INTERPRET; }
+
 /* As the interpreter does in segmented code: without a way out, if that can be. */
-static void lower_told(struct xl_ctx *x, const struct insn *in)
+void lower_tap_interpret(struct xl_ctx *x, const struct insn *in)
 {
     xl_room(x);
     x->tally[x->n] = 0;
@@ -82,10 +89,16 @@ static void lower_told(struct xl_ctx *x, const struct insn *in)
     x->ended = true;
 }
 
-lower_fn *lower_tap_insn(struct xl_ctx *x, const struct insn *in)
+/* Whoever leaves from here on has told of it: the records say so. */
+void lower_tap_tell(struct xl_ctx *x, const struct insn *in)
 {
-    const struct xl_tap *t = x->src->tap;
-    return t && t->told(t->arg, in, xl_linear(x, in->eip), cpl(x)) ? lower_told : NULL;
+    if (!x->src->tap || x->told[x->cur] == TAP_NOBODY) return;
+    xl_flush_islands(x, true); /* those before belong to others */
+    emit_store_imm(&x->e, CPU_FIELD(eip), in->eip, 4);
+    emit_mov_ri32(&x->e, H_R8, x->told[x->cur] | (in->next - in->eip) << 16);
+    x->was_told |= 1ull << x->cur;
+    xl_record(x, x->cur);
+    xl_call_helper(x, HELPER_TELL);
 }
 
 void lower_tap_end(struct xl_ctx *x)

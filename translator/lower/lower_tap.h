@@ -5,8 +5,11 @@
 
 /* First of all, before anything that may leave: counts what lower_tap_end() will find, and looks at the limit. */
 void lower_tap_begin(struct xl_ctx *x);
-/* How the instruction is to be done, if not as policy says: NULL, or the interpreter has to tell of it. */
-lower_fn *lower_tap_insn(struct xl_ctx *x, const struct insn *in);
+/* Whether the instruction, number i, is left to the interpreter for that. */
+bool lower_tap_leaves(const struct xl_ctx *x, unsigned i);
+lower_fn lower_tap_interpret; /* how */
+/* Before an instruction that is not: tells whoever wants to know that it begins. */
+void lower_tap_tell(struct xl_ctx *x, const struct insn *in);
 /* When all instructions have been lowered. */
 void lower_tap_end(struct xl_ctx *x);
 

@@ -79,7 +79,7 @@ static unsigned insn_of_byte(const struct xl *xl, const struct block *b, unsigne
     const struct record *rec = (const struct record *)(xl->side + b->rec_off);
     unsigned begin = 0;
     for (unsigned i = 0; i < b->nrec; i++)
-        if (rec[i].guest <= at && rec[i].guest > begin) begin = rec[i].guest;
+        if (record_guest(&rec[i]) <= at && record_guest(&rec[i]) > begin) begin = record_guest(&rec[i]);
     return begin;
 }
 

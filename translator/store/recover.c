@@ -30,9 +30,11 @@ bool xl_recover(struct xl *xl, u64 host_pc, struct xl_point *out)
     unsigned i = 0;
     while (i + 1 < b->nrec && rec[i + 1].host <= off) i++;
     out->block = b;
-    out->eip = b->eip + rec[i].guest;
+    unsigned guest = record_guest(&rec[i]);
+    out->told = rec[i].guest & RECORD_TOLD;
+    out->eip = b->eip + guest;
     unsigned first = PAGE_SIZE - (unsigned)(b->pa & (PAGE_SIZE - 1));
-    out->pa = rec[i].guest < first ? b->pa + rec[i].guest : b->pa2 + (rec[i].guest - first);
+    out->pa = guest < first ? b->pa + guest : b->pa2 + (guest - first);
     return true;
 }
 
@@ -64,8 +66,9 @@ static unsigned insn_index(const struct xl *xl, const struct block *b, unsigned 
     const struct record *rec = (const struct record *)(xl->side + b->rec_off);
     unsigned n = 0, seen = 0;
     for (unsigned i = 0; i < b->nrec && seen < guest; i++) {
-        if (i && rec[i].guest <= seen) continue;
-        seen = rec[i].guest;
+        unsigned at = record_guest(&rec[i]);
+        if (i && at <= seen) continue;
+        seen = at;
         n += i != 0;
     }
     return n;
