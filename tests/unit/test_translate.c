@@ -38,8 +38,13 @@ static struct block *make(struct xlf *f, u32 mode, const char *bytes, unsigned n
 /* The whole block is a call of CALLOUT_EMULATE. */
 static bool interpreted(struct xlf *f, const struct block *b)
 {
-    const u8 call[] = { 0x41, 0xff, 0x57, offsetof(struct cpu, callouts) + 8 * CALLOUT_EMULATE };
-    return b->ninsns == 1 && b->host_len == sizeof call && !memcmp(xlf_host(f, b), call, sizeof call);
+    u8 load[] = { 0x4d, 0x8b, 0x8f, 0, 0, 0, 0 }; /* mov r9, [r15+helper]; after a mov r8d, eip */
+    const u32 helper = offsetof(struct cpu, helpers) + 8 * HELPER_STEP;
+    const u8 call[] = { 0x41, 0xff, 0x57, offsetof(struct cpu, callouts) + 8 * CALLOUT_HELPER };
+    memcpy(load + 3, &helper, 4);
+    const u8 *host = xlf_host(f, b);
+    return b->ninsns == 1 && b->host_len == 6 + sizeof load + sizeof call && !memcmp(host + 6, load, sizeof load)
+           && !memcmp(host + 6 + sizeof load, call, sizeof call);
 }
 
 static bool contains(const struct xlf *f, const struct block *b, const char *bytes, unsigned n)

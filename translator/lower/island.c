@@ -1,5 +1,6 @@
 /* Owns islands and records: see island.h. */
 #include "translator/lower/island.h"
+#include "translator/lower/reloc.h"
 
 void xl_record(struct xl_ctx *x, unsigned insn)
 {
@@ -63,15 +64,12 @@ void xl_call_helper(struct xl_ctx *x, enum helper h)
     xl_callout(x, CALLOUT_HELPER);
 }
 
+/* Without leaving translated code, if that can be. */
 void xl_lower_emulate(struct xl_ctx *x, const struct insn *in)
 {
-    if (mode_segmented(x->src->mode)) { /* where it is frequent: without leaving, if that can be */
-        xl_room(x);
-        emit_mov_ri32(&x->e, H_R8, in->eip);
-        xl_call_helper(x, HELPER_STEP);
-    } else {
-        xl_callout(x, CALLOUT_EMULATE);
-    }
+    xl_room(x);
+    emit_mov_eip(&x->e, H_R8, in->eip, 0);
+    xl_call_helper(x, HELPER_STEP);
     x->tally[x->n] = 0; /* which counts it */
     x->ended = true;
 }
