@@ -47,6 +47,7 @@ static const struct snap_field head_fields[] = {
     SNAP(struct snapshot_head, ports, .since = 8, .max = (1 << (VM_SERIAL_MORE + 1)) - 1),
     SNAP(struct snapshot_head, sound, .since = 9, .max = STRING_MAX),
     SNAP(struct snapshot_head, shares, .since = 10, .max = STRING_MAX),
+    SNAP(struct snapshot_head, usb, .since = 11, .max = STRING_MAX),
     { 0 },
 };
 
@@ -58,11 +59,11 @@ static bool head_check(const void *head)
     return h->vga != VM_VGA_DEFAULT && h->memory >= VM_MEMORY_MIN && h->memory <= VM_MEMORY_MAX
            && !(h->memory % PAGE_SIZE) && !h->cpu[sizeof h->cpu - 1] && string_whole(&h->kernel)
            && string_whole(&h->initrd) && string_whole(&h->cmdline) && string_whole(&h->firmware)
-           && string_whole(&h->boot) && string_whole(&h->net) && string_whole(&h->sound);
+           && string_whole(&h->boot) && string_whole(&h->net) && string_whole(&h->sound) && string_whole(&h->usb);
 }
 
 static const struct snap_table head_table = { .name = "machine",
-                                              .version = 10,
+                                              .version = 11,
                                               .size = sizeof(struct snapshot_head),
                                               .fields = head_fields,
                                               .check = head_check };
@@ -85,6 +86,7 @@ void snapshot_head_free(struct snapshot_head *h)
     byte_queue_free(&h->sound);
     byte_queue_free(&h->more_nets);
     byte_queue_free(&h->shares);
+    byte_queue_free(&h->usb);
 }
 
 static bool string_set(struct byte_queue *q, const char *s)
@@ -203,7 +205,7 @@ bool snapshot_head_init(struct snapshot_head *h, const struct vm_config *cfg, co
     return string_set(&h->kernel, cfg->kernel) && string_set(&h->initrd, cfg->initrd)
            && string_set(&h->cmdline, cfg->cmdline) && string_set(&h->firmware, cfg->firmware)
            && string_set(&h->boot, cfg->boot) && string_set(&h->net, cfg->net) && string_set(&h->sound, cfg->sound)
-           && disks_set(&h->disks, cfg->disk) && serials_set(&h->disk_serials, cfg)
+           && string_set(&h->usb, cfg->usb) && disks_set(&h->disks, cfg->disk) && serials_set(&h->disk_serials, cfg)
            && list_set(&h->more_nets, cfg->more_nets, ARRAY_LEN(cfg->more_nets))
            && list_set(&h->shares, cfg->share, VM_SHARES_MAX);
 }

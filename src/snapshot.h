@@ -23,6 +23,7 @@ struct snapshot_head {
     struct byte_queue sound;     /* as vm_config.sound; empty: there are no sound cards */
     struct byte_queue more_nets; /* of each further card: its description, a zero */
     struct byte_queue shares;    /* of each shared folder: likewise */
+    struct byte_queue usb;       /* as cfg.usb has it */
 };
 enum snapshot_disk {
     SNAPSHOT_DISK = 0x40,

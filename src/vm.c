@@ -401,6 +401,7 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
         .boot = vm->cfg.boot,
         .firmware = vm->firmware.data ? &vm->firmware : NULL,
         .vga = vm->cfg.vga == VM_VGA_STD,
+        .usb = vm->usb,
         .vga_rom = &vm->vga_rom,
         .poweroff = { on_poweroff, vm },
         .reset = { on_reset, vm },

@@ -4,6 +4,7 @@
 #include "src/back/audio.h"
 #include "src/back/chardev.h"
 #include "src/board/sounds.h"
+#include "src/board/usb_ports.h"
 #include "src/back/screen.h"
 #include "src/error.h"
 #include "src/parse.h"
@@ -153,6 +154,7 @@ int vm_config_check(struct vm *vm, struct vm_error *err)
     if (c->audio && audio_check(c->audio, err)) return -EINVAL;
     if (!c->sound && c->audio && strcmp(c->audio, "none") && !(c->sound = strdup("speaker")))
         return vm_fail(err, -ENOMEM, "machine: out of memory");
+    if (c->usb && usb_parse(c->usb, &vm->usb, err)) return -EINVAL;
     if (c->sound && sounds_parse(c->sound, &vm->sounds, err)) return -EINVAL;
     if (vm_clock_parse(c->rtc, (s64)time(NULL), &vm->rtc_offset, err)) return -EINVAL;
     int rc = c->display ? screen_check(c->display, err) : 0;
@@ -170,9 +172,9 @@ int vm_config_check(struct vm *vm, struct vm_error *err)
 
 static const char **config_strings(struct vm_config *c, unsigned i)
 {
-    const char **all[] = { &c->kernel,   &c->initrd,   &c->cmdline, &c->firmware,  &c->boot, &c->cpu,
-                           &c->serial,   &c->trace,    &c->disable, &c->cache_dir, &c->net,  &c->display,
-                           &c->net_dump, &c->parallel, &c->rtc,     &c->sound,     &c->audio };
+    const char **all[] = { &c->kernel,   &c->initrd,   &c->cmdline, &c->firmware,  &c->boot,  &c->cpu,
+                           &c->serial,   &c->trace,    &c->disable, &c->cache_dir, &c->net,   &c->display,
+                           &c->net_dump, &c->parallel, &c->rtc,     &c->sound,     &c->audio, &c->usb };
     if (i < ARRAY_LEN(all)) return all[i];
     i -= ARRAY_LEN(all);
     if (i < VM_DISKS_MAX) return &c->disk[i].file;
@@ -256,6 +258,21 @@ static int ports_load(struct vm_config *c, unsigned ports, struct vm_error *err)
     return 0;
 }
 
+/* What is plugged in is what was. */
+static int usb_load(struct vm_config *c, const struct snapshot_head *h, struct vm_error *err)
+{
+    char *saved = h->usb.len ? snapshot_string(&h->usb) : strdup("none");
+    unsigned had = 0, asked = 0;
+    struct vm_error why;
+    if (!saved) return vm_fail(err, -ENOMEM, "machine: out of memory");
+    int rc = usb_parse(saved, &had, &why) ? vm_fail(err, -EBADMSG, "its USB devices: %.300s", why.text) : 0;
+    if (!rc && c->usb) rc = usb_parse(c->usb, &asked, err);
+    if (!rc && c->usb && asked != had) rc = vm_fail(err, -EINVAL, "usb: the saved machine has %.64s", saved);
+    if (rc || c->usb) free(saved);
+    else c->usb = saved;
+    return rc;
+}
+
 static int sound_load(struct vm_config *c, const struct snapshot_head *h, struct vm_error *err)
 {
     char *saved = h->sound.len ? snapshot_string(&h->sound) : strdup("none");
@@ -290,6 +307,7 @@ int vm_config_load(struct vm_config *c, const struct snapshot_head *h, struct vm
                    { &c->firmware, &h->firmware }, { &c->boot, &h->boot },     { &c->net, &h->net } };
     int rc = ports_load(c, h->ports, err);
     if (!rc) rc = sound_load(c, h, err);
+    if (!rc) rc = usb_load(c, h, err);
     if (rc) return rc;
     struct vm_config saved = { 0 };
     rc = snapshot_disks(h, &saved);

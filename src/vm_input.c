@@ -27,6 +27,8 @@ struct key_event {
 struct move {
     int dx, dy, dz;
     unsigned buttons;
+    bool placed; /* at `at` */
+    struct vm_place at;
 };
 
 struct vm_input {
@@ -36,6 +38,8 @@ struct vm_input {
     unsigned head, waiting;
     struct move move[MOVES_MAX];
     unsigned moves;
+    bool placed; /* somebody has said where the pointer is: */
+    struct vm_place at;
     bool posted;       /* input_deliver() is to come */
     struct timer next; /* the vCPU thread's */
     u64 quiet_until;   /* guest ns: when the next key may come; the vCPU thread's */
@@ -47,8 +51,9 @@ static void keys_deliver(void *arg)
 {
     struct vm_input *in = arg;
     struct i8042 *kbd = pc_keyboard(in->vm->pc);
+    struct usb_hid *usb = pc_usb_keyboard(in->vm->pc); /* a guest that has one listens to it */
     u64 now = clock_now(rt_clock(in->vm->rt));
-    if (in->next.armed || !i8042_has_room(kbd)) return;
+    if (in->next.armed || !(usb ? usb_hid_has_room(usb) : i8042_has_room(kbd))) return;
     pthread_mutex_lock(&in->lock);
     bool due = now >= in->quiet_until, any = in->waiting;
     struct key_event e = in->ring[in->head];
@@ -60,7 +65,8 @@ static void keys_deliver(void *arg)
     pthread_mutex_unlock(&in->lock);
     if (any && due) {
         in->quiet_until = now + KEY_NS;
-        i8042_key(kbd, e.key, e.down);
+        if (usb) usb_keyboard_key(usb, e.key, e.down);
+        else i8042_key(kbd, e.key, e.down);
     }
     if (more) timer_arm(&in->next, in->quiet_until);
 }
@@ -86,8 +92,12 @@ static void input_deliver(void *arg)
     in->moves = 0;
     in->posted = false;
     pthread_mutex_unlock(&in->lock);
-    for (unsigned i = 0; i < moves; i++)
-        i8042_mouse(pc_keyboard(in->vm->pc), move[i].dx, move[i].dy, move[i].dz, move[i].buttons);
+    struct usb_hid *tablet = pc_usb_tablet(in->vm->pc);
+    for (unsigned i = 0; i < moves; i++) {
+        const struct move *m = &move[i];
+        if (tablet && m->placed) usb_tablet_move(tablet, m->at.x, m->at.y, m->dz, m->buttons);
+        else i8042_mouse(pc_keyboard(in->vm->pc), m->dx, m->dy, m->dz, m->buttons);
+    }
     keys_deliver(in);
 }
 
@@ -111,18 +121,20 @@ void vm_input_key(struct vm_input *in, unsigned key, bool down)
     pthread_mutex_unlock(&in->lock);
 }
 
-void vm_input_move(struct vm_input *in, int dx, int dy, int dz, unsigned buttons)
+void vm_input_move(struct vm_input *in, int dx, int dy, int dz, unsigned buttons, const struct vm_place *at)
 {
     pthread_mutex_lock(&in->lock);
     struct move *last = in->moves ? &in->move[in->moves - 1] : NULL;
-    if (last && (last->buttons == buttons || in->moves == MOVES_MAX)) {
+    if (last && ((last->buttons == buttons && last->placed == !!at) || in->moves == MOVES_MAX)) {
         last->dx += dx;
         last->dy += dy;
         last->dz += dz;
         last->buttons = buttons;
     } else {
-        in->move[in->moves++] = (struct move){ dx, dy, dz, buttons };
+        last = &in->move[in->moves++];
+        *last = (struct move){ .dx = dx, .dy = dy, .dz = dz, .buttons = buttons, .placed = at };
     }
+    if (at && last->placed) last->at = *at;
     post(in);
     pthread_mutex_unlock(&in->lock);
 }
@@ -153,7 +165,20 @@ int vm_key(struct vm *vm, const char *name, bool down)
 
 void vm_pointer(struct vm *vm, int dx, int dy, int wheel, unsigned buttons)
 {
-    vm_input_move(vm->input, dx, dy, wheel, buttons);
+    vm_input_move(vm->input, dx, dy, wheel, buttons, NULL);
+}
+
+void vm_pointer_at(struct vm *vm, unsigned x, unsigned y, int wheel, unsigned buttons)
+{
+    struct vm_input *in = vm->input;
+    const struct vm_place at = { x, y };
+    pthread_mutex_lock(&in->lock);
+    const struct vm_place was = in->placed ? in->at : at;
+    in->placed = true;
+    in->at = at;
+    pthread_mutex_unlock(&in->lock);
+    /* A mouse counts in steps of its own: some thousand over the screen. */
+    vm_input_move(in, ((int)x - (int)was.x) / 32, ((int)was.y - (int)y) / 32, wheel, buttons, &at);
 }
 
 int vm_type_check(const char *text, struct vm_error *err) { return keys_type(text, NULL, NULL, err); }
@@ -168,6 +193,7 @@ int vm_input_new(struct vm_input **out, struct vm *vm)
     pthread_mutex_init(&in->lock, NULL);
     timer_init(&in->next, rt_clock(vm->rt), keys_deliver, in);
     i8042_on_room(pc_keyboard(vm->pc), (struct dev_event){ input_on_room, in });
+    pc_usb_on_room(vm->pc, (struct dev_event){ input_on_room, in });
     *out = in;
     return 0;
 }

@@ -31,6 +31,7 @@ struct vm {
     struct vm_nets *nets;
     struct audio *audio;      /* NULL: there are no sound cards */
     unsigned sounds;          /* which there are: bits of enum sound_kind */
+    unsigned usb;             /* what is plugged in: bits of enum usb_kind */
     struct shares *shares;    /* NULL: there are none */
     struct firmware firmware; /* empty where a kernel is loaded directly */
     struct firmware vga_rom;  /* the VGA's BIOS; empty: there is no VGA */

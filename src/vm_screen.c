@@ -41,10 +41,11 @@ static void on_key(void *arg, unsigned key, bool down)
     vm_input_key(s->vm->input, key, down);
 }
 
-static void on_pointer(void *arg, int dx, int dy, int dz, unsigned buttons)
+static void on_pointer(void *arg, const struct screen_pointer *p)
 {
     struct vm_screen *s = arg;
-    vm_input_move(s->vm->input, dx, dy, dz, buttons);
+    const struct vm_place at = { p->x, p->y };
+    vm_input_move(s->vm->input, p->dx, p->dy, p->dz, p->buttons, &at);
 }
 
 static void on_quit(void *arg)
@@ -69,6 +70,7 @@ static int screen_attach(struct vm_screen *s, struct vm_error *err)
     int rc = vga_screen_new(&s->vga, pc_vga(s->vm->pc), screen_display(s->screen), false);
     if (rc) return vm_fail(err, rc, "display: %s", strerror(-rc));
     i8042_on_leds(pc_keyboard(s->vm->pc), (struct dev_event){ on_leds, s });
+    pc_usb_on_leds(s->vm->pc, (struct dev_event){ on_leds, s });
     return 0;
 }
 
@@ -132,6 +134,7 @@ void vm_screen_close(struct vm_screen *s)
     if (!s) return;
     struct vm *vm = s->vm;
     i8042_on_leds(pc_keyboard(s->vm->pc), (struct dev_event){ 0 });
+    pc_usb_on_leds(s->vm->pc, (struct dev_event){ 0 });
     screen_close(s->screen);
     s->screen = NULL;
     vga_screen_free(s->vga);

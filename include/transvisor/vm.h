@@ -190,6 +190,9 @@ struct vm_config {
      * once), and the host's is idle the rest: for programs whose timing loops fail on fast ones. On a host that cannot
      * do so many, guest time is slower. Not with VM_DIRECT_ALWAYS; user code runs translated. 0: as fast as it goes. */
     unsigned speed_mhz;
+    /* What is plugged into a USB 1.1 controller: a list of "tablet", a pointer that is where the user's is, and
+     * "keyboard"; or "none". NULL: "none", and there is no controller. */
+    const char *usb;
 };
 #define VM_CONFIG_INIT                   \
     {                                    \
@@ -493,6 +496,9 @@ int vm_key(struct vm *vm, const char *name, bool down);
 /* The mouse moves (up is positive), its wheel turns, and these buttons are pressed: 1 left, 2 right, 4 middle.
  * Thread-safe. */
 void vm_pointer(struct vm *vm, int dx, int dy, int wheel, unsigned buttons);
+/* The pointer is at x, y: 0 to 32767 from the left and from the top. For a guest with a driver for its USB tablet; from
+ * what others get the mouse moves as far as it is from the place before. Thread-safe. */
+void vm_pointer_at(struct vm *vm, unsigned x, unsigned y, int wheel, unsigned buttons);
 /* The power button is pressed and let go: a guest with ACPI switches itself off. Thread-safe. 0 or -ENOMEM. */
 int vm_power_button(struct vm *vm);
 

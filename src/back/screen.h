@@ -8,12 +8,18 @@
 #include "core/display.h"
 #include "transvisor/vm.h"
 
+/* What the user's pointer has done, for guests with a mouse, and where it is, for those with a tablet. */
+struct screen_pointer {
+    int dx, dy, dz;   /* pixels, up is positive; turns of the wheel */
+    unsigned x, y;    /* of 0 to 32767 from the top left */
+    unsigned buttons; /* 1 left, 2 right, 4 middle */
+};
+
 /* Called on the screen's own thread. */
 struct screen_host {
     void (*draw)(void *arg);                         /* the chip is to draw into screen_display(), soon */
     void (*key)(void *arg, unsigned key, bool down); /* as src/back/keys.h has it */
-    void (*pointer)(void *arg, int dx, int dy /* up is positive */, int dz,
-                    unsigned buttons /* 1 left, 2 right, 4 middle */);
+    void (*pointer)(void *arg, const struct screen_pointer *p);
     void (*quit)(void *arg); /* the user has pressed the quit key */
     void *arg;
 };

@@ -173,6 +173,19 @@ static void on_key(rfbBool down, rfbKeySym keysym, rfbClientPtr cl)
     if (down) press_as_character(c, s);
 }
 
+/* RFB's places are pixels of the picture that the client has. */
+static unsigned place_of(int at, u32 pixels)
+{
+    u32 last = pixels > 1 ? pixels - 1 : 1, n = at < 0 ? 0 : (u32)at > last ? last : (u32)at;
+    return n * 32767u / last;
+}
+
+static void pointer_tell(const struct seat *c, int dx, int dy, int dz)
+{
+    const struct screen_pointer p = { dx, dy, dz, place_of(c->x, c->width), place_of(c->y, c->height), c->buttons };
+    c->vnc->host.pointer(c->vnc->host.arg, &p);
+}
+
 /* A PS/2 mouse tells how far it has moved. RFB's buttons: 1 left, 2 middle, 4 right, 8 wheel up, 16 wheel down. */
 static void on_pointer(int buttons, int x, int y, rfbClientPtr cl)
 {
@@ -186,7 +199,7 @@ static void on_pointer(int buttons, int x, int y, rfbClientPtr cl)
     c->wheel = buttons & 24;
     if (!dx && !dy && !dz && pressed == c->buttons) return;
     c->buttons = pressed;
-    c->vnc->host.pointer(c->vnc->host.arg, dx, dy, dz, pressed);
+    pointer_tell(c, dx, dy, dz);
 }
 
 static int led_state(rfbScreenInfoPtr rfb) { return (int)((struct seat *)rfb->screenData)->vnc->screen.leds; }
@@ -196,8 +209,9 @@ static void let_go(struct seat *c)
 {
     for (unsigned key = 1; key < KEY_CODES; key++)
         if (is_down(c, key)) press(c, key, false);
-    if (c->buttons) c->vnc->host.pointer(c->vnc->host.arg, 0, 0, 0, 0);
+    bool held = c->buttons;
     c->buttons = c->wheel = 0;
+    if (held) pointer_tell(c, 0, 0, 0);
     c->pointed = false;
 }
 

@@ -68,6 +68,7 @@ struct pc {
     struct nic *nic[VM_NETS_MAX]; /* NULL: there is no such card */
     struct sounds *sounds;        /* NULL: there are no sound cards */
     struct virtio_9p *share[VM_SHARES_MAX];
+    struct usb_ports *usb; /* NULL: there is no USB */
     struct fw_cfg *fw_cfg;
     struct chardev fw_debug; /* to the trace */
     struct porte9 *fw_port;
@@ -397,6 +398,7 @@ unsigned pc_parts(struct pc *pc, struct snap_part *out, unsigned room)
     n += sounds_parts(pc->sounds, out + n, room - n);
     for (unsigned i = 0; i < VM_SHARES_MAX; i++)
         if (pc->share[i]) n += virtio_9p_parts(pc->share[i], out + n, room - n);
+    n += usb_ports_parts(pc->usb, out + n, room - n);
     return n + pci_parts(pc->pci, out + n, room - n);
 }
 
@@ -500,6 +502,7 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
     }
     const struct sound_buses sound = { bus, clk, pc->pci, pc->pit, pc->dma, isa, cfg->audio, SLOT_SOUNDS };
     if (cfg->sounds && (rc = sounds_new(&pc->sounds, &sound, cfg->sounds, err))) goto out;
+    CHIP("USB", usb_ports_new(&pc->usb, bus, clk, pc->pci, cfg->usb));
     CHIP("shared folders", shares_attach(pc, cfg));
     if (cfg->vga)
         CHIP("VGA", vga_new(&pc->vga, bus, clk, pc->pci, cfg->vga_rom ? cfg->vga_rom->data : NULL,
@@ -540,6 +543,7 @@ void pc_free(struct pc *pc)
     acpi_tables_free(&pc->acpi);
     debug_exit_free(pc->debug_exit);
     sounds_free(pc->sounds);
+    usb_ports_free(pc->usb);
     for (unsigned i = 0; i < VM_SHARES_MAX; i++) virtio_9p_free(pc->share[i]);
     for (unsigned i = 0; i < VM_NETS_MAX; i++) nic_free(pc->nic[i]);
     for (unsigned i = 0; i < VM_DISKS_MAX; i++) virtio_blk_free(pc->virtio_disk[i]);
@@ -568,4 +572,15 @@ void pc_free(struct pc *pc)
 
 struct vga *pc_vga(const struct pc *pc) { return pc->vga; }
 struct i8042 *pc_keyboard(const struct pc *pc) { return pc->kbd; }
+static struct usb_hid *ready(struct usb_hid *h) { return h && usb_hid_ready(h) ? h : NULL; }
+struct usb_hid *pc_usb_tablet(const struct pc *pc) { return ready(usb_ports_tablet(pc->usb)); }
+struct usb_hid *pc_usb_keyboard(const struct pc *pc) { return ready(usb_ports_keyboard(pc->usb)); }
+void pc_usb_on_room(struct pc *pc, struct dev_event room)
+{
+    if (usb_ports_keyboard(pc->usb)) usb_hid_on_room(usb_ports_keyboard(pc->usb), room);
+}
+void pc_usb_on_leds(struct pc *pc, struct dev_event leds)
+{
+    if (usb_ports_keyboard(pc->usb)) usb_hid_on_leds(usb_ports_keyboard(pc->usb), leds);
+}
 const struct memory_map *pc_memory_map(const struct pc *pc) { return &pc->map; }

@@ -4,6 +4,7 @@
 #include "src/dev/pc_devices.h"
 #include "src/board/loader.h"
 #include "src/board/nics.h"
+#include "src/board/usb_ports.h"
 #include "src/board/sounds.h"
 #include "src/wait.h"
 #include "transvisor/vm.h"
@@ -35,6 +36,7 @@ struct pc_config {
     const struct audiodev *audio;          /* where they play to; borrowed; NULL where there are none */
     struct sharedev *share[VM_SHARES_MAX]; /* folders of the host's; borrowed; NULL: there is none */
     const char *boot;                      /* comma-separated: floppy, disk, cdrom, network */
+    unsigned usb;                          /* what is plugged in: bits of enum usb_kind */
     bool vga;
     const struct firmware *vga_rom;  /* its BIOS; borrowed until pc_new() returns; empty: none */
     const struct firmware *firmware; /* borrowed; NULL: none runs, and what it would leave behind is written here */
@@ -68,6 +70,12 @@ void pc_before_save(struct pc *pc);
 void pc_power_button(struct pc *pc);            /* pressed and let go */
 struct vga *pc_vga(const struct pc *pc);        /* NULL: there is none */
 struct i8042 *pc_keyboard(const struct pc *pc); /* keyboard and mouse */
+/* Those on USB; NULL: there is no such, or no driver for it at present. */
+struct usb_hid *pc_usb_tablet(const struct pc *pc);
+struct usb_hid *pc_usb_keyboard(const struct pc *pc);
+/* As usb_hid_on_room(), usb_hid_on_leds() of the keyboard, if there is one. */
+void pc_usb_on_room(struct pc *pc, struct dev_event room);
+void pc_usb_on_leds(struct pc *pc, struct dev_event leds);
 const struct memory_map *pc_memory_map(const struct pc *pc);
 
 #endif

@@ -324,6 +324,30 @@ void virtio_9p_save(struct virtio_9p *d); /* before it is saved: takes what the 
 /* The device and its session. At most room of them; returns how many. */
 unsigned virtio_9p_parts(struct virtio_9p *d, struct snap_part *out, unsigned room);
 
+/* usb/uhci.c: 00:01.2, the PIIX3's USB controller. */
+struct uhci;
+struct usb_device;
+#define UHCI_PORTS 2u
+MUST_CHECK int uhci_new(struct uhci **out, struct bus *b, struct clock *clk, struct pci *p);
+void uhci_free(struct uhci *u);
+struct snap_part uhci_part(struct uhci *u);
+/* The device, which is borrowed, is in that port, which is empty, for good. */
+void uhci_plug(struct uhci *u, unsigned port, struct usb_device *d);
+
+/* usb/hid.c: a tablet, or a keyboard. */
+struct usb_hid;
+MUST_CHECK int usb_hid_new(struct usb_hid **out, bool keyboard);
+void usb_hid_free(struct usb_hid *h);
+struct snap_part usb_hid_part(struct usb_hid *h);
+struct usb_device *usb_hid_device(struct usb_hid *h);
+bool usb_hid_ready(const struct usb_hid *h);                    /* the guest has a driver for it */
+bool usb_hid_has_room(const struct usb_hid *h);                 /* it has taken all that has happened */
+void usb_hid_on_room(struct usb_hid *h, struct dev_event room); /* fired when it has; value: none */
+void usb_hid_on_leds(struct usb_hid *h, struct dev_event leds); /* as i8042_on_leds() */
+/* The pointer is at x, y of 0 to 32767 from the top left; the wheel has turned by dz; buttons as i8042_mouse(). */
+void usb_tablet_move(struct usb_hid *h, unsigned x, unsigned y, int dz, unsigned buttons);
+void usb_keyboard_key(struct usb_hid *h, unsigned key, bool down); /* key: as i8042_key() */
+
 /* A network card, whatever its chip. The network is borrowed, and its receive() the card's. */
 struct netdev;
 struct nic_desc {

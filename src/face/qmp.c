@@ -226,8 +226,8 @@ static int button_of(const char *name)
 /* An InputEvent. The mouse's buttons and way are gathered in *m. 0 or -EINVAL. */
 struct mouse {
     int dx, dy, wheel;
-    unsigned buttons;
-    bool any;
+    unsigned x, y, buttons; /* x, y: where it is, if placed */
+    bool any, placed;
 };
 static int input_event(struct qmp *q, const json_t *e, struct mouse *m, bool only_check)
 {
@@ -254,15 +254,20 @@ static int input_event(struct qmp *q, const json_t *e, struct mouse *m, bool onl
         m->any = true;
         return 0;
     }
-    if (strcmp(type, "rel")) return -EINVAL; /* "abs": the mouse is one that moves */
+    const bool placed = !strcmp(type, "abs");
+    if (!placed && strcmp(type, "rel")) return -EINVAL;
     name = text_of(data, "axis");
     const json_t *value = json_object_get(data, "value");
     json_int_t v = json_integer_value(value);
-    if (!name || !json_is_integer(value) || v < -32768 || v > 32767) return -EINVAL;
-    if (!strcmp(name, "x")) m->dx += (int)v;
+    if (!name || !json_is_integer(value) || v < (placed ? 0 : -32768) || v > 32767) return -EINVAL;
+    if (placed && !strcmp(name, "x")) m->x = (unsigned)v;
+    else if (placed && !strcmp(name, "y")) m->y = (unsigned)v;
+    else if (placed) return -EINVAL;
+    else if (!strcmp(name, "x")) m->dx += (int)v;
     else if (!strcmp(name, "y")) m->dy -= (int)v; /* QMP's y goes down */
     else return -EINVAL;
     m->any = true;
+    m->placed |= placed;
     return 0;
 }
 
@@ -272,18 +277,23 @@ static json_t *do_input(ARGS)
     json_t *e;
     size_t i;
     for (int only_check = 1; only_check >= 0; only_check--) {
-        struct mouse m = { .buttons = q->session->buttons };
+        struct mouse m = { .x = q->session->x, .y = q->session->y, .buttons = q->session->buttons };
         json_array_foreach(json_object_get(args, "events"), i, e)
         {
             if (input_event(q, e, &m, only_check)) {
-                vm_fail(err, -EINVAL, "Parameter 'events' has at %zu what is no key, btn or rel event of this machine",
-                        i);
+                vm_fail(err, -EINVAL,
+                        "Parameter 'events' has at %zu what is no key, btn, rel or abs event of this machine", i);
                 return NULL;
             }
         }
         if (only_check || !m.any) continue;
         q->session->buttons = m.buttons;
-        vm_pointer(vm_of(q), m.dx, m.dy, m.wheel, m.buttons);
+        q->session->x = m.x;
+        q->session->y = m.y;
+        /* Who has said where the pointer is clicks there. */
+        q->session->placed = m.placed || (q->session->placed && !m.dx && !m.dy);
+        if (q->session->placed) vm_pointer_at(vm_of(q), m.x, m.y, m.wheel, m.buttons);
+        else vm_pointer(vm_of(q), m.dx, m.dy, m.wheel, m.buttons);
     }
     return json_object();
 }

@@ -37,6 +37,8 @@ struct session {
     bool end;              /* it is to end */
     bool quit;             /* by session_quit() */
     unsigned buttons;      /* of the mouse, that a monitor has pressed */
+    unsigned x, y;         /* where it has put the pointer, if it has (placed) */
+    bool placed;
     struct session_listener *listeners;
 };
 

@@ -283,6 +283,17 @@ static int parse_net(void *args, const char *typed, const char *value, struct vm
     return 0;
 }
 
+/* Each adds to those before it. */
+static int parse_usb(void *args, const char *typed, const char *value, struct vm_error *err)
+{
+    struct run_args *a = args;
+    const size_t n = strlen(a->usb);
+    if (snprintf(a->usb + n, sizeof a->usb - n, "%s%s", n ? "," : "", value) >= (int)(sizeof a->usb - n))
+        return vm_fail(err, -EINVAL, "%s: %.64s is too long", typed, value);
+    a->cfg.usb = a->usb;
+    return 0;
+}
+
 static int parse_share(void *args, const char *typed, const char *value, struct vm_error *err)
 {
     struct run_args *a = args;
@@ -456,6 +467,9 @@ static const struct opt run_options[] = {
     { .group = "The machine", .name = "audio", .type = OPT_STRING, .rank = OPT_PLAIN, RUN(cfg.audio),
       .arg = "none|wav:FILE|pulse|alsa|sdl", .names = vm_audio_name,
       .help = "where they are heard: in a recording, or by what the host plays with [none]" },
+    { .group = "The machine", .name = "usb", .aliases = "usbdevice", .type = OPT_CALL, .rank = OPT_PLAIN,
+      .parse = parse_usb, .repeats = true, .arg = "tablet,keyboard",
+      .help = "plugged into a USB controller: a tablet's pointer is where VNC's is [none, and no controller]" },
     { .group = "The machine", .name = "share", .type = OPT_CALL, .rank = OPT_PLAIN, .parse = parse_share,
       .repeats = true, .arg = "DIR[,tag=NAME][,readonly=on]",
       .help = "folder that the guest may mount: mount -t 9p -o trans=virtio NAME /mnt; up to four [tag=share0, ..]" },

@@ -53,6 +53,7 @@ struct run_args {
     unsigned nets;                          /* how many network cards */
     unsigned serials, roms, smbioses;       /* likewise: COM ports, cfg.option_rom, cfg.smbios */
     unsigned shares;                        /* and cfg.share */
+    char usb[64];                           /* what cfg.usb points to */
     char parallel[512];                     /* what cfg.parallel points to */
     const char *load, *save, *save_at_exit; /* files, or NULL */
     const char *screenshot;                 /* file, or NULL */

@@ -221,7 +221,7 @@ def test_keys_and_mouse(bench):
         {'type': 'btn', 'data': {'down': True, 'button': 'left'}},
     ]
     c.do('input-send-event', events=events)
-    for bad in ({'type': 'abs', 'data': {'axis': 'x', 'value': 1}}, {'type': 'btn', 'data': {'button': 'x'}}, {}, 7):
+    for bad in ({'type': 'abs', 'data': {'axis': 'x', 'value': -1}}, {'type': 'btn', 'data': {'button': 'x'}}, {}, 7):
         assert "at 1 what is no" in c.error('input-send-event', events=[events[0], bad])['desc'], bad
     path = os.path.join(bench.folder, 'screen.png')
     c.do('screendump', filename=path)

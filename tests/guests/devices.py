@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
-"""Devices that guests share things by, under drivers that nobody here wrote: Debian's kernel modules.
+"""Shared folders and USB devices under drivers that nobody here wrote: Debian's kernel modules.
 
   devices.py --transvisor FILE [--work DIRECTORY] devices
   devices.py --list --long yes|no
 
-devices: one boot of Debian's kernel with shared folders (v9fs): the guest reads, writes, renames, links and removes,
-and the host finds what that comes to, and nothing outside of the folder touched.
+devices: one boot of Debian's kernel. With shared folders (v9fs) the guest reads, writes, renames, links and removes,
+and the host finds what that comes to, and nothing outside of the folder touched. With a USB tablet and keyboard
+(uhci-hcd, usbhid, evdev) the guest is told what somebody does, by way of the monitor.
 Status 77: what it needs is not here.
 """
 import argparse
 import hashlib
+import json
 import os
 import random
+import socket
 import stat
 import subprocess
 import sys
@@ -102,33 +105,64 @@ class Folders:
         return wrong
 
 
+INPUT = [
+    {'type': 'abs', 'data': {'axis': 'x', 'value': 1000}},
+    {'type': 'abs', 'data': {'axis': 'y', 'value': 30000}},
+    {'type': 'btn', 'data': {'down': True, 'button': 'left'}},
+    {'type': 'key', 'data': {'down': True, 'key': {'type': 'qcode', 'data': 'a'}}},
+    {'type': 'key', 'data': {'down': False, 'key': {'type': 'qcode', 'data': 'a'}}},
+]
+# What Linux makes of it: type, code and value of each event.
+SEEN = {
+    'tablet': '4-4-589825,1-272-1,3-0-1000,3-1-30000,0-0-0,',
+    'keyboard': '4-4-458756,1-30-1,0-0-0,4-4-458756,1-30-0,0-0-0,',
+}
+
+
+def press(monitor):
+    """What somebody does, by QMP."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(monitor)
+        with s.makefile('rw', encoding='utf-8') as f:
+            f.readline()
+            for command in (
+                {'execute': 'qmp_capabilities'},
+                {'execute': 'input-send-event', 'arguments': {'events': INPUT}},
+            ):
+                f.write(json.dumps(command) + '\n')
+                f.flush()
+                while 'return' not in (answer := json.loads(f.readline())):
+                    assert 'event' in answer, answer
+
+
 def devices(args):
     kernel, modules = fetched()
     os.makedirs(args.work, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.work) as work:
         folders = Folders(work)
-        initrd = os.path.join(work, 'devices.cpio')
+        initrd, monitor = (os.path.join(work, name) for name in ('devices.cpio', 'qmp'))
         subprocess.run([os.path.join(HERE, 'mkinitramfs.sh'), '--tree', modules, 'devices', initrd], check=True)
         command = [args.transvisor, 'run', '--kernel', kernel, '--initrd', initrd, '--memory', '256M']
         command += ['--serial', 'stdio', '--append', 'console=ttyS0 panic=-1 loglevel=3', *folders.options()]
-        done = subprocess.run(
-            [*command, *args.option, '--timeout', '170'],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            check=False,
-        )
-        said = done.stdout.decode(errors='replace').replace('\r', '')
+        command += ['--usb', 'tablet,keyboard', '--monitor', f'unix:{monitor}', '--timeout', '170', *args.option]
+        said = ''
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as guest:
+            for line in guest.stdout:
+                said += line.decode(errors='replace').replace('\r', '')
+                if line.startswith(b'DEVICES ready'):
+                    press(monitor)
         lines = dict(
-            line[6:].rstrip().split(': ', 1) for line in said.split('\n') if line.startswith('SHARE ') and ': ' in line
+            line[7:].rstrip().split(': ', 1) for line in said.split('\n') if line.startswith('DEVICE ') and ': ' in line
         )
-        wrong = [f'{k}: {lines.get(k)!r}, not {v!r}' for k, v in folders.expected().items() if lines.get(k) != v]
+        expected = {**folders.expected(), **SEEN}
+        wrong = [f'{k}: {lines.get(k)!r}, not {v!r}' for k, v in expected.items() if lines.get(k) != v]
         wrong += folders.wrong()
-    if done.returncode or wrong:
+    if guest.returncode or wrong:
         print(said)
-        print(f'status {done.returncode}')
+        print(f'status {guest.returncode}')
         print('\n'.join(wrong))
         return 1
-    print(f'{len(lines)} things done in shared folders')
+    print(f'{len(lines)} things done')
     return 0
 
 

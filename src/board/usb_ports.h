@@ -1,0 +1,21 @@
+/* The board's USB controller and what is plugged into it. */
+#ifndef SRC_BOARD_USB_PORTS_H
+#define SRC_BOARD_USB_PORTS_H
+#include "src/dev/pc_devices.h"
+#include "transvisor/vm.h"
+
+enum usb_kind { USB_TABLET = 1, USB_KEYBOARD = 2 }; /* bits of a set */
+/* A list of "tablet" and "keyboard" as such a set; "none" and NULL are none. 0 or -EINVAL, with *err set. */
+MUST_CHECK int usb_parse(const char *list, unsigned *kinds, struct vm_error *err);
+
+#define USB_PORTS UHCI_PORTS
+struct usb_ports;
+/* NULL if there is nothing to be plugged in. 0 or -errno. */
+MUST_CHECK int usb_ports_new(struct usb_ports **out, struct bus *b, struct clock *clk, struct pci *p, unsigned kinds);
+/* All cope with NULL. */
+void usb_ports_free(struct usb_ports *u);
+unsigned usb_ports_parts(struct usb_ports *u, struct snap_part *out, unsigned room);
+struct usb_hid *usb_ports_tablet(struct usb_ports *u); /* NULL: there is none */
+struct usb_hid *usb_ports_keyboard(struct usb_ports *u);
+
+#endif
