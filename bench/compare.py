@@ -1,7 +1,7 @@
 """What became slower since another result, and how sure that is.
 
-The logarithms of two medians differ by so many standard errors. An error comes of the samples' spread: 1.2533 sigma over
-the root of their number is that of a median, and the range of few samples stands for sigma. How the machine itself has
+The logarithms of two medians differ by so many standard errors. An error comes of the samples' spread: 1.2533 sigma
+over the root of their number is that of a median, and the range of few samples stands for sigma. How the machine itself has
 changed is what the host's own rows show: their median change is taken off, and their scatter is one more error.
 """
 import math
@@ -39,8 +39,8 @@ def machine_change(pairs):
 
 
 def compare(old_rows, new_rows):
-    """A list of {name, contestant, unit, old, new, change, confidence, verdict}, the worst first, and by which factor the
-    machine has changed. verdict: slower, faster, same, or unknown (one sample)."""
+    """A list of {name, contestant, unit, old, new, change, confidence, verdict}, the worst first, and by which factor
+    the machine has changed. verdict: slower, faster, same, or unknown (one sample)."""
     before = {key(r): r for r in old_rows if r['value'] and r['value'] > 0}
     pairs = [(before[key(r)], r) for r in new_rows if key(r) in before and r['value'] and r['value'] > 0]
     drift, scatter = machine_change(pairs)

@@ -1,5 +1,5 @@
-"""The contestants: the host itself, QEMU, and transvisor under each engine, or with whatever options. Each runs what it is
-given and returns a Run; `missing` says why one cannot take part here."""
+"""The contestants: the host itself, QEMU, and transvisor under each engine, or with whatever options. Each runs what it
+is given and returns a Run; `missing` says why one cannot take part here."""
 import json
 import os
 import re
@@ -177,7 +177,8 @@ class Qemu:
     def __init__(self, name, kernel, cpu, timeout):
         self.name, self.kernel, self.cpu, self.timeout = name, kernel, cpu, timeout
         self.accel = name.partition('-')[2]
-        self.missing = None if shutil.which('qemu-system-i386') else 'there is no qemu-system-i386 (Debian: qemu-system-x86)'
+        there = shutil.which('qemu-system-i386')
+        self.missing = None if there else 'there is no qemu-system-i386 (Debian: qemu-system-x86)'
 
     def conditions(self):
         return {'processor': self.cpu, 'accelerator': self.accel}
@@ -240,7 +241,8 @@ class Transvisor:
         )
 
     def has_option(self, option):
-        text = subprocess.run([self.program, 'run', '--help-all'], stdout=subprocess.PIPE, text=True, check=False).stdout
+        command = [self.program, 'run', '--help-all']
+        text = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout
         return re.search(rf'^\s+{option}\s', text, re.M) is not None
 
 

@@ -10,8 +10,8 @@ def duration(seconds):
 
 
 class Progress:
-    """Steps are named by a key; one that has been done before tells how long it takes, another is guessed by what others
-    have taken against their guesses."""
+    """Steps are named by a key; one that has been done before tells how long it takes, another is guessed by what
+    others have taken against their guesses."""
 
     def __init__(self, plan, out=sys.stderr):
         """plan: (key, text, seconds as guessed) of each step, in order."""

@@ -2,8 +2,8 @@
 
 A row has name, unit, contestant, value (the median of the runs), spread, conditions, and the samples themselves. Spread
 is relative: the distance between the quartiles of the samples over their median; None with one sample. A measurement
-that has a distribution of its own in each run (the nanobenchmarks) adds `distribution`: the five numbers least, quartile,
-median, quartile, most, each the median over the runs.
+that has a distribution of its own in each run (the nanobenchmarks) adds `distribution`: the five numbers least,
+quartile, median, quartile, most, each the median over the runs.
 """
 import json
 import math

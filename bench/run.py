@@ -51,7 +51,7 @@ def parse_arguments():
     )
     size = parser.add_mutually_exclusive_group()
     size.add_argument('--quick', action='store_true', help='a part of it, in less than 3 minutes')
-    size.add_argument('--full', action='store_true', help='all but the long ones, in less than 40 minutes (the default)')
+    size.add_argument('--full', action='store_true', help='all but the long ones, within 40 minutes (the default)')
     parser.add_argument('--only', metavar='NAME,..', help='these workloads, or groups of them (--list)')
     parser.add_argument('--against', metavar='NAME,..', help=f'beside bt: {", ".join(contestants.NAMES)} [all]')
     parser.add_argument('--runs', type=int, default=3, metavar='N', help='of each measurement [3]')

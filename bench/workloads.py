@@ -2,7 +2,7 @@
 
 A workload is one line of shell, run by the guest's /init or by the host, that prints `BENCH name value unit`; or it is
 something done to a machine as a whole ("machine"), which run.py does itself. Values are times, so less is better, or
-costs. A ratio is ours divided by another contestant's, so `at least 0.97 of native speed` is a ratio of at most 1 / 0.97.
+costs. A ratio is ours divided by another contestant's, so `at least 0.97 of native speed` is one of at most 1 / 0.97.
 """
 import collections
 

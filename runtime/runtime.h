@@ -9,7 +9,7 @@
 
 struct rt;
 
-enum rt_engine { RT_BT, RT_INTERP };
+enum rt_engine { RT_BT, RT_INTERP, RT_KVM };
 /* Direct execution of user code: where it pays; never; always (for tests: a host that cannot is an error). */
 enum rt_direct { RT_DIRECT_ON, RT_DIRECT_OFF, RT_DIRECT_ALWAYS };
 struct rt_config {
@@ -188,6 +188,14 @@ MUST_CHECK const char *rt_templates_load(struct rt *rt, int fd, u64 len);
 bool rt_templates_changed(const struct rt *rt); /* there is more than was loaded, and enough to be worth a file */
 MUST_CHECK int rt_templates_save(const struct rt *rt, int fd, u64 max); /* at most max bytes; 0 or -errno */
 
+/* Tries whether /dev/kvm runs a 32-bit guest with paging, in a process of its own and for a second of its time: some
+ * hosts have one that is software, or that fails at the first instruction. Returns 0 with what it costs, or -errno and
+ * *why. */
+struct rt_kvm {
+    double loop_ns, exit_ns; /* a round of a loop of two instructions; leaving the guest for a port and coming back */
+    bool hardware;           /* a processor's, by these figures */
+};
+MUST_CHECK int rt_kvm_probe(struct rt_kvm *out, const char **why);
 /* Tries whether user code can run directly on this host. Returns 0, with what a stop costs, or -errno and *why. */
 MUST_CHECK int rt_direct_probe(u64 *stop_ns, const char **why);
 

@@ -332,7 +332,9 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
     const struct rt_config rc_cfg = {
         .ram_size = vm->cfg.memory,
         .cpu_model = vm->cfg.cpu,
-        .engine = vm->cfg.engine == VM_ENGINE_INTERP ? RT_INTERP : RT_BT,
+        .engine = vm->cfg.engine == VM_ENGINE_INTERP ? RT_INTERP
+                  : vm->cfg.engine == VM_ENGINE_KVM  ? RT_KVM
+                                                     : RT_BT,
         .direct = vm->cfg.direct == VM_DIRECT_OFF      ? RT_DIRECT_OFF
                   : vm->cfg.direct == VM_DIRECT_ALWAYS ? RT_DIRECT_ALWAYS
                                                        : RT_DIRECT_ON,

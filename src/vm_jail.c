@@ -312,6 +312,7 @@ int vm_jail(struct vm *vm, const struct vm_jail *asked, struct vm_error *err)
     if (vm->running || vm->confined) return vm_fail(err, -EBUSY, "jail: the machine runs, or is there already");
     if (vm->cfg.audio && !audio_is_file(vm->cfg.audio))
         return vm_fail(err, -EINVAL, "jail: audio %.16s needs what it gives up", vm->cfg.audio);
+    if (vm->cfg.engine == VM_ENGINE_KVM) return vm_fail(err, -EINVAL, "jail: KVM is asked for what a jail refuses");
     if (SANITIZED) return 0; /* sanitizers open files, and write into /proc, at any moment */
     for (unsigned i = 0; i < THREAD_ROLES; i++) cfg.files[i] = -1;
     int rc = 0;

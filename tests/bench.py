@@ -83,7 +83,8 @@ def test_noise_is_what_the_hosts_own_rows_show():
 def test_tables_say_who_was_not_measured():
     measured = [row('a', 'bt', 1500, 1500), row('a', 'native', 500, 500), row('b', 'bt', 7, 7)]
     lines = table.medians(measured, ['bt', 'native']).splitlines()
-    same([line.split() for line in lines[1:]], [['a', '1.50', 'us', '±0%', '500', 'ns', '±0%'], ['b', '7.00', 'ns', '±0%', '-']], 'medians')
+    want = [['a', '1.50', 'us', '±0%', '500', 'ns', '±0%'], ['b', '7.00', 'ns', '±0%', '-']]
+    same([line.split() for line in lines[1:]], want, 'medians')
     same(table.ratios(measured, 'bt', ['native']).splitlines()[1].split(), ['a', '3.00'], 'ratios')
 
 
@@ -101,7 +102,8 @@ def test_progress_learns_how_long_steps_take():
 def test_a_guests_line_may_have_a_distribution():
     script = 'echo "BENCH-START a"; echo "BENCH a 12.5 cycles 1 2 3 4 5.5"; echo "BENCH b 3 ns"; echo BENCH-DONE'
     run = contestants.Run(['sh', '-c', script], 'BENCH-DONE', 20)
-    same((run.values, run.within), ({'a': (12.5, 'cycles'), 'b': (3.0, 'ns')}, {'a': [1, 2, 3, 4, 5.5]}), 'what it said')
+    same(run.values, {'a': (12.5, 'cycles'), 'b': (3.0, 'ns')}, 'values')
+    same(run.within, {'a': [1, 2, 3, 4, 5.5]}, 'distributions')
 
 
 # ---- the program ----
@@ -141,7 +143,8 @@ def test_a_measurement_becomes_a_row_and_is_compared_with_itself(folder):
 
 def test_who_is_missing_is_named_with_the_reason(folder):
     """With a PATH that has what the benchmark itself needs, and no QEMU."""
-    for name in ('python3', 'sh', 'gcc', 'as', 'ld', 'cpio', 'awk', 'uname', 'cat', 'dirname', 'mkdir', 'dpkg-deb', 'apt-get', 'tar'):
+    needed = 'python3 sh gcc as ld cpio awk uname cat dirname mkdir dpkg-deb apt-get tar'
+    for name in needed.split():
         if shutil.which(name):
             os.symlink(os.path.realpath(shutil.which(name)), os.path.join(folder, name))
     done = bench('--only', 'wp_toggle', '--against', 'qemu-tcg,interp', '--runs', '1', path=folder)

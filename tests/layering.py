@@ -36,6 +36,7 @@ RULES = [
             r'translator/translator\.h',
         ],
     ),
+    (r'runtime/kvm/', [r'runtime/(cpu|mem|kvm)/', r'runtime/runtime\.h', CORE]),  # probe.c is a part of runtime.h
     (r'runtime/', [r'runtime/', CORE, r'translator/translator\.h', DECODER]),
     (r'src/dev/', [r'src/dev/', OUTER_CORE]),  # a chip cannot reach the CPU
     (

@@ -61,7 +61,14 @@ enum vm_vga {
     VM_VGA_STD /* a VGA with VESA modes up to 1920x1200 */
 };
 
-enum vm_engine { VM_ENGINE_BT /* binary translator */, VM_ENGINE_INTERP /* reference interpreter */ };
+/* How guest code is run; what a guest sees is the same. KVM: by hardware virtualization, where the host's /dev/kvm runs
+ * 32-bit guests and the guest's processor has CPUID; it cannot be jailed (vm_jail()), and instructions that the host's
+ * processor has run though the guest's lacks them. */
+enum vm_engine {
+    VM_ENGINE_BT,     /* binary translator */
+    VM_ENGINE_INTERP, /* reference interpreter */
+    VM_ENGINE_KVM
+};
 
 /* VIRTIO: for guests with a driver for it; no CD-ROM drives. FLOPPY: a floppy disk drive, two at most; the image has
  * one of the sizes that vm_floppy_size() knows, or it is shorter than a disk of 1.44 or 2.88 MB, which is then blank

@@ -30,6 +30,13 @@ void dirty_note(const struct dirty_logs *logs, u64 page, u8 *flags)
     }
 }
 
+bool dirty_logged(const struct dirty_logs *logs, u64 first, u64 n)
+{
+    for (const struct dirty_log *l = logs->first; l; l = l->next)
+        if (first < l->first + l->n && l->first < first + n) return true;
+    return false;
+}
+
 /* Clean from now on, and nobody writes to it unseen. A page with code, or that is clean already, has no writers. */
 static void protect_page(struct dirty_log *l, u64 page, bool alone)
 {

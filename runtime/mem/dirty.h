@@ -11,5 +11,6 @@ struct dirty_logs {
     struct dirty_log *first;
 };
 /* The page of RAM's file has PG_CLEAN in *flags, and is about to be written. */
+bool dirty_logged(const struct dirty_logs *logs, u64 first, u64 n); /* one of these pages of the file is in a log */
 void dirty_note(const struct dirty_logs *logs, u64 page, u8 *flags);
 #endif

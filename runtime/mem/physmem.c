@@ -550,6 +550,44 @@ void bus_unmap_ram_window(struct bus_ram *r)
     bus_forget_views(r->b);
 }
 
+/* ---- runs of memory ---- */
+
+/* The page at pa, as memory. */
+static bool extent_page(const struct bus *b, paddr pa, struct bus_extent *e)
+{
+    u64 page = ram_page(b, pa);
+    if (page != NO_PAGE) {
+        *e = (struct bus_extent){ .pa = pa, .len = PAGE_SIZE, .host = page_ptr(b, page, pa), .page = page };
+        e->rom = b->flags[page] & PG_ROM;
+        return true;
+    }
+    const struct range *r = range_at(b, pa);
+    if (!r || r->ops || r->ram || r->base + r->len - pa < PAGE_SIZE) return false;
+    *e = (struct bus_extent){ .pa = pa, .len = PAGE_SIZE, .host = r->rom + (pa - r->base), .rom = true };
+    return true;
+}
+
+/* The next page at which there may be memory, from one on that is none; 0: there is no more. */
+static paddr extent_after(const struct bus *b, paddr pa)
+{
+    unsigned i = range_from(b, pa);
+    if (IN_RAM(b, pa) || (i < b->nranges && b->range[i].base <= pa)) return pa + PAGE_SIZE;
+    paddr next = b->high && pa < HIGH_BASE ? HIGH_BASE : 0;
+    if (i < b->nranges && (!next || b->range[i].base < next)) next = b->range[i].base & ~OFFSET_MASK;
+    return next > pa ? next : next ? pa + PAGE_SIZE : 0;
+}
+
+bool bus_extent(const struct bus *b, paddr pa, struct bus_extent *e)
+{
+    struct bus_extent more;
+    pa &= ~OFFSET_MASK;
+    while (!extent_page(b, pa, e))
+        if (!(pa = extent_after(b, pa))) return false;
+    while (extent_page(b, pa += PAGE_SIZE, &more) && more.rom == e->rom && more.host == e->host + e->len)
+        e->len += PAGE_SIZE;
+    return true;
+}
+
 /* ---- accesses by physical address ---- */
 
 static u32 ones(unsigned size) { return size >= 4 ? ~0u : (1u << size * 8) - 1; }

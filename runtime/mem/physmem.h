@@ -23,6 +23,16 @@ u64 bus_file_used(const struct bus *b);                     /* bytes: RAM, and t
 u64 bus_file_pages(const struct bus *b);                    /* at most, in its lifetime */
 bool bus_page_pa(const struct bus *b, u64 page, paddr *pa); /* where a page of the file is; false: nowhere at present */
 void bus_ram_pages(const struct bus *b, const struct bus_ram *r, u64 *first, u64 *n); /* those of r; NULL: RAM */
+/* The first run of memory at or above pa that is one run of host memory too: of RAM, of a device's, or of ROM. False:
+ * there is none. For a processor that has the whole of it mapped, and not page by page. */
+struct bus_extent {
+    paddr pa;
+    u64 len;
+    const u8 *host;
+    bool rom; /* reads alone are memory */
+    u64 page; /* of the file; nothing if it is ROM */
+};
+bool bus_extent(const struct bus *b, paddr pa, struct bus_extent *e);
 u32 bus_remaps(const struct bus *b);  /* how often memory has been covered, uncovered, mapped or unmapped */
 void bus_forget_views(struct bus *b); /* as if it had been: all views start over */
 

@@ -58,7 +58,7 @@ struct engine_ops {
     void (*report)(const struct rt *rt, FILE *out); /* lines of JSON of its own, each ending in a comma; may be NULL */
 };
 
-extern const struct engine_ops engine_bt, engine_interp;
+extern const struct engine_ops engine_bt, engine_interp, engine_kvm;
 
 /* For engines whose CPU is struct cpu, carried out by our own code (engine_interp.c). */
 void soft_kick(struct rt *rt);

@@ -53,6 +53,7 @@ static void on_kick(int sig, siginfo_t *si, void *ctx)
     int saved = errno;
     greg_t *r = ((ucontext_t *)ctx)->uc_mcontext.gregs;
     c->kick = 1;
+    if (self.run.leave) *self.run.leave = 1;
     if (self.forward_tid) {
         syscall(SYS_tgkill, self.forward_tid, self.forward_tid, self.forward_signo);
     } else if (self.run.xl) {

@@ -16,6 +16,7 @@ u64 hostsig_thread(void);
 struct hostsig_cpu {
     struct cpu *cpu;
     struct xl *xl;           /* NULL: nothing is translated */
+    volatile u8 *leave;      /* set to 1 by a kick, beside cpu->kick: what a host's KVM looks at; or NULL */
     u64 window, window_span; /* where windows are: host address and bytes; span 0: there are none */
 };
 MUST_CHECK int hostsig_attach(const struct hostsig_cpu *c);

@@ -57,6 +57,7 @@ struct rt {
         u64 kicked_ns;     /* the thread's CPU time at the last kick; 0: there was none */
         u64 sites_ns;      /* CPU time that may go into sending sites back */
     } account;             /* account.c */
+    volatile u8 *leave;    /* hostsig_cpu.leave, of an engine that has such a thing */
     const char *no_direct; /* why it cannot be had in any run; NULL: it can */
     const char *trouble;   /* RT_ERROR: what failed, */
     int trouble_err;       /* and why: -errno */

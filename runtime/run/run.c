@@ -92,7 +92,10 @@ static int make_machine(struct rt *rt, const char **what)
 
 int rt_new(struct rt **out, const struct rt_config *cfg, const char **what)
 {
-    return rt_new_with(out, cfg, cfg->engine == RT_INTERP ? &engine_interp : &engine_bt, what);
+    static const struct engine_ops *const engines[] = {
+        [RT_BT] = &engine_bt, [RT_INTERP] = &engine_interp, [RT_KVM] = &engine_kvm
+    };
+    return rt_new_with(out, cfg, engines[cfg->engine], what);
 }
 
 int rt_new_with(struct rt **out, const struct rt_config *cfg, const struct engine_ops *engine, const char **what)
@@ -450,7 +453,7 @@ int rt_trouble(const struct rt *rt, const char **what)
 /* The calling thread becomes the guest's. 0 or -errno, with *what. */
 static int attach(struct rt *rt, const char **what)
 {
-    struct hostsig_cpu here = { .cpu = rt->cpu, .xl = rt->xl };
+    struct hostsig_cpu here = { .cpu = rt->cpu, .xl = rt->xl, .leave = rt->leave };
     if (rt->windows) here.window = windows_base(rt->windows), here.window_span = windows_span(rt->windows);
     *what = "signal handlers (rt_sigaction)";
     int rc = hostsig_install();

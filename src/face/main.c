@@ -227,6 +227,10 @@ static int jail(struct vm *vm, const struct run_args *a, struct vm_error *err)
         fprintf(stderr, "transvisor: warning: no jail: --audio %s needs what it gives up\n", a->cfg.audio);
         return 0;
     }
+    if (a->cfg.engine == VM_ENGINE_KVM) {
+        fputs("transvisor: warning: no jail: --engine kvm needs what it gives up\n", stderr);
+        return 0;
+    }
     const char *saves[3] = { NULL }, *const screenshots[] = { a->screenshot, NULL };
     unsigned n = 0;
     if (a->save) saves[n++] = a->save;

@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
-static const char *const engine_names[] = { "bt", "interp", NULL }; /* in the order of enum vm_engine */
+static const char *const engine_names[] = { "bt", "interp", "kvm", NULL }; /* in the order of enum vm_engine */
 static const char *const tlb_names[] = { "flushed", "strict", NULL };
 static const char *const direct_names[] = { "on", "off", "always", NULL }; /* in the order of enum vm_direct */
 static const char *const entry_cs_names[] = { "0x10", "0x08", NULL };
@@ -391,7 +391,7 @@ static int parse_device(void *args, const char *typed, const char *value, struct
 #define DISPLAY "such displays are not supported yet; --display text and --display vnc are"
 #define SOUND "say --sound ac97,speaker --audio pulse|alsa|sdl|wav:FILE"
 #define SHARING "say --share DIR[,tag=NAME]; in the guest: mount -t 9p -o trans=virtio,version=9p2000.L NAME /mnt"
-#define KVM "no accelerator is needed: leave it out (--engine chooses how guest code is run)"
+#define KVM "no accelerator is needed: leave it out (--engine kvm is there for comparison)"
 
 /* clang-format off */
 static const struct opt run_options[] = {
@@ -500,7 +500,8 @@ static const struct opt run_options[] = {
       .max = INT64_MAX, .help = "end it, with status 0, after exactly N instructions of the guest's" },
 
     { .group = "How guest code is run", .name = "engine", .type = OPT_CHOICE, .rank = OPT_COMMON, RUN(engine),
-      .arg = "bt|interp", .choices = engine_names, .help = "binary translator, or reference interpreter [bt]" },
+      .arg = "bt|interp|kvm", .choices = engine_names,
+      .help = "binary translator, reference interpreter, or the host's KVM, where it has one [bt]" },
     { .group = "How guest code is run", .name = "direct", .type = OPT_CHOICE, RUN(direct), .arg = "on|off|always",
       .choices = direct_names,
       .help = "run user code on the processor itself: where it pays, never, or wherever it can [on]" },

@@ -472,8 +472,8 @@ int main(int argc, char **argv)
     for (z->number = from; z->number < from + count && failed < 10; z->number++) {
         make_case(z);
         if (verbose) describe(z, stderr);
-        BUG_ON(
-            hostsig_attach(&(struct hostsig_cpu){ z->cpu, z->f[z->c.window].xl, (u64)z->reservation, RESERVED_BYTES }));
+        BUG_ON(hostsig_attach(&(struct hostsig_cpu){
+            .cpu = z->cpu, .xl = z->f[z->c.window].xl, .window = (u64)z->reservation, .window_span = RESERVED_BYTES }));
         const char *err = run_case(z);
         hostsig_detach();
         forget_tlb(z);

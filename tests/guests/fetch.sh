@@ -10,12 +10,12 @@
 # and touches no network (--refresh asks the archive again). One index of the archive may fail to refresh, so the
 # update is best effort and the download is the check.
 # Prints, and writes to paths.env there: KERNEL_686, KERNEL_686_PAE, KERNEL_RT_686_PAE, BUSYBOX, BUSYBOX_HOST,
-# KERNEL_AMD64, BUSYBOX_AMD64, MODULES_686, SELFTESTS.
+# KERNEL_AMD64, BUSYBOX_AMD64, MODULES_686, MODULES_AMD64, SELFTESTS.
 # SELFTESTS: the sources of Linux's own tests of x86, as they stand in the kernel's tree (tests/guests/selftests.py).
 # modules-686 is a tree with those modules of the 686 kernel that the guests of net.py, devices.py and sound.py
-# load, in /lib/m.
+# load, in /lib/m; modules-amd64 one with KVM's of the amd64 kernel (tests/nested/suite.py).
 # Usage: fetch.sh [--refresh] [NAME ...], of 686 686-pae rt-686-pae busybox busybox-host (the default), amd64,
-# busybox-amd64, modules-686, selftests
+# busybox-amd64, modules-686, modules-amd64, selftests
 set -eu
 
 cache=${TRANSVISOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/transvisor}
@@ -27,9 +27,9 @@ wanted=
 for arg in "$@"; do
     case $arg in
     --refresh) refresh=yes ;;
-    686|686-pae|rt-686-pae|busybox|amd64|busybox-amd64|modules-686|selftests) wanted="$wanted $arg" ;;
+    686|686-pae|rt-686-pae|busybox|amd64|busybox-amd64|modules-686|modules-amd64|selftests) wanted="$wanted $arg" ;;
     busybox-host) wanted="$wanted busybox $arg" ;; # whose version it must have
-    *) echo "usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox|busybox-host|amd64|busybox-amd64|modules-686|selftests ...]" >&2
+    *) echo "usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox|busybox-host|amd64|busybox-amd64|modules-686|modules-amd64|selftests ...]" >&2
        exit 2 ;;
     esac
 done
@@ -77,6 +77,10 @@ found() {
         done
         echo "$tree"
         ;;
+    modules-amd64)
+        kernel=$(found amd64)
+        if [ -n "$kernel" ] && [ -d "$cache/$1/${kernel##*/vmlinuz-}" ]; then echo "$cache/$1/${kernel##*/vmlinuz-}"; fi
+        ;;
     selftests) if [ -d "$cache/selftests" ]; then echo "$cache/selftests"; fi ;;
     busybox*) ls "$cache/$1"/bin/busybox 2>/dev/null || true ;;
     *) ls "$cache/kernel-$1"/boot/vmlinuz-6.1.0-*-"$1" 2>/dev/null | sort -V | tail -n 1 ;;
@@ -99,17 +103,20 @@ fetch_package() {
     rm -rf "$new"
 }
 
-# Of the package of kernel version $1, those modules; as fetch_package puts things into place.
+# Into $cache/$1, of the package of kernel version $2, the modules that the rest names; as fetch_package puts things into
+# place.
+kvm_modules="irqbypass kvm rng-core ccp kvm-amd"
 fetch_modules() {
-    apt_setup i386
-    rm -rf "$new" && mkdir -p "$new/tree/$1/lib/m"
-    echo "fetch.sh: fetching the modules of linux-image-$1" >&2
-    (cd "$new" && apt-get -q download "linux-image-$1" >&2) || die "cannot download linux-image-$1 from $mirror"
-    dpkg-deb -x "$new"/*.deb "$new/root" || die "cannot unpack linux-image-$1"
-    for module in $modules; do
-        find "$new/root/lib/modules" -name "$module.ko" -exec cp {} "$new/tree/$1/lib/m/" \;
+    into=$1 version=$2
+    shift 2
+    rm -rf "$new" && mkdir -p "$new/tree/$version/lib/m"
+    echo "fetch.sh: fetching the modules of linux-image-$version" >&2
+    (cd "$new" && apt-get -q download "linux-image-$version" >&2) || die "cannot download linux-image-$version from $mirror"
+    dpkg-deb -x "$new"/*.deb "$new/root" || die "cannot unpack linux-image-$version"
+    for module in "$@"; do
+        find "$new/root/lib/modules" -name "$module.ko" -exec cp {} "$new/tree/$version/lib/m/" \;
     done
-    rm -rf "${cache:?}/modules-686" && mv "$new/tree" "$cache/modules-686"
+    rm -rf "${cache:?}/$into" && mv "$new/tree" "$cache/$into"
     rm -rf "$new"
 }
 
@@ -141,7 +148,14 @@ for name in $wanted; do
     modules-686)
         kernel=$(found 686)
         [ -n "$kernel" ] || die "the modules are those of the 686 kernel: fetch that, too"
-        fetch_modules "${kernel##*/vmlinuz-}"
+        apt_setup i386
+        fetch_modules "$name" "${kernel##*/vmlinuz-}" $modules
+        ;;
+    modules-amd64)
+        kernel=$(found amd64)
+        [ -n "$kernel" ] || die "the modules are those of the amd64 kernel: fetch that, too"
+        apt_setup amd64
+        fetch_modules "$name" "${kernel##*/vmlinuz-}" $kvm_modules
         ;;
     selftests) fetch_selftests ;;
     *)
@@ -158,7 +172,8 @@ done
 paths=$cache/paths.env.$$
 : > "$paths"
 for pair in KERNEL_686=686 KERNEL_686_PAE=686-pae KERNEL_RT_686_PAE=rt-686-pae BUSYBOX=busybox BUSYBOX_HOST=busybox-host \
-            KERNEL_AMD64=amd64 BUSYBOX_AMD64=busybox-amd64 MODULES_686=modules-686 SELFTESTS=selftests; do
+            KERNEL_AMD64=amd64 BUSYBOX_AMD64=busybox-amd64 MODULES_686=modules-686 MODULES_AMD64=modules-amd64 \
+            SELFTESTS=selftests; do
     file=$(found "${pair#*=}")
     [ -z "$file" ] || echo "${pair%%=*}='$file'" >> "$paths"
 done
