@@ -46,6 +46,7 @@ need gcc-multilib has32
 [ "${1:-}" != --tests ] || need qemu-system-x86 command -v qemu-system-x86_64
 # Guests that boot from disks and CDs (tests/guests/firmware.py).
 [ "${1:-}" != --tests ] || need grub-rescue-pc test -e /usr/lib/grub-rescue/grub-rescue-cdrom.iso
+[ "${1:-}" != --tests ] || need ipxe-qemu test -e /usr/lib/ipxe/qemu/pxe-e1000.rom
 [ "${1:-}" != --tests ] || need isolinux test -e /usr/lib/ISOLINUX/isolinux.bin
 [ "${1:-}" != --tests ] || need syslinux command -v syslinux
 [ "${1:-}" != --tests ] || need syslinux-common test -e /usr/lib/syslinux/modules/bios/ldlinux.c32

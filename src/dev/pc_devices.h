@@ -232,9 +232,9 @@ struct pci_desc {
     u8 class_code, subclass, prog_if, revision;
     u8 int_pin; /* 0 none, 1 INTA .. 4 INTD */
     struct pci_bar bar[6];
-    const u8 *rom; /* expansion ROM, borrowed; NULL: none */
-    u32 rom_size;  /* a power of two, at least 4 KiB */
-    void *opaque;  /* handed to bar[].ops and the hooks */
+    u8 *rom;      /* expansion ROM, borrowed; NULL: none. It comes to name this function: pci_rom_name() */
+    u32 rom_size; /* a power of two, at least 4 KiB */
+    void *opaque; /* handed to bar[].ops and the hooks */
     const char *name;
     void (*reset)(void *opaque); /* all that the guest may write is zero already; may be NULL */
     u8 cap;                      /* where its list of capabilities begins in configuration space; 0: there is none */
@@ -244,6 +244,9 @@ struct pci_desc {
 /* Adds a function to bus 0. The descriptor is copied; ops, opaque and name are borrowed. -EBUSY if the slot is taken.
  */
 MUST_CHECK int pci_add(struct pci *p, struct pci_fn **out, const struct pci_desc *d);
+/* pci_rom.c: a ROM's first image is for that function from now on, whichever of its kind it was made for: firmware
+ * starts no other. Its sum stays 0. What is no ROM stays as it is. */
+void pci_rom_name(u8 *rom, u32 len, u16 vendor, u16 device);
 struct irq_line pci_fn_irq(struct pci_fn *f); /* its INTx, level */
 u8 *pci_fn_config(struct pci_fn *f);          /* 256 bytes; the header's first 64 belong to pci.c */
 u8 *pci_fn_writable(struct pci_fn *f);        /* 256 bytes: mask of the bits the guest may write */
@@ -355,7 +358,7 @@ struct nic_desc {
     struct netdev *net;
     u8 mac[6];
     const char *name; /* in a snapshot; borrowed */
-    const u8 *rom;    /* its boot ROM, as pci_desc has it */
+    u8 *rom;          /* its boot ROM, as pci_desc has it */
     u32 rom_size;
     u16 port; /* of a card on ISA: its first port, and its interrupt */
     u8 irq;

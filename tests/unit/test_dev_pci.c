@@ -53,6 +53,59 @@ static void setup(void)
 }
 static void teardown(void) { pci_free(pci); }
 
+/* A ROM of which the header is wanted, and whose sum is 0. */
+static u8 rom[0x1000];
+static void rom_make(u16 vendor, u16 device)
+{
+    static const u8 head[] = { 0x55, 0xaa, 2, 0xe9, 0, 0, 0x77 };
+    u8 sum = 0;
+
+    memset(rom, 0xff, sizeof rom);
+    memset(rom, 0, 0x400);
+    memcpy(rom, head, sizeof head);
+    rom[0x18] = 0x20;
+    memcpy(rom + 0x20, "PCIR", 4);
+    rom[0x24] = (u8)vendor, rom[0x25] = (u8)(vendor >> 8), rom[0x26] = (u8)device, rom[0x27] = (u8)(device >> 8);
+    for (unsigned n = 0; n < 0x400; n++) sum = (u8)(sum + rom[n]);
+    rom[0x3ff] = (u8)-sum;
+}
+
+START_TEST(a_rom_is_for_the_function_that_it_is_on)
+{
+    struct pci_desc d = card(3, 0);
+    u8 sum = 0;
+
+    rom_make(0, 0x8139);
+    d.rom = rom;
+    d.rom_size = sizeof rom;
+    d.bar[1] = (struct pci_bar){ .size = 0 }; /* the ROM alone is memory */
+    ck_assert_int_eq(pci_add(pci, NULL, &d), 0);
+    ck_assert_mem_eq(rom + 0x24, ((u8[]){ 0xf4, 0x1a, 0x00, 0x10 }), 4);
+    for (unsigned n = 0; n < 0x400; n++) sum = (u8)(sum + rom[n]);
+    ck_assert_uint_eq(0, sum);
+    put(3, 0, 4, 2, 3);
+    ck_assert_uint_eq(3, get(3, 0, 4, 2));
+}
+END_TEST
+
+START_TEST(what_is_no_rom_stays_as_it_is)
+{
+    u8 was[sizeof rom];
+
+    rom_make(0x1234, 0x1111);
+    rom[0x20] = 'p';
+    memcpy(was, rom, sizeof rom);
+    pci_rom_name(rom, sizeof rom, 1, 2);
+    ck_assert_mem_eq(was, rom, sizeof rom);
+    rom_make(0x1234, 0x1111);
+    rom[0x18] = 0xfe, rom[0x19] = 0xff;
+    memcpy(was, rom, sizeof rom);
+    pci_rom_name(rom, sizeof rom, 1, 2);
+    pci_rom_name(rom, 10, 1, 2);
+    ck_assert_mem_eq(was, rom, sizeof rom);
+}
+END_TEST
+
 START_TEST(the_two_bridges_are_found_and_nothing_else)
 {
     unsigned found = 0;
@@ -233,8 +286,8 @@ START_TEST(random_accesses_do_no_harm)
 }
 END_TEST
 
-CHIP_SUITE("pci", setup, teardown, the_two_bridges_are_found_and_nothing_else, read_only_registers_stay,
-           a_function_header_is_sized_and_mapped, a_bar_over_something_else_stays_unmapped_until_moved,
-           more_functions_make_a_device_multifunction, intx_reaches_its_pirq_shared_and_routed,
-           firmware_leaves_everything_assigned, reset_takes_it_all_back, port_cf9_resets_on_the_rise_of_bit_2,
-           random_accesses_do_no_harm)
+CHIP_SUITE("pci", setup, teardown, a_rom_is_for_the_function_that_it_is_on, what_is_no_rom_stays_as_it_is,
+           the_two_bridges_are_found_and_nothing_else, read_only_registers_stay, a_function_header_is_sized_and_mapped,
+           a_bar_over_something_else_stays_unmapped_until_moved, more_functions_make_a_device_multifunction,
+           intx_reaches_its_pirq_shared_and_routed, firmware_leaves_everything_assigned, reset_takes_it_all_back,
+           port_cf9_resets_on_the_rise_of_bit_2, random_accesses_do_no_harm)

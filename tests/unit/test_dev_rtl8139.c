@@ -69,6 +69,16 @@ START_TEST(its_address_its_version_and_its_link_are_there)
 }
 END_TEST
 
+/* iPXE takes what keeps a receive size at DAh for an RTL8169, and what keeps C+ commands at E0h for an RTL8139C+. */
+START_TEST(what_later_chips_have_is_not_there)
+{
+    for (unsigned at = 0xd4; at < 0x100; at += 2) {
+        wr(at, 2, 0x5a5a);
+        ck_assert_uint_eq(at == 0xd8 ? 0x5a : 0, rd(at, 2));
+    }
+}
+END_TEST
+
 START_TEST(the_eeprom_is_read_by_its_wires)
 {
     u32 out = 0;
@@ -226,6 +236,7 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, its_address_its_version_and_its_link_are_there);
     tcase_add_test(t, the_eeprom_is_read_by_its_wires);
+    tcase_add_test(t, what_later_chips_have_is_not_there);
     tcase_add_test(t, the_four_transmit_descriptors_take_turns);
     tcase_add_test(t, frames_follow_each_other_in_the_ring_behind_headers);
     tcase_add_test(t, a_full_ring_keeps_frames_waiting_until_capr_moves_and_its_end_wraps);

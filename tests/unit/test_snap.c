@@ -70,7 +70,7 @@ static void unheard(void *be UNUSED, unsigned voice, u64 at_ns UNUSED, u32 rate,
 static const struct audiodev_ops audio_ops = { unheard };
 static const struct audiodev audio = { &audio_ops, NULL };
 
-static const u8 rom_bytes[65536];
+static u8 rom_bytes[65536];
 
 /* A card without state: its header is what is of interest. */
 static u32 card_read(void *dev UNUSED, u32 off, unsigned size UNUSED) { return 0xca7d0000 + off; }
@@ -108,7 +108,7 @@ static struct rt *board(u64 now)
     ck_assert_int_eq(0, clock_new(&rt->clock));
     clock_set_manual(rt->clock, now);
     clock_set_wall(rt->clock, 1700000000ull * 1000 * MS + now);
-    const struct firmware rom = { .data = (u8 *)rom_bytes, .len = sizeof rom_bytes };
+    const struct firmware rom = { .data = rom_bytes, .len = sizeof rom_bytes };
     struct pc_config cfg = { .serial = { &rt->serial, &rt->serial_more[0], &rt->serial_more[1] },
                              .parallel = &rt->serial_more[2],
                              .sounds = (1u << SOUND_KINDS) - 1,

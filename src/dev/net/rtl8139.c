@@ -18,7 +18,8 @@ enum {
     IDR = 0x00, MAR = 0x08, TSD = 0x10, TSAD = 0x20, RBSTART = 0x30, ERBCR = 0x34, ERSR = 0x36, CR = 0x37, CAPR = 0x38,
     CBR = 0x3a, IMR = 0x3c, ISR = 0x3e, TCR = 0x40, RCR = 0x44, TCTR = 0x48, MPC = 0x4c, CR9346 = 0x50, CONFIG0 = 0x51,
     CONFIG1 = 0x52, TIMERINT = 0x54, MSR = 0x58, CONFIG3 = 0x59, CONFIG4 = 0x5a, MULINT = 0x5c, RERID = 0x5e,
-    TSAD_ALL = 0x60, BMCR = 0x62, BMSR = 0x64, ANAR = 0x66, ANLPAR = 0x68, ANER = 0x6a, REGS = 0x100,
+    TSAD_ALL = 0x60, BMCR = 0x62, BMSR = 0x64, ANAR = 0x66, ANLPAR = 0x68, ANER = 0x6a, WAKE_END = 0xd4, CONFIG5 = 0xd8,
+    REGS = 0x100,
 };
 enum { CR_RST = 0x10, CR_RE = 8, CR_TE = 4, CR_EMPTY = 1 };
 enum { ISR_ROK = 1, ISR_TOK = 4, ISR_TER = 8, ISR_TIMEOUT = 0x4000, ISR_ALL = 0xe07f };
@@ -274,6 +275,8 @@ static u32 reg_read(void *dev, u32 off, unsigned size)
     return v;
 }
 
+/* Drivers tell later chips of the family by what they have there. */
+static bool is_reserved(unsigned at) { return at >= WAKE_END && at != CONFIG5; }
 static bool is_config(unsigned at) { return at == CONFIG0 || at == CONFIG1 || at == CONFIG3 || at == CONFIG4; }
 
 static void byte_write(struct rtl8139 *r, unsigned at, u8 val)
@@ -310,6 +313,7 @@ static void byte_write(struct rtl8139 *r, unsigned at, u8 val)
     case MPC + 2: r->reg[at] = 0; return;
     default: break;
     }
+    if (is_reserved(at)) return;
     if (at < MAR && r->reg[CR9346] >> 6 != CFG_WRITE) return;
     if (is_config(at) && r->reg[CR9346] >> 6 != CFG_WRITE) return;
     if (at >= TSD && at < TSAD && at % 4 == 1) val &= 0x3f; /* what the chip says of it is read only */

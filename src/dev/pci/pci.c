@@ -310,7 +310,7 @@ static void fn_init_bar(struct pci_fn *f, unsigned i)
 static void fn_init_header(struct pci_fn *f)
 {
     const struct pci_desc *d = &f->d;
-    bool io = false, mem = false;
+    bool io = false, mem = d->rom;
 
     put16(f->config + CFG_VENDOR, d->vendor);
     put16(f->config + CFG_DEVICE, d->device);
@@ -415,6 +415,7 @@ int pci_add(struct pci *p, struct pci_fn **out, const struct pci_desc *d)
     f->pci = p;
     f->d = *d;
     fn_init_header(f);
+    if (d->rom) pci_rom_name(d->rom, d->rom_size, d->vendor, d->device);
     snprintf(f->part, sizeof f->part, "00:%02x.%u %s", d->dev, d->fn, d->name);
     p->fn[devfn] = f;
     first = p->fn[d->dev * 8u];

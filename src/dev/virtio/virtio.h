@@ -26,7 +26,7 @@ struct virtio_desc {
     u16 type; /* virtio device ID: 1 network card, 2 block device, 9 9P */
     u8 class_code, subclass;
     const char *name; /* in a snapshot */
-    const u8 *rom;    /* a boot ROM, as pci_desc has it */
+    u8 *rom;          /* a boot ROM, as pci_desc has it */
     u32 rom_size;
     unsigned queues;
     u64 features; /* of the device */
