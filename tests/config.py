@@ -107,7 +107,7 @@ def presets_are_listed_and_can_be_overridden(b):
     names = [line.split()[0] for line in table[1:]]
     check(names == ['dos', 'win31', 'win95', 'win98', 'winme', 'nt4', 'win2000', 'winxp', 'os2', 'linux24', 'linux',
                     'bsd', 'generic'], f'{names}')
-    check(table[0].split()[:3] == ['--for', 'cpu', 'memory'] and max(map(len, table)) <= 115, f'{table[0]}')
+    check(table[0].split()[:3] == ['--for', 'cpu', 'memory'] and max(map(len, table)) <= 120, f'{table[0]}')
     check("did you mean win98?" in ask(b, 'run', 'x', '--for', 'win89', status=2), 'a wrong name')
     # cpuid; mov edx,f4h; out dx,al: the processor's family tells whose preset it is
     image = guest(b, b'\xb8\x01\0\0\0\x0f\xa2\xc1\xe8\x08\x83\xe0\x0f\xba\xf4\0\0\0\xee' + HALT)
@@ -141,6 +141,23 @@ def a_preset_chooses_card_and_bus_where_nobody_says(b):
     ):
         image = guest(b, vendor_of(slot))
         ask(b, 'run', image, '--debug-exit', '0xf4', '-m', '16', *words, status=(vendor << 1 | 1) & 0xFF)
+
+
+def a_preset_has_the_sound_card_that_its_guest_knows(b):
+    # mov edx,226h; mov al,1; out dx,al; mov al,0; out dx,al; mov dl,2ah; in al,dx; mov edx,f4h; out dx,al: AAh
+    dsp = b'\xba\x26\x02\0\0\xb0\x01\xee\xb0\0\xee\xb2\x2a\xec\xba\xf4\0\0\0\xee' + HALT
+    # The device that is at 00:11.0: 2415h
+    pci = b'\xb8\x02\x88\0\x80\xba\xf8\x0c\0\0\xef\xb2\xfe\xec\xba\xf4\0\0\0\xee' + HALT
+    for code, words, answer in (
+        (dsp, ('--for', 'dos'), 0xAA),
+        (dsp, ('--for', 'winxp'), 0xFF),
+        (dsp, ('--for', 'dos', '--sound', 'none'), 0xFF),
+        (pci, ('--for', 'winxp'), 0x15),
+        (pci, ('--for', 'win98'), 0xFF),
+        (pci, ('--sound', 'ac97', '--for', 'win98'), 0x15),
+    ):
+        image = guest(b, code)
+        ask(b, 'run', image, '--debug-exit', '0xf4', '-m', '16', *words, status=(answer << 1 | 1) & 0xFF)
 
 
 def every_preset_is_a_machine_that_starts(b):

@@ -1,5 +1,6 @@
 """What is to be heard in a recording of --audio wav:FILE."""
 import array
+import statistics
 import wave
 
 RATE = 48000
@@ -27,8 +28,8 @@ def sounds(samples, quiet=500, apart=RATE // 20):
     return [tuple(p) for p in parts]
 
 
-def pitch(samples, start, end):
-    """Cycles a second, by rising zero crossings, and the longest time between two of them in cycles."""
+def rising(samples, start, end):
+    """Where it goes through zero upwards."""
     crossings, below = [], False
     for i in range(start, end):
         if samples[i] < 0:
@@ -36,7 +37,21 @@ def pitch(samples, start, end):
         elif below:
             crossings.append(i)
             below = False
+    return crossings
+
+
+def pitch(samples, start, end):
+    """Cycles a second, by rising zero crossings, and the longest time between two of them in cycles."""
+    crossings = rising(samples, start, end)
     if len(crossings) < 3:
         return 0, 0
     cycle = (crossings[-1] - crossings[0]) / (len(crossings) - 1)
     return RATE / cycle, max(b - a for a, b in zip(crossings, crossings[1:])) / cycle
+
+
+def usual_pitch(samples, start, end):
+    """Cycles a second of most cycles: for what is played as the host finds the time."""
+    crossings = rising(samples, start, end)
+    cycles = sorted(b - a for a, b in zip(crossings, crossings[1:]))
+    part = len(cycles) // 4
+    return RATE / statistics.mean(cycles[part : len(cycles) - part]) if cycles else 0

@@ -181,8 +181,8 @@ struct vm_config {
     /* A change of a page table is seen by the next access, whether or not the guest flushes its TLB: for guests that
      * forget to (Windows 98 and Me). */
     bool tlb_strict;
-    /* What there is to be heard of: a comma-separated list of vm_sound_name()s; "none". NULL: the speaker where audio
-     * is said, else none. */
+    /* What there is to be heard of: a comma-separated list of vm_sound_name()s, and the speaker with any; "none". NULL:
+     * the speaker where audio is said, else none. */
     const char *sound;
     /* Where it is heard: "none"; "wav:FILE", a recording in guest time from the first sound on, of 48 kHz and two
      * channels, whole at any moment, and at most 4 GiB; "pulse", "alsa", "sdl": played by the host, through a library

@@ -462,7 +462,8 @@ static void dsdt_pci(struct blob *b, const struct acpi_config *cfg)
     aml_close(b, dev);
 }
 
-/* Level, active low, shared: 3 4 5 6 7 10 11 12 14 15 could be had from a PIIX3; those that no ISA device here uses. */
+/* Level, active low, shared: 3 4 5 6 7 10 11 12 14 15 could be had from a PIIX3; those that no ISA device here uses,
+ * unless there is a card for one of them. */
 #define LINK_IRQS (1u << 5 | 1u << 10 | 1u << 11)
 #define LINK_IRQ_FLAGS 0x18
 
@@ -558,7 +559,7 @@ static void dsdt_link_srs(struct blob *b, const char *reg)
     aml_close(b, method);
 }
 
-static void dsdt_link(struct blob *b, unsigned n)
+static void dsdt_link(struct blob *b, unsigned n, u16 isa_irqs)
 {
     static const char *const reg[4] = { "\\_SB.PCI0.ISA.PRQA", "\\_SB.PCI0.ISA.PRQB", "\\_SB.PCI0.ISA.PRQC",
                                         "\\_SB.PCI0.ISA.PRQD" };
@@ -568,7 +569,7 @@ static void dsdt_link(struct blob *b, unsigned n)
 
     aml_name_eisaid(b, "_HID", "PNP0C0F");
     aml_name_int(b, "_UID", n + 1);
-    res_link(&r, LINK_IRQS);
+    res_link(&r, LINK_IRQS & ~isa_irqs);
     aml_name_buffer(b, "_PRS", &r);
     free(r.data);
     dsdt_link_sta(b, reg[n]);
@@ -620,7 +621,7 @@ static void dsdt_body(struct blob *b, const struct acpi_config *cfg)
     aml_close(b, at);
 
     scope = aml_scope(b, "\\_SB");
-    for (unsigned n = 0; n < 4; n++) dsdt_link(b, n);
+    for (unsigned n = 0; n < 4; n++) dsdt_link(b, n, cfg->isa_irqs);
     dsdt_pci(b, cfg);
     aml_close(b, scope);
 }

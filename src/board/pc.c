@@ -344,7 +344,7 @@ static u8 serial_ports(const struct pc *pc)
 }
 
 /* The tables' place depends on their length, and their content on the place. */
-static int acpi_build(struct pc *pc, u64 low)
+static int acpi_build(struct pc *pc, u64 low, u16 isa_irqs)
 {
     struct acpi_config cfg = {
         .tables = pc->firmware ? 0 : low - TABLES_ALIGN,
@@ -357,6 +357,7 @@ static int acpi_build(struct pc *pc, u64 low)
         .serial_ports = serial_ports(pc),
         .parallel_port = pc->lpt,
         .has_vga = pc->vga,
+        .isa_irqs = isa_irqs,
     };
     int rc = acpi_tables_build(&pc->acpi, &cfg);
     pc->acpi_at = cfg.tables;
@@ -518,7 +519,7 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
     }
 
     /* Memory as an OS will be told of it. */
-    CHIP("ACPI tables", acpi_build(pc, bus_ram_low(bus)));
+    CHIP("ACPI tables", acpi_build(pc, bus_ram_low(bus), cfg->sounds & 1u << SOUND_SB16 ? 1u << SB16_IRQ : 0));
     char boot_order[BOOT_ORDER_MAX];
     boot_order_make(boot_order, cfg);
     if (pc->firmware)

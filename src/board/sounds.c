@@ -15,6 +15,12 @@ static int make_speaker(void **card, const struct sound_buses *on, u8 slot UNUSE
     return speaker_new((struct speaker **)card, on->clk, on->pit, to);
 }
 
+static int make_sb16(void **card, const struct sound_buses *on, u8 slot UNUSED, struct sound_out to)
+{
+    const struct irq_line irq[4] = { on->isa[9], on->isa[5], on->isa[7], on->isa[10] };
+    return sb16_new((struct sb16 **)card, on->bus, on->clk, on->dma, irq, to);
+}
+
 #define MAKE_PCI(chip)                                                                              \
     static int make_##chip(void **card, const struct sound_buses *on, u8 slot, struct sound_out to) \
     {                                                                                               \
@@ -29,6 +35,7 @@ MAKE_PCI(es1370)
 CALLS(speaker)
 CALLS(ac97)
 CALLS(es1370)
+CALLS(sb16)
 
 static const struct {
     const char *name, *what;
@@ -40,6 +47,8 @@ static const struct {
     [SOUND_SPEAKER] = { "speaker", "the PC's speaker", 1, make_speaker, speaker_end, speaker_saved },
     [SOUND_AC97] = { "ac97", "the 82801AA's, with an AD1881A", 1, make_ac97, ac97_end, ac97_saved },
     [SOUND_ES1370] = { "es1370", "AudioPCI, with an AK4531", 2, make_es1370, es1370_end, es1370_saved },
+    [SOUND_SB16] = { "sb16", "a Sound Blaster 16 on ISA: port 220h, IRQ 5, DMA 1 and 5", 2, make_sb16, sb16_end,
+                     sb16_saved },
 };
 
 const char *sound_name(unsigned i, const char **what)
@@ -66,7 +75,9 @@ int sounds_parse(const char *list, unsigned *kinds, struct vm_error *err)
         }
         *kinds |= 1u << i;
         word += n;
-        if (!*word) return 0;
+        if (*word) continue;
+        *kinds |= 1u << SOUND_SPEAKER; /* as in any PC */
+        return 0;
     }
 }
 
@@ -81,6 +92,7 @@ int sounds_new(struct sounds **out, const struct sound_buses *on, unsigned kinds
         if (!rc) continue;
         s->card[i] = NULL;
         sounds_free(s);
+        if (rc == -EBUSY) return vm_fail(err, -EINVAL, "sound: %s: its ports belong to another device", rows[i].name);
         return vm_fail(err, rc, "sound: %s: %s", rows[i].name, strerror(-rc));
     }
     BUG_ON(voice > AUDIO_VOICES);

@@ -4,9 +4,10 @@
 #include "src/dev/pc_devices.h"
 #include "transvisor/vm.h"
 
-enum sound_kind { SOUND_SPEAKER, SOUND_AC97, SOUND_ES1370, SOUND_KINDS };
+enum sound_kind { SOUND_SPEAKER, SOUND_AC97, SOUND_ES1370, SOUND_SB16, SOUND_KINDS };
 const char *sound_name(unsigned i, const char **what); /* NULL: there are no more */
-/* A comma-separated list of them, or "none", into a set: bits of enum sound_kind. 0 or -EINVAL. */
+/* A comma-separated list of them, or "none", into a set: bits of enum sound_kind. With any of them there is the
+ * speaker. 0 or -EINVAL. */
 MUST_CHECK int sounds_parse(const char *list, unsigned *kinds, struct vm_error *err);
 
 /* What is behind the board's slots, and where the cards play to. Borrowed. */

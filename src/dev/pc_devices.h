@@ -186,6 +186,7 @@ struct acpi_config {
     u8 serial_ports;                 /* bit n: COM(n+1) is there */
     bool parallel_port;              /* LPT1 is */
     bool has_vga;
+    u16 isa_irqs; /* interrupts of ISA cards, which PCI is not to get */
 };
 #define ACPI_TABLES_MAX 8u
 #define ACPI_POINTERS_MAX 16u
@@ -422,6 +423,17 @@ MUST_CHECK int es1370_new(struct es1370 **out, struct bus *b, struct clock *clk,
                           struct sound_out to);
 void es1370_free(struct es1370 *e);
 struct snap_part es1370_part(struct es1370 *e);
+
+struct dma8237;
+/* sound/sb16.c: a Sound Blaster 16, 16 ports at SB16_PORT, or -EBUSY. irq: ISA's 9 (its 2), 5, 7 and 10, of which its
+ * mixer names one: 5 at first. Plays to two sources. */
+#define SB16_PORT 0x220
+#define SB16_IRQ 5
+struct sb16;
+MUST_CHECK int sb16_new(struct sb16 **out, struct bus *b, struct clock *clk, struct dma8237 *dma,
+                        const struct irq_line irq[4], struct sound_out to);
+void sb16_free(struct sb16 *s); /* before the DMA controllers */
+struct snap_part sb16_part(struct sb16 *s);
 
 /* fw_cfg.c: what a virtual machine tells its firmware: numbered items and named files, at ports 0x510 and 0x514 (DMA).
  */

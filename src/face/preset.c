@@ -6,10 +6,10 @@
 #include <string.h>
 
 static const struct preset {
-    const char *name, *title, *cpu, *memory, *most, *disk_bus, *net_model, *rtc, *tlb;
+    const char *name, *title, *cpu, *memory, *most, *disk_bus, *net_model, *sound, *rtc, *tlb;
 } presets[] = {
-#define PRESET(name, title, cpu, memory, most, disk_bus, net_model, rtc, tlb) \
-    { name, title, cpu, memory, most, disk_bus, net_model, rtc, tlb },
+#define PRESET(name, title, cpu, memory, most, disk_bus, net_model, sound, rtc, tlb) \
+    { name, title, cpu, memory, most, disk_bus, net_model, sound, rtc, tlb },
 #include "src/face/presets.def"
 #undef PRESET
 };
@@ -22,7 +22,8 @@ static const struct {
 } columns[] = {
     { "cpu", offsetof(struct preset, cpu), 9 },           { "memory", offsetof(struct preset, memory), 7 },
     { "disk-bus", offsetof(struct preset, disk_bus), 8 }, { "net-model", offsetof(struct preset, net_model), 9 },
-    { "rtc", offsetof(struct preset, rtc), 9 },           { "tlb", offsetof(struct preset, tlb), 7 },
+    { "sound", offsetof(struct preset, sound), 5 },       { "rtc", offsetof(struct preset, rtc), 9 },
+    { "tlb", offsetof(struct preset, tlb), 7 },
 };
 
 static const char *cell(const struct preset *p, size_t column)

@@ -463,7 +463,7 @@ static const struct opt run_options[] = {
       RUN(cfg.net_dump), .arg = "FILE.pcap", .help = "record all frames of the network, for tcpdump and Wireshark" },
     { .group = "The machine", .name = "sound", .aliases = "soundhw", .type = OPT_STRING, .rank = OPT_PLAIN,
       RUN(cfg.sound), .arg = "CARD[,CARD..]", .names = vm_sound_name,
-      .help = "sound cards; `--sound help` lists them [none; speaker with --audio]" },
+      .help = "sound cards, and the speaker with any; `--sound help` lists them [none; speaker with --audio]" },
     { .group = "The machine", .name = "audio", .type = OPT_STRING, .rank = OPT_PLAIN, RUN(cfg.audio),
       .arg = "none|wav:FILE|pulse|alsa|sdl", .names = vm_audio_name,
       .help = "where they are heard: in a recording, or by what the host plays with [none]" },

@@ -166,10 +166,32 @@ static void es1370_start(struct board *b)
     out(b, 0, 0, 4, rnd(0x2000) << 16 | rnd(4) << 12 | 0x70);
 }
 
+static void dsp(struct board *b, u32 v) { bus_out(b->bus, SB16_PORT + 12, 1, v); }
+
+static void sb16_start(struct board *b)
+{
+    static const u8 old[] = { 0x14, 0x1c, 0x24, 0x2c, 0x90, 0x91, 0x80, 0x74 };
+    for (unsigned c = 1; c <= 5; c += 4) { /* both channels, anywhere */
+        u16 base = c == 1 ? 0 : 0xc0, step = c == 1 ? 1 : 2;
+        bus_out(b->bus, base + 10 * step, 1, 5), bus_out(b->bus, base + 12 * step, 1, 0);
+        bus_out(b->bus, base + 11 * step, 1, 1 | (rnd(4) ? 0x58 : rnd(256)));
+        for (unsigned i = 0; i < 2; i++) bus_out(b->bus, base + 2 * step, 1, rnd(256));
+        for (unsigned i = 0; i < 2; i++) bus_out(b->bus, base + 3 * step, 1, rnd(3) ? rnd(4) : rnd(256));
+        bus_out(b->bus, c == 1 ? 0x83 : 0x8b, 1, AREA >> 16), bus_out(b->bus, base + 10 * step, 1, 1);
+    }
+    bus_out(b->bus, SB16_PORT + 6, 1, 1), bus_out(b->bus, SB16_PORT + 6, 1, 0);
+    if (rnd(2)) dsp(b, 0x40), dsp(b, rnd(256));
+    else dsp(b, 0x41), dsp(b, rnd(256)), dsp(b, rnd(256));
+    dsp(b, 0x48), dsp(b, rnd(256)), dsp(b, rnd(8));
+    if (rnd(2)) dsp(b, 0xb0 | rnd(32)), dsp(b, rnd(256)), dsp(b, rnd(256)), dsp(b, rnd(8));
+    else dsp(b, old[rnd(ARRAY_LEN(old))]), dsp(b, rnd(256)), dsp(b, rnd(4));
+}
+
 static void (*const starts[SOUND_KINDS])(struct board *b) = {
     [SOUND_SPEAKER] = speaker_start,
     [SOUND_AC97] = ac97_start,
     [SOUND_ES1370] = es1370_start,
+    [SOUND_SB16] = sb16_start,
 };
 
 static void start(struct board *b)

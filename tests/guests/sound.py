@@ -18,13 +18,16 @@ sys.path.insert(0, os.path.dirname(HERE))
 from ears import RATE, left, pitch, sounds  # noqa: E402
 
 MS = 400
-CARDS = 'speaker,ac97,es1370'
+CARDS = 'ac97,es1370,sb16'
 TONES = [  # ALSA's name of the card, its device, rate, bits, channels, and the tone
     ('I82801AAICH', 0, 48000, 16, 2, 500),
     ('I82801AAICH', 0, 22050, 16, 2, 750),
     ('AudioPCI', 0, 44100, 16, 2, 900),
     ('AudioPCI', 0, 16000, 8, 1, 1100),
     ('AudioPCI', 1, 22050, 16, 2, 1300),
+    ('SB16', 0, 44100, 16, 2, 600),
+    ('SB16', 0, 22050, 16, 1, 1000),
+    ('SB16', 0, 11025, 16, 2, 700),
     ('speaker', 1500),
 ]
 

@@ -258,6 +258,8 @@ static u32 use_sound(struct rt *rt)
                                      { SLOT_AC97 << 11 | 4, 7 },
                                      { (16 + SOUND_ES1370) << 11 | 0x10, ES1370 },
                                      { (16 + SOUND_ES1370) << 11 | 4, 7 } };
+    static const u8 commands[] = { 0x10, 0x14, 0x1c, 0x90, 0x24, 0x40, 0x41, 0x48, 0x80, 0xd0, 0xd1, 0xd4, 0xd5,
+                                   0xd6, 0xe2, 0xe4, 0xe3, 0xf2, 0xb4, 0xb0, 0xc6, 0xb6, 0xd3, 0xda, 0xd9 };
     u32 sum = 0, which = rnd(rt) % 8;
     for (unsigned i = 0; i < ARRAY_LEN(config); i++) {
         bus_out(rt->bus, 0xcf8, 4, 0x80000000u | config[i][0]);
@@ -282,6 +284,24 @@ static u32 use_sound(struct rt *rt)
         bus_out(rt->bus, ES1370 + 0x20, 4, rnd(rt) & 0xf73f);
         bus_out(rt->bus, ES1370, 4, 0x00200070 | (rnd(rt) & 0x3000));
         advance(rt, rnd(rt) % (20 * MS));
+    }
+    if (which == 2 || which == 3) {
+        if (rnd(rt) % 2) bus_out(rt->bus, SB16_PORT + 6, 1, 1);
+        if (rnd(rt) % 4) bus_out(rt->bus, SB16_PORT + 6, 1, 0);
+        for (unsigned c = 0; c < 2; c++) { /* its channels go round */
+            unsigned base = c ? 0xc0 : 0, step = c ? 2 : 1;
+            bus_out(rt->bus, (u16)(base + 11 * step), 1, 0x59), bus_out(rt->bus, (u16)(base + 10 * step), 1, 1);
+            bus_out(rt->bus, (u16)(base + 8 * step), 1, 0);
+        }
+        if (rnd(rt) % 2) bus_out(rt->bus, SB16_PORT + 4, 1, rnd(rt) % 4 ? 0x30 + rnd(rt) % 0x18 : 0x80 + rnd(rt) % 2);
+        if (rnd(rt) % 2) bus_out(rt->bus, SB16_PORT + 5, 1, rnd(rt));
+        for (unsigned i = 0; i < 3; i++) {
+            bus_out(rt->bus, SB16_PORT + 12, 1, commands[rnd(rt) % sizeof commands]);
+            for (unsigned k = rnd(rt) % 5; k; k--)
+                bus_out(rt->bus, SB16_PORT + 12, 1, rnd(rt) & (rnd(rt) % 2 ? 0x31 : 0xff));
+            advance(rt, rnd(rt) % (5 * MS));
+        }
+        for (unsigned i = 0; i < 4; i++) sum = sum * 31 + bus_in(rt->bus, (u16)(SB16_PORT + rnd(rt) % 16), 1);
     }
     for (unsigned i = 0; i < 8; i++) {
         u32 v = rnd(rt);
