@@ -25,6 +25,8 @@ class Run:
         self.share = {}  # name -> how much of a processor it had meanwhile
         self.failed = []
         self.boot_ms = None
+        self.first_ms = None  # of output
+        self.total_ms = None  # to the end of the process
         self.rss_anon_mib = None
         self.output = []
         self.error = None
@@ -46,6 +48,8 @@ class Run:
                 now = time.monotonic()
                 line = raw.decode('latin-1').strip()
                 self.output.append(line)
+                if self.first_ms is None:
+                    self.first_ms = (now - began) * 1e3
                 if 'GUEST-INIT-REACHED' in line and self.boot_ms is None:
                     self.boot_ms = (now - began) * 1e3
                     self.ended('boot', started, process.pid)
@@ -66,6 +70,7 @@ class Run:
                     killer = threading.Timer(20, process.kill)  # from here on only a power-off is awaited
                     killer.start()
             status = process.wait()
+            self.total_ms = (time.monotonic() - began) * 1e3
         finally:
             killer.cancel()
             if process.poll() is None:
@@ -130,6 +135,25 @@ def flat_stats(path):
 
     walk(tree)
     return flat
+
+
+def components(stats, seconds):
+    """Where the time of a run of so many seconds went, by its --stats: {kind: seconds}. What is kernel's or user's is
+    found by sampling; the translator and devices count as the kernel's, and are taken off that."""
+    run = stats.get('run_cycles')
+    if not run:
+        return {}
+    s = {key: stats.get(key + '_cycles', 0) * seconds / run for key in (
+        'kernel', 'user', 'direct', 'xl', 'template', 'clone', 'dev', 'idle')}
+    translator = s['xl'] + s['template'] + s['clone']
+    return {
+        'kernel code': max(0, s['kernel'] - translator - s['dev']),
+        'user code': max(0, s['user'] - s['direct']),
+        'user code, direct': s['direct'],
+        'translator': translator,
+        'devices': s['dev'],
+        'idle': s['idle'],
+    }
 
 
 # A Multiboot guest of bench/kernel leaves through the debug-exit port: 10h, all is well, becomes this status.

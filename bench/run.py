@@ -17,6 +17,7 @@ import argparse
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ import compare
 import contestants
 import machine
 import material
+import page
 import rows
 import table
 from progress import Progress, duration
@@ -36,7 +38,7 @@ MEMORY = {'bare': '512M', 'packages': '1G', 'boot': '512M', 'kernel': '64M'}
 # Seconds that no further round may begin after, if it would end later than that.
 BUDGET = {True: 170, False: 39 * 60}
 # What a piece takes, as a guess for the first round: for the translator, and how much longer or shorter others take.
-GUESS = {'bare': 12, 'packages': 40, 'boot': 2.5, 'cached_boot': 5, 'kernel': 2}
+GUESS = {'nano_user': 1, 'bare': 12, 'packages': 40, 'boot': 2.5, 'cached_boot': 5, 'kernel': 2}
 PACE = {'native': 0.6, 'native64': 0.6, 'qemu-tcg': 3, 'interp': 20, 'bt-nodirect': 1.1}
 
 
@@ -57,6 +59,7 @@ def parse_arguments():
     parser.add_argument('--runs', type=int, default=3, metavar='N', help='of each measurement [3]')
     parser.add_argument('--json', metavar='FILE', help='write the results there')
     parser.add_argument('--compare', metavar='OLD.json', help='say what became slower since')
+    parser.add_argument('--html', metavar='FILE', help='write a page with plots there')
     more = parser.add_argument_group('for development')
     more.add_argument('--transvisor', metavar='FILE', help='the program (default: the newest build*/transvisor)')
     more.add_argument(
@@ -115,6 +118,8 @@ class Bench:
         self.i386_runs = None
         self.programs, self.scale = {}, None
         self.clock_warnings = []
+        self.boots = {}  # by contestant: moments of each boot, in ms
+        self.components = {}  # by contestant: where the last boot's time went
         self.contestants = []
         self.machine = machine.describe(self.program)
         self.gather()
@@ -203,6 +208,12 @@ class Bench:
         for image in ('bare', 'packages'):
             if image in wanted:
                 self.attempt(image, lambda: self.prepare_image(image))
+        hosts = [c for c in self.contestants if isinstance(c, contestants.Host) and c.bits == 32]
+        for host in hosts if any(w.group == 'nano' for w in self.workloads) else ():
+            self.roots[host.name, 'nano_user'] = None
+            self.directories[host.name, 'nano_user'] = material.plan_directory(
+                os.path.join(self.scratch, f'{host.name}-nano'), self.program_for(32), 'bench nano_user\n'
+            )
 
     def prepare_image(self, image):
         runs32 = material.runs_here(self.program_for(32))
@@ -226,6 +237,7 @@ class Bench:
     def pieces(self):
         """Of one round, in an order that lets contestants take turns."""
         wanted = [(name, 'kernel') for name, kernel in self.kernels.items() if kernel]
+        wanted += [('nano_user', 'nano_user')] if 'nano' in self.kernels else []
         wanted += [(image, image) for image in ('bare', 'packages') if self.images.get(image)]
         names = {w.name for w in self.workloads}
         wanted += [(n, n) for n in ('boot', 'cached_boot') if n in names and self.images.get('boot')]
@@ -234,6 +246,8 @@ class Bench:
     def takes_part(self, contestant, piece, kind):
         if isinstance(contestant, contestants.Host):
             return (contestant.name, piece) in self.directories
+        if kind == 'nano_user':
+            return False
         if kind == 'cached_boot':
             return contestant.name in self.variants and contestant.has_option('--cache')
         too_slow = ('bare', 'packages', 'boot') if self.options.quick else ('bare', 'packages')
@@ -300,6 +314,11 @@ class Bench:
         conditions = contestant.conditions()
         took = run.boot_ms and run.boot_ms * self.share(run, 'boot')
         self.rows.add(contestant.name, 'boot', 'ms', took, **conditions)
+        if run.boot_ms and run.total_ms:
+            self.boots.setdefault(contestant.name, []).append((run.first_ms, run.boot_ms, run.total_ms))
+            stats = getattr(contestant, 'stats', None)
+            if stats:
+                self.components[contestant.name] = contestants.components(stats, run.total_ms / 1e3)
         if contestant.name in self.variants:
             self.rows.add(contestant.name, 'vmm_overhead', 'MiB', run.rss_anon_mib, **conditions)
             insns, cycles = contestant.stats.get('guest_insns'), contestant.stats.get('xl_cycles')
@@ -418,6 +437,12 @@ def say_changes(old, result, path):
     return bool(slower)
 
 
+def boot_phases(moments):
+    """Medians of what lies between the moments of some boots, in seconds."""
+    first, init, off = (statistics.median(m) / 1e3 for m in zip(*moments))
+    return {'to the first output': first, 'to /init': init - first, 'to power-off': off - init}
+
+
 def main():
     options = parse_arguments()
     if options.list:
@@ -448,6 +473,8 @@ def main():
         'machine': bench.machine,
         'noise': rows.noise(measured),
         'rows': measured,
+        'boots': [{'contestant': who, 'seconds': boot_phases(moments)} for who, moments in bench.boots.items()],
+        'components': [{'contestant': who, 'seconds': parts} for who, parts in bench.components.items()],
         'missing': bench.missing,
         'problems': bench.problems,
     }
@@ -456,6 +483,9 @@ def main():
     if options.json:
         with open(options.json, 'w', encoding='utf-8') as out:
             json.dump(result, out, indent=1)
+    if options.html:
+        with open(options.html, 'w', encoding='utf-8') as out:
+            out.write(page.page(result))
     return 1 if bench.problems or not measured else 3 if slower else 0
 
 

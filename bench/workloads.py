@@ -39,6 +39,18 @@ CLIFFS = {
     'watch': 4,
 }
 
+# Operations of a processor's, in cycles of the TSC, each alone in a loop: bench/kernel/nano.c says what each does.
+# Those of ring 3 are measured natively as well.
+NANO = [
+    'loop', 'call_ret', 'indirect_1', 'indirect_4', 'indirect_64', 'rdtsc', 'cpuid', 'segment_load', 'pushf_popf',
+    'cli_sti', 'in', 'out', 'rep_insw_256', 'mmio_read', 'tpr_write', 'cr0_ts', 'cr0_wp', 'cr4_pge', 'invlpg',
+    'pte_same', 'pte_unmap_map', 'pte_unmap_map_use', 'address_space_switch', 'int_iret', 'syscall_int',
+    'syscall_sysenter', 'self_ipi', 'self_modify', 'call_gate', 'code16_call', 'cr3_load', 'lgdt', 'page_fault',
+    'divide_error', 'hlt_to_interrupt', 'task_switch',
+    *(f'user_{what}' for what in (
+        'loop', 'call', 'indirect_1', 'indirect_4', 'indirect_64', 'rdtsc', 'cpuid', 'segment_load', 'pushf_popf')),
+]
+
 PROGRAMS = {
     'openssl_sha256': 'ns',
     'openssl_aes128': 'ns',
@@ -83,6 +95,7 @@ TABLE = [
     ],
     *[Workload(n, 'cliffs', 'ns', 'bare', f'bench {n}', (('ratio_native', most),)) for n, most in CLIFFS.items()],
     *[Workload(n, 'cliffs', 'cycles', 'kernel', 'toggle', (('ratio_qemu', 0.5),)) for n in ('wp_toggle', 'pge_toggle')],
+    *[Workload(n, 'nano', 'cycles', 'kernel', 'nano', ()) for n in NANO],
     *[packages(n, 'programs', unit, ('ratio_native', 1 / 0.95)) for n, unit in PROGRAMS.items()],
     packages('shell_loop', 'shell', 'ms', ('ratio_qemu', 1 / 4)),
     packages('shell_loop_static', 'shell', 'ms', ('ratio_qemu', 1 / 4)),
@@ -102,7 +115,7 @@ ALONGSIDE = {
 }
 
 # What --quick measures, at QUICK_SCALE percent of the full work.
-QUICK = ['kernel', 'sha256', 'qsort', 'tree', 'indirect', 'bytecode', *SYSTEM, 'boot']
+QUICK = ['nano', 'sha256', 'qsort', 'tree', 'indirect', 'bytecode', *SYSTEM, 'boot']
 QUICK_SCALE = 25
 
 

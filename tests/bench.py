@@ -3,6 +3,7 @@
 
   bench.py PROGRAM [-k WORD]      runs the tests whose name has WORD
 """
+import html.parser
 import io
 import json
 import os
@@ -17,9 +18,11 @@ sys.path.insert(0, os.path.join(HERE, '..', 'bench'))
 
 import compare  # noqa: E402
 import contestants  # noqa: E402
+import page  # noqa: E402
 import rows  # noqa: E402
 import table  # noqa: E402
 from progress import Progress  # noqa: E402
+from workloads import NANO  # noqa: E402
 
 PROGRAM = None
 
@@ -88,6 +91,53 @@ def test_tables_say_who_was_not_measured():
     same(table.ratios(measured, 'bt', ['native']).splitlines()[1].split(), ['a', '3.00'], 'ratios')
 
 
+def test_the_page_has_a_plot_of_each_kind_and_the_data(folder):
+    made = rows.Rows()
+    for sample in (100, 110, 120):
+        for who, factor in (('bt', 2), ('native', 1), ('qemu-tcg', 9)):
+            made.add(who, 'sha256', 'ms', sample * factor)
+            made.add(who, 'call</script>', 'cycles', sample * factor, [sample, sample, factor * sample, 3000, 90000])
+    result = {
+        'format': rows.FORMAT, 'when': 'today', 'runs': 3, 'seconds': 7, 'noise': 0.1, 'rows': made.all(),
+        'missing': {'kvm': 'no <KVM>'}, 'problems': [],
+        'machine': {'processor': {'model name': 'A & B'}, 'kernel': '6', 'system': 'Debian', 'memory': '1 kB',
+                    'load before': [1.0], 'mitigations': {'meltdown': 'Mitigation: PTI'}, 'versions': {},
+                    'check': {'/dev/kvm': {'state': 'ok', 'text': 'is there'}, 'can_run': True}},
+        'boots': [{'contestant': 'bt', 'seconds': {'to the first output': 0.2, 'to /init': 2, 'to power-off': 0.1}}],
+        'components': [{'contestant': 'bt', 'seconds': {'kernel code': 1.5, 'translator': 0.5}}],
+    }
+    text = page.page(result)
+    titles = ['Against native', 'Cost of an operation', 'Time by component', 'time line', 'Spread', 'Medians', 'Missing']
+    for title in titles:
+        assert title in text, title
+    class Reader(html.parser.HTMLParser):
+        plots, data, inside, outside = 0, '', False, []
+
+        def handle_starttag(self, tag, attributes):
+            self.plots += tag == 'svg'
+            self.inside = tag == 'script'
+            self.outside += [v for k, v in attributes if k in ('src', 'href')]
+
+        def handle_data(self, data):
+            self.data += data if self.inside else ''
+
+    reader = Reader()
+    reader.feed(text)
+    same((reader.plots, reader.outside), (5, []), 'plots, and what it needs from elsewhere')
+    same(json.loads(reader.data), json.loads(json.dumps(result)), 'the embedded data')
+    assert 'no <KVM>' not in text and 'no &lt;KVM&gt;' in text, 'text that is no markup'
+    browser = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
+    if browser:
+        path, shot = os.path.join(folder, 'page.html'), os.path.join(folder, 'page.png')
+        with open(path, 'w', encoding='utf-8') as file:
+            file.write(text)
+        subprocess.run(
+            [browser, '--headless', '--no-sandbox', '--disable-gpu', f'--screenshot={shot}', 'file://' + path],
+            capture_output=True, timeout=120, check=True,
+        )
+        assert os.path.getsize(shot) > 10000, 'a browser draws it'
+
+
 def test_progress_learns_how_long_steps_take():
     out = io.StringIO()
     p = Progress([('a', 'first', 1), ('b', 'second', 3), ('a', 'first again', 1)], out)
@@ -139,6 +189,22 @@ def test_a_measurement_becomes_a_row_and_is_compared_with_itself(folder):
     done = bench('--only', 'wp_toggle', '--against', 'interp', '--runs', '2', '--compare', path, status=3)
     slower = [line for line in done.stdout.splitlines() if line.startswith('slower: ')]
     assert slower and 'wp_toggle (bt)' in slower[0] and 'pge_toggle (bt)' in slower[0], done.stdout
+
+
+def test_nanobenchmarks_have_a_distribution(folder):
+    path, shown = os.path.join(folder, 'r.json'), os.path.join(folder, 'r.html')
+    bench('--only', 'nano', '--against', 'native', '--runs', '1', '--json', path, '--html', shown)
+    result = rows.load(path)
+    bt = {r['name']: r for r in result['rows'] if r['contestant'] == 'bt'}
+    missing = sorted(set(NANO) - set(bt))
+    same(missing, [], 'operations that were not measured')
+    for name, r in bt.items():
+        low, quarter, middle, upper, high = r['distribution']
+        assert low <= quarter <= middle <= upper <= high and r['unit'] == 'cycles', (name, r)
+    native = {r['name'] for r in result['rows'] if r['contestant'] == 'native'}
+    same(native, {n for n in NANO if n.startswith('user_')} if native else set(), 'natively')
+    with open(shown, encoding='utf-8') as file:
+        assert 'Cost of an operation' in file.read()
 
 
 def test_who_is_missing_is_named_with_the_reason(folder):

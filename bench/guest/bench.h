@@ -41,6 +41,9 @@ void bench_smc_cross_modify(unsigned units);
 void bench_smc_decoder(unsigned units);
 void bench_watch(unsigned units);
 
+/* Operations of a processor by themselves (nano.c): cycles of the TSC, with their distribution. */
+void bench_nano_user(unsigned units);
+
 /* Other programs, as processes (process.c). Each reports ms of wall time; a child's failure is a failure. */
 /* `name` of this program, `count` times over: ms of one */
 void run_young(const char *label, unsigned count, const char *name, const char *units);

@@ -46,6 +46,7 @@ static const struct {
     { "smc_cross_modify", bench_smc_cross_modify },
     { "smc_decoder", bench_smc_decoder },
     { "watch", bench_watch },
+    { "nano_user", bench_nano_user },
 #endif
 };
 

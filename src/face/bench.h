@@ -5,7 +5,7 @@
 
 struct bench_args {
     bool quick, full;
-    const char *only, *against, *json, *compare;
+    const char *only, *against, *json, *html, *compare;
     u64 runs;
 };
 

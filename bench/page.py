@@ -1,0 +1,163 @@
+"""A result as one page of HTML that needs nothing else: plots as SVG inside, and the data they were made of."""
+import json
+
+import svg
+import table
+
+STYLE = '''body { font-family: sans-serif; max-width: 960px; margin: 1em auto; padding: 0 1em }
+body { color: #222; line-height: 1.4 }
+h1, h2 { font-weight: 600 } h2 { margin-top: 1.6em; border-bottom: 1px solid #ccc }
+table { border-collapse: collapse; font-size: 13px } td, th { padding: 2px 10px 2px 0; text-align: left }
+td.n { text-align: right; font-variant-numeric: tabular-nums } tr:nth-child(even) { background: #f6f6f6 }
+svg { width: 100%; height: auto } figure { margin: 0 0 1em; break-inside: avoid }
+figcaption { font-size: 13px; color: #555 }
+@media print { body { max-width: none; margin: 0 } h2 { break-after: avoid } }'''
+
+NOT_TIMES = ('MiB', 'x')
+COMPONENTS = ['kernel code', 'user code', 'user code, direct', 'translator', 'devices', 'idle']
+
+
+def cells(row, tag='td'):
+    out = []
+    for i, cell in enumerate(row):
+        number = ' class="n"' if i and tag == 'td' else ''
+        out.append(f'<{tag}{number}>{svg.esc(cell)}</{tag}>')
+    return f'<tr>{"".join(out)}</tr>'
+
+
+def html_table(head, rows):
+    return f'<table>{cells(head, "th")}{"".join(cells(r) for r in rows)}</table>'
+
+
+def figure(picture, caption):
+    return f'<figure>{picture}<figcaption>{svg.esc(caption)}</figcaption></figure>'
+
+
+def by_name(rows):
+    """{name: {contestant: row}}, in the order in which names were measured."""
+    out = {}
+    for row in rows:
+        out.setdefault(row['name'], {})[row['contestant']] = row
+    return out
+
+
+def machine(result):
+    m, check = result['machine'], result['machine'].get('check', {})
+    p = m['processor']
+    virtual = ', in a virtual machine' if p.get('virtual') else ''
+    rows = [
+        ['processor', f'{p.get("model name", "?")}, {p.get("processors")} of them{virtual}'],
+        ['host', f'{m.get("system")}, Linux {m["kernel"]}, {m.get("memory")}'],
+        ['load before', ' '.join(f'{x:.2f}' for x in m['load before'])],
+    ]
+    rows += [[name, said['text']] for name, said in check.items() if isinstance(said, dict)]
+    rows += [[f'mitigation: {k}', v] for k, v in m['mitigations'].items() if v and not v.startswith('Not affected')]
+    rows += [[name, said] for name, said in m['versions'].items() if said]
+    return html_table(['', ''], rows)
+
+
+def against_native(names, contestants):
+    host = next((h for h in ('native', 'native64') if any(h in r for r in names.values())), None)
+    others = [c for c in contestants if c not in ('native', 'native64')]
+    groups = []
+    for name, row in names.items():
+        if host in row and row[host]['value'] and row[host]['unit'] not in NOT_TIMES:
+            ratios = {c: row[c]['value'] / row[host]['value'] for c in others if c in row and row[c]['value']}
+            if ratios:
+                groups.append((name, {c: (r, f'{name}, {c}: {table.number(r)} of {host}') for c, r in ratios.items()}))
+    if not groups:
+        return ''
+    picture = svg.log_bars('time over native time', groups, others, lambda v: f'{v:g}', reference=1.0)
+    caption = f'Time over {host} time, on a logarithmic scale: less is better.'
+    return f'<h2>Against {host}</h2>' + figure(picture, caption)
+
+
+def operations(names, contestants):
+    groups = []
+    for name, row in names.items():
+        points = {}
+        for who, r in row.items():
+            if 'distribution' in r and r['value'] > 0:
+                low, _, mid, _, high = r['distribution']
+                quarter = r['distribution'][3]
+                points[who] = (low, mid, min(high, 10 * quarter), f'{name}, {who}: {table.number(mid)} {r["unit"]}')
+        if points:
+            groups.append((name, points))
+    if not groups:
+        return ''
+    there = [c for c in contestants if any(c in row for _, row in groups)]
+    picture = svg.log_points('cycles of an operation', groups, there, lambda v: f'{v:g}')
+    return '<h2>Cost of an operation</h2>' + figure(
+        picture, 'Cycles of the TSC: median, and from the least to the most (cut at ten times the upper quartile).'
+    )
+
+
+def components(result):
+    rows = [(c['contestant'], c['seconds']) for c in result.get('components', []) if sum(c['seconds'].values())]
+    if not rows:
+        return ''
+    picture = svg.stacked('where the time of a boot goes', rows, COMPONENTS, 's')
+    return '<h2>Time by component</h2>' + figure(picture, 'A boot to /init: kernel and user by sampling, at kicks.')
+
+
+def timeline(result):
+    rows = [(b['contestant'], b['seconds']) for b in result.get('boots', [])]
+    if not rows:
+        return ''
+    picture = svg.stacked('a boot', rows, ['to the first output', 'to /init', 'to power-off'], 's')
+    caption = 'From the start of the program, by the host\'s clock; medians.'
+    return '<h2>A boot\'s time line</h2>' + figure(picture, caption)
+
+
+def spreads(rows, contestants):
+    there = [(c, [r['spread'] for r in rows if r['contestant'] == c and r['spread'] is not None]) for c in contestants]
+    there = [(c, values) for c, values in there if values]
+    if not there:
+        return ''
+    picture = svg.boxes('spread of the rows', there)
+    return '<h2>Spread</h2>' + figure(picture, 'Distance between the quartiles over the median, of all rows of each.')
+
+
+def values(names, contestants):
+    rows = []
+    for name, row in names.items():
+        of_each = [row.get(c) for c in contestants]
+        shown = [table.quantity(r['value'], r['unit']) + table.percent(r['spread']) if r else '-' for r in of_each]
+        rows.append([name, *shown])
+    return '<h2>Medians</h2>' + html_table(['', *contestants], rows)
+
+
+def missing(result):
+    if not result['missing'] and not result['problems']:
+        return ''
+    rows = list(result['missing'].items()) + [['problem', p] for p in result['problems']]
+    return '<h2>Missing</h2>' + html_table(['', ''], rows)
+
+
+def page(result):
+    """The whole page, as text."""
+    rows = [r for r in result['rows'] if r['value'] is not None]
+    contestants = list(dict.fromkeys(r['contestant'] for r in rows))
+    names = by_name(rows)
+    noise = result['noise']
+    said = 'No row of the host\'s own says how quiet the machine was.' if noise is None else (
+        f'The host\'s own rows spread by {100 * noise:.0f} % (median)' + (': a noisy machine.' if noise > 0.05 else '.')
+    )
+    data = json.dumps(result).replace('<', '\\u003c')
+    return ''.join(
+        [
+            '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>transvisor bench</title>',
+            f'<style>{STYLE}</style></head><body><h1>transvisor bench</h1>',
+            f'<p>{svg.esc(result["when"])}, {result["runs"]} runs in {result["seconds"]} s. {svg.esc(said)}</p>',
+            against_native(names, contestants),
+            operations(names, contestants),
+            components(result),
+            timeline(result),
+            spreads(rows, contestants),
+            values(names, contestants),
+            missing(result),
+            '<h2>The machine</h2>',
+            machine(result),
+            f'<script type="application/json" id="result">{data}</script></body></html>\n',
+        ]
+    )
