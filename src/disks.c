@@ -17,8 +17,10 @@ bool vm_floppy_size(uint64_t bytes)
 }
 
 struct disks {
-    struct blockdev_host host;
-    struct {
+    struct disks_host host;
+    struct drive {
+        struct disks *disks;
+        u8 number, werror;
         struct image image;     /* none: the drive is empty, or the machine never runs */
         struct blockdev *dev;   /* what at.dev is with a medium; NULL: the machine never runs */
         struct pc_disk at;      /* at.drive: there is one */
@@ -59,15 +61,30 @@ static int medium_open(struct image *im, const struct vm_disk *v, struct vm_erro
     return rc;
 }
 
+/* EFBIG: a limit of ours (RLIMIT_FSIZE), or of the file system's. */
+static bool is_shortage(int err) { return err == -ENOSPC || err == -EDQUOT || err == -EFBIG; }
+
+static bool on_failure(void *arg, bool write, int err)
+{
+    const struct drive *v = arg;
+    const struct disks_host *host = &v->disks->host;
+    bool stops = write && (v->werror == VM_WERROR_STOP || (v->werror == VM_WERROR_ENOSPC && is_shortage(err)));
+    host->failed(host->arg, v->number, write, err, stops);
+    return stops;
+}
+
 /* The drive's thread is there from the start, whether there is a medium or not: one may come when no thread can be made
  * any more (src/jail.h). */
 static int drive_open(struct disks *d, unsigned i, const struct vm_disk *v, struct vm_error *err)
 {
     struct image *im = &d->drive[i].image;
+    const struct blockdev_host host = {
+        .wake = d->host.wake, .arg = d->host.arg, .hold = on_failure, .hold_arg = &d->drive[i]
+    };
     int rc = *v->file ? medium_open(im, v, err) : 0;
     if (rc) return rc;
     rc = blockdev_new(&d->drive[i].dev, im->ops, im->state, im->size, v->readonly || v->cdrom,
-                      image_nbd_named(v->file) ? THREAD_NBD : THREAD_DISK, &d->host);
+                      image_nbd_named(v->file) ? THREAD_NBD : THREAD_DISK, &host);
     if (!rc) return 0;
     image_close(im);
     return vm_fail(err, rc, "disk %s: its thread could not be made", v->file);
@@ -94,10 +111,13 @@ static int disk_open(struct disks *d, unsigned i, const struct vm_config *cfg, b
         if (*v->file) at.dev = d->drive[i].dev;
     }
     d->drive[i].at = at;
+    d->drive[i].disks = d;
+    d->drive[i].number = (u8)i;
+    d->drive[i].werror = v->werror;
     return 0;
 }
 
-int disks_open(struct disks **out, const struct vm_config *cfg, const struct blockdev_host *host, struct vm_error *err)
+int disks_open(struct disks **out, const struct vm_config *cfg, const struct disks_host *host, struct vm_error *err)
 {
     struct disks *d = calloc(1, sizeof *d);
     if (!d) return vm_fail(err, -ENOMEM, "machine: out of memory");
@@ -122,6 +142,12 @@ void disks_close(struct disks *d)
     free(d);
 }
 
+/* What is given up may bring more. */
+static void settle(struct blockdev *dev)
+{
+    for (blockdev_drain(dev); blockdev_holds(dev); blockdev_drain(dev)) blockdev_give_up(dev);
+}
+
 int disks_change(struct disks *d, unsigned i, const struct vm_disk *medium, struct vm_error *err)
 {
     struct pc_disk *at = &d->drive[i].at;
@@ -131,7 +157,7 @@ int disks_change(struct disks *d, unsigned i, const struct vm_disk *medium, stru
     v.bus = (u8)at->bus;
     int rc = *v.file ? medium_open(&fresh, &v, err) : 0;
     if (rc) return rc;
-    blockdev_drain(d->drive[i].dev);
+    settle(d->drive[i].dev);
     blockdev_change(d->drive[i].dev, fresh.ops, fresh.state, fresh.size, v.readonly || v.cdrom);
     image_close(im);
     *im = fresh;
@@ -149,6 +175,25 @@ void disks_drain(struct disks *d)
 {
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
         if (d->drive[i].dev) blockdev_drain(d->drive[i].dev);
+}
+
+bool disks_hold(const struct disks *d)
+{
+    bool held = false;
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++) held |= d->drive[i].dev && blockdev_holds(d->drive[i].dev);
+    return held;
+}
+
+void disks_retry(struct disks *d)
+{
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++)
+        if (d->drive[i].dev) blockdev_retry(d->drive[i].dev);
+}
+
+void disks_settle(struct disks *d)
+{
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++)
+        if (d->drive[i].dev) settle(d->drive[i].dev);
 }
 
 const struct pc_disk *disks_get(const struct disks *d, unsigned i) { return &d->drive[i].at; }

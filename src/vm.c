@@ -130,6 +130,13 @@ static void disks_deliver(void *arg)
 
 static void on_disk_wake(void *vm) { post(vm, disks_deliver); }
 
+static void on_disk_failed(void *arg, unsigned drive, bool write, int err, bool held)
+{
+    struct vm *vm = arg;
+    if (vm->cfg.disk_failed) vm->cfg.disk_failed(vm->cfg.disk_failed_arg, drive, write, -err, held);
+    if (held) vm_event(vm, VM_EXIT_DISK);
+}
+
 static void shares_deliver(void *arg)
 {
     struct vm *vm = arg;
@@ -313,7 +320,7 @@ static int machine_reset(struct vm *vm, struct vm_error *err)
     struct boot *boot;
     int rc = machine_files(vm, &boot, err);
     if (rc) return rc;
-    disks_drain(vm->disks);
+    disks_settle(vm->disks);
     shares_drain(vm->shares);
     /* Firmware finds memory as it was: a reset is no power cut. */
     if (!vm->firmware.data) rc = ram_clear(vm->rt);
@@ -378,7 +385,7 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
     pthread_mutex_unlock(&vm->lock);
     if (rc) goto out;
     chardev_tap_init(&vm->tap, serial, vm->cfg.serial_output, vm->cfg.serial_output_arg);
-    const struct blockdev_host disk_host = { on_disk_wake, vm };
+    const struct disks_host disk_host = { on_disk_wake, on_disk_failed, vm };
     rc = disks_open(&vm->disks, &vm->cfg, vm->cfg.inspect ? NULL : &disk_host, err);
     if (rc) goto out;
     const struct wait_end net_end = { stop_asked, vm };
@@ -485,6 +492,8 @@ static int save_to(void *arg, int fd, struct vm_error *err)
     lines_deliver(&vm->lines);
     chardev_tap_deliver(&vm->tap);
     disks_drain(vm->disks);
+    if (disks_hold(vm->disks))
+        return vm_fail(err, -EBUSY, "a write that has failed waits to be made once more: let the machine go on first");
     shares_drain(vm->shares);
     pc_before_save(vm->pc);
     struct snapshot_blob *blobs = NULL;
@@ -644,6 +653,7 @@ static enum vm_exit run(struct vm *vm, enum way way, struct vm_error *err)
         if (vm->event == VM_EXIT_ERROR) vm_fail(err, -EIO, "the machine has failed before, and cannot go on");
         return vm->event;
     }
+    if (way != WAY_WAIT) disks_retry(vm->disks);
     for (vm->has_event = false;;) {
         bool reset = vm->reset_due && way != WAY_WAIT;
         if (reset && reset_errand(vm, err))

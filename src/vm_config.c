@@ -147,6 +147,8 @@ int vm_config_check(struct vm *vm, struct vm_error *err)
             return vm_fail(err, -EINVAL, "disk %s: there is no bus %u", c->disk[i].file, c->disk[i].bus);
         else if (c->disk[i].file && c->disk[i].format > VM_FORMAT_QCOW2)
             return vm_fail(err, -EINVAL, "disk %s: there is no format %u", c->disk[i].file, c->disk[i].format);
+        else if (c->disk[i].file && c->disk[i].werror > VM_WERROR_ENOSPC)
+            return vm_fail(err, -EINVAL, "disk %s: there is no werror %u", c->disk[i].file, c->disk[i].werror);
     bool no_firmware = c->kernel || (c->firmware && !strcmp(c->firmware, VM_FIRMWARE_NONE));
     if (no_firmware && (c->option_rom[0] || c->smbios[0]))
         return vm_fail(err, -EINVAL, "%s: is for firmware, and none runs here",

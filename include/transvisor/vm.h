@@ -82,6 +82,13 @@ enum vm_format { VM_FORMAT_PROBE, VM_FORMAT_RAW, VM_FORMAT_QCOW2 };
 /* A drive of the machine's. A disk is a raw or qcow2 image (versions 2 and 3, which may be based on other images), a
  * block device, or what an NBD server has: nbd:unix:SOCKET, nbd:HOST:PORT, nbd://HOST[:PORT]/NAME. A file is locked:
  * another machine may use it at the same time only if neither of them writes to it. */
+/* What becomes of a write that the host has refused. Who stops ends vm_run() with VM_EXIT_DISK, and the guest hears of
+ * nothing: the write is made once more by the next run. */
+enum vm_werror {
+    VM_WERROR_REPORT, /* an error of the guest's disk */
+    VM_WERROR_STOP,
+    VM_WERROR_ENOSPC, /* stops if the host has no room, else reports */
+};
 struct vm_disk {
     const char *file; /* NULL: no further drive; "": a CD-ROM or floppy drive that is empty */
     bool cdrom;       /* an ISO image in a CD-ROM drive */
@@ -89,6 +96,7 @@ struct vm_disk {
     bool snapshot;  /* writes are gone when the machine is freed */
     uint8_t bus;    /* enum vm_bus */
     uint8_t format; /* enum vm_format */
+    uint8_t werror; /* enum vm_werror */
 };
 #define VM_DISKS_MAX 4u
 #define VM_NETS_MAX 8u /* network cards */
@@ -200,6 +208,10 @@ struct vm_config {
     /* What is plugged into a USB 1.1 controller: a list of "tablet", a pointer that is where the user's is, and
      * "keyboard"; or "none". NULL: "none", and there is no controller. */
     const char *usb;
+    /* Told, where the guest runs, of what a drive was asked for and could not do: err is an errno; stops: as werror has
+     * it. NULL: nobody. */
+    void (*disk_failed)(void *arg, unsigned drive, int write, int err, int stops);
+    void *disk_failed_arg;
 };
 #define VM_CONFIG_INIT                   \
     {                                    \
@@ -243,6 +255,7 @@ enum vm_exit {
     VM_EXIT_STEPPED,  /* vm_step() has done what it was to do */
     VM_EXIT_LIMIT,    /* as many instructions as vm_limit() has said */
     VM_EXIT_PROBE,    /* a probe's function has asked for it: see vm_probe_met() */
+    VM_EXIT_DISK,     /* a write has failed, and is held: see enum vm_werror */
 };
 /* Runs until one of these, on the calling thread. Called again, the guest goes on where it was. After POWEROFF, DIED
  * and ERROR it cannot: the same comes back at once, until vm_reset(). Many short runs are cheap if one thread makes

@@ -10,6 +10,8 @@ struct disk {
     const struct block_image_ops *ops;
     void *image;
     struct worker *worker;
+    struct blockdev_host host;
+    struct job *held, **held_last;
 };
 
 /* What can be said without the image. */
@@ -44,10 +46,19 @@ static void disk_run(void *disk, struct job *j)
     r->err = request_run(disk, r);
 }
 
-static void disk_finished(void *disk UNUSED, struct job *j)
+/* What is wrong with a request itself would be wrong the next time. */
+static void disk_finished(void *disk, struct job *j)
 {
+    struct disk *d = disk;
     struct blockdev_req *r = JOB_OF(j, struct blockdev_req);
-    r->done(r, r->err);
+    bool failed = r->err && d->host.hold && !request_check(&d->dev, r);
+    if (!failed || !d->host.hold(d->host.hold_arg, r->op != BLOCKDEV_READ, r->err)) {
+        r->done(r, r->err);
+        return;
+    }
+    j->next = NULL;
+    *d->held_last = j;
+    d->held_last = &j->next;
 }
 
 static void disk_submit(void *be, struct blockdev_req *r)
@@ -68,6 +79,8 @@ int blockdev_new(struct blockdev **out, const struct block_image_ops *ops, void 
     d->dev = (struct blockdev){ .ops = &disk_ops, .be = d, .size = size, .readonly = readonly };
     d->ops = ops;
     d->image = image;
+    d->host = *host;
+    d->held_last = &d->held;
     int rc = worker_new(&d->worker, role, &work, d, host->wake, host->arg);
     if (rc) {
         free(d);
@@ -75,6 +88,33 @@ int blockdev_new(struct blockdev **out, const struct block_image_ops *ops, void 
     }
     *out = &d->dev;
     return 0;
+}
+
+bool blockdev_holds(const struct blockdev *dev) { return ((const struct disk *)dev->be)->held; }
+
+static struct job *held_take(struct disk *d)
+{
+    struct job *all = d->held;
+    d->held = NULL;
+    d->held_last = &d->held;
+    return all;
+}
+
+void blockdev_retry(struct blockdev *dev)
+{
+    for (struct job *j = held_take(dev->be), *next; j; j = next) {
+        next = j->next;
+        disk_submit(dev->be, JOB_OF(j, struct blockdev_req));
+    }
+}
+
+void blockdev_give_up(struct blockdev *dev)
+{
+    for (struct job *j = held_take(dev->be), *next; j; j = next) {
+        struct blockdev_req *r = JOB_OF(j, struct blockdev_req);
+        next = j->next;
+        r->done(r, r->err);
+    }
 }
 
 void blockdev_change(struct blockdev *dev, const struct block_image_ops *ops, void *image, u64 size, bool readonly)

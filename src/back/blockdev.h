@@ -14,10 +14,14 @@ struct block_image_ops {
     int (*discard)(void *image, u64 offset, u64 len); /* NULL: it is as if nobody had asked */
 };
 
-/* Called on the disk's own thread: requests are done, arrange for blockdev_complete() on the vCPU thread, soon. */
 struct blockdev_host {
+    /* Called on the disk's own thread: requests are done, arrange for blockdev_complete() on the vCPU thread, soon. */
     void (*wake)(void *arg);
     void *arg;
+    /* A request has failed at the image; on the vCPU thread. True: it is held, and done() waits for blockdev_retry().
+     * NULL: none is. */
+    bool (*hold)(void *arg, bool write, int err);
+    void *hold_arg;
 };
 
 /* Borrows image, which outlives the disk; ops NULL: there is none yet. size: bytes, a multiple of BLOCKDEV_SECTOR.
@@ -27,6 +31,10 @@ MUST_CHECK int blockdev_new(struct blockdev **out, const struct block_image_ops 
 /* Waits for the call that is under way; the rest is dropped, and done() is called for nothing any more. Copes with
  * NULL. Whoever must not lose a write drains first. */
 void blockdev_free(struct blockdev *d);
+/* Whether there are requests that are held. Those: once more, in their order; or done() with what they failed of. */
+bool blockdev_holds(const struct blockdev *d);
+void blockdev_retry(struct blockdev *d);
+void blockdev_give_up(struct blockdev *d);
 /* Another image takes its place; ops NULL: none, and every request fails. Nothing is under way (blockdev_drain()). */
 void blockdev_change(struct blockdev *d, const struct block_image_ops *ops, void *image, u64 size, bool readonly);
 /* Calls done() for all that is done. On the vCPU thread. */

@@ -25,6 +25,13 @@ void doors_was_reset(void *doors)
     if (d->session) session_was_reset(d->session, true);
 }
 
+void doors_disk_failed(void *doors, unsigned drive, int write, int err, int stops)
+{
+    const struct doors *d = doors;
+    const struct session_failure f = { drive, write, stops, err };
+    if (d->session) session_disk_failed(d->session, &f);
+}
+
 void doors_close(struct doors *d, enum vm_exit how, int status)
 {
     static const struct {

@@ -13,8 +13,9 @@ struct doors {
 
 /* Listens; a spec may be NULL. 0 or -errno, with nothing open. */
 MUST_CHECK int doors_open(struct doors *d, const char *gdb, const char *monitor, struct vm_error *err);
-MUST_CHECK int doors_start(struct doors *d, struct session *s); /* 0 or -errno */
-void doors_was_reset(void *doors);                              /* for vm_config.was_reset */
+MUST_CHECK int doors_start(struct doors *d, struct session *s);                     /* 0 or -errno */
+void doors_was_reset(void *doors);                                                  /* for vm_config.was_reset */
+void doors_disk_failed(void *doors, unsigned drive, int write, int err, int stops); /* for vm_config.disk_failed */
 /* Tells who is there how the machine has ended, and with which status the program will; session_end() has been called,
  * if they were started. */
 void doors_close(struct doors *d, enum vm_exit how, int status);

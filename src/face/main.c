@@ -138,6 +138,7 @@ static int run_status(struct vm *vm, enum vm_exit how, const struct stopper *s, 
     case VM_EXIT_PAUSED: /* a session answers these itself */
     case VM_EXIT_BREAK:
     case VM_EXIT_STEPPED:
+    case VM_EXIT_DISK:
     case VM_EXIT_ERROR: break;
     }
     return fail(STATUS_ERROR, err->text);
@@ -335,7 +336,8 @@ static int look_at_kernel(struct run_args *a, enum image_kind *kind)
     if (*kind == IMAGE_DISK || *kind == IMAGE_CDROM || *kind == IMAGE_FLOPPY) {
         const struct vm_disk disk = { .file = path,
                                       .cdrom = *kind == IMAGE_CDROM,
-                                      .bus = *kind == IMAGE_FLOPPY ? VM_BUS_FLOPPY : RUN_BUS_UNSAID };
+                                      .bus = *kind == IMAGE_FLOPPY ? VM_BUS_FLOPPY : RUN_BUS_UNSAID,
+                                      .werror = RUN_WERROR_UNSAID };
         a->cfg.kernel = NULL;
         return run_args_first_disk(a, &disk, &err) ? fail(STATUS_USAGE, err.text) : -1;
     }
@@ -463,6 +465,8 @@ static int run_described(struct run_args *a)
     a->cfg.cancelled_arg = &s;
     a->cfg.was_reset = doors_was_reset;
     a->cfg.was_reset_arg = &doors;
+    a->cfg.disk_failed = doors_disk_failed;
+    a->cfg.disk_failed_arg = &doors;
     if ((rc = a->load ? load_machine(&vm, &a->cfg, a->load, &err) : vm_create(&vm, &a->cfg, &err))) {
         watch_end(&watch);
         doors_close(&doors, VM_EXIT_ERROR, STATUS_ERROR);

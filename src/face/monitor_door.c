@@ -15,7 +15,8 @@
 struct noted {
     enum qmp_event event;
     bool guest;
-    const char *reason; /* NULL: there is nothing to say of it */
+    const char *reason;             /* NULL: there is nothing to say of it */
+    struct session_failure failure; /* of QMP_DISK */
 };
 
 struct monitor_door {
@@ -53,12 +54,24 @@ static void on_send(void *arg, const void *bytes, size_t n)
     m->out_n += n;
 }
 
-static void note(struct monitor_door *m, enum qmp_event event, bool guest, const char *reason)
+static void note_down(struct monitor_door *m, const struct noted *what)
 {
     pthread_mutex_lock(&m->lock);
-    if (m->n < EVENTS_MAX) m->noted[m->n++] = (struct noted){ event, guest, reason };
+    if (m->n < EVENTS_MAX) m->noted[m->n++] = *what;
     pthread_mutex_unlock(&m->lock);
     door_wake(m->door);
+}
+
+static void note(struct monitor_door *m, enum qmp_event event, bool guest, const char *reason)
+{
+    const struct noted what = { .event = event, .guest = guest, .reason = reason };
+    note_down(m, &what);
+}
+
+static void on_disk_failed(void *arg, const struct session_failure *f)
+{
+    const struct noted what = { .event = QMP_DISK, .failure = *f };
+    note_down(arg, &what);
 }
 
 static void on_changed(void *arg)
@@ -79,7 +92,8 @@ static void tell_events(void *arg)
     struct monitor_door *m = arg;
     pthread_mutex_lock(&m->lock);
     for (unsigned i = 0; i < m->n && m->qmp; i++)
-        qmp_event(m->qmp, m->noted[i].event, m->noted[i].guest, m->noted[i].reason);
+        if (m->noted[i].event == QMP_DISK) qmp_disk_failed(m->qmp, &m->noted[i].failure);
+        else qmp_event(m->qmp, m->noted[i].event, m->noted[i].guest, m->noted[i].reason);
     m->n = 0;
     pthread_mutex_unlock(&m->lock);
 }
@@ -174,7 +188,9 @@ int monitor_door_start(struct monitor_door *m, struct session *s)
     static const struct door_ops ops = { on_opened, on_input, on_closed, on_woken };
     m->session = s;
     m->stood = s->state != SESSION_RUNS;
-    m->listener = (struct session_listener){ .changed = on_changed, .was_reset = on_reset, .arg = m };
+    m->listener = (struct session_listener){
+        .changed = on_changed, .was_reset = on_reset, .disk_failed = on_disk_failed, .arg = m
+    };
     session_listen(s, &m->listener);
     return door_start(m->door, &ops, m);
 }

@@ -82,6 +82,17 @@ void qmp_event(struct qmp *q, enum qmp_event event, bool guest, const char *reas
     say(q, j);
 }
 
+void qmp_disk_failed(struct qmp *q, const struct session_failure *f)
+{
+    char name[24];
+    struct vm_drive d;
+    if (!q->known || !action_drive_name(q->session->vm, f->drive, name, &d)) return;
+    bool shortage = f->err == ENOSPC || f->err == EDQUOT || f->err == EFBIG;
+    say(q, json_pack("{s:s, s:o, s:{s:s, s:s, s:s, s:b, s:s}}", "event", "BLOCK_IO_ERROR", "timestamp", timestamp(),
+                     "data", "device", name, "operation", f->write ? "write" : "read", "action",
+                     f->stops ? "stop" : "report", "nospace", (int)shortage, "reason", strerror(f->err)));
+}
+
 /* ---- commands: what each does; NULL: err says why it could not ---- */
 
 #define ARGS struct qmp *q UNUSED, json_t *args UNUSED, struct vm_error *err UNUSED

@@ -36,6 +36,12 @@ void session_was_reset(struct session *s, bool guest)
         if (l->was_reset) l->was_reset(l->arg, guest);
 }
 
+void session_disk_failed(struct session *s, const struct session_failure *f)
+{
+    for (struct session_listener *l = s->listeners; l; l = l->next)
+        if (l->disk_failed) l->disk_failed(l->arg, f);
+}
+
 static void change(struct session *s, enum session_state state)
 {
     s->state = state;
@@ -104,6 +110,7 @@ enum vm_exit session_run(struct session *s, struct vm_error *err)
         switch (how) {
         case VM_EXIT_PAUSED: break;
         case VM_EXIT_BREAK: change(s, SESSION_BREAK); break;
+        case VM_EXIT_DISK: change(s, SESSION_DISK); break;
         case VM_EXIT_STEPPED: change(s, SESSION_STEPPED); break;
         case VM_EXIT_PROBE:
             if (!s->listeners) return how;

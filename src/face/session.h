@@ -12,14 +12,22 @@ enum session_state {
     SESSION_ASKED,   /* stands: somebody has asked for it */
     SESSION_BREAK,   /* stands at a breakpoint: vm_break_met() */
     SESSION_STEPPED, /* stands behind an instruction */
+    SESSION_DISK,    /* stands after a write that failed, which is made once more when it goes on */
     SESSION_DIED,    /* stands after a triple fault; it ends when it is to go on */
 };
 
 struct session_call;
+/* What a drive could not do; err: an errno. */
+struct session_failure {
+    unsigned drive;
+    bool write, stops;
+    int err;
+};
 /* Told, on the machine's thread, of each change of state, and of each reset. A function may be NULL. */
 struct session_listener {
     void (*changed)(void *arg);
-    void (*was_reset)(void *arg, bool guest); /* guest: it has asked for it */
+    void (*was_reset)(void *arg, bool guest);                        /* guest: it has asked for it */
+    void (*disk_failed)(void *arg, const struct session_failure *f); /* where the guest runs */
     void *arg;
     struct session_listener *next; /* the session's */
 };
@@ -60,5 +68,6 @@ void session_go(struct session *s);
 void session_step(struct session *s, bool interrupts);
 void session_quit(struct session *s); /* as vm_stop() */
 void session_was_reset(struct session *s, bool guest);
+void session_disk_failed(struct session *s, const struct session_failure *f);
 
 #endif

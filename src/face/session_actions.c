@@ -71,6 +71,7 @@ const char *action_status(const struct session *s)
     case SESSION_RUNS: return "running";
     case SESSION_BREAK:
     case SESSION_STEPPED: return "debug";
+    case SESSION_DISK: return "io-error";
     case SESSION_DIED: return "guest-panicked";
     case SESSION_ASKED: break;
     }

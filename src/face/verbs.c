@@ -165,6 +165,7 @@ static const struct {
         DISK_RAW,
         DISK_QCOW2,
         DISK_SERIAL,
+        DISK_WERROR,
         DISK_LATER
     } what;
 } disk_words[] = {
@@ -182,6 +183,10 @@ static const struct {
     { "if", NULL, DISK_LATER },
     { "media", "disk", DISK_AS_IT_IS },
     { "media", "cdrom", DISK_CDROM },
+    { "werror", "report", DISK_WERROR },
+    { "werror", "stop", DISK_WERROR },
+    { "werror", "enospc", DISK_WERROR },
+    { "rerror", "report", DISK_AS_IT_IS },
     { "index", NULL, DISK_AS_IT_IS },
     { "id", NULL, DISK_AS_IT_IS },
     { "cache", "writeback", DISK_AS_IT_IS },
@@ -191,6 +196,11 @@ static const struct {
     { "snapshot", "on", DISK_SNAPSHOT },
     { "snapshot", "off", DISK_AS_IT_IS },
 };
+
+static u8 werror_named(const char *word)
+{
+    return !strcmp(word, "stop") ? VM_WERROR_STOP : !strcmp(word, "enospc") ? VM_WERROR_ENOSPC : VM_WERROR_REPORT;
+}
 
 /* serial: the drive's place for it. */
 static int disk_word(struct vm_disk *d, const char **serial, const char *typed, const char *word, struct vm_error *err)
@@ -209,6 +219,7 @@ static int disk_word(struct vm_disk *d, const char **serial, const char *typed, 
         case DISK_FLOPPY: d->bus = VM_BUS_FLOPPY; return 0;
         case DISK_RAW: d->format = VM_FORMAT_RAW; return 0;
         case DISK_QCOW2: d->format = VM_FORMAT_QCOW2; return 0;
+        case DISK_WERROR: d->werror = werror_named(word + n + 1); return 0;
         case DISK_SERIAL: *serial = word + n + 1; return 0;
         case DISK_LATER:
             return vm_fail(err, -EINVAL, "%s: %s is not supported yet; drives are raw or qcow2 images on IDE or virtio",
@@ -217,8 +228,9 @@ static int disk_word(struct vm_disk *d, const char **serial, const char *typed, 
     }
     return vm_fail(
         err, -EINVAL,
-        "%s: '%s' is none of format=raw|qcow2, bus=virtio, snapshot=on, readonly=on, media=cdrom, serial=NAME", typed,
-        word);
+        "%s: '%s' is none of format=raw|qcow2, bus=virtio, snapshot=on, readonly=on, media=cdrom, serial=NAME, "
+        "werror=report|stop|enospc",
+        typed, word);
 }
 
 /* FILE[,KEY=VALUE..]; QEMU's file=FILE may stand anywhere. A comma in a file's name is typed twice. The words are taken
@@ -255,7 +267,7 @@ static int parse_drive(struct run_args *a, struct vm_disk d, const char *typed, 
 
 static int parse_disk(void *args, const char *typed, const char *value, struct vm_error *err)
 {
-    return parse_drive(args, (struct vm_disk){ .bus = RUN_BUS_UNSAID }, typed, value, err);
+    return parse_drive(args, (struct vm_disk){ .bus = RUN_BUS_UNSAID, .werror = RUN_WERROR_UNSAID }, typed, value, err);
 }
 static int parse_cdrom(void *args, const char *typed, const char *value, struct vm_error *err)
 {
@@ -416,7 +428,7 @@ static const struct opt run_options[] = {
 
     { .group = "What to boot", .name = "disk", .aliases = "hda hdb hdc hdd d drive", .type = OPT_CALL,
       .rank = OPT_COMMON, .parse = parse_disk, .repeats = true, .arg = "FILE[,KEY=VALUE..]",
-      .help = "raw or qcow2 image, up to four; format=.., bus=virtio, snapshot=on, readonly=on, media=.., serial=.." },
+      .help = "raw or qcow2 image, up to four; format=.., bus=virtio, snapshot=on, readonly=on, werror=.., serial=.." },
     { .group = "What to boot", .name = "cdrom", .type = OPT_CALL, .rank = OPT_COMMON, .parse = parse_cdrom,
       .repeats = true, .arg = "FILE", .help = "ISO image in a CD-ROM drive" },
     { .group = "What to boot", .name = "floppy", .aliases = "fda fdb", .type = OPT_CALL, .rank = OPT_PLAIN,
@@ -705,6 +717,14 @@ int run_args_finish(struct run_args *a, struct vm_error *err)
     for (unsigned i = 0; i < a->disks; i++)
         if (a->cfg.disk[i].bus == RUN_BUS_UNSAID)
             a->cfg.disk[i].bus = !a->cfg.disk[i].cdrom && a->disk_bus ? VM_BUS_VIRTIO : VM_BUS_IDE;
+    for (unsigned i = 0; i < a->disks; i++) {
+        u8 *werror = &a->cfg.disk[i].werror;
+        if (*werror == RUN_WERROR_UNSAID) *werror = a->monitor ? VM_WERROR_ENOSPC : VM_WERROR_REPORT;
+        if (*werror != VM_WERROR_REPORT && !a->monitor)
+            return vm_fail(err, -EINVAL,
+                           "--disk %s: werror=stop and enospc need --monitor, by which it is told to go on",
+                           a->cfg.disk[i].file);
+    }
     /* The terminal can be one thing only. */
     if (!a->gdb && a->gdb_usual) a->gdb = "tcp:127.0.0.1:1234";
     const struct {

@@ -40,7 +40,8 @@ void verb_help(enum verb_id id, bool all, FILE *out);
 /* What --help says of the exit status, for all verbs. */
 extern const char verbs_exit_status[];
 
-#define RUN_BUS_UNSAID 0xff /* of a drive in run_args, until run_args_finish() */
+#define RUN_BUS_UNSAID 0xff    /* of a drive in run_args, until run_args_finish() */
+#define RUN_WERROR_UNSAID 0xff /* likewise */
 
 struct run_args {
     struct vm_config cfg; /* engine, direct, entry_cs and debug_exit are set by run_args_finish() */

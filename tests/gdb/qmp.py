@@ -7,11 +7,17 @@ import argparse
 import json
 import os
 import re
+import resource
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import time
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import kill9  # noqa: E402
 
 LIMIT = 30
 
@@ -261,6 +267,60 @@ def test_the_human_monitor_answers_as_text(bench):
     c.event('RESUME')
     c.event('STOP')
     same(c.do('query-status')['status'], 'debug', 'after a step')
+
+
+def without_room(p):
+    """No file of the started machine may grow beyond 100 KiB. Returns the limit that was."""
+    hard = resource.prlimit(p.pid, resource.RLIMIT_FSIZE)[1]
+    resource.prlimit(p.pid, resource.RLIMIT_FSIZE, (100 << 10, hard))
+    return hard
+
+
+def test_a_host_without_room_stops_the_machine_and_nothing_is_lost(bench):
+    # The guest writes its number to sector number * STEP, and then sends it: the third lies beyond a MiB.
+    with open(os.path.join(bench.folder, 'writer'), 'wb') as f:
+        f.write(kill9.guest(3))
+    for kind in 'raw', 'qcow2':
+        image = os.path.join(bench.folder, kind)
+        subprocess.run([bench.program, 'img', 'create', '-q', '-f', kind, image, '8M'], check=True)
+        words = '--disk', f'{image},format={kind}'
+        p, c = bench.start('--paused', *words, kernel='writer', stdout=subprocess.PIPE)
+        hard = without_room(p)
+        c.do('cont')
+        data = c.event('BLOCK_IO_ERROR')['data']
+        said = data['device'], data['operation'], data['action'], data['nospace']
+        same(said, ('ide0-hd0', 'write', 'stop', True), kind)
+        c.event('STOP')
+        same(c.do('query-status')['status'], 'io-error', 'status')
+        c.do('cont')  # there is still no room
+        c.event('BLOCK_IO_ERROR')
+        c.event('STOP')
+        assert 'failed' in c.error('__org.transvisor_save', filename=os.path.join(bench.folder, 'saved'))['desc']
+        resource.prlimit(p.pid, resource.RLIMIT_FSIZE, (hard, hard))
+        c.do('cont')
+        same(struct.unpack('<I', p.stdout.read(4)), (3,), 'what is on disk')
+        c.do('quit')
+        ended(p, 0)
+        raw = os.path.join(bench.folder, 'copy')
+        subprocess.run([bench.program, 'img', 'convert', '-q', '-f', kind, '-O', 'raw', image, raw], check=True)
+        with open(raw, 'rb') as f:
+            f.seek(512 * kill9.sector_of(3))
+            same(f.read(512), struct.pack('<I', 3) * 128, f'{kind}: its sector')
+        os.remove(image)
+
+
+def test_a_host_without_room_is_the_guests_error_where_that_is_said(bench):
+    with open(os.path.join(bench.folder, 'writer'), 'wb') as f:
+        f.write(kill9.guest(3))
+    image = os.path.join(bench.folder, 'small')
+    with open(image, 'wb') as f:
+        f.truncate(8 << 20)
+    p, c = bench.start('--paused', '--disk', image + ',format=raw,werror=report', kernel='writer')
+    without_room(p)
+    c.do('cont')
+    same(c.event('BLOCK_IO_ERROR')['data']['action'], 'report', 'action')
+    p.wait(timeout=LIMIT)
+    assert p.returncode & 1 and p.returncode != 1, p.returncode  # the error register, by the debug-exit port
 
 
 def test_garbage_is_answered_by_an_error_and_the_machine_lives(bench):

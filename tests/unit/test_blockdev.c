@@ -108,11 +108,22 @@ static void until(const struct request *q)
     }
 }
 
+/* What the host says to a failure, so many times. */
+static unsigned holds, holds_asked;
+static bool hold(void *arg, bool write, int err)
+{
+    unsigned *left = arg;
+    ck_assert_int_lt(err, 0);
+    holds_asked += write;
+    return *left && (*left)--;
+}
+
 static void setup(void)
 {
     memset(&image, 0, sizeof image);
     sem_init(&woken, 0, 0);
-    const struct blockdev_host host = { wake, &woken };
+    const struct blockdev_host host = { wake, &woken, hold, &holds };
+    holds = holds_asked = 0;
     ck_assert_int_eq(0, blockdev_new(&disk, &image_ops, &image, SIZE, false, THREAD_DISK, &host));
     ck_assert_uint_eq(SIZE, disk->size);
 }
@@ -249,6 +260,49 @@ START_TEST(drained_means_that_nothing_is_under_way_nor_what_that_brought_about)
 }
 END_TEST
 
+/* Two writes fail, the one behind them does not wait for them. */
+static void two_are_held(struct request q[3], u8 data[BLOCKDEV_SECTOR])
+{
+    image.fail = -ENOSPC;
+    holds = 2;
+    for (unsigned i = 0; i < 2; i++) submit(&q[i], BLOCKDEV_WRITE, i, data, BLOCKDEV_SECTOR);
+    blockdev_drain(disk);
+    image.fail = 0;
+    ck_assert(blockdev_holds(disk) && !q[0].done && !q[1].done);
+    submit(&q[2], BLOCKDEV_READ, 9, data, BLOCKDEV_SECTOR);
+    blockdev_drain(disk);
+    ck_assert(q[2].done && !q[2].err && !q[0].done);
+    ck_assert_uint_eq(2, holds_asked);
+}
+
+START_TEST(what_is_held_is_made_once_more_and_only_then_done)
+{
+    u8 data[BLOCKDEV_SECTOR] = { 1 };
+    struct request q[3] = { 0 };
+    two_are_held(q, data);
+    image.fail = -ENOSPC;
+    holds = 1; /* there is still no room for the first; the second is reported */
+    blockdev_retry(disk);
+    blockdev_drain(disk);
+    ck_assert(!q[0].done && q[1].done && q[1].err == -ENOSPC);
+    image.fail = 0;
+    blockdev_retry(disk);
+    blockdev_drain(disk);
+    ck_assert(q[0].done && !q[0].err && !blockdev_holds(disk));
+}
+END_TEST
+
+START_TEST(what_is_given_up_has_failed_of_what_it_was_held_for)
+{
+    u8 data[BLOCKDEV_SECTOR] = { 1 };
+    struct request q[3] = { 0 };
+    two_are_held(q, data);
+    blockdev_give_up(disk);
+    for (unsigned i = 0; i < 2; i++) ck_assert(q[i].done && q[i].err == -ENOSPC);
+    ck_assert(!blockdev_holds(disk));
+}
+END_TEST
+
 START_TEST(freed_in_the_middle_of_its_work_it_calls_nobody)
 {
     static u8 data[BLOCKDEV_SECTOR];
@@ -274,6 +328,8 @@ int main(void)
     tcase_add_test(c, what_does_not_fit_the_disk_never_reaches_the_image);
     tcase_add_test(c, failures_come_back_with_their_reason);
     tcase_add_test(c, drained_means_that_nothing_is_under_way_nor_what_that_brought_about);
+    tcase_add_test(c, what_is_held_is_made_once_more_and_only_then_done);
+    tcase_add_test(c, what_is_given_up_has_failed_of_what_it_was_held_for);
     tcase_add_test(c, freed_in_the_middle_of_its_work_it_calls_nobody);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);
