@@ -24,8 +24,17 @@
 #define CPU_SEG_COMPLEX 1388
 #define CPU_SEG_ROOM 1416
 #define CPU_HELPER_MOV_SREG 1536
-#define CPU_SEG_MEMO 1640
+#define CPU_SEG_MEMO 1648
 #define CPU_TLB_SUP_R 16384 /* behind struct cpu_area */
+/* Offsets into struct seg, and attributes as real and virtual-8086 mode make them. */
+#define SEG_BASE 4
+#define SEG_LIMIT 8
+#define SEG_ATTR 12
+#define ASM_SEG_REAL 0x93
+#define ASM_SEG_VM86 0xf3
+#define ASM_SEG_SIZES 0xc000
+#define ASM_MK_PE 4
+#define ASM_MK_VM 8
 /* Offsets into struct seg_memo, and its size. */
 #define MEMO_RAW 0
 #define MEMO_KEY 8

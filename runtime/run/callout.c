@@ -330,6 +330,24 @@ int helper_popf(struct cpu *c, u32 next)
     return HELPER_NEXT;
 }
 
+/* In real mode, or in protected mode where all flags are the code's to change. */
+int helper_popf16(struct cpu *c, u32 next)
+{
+    u32 mask = c->mode & MK_SS32 ? ~0u : 0xffffu, off = c->gpr[G_ESP] & mask;
+    const u32 may = F_ARITH | F_IF | F_DF | F_NT | F_IOPL;
+    laddr la = c->seg[S_SS].base + off;
+    if (off == mask || (la & ~PAGE_MASK) == PAGE_SIZE - 1 || (s64)(c->seg_room[0][S_SS] + off + 1) >= 0)
+        return HELPER_EMULATE;
+    const u8 *p = page_pointer(c, la, false, false);
+    u32 v = p ? *(const u16_unaligned *)p : F_TF;
+    if (v & F_TF) return HELPER_EMULATE;
+    cpu_set_eflags(c, ((cpu_eflags(c) & ~may) | (v & may)) & ~(u32)F_RF);
+    c->gpr[G_ESP] = (c->gpr[G_ESP] & ~mask) | ((off + 2) & mask);
+    if (!rt_interrupt_waits(c)) return HELPER_DONE;
+    c->eip = next;
+    return HELPER_NEXT;
+}
+
 int helper_iret(struct cpu *c, u32 eip)
 {
     c->eip = eip;

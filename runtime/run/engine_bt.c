@@ -37,6 +37,12 @@ _Static_assert(offsetof(struct seg_memo, raw) == MEMO_RAW && offsetof(struct seg
                    && SEG_MEMOS == ASM_SEG_MEMOS && SEG_MEMO_MODE == ASM_SEG_MEMO_MODE
                    && SEG_MEMO_VALID == (u32)ASM_SEG_MEMO_VALID && X87_LATCHED == ASM_X87_LATCHED,
                "cpu_layout.h");
+_Static_assert(offsetof(struct seg, sel) == 0 && offsetof(struct seg, base) == SEG_BASE
+                   && offsetof(struct seg, limit) == SEG_LIMIT && offsetof(struct seg, attr) == SEG_ATTR
+                   && sizeof(struct seg) == 16 && ASM_SEG_REAL == (SEG_P | SEG_S | SEG_W | SEG_A)
+                   && ASM_SEG_VM86 == (ASM_SEG_REAL | SEG_DPL) && ASM_SEG_SIZES == (SEG_D | SEG_G) && MK_PE == ASM_MK_PE
+                   && MK_VM == ASM_MK_VM,
+               "cpu_layout.h");
 _Static_assert(offsetof(struct fxstate, xmm) == FX_XMM, "cpu_layout.h");
 _Static_assert(EXIT_JUMP == ASM_EXIT_JUMP && EXIT_CHAIN == ASM_EXIT_CHAIN && EXIT_EMULATE == ASM_EXIT_EMULATE
                    && EXIT_FAULT == ASM_EXIT_FAULT && EXIT_SIGNAL == ASM_EXIT_SIGNAL && EXIT_NEXT == ASM_EXIT_NEXT

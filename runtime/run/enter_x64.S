@@ -306,7 +306,8 @@ rt_stub_helper:
         jmp     exit_saved
 
 /* r8d: selector << 8 | ES, DS, FS or GS. A kernel loads the same few selectors all the time: what came of that is
- * remembered (struct seg_memo) and holds while the descriptor in the GDT, which is looked at, is the same one. */
+ * remembered (struct seg_memo) and holds while the descriptor in the GDT, which is looked at, is the same one. Real and
+ * virtual-8086 mode have no descriptors. */
         .globl  rt_stub_mov_sreg
 rt_stub_mov_sreg:
         push    rax
@@ -323,6 +324,10 @@ rt_stub_mov_sreg:
 1:      mov     ecx, r8d
         shr     ecx, 8                          /* selector */
         movzx   eax, r8b                        /* register */
+        mov     r9d, [r15 + CPU_MODE]
+        and     r9d, ASM_MK_PE | ASM_MK_VM
+        cmp     r9d, ASM_MK_PE
+        jne     3f
         mov     r9d, ecx
         shr     r9d, 3
         and     r9d, ASM_SEG_MEMOS - 1
@@ -367,7 +372,28 @@ rt_stub_mov_sreg:
         mov     [r15 + rax*8 + CPU_SEG_ROOM], rcx
         mov     rcx, [r9 + MEMO_ROOM + 8]
         mov     [r15 + rax*8 + CPU_SEG_ROOM + 48], rcx
-        pop     rcx
+        jmp     6f
+        /* A paragraph number, in a register that has been loaded so before: selector and base change, and nothing that
+         * follows from the rest. Not of a segment of 4 GiB, which is flat or not by its base. */
+3:      cmp     dword ptr [r15 + rax*4 + CPU_SEG_COMPLEX], 0
+        je      9f
+        mov     r11d, eax
+        shl     r11d, 4
+        mov     r10d, [r15 + r11 + CPU_SEG + SEG_ATTR]
+        test    r9d, ASM_MK_VM
+        jnz     4f
+        and     r10d, ~ASM_SEG_SIZES            /* which stay */
+        cmp     r10d, ASM_SEG_REAL
+        jne     9f
+        jmp     5f
+4:      cmp     r10d, ASM_SEG_VM86
+        jne     9f
+        cmp     dword ptr [r15 + r11 + CPU_SEG + SEG_LIMIT], 0xffff
+        jne     9f
+5:      mov     [r15 + r11 + CPU_SEG], cx
+        shl     ecx, 4
+        mov     [r15 + r11 + CPU_SEG + SEG_BASE], ecx
+6:      pop     rcx
         pop     rax
         add     al, 0x7f
         sahf

@@ -117,6 +117,8 @@ static void call_helper_eip(struct xl_ctx *x, enum helper h, vaddr eip)
     call_helper(x, h);
 }
 
+void lower_popf16(struct xl_ctx *x, const struct insn *in) { call_helper_eip(x, HELPER_POPF16, in->next); }
+
 /* The helper always leaves: HELPER_NEXT, HELPER_JUMP or HELPER_EMULATE. */
 static void end_in_helper(struct xl_ctx *x, enum helper h, vaddr eip)
 {
@@ -134,14 +136,14 @@ void lower_rep_string(struct xl_ctx *x, const struct insn *in)
     call_helper_arg(x, HELPER_STRING, HELPER_STRING_ARG(size, op, (in->prefixes & IP_REPNE) != 0));
 }
 
-/* The segment register that is operand 0 gets the selector in r8d. */
-static void load_sreg(struct xl_ctx *x, const struct insn *in)
+/* The segment register gets the selector in r8d. */
+static void load_sreg(struct xl_ctx *x, unsigned reg)
 {
     emit_rorx32(&x->e, H_R8, H_R8, 24);
-    emit_lea32(&x->e, H_R8, hm(H_R8, in->opnd[0].reg));
+    emit_lea32(&x->e, H_R8, hm(H_R8, (s32)reg));
     xl_room(x);
     xl_callout(x, CALLOUT_MOV_SREG);
-    x->seg_checked &= (u8) ~(1u << in->opnd[0].reg);
+    x->seg_checked &= (u8) ~(1u << reg);
 }
 
 void lower_mov_sreg(struct xl_ctx *x, const struct insn *in)
@@ -150,14 +152,30 @@ void lower_mov_sreg(struct xl_ctx *x, const struct insn *in)
     xl_room(x);
     if (src->kind == OPK_MEM) emit_loadz(&x->e, H_R8, xl_mem(x, in, XL_R, 2), 2);
     else emit_movzx16(&x->e, H_R8, xl_gpr(src->reg));
-    load_sreg(x, in);
+    load_sreg(x, in->opnd[0].reg);
 }
 
 void lower_pop_sreg(struct xl_ctx *x, const struct insn *in)
 {
     emit_loadz(&x->e, H_R8, xl_stack(x, H_ESP, 0, XL_R, in->opsize), 2);
-    load_sreg(x, in);
+    load_sreg(x, in->opnd[0].reg);
     xl_esp_add(x, in->opsize);
+}
+
+/* LDS and its like: the offset waits while the selector is loaded, which may fail. */
+void lower_load_far(struct xl_ctx *x, const struct insn *in)
+{
+    struct emit *e = &x->e;
+    struct hmem m = xl_mem(x, in, XL_R, in->opsize + 2); /* R8 is the last part of it */
+    emit_loadz(e, H_R11, m, in->opsize);
+    xl_room(x);
+    emit_lea32(e, H_R8, hm(H_R8, in->opsize));
+    emit_loadz(e, H_R8, m, 2);
+    xl_room(x);
+    emit_store(e, CPU_FIELD(scratch[1]), H_R11, 4);
+    load_sreg(x, in->opnd[2].reg);
+    emit_load32(e, H_R11, CPU_FIELD(scratch[1]));
+    emit_op_rr(e, in->opsize == 2 ? 0x66 : 0, 0x8b, 0, xl_gpr(in->opnd[0].reg), H_R11);
 }
 
 void lower_push_sreg(struct xl_ctx *x, const struct insn *in)

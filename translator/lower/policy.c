@@ -67,12 +67,18 @@ static lower_fn *policy_system(const struct xl_ctx *x, const struct insn *in)
     case OP_STI: return supervisor(x) ? lower_sti : xl_lower_emulate;
     case OP_MOV_FROM_SREG: return lower_mov_from_sreg;
     case OP_MOV_FROM_CR: return supervisor(x) && has_cr(x, in->opnd[1].reg) ? lower_mov_from_cr : xl_lower_emulate;
-    case OP_POPF: return supervisor(x) && !segmented && in->opsize == 4 ? lower_popf : xl_lower_emulate;
+    case OP_POPF:
+        if (!supervisor(x) || in->opsize != (segmented ? 2 : 4)) return xl_lower_emulate;
+        return segmented ? lower_popf16 : lower_popf;
     case OP_PUSH_SREG: return in->opsize == 4 || segmented ? lower_push_sreg : xl_lower_emulate;
     /* SS opens an interrupt shadow: the interpreter's. */
     case OP_POP_SREG:
         return (in->opsize == 4 || segmented) && in->opnd[0].reg != S_SS ? lower_pop_sreg : xl_lower_emulate;
     case OP_MOV_TO_SREG: return in->opnd[0].reg != S_SS && in->opnd[0].reg != S_CS ? lower_mov_sreg : xl_lower_emulate;
+    case OP_LDS:
+    case OP_LES:
+    case OP_LFS:
+    case OP_LGS: return segmented ? lower_load_far : xl_lower_emulate;
     case OP_IRET: return segmented ? lower_far : in->opsize == 4 ? lower_iret : xl_lower_emulate;
     case OP_RETF: return segmented ? lower_far : xl_lower_emulate;
     case OP_JMPF:
