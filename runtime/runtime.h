@@ -26,6 +26,7 @@ struct rt_config {
      * beside that it sleeps. User code does not run directly then. 0: as fast as it goes. */
     unsigned speed_mhz;
     bool perf_map; /* keep /tmp/perf-PID.map */
+    bool jitdump;  /* and /tmp/jit-PID.dump */
     struct trace trace;
     /* Told, in one line, of what goes wrong without stopping the machine; NULL: nobody. On the vCPU's thread. */
     void (*warn)(void *arg, const char *text);

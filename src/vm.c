@@ -349,6 +349,7 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
         .tlb_strict = vm->cfg.tlb_strict,
         .speed_mhz = vm->cfg.speed_mhz,
         .perf_map = vm->cfg.perf_map,
+        .jitdump = vm->cfg.jitdump,
         .disabled_classes = vm->disabled_classes,
         .trace = vm->trace,
         .warn = vm->cfg.warn,

@@ -334,6 +334,28 @@ def what_cannot_is_one_line_with_the_name_of_the_call(b):
 # ---- /tmp ----
 
 
+def a_jitdump_has_the_code_of_each_block_that_the_perf_map_names(b):
+    m = b.start(EXIT, *DEBUG, '--perf-map', '--jitdump', '--engine', 'bt')
+    pid, status = m.process.pid, m.end()[0]
+    dump, names = f'/tmp/jit-{pid}.dump', f'/tmp/perf-{pid}.map'
+    with open(dump, 'rb') as f:
+        data = f.read()
+    with open(names) as f:
+        blocks = {int(line.split()[0], 16): line.split()[1:] for line in f}
+    os.unlink(dump)
+    os.unlink(names)
+    magic, version, size, machine = struct.unpack_from('<IIII', data)
+    check((magic, version, size, machine) == (0x4A695444, 1, 40, 62), f'{data[:40]!r}')
+    at, index = size, 0
+    while at < len(data):
+        kind, length, _, told, _, _, address, n, number = struct.unpack_from('<IIQIIQQQQ', data, at)
+        name, code = data[at + 56 : at + length - n].decode(), data[at + length - n : at + length]
+        check((kind, told, number) == (0, pid, index), f'record {index}: {kind} {told} {number}')
+        check([f'{n:x}', name.rstrip('\0')] == blocks[address] and len(code) == n, f'{name} {n}: {blocks[address]}')
+        at, index = at + length, index + 1
+    check(status == 33 and at == len(data) and index == len(blocks) > 0, f'{status}, {index} of {len(blocks)}')
+
+
 def a_perf_map_is_never_written_through_what_lies_in_wait(b):
     victim = os.path.join(b.dir, 'victim')
     with open(victim, 'w') as f:

@@ -185,6 +185,17 @@ def the_examples_are_built_by_pkg_config_alone_and_work(t):
                 break  # the same program, linked otherwise
 
 
+def the_example_in_python_works_with_the_shared_library(t):
+    example = os.path.join(t.source, 'examples/probes.py')
+    done = subprocess.run(
+        [sys.executable, example, t.path('lib/libtransvisor.so.0')], capture_output=True, text=True, timeout=120
+    )
+    check(
+        done.returncode == 0 and done.stdout.endswith('\neax 101 ebx 109, 5 additions\n') and not done.stderr,
+        f'status {done.returncode}: {done.stdout}{done.stderr[-2000:]}',
+    )
+
+
 def the_program_tells_its_version(t):
     lines = run(t.path('bin/transvisor'), '--version').splitlines()
     check(re.fullmatch(r'transvisor \d+\.\d+\S*', lines[0]), f'{lines}')
@@ -291,6 +302,7 @@ CASES = [
     the_libraries_export_the_header_and_nothing_else,
     programs_are_built_by_pkg_config_alone,
     the_examples_are_built_by_pkg_config_alone_and_work,
+    the_example_in_python_works_with_the_shared_library,
     the_program_tells_its_version,
     the_version_is_that_of_the_last_tag,
     one_version_is_in_all_places,

@@ -24,6 +24,7 @@ struct xl_config {
     struct xl_options opt;
     bool no_templates;         /* translate everything that is asked for: for tests and measurements */
     bool perf_map;             /* name blocks in /tmp/perf-PID.map, the file that perf(1) looks for */
+    bool jitdump;              /* and write them with their code to /tmp/jit-PID.dump, for perf inject --jit */
     void *miss;                /* where the all-miss jump cache sends control, with the target in r8d */
     const struct trace *trace; /* borrowed */
     struct counters *ctr;      /* borrowed */

@@ -212,6 +212,7 @@ struct vm_config {
      * it. NULL: nobody. */
     void (*disk_failed)(void *arg, unsigned drive, int write, int err, int stops);
     void *disk_failed_arg;
+    bool jitdump; /* write /tmp/jit-PID.dump: translated code with its names, for perf inject --jit */
 };
 #define VM_CONFIG_INIT                   \
     {                                    \

@@ -116,13 +116,15 @@ static int create(struct rt *rt, const char **what)
                                       .features = rt->cpu->model->features,
                                       .window = rt->windows != NULL },
                              .perf_map = rt->cfg.perf_map,
+                             .jitdump = rt->cfg.jitdump,
                              .miss = rt_exit_jump,
                              .trace = &rt->trace,
                              .ctr = &rt->cpu->ctr,
                              .dec = rt->dec };
     *what = "code cache";
     if ((err = make_translator(rt, &cfg))) {
-        if (err == -EEXIST) *what = "perf_map: what is there under /tmp/perf-PID.map is no file of ours";
+        if (err == -EEXIST)
+            *what = "perf_map: what is there under /tmp/perf-PID.map, or jit-PID.dump, is no file of ours";
         return err;
     }
     if (!rt->windows) return 0;

@@ -563,6 +563,8 @@ static const struct opt run_options[] = {
       .help = "wait before the first instruction, for gdb to let it go on" },
     { .group = "Looking inside", .name = "perf-map", .field = "perf_map", .type = OPT_FLAG, RUN(cfg.perf_map),
       .help = "name translated code for perf(1), in /tmp/perf-PID.map" },
+    { .group = "Looking inside", .name = "jitdump", .type = OPT_FLAG, RUN(cfg.jitdump),
+      .help = "write translated code with its names to /tmp/jit-PID.dump, for perf inject --jit" },
     { .name = "help", .aliases = "h ?", .type = OPT_HELP, .help = "the options in common use" },
     { .name = "help-all", .type = OPT_HELP, .help = "all options" },
 

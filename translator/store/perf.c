@@ -2,19 +2,20 @@
 #define _GNU_SOURCE
 #include "translator/store/perf.h"
 #include "core/hostfd.h"
+#include "translator/store/jitdump.h"
 
 #include <sys/stat.h>
 
 /* Anybody may put something in /tmp under a name that can be guessed. What is there is never written to: a file of ours
  * that an earlier process of the same number has left makes room, anything else stays, and is an error. */
-static int perf_create(const char *name)
+int xl_perf_create(const char *name)
 {
     struct stat st;
     if (!lstat(name, &st)) {
         if (!S_ISREG(st.st_mode) || st.st_uid != geteuid()) return -EEXIST;
         if (unlink(name)) return -errno;
     }
-    int fd = hostfd(open(name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
+    int fd = hostfd(open(name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
     return fd < 0 ? -errno : fd;
 }
 
@@ -22,7 +23,7 @@ int xl_perf_open(struct xl *xl)
 {
     char name[64];
     snprintf(name, sizeof name, "/tmp/perf-%ld.map", (long)getpid());
-    int fd = perf_create(name);
+    int fd = xl_perf_create(name);
     if (fd < 0) return fd;
     if (!(xl->perf = fdopen(fd, "w"))) {
         int err = -errno;
@@ -35,7 +36,9 @@ int xl_perf_open(struct xl *xl)
 
 void xl_perf_block(struct xl *xl, const struct block *b)
 {
-    if (!xl->perf) return;
-    fprintf(xl->perf, "%llx %x guest_%s_%08x\n", (unsigned long long)((u64)xl->rx + b->host_off), b->host_len,
-            (b->mode & MK_CPL) == 3 ? "user" : "kernel", b->eip);
+    char name[40];
+    if (likely(!xl->perf && !xl->jitdump)) return;
+    snprintf(name, sizeof name, "guest_%s_%08x", (b->mode & MK_CPL) == 3 ? "user" : "kernel", b->eip);
+    if (xl->perf) fprintf(xl->perf, "%llx %x %s\n", (unsigned long long)((u64)xl->rx + b->host_off), b->host_len, name);
+    xl_jitdump_block(xl, b, name);
 }

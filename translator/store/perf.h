@@ -4,6 +4,9 @@
 #include "translator/store/xl.h"
 
 MUST_CHECK int xl_perf_open(struct xl *xl); /* 0 or -errno */
+/* A file under a name that can be guessed: a descriptor to read and write it, or -errno. */
+MUST_CHECK int xl_perf_create(const char *name);
+/* Names it in the map, and in the dump, if they are wanted. */
 void xl_perf_block(struct xl *xl, const struct block *b);
 
 #endif

@@ -9,6 +9,7 @@
 #include "translator/store/alias.h"
 #include "translator/store/chain.h"
 #include "translator/store/hostmem.h"
+#include "translator/store/jitdump.h"
 #include "translator/store/perf.h"
 #include "translator/store/store.h"
 #include "translator/store/template.h"
@@ -47,7 +48,8 @@ int xl_new(struct xl **out, const struct xl_config *cfg)
     xl->cfg.cache_bytes = (cfg->cache_bytes + PAGE_SIZE - 1) & ~(u64)(PAGE_SIZE - 1);
     int err;
     if (cfg->perf_map && (err = xl_perf_open(xl))) goto fail;
-    if ((err = hostmem_map_code(xl->cfg.cache_bytes, cfg->perf_map, &xl->rw, &xl->rx))) goto fail;
+    if (cfg->jitdump && (err = xl_jitdump_open(xl))) goto fail;
+    if ((err = hostmem_map_code(xl->cfg.cache_bytes, cfg->perf_map || cfg->jitdump, &xl->rw, &xl->rx))) goto fail;
     err = -ENOMEM;
     xl->max_blocks = (u32)(xl->cfg.cache_bytes / MIN_BLOCK_BYTES);
     xl->arena = (struct block *)hostmem_map((u64)xl->max_blocks * sizeof *xl->arena);
@@ -74,6 +76,7 @@ void xl_free(struct xl *xl)
     hostmem_unmap(xl->rw, xl->cfg.cache_bytes);
     hostmem_unmap(xl->rx, xl->cfg.cache_bytes);
     if (xl->perf) fclose(xl->perf);
+    xl_jitdump_close(xl);
     hostmem_unmap(xl->arena, (u64)xl->max_blocks * sizeof *xl->arena);
     hostmem_unmap(xl->side, xl->side_max);
     hostmem_unmap(xl->tables, sizeof *xl->tables);

@@ -49,6 +49,11 @@ struct xl {
     struct xl_config cfg;
     FILE *perf; /* perf.c: the map, or NULL */
 
+    /* jitdump.c */
+    FILE *jitdump; /* or NULL */
+    void *jit_marker;
+    u64 jit_index;
+
     /* store.c: memory */
     u8 *rw, *rx; /* the two views of the code cache */
     u64 used;
