@@ -15,7 +15,7 @@ GUESTS = os.path.join(HERE, '..', 'tests', 'guests')
 CACHE = os.environ.get('TRANSVISOR_CACHE') or os.path.join(
     os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'), 'transvisor'
 )
-I386_ONLY = ('os.c', 'smc.c', 'watch.c')
+I386_ONLY = ('os.c', 'smc.c', 'watch.c', 'nano.c', 'lmbench.c')
 SCRIPTS = [os.path.join(GUEST, f) for f in ('packages.sh', 'shell_loop.sh', 'sqlite.sql')]
 
 

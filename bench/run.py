@@ -221,7 +221,7 @@ class Bench:
             self.scale = material.calibrate(self.program_for(32 if runs32 else 64), self.options.scale)
         hosts = [c for c in self.contestants if isinstance(c, contestants.Host)]
         for system, bits in [('guest', 32)] + [(h.name, h.bits) for h in hosts]:
-            meant = [w for w in self.workloads if bits == 32 or w.group not in ('system', 'cliffs')]
+            meant = [w for w in self.workloads if bits == 32 or w.group not in ('system', 'cliffs', 'lmbench')]
             self.directories[system, image] = material.plan_directory(
                 os.path.join(self.scratch, f'{system}-{image}'), self.program_for(bits), plan(meant, image, self.scale)
             )

@@ -51,6 +51,12 @@ NANO = [
         'loop', 'call', 'indirect_1', 'indirect_4', 'indirect_64', 'rdtsc', 'cpuid', 'segment_load', 'pushf_popf')),
 ]
 
+# Latencies by lmbench's names; one program measures all of them.
+LMBENCH = [
+    'lat_null', 'lat_stat', 'lat_open_close', 'lat_select_100', 'lat_sig_install', 'lat_unix', 'lat_pagefault',
+    'lat_mmap_1m', 'lat_proc_fork', 'lat_proc_exec', 'lat_proc_sh',
+]
+
 PROGRAMS = {
     'openssl_sha256': 'ns',
     'openssl_aes128': 'ns',
@@ -96,6 +102,7 @@ TABLE = [
     *[Workload(n, 'cliffs', 'ns', 'bare', f'bench {n}', (('ratio_native', most),)) for n, most in CLIFFS.items()],
     *[Workload(n, 'cliffs', 'cycles', 'kernel', 'toggle', (('ratio_qemu', 0.5),)) for n in ('wp_toggle', 'pge_toggle')],
     *[Workload(n, 'nano', 'cycles', 'kernel', 'nano', ()) for n in NANO],
+    *[Workload(n, 'lmbench', 'ns', 'bare', 'bench lmbench', ()) for n in LMBENCH],
     *[packages(n, 'programs', unit, ('ratio_native', 1 / 0.95)) for n, unit in PROGRAMS.items()],
     packages('shell_loop', 'shell', 'ms', ('ratio_qemu', 1 / 4)),
     packages('shell_loop_static', 'shell', 'ms', ('ratio_qemu', 1 / 4)),
@@ -139,5 +146,5 @@ def chosen(only, quick):
 
 def plan(workloads, image, scale):
     """The shell script that runs those of one image. scale: what to put for {units[...]} and {young[...]}."""
-    lines = [w.command.format(**scale) for w in workloads if w.image == image]
+    lines = dict.fromkeys(w.command.format(**scale) for w in workloads if w.image == image)  # each once
     return ''.join(f'{line} || echo "BENCH-FAILED {line}"\n' for line in lines)

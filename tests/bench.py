@@ -22,7 +22,7 @@ import page  # noqa: E402
 import rows  # noqa: E402
 import table  # noqa: E402
 from progress import Progress  # noqa: E402
-from workloads import NANO  # noqa: E402
+from workloads import NANO, named, plan  # noqa: E402
 
 PROGRAM = None
 
@@ -76,6 +76,12 @@ def test_a_slower_machine_is_not_a_slower_translator():
     told = verdicts(old, new)
     same({n: told[n, 'bt'] for n in names}, dict.fromkeys(names, 'same'), 'as slow as the machine')
     same(told['e', 'bt'], 'slower', 'twice as slow as the machine')
+
+
+def test_a_command_that_measures_several_things_runs_once():
+    script = plan(named(['lmbench']), 'bare', {})
+    same(script.count('bench lmbench\n') + script.count('bench lmbench ||'), 1, f'how often it is run in {script!r}')
+    same(len(named(['lmbench'])), 11, 'latencies')
 
 
 def test_noise_is_what_the_hosts_own_rows_show():

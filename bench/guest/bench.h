@@ -43,6 +43,8 @@ void bench_watch(unsigned units);
 
 /* Operations of a processor by themselves (nano.c): cycles of the TSC, with their distribution. */
 void bench_nano_user(unsigned units);
+/* lmbench's latencies (lmbench.c): ns, by their names there. */
+void bench_lmbench(unsigned units);
 
 /* Other programs, as processes (process.c). Each reports ms of wall time; a child's failure is a failure. */
 /* `name` of this program, `count` times over: ms of one */

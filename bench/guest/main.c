@@ -47,6 +47,7 @@ static const struct {
     { "smc_decoder", bench_smc_decoder },
     { "watch", bench_watch },
     { "nano_user", bench_nano_user },
+    { "lmbench", bench_lmbench },
 #endif
 };
 

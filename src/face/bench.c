@@ -19,7 +19,7 @@ const struct opt bench_options[] = {
     { .name = "full", .type = OPT_FLAG, .rank = OPT_COMMON, BENCH(full),
       .help = "all but what takes very long, in less than 40 minutes (the default)" },
     { .name = "only", .type = OPT_STRING, .rank = OPT_COMMON, BENCH(only), .arg = "NAME[,NAME..]",
-      .help = "these measurements, or groups: nano, compute, young, system, cliffs, programs, shell, build, boot, .." },
+      .help = "these, or groups: nano, lmbench, compute, young, system, cliffs, programs, shell, build, boot, .." },
     { .name = "against", .type = OPT_STRING, .rank = OPT_COMMON, BENCH(against), .arg = "NAME[,NAME..]",
       .help = "beside bt: native, kvm, qemu-tcg, qemu-kvm, interp, bt-nodirect, or none [all that can be had]" },
     { .name = "runs", .type = OPT_NUMBER, .rank = OPT_COMMON, BENCH(runs), .arg = "N", .min = 1, .max = 1000,
