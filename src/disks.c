@@ -100,6 +100,8 @@ static int disk_open(struct disks *d, unsigned i, const struct vm_config *cfg, b
     struct pc_disk at = {
         .drive = true, .bus = v->bus, .cdrom = v->cdrom, .at = place(d, v), .serial = cfg->disk_serial[i]
     };
+    if (v->bus == VM_BUS_USB && at.at >= USB_PORTS)
+        return vm_fail(err, -EINVAL, "disk %s: there are %u USB ports", v->file, USB_PORTS);
     if (floppy && at.at >= FDC_DRIVES)
         return vm_fail(err, -EINVAL, "disk %s: there are %u floppy drives at most", v->file, FDC_DRIVES);
     if (inspect) { /* as large as it takes for whatever the drive was doing */

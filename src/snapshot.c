@@ -101,7 +101,7 @@ static bool disks_set(struct byte_queue *q, const struct vm_disk *disk)
         const u8 flags =
             (u8)(SNAPSHOT_DISK | (disk[i].cdrom ? SNAPSHOT_CDROM : 0) | (disk[i].readonly ? SNAPSHOT_READONLY : 0)
                  | (disk[i].snapshot ? SNAPSHOT_OVERLAY : 0) | (disk[i].bus == VM_BUS_VIRTIO ? SNAPSHOT_VIRTIO : 0)
-                 | (disk[i].bus == VM_BUS_FLOPPY ? SNAPSHOT_FLOPPY : 0)
+                 | (disk[i].bus == VM_BUS_FLOPPY ? SNAPSHOT_FLOPPY : 0) | (disk[i].bus == VM_BUS_USB ? SNAPSHOT_USB : 0)
                  | (disk[i].format == VM_FORMAT_RAW ? SNAPSHOT_RAW : 0)
                  | (disk[i].format == VM_FORMAT_QCOW2 ? SNAPSHOT_QCOW2 : 0));
         fine = fine && byte_queue_put(q, &flags, 1, STRING_MAX)
@@ -152,9 +152,10 @@ int snapshot_disks(const struct snapshot_head *h, struct vm_config *c)
                                        .cdrom = flags & SNAPSHOT_CDROM,
                                        .readonly = flags & SNAPSHOT_READONLY,
                                        .snapshot = flags & SNAPSHOT_OVERLAY,
-                                       .bus = flags & SNAPSHOT_VIRTIO   ? VM_BUS_VIRTIO
-                                              : flags & SNAPSHOT_FLOPPY ? VM_BUS_FLOPPY
-                                                                        : VM_BUS_IDE,
+                                       .bus = (flags & SNAPSHOT_USB) == SNAPSHOT_USB ? VM_BUS_USB
+                                              : flags & SNAPSHOT_VIRTIO              ? VM_BUS_VIRTIO
+                                              : flags & SNAPSHOT_FLOPPY              ? VM_BUS_FLOPPY
+                                                                                     : VM_BUS_IDE,
                                        .format = flags & SNAPSHOT_RAW     ? VM_FORMAT_RAW
                                                  : flags & SNAPSHOT_QCOW2 ? VM_FORMAT_QCOW2
                                                                           : VM_FORMAT_PROBE };

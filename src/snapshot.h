@@ -33,7 +33,8 @@ enum snapshot_disk {
     SNAPSHOT_VIRTIO = 8,
     SNAPSHOT_RAW = 0x10, /* a format that was said */
     SNAPSHOT_QCOW2 = 0x20,
-    SNAPSHOT_FLOPPY = 0x80
+    SNAPSHOT_FLOPPY = 0x80,
+    SNAPSHOT_USB = SNAPSHOT_VIRTIO | SNAPSHOT_FLOPPY
 };
 /* Further network cards, into c, which has none. 0 or -ENOMEM. */
 MUST_CHECK int snapshot_more_nets(const struct snapshot_head *h, struct vm_config *c);

@@ -143,7 +143,7 @@ int vm_config_check(struct vm *vm, struct vm_error *err)
         return vm_fail(err, -EINVAL, "boot: '%.64s' is not a list of floppy, disk, cdrom, network and menu=on",
                        c->boot);
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
-        if (c->disk[i].file && c->disk[i].bus > VM_BUS_FLOPPY)
+        if (c->disk[i].file && c->disk[i].bus > VM_BUS_USB)
             return vm_fail(err, -EINVAL, "disk %s: there is no bus %u", c->disk[i].file, c->disk[i].bus);
         else if (c->disk[i].file && c->disk[i].format > VM_FORMAT_QCOW2)
             return vm_fail(err, -EINVAL, "disk %s: there is no format %u", c->disk[i].file, c->disk[i].format);

@@ -72,8 +72,8 @@ enum vm_engine {
 
 /* VIRTIO: for guests with a driver for it; no CD-ROM drives. FLOPPY: a floppy disk drive, two at most; the image has
  * one of the sizes that vm_floppy_size() knows, or it is shorter than a disk of 1.44 or 2.88 MB, which is then blank
- * behind its end. */
-enum vm_bus { VM_BUS_IDE, VM_BUS_VIRTIO, VM_BUS_FLOPPY };
+ * behind its end. USB: a stick in a port of a USB 1.1 controller, of which there are four in all. */
+enum vm_bus { VM_BUS_IDE, VM_BUS_VIRTIO, VM_BUS_FLOPPY, VM_BUS_USB };
 
 /* What a disk image is. PROBE: its first bytes say; an image that is raw by them refuses the guest a write of sector 0
  * that would make it look like another format from then on. Say RAW where a guest may write what it likes. */

@@ -182,6 +182,7 @@ static size_t drive_path(char *out, size_t room, const struct boot_drive *d)
     switch (d->bus) {
     case VM_BUS_IDE: len = snprintf(out, room, "/pci@i0cf8/ide@1,1/drive@%u/disk@%u", d->at / 2, d->at % 2); break;
     case VM_BUS_VIRTIO: len = snprintf(out, room, "/pci@i0cf8/scsi@%x/disk@0,0", d->at); break;
+    case VM_BUS_USB: len = snprintf(out, room, "/pci@i0cf8/usb@1,2/storage@%x/channel@0/disk@0,0", d->at); break;
     case VM_BUS_FLOPPY: len = snprintf(out, room, "/pci@i0cf8/isa@1/fdc@03f0/floppy@%u", d->at); break;
     }
     BUG_ON((size_t)len >= room);

@@ -170,7 +170,7 @@ static int disks_attach(struct pc *pc, const struct pc_config *cfg, const struct
     for (unsigned i = 0; i < VM_DISKS_MAX && !rc; i++) {
         const struct pc_disk *d = &cfg->disk[i];
 
-        if (!d->drive) continue;
+        if (!d->drive || d->bus == VM_BUS_USB) continue;
         if (d->bus == VM_BUS_FLOPPY) {
             floppy[d->at] = (struct fdc_disk){ true, d->dev };
             continue;
@@ -219,6 +219,13 @@ static int serial_attach(struct pc *pc, const struct pc_config *cfg, const struc
     return rc;
 }
 
+/* Where firmware finds it: its slot, its port, or which of the channels' drives it is. */
+static u8 drive_place(const struct pc_config *cfg, const struct pc_disk *d)
+{
+    if (d->bus == VM_BUS_USB) return (u8)usb_disk_port(cfg->usb, d->at);
+    return (u8)(d->at + (d->bus == VM_BUS_VIRTIO ? SLOT_DISKS : 0));
+}
+
 static void boot_order_make(char out[BOOT_ORDER_MAX], const struct pc_config *cfg)
 {
     struct boot_drive drive[VM_DISKS_MAX + VM_NETS_MAX];
@@ -227,9 +234,7 @@ static void boot_order_make(char out[BOOT_ORDER_MAX], const struct pc_config *cf
     for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
         const struct pc_disk *d = &cfg->disk[i];
 
-        if (d->drive)
-            drive[n++] = (struct boot_drive){ d->bus, false, d->cdrom,
-                                              (u8)(d->at + (d->bus == VM_BUS_VIRTIO ? SLOT_DISKS : 0)) };
+        if (d->drive) drive[n++] = (struct boot_drive){ d->bus, false, d->cdrom, drive_place(cfg, d) };
     }
     for (unsigned i = 0; i < VM_NETS_MAX; i++)
         if (cfg->nic[i].net && !nic_is_isa(cfg->nic[i].model))
@@ -503,7 +508,12 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
     }
     const struct sound_buses sound = { bus, clk, pc->pci, pc->pit, pc->dma, isa, cfg->audio, SLOT_SOUNDS };
     if (cfg->sounds && (rc = sounds_new(&pc->sounds, &sound, cfg->sounds, err))) goto out;
-    CHIP("USB", usb_ports_new(&pc->usb, bus, clk, pc->pci, cfg->usb));
+    struct usb_plugged plugged = { .kinds = cfg->usb };
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
+        const struct pc_disk *d = &cfg->disk[i];
+        if (d->drive && d->bus == VM_BUS_USB) plugged.disk[d->at] = (struct usb_disk){ d->dev, d->serial };
+    }
+    if ((rc = usb_ports_new(&pc->usb, bus, clk, pc->pci, &plugged, err))) goto out;
     CHIP("shared folders", shares_attach(pc, cfg));
     if (cfg->vga)
         CHIP("VGA", vga_new(&pc->vga, bus, clk, pc->pci, cfg->vga_rom ? cfg->vga_rom->data : NULL,

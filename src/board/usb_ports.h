@@ -10,8 +10,20 @@ MUST_CHECK int usb_parse(const char *list, unsigned *kinds, struct vm_error *err
 
 #define USB_PORTS UHCI_PORTS
 struct usb_ports;
-/* NULL if there is nothing to be plugged in. 0 or -errno. */
-MUST_CHECK int usb_ports_new(struct usb_ports **out, struct bus *b, struct clock *clk, struct pci *p, unsigned kinds);
+/* What is plugged in, port by port: a tablet, a keyboard, disks. */
+struct usb_disk {
+    struct blockdev *dev; /* borrowed; NULL: there is none */
+    const char *serial;
+};
+struct usb_plugged {
+    unsigned kinds; /* bits of enum usb_kind */
+    struct usb_disk disk[USB_PORTS];
+};
+/* NULL if that is nothing. 0 or -errno, with *err set: -EINVAL: it is more than there are ports. */
+MUST_CHECK int usb_ports_new(struct usb_ports **out, struct bus *b, struct clock *clk, struct pci *p,
+                             const struct usb_plugged *what, struct vm_error *err);
+/* The number of disk i's port, as people count. */
+unsigned usb_disk_port(unsigned kinds, unsigned i);
 /* All cope with NULL. */
 void usb_ports_free(struct usb_ports *u);
 unsigned usb_ports_parts(struct usb_ports *u, struct snap_part *out, unsigned room);

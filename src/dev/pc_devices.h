@@ -331,7 +331,7 @@ unsigned virtio_9p_parts(struct virtio_9p *d, struct snap_part *out, unsigned ro
 /* usb/uhci.c: 00:01.2, the PIIX3's USB controller. */
 struct uhci;
 struct usb_device;
-#define UHCI_PORTS 2u
+#define UHCI_PORTS 4u /* at most; two, if no more are needed: systems of the time look for no others */
 MUST_CHECK int uhci_new(struct uhci **out, struct bus *b, struct clock *clk, struct pci *p);
 void uhci_free(struct uhci *u);
 struct snap_part uhci_part(struct uhci *u);
@@ -351,6 +351,14 @@ void usb_hid_on_leds(struct usb_hid *h, struct dev_event leds); /* as i8042_on_l
 /* The pointer is at x, y of 0 to 32767 from the top left; the wheel has turned by dz; buttons as i8042_mouse(). */
 void usb_tablet_move(struct usb_hid *h, unsigned x, unsigned y, int dz, unsigned buttons);
 void usb_keyboard_key(struct usb_hid *h, unsigned key, bool down); /* key: as i8042_key() */
+
+/* usb/storage.c: a disk. It is borrowed; while it is at work, the board is neither saved nor reset. name: in a
+ * snapshot; serial: at most 20 characters of it are shown; both borrowed. */
+struct usb_storage;
+MUST_CHECK int usb_storage_new(struct usb_storage **out, const char *name, struct blockdev *disk, const char *serial);
+void usb_storage_free(struct usb_storage *s);
+struct snap_part usb_storage_part(struct usb_storage *s);
+struct usb_device *usb_storage_device(struct usb_storage *s);
 
 /* A network card, whatever its chip. The network is borrowed, and its receive() the card's. */
 struct netdev;

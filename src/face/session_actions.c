@@ -41,17 +41,19 @@ int action_reset(struct session *s, struct vm_error *err)
 
 bool action_drive_name(struct vm *vm, unsigned i, char name[24], struct vm_drive *d)
 {
-    unsigned ide = 0, virtio = 0, floppy = 0;
+    unsigned ide = 0, virtio = 0, floppy = 0, usb = 0;
     if (vm_get_drive(vm, i, d)) return false;
     for (unsigned k = 0; k < i; k++) {
         struct vm_drive before;
         if (vm_get_drive(vm, k, &before)) continue;
         if (before.disk.bus == VM_BUS_VIRTIO) virtio++;
         else if (before.disk.bus == VM_BUS_FLOPPY) floppy++;
+        else if (before.disk.bus == VM_BUS_USB) usb++;
         else ide++;
     }
     if (d->disk.bus == VM_BUS_VIRTIO) snprintf(name, 24, "virtio%u", virtio);
     else if (d->disk.bus == VM_BUS_FLOPPY) snprintf(name, 24, "floppy%u", floppy);
+    else if (d->disk.bus == VM_BUS_USB) snprintf(name, 24, "usb%u", usb);
     else snprintf(name, 24, "ide%u-%s%u", ide / 2, d->disk.cdrom ? "cd" : "hd", ide % 2);
     return true;
 }

@@ -162,6 +162,7 @@ static const struct {
         DISK_IDE,
         DISK_VIRTIO,
         DISK_FLOPPY,
+        DISK_USB,
         DISK_RAW,
         DISK_QCOW2,
         DISK_SERIAL,
@@ -179,6 +180,7 @@ static const struct {
     { "serial", NULL, DISK_SERIAL },
     { "bus", "floppy", DISK_FLOPPY },
     { "if", "floppy", DISK_FLOPPY },
+    { "bus", "usb", DISK_USB },
     { "bus", NULL, DISK_LATER },
     { "if", NULL, DISK_LATER },
     { "media", "disk", DISK_AS_IT_IS },
@@ -217,6 +219,7 @@ static int disk_word(struct vm_disk *d, const char **serial, const char *typed, 
         case DISK_IDE: d->bus = VM_BUS_IDE; return 0;
         case DISK_VIRTIO: d->bus = VM_BUS_VIRTIO; return 0;
         case DISK_FLOPPY: d->bus = VM_BUS_FLOPPY; return 0;
+        case DISK_USB: d->bus = VM_BUS_USB; return 0;
         case DISK_RAW: d->format = VM_FORMAT_RAW; return 0;
         case DISK_QCOW2: d->format = VM_FORMAT_QCOW2; return 0;
         case DISK_WERROR: d->werror = werror_named(word + n + 1); return 0;
@@ -228,7 +231,7 @@ static int disk_word(struct vm_disk *d, const char **serial, const char *typed, 
     }
     return vm_fail(
         err, -EINVAL,
-        "%s: '%s' is none of format=raw|qcow2, bus=virtio, snapshot=on, readonly=on, media=cdrom, serial=NAME, "
+        "%s: '%s' is none of format=raw|qcow2, bus=virtio|usb, snapshot=on, readonly=on, media=cdrom, serial=NAME, "
         "werror=report|stop|enospc",
         typed, word);
 }
@@ -295,10 +298,13 @@ static int parse_net(void *args, const char *typed, const char *value, struct vm
     return 0;
 }
 
-/* Each adds to those before it. */
+/* Each adds to those before it. storage:FILE.. is a disk with bus=usb. */
 static int parse_usb(void *args, const char *typed, const char *value, struct vm_error *err)
 {
+    static const char storage[] = "storage:";
     struct run_args *a = args;
+    if (!strncmp(value, storage, strlen(storage)))
+        return parse_drive(a, (struct vm_disk){ .bus = VM_BUS_USB }, typed, value + strlen(storage), err);
     const size_t n = strlen(a->usb);
     if (snprintf(a->usb + n, sizeof a->usb - n, "%s%s", n ? "," : "", value) >= (int)(sizeof a->usb - n))
         return vm_fail(err, -EINVAL, "%s: %.64s is too long", typed, value);
@@ -480,8 +486,8 @@ static const struct opt run_options[] = {
       .arg = "none|wav:FILE|pulse|alsa|sdl", .names = vm_audio_name,
       .help = "where they are heard: in a recording, or by what the host plays with [none]" },
     { .group = "The machine", .name = "usb", .aliases = "usbdevice", .type = OPT_CALL, .rank = OPT_PLAIN,
-      .parse = parse_usb, .repeats = true, .arg = "tablet,keyboard",
-      .help = "plugged into a USB controller: a tablet's pointer is where VNC's is [none, and no controller]" },
+      .parse = parse_usb, .repeats = true, .arg = "tablet,keyboard|storage:FILE",
+      .help = "plugged into a USB port, of four: a tablet's pointer is where VNC's is [none, and no controller]" },
     { .group = "The machine", .name = "share", .type = OPT_CALL, .rank = OPT_PLAIN, .parse = parse_share,
       .repeats = true, .arg = "DIR[,tag=NAME][,readonly=on]",
       .help = "folder that the guest may mount: mount -t 9p -o trans=virtio NAME /mnt; up to four [tag=share0, ..]" },

@@ -6,7 +6,8 @@
 
 devices: one boot of Debian's kernel. With shared folders (v9fs) the guest reads, writes, renames, links and removes,
 and the host finds what that comes to, and nothing outside of the folder touched. With a USB tablet and keyboard
-(uhci-hcd, usbhid, evdev) the guest is told what somebody does, by way of the monitor.
+(uhci-hcd, usbhid, evdev) the guest is told what somebody does, by way of the monitor; a USB disk (usb-storage, sd) is
+read and written.
 Status 77: what it needs is not here.
 """
 import argparse
@@ -135,16 +136,36 @@ def press(monitor):
                     assert 'event' in answer, answer
 
 
+class Stick:
+    """A USB disk of 3 MiB, a part of which the guest copies to its start."""
+
+    def __init__(self, work):
+        self.file = os.path.join(work, 'stick')
+        self.data = random.Random(1).randbytes(3 << 20)
+        with open(self.file, 'wb') as f:
+            f.write(self.data)
+        part = 256 << 10
+        self.after = self.data[2 * part : 3 * part] + self.data[part:]
+
+    def expected(self):
+        return {'stick': hashlib.sha256(self.data).hexdigest(), 'stick_again': hashlib.sha256(self.after).hexdigest()}
+
+    def wrong(self):
+        with open(self.file, 'rb') as f:
+            return [] if f.read() == self.after else ['stick: is not what the guest has written']
+
+
 def devices(args):
     kernel, modules = fetched()
     os.makedirs(args.work, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.work) as work:
-        folders = Folders(work)
+        folders, stick = Folders(work), Stick(work)
         initrd, monitor = (os.path.join(work, name) for name in ('devices.cpio', 'qmp'))
         subprocess.run([os.path.join(HERE, 'mkinitramfs.sh'), '--tree', modules, 'devices', initrd], check=True)
         command = [args.transvisor, 'run', '--kernel', kernel, '--initrd', initrd, '--memory', '256M']
         command += ['--serial', 'stdio', '--append', 'console=ttyS0 panic=-1 loglevel=3', *folders.options()]
-        command += ['--usb', 'tablet,keyboard', '--monitor', f'unix:{monitor}', '--timeout', '170', *args.option]
+        command += ['--usb', 'tablet,keyboard', '--usb', f'storage:{stick.file}', '--monitor', f'unix:{monitor}']
+        command += ['--timeout', '170', *args.option]
         said = ''
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as guest:
             for line in guest.stdout:
@@ -154,9 +175,9 @@ def devices(args):
         lines = dict(
             line[7:].rstrip().split(': ', 1) for line in said.split('\n') if line.startswith('DEVICE ') and ': ' in line
         )
-        expected = {**folders.expected(), **SEEN}
+        expected = {**folders.expected(), **stick.expected(), **SEEN}
         wrong = [f'{k}: {lines.get(k)!r}, not {v!r}' for k, v in expected.items() if lines.get(k) != v]
-        wrong += folders.wrong()
+        wrong += folders.wrong() + stick.wrong()
     if guest.returncode or wrong:
         print(said)
         print(f'status {guest.returncode}')

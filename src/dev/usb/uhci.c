@@ -1,4 +1,4 @@
-/* Owns the USB function of the PIIX3: a UHCI controller with two ports, and its walk over the guest's schedule.
+/* Owns the USB function of the PIIX3: a UHCI controller with its ports, and its walk over the guest's schedule.
  *   I1  frame is armed iff the controller runs.                                              [run_update]
  *   I2  A frame visits at most VISITS_MAX entries of the schedule and moves at most FRAME_BYTES, whatever the guest
  *       has linked to what; it ends where the same queue comes by again and nothing has been moved since. [frame_walk]
@@ -10,7 +10,7 @@
  * it looks as often but less early: eight frames, later thirty-two, are walked at once when the last of them is over,
  * so that an idle guest sleeps. A device that has something for the guest, and any access to a register, end that.
  * NOT-HW: a frame moves more bytes than 12 Mbit/s do; data toggles are not compared, for nothing gets lost; nobody
- * wakes a suspended bus. */
+ * wakes a suspended bus; a third and fourth port, if something is plugged in there, as UHCI allows them. */
 #include "src/dev/usb/usb.h"
 
 #include <errno.h>
@@ -68,6 +68,7 @@ struct uhci {
     struct pci_fn *fn;
     struct irq_line intx;
     struct usb_device *device[PORTS]; /* NULL: nothing is plugged in */
+    unsigned ports;                   /* that there are: two, or more if more is plugged in */
     u16 cmd, sts, intr, frnum;
     u32 base;
     u8 sof, why; /* why: of STS_INT: INTR_IOC, INTR_SHORT */
@@ -352,7 +353,7 @@ static u32 uhci_read(void *chip, u32 off, unsigned size)
     frames_run(u);
     memset(reg, 0xff, sizeof reg); /* there are no more ports */
     const u16 first[] = { u->cmd, u->sts, u->intr, u->frnum, (u16)u->base, (u16)(u->base >> 16), u->sof, 0 };
-    for (unsigned i = 0; i < ARRAY_LEN(first) + PORTS; i++) {
+    for (unsigned i = 0; i < ARRAY_LEN(first) + u->ports; i++) {
         const u16 r = i < ARRAY_LEN(first) ? first[i] : u->port[i - ARRAY_LEN(first)];
         reg[2 * i] = (u8)r;
         reg[2 * i + 1] = (u8)(r >> 8);
@@ -377,7 +378,7 @@ static void write16(struct uhci *u, u32 off, u16 val)
     case R_BASE + 2: u->base = (u->base & 0xffffu) | (u32)val << 16; break;
     case R_SOF: u->sof = val & 0x7f; break;
     default:
-        if (off >= R_PORT && off < R_PORT + 2 * PORTS) port_write(u, (off - R_PORT) / 2, val);
+        if (off >= R_PORT && off < R_PORT + 2 * u->ports) port_write(u, (off - R_PORT) / 2, val);
     }
 }
 
@@ -442,6 +443,7 @@ int uhci_new(struct uhci **out, struct bus *b, struct clock *clk, struct pci *p)
     if (!u) return -ENOMEM;
     u->bus = b;
     u->clk = clk;
+    u->ports = 2;
     timer_init(&u->frame, clk, on_frame, u);
     const struct pci_desc d = { .dev = 1,
                                 .fn = 2,
@@ -473,6 +475,7 @@ void uhci_plug(struct uhci *u, unsigned port, struct usb_device *d)
     BUG_ON(port >= PORTS || u->device[port]);
     d->wake = (struct dev_event){ on_wake, u };
     u->device[port] = d;
+    if (u->ports <= port) u->ports = port + 1;
     uhci_on_reset(u);
 }
 
