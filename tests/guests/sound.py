@@ -26,7 +26,6 @@ TONES = [  # ALSA's name of the card, its device, rate, bits, channels, and the 
     ('AudioPCI', 0, 16000, 8, 1, 1100),
     ('AudioPCI', 1, 22050, 16, 2, 1300),
     ('SB16', 0, 44100, 16, 2, 600),
-    ('SB16', 0, 22050, 16, 1, 1000),
     ('SB16', 0, 11025, 16, 2, 700),
     ('speaker', 1500),
 ]
