@@ -194,6 +194,25 @@ START_TEST(a_disk_thread_that_has_gone_wrong_ends_the_machine_with_one_line)
 }
 END_TEST
 
+/* None of them opens, connects, runs or makes anything. */
+START_TEST(nor_does_a_thread_of_another_kind_get_away_with_it)
+{
+    static const struct {
+        enum thread_role role;
+        const char *name;
+    } others[] = { { THREAD_NBD, "NBD thread" },
+                   { THREAD_SERIAL, "serial thread" },
+                   { THREAD_TEXT, "display thread" },
+                   { THREAD_VNC, "VNC thread" },
+                   { THREAD_AUDIO, "sound thread" } };
+    for (unsigned i = 0; i < ARRAY_LEN(others); i++) {
+        role = others[i].role;
+        struct end e = child(on_other, (unsigned)_i);
+        must_be_refused(&e, others[i].name, deeds[_i].name);
+    }
+}
+END_TEST
+
 static void on_main(unsigned i)
 {
     (void)jailed(VM_ENGINE_BT);
@@ -264,6 +283,7 @@ int main(void)
     if (!SANITIZED) {
         tcase_add_loop_test(t, a_vcpu_thread_that_has_gone_wrong_ends_the_machine_with_one_line, 0, ARRAY_LEN(deeds));
         tcase_add_loop_test(t, a_disk_thread_that_has_gone_wrong_ends_the_machine_with_one_line, 0, ARRAY_LEN(deeds));
+        tcase_add_loop_test(t, nor_does_a_thread_of_another_kind_get_away_with_it, 0, 4);
         tcase_add_loop_test(t, the_main_thread_opens_nothing_that_was_not_named, 0, ARRAY_LEN(deeds));
     }
     tcase_add_loop_test(t, a_machine_in_jail_runs_saves_to_its_file_and_ends, 0, ARRAY_LEN(engines));
