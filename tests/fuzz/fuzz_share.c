@@ -45,7 +45,7 @@ static int removed(const char *path, const struct stat *st UNUSED, int type UNUS
 
 static void file_make(const char *folder, const char *name)
 {
-    char path[128];
+    char path[256];
     snprintf(path, sizeof path, "%s/%s", folder, name);
     int fd = open(path, O_WRONLY | O_CREAT, 0600);
     BUG_ON(fd < 0 || write(fd, "kept", 4) != 4);
