@@ -71,10 +71,10 @@ static void cpuid_add(struct kvm_cpu *k, struct kvm_cpuid2 *all, const struct cp
 static int set_cpuid(struct kvm_cpu *k)
 {
     const struct cpu_model *m = k->c->model;
-    struct {
-        struct kvm_cpuid2 head;
-        struct kvm_cpuid_entry2 room[CPUID_MAX];
-    } all = { .head.nent = 0 };
+    union {
+        struct kvm_cpuid2 head; /* its entries follow it */
+        u8 room[sizeof(struct kvm_cpuid2) + CPUID_MAX * sizeof(struct kvm_cpuid_entry2)];
+    } all = { .room = { 0 } };
     for (unsigned i = 0, sub = 0; i < m->nleaves && i < CPUID_MAX; i++) {
         bool again = i && m->leaves[i - 1].leaf == m->leaves[i].leaf;
         bool more = i + 1 < m->nleaves && m->leaves[i + 1].leaf == m->leaves[i].leaf;

@@ -24,9 +24,9 @@ enum {
 };
 enum { TYPE_TSS_BUSY = 11, TYPE_LDT = 2, MSRS_MAX = 8 };
 
-struct msrs {
-    struct kvm_msrs head;
-    struct kvm_msr_entry entry[MSRS_MAX];
+union msrs {
+    struct kvm_msrs head; /* its entries follow it */
+    u8 room[sizeof(struct kvm_msrs) + MSRS_MAX * sizeof(struct kvm_msr_entry)];
 };
 
 static int ask(const struct kvm_cpu *k, unsigned long request, void *arg)
@@ -248,22 +248,22 @@ static int debug_fetch(struct kvm_cpu *k)
 
 /* ---- model-specific registers: ours to answer, the processor's to obey ---- */
 
-static int msrs_set(struct kvm_cpu *k, struct msrs *m)
+static int msrs_set(struct kvm_cpu *k, union msrs *m)
 {
     int n = ioctl(k->fd, KVM_SET_MSRS, m);
     if (n < 0) return -errno;
     return n == (int)m->head.nmsrs ? 0 : -EINVAL;
 }
 
-static void msr_add(struct msrs *m, u32 index, u64 data)
+static void msr_add(union msrs *m, u32 index, u64 data)
 {
-    m->entry[m->head.nmsrs++] = (struct kvm_msr_entry){ .index = index, .data = data };
+    m->head.entries[m->head.nmsrs++] = (struct kvm_msr_entry){ .index = index, .data = data };
 }
 
 int kvm_cpu_send_msrs(struct kvm_cpu *k)
 {
     const struct cpu *c = k->c;
-    struct msrs m = { .head.nmsrs = 0 };
+    union msrs m = { .room = { 0 } };
     struct kvm_sregs s;
     if (model_edx(c->model) & CPUID_PAT) msr_add(&m, MSR_PAT, c->pat);
     if (k->home && model_edx(c->model) & CPUID_SEP) { /* away they are the processor's: ours are old */
@@ -282,16 +282,16 @@ int kvm_cpu_send_msrs(struct kvm_cpu *k)
 static int sysenter_fetch(struct kvm_cpu *k)
 {
     struct cpu *c = k->c;
-    struct msrs m = { .head.nmsrs = 0 };
+    union msrs m = { .room = { 0 } };
     if (!(model_edx(c->model) & CPUID_SEP)) return 0;
     msr_add(&m, MSR_SYSENTER_CS, 0);
     msr_add(&m, MSR_SYSENTER_ESP, 0);
     msr_add(&m, MSR_SYSENTER_EIP, 0);
     int n = ioctl(k->fd, KVM_GET_MSRS, &m);
     if (n != 3) return n < 0 ? -errno : -EINVAL;
-    c->sysenter_cs = (u32)m.entry[0].data;
-    c->sysenter_esp = (u32)m.entry[1].data;
-    c->sysenter_eip = (u32)m.entry[2].data;
+    c->sysenter_cs = (u32)m.head.entries[0].data;
+    c->sysenter_esp = (u32)m.head.entries[1].data;
+    c->sysenter_eip = (u32)m.head.entries[2].data;
     return 0;
 }
 
@@ -302,7 +302,7 @@ int kvm_cpu_send_tsc(struct kvm_cpu *k)
     u64 offset = k->c->tsc_offset;
     if (k->tsc_known && offset == k->tsc_offset) return 0;
     struct kvm_device_attr attr = { .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (u64)&offset };
-    struct msrs m = { .head.nmsrs = 0 };
+    union msrs m = { .room = { 0 } };
     msr_add(&m, MSR_TSC, __builtin_ia32_rdtsc() + offset);
     int rc = k->has_tsc_offset ? ask(k, KVM_SET_DEVICE_ATTR, &attr) : msrs_set(k, &m);
     if (!rc) k->tsc_offset = offset, k->tsc_known = true;

@@ -142,8 +142,14 @@ static int helper_leaves(struct cpu *c, u32 arg)
 
 static int (*helper_of(enum helper h))(struct cpu *, u32)
 {
-    return h == HELPER_IRET || h == HELPER_INT || h == HELPER_SYSENTER || h == HELPER_SYSEXIT ? helper_leaves
-                                                                                              : helper_goes_on;
+    switch (h) {
+    case HELPER_IRET:
+    case HELPER_INT:
+    case HELPER_SYSENTER:
+    case HELPER_SYSEXIT:
+    case HELPER_STEP: return helper_leaves; /* nothing of the block comes after it */
+    default: return helper_goes_on;
+    }
 }
 
 /* ---- state ---- */
