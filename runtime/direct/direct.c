@@ -4,8 +4,8 @@
  *   I1  Code runs directly only with IF=1, IOPL=0, TF=0, flat CS and SS at CPL 3, CR0.TS=EM=0, and a TSC that is the
  *       host's (clock_expose()): then what it can see of the processor without a trap is what the guest would show
  *       it.                     [admissible]
- *   I2  A page is executable in a process only with PG_DIRECT: scanned, and write-tracked by PG_CODE.  [page_grant,
- *       window.c]
+ *   I2  A page is executable in a process only with PG_DIRECT: scanned, and write-tracked by PG_CODE. If it has a
+ *       patched copy, that is there instead, to be executed and not to be read.   [page_grant, be_map, window.c]
  *   I3  A mapping is there only while the guest's page tables say so, as of the last TLB flush.       [window.c]
  *   I4  The guest's x87/SSE state is in one place: cpu->fx, or with cpu->fpu_away the process fx_in.    [fpu_enter,
  *       fpu_home]
@@ -16,6 +16,7 @@
 #define _GNU_SOURCE
 #include "core/host_ns.h"
 #include "runtime/direct/direct.h"
+#include "runtime/direct/copies.h"
 #include "runtime/cpu/cpu.h"
 #include "runtime/cpu/cpu_models.h"
 #include "runtime/cpu/except.h"
@@ -34,6 +35,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <x86intrin.h>
 
 #define GAIN_SHARE(ns) ((ns)*3 / 16) /* what translated code would have taken longer, in a window: see aspace.c */
@@ -43,12 +45,13 @@
     8 /* times as long as they took at least, with --direct always, too; twice as long each time, up to */
 #define UNFIT_RESTS 5 /* so many times, while no run in between has paid */
 #define FILL_MAX 4096 /* runs; of a larger address space only what the soft TLB has is mapped at once */
-#define STARTS_MAX 256
+#define STARTS_MAX 1024
 #define THRASH_MAX 4 /* writes to a page's code that make it unfit */
 #define FAILURES_MAX \
     8 /* to make a process: the host may be short of something, or somebody has killed one at its birth */
 
 struct slot {
+    struct direct *d;
     struct dx *dx;
     struct window *w;
     u32 cr3;
@@ -57,7 +60,7 @@ struct slot {
     u16 cs, ds;    /* selectors, when it last ran */
     laddr pending; /* a guest page fault was raised for it: mapped as soon as it is there */
     bool has_pending;
-    unsigned unfit; /* stops in a row because of pages that may not run here, */
+    unsigned unfit; /* stops in a row because of pages that may not run here, or of patches, */
     unsigned rests; /* and rests in a row because of these */
     u64 rest_until; /* not 0: translated until then, ns */
 };
@@ -78,8 +81,10 @@ struct direct {
     unsigned nfx_lost;
     u32 first_page; /* vm.mmap_min_addr */
     struct scan_rules rules;
+    struct copies *copies;                          /* of pages; NULL: none are made */
     u8 thrash[4096];                                /* by physical page, hashed: writes to its code */
     u64 create_ns, map_ns, sweep_ns, round_trip_ns; /* measured prices */
+    u64 swept_ns;                                   /* what sweeps have cost since the last run */
     u64 decay_at_ns;
 };
 
@@ -117,40 +122,48 @@ static bool admissible(const struct direct *d)
 
 static u8 *thrash_of(struct direct *d, paddr page) { return &d->thrash[(page >> PAGE_SHIFT) % sizeof d->thrash]; }
 
-/* What makes it unfit, if something does. */
-static void trace_page(struct direct *d, laddr la, const struct code_page_bytes *page, const u16 *where)
+/* With what makes it so. */
+static void trace_page(struct direct *d, laddr la, const struct code_page_bytes *page, enum scan_verdict verdict,
+                       u16 at)
 {
+    static const char *const is[] = { [SCAN_FIT] = "fit", [SCAN_PATCHED] = "patched", [SCAN_UNFIT] = "unfit" };
     char text[96];
-    if (!where) {
+    if (verdict == SCAN_FIT) {
         TRACE(&d->rt->trace, direct, la, "direct: page %08x fit\n", la);
         return;
     }
-    insn_text(d->rt->dec, page->bytes + *where, PAGE_SIZE - *where, la + *where, true, text, sizeof text);
-    TRACE(&d->rt->trace, direct, la, "direct: page %08x unfit at +%03x: %s\n", la, *where, text);
+    insn_text(d->rt->dec, page->bytes + at, PAGE_SIZE - at, la + at, true, text, sizeof text);
+    TRACE(&d->rt->trace, direct, la, "direct: page %08x %s at +%03x: %s\n", la, is[verdict], at, text);
 }
 
-enum page_kind { PAGE_FIT, PAGE_UNFIT, PAGE_UNKNOWN };
+static u64 page_of_file(const struct direct *d, paddr pa) { return (u64)bus_ram_offset(d->rt->bus, pa) >> PAGE_SHIFT; }
 
 /* Scans the page at la, which is physical page pa at host; at: where control is or will be, there or elsewhere. Where
  * no instruction of the page is known to begin, nobody knows what it has: its first bytes may be the end of an
- * instruction of the page before. */
-static enum page_kind page_scan(struct direct *d, laddr la, paddr pa, const u8 *host, laddr at)
+ * instruction of the page before. Returns flags, 0 if it is not known. */
+static u8 page_scan(struct direct *d, laddr la, paddr pa, const u8 *host, laddr at)
 {
     struct cpu *c = d->rt->cpu;
-    u16 starts[STARTS_MAX], where;
+    u16 starts[STARTS_MAX];
+    struct scan_result found;
     struct code_page_bytes bytes = { .bytes = host, .starts = starts };
     struct walk next; /* looked at without a trace: the guest has not fetched from there */
     if (mmu_look(c, la + PAGE_SIZE, &next)) bytes.next = bus_ram_ptr(c->bus, next.pa);
     if (at >> PAGE_SHIFT == la >> PAGE_SHIFT) starts[bytes.nstarts++] = (u16)(at & ~PAGE_MASK);
     bytes.nstarts += xl_page_starts(d->rt->xl, pa, host, starts + bytes.nstarts, STARTS_MAX - bytes.nstarts);
-    if (!bytes.nstarts) return PAGE_UNKNOWN;
+    if (!bytes.nstarts) return 0;
     u64 begin = host_ns(CLOCK_THREAD_CPUTIME_ID);
-    bool clean = scan_page(d->rt->dec, &d->rules, &bytes, &where);
-    d->sweep_ns = (d->sweep_ns * 7 + host_ns(CLOCK_THREAD_CPUTIME_ID) - begin) / 8;
+    enum scan_verdict verdict = scan_page(d->rt->dec, &d->rules, &bytes, &found);
+    if (verdict == SCAN_PATCHED && !copies_make(d->copies, page_of_file(d, pa), host, &found)) verdict = SCAN_UNFIT;
+    const u64 took = host_ns(CLOCK_THREAD_CPUTIME_ID) - begin;
+    d->sweep_ns = (d->sweep_ns * 7 + took) / 8;
+    d->swept_ns += took;
     c->ctr.direct_scans++;
-    c->ctr.direct_unfit += !clean;
-    if (unlikely(d->rt->trace.mask & 1u << TR_direct)) trace_page(d, la, &bytes, clean ? NULL : &where);
-    return clean ? PAGE_FIT : PAGE_UNFIT;
+    c->ctr.direct_unfit += verdict == SCAN_UNFIT;
+    c->ctr.direct_patched += verdict == SCAN_PATCHED;
+    if (unlikely(d->rt->trace.mask & 1u << TR_direct)) trace_page(d, la, &bytes, verdict, found.where);
+    if (verdict != SCAN_PATCHED && d->copies) copies_drop(d->copies, page_of_file(d, pa));
+    return verdict == SCAN_UNFIT ? PG_INDIRECT : PG_DIRECT;
 }
 
 /* Maps la as the guest's tables have it now, and its neighbours that the guest has used. */
@@ -176,10 +189,8 @@ static bool page_grant(struct direct *d, laddr la, laddr at)
     if (!flags || *flags & (PG_INDIRECT | PG_MIXED) || *thrash_of(d, pa) >= THRASH_MAX) return false;
     if (!(*flags & PG_DIRECT)) {
         bus_mark_code(c->bus, pa);
-        enum page_kind kind = page_scan(d, la, pa, host, at);
-        if (kind == PAGE_UNKNOWN) return false;
-        *flags |= kind == PAGE_FIT ? PG_DIRECT : PG_INDIRECT;
-        if (kind == PAGE_UNFIT) return false;
+        *flags |= page_scan(d, la, pa, host, at);
+        if (!(*flags & PG_DIRECT)) return false;
     }
     return window_map(w, la, false) && window_executes(w, la);
 }
@@ -187,8 +198,10 @@ static bool page_grant(struct direct *d, laddr la, laddr at)
 /* windows_written() has taken the page's right to be executed. */
 static bool direct_written(void *arg, paddr pa, unsigned len, u8 flags)
 {
+    struct direct *d = arg;
     (void)len;
-    u8 *thrash = thrash_of(arg, pa);
+    u8 *thrash = thrash_of(d, pa);
+    if (d->copies && flags & PG_DIRECT) copies_drop(d->copies, page_of_file(d, pa));
     if (flags & PG_DIRECT && *thrash < UINT8_MAX) ++*thrash;
     return false;
 }
@@ -229,10 +242,30 @@ static bool page_unfit(struct direct *d, laddr la)
     return !flags || *flags & (PG_INDIRECT | PG_MIXED) || *thrash_of(d, pa) >= THRASH_MAX;
 }
 
-/* Two pages that call each other, one of them unfit, stop at each call. Both are translated for a while. */
+/* The flags of the page of la, as the guest's tables have it now; NULL: it is none of RAM. */
+static u8 *flags_at(struct direct *d, laddr la, paddr *pa)
+{
+    struct walk w;
+    *pa = 0;
+    if (!mmu_look(d->rt->cpu, la, &w)) return NULL;
+    *pa = w.pa;
+    return bus_page_flags(d->rt->bus, w.pa);
+}
+
+static bool copy_of(struct direct *d, u64 page, u64 *copy) { return d->copies && copies_find(d->copies, page, copy); }
+
+static bool page_patched(struct direct *d, laddr la)
+{
+    paddr pa;
+    u64 copy;
+    return window_executes(d->here->w, la) && flags_at(d, la, &pa) && copy_of(d, page_of_file(d, pa), &copy);
+}
+
+/* Two pages that call each other, one of them unfit, stop at each call; a loop around a patch stops each time. Both are
+ * translated for a while. */
 static void note_unfit(struct direct *d, struct slot *s)
 {
-    if (!page_unfit(d, d->rt->cpu->eip) || ++s->unfit < UNFIT_MAX) return;
+    if (++s->unfit < UNFIT_MAX) return;
     s->unfit = 0;
     s->rest_until = host_ns(CLOCK_MONOTONIC) + (UNFIT_REST * UNFIT_MAX * d->round_trip_ns << s->rests);
     if (s->rests < UNFIT_RESTS) s->rests++;
@@ -296,19 +329,29 @@ static bool fpu_enter(struct direct *d, struct slot *s)
 
 /* ---- processes ---- */
 
+/* Of what is executable, patched pages are each mapped by themselves. */
 static int be_map(void *be, u32 page, u32 n, int prot, u64 off)
 {
-    dx_map(be, page, n, prot, off);
+    const struct slot *s = be;
+    u32 from = 0; /* the first page that is not mapped yet */
+    u64 copy;
+    for (u32 i = 0; prot & PROT_EXEC && i < n; i++) {
+        if (!copy_of(s->d, (off >> PAGE_SHIFT) + i, &copy)) continue;
+        if (i > from) dx_map(s->dx, page + from, i - from, prot, off + ((u64)from << PAGE_SHIFT));
+        dx_map(s->dx, page + i, 1, PROT_EXEC, copy << PAGE_SHIFT);
+        from = i + 1;
+    }
+    if (n > from) dx_map(s->dx, page + from, n - from, prot, off + ((u64)from << PAGE_SHIFT));
     return 0;
 }
 static int be_unmap(void *be, u32 page, u32 n)
 {
-    dx_unmap(be, page, n);
+    dx_unmap(((struct slot *)be)->dx, page, n);
     return 0;
 }
 static int be_protect(void *be, u32 page, u32 n, int prot)
 {
-    dx_protect(be, page, n, prot);
+    dx_protect(((struct slot *)be)->dx, page, n, prot);
     return 0;
 }
 
@@ -345,25 +388,30 @@ static int process_new(struct direct *d, struct dx **out)
     return 0;
 }
 
-/* Maps what the address space is known to use, and makes executable what translated code has run lately. */
+/* Whether it is known of the page of la what it is. */
+static bool page_swept(struct direct *d, laddr la)
+{
+    paddr pa;
+    const u8 *flags = flags_at(d, la, &pa);
+    return !flags || *flags & (PG_DIRECT | PG_INDIRECT | PG_MIXED);
+}
+
+/* How many of the pages that the jump cache knows may have to be swept. */
+static u32 unswept_pages(struct direct *d)
+{
+    u32 unswept = 0;
+    for (u32 n = 0; xl_jump_next_page(d->rt->xl, XL_JC_USER, &n); n++) unswept += !page_swept(d, n << PAGE_SHIFT);
+    return unswept;
+}
+
+/* Maps what the address space is known to use, and makes executable what translated code has run lately and what has
+ * been swept. The rest is swept when control comes to it: most of a program's pages have served its start. */
 static void prefill(struct direct *d, struct window *w)
 {
     struct rt *rt = d->rt;
     window_fill(w, windows_runs(rt->windows, false) > FILL_MAX);
     for (u32 n = 0; xl_jump_next_page(rt->xl, XL_JC_USER, &n); n++)
-        (void)page_grant(d, n << PAGE_SHIFT, d->rt->cpu->eip);
-}
-
-/* How many pages prefill() would have to sweep, of those that the jump cache knows. */
-static u32 unswept_pages(const struct direct *d)
-{
-    u32 unswept = 0;
-    struct walk w;
-    for (u32 n = 0; xl_jump_next_page(d->rt->xl, XL_JC_USER, &n); n++) {
-        const u8 *flags = mmu_look(d->rt->cpu, n << PAGE_SHIFT, &w) ? bus_page_flags(d->rt->bus, w.pa) : NULL;
-        unswept += flags && !(*flags & (PG_DIRECT | PG_INDIRECT | PG_MIXED));
-    }
-    return unswept;
+        if (page_swept(d, n << PAGE_SHIFT)) (void)page_grant(d, n << PAGE_SHIFT, d->rt->cpu->eip);
 }
 
 /* ---- as a way that address spaces have ---- */
@@ -378,10 +426,10 @@ static bool mech_fits(void *arg)
 
 static u64 mech_price(void *arg)
 {
-    const struct direct *d = arg;
+    struct direct *d = arg;
     const struct tlb_list *l = &d->rt->cpu->tlb->list[1][0];
     u32 pages = l->n < 64 ? 64 : l->n;
-    return d->create_ns + pages * d->map_ns + unswept_pages(d) * d->sweep_ns;
+    return d->create_ns + pages * d->map_ns + unswept_pages(d) / 2 * d->sweep_ns;
 }
 
 static u64 mech_give(void *arg)
@@ -396,9 +444,9 @@ static u64 mech_give(void *arg)
     slot_free(d, s);
     if (process_new(d, &dx)) return 0;
     u64 made = host_ns(CLOCK_MONOTONIC), swept = d->rt->cpu->ctr.direct_scans;
-    const struct window_backend be = { be_map, be_unmap, be_protect, dx, d->first_page };
+    const struct window_backend be = { be_map, be_unmap, be_protect, s, d->first_page };
+    *s = (struct slot){ .d = d, .dx = dx, .w = w, .cr3 = cr3 };
     window_direct_start(w, cr3, &be);
-    *s = (struct slot){ .dx = dx, .w = w, .cr3 = cr3 };
     d->here = s;
     prefill(d, w);
     hand_back(d);
@@ -451,13 +499,14 @@ static void direct_flushed(void *arg, struct cpu *c, enum tlb_flush_kind kind, l
 
 /* ---- runs ---- */
 
-/* overhead_ns: what came before the run, for its sake. kicked: it would have gone on. */
-static void account_run(struct direct *d, u64 took_ns, u64 overhead_ns, bool kicked)
+/* overhead_ns: what came before the run, for its sake. cut_short: that it ended says nothing of the program. */
+static void account_run(struct direct *d, u64 took_ns, u64 overhead_ns, bool cut_short)
 {
     struct aspaces *as = d->rt->aspaces;
     u64 stop = took_ns < d->round_trip_ns ? took_ns : d->round_trip_ns;
     if (GAIN_SHARE(took_ns - stop) >= stop) d->here->unfit = d->here->rests = 0;
-    aspaces_ran(as, ASPACE_DIRECT, GAIN_SHARE(took_ns - stop), stop + overhead_ns, kicked);
+    aspaces_ran(as, ASPACE_DIRECT, GAIN_SHARE(took_ns - stop), stop + overhead_ns + d->swept_ns, cut_short);
+    d->swept_ns = 0;
     if (aspaces_rests(as, ASPACE_DIRECT)) d->rt->cpu->ctr.direct_cooled++;
 }
 
@@ -470,6 +519,7 @@ void direct_kick(struct direct *d)
     if (now - d->decay_at_ns < 1500000000) return;
     d->decay_at_ns = now;
     for (unsigned i = 0; i < sizeof d->thrash; i++) d->thrash[i] /= 2;
+    if (d->copies) copies_age(d->copies);
 }
 
 bool direct_here(struct direct *d)
@@ -588,7 +638,7 @@ static int answer_fault(struct direct *d, laddr la)
     struct slot *s = d->here;
     c->ctr.direct_faults++;
     if (!window_executes(s->w, c->eip)) { /* a fetch: direct_here() decides anew */
-        note_unfit(d, s);
+        if (page_unfit(d, c->eip)) note_unfit(d, s);
         return 0;
     }
     u32 before = c->exc_count;
@@ -615,6 +665,43 @@ static unsigned overflow_length(struct cpu *c, const struct dx_regs *r, const st
     return byte_is(c, c->eip - 2, 0xcd) && byte_is(c, c->eip - 1, 4) ? 2 : 0;
 }
 
+static int answer_escape(struct direct *d, const char *why)
+{
+    d->rt->cpu->ctr.direct_escapes++;
+    demote(d, why);
+    return raise(d, V_GP);
+}
+
+/* An access to a page whose copy may be executed only. Where the guest does that often, it is the translator's. */
+static int answer_sealed(struct direct *d, laddr la)
+{
+    struct cpu *c = d->rt->cpu;
+    paddr pa;
+    if (!page_patched(d, la)) return answer_escape(d, "it has forbidden itself an access");
+    c->ctr.direct_reads++;
+    note_unfit(d, d->here);
+    u8 *flags = flags_at(d, la, &pa);
+    if (copies_read(d->copies, page_of_file(d, pa))) {
+        windows_end_execution(d->rt->windows, pa & ~(paddr)(PAGE_SIZE - 1));
+        copies_drop(d->copies, page_of_file(d, pa));
+        *flags = (u8)((*flags & ~PG_DIRECT) | PG_INDIRECT);
+        TRACE(&d->rt->trace, direct, la, "direct: page %08x unfit, for it is read\n", la & PAGE_MASK);
+    }
+    return dispatch_emulate(d->rt, c->eip);
+}
+
+/* A patch is a HLT, whose #GP the host does not tell from others. */
+static int answer_other(struct direct *d, const struct dx_regs *r, const struct dx_stop *stop)
+{
+    struct cpu *c = d->rt->cpu;
+    c->ctr.direct_others++;
+    if (stop->placeless && page_patched(d, c->eip)) {
+        c->ctr.direct_traps++;
+        note_unfit(d, d->here);
+    } else d->here->unfit = 0;
+    return dispatch_emulate(d->rt, c->eip - overflow_length(c, r, stop));
+}
+
 static int answer_trap(struct direct *d, const struct dx_stop *stop)
 {
     struct cpu *c = d->rt->cpu;
@@ -637,34 +724,41 @@ static int answer(struct direct *d, const struct dx_regs *r, const struct dx_sto
         return stop->ran || fx_lost_is(d, c->cr3) ? fx_lost_raise(d) : 0;
     }
     regs_in(c, r);
-    if (stop->why == DX_ESCAPED) {
-        c->ctr.direct_escapes++;
-        demote(d, "it left 32-bit code");
-        return raise(d, V_GP);
-    }
-    if (stop->why != DX_FAULT && stop->why != DX_KICKED) d->here->unfit = 0;
+    if (stop->why == DX_ESCAPED) return answer_escape(d, "it left 32-bit code");
+    if (stop->why == DX_SYSCALL || stop->why == DX_TRAP) d->here->unfit = 0;
     if (unlikely(r->changed) && load_selectors(d, r)) return dispatch_deliver(d->rt);
     switch (stop->why) {
     case DX_SYSCALL: return answer_syscall(d);
     case DX_FAULT: return answer_fault(d, stop->addr);
     case DX_TRAP: return answer_trap(d, stop);
-    case DX_OTHER: c->ctr.direct_others++; return dispatch_emulate(d->rt, c->eip - overflow_length(c, r, stop));
+    case DX_SEALED: return answer_sealed(d, stop->addr);
+    case DX_OTHER: return answer_other(d, r, stop);
     default: return 0; /* DX_KICKED */
     }
 }
 
 /* Maps what was missing, and the page that the guest's own handler has brought in meanwhile. False: it is lost. */
-static bool ready(struct direct *d, struct slot *s)
+static bool ready(struct direct *d, struct slot *s, u64 *cost_ns)
 {
     if (s->has_pending) map_around(s->w, s->pending);
     s->has_pending = false;
     unsigned n = dx_waiting(s->dx);
+    *cost_ns = 0;
+    if (!n) return !dx_commit(s->dx);
     u64 begin = host_ns(CLOCK_MONOTONIC);
     if (dx_commit(s->dx)) return false; /* or one has failed before, and nothing waits any more */
-    if (!n) return true;
-    d->map_ns = (d->map_ns * 7 + (host_ns(CLOCK_MONOTONIC) - begin) / n) / 8;
+    u64 each = (host_ns(CLOCK_MONOTONIC) - begin) / n;
+    if (each > 4 * d->map_ns) each = 4 * d->map_ns; /* the host has run something else meanwhile */
+    d->map_ns = (d->map_ns * 7 + each) / 8;
     d->rt->cpu->ctr.direct_maps += n;
+    *cost_ns = n * each;
     return true;
+}
+
+/* Whether it stopped at a page that is executable from then on: that happens once for each. */
+static bool will_execute(struct direct *d, laddr eip, const struct dx_stop *stop)
+{
+    return stop->why == DX_FAULT && !window_executes(d->here->w, eip) && !page_unfit(d, eip);
 }
 
 int direct_run(struct direct *d)
@@ -674,8 +768,8 @@ int direct_run(struct direct *d)
     struct dx_regs r;
     struct dx_stop stop = { .why = DX_KICKED };
     if (unlikely(d->nfx_lost) && fx_lost_is(d, c->cr3)) return fx_lost_raise(d);
-    u64 asked = host_ns(CLOCK_MONOTONIC);
-    if (!ready(d, s) || !fpu_enter(d, s)) {
+    u64 map_ns;
+    if (!ready(d, s, &map_ns) || !fpu_enter(d, s)) {
         lost(d); /* before it ran: nothing of the guest's is lost */
         return 0;
     }
@@ -697,7 +791,7 @@ int direct_run(struct direct *d)
         d->fx_in = s;
         s->cs = c->seg[S_CS].sel, s->ds = c->seg[S_DS].sel;
     }
-    account_run(d, took, begin - asked, stop.why == DX_KICKED);
+    account_run(d, took, map_ns, stop.why == DX_KICKED || will_execute(d, r.eip, &stop));
     TRACE(&d->rt->trace, direct, c->eip, "direct: left %08x why %d addr %08x\n", r.eip, stop.why, stop.addr);
     return answer(d, &r, &stop);
 }
@@ -747,6 +841,7 @@ int direct_new(struct direct **out, struct rt *rt, enum rt_direct mode)
     d->create_ns = 2000000; /* a guess, until the first has been made */
     d->map_ns = 8000;       /* likewise */
     d->sweep_ns = 80000;    /* likewise */
+    if (d->rules.execute_only && copies_new(&d->copies, rt->bus)) d->rules.execute_only = false;
     rt->cpu->fpu_fetch = fpu_home;
     d->listener = (struct coherence_listener){
         .rank = COHERENCE_DIRECT, .arg = d, .flushed = direct_flushed, .written = direct_written
@@ -779,6 +874,7 @@ void direct_free(struct direct *d)
     coherence_unlisten(bus_coherence(d->rt->bus), &d->listener);
     processes_free(d);
     dx_maker_free(d->maker);
+    copies_free(d->copies);
     free(d);
 }
 

@@ -429,7 +429,8 @@ static bool classify(struct dx *d, int signo, struct dx_stop *stop)
         stop->why = DX_FAULT;
         stop->addr = (u32)(u64)si.si_addr;
     } else if (signo == SIGSEGV && si.si_code == SEGV_PKUERR) {
-        stop->why = DX_ESCAPED; /* by WRPKRU; what it has forbidden itself stays forbidden */
+        stop->why = DX_SEALED;
+        stop->addr = (u32)(u64)si.si_addr;
     } else if (signo == SIGSEGV) {
         stop->placeless = true;
     } else if (signo == SIGTRAP) {

@@ -47,6 +47,7 @@ enum dx_why {
     DX_KICKED,  /* dx_kick(), or a signal that somebody sent to it */
     DX_SYSCALL, /* INT 80h, SYSENTER or SYSCALL was executed: EIP is behind it (behind SYSENTER: unknown) */
     DX_FAULT,   /* page fault: addr is the linear address */
+    DX_SEALED,  /* access to addr, whose page has PROT_EXEC alone, or which the code has forbidden itself by WRPKRU */
     DX_TRAP,    /* #DB or #BP: EIP is as the processor pushes it. step: after a single step */
     DX_OTHER,   /* another exception of the instruction at EIP; placeless: or #OF, of the one before */
     DX_ESCAPED, /* it has left 32-bit code, or what it may access: registers are truncated, and no exception of the

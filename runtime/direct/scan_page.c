@@ -12,22 +12,21 @@
  * none: an admitted guest has IF=1 and IOPL=0, as the host has. INT3 is none: compilers fill with it what is never
  * reached, and should it be, the trap says where.
  *
- * A page is looked at in three steps: what control reaches from the instructions that are known; what it would reach
- * from where a function or the case of a switch may begin, unless that turns out to be data; and the bytes between, of
- * which only what is rare in data counts. Tables stand between functions in hand-written assembly, and a page whose
- * constants look like POP ES is as fit as others.
+ * A page is looked at in two steps. What control reaches from instructions that have been executed, through branches
+ * and into calls, is code for certain: there every sensitive instruction counts. It does not make the page unfit where
+ * a copy of it can be run instead, in which its first byte is one that traps (or, of a prefix that the guest's
+ * processor ignores, one that does nothing). What stands behind a call may be data that the callee skips, so it is
+ * code once it has been executed. Of all other bytes only instructions of the system with two opcode bytes count, which
+ * are rare in data, and only where decoding from the bytes before comes to them: what is another's operand must not be
+ * changed.
  *
- * That is no proof: code may jump into the middle of an instruction, or of a table. What it finds there harms the
- * guest's own process alone: a selector it loaded is seen at the next exit (dx_process.h), and the host is behind a
- * filter. */
+ * That is no proof: code that was not known when its page was swept may do what the host's processor does. That shows
+ * it the host's CPUID bits or selectors: a selector it loaded is seen at the next exit (dx_process.h), and the host is
+ * behind a filter. */
 #include "runtime/direct/scan_page.h"
 
 #include <cpuid.h>
 #include <string.h>
-
-/* At the top of a page a sweep may begin inside an instruction. Within so many bytes it has fallen into step. */
-#define SETTLE 16
-#define NOWHERE 0xffff
 
 /* ---- the host ---- */
 
@@ -44,7 +43,10 @@ struct scan_rules scan_rules_of_host(u32 features)
 {
     struct scan_rules r = { .features = features, .wide_mxcsr = host_mxcsr_mask() & ~mxcsr_mask(features) };
     u32 a, b, c, d;
-    if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) r.tzcnt = b & 1u << 3 /* BMI1 */;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
+        r.tzcnt = b & 1u << 3 /* BMI1 */;
+        r.execute_only = c & 1u << 4 /* OSPKE: Linux gives PROT_EXEC alone a protection key */;
+    }
     if (__get_cpuid(0x80000001, &a, &b, &c, &d)) r.lzcnt = c & 1u << 5 /* ABM */;
     return r;
 }
@@ -153,21 +155,16 @@ struct marks {
 static bool marked(const struct marks *m, unsigned off) { return m->bits[off / 64] >> off % 64 & 1; }
 static void mark(struct marks *m, unsigned off) { m->bits[off / 64] |= 1ull << off % 64; }
 
-/* What control can reach. */
-struct code {
-    struct marks begins, covered; /* where instructions begin, and their bytes */
-};
 struct sweep {
     struct decoder *d;
     const struct scan_rules *rules;
     const struct code_page_bytes *page;
-    struct code code;
-    struct marks tables; /* of addresses, that jumps read; in this page, or at the same offset of another */
-    u16 todo[PAGE_SIZE]; /* offsets to follow */
-    u16 where;           /* of what was found */
+    struct scan_result *result;
+    struct marks begins, covered; /* where known instructions begin, and their bytes */
+    struct marks inside;          /* their bytes but the first */
+    u16 todo[PAGE_SIZE];          /* offsets to follow */
 };
-enum finding { FOUND_NOTHING, FOUND_SENSITIVE, FOUND_DATA };
-#define INSN_MAX 16 /* no instruction is longer */
+#define INSN_MAX 15
 
 /* The instruction at off, or false: it goes on where there are no bytes. One that may run into the next page is decoded
  * from a copy with the beginning of that page after the end of this one. */
@@ -175,144 +172,179 @@ static bool decode_here(const struct sweep *s, unsigned off, struct insn *in)
 {
     const u8 *bytes = s->page->bytes + off;
     unsigned here = PAGE_SIZE - off;
-    if (here >= INSN_MAX) return decode(s->d, bytes, here, off, true, s->rules->features, in) == DECODE_OK;
-    u8 joined[2 * INSN_MAX];
+    if (here > INSN_MAX) return decode(s->d, bytes, here, off, true, s->rules->features, in) == DECODE_OK;
+    u8 joined[2 * INSN_MAX + 2];
     unsigned there = s->page->next ? INSN_MAX : 0;
     memcpy(joined, bytes, here);
     if (there) memcpy(joined + here, s->page->next, there);
     return decode(s->d, joined, here + there, off, true, s->rules->features, in) == DECODE_OK;
 }
 
-/* UD0 and UD1: like UD2, compilers put them where nothing comes to. */
-static bool is_ud(const struct insn *in)
-{
-    return in->id == INSN_INVALID && in->bytes[in->npfx] == 0x0f && is_undefined_for_good(in);
-}
-
+/* Control does not go on behind it, or nobody knows. */
 static bool control_ends(const struct insn *in)
 {
-    return in->op == OP_JMP || in->op == OP_RET || in->op == OP_RETF || in->op == OP_IRET || in->op == OP_JMPF
-           || in->op == OP_INT3 || in->op == OP_HLT /* abort() ends so */ || in->op == OP_UD2 || is_ud(in);
-}
-
-/* What no user code is made of, for it traps. */
-static bool is_alien(const struct insn *in)
-{
     switch (in->op) {
-    case OP_IN:
-    case OP_OUT:
-    case OP_INS:
-    case OP_OUTS:
-    case OP_CLI:
-    case OP_STI: return true;
-    case OP_HLT: return false;
-    default: return (in->id == INSN_INVALID && !is_ud(in)) || in->row->attr & A_PRIV;
+    case OP_JMP:
+    case OP_RET:
+    case OP_RETF:
+    case OP_IRET:
+    case OP_JMPF:
+    case OP_CALL:
+    case OP_CALLF:
+    case OP_INT3:
+    case OP_HLT: /* abort() ends so */
+    case OP_UD2: return true;
+    default: return in->id == INSN_INVALID;
     }
 }
 
 static bool is_relative(const struct insn *in) { return in->row->enc[0] == ENC_Jb || in->row->enc[0] == ENC_Jz; }
 
-/* Follows control from off and adds what it finds to code. guess: nobody has come to off yet, so it may be data: then
- * its instructions soon trap, or lead into the middle of known code. */
-static enum finding follow(struct sweep *s, struct code *code, unsigned off, bool guess)
+/* ---- patches ---- */
+
+#define HLT 0xf4
+#define PREFIX_SS 0x36
+#define PREFIX_DS 0x3e
+
+/* F3 before BSF and BSR means nothing to the guest's processor, as the prefix of the segment that it uses anyway does
+ * to all. Compilers write it for a count of zeros, so a trap would be a dear one. */
+static bool is_prefixed_bit_scan(const struct insn *in)
+{
+    return (in->op == OP_BSF || in->op == OP_BSR) && in->id != INSN_INVALID && in->npfx == 1 && in->bytes[0] == 0xf3;
+}
+
+static u8 patch_byte(const struct insn *in)
+{
+    if (!is_prefixed_bit_scan(in)) return HLT;
+    return in->seg == S_SS ? PREFIX_SS : PREFIX_DS;
+}
+
+/* What shows which x87 instruction was the last: one that ran directly is not known to every host. So a page that has
+ * it is the translator's as a whole. */
+static bool shows_x87_pointers(const struct insn *in)
+{
+    return in->op == OP_FNSTENV || in->op == OP_FNSAVE || in->op == OP_FXSAVE;
+}
+
+static bool patch(struct sweep *s, unsigned off, const struct insn *in)
+{
+    struct scan_result *r = s->result;
+    r->where = (u16)off;
+    if (!s->rules->execute_only || r->n == SCAN_PATCHES_MAX || shows_x87_pointers(in)) return false;
+    if (off < INSN_MAX - 1) return false; /* it may be an operand of what begins on the page before, too */
+    r->patch[r->n++] = (struct scan_patch){ (u16)off, patch_byte(in) };
+    return true;
+}
+
+/* An instruction whose first byte is inside of another cannot be changed by itself. */
+static bool patches_are_apart(struct sweep *s)
+{
+    struct scan_result *r = s->result;
+    for (unsigned i = 0; i < r->n; i++) {
+        if (!marked(&s->inside, r->patch[i].at)) continue;
+        r->where = r->patch[i].at;
+        return false;
+    }
+    return true;
+}
+
+/* ---- the two steps ---- */
+
+/* Follows control from off, through code. False: there is something sensitive that cannot be patched. */
+static bool follow(struct sweep *s, unsigned off)
 {
     unsigned n = 0;
     s->todo[n++] = (u16)off;
     while (n) {
         struct insn in;
-        for (off = s->todo[--n]; off < PAGE_SIZE && !marked(&code->begins, off); off += in.len) {
-            if (guess && marked(&code->covered, off)) return FOUND_DATA;
+        for (off = s->todo[--n]; off < PAGE_SIZE && !marked(&s->begins, off); off += in.len) {
             if (!decode_here(s, off, &in) || !in.len) break;
-            if (guess && is_alien(&in)) return FOUND_DATA;
-            if (scan_is_sensitive(s->rules, &in)) {
-                s->where = (u16)off;
-                if (!guess) return FOUND_SENSITIVE; /* else what follows may show that it is data */
-            }
-            mark(&code->begins, off);
-            for (unsigned i = off; i < off + in.len && i < PAGE_SIZE; i++) mark(&code->covered, i);
-            if (is_relative(&in) && in.target < PAGE_SIZE && !marked(&code->begins, in.target) && n < PAGE_SIZE)
+            mark(&s->begins, off);
+            mark(&s->covered, off);
+            for (unsigned i = off + 1; i < off + in.len && i < PAGE_SIZE; i++)
+                mark(&s->covered, i), mark(&s->inside, i);
+            if (scan_is_sensitive(s->rules, &in) && !patch(s, off, &in)) return false;
+            if (is_relative(&in) && in.target < PAGE_SIZE && !marked(&s->begins, in.target) && n < PAGE_SIZE)
                 s->todo[n++] = (u16)in.target;
-            if (in.op == OP_JMP && in.row->form == MR_ANY && in.index >= 0) mark(&s->tables, in.disp & ~PAGE_MASK);
             if (control_ends(&in)) break;
         }
     }
-    return FOUND_NOTHING;
-}
-
-static bool is_padding(u8 byte) { return byte == 0x90 || byte == 0xcc || byte == 0; }
-
-#define FILL_MIN 8 /* so many zeros are no constant's */
-
-/* Whether the padding bytes from begin to end are padding: zeros are also the upper bytes of constants, and then they
- * end a NOP of several bytes (0F 1F, or LEA of a register to itself), or are many. */
-static bool ends_padding(const struct sweep *s, unsigned begin, unsigned end)
-{
-    if (begin == end) return false;
-    if (s->page->bytes[end - 1] || end - begin >= FILL_MIN) return true;
-    for (unsigned len = 3; len <= 11 && len <= end; len++) {
-        struct insn in;
-        if (!decode_here(s, end - len, &in) || in.len != len) continue;
-        if (in.op == OP_NOP || (in.op == OP_LEA && in.base == (s8)in.opnd[0].reg && in.index < 0 && !in.disp))
-            return true;
-    }
-    return false;
-}
-
-/* Functions that nobody has called yet, and cases of a switch: they begin where other code ends, or at a multiple of
- * 16 behind padding. */
-static bool may_begin(const struct sweep *s, unsigned off)
-{
-    const u8 *bytes = s->page->bytes;
-    if (marked(&s->code.covered, off) || marked(&s->tables, off) || is_padding(bytes[off])) return false;
-    unsigned before = off;
-    while (before && is_padding(bytes[before - 1]) && !marked(&s->code.covered, before - 1)) before--;
-    return (before && marked(&s->code.covered, before - 1)) || (off % 16 == 0 && ends_padding(s, before, off));
-}
-
-static bool guesses_are_fit(struct sweep *s)
-{
-    for (unsigned off = 0; off < PAGE_SIZE; off++) {
-        if (!may_begin(s, off)) continue;
-        struct code more = s->code;
-        s->where = NOWHERE;
-        if (follow(s, &more, off, true) == FOUND_DATA) continue;
-        if (s->where != NOWHERE) return false;
-        s->code = more;
-    }
     return true;
 }
 
-/* Of what nothing reaches, the instructions of two opcode bytes that concern the system, and INT 3 and 4: they are
- * rare in data. Those of one byte are frequent there. */
-static bool is_worth_caution(const struct insn *in) { return in->bytes[in->npfx] == 0x0f || in->op == OP_INT; }
+/* Of what is not known to be code: what shows the processor's identity, the host's tables or the last x87 instruction,
+ * or enters the kernel by a door of its own, and has two opcode bytes, or is INT 3 or 4. Segment moves show at the next
+ * exit; what the model does not have stands behind a CPUID that says so. */
+static bool is_worth_caution(const struct insn *in)
+{
+    if (in->id == INSN_INVALID) return false;
+    switch (in->op) {
+    case OP_INT:
+    case OP_FNSTENV:
+    case OP_FNSAVE:
+    case OP_FXSAVE:
+    case OP_FXRSTOR: return true;
+    case OP_PUSH_SREG:
+    case OP_POP_SREG:
+    case OP_LSS:
+    case OP_LFS:
+    case OP_LGS: return false;
+    default: return in->bytes[in->npfx] == 0x0f && is_system(in);
+    }
+}
 
-/* The bytes that nothing reaches, from the top of the page and from where known code ends. */
+/* Whether the bytes at off may open one of those. A filter: decoding all there is would cost fifty times as much. */
+static bool may_be_worth_caution(const struct sweep *s, unsigned off)
+{
+    const u8 first = s->page->bytes[off];
+    if (first != 0x0f && first != 0xcd && (first & ~4) != 0xd9) return false;
+    const u8 second = off + 1 < PAGE_SIZE ? s->page->bytes[off + 1] : s->page->next ? s->page->next[0] : 0xff;
+    if (first == 0xcd) return second == 3 || second == 4;
+    if (first != 0x0f) return second < 0xc0 && (second >> 3 & 7) == 6; /* FNSTENV, FNSAVE */
+    return second <= 3 || second == 0x34 || second == 0xa2 || second == 0xae;
+}
+
+/* Decoding that begins anywhere soon falls into step with the instructions that there are. */
+#define VOTES_FAR 64
+#define VOTES_NEAR 16
+
+/* Whether an instruction begins at off, if that is code: of the decodings that begin at each of the bytes some way
+ * before, three in four come there. Of data not so many do, and of code in which off is an operand's hardly one. */
+static bool begins_by_vote(const struct sweep *s, unsigned off)
+{
+    unsigned votes = 0, from = off > VOTES_FAR ? off - VOTES_FAR : 0, to = off > VOTES_NEAR ? off - VOTES_NEAR : 0;
+    if (to < from + 8) return false; /* near the top of the page, where the end of another instruction may be */
+    for (unsigned begin = from; begin < to; begin++) {
+        unsigned at = begin;
+        for (struct insn in; at < off; at += in.len)
+            if (!decode_here(s, at, &in) || !in.len) break;
+        votes += at == off;
+    }
+    return votes * 4 >= (to - from) * 3;
+}
+
+/* The bytes that nothing is known to reach. */
 static bool rest_is_fit(struct sweep *s)
 {
     struct insn in;
-    for (unsigned off = 0, trust = SETTLE; off < PAGE_SIZE;) {
-        if (marked(&s->code.covered, off)) {
-            trust = ++off;
-            continue;
-        }
-        bool valid = decode_here(s, off, &in);
-        if (valid && off >= trust && is_worth_caution(&in) && scan_is_sensitive(s->rules, &in)) {
-            s->where = (u16)off;
+    for (unsigned off = 0; off < PAGE_SIZE; off++) {
+        if (!may_be_worth_caution(s, off) || marked(&s->covered, off)) continue;
+        if (!decode_here(s, off, &in) || !is_worth_caution(&in) || !scan_is_sensitive(s->rules, &in)) continue;
+        if (begins_by_vote(s, off) && !(off >= VOTES_FAR && patch(s, off, &in))) {
+            s->result->where = (u16)off;
             return false;
         }
-        unsigned end = off + (valid && in.len ? in.len : 1); /* data: the next byte is tried */
-        while (++off < end && off < PAGE_SIZE && !marked(&s->code.covered, off)) continue;
     }
     return true;
 }
 
-bool scan_page(struct decoder *d, const struct scan_rules *rules, const struct code_page_bytes *page, u16 *where)
+enum scan_verdict scan_page(struct decoder *d, const struct scan_rules *rules, const struct code_page_bytes *page,
+                            struct scan_result *result)
 {
-    struct sweep s = { .d = d, .rules = rules, .page = page };
-    bool fit = true;
-    for (unsigned i = 0; fit && i < page->nstarts; i++)
-        fit = follow(&s, &s.code, page->starts[i], false) != FOUND_SENSITIVE;
-    fit = fit && guesses_are_fit(&s) && rest_is_fit(&s);
-    if (!fit) *where = s.where;
-    return fit;
+    struct sweep s = { .d = d, .rules = rules, .page = page, .result = result };
+    result->n = 0;
+    for (unsigned i = 0; i < page->nstarts; i++)
+        if (!follow(&s, page->starts[i])) return SCAN_UNFIT;
+    if (!patches_are_apart(&s) || !rest_is_fit(&s)) return SCAN_UNFIT;
+    return result->n ? SCAN_PATCHED : SCAN_FIT;
 }

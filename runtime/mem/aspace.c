@@ -7,7 +7,8 @@
  *   - Rent: a share of the CPU time that user code runs without it (loss_share[]). When the rent paid equals the price,
  *     the address space is given the way. That is at most twice the price of knowing.
  *   - With it: the gain, less what it goes on costing (faults in a window, stops of a process). When the costs
- *     have exceeded the gains by the price, or a part of it (patience[]), it is taken away.
+ *     have lately exceeded the gains by the price, or a part of it (patience[]), and by a share of all that was gained
+ *     (LOYALTY), it is taken away: an address space that has gained a second is not given up for a bad moment.
  *   - A burst of runs that do not pay makes a way rest until the next kick, and twice as long each time, until a time
  *     between two kicks has paid: the address space keeps what it has, and does without.
  *   - Risk: what a way costs beyond its gains is never more than a hundredth of all time and a small sum (the purse).
@@ -39,6 +40,7 @@ static const u8 loss_share[ASPACE_WAYS][2] = {
 /* Quarters of the price that costs may exceed gains by. Faults in a window come in bursts (a process that touches new
  * memory), and do not end by resting, as stops do. */
 static const u8 patience[ASPACE_WAYS] = { [ASPACE_WINDOW] = 1, [ASPACE_DIRECT] = 4 };
+#define LOYALTY 16 /* one of so many parts of the gain may be lost again */
 /* What direct execution gains is an estimate, and part of what it costs (cold caches) goes unseen: not far below its
  * price. */
 static const s8 least_level[ASPACE_WAYS] = { [ASPACE_WINDOW] = ASPACE_LEVEL_MIN, [ASPACE_DIRECT] = -1 };
@@ -63,7 +65,7 @@ struct book {
     u64 gain_ns, cost_ns;   /* since, price included */
     u64 gain_now, cost_now; /* since the last kick */
     u64 credit_ns;          /* what runs that do not pay may lose before they count */
-    s64 debt_ns;            /* costs less gains, no less than 0: an old gain does not count */
+    s64 debt_ns;            /* costs less gains since the last time when these were more */
     u8 futile, rest;        /* runs in a row; doublings of the next rest */
     bool rests;
     u32 rest_until; /* kick */
@@ -248,7 +250,7 @@ static void consider_taking(struct aspaces *as, enum aspace_way way)
     if (b->gain_now > b->cost_now) b->rest = 0;
     b->gain_now = b->cost_now = 0;
     if (as->way[way].always) return;
-    if (b->debt_ns > (s64)b->price_ns * patience[way] / 4) {
+    if (b->debt_ns > (s64)(b->price_ns * patience[way] / 4 + b->gain_ns / LOYALTY)) {
         give_up(as, way);
         return;
     }

@@ -6,6 +6,7 @@
  *     physical   0 .. low                file   0 .. low           low = min(size, 3 GiB)
  *                4 GiB .. 4 GiB + high          low .. size        high = size - low
  *                bus_ram.base ..                size .. size + BUS_DEVICE_RAM_MAX
+ *                nowhere                        size + BUS_DEVICE_RAM_MAX ..      bus_spare()
  *
  * The RAM view is one mapping of the file in a reservation with a page to spare, so that a pointer that strays past its
  * end faults instead of finding host memory. Pages of the file that no memory has are not mapped.
@@ -29,6 +30,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define GIB (1ull << 30)
@@ -63,6 +65,8 @@ struct bus {
     u64 view_len;        /* bytes reserved */
     u64 size, low, high; /* bytes of RAM */
     int fd;
+    u8 *spare; /* NULL: none */
+    u64 spare_n;
     u8 *flags;   /* per page of RAM, by file offset: enum page_flag */
     u8 *covered; /* likewise: 1 if a range touches the page */
     struct bus_ram *device_ram;
@@ -140,6 +144,7 @@ void bus_free(struct bus *b)
     if (!b) return;
     while (b->device_ram) bus_ram_free(b->device_ram);
     if (b->view) munmap(b->view, b->view_len);
+    if (b->spare) munmap(b->spare, b->spare_n << PAGE_SHIFT);
     if (b->fd >= 0) close(b->fd);
     free(b->flags);
     free(b->covered);
@@ -162,6 +167,24 @@ u64 bus_file_used(const struct bus *b)
     return end << PAGE_SHIFT;
 }
 u64 bus_file_pages(const struct bus *b) { return (b->size + BUS_DEVICE_RAM_MAX) >> PAGE_SHIFT; }
+
+int bus_spare(struct bus *b, u64 n, u64 *first, u8 **host)
+{
+    const u64 at = bus_file_pages(b), end = (at + n) << PAGE_SHIFT;
+    struct rlimit most;
+    BUG_ON(b->spare && b->spare_n != n);
+    *first = at;
+    *host = b->spare;
+    if (b->spare) return 0;
+    if (!getrlimit(RLIMIT_FSIZE, &most) && end > most.rlim_cur) return -EFBIG; /* else a signal would say so */
+    if (ftruncate(b->fd, (off_t)end)) return -errno;
+    u8 *p = mmap(NULL, n << PAGE_SHIFT, PROT_READ | PROT_WRITE, MAP_SHARED, b->fd, (off_t)(at << PAGE_SHIFT));
+    if (p == MAP_FAILED) return -errno;
+    b->spare = *host = p;
+    b->spare_n = n;
+    return 0;
+}
+
 struct dirty_logs *bus_dirty_logs(struct bus *b) { return &b->logs; }
 int bus_ram_fd(const struct bus *b) { return b->fd; }
 
@@ -446,7 +469,7 @@ int bus_ram_new(struct bus_ram **out, struct bus *b, u64 len)
     struct bus_ram *r = calloc(1, sizeof *r);
     if (!r) return -ENOMEM;
     *r = (struct bus_ram){ .b = b, .first = first, .n = n, .next = *p };
-    bool longest = !*p;
+    bool longest = !*p && !b->spare;
     int err = longest && ftruncate(b->fd, (off_t)((first + n) << PAGE_SHIFT)) ? -errno : map_view(b, first, n);
     if (err) {
         free(r);

@@ -33,6 +33,10 @@ struct bus_extent {
     u64 page; /* of the file; nothing if it is ROM */
 };
 bool bus_extent(const struct bus *b, paddr pa, struct bus_extent *e);
+/* Pages of the file that are nobody's memory, for the monitor's own use: n of them, zero at first, at *host until the
+ * bus is freed. *first: the first, in the file. Whoever asks again gets the same. Returns 0 or -errno: the host has no
+ * room for them. */
+MUST_CHECK int bus_spare(struct bus *b, u64 n, u64 *first, u8 **host);
 u32 bus_remaps(const struct bus *b);  /* how often memory has been covered, uncovered, mapped or unmapped */
 void bus_forget_views(struct bus *b); /* as if it had been: all views start over */
 

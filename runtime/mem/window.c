@@ -640,7 +640,8 @@ static void page_deny(struct window *w, u32 n, u32 pfn, u32 right)
 {
     u32 *e = &w->page[n];
     if (*e >> PFN_SHIFT != pfn || !(*e & right)) return;
-    if (w->be.protect(w->be.be, n, 1, PROT_READ)) { /* nothing is both writable and executable */
+    /* Nothing is both writable and executable. What is executed may be a patched copy, and is not to be read. */
+    if (right == EXECUTABLE || w->be.protect(w->be.be, n, 1, PROT_READ)) {
         unmap_pages(w, n, 1);
         return;
     }
@@ -677,14 +678,17 @@ static void windows_protect(void *arg, paddr page)
     }
 }
 
+void windows_end_execution(struct windows *ws, paddr pa)
+{
+    for (unsigned i = LOCAL_WINDOWS; i < ARRAY_LEN(ws->w); i++)
+        window_deny(&ws->w[i], (u32)(pa >> PAGE_SHIFT), EXECUTABLE);
+}
+
 /* A page that was scanned is about to be written: what is executable is never written to. */
 static bool windows_written(void *arg, paddr pa, unsigned len, u8 flags)
 {
-    struct windows *ws = arg;
     (void)len;
-    if (!(flags & PG_DIRECT)) return false;
-    for (unsigned i = LOCAL_WINDOWS; i < ARRAY_LEN(ws->w); i++)
-        window_deny(&ws->w[i], (u32)(pa >> PAGE_SHIFT), EXECUTABLE);
+    if (flags & PG_DIRECT) windows_end_execution(arg, pa);
     return false;
 }
 

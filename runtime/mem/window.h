@@ -71,4 +71,6 @@ void window_flush_page(struct window *w, laddr la);   /* INVLPG */
 bool window_used(const struct window *w);
 bool window_has(const struct window *w, laddr la); /* la's page is mapped, with whatever rights */
 bool window_executes(const struct window *w, laddr la);
+/* The page of RAM at pa is executable nowhere any more, whoever mapped it. */
+void windows_end_execution(struct windows *ws, paddr pa);
 #endif

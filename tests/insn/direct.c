@@ -671,6 +671,157 @@ static void sensitive(void)
     SEES(see_cpuid_0, r[0], r[1]);
 }
 
+/* ---- A page with sensitive instructions in the way of others: it shows its own bytes to whoever reads it, is written to
+ * like others, and goes on as it is then. F3 before BSF and BSR means nothing to a processor without TZCNT and LZCNT. */
+USER(pays,                                                     /* computes for some 50 ms: whatever rested has been forgotten */
+    rdtsc;
+    movl %eax, %esi;
+1:  movl $1000, %ecx;
+2:  decl %ecx;
+    jnz 2b;
+    rdtsc;
+    subl %esi, %eax;
+    cmpl $150000000, %eax;
+    jb 1b;
+    DONE);
+USER(cpuid_in_a_loop,
+    xorl %edi, %edi;
+1:  pushl %ebx;
+    xorl %eax, %eax;
+    cpuid;
+    addl %eax, %edi;
+    popl %ebx;
+    decl %ebx;
+    jnz 1b;
+    movl %edi, %eax;
+    DONE);
+USER(sum_of_itself,                                            /* EBX: where it is; ESI: its length */
+    pushl %ebx;
+    xorl %eax, %eax;
+    cpuid;
+    popl %ebx;
+    movl %esi, %ecx;
+    pushl %esi;
+    movl %ebx, %esi;
+    movl $0x08080000, %edi;
+    rep movsb;
+    popl %esi;
+    xorl %eax, %eax;
+1:  movzbl -1(%ebx, %esi), %edx;
+    addl %edx, %eax;
+    decl %esi;
+    jnz 1b;
+    DONE);
+USER(patches_a_call,                                           /* EBX: what it calls; ESI: what it writes there then */
+    pushl %ebx;
+    call *%ebx;
+    popl %ebx;
+    movl %esi, (%ebx);
+    jmp 1f;
+1:  movl %eax, %ebp;
+    movl $7, %eax;
+    call *%ebx;
+    DONE);
+USER(cpuid_0, cpuid; ret; nop);
+USER(bit_scans,                                                /* EBX: how often */
+    movl $0x08080000, %ebp;
+    movl $0x08080004, %edi;
+1:  movl $5, %eax;
+    .byte 0xf3, 0x0f, 0xbc, 0x45, 0;
+    setz %dl;
+    .byte 0xf3, 0x0f, 0xbd, 0x37;
+    movl $0x300, %ecx;
+    .byte 0xf3, 0x0f, 0xbd, 0xc9;
+    decl %ebx;
+    jnz 1b;
+    DONE);
+
+static void pay(void)
+{
+    struct frame f = user_frame(U_CODE + 4 * PAGE);
+
+    PROGRAM(U_CODE + 4 * PAGE, pays);
+    CHECK_EQ(user_go(&f), U_DONE);
+}
+
+enum { INNER = U_CODE + 0x20040 }; /* where no breakpoint was, and not where another page's operand may be */
+
+static void patched(void)
+{
+    struct frame f;
+    u32 r[4], want = 0;
+    const u32 length = (u32)(sum_of_itself_end - sum_of_itself), alias = 0x20000000;
+
+    section("a sensitive instruction in a loop");
+    cpuid(0, r);
+    PROGRAM(INNER, cpuid_in_a_loop);
+    for (u32 i = 0; i < 3; i++) {
+        pay();
+        f = user_frame(INNER);
+        f.ebx = 50;
+        CHECK_EQ(user_go(&f), U_DONE);
+        CHECK_EQ(f.eax, 50 * r[0]);
+        CHECK_EQ(f.edx, r[3]);
+    }
+    section("its page as the program reads it");
+    PROGRAM(INNER, sum_of_itself);
+    for (u32 i = 0; i < length; i++)
+        want += sum_of_itself[i];
+    for (u32 i = 0; i < 5; i++) {
+        pay();
+        memset((void *)data_page(), 0, length);
+        f = user_frame(INNER);
+        f.ebx = INNER, f.esi = length;
+        CHECK_EQ(user_go(&f), U_DONE);
+        CHECK_EQ(f.eax, want);
+        CHECK_EQ(memcmp((void *)data_page(), sum_of_itself, length), 0);
+    }
+    section("the same page elsewhere");                        /* not executed there, so not patched */
+    pte_set(alias, (u32)pte_get(INNER));
+    invlpg(alias);
+    f = user_frame(INNER);
+    f.ebx = alias + 0x40, f.esi = length;
+    CHECK_EQ(user_go(&f), U_DONE);
+    CHECK_EQ(f.eax, want);
+    section("its page as the program writes it");
+    for (u32 i = 0; i < 6; i++) {
+        if (i % 3 == 0)
+            pay();
+        PROGRAM(INNER, patches_a_call);
+        PROGRAM(INNER + PAGE, cpuid_0);
+        if (i & 1) {                                           /* from here it is another's */
+            pte_set(alias, (u32)pte_get(INNER + PAGE));
+            invlpg(alias);
+        }
+        f = user_frame(INNER);
+        f.ebx = i & 1 ? alias + 0x40 : INNER + PAGE, f.esi = 0xc340c031; /* xor eax, eax; inc eax; ret */
+        f.eax = 0;
+        CHECK_EQ(user_go(&f), U_DONE);
+        CHECK_EQ(f.ebp, r[0]);
+        CHECK_EQ(f.eax, 1);
+        CHECK_EQ(peek(((u32)pte_get(INNER + PAGE) & ~0xfffu) + 0x40), 0xc340c031);
+        f = user_frame(INNER + PAGE);                          /* and returns into nowhere */
+        f.esp = U_STACK + 0x100;
+        CHECK_EQ(user_go(&f), V_PF);
+        CHECK_EQ(f.eax, 1);
+    }
+    pte_set(alias, 0);
+    invlpg(alias);
+    section("bit scans with a prefix");
+    pay();
+    PROGRAM(INNER, bit_scans);
+    for (u32 i = 0; i < 4; i++) {
+        poke(data_page(), i & 1 ? 0x500 : 0), poke(data_page() + 4, 0x10);
+        f = user_frame(INNER);
+        f.ebx = 1000;
+        CHECK_EQ(user_go(&f), U_DONE);
+        CHECK_EQ(f.eax, i & 1 ? 8 : 5);
+        CHECK_EQ(f.edx & 0xff, i & 1 ? 0 : 1);
+        CHECK_EQ(f.esi, 4);
+        CHECK_EQ(f.ecx, 9);
+    }
+}
+
 /* ---- A table that is jumped into: data to whoever looks for code, until somebody comes there. With CPUID in it, or
  * in the middle of one of its constants. */
 USER(into_table,
@@ -895,6 +1046,7 @@ void guest_main(void)
         fetches();
         debug_traps();
         sensitive();
+        patched();
         tables();
         one_clock();
         timer();

@@ -40,6 +40,9 @@ for run in ('bt', 'direct'):
 # And at least: what an armed breakpoint does not concern goes on as translated code, its accesses to that page by a
 # callout.
 AT_LEAST = {('watched', 'bt'): {'watched': 1000000}, ('watched', 'direct'): {'watched': 1000000}}
+with open('/proc/cpuinfo', encoding='ascii') as cpuinfo:
+    if ' ospke' in cpuinfo.read():  # a page may be executed and not read: those with sensitive instructions are patched
+        AT_LEAST['direct', 'direct'] = {'direct_traps': 30, 'direct_reads': 8, 'direct_patched': 6}
 SKIPPED = 77
 PASS, FAIL = (0x10 << 1) | 1, (0x11 << 1) | 1
 

@@ -155,18 +155,35 @@ START_TEST(costs_beyond_gain_and_price_end_it_and_less_does_not)
 {
     dir.unfit = true;
     time_to(&win);
-    for (unsigned i = 0; i < 100; i++) { /* pays: 0.59 of each ms are gained */
+    aspaces_cost(as, ASPACE_WINDOW, MS); /* 0.59 of each ms are gained: loses 0.4 of the 2 ms that it has cost */
+    run(1, true);
+    ck_assert_uint_eq(win.taken, 0);
+    aspaces_cost(as, ASPACE_WINDOW, MS); /* 0.8: more than a quarter, and a sixteenth of the 1.2 ms gained */
+    run(1, true);
+    ck_assert_uint_eq(win.taken, 1);
+    ck_assert_int_eq(aspaces_level(as, ASPACE_WINDOW, TEXT), 2);
+}
+END_TEST
+
+START_TEST(who_has_gained_much_may_lose_a_sixteenth_of_it_again)
+{
+    dir.unfit = true;
+    time_to(&win);
+    for (unsigned i = 0; i < 100; i++) { /* pays: 59 ms are gained */
         aspaces_cost(as, ASPACE_WINDOW, MS / 2);
         run(1, true);
     }
     ck_assert_uint_eq(win.taken, 0);
-    aspaces_cost(as, ASPACE_WINDOW, MS); /* loses 0.4 of the 2 ms that it has cost */
-    run(1, true);
+    for (unsigned i = 0; i < 10; i++) { /* loses 4.1 ms: the sixteenth is 4.0, a quarter of the price 0.5 */
+        aspaces_cost(as, ASPACE_WINDOW, MS);
+        run(1, true);
+    }
     ck_assert_uint_eq(win.taken, 0);
-    aspaces_cost(as, ASPACE_WINDOW, MS); /* 0.8: more than a quarter */
-    run(1, true);
+    for (unsigned i = 0; i < 3; i++) { /* 5.3 */
+        aspaces_cost(as, ASPACE_WINDOW, MS);
+        run(1, true);
+    }
     ck_assert_uint_eq(win.taken, 1);
-    ck_assert_int_eq(aspaces_level(as, ASPACE_WINDOW, TEXT), 2);
 }
 END_TEST
 
@@ -488,6 +505,7 @@ int main(void)
     tcase_add_test(t, a_kick_after_a_long_time_is_not_one_processes);
     tcase_add_test(t, with_a_window_direct_execution_has_less_to_gain);
     tcase_add_test(t, costs_beyond_gain_and_price_end_it_and_less_does_not);
+    tcase_add_test(t, who_has_gained_much_may_lose_a_sixteenth_of_it_again);
     tcase_add_test(t, a_text_that_did_not_pay_is_dearer_for_its_next_process_and_one_that_did_is_cheaper);
     tcase_add_test(t, direct_execution_is_never_had_below_half_its_price);
     tcase_add_test(t, the_text_is_what_most_kicks_find);

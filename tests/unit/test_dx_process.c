@@ -328,6 +328,38 @@ START_TEST(every_stop_is_told_apart)
 }
 END_TEST
 
+static bool has_protection_keys(void)
+{
+    u32 a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && c & 1u << 4; /* OSPKE */
+}
+
+START_TEST(what_may_be_executed_only_runs_and_is_sealed_to_reads_and_writes)
+{
+    static const struct {
+        const char *hex;
+        enum dx_why why;
+        u32 off;
+    } cases[] = {
+        { "b8 2a 00 00 00 cd 80", DX_SYSCALL, 7 }, /* mov eax, 42 */
+        { "90 a1 00 80 04 08", DX_SEALED, 1 },     /* mov eax, [CODE] */
+        { "90 a3 00 80 04 08", DX_SEALED, 1 },     /* mov [CODE], eax */
+        { "b8 2a 00 00 00 f4", DX_OTHER, 5 },      /* hlt */
+        { "a1 00 00 00 09 cd 80", DX_SYSCALL, 7 }, /* other pages are as they were */
+    };
+    if (!has_protection_keys()) return; /* there PROT_EXEC alone can be read, and direct.c makes no such page */
+    dx_map(dx, PAGE(CODE), 1, PROT_EXEC, 0);
+    ck_assert_int_eq(dx_commit(dx), 0);
+    for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+        struct dx_regs r = fresh();
+        struct dx_stop s = run(cases[i].hex, &r);
+        ck_assert_msg(s.why == cases[i].why, "%s: %d", cases[i].hex, s.why);
+        ck_assert_msg(r.eip == CODE + cases[i].off, "%s: eip %08x", cases[i].hex, r.eip);
+        if (s.why == DX_SEALED) ck_assert_uint_eq(s.addr, CODE);
+    }
+}
+END_TEST
+
 START_TEST(gs_addresses_what_its_descriptor_says)
 {
     struct dx_regs r = fresh();
@@ -612,6 +644,7 @@ static TCase *on_a_capable_host(const char *name, void (*begin)(void), void (*en
     tcase_add_test(t, registers_go_in_and_come_out);
     tcase_add_loop_test(t, rdtsc_stops_it_where_the_guest_has_a_counter_of_its_own, 0, 2);
     tcase_add_loop_test(t, every_stop_is_told_apart, 0, ARRAY_LEN(stops));
+    tcase_add_test(t, what_may_be_executed_only_runs_and_is_sealed_to_reads_and_writes);
     tcase_add_test(t, gs_addresses_what_its_descriptor_says);
     tcase_add_test(t, a_selector_that_code_loads_is_noticed);
     tcase_add_test(t, x87_and_sse_state_go_in_and_come_out);

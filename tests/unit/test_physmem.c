@@ -27,6 +27,30 @@ START_TEST(ram_above_3_gib_goes_on_at_4_gib)
 }
 END_TEST
 
+START_TEST(spare_pages_are_in_the_file_and_nowhere_in_memory)
+{
+    struct bus *b;
+    u64 first, again;
+    u8 *host, *host2;
+    paddr pa;
+    ck_assert_int_eq(bus_new(&b, GIB), 0);
+    u64 used = bus_file_used(b);
+    ck_assert_int_eq(bus_spare(b, 4, &first, &host), 0);
+    ck_assert_uint_eq(first, bus_file_pages(b));
+    ck_assert_uint_eq(bus_file_used(b), used);
+    ck_assert(!bus_page_pa(b, first, &pa));
+    host[3 * PAGE_SIZE + 5] = 0x5a;
+    u8 *alias = mmap(NULL, 4 * PAGE_SIZE, PROT_READ, MAP_SHARED, bus_ram_fd(b), (off_t)(first << PAGE_SHIFT));
+    ck_assert_ptr_ne(alias, MAP_FAILED);
+    ck_assert_uint_eq(alias[3 * PAGE_SIZE + 5], 0x5a);
+    munmap(alias, 4 * PAGE_SIZE);
+    ck_assert_int_eq(bus_spare(b, 4, &again, &host2), 0); /* the same */
+    ck_assert_uint_eq(again, first);
+    ck_assert_ptr_eq(host2, host);
+    bus_free(b);
+}
+END_TEST
+
 START_TEST(ram_of_an_impossible_size_is_refused)
 {
     struct bus *b = NULL;
@@ -391,6 +415,7 @@ int main(void)
     TCase *t = tcase_create("physmem");
     tcase_add_checked_fixture(t, fix_setup, fix_teardown);
     tcase_add_test(t, ram_above_3_gib_goes_on_at_4_gib);
+    tcase_add_test(t, spare_pages_are_in_the_file_and_nowhere_in_memory);
     tcase_add_test(t, ram_of_an_impossible_size_is_refused);
     tcase_add_test(t, nothing_there_floats);
     tcase_add_test(t, a_range_hides_the_ram_below_it_and_gives_it_back);
