@@ -19,7 +19,9 @@ import run_insn
 
 DIFF_CASES = 1000
 DIRECT_CASES = 300  # each is some stops of a process, which are dear there
-OPTIONS = {'evict': ' --cache-size 1M', 'strict': ' --tlb strict'}  # of guests that are about these
+OPTIONS = {'evict': ' --cache-size 1M', 'strict': ' --tlb strict', 'speed': ' --speed 20'}  # of guests about these
+
+WORDS = {'model': 'model=n270', 'speed': 'mhz=20'}  # which processor it is to find
 
 
 class Test:
@@ -84,7 +86,7 @@ def insn_tests(build):
     for name in sorted(name[:-4] for name in os.listdir(folder) if name.endswith('.elf')):
         if name == 'ferr':
             continue  # QEMU's processor reports a pending x87 exception at FWAIT alone
-        words = 'tcg model=n270' if name == 'model' else 'tcg'  # it asks which processor it is to find
+        words = 'tcg ' + WORDS.get(name, '')
         command = (
             f'transvisor run --kernel {name}.elf --append "{words}" --memory 64M --engine bt --serial stdio --debug-exit 0xf4'
             + OPTIONS.get(name, '')
