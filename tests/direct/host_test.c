@@ -165,6 +165,27 @@ static long status_field(pid_t pid, const char *name, int base)
     return at ? strtol(at + strlen(key), NULL, base) : -1;
 }
 
+/* The maker is the monitor's own program, without a guest in it (docs/security.md). Only what has begun has a name. */
+static bool is_maker(pid_t pid, pid_t parent)
+{
+    char path[64], names[2][64];
+    for (unsigned i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "/proc/%d/comm", i ? parent : pid);
+        read_text(path, names[i], sizeof names[i]);
+    }
+    return !strcmp(names[0], names[1]);
+}
+
+/* By a thread of its parent's: the vCPU's is not the first one in a jail. */
+static bool is_traced(pid_t pid, pid_t parent)
+{
+    char path[64];
+    long tracer = status_field(pid, "TracerPid", 10);
+    snprintf(path, sizeof path, "/proc/%d/task/%ld", parent, tracer);
+    return tracer > 0 && !access(path, F_OK);
+}
+
+/* Those that guests' programs have. */
 static unsigned children(pid_t parent, struct process *list)
 {
     unsigned n = 0;
@@ -172,8 +193,8 @@ static unsigned children(pid_t parent, struct process *list)
     if (!proc) give_up("/proc");
     for (struct dirent *e; (e = readdir(proc)) && n < MAX;) {
         pid_t pid = atoi(e->d_name);
-        if (pid <= 0 || status_field(pid, "PPid", 10) != parent) continue;
-        list[n++] = (struct process){ pid, status_field(pid, "TracerPid", 10) == parent };
+        if (pid <= 0 || status_field(pid, "PPid", 10) != parent || is_maker(pid, parent)) continue;
+        list[n++] = (struct process){ pid, is_traced(pid, parent) };
     }
     closedir(proc);
     return n;
