@@ -14,7 +14,7 @@ if(NOT TRANSVISOR_SANITIZE) # clang's sanitizers are in the program alone
   target_link_options(transvisor_shared PRIVATE -Wl,-z,defs)
 endif()
 target_link_libraries(transvisor_shared PRIVATE -Wl,--version-script=${MAP} -Wl,--whole-archive ${PART_FILES} -Wl,--no-whole-archive
-  PkgConfig::CAPSTONE PkgConfig::XXHASH PkgConfig::LZ4 PkgConfig::PNG PkgConfig::SAMPLERATE PkgConfig::ZLIB PkgConfig::SECCOMP Threads::Threads rt)
+  PkgConfig::CAPSTONE PkgConfig::XXHASH PkgConfig::LZ4 PkgConfig::PNG PkgConfig::ZLIB PkgConfig::SECCOMP Threads::Threads rt)
 set_property(TARGET transvisor_shared APPEND PROPERTY LINK_DEPENDS ${PART_FILES})
 
 set(STATIC_LIBRARY ${CMAKE_BINARY_DIR}/libtransvisor.a)

@@ -200,10 +200,10 @@ int audio_open(struct audio **out, const char *spec, const struct audio_host *ho
     if (k->open) rc = k->open(&a->sink, arg, err);
     a->dev = (struct audiodev){ .ops = a->sink ? &heard : &unheard, .be = a };
     if (!rc && a->sink) {
-        rc = audio_mix_new(&a->mix, on_mixed, a);
-        if (!rc) rc = thread_start(&a->thread, THREAD_AUDIO, audio_thread, a);
+        rc = audio_mix_new(&a->mix, on_mixed, a, err);
+        if (!rc && (rc = thread_start(&a->thread, THREAD_AUDIO, audio_thread, a)))
+            vm_fail(err, rc, "audio: its thread could not be made");
         a->runs = !rc;
-        if (rc) vm_fail(err, rc, "audio: its thread could not be made");
     }
     if (rc) audio_close(a);
     else *out = a;

@@ -37,8 +37,9 @@ bool audio_is_file(const char *spec); /* needs nothing of the host but a file, o
 /* n frames from frame `at` of guest time on; what lies between two calls is silent. 0 or -errno: no more is wanted. */
 typedef int audio_out_fn(void *arg, u64 at, const s16 *frames, u32 n);
 struct audio_mix;
-MUST_CHECK int audio_mix_new(struct audio_mix **out, audio_out_fn *fn, void *arg); /* 0 or -ENOMEM */
-void audio_mix_free(struct audio_mix *m);                                          /* copes with NULL */
+/* 0 or -errno; libsamplerate is loaded. */
+MUST_CHECK int audio_mix_new(struct audio_mix **out, audio_out_fn *fn, void *arg, struct vm_error *err);
+void audio_mix_free(struct audio_mix *m); /* copes with NULL */
 /* As audiodev_put(). Gives away what no source can add to any more. 0, or what fn has returned. */
 MUST_CHECK int audio_mix_put(struct audio_mix *m, unsigned voice, u64 at_ns, u32 rate, const s16 *frames, u32 n);
 MUST_CHECK int audio_mix_flush(struct audio_mix *m); /* gives away all of it: nobody plays any more */

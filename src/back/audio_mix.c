@@ -6,6 +6,7 @@
  *   I3  A source that has fallen HOLD behind the others has stopped.                                       [late_stop]
  * Enter at audio_mix_put(). */
 #include "src/back/audio.h"
+#include "src/error.h"
 
 #include <errno.h>
 #include <samplerate.h>
@@ -30,6 +31,13 @@ struct source {
 struct audio_mix {
     audio_out_fn *fn;
     void *arg;
+    __typeof__(src_new) *src_new;
+    __typeof__(src_delete) *src_delete;
+    __typeof__(src_process) *src_process;
+    __typeof__(src_reset) *src_reset;
+    __typeof__(src_set_ratio) *src_set_ratio;
+    __typeof__(src_short_to_float_array) *to_float;
+    __typeof__(src_float_to_short_array) *to_short;
     u64 from, last; /* frames: not given away yet; behind all that has been added */
     struct source source[AUDIO_VOICES];
     s32 sum[WINDOW][2];
@@ -89,8 +97,8 @@ static int convert(struct audio_mix *m, struct source *s, u32 n, bool end)
                    .output_frames = OUT_MAX,
                    .end_of_input = end,
                    .src_ratio = RATIO(s->rate) };
-    if (src_process(s->converter, &d)) return 0; /* none of its errors can be: buffers and ratio are in bounds */
-    src_float_to_short_array(m->out, m->shorts, (int)d.output_frames_gen * 2);
+    if (m->src_process(s->converter, &d)) return 0; /* none of its errors can be: buffers and ratio are in bounds */
+    m->to_short(m->out, m->shorts, (int)d.output_frames_gen * 2);
     return add(m, s, m->shorts, (u32)d.output_frames_gen);
 }
 
@@ -113,9 +121,9 @@ static int start(struct audio_mix *m, struct source *s, u64 at_ns, u32 rate)
         rc = give(m, m->last);
         m->from = m->last = s->next;
     }
-    if (rate != AUDIO_RATE && !s->converter) s->converter = src_new(SRC_SINC_FASTEST, 2, &why);
+    if (rate != AUDIO_RATE && !s->converter) s->converter = m->src_new(SRC_SINC_FASTEST, 2, &why);
     if (rate != AUDIO_RATE && !s->converter) return -ENOMEM;
-    if (s->converter) (void)src_reset(s->converter);
+    if (s->converter) (void)m->src_reset(s->converter);
     s->plays = true;
     return rc;
 }
@@ -151,7 +159,7 @@ int audio_mix_put(struct audio_mix *m, unsigned voice, u64 at_ns, u32 rate, cons
         if (!rc) rc = got;
     } else if (rate != s->rate) {
         s->rate = rate;
-        (void)src_set_ratio(s->converter, RATIO(rate));
+        (void)m->src_set_ratio(s->converter, RATIO(rate));
     }
     if (!s->plays) return rc;
     s->end_ns = at_ns + (u64)n * NS_PER_S / rate;
@@ -160,7 +168,7 @@ int audio_mix_put(struct audio_mix *m, unsigned voice, u64 at_ns, u32 rate, cons
         if (rate == AUDIO_RATE) {
             got = add(m, s, frames + 2 * done, part);
         } else {
-            src_short_to_float_array(frames + 2 * done, m->in, (int)part * 2);
+            m->to_float(frames + 2 * done, m->in, (int)part * 2);
             got = convert(m, s, part, false);
         }
         if (!rc) rc = got;
@@ -183,10 +191,24 @@ int audio_mix_flush(struct audio_mix *m)
     return rc ? rc : given;
 }
 
-int audio_mix_new(struct audio_mix **out, audio_out_fn *fn, void *arg)
+int audio_mix_new(struct audio_mix **out, audio_out_fn *fn, void *arg, struct vm_error *err)
 {
     struct audio_mix *m = calloc(1, sizeof *m);
-    if (!m) return -ENOMEM;
+    if (!m) return vm_fail(err, -ENOMEM, "audio: out of memory");
+    const struct audio_symbol calls[] = {
+        { "src_new", &m->src_new },
+        { "src_delete", &m->src_delete },
+        { "src_process", &m->src_process },
+        { "src_reset", &m->src_reset },
+        { "src_set_ratio", &m->src_set_ratio },
+        { "src_short_to_float_array", &m->to_float },
+        { "src_float_to_short_array", &m->to_short },
+    };
+    int rc = audio_library("mixer", "libsamplerate.so.0", "libsamplerate0", calls, ARRAY_LEN(calls), err);
+    if (rc) {
+        free(m);
+        return rc;
+    }
     m->fn = fn;
     m->arg = arg;
     *out = m;
@@ -197,6 +219,6 @@ void audio_mix_free(struct audio_mix *m)
 {
     if (!m) return;
     for (unsigned i = 0; i < AUDIO_VOICES; i++)
-        if (m->source[i].converter) (void)src_delete(m->source[i].converter);
+        if (m->source[i].converter) (void)m->src_delete(m->source[i].converter);
     free(m);
 }

@@ -37,11 +37,12 @@ static int in_order(void *arg UNUSED, u64 at, const s16 *frames UNUSED, u32 n)
 }
 
 static struct audio_mix *mix;
+static struct vm_error err;
 static void setup(void)
 {
     memset(heard, 0, sizeof heard);
     first = behind = calls = 0;
-    ck_assert_int_eq(0, audio_mix_new(&mix, on_mixed, NULL));
+    ck_assert_int_eq(0, audio_mix_new(&mix, on_mixed, NULL, &err));
 }
 static void teardown(void) { audio_mix_free(mix); }
 
@@ -147,7 +148,7 @@ START_TEST(nothing_that_a_card_may_do_breaks_it)
     u32 rng = 1;
     u64 now = SECOND;
     audio_mix_free(mix);
-    ck_assert_int_eq(0, audio_mix_new(&mix, in_order, NULL));
+    ck_assert_int_eq(0, audio_mix_new(&mix, in_order, NULL, &err));
     for (unsigned i = 0; i < 3000; i++) {
         u32 r = rng = rng * 1664525 + 1013904223;
         u32 rate = r >> 8 & 1 ? 48000 : AUDIO_RATE_MIN + (r >> 9) % (AUDIO_RATE_MAX - AUDIO_RATE_MIN + 1);
