@@ -380,8 +380,9 @@ static void disturb(const char *what, bool runners, const int *signals, unsigned
         d = disturb_once(what, seconds[i], runners, signals, nsignals);
         printf("%s, %s: %u sent, %ld processes lost\n", what, seconds[i], d.sent, d.died);
         check(d.most <= TASKS_MAX, "%s: there were %u tasks", what, d.most);
-        check(d.fds > 0 && d.most_fds <= d.fds + DESCRIPTORS_MAX, "%s: %d descriptors became %d", what, d.fds,
-              d.most_fds);
+        /* A jailed machine's descriptors are root's to see. */
+        check((d.fds > 0 || geteuid() != 0) && d.most_fds <= d.fds + DESCRIPTORS_MAX, "%s: %d descriptors became %d",
+              what, d.fds, d.most_fds);
         if (!lost) check(d.died == 0, "%s: %ld processes lost", what, d.died);
         if (d.sent > 2 && (!lost || d.died > 0)) return;
     }
