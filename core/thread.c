@@ -22,8 +22,12 @@ static void *begin(void *arg)
 {
     const struct start s = *(struct start *)arg;
     free(arg);
+    sigset_t one;
     mine = s.role;
     jailed = s.jailed;
+    sigemptyset(&one);
+    sigaddset(&one, THREAD_SIGNAL);
+    pthread_sigmask(SIG_UNBLOCK, &one, NULL); /* not before: a jail is entered as what the thread is */
     return s.fn(s.arg);
 }
 
@@ -34,7 +38,6 @@ int thread_start(pthread_t *out, enum thread_role role, void *(*fn)(void *arg), 
     if (!s) return -ENOMEM;
     *s = (struct start){ fn, arg, role, jailed };
     sigfillset(&most);
-    sigdelset(&most, THREAD_SIGNAL);
     sigdelset(&most, SIGSYS);
     pthread_sigmask(SIG_SETMASK, &most, &before);
     int rc = -pthread_create(out, NULL, begin, s);
