@@ -2,7 +2,8 @@
 
 The logarithms of two medians differ by so many standard errors. An error comes of the samples' spread: 1.2533 sigma
 over the root of their number is that of a median, and the range of few samples stands for sigma. How the machine
-itself has changed is what the host's own rows show: their median change is taken off, and their scatter is one more error.
+itself has changed is what the host's own rows show: their median change is taken off, and their scatter is one more
+error.
 """
 import math
 import statistics

@@ -73,7 +73,9 @@ def run(*command, **more):
 
 def functions(header):
     """What the header declares: the name before the parenthesis of each declaration."""
-    text = re.sub(r'/\*.*?\*/|^#[^\n]*$|\{[^{}]*\}|\btypedef\b[^;]*;', '', open(header, encoding='ascii').read(), flags=re.S | re.M)
+    with open(header, encoding='ascii') as file:
+        text = file.read()
+    text = re.sub(r'/\*.*?\*/|^#[^\n]*$|\{[^{}]*\}|\btypedef\b[^;]*;', '', text, flags=re.S | re.M)
     return sorted(set(re.findall(r'\b(vm_\w+)\(', text)))
 
 

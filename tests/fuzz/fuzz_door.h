@@ -3,7 +3,7 @@
 #ifndef TESTS_FUZZ_DOOR_H
 #define TESTS_FUZZ_DOOR_H
 #include "core/bug.h"
-#include "core/types.h"
+#include "tests/fuzz/choice.h"
 #include "transvisor/vm.h"
 
 #include <dirent.h>
@@ -15,15 +15,6 @@
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
-
-static u64 rng = 1;
-static u64 rnd(u64 n)
-{
-    rng ^= rng << 13;
-    rng ^= rng >> 7;
-    rng ^= rng << 17;
-    return (rng * 0x2545f4914f6cdd1dull >> 16) % n;
-}
 
 /* A processor without firmware, and a folder of its own in which files stay empty: what comes in at a door may name
  * some. */

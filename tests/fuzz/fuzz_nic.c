@@ -5,38 +5,14 @@
  *   fuzz_nic [--seed N] [--count N]
  *   libfuzzer_nic (-DTRANSVISOR_FUZZER=ON): the input is the choices that a seed makes otherwise. */
 #include "core/netdev.h"
-#include "core/snap.h"
 #include "runtime/mem/physmem.h"
 #include "src/board/nics.h"
+#include "tests/fuzz/card.h"
 
-#include <getopt.h>
 #include <string.h>
 
-#define RAM (16u << 20)
-#define AREA 0x100000u /* where rings and buffers are, all over each other */
-#define AREA_SIZE 0x4000u
-#define MEM_BASE 0xe0000000u
-#define IO_BASE 0xc000u
 #define ISA_PORT 0x300u
 #define SLOT 3u
-
-/* Where choices come from: an input, or, if there is none, a seed. */
-static u64 rng;
-static const u8 *input;
-static size_t left;
-static bool given;
-static u32 rnd(u32 n)
-{
-    u32 v = 0;
-    if (!given) {
-        rng ^= rng << 13;
-        rng ^= rng >> 7;
-        rng ^= rng << 17;
-        return (u32)((rng * 0x2545f4914f6cdd1dull) >> 32) % n;
-    }
-    for (u32 k = n - 1; k && left; k >>= 8, left--) v = v << 8 | *input++;
-    return v % n;
-}
 
 static u64 sent, received;
 static void on_send(void *be UNUSED, const u8 *frame UNUSED, size_t n)
@@ -109,22 +85,6 @@ static void board_free(struct board *b)
     pci_free(b->pci);
     clock_free(b->clk);
     bus_free(b->bus);
-}
-
-static u32 address(void)
-{
-    static const u32 odd[] = { 0, RAM - 8, RAM, 0xf0000000, ~0u, ~0u - 15 };
-    return rnd(30) ? AREA + rnd(AREA_SIZE / 16) * 16 : odd[rnd(ARRAY_LEN(odd))];
-}
-static u32 value(void)
-{
-    switch (rnd(5)) {
-    case 0: return rnd(256);
-    case 1: return address();
-    case 2: return 1u << rnd(32);
-    case 3: return rnd(0x10000);
-    default: return rnd(0xffffffff);
-    }
 }
 
 static void access_any(struct board *b)
@@ -224,19 +184,9 @@ static void start(struct board *b)
 
 static void check_saved(struct board *b)
 {
-    struct snap_buf a = { 0 }, c = { 0 };
-    char why[128];
-    struct snap_part from = nic_part(b->card[0]), to = nic_part(b->card[1]);
-    snap_save(&from, &a);
-    snap_unmap(&to);
-    int rc = snap_load(&to, a.data, a.len, why, sizeof why);
-    if (rc) fprintf(stderr, "%s: %d %s\n", from.name, rc, why);
-    BUG_ON(rc);
-    snap_save(&to, &c);
-    BUG_ON(a.len != c.len || memcmp(a.data, c.data, a.len));
-    snap_part_reset(&to); /* its timers are not to run beside the first one's */
-    snap_buf_free(&a);
-    snap_buf_free(&c);
+    struct snap_part twin = nic_part(b->card[1]);
+    check_handed_over(nic_part(b->card[0]), twin);
+    snap_part_reset(&twin); /* its timers are not to run beside the first one's */
 }
 
 static void step(struct board *b)
@@ -276,9 +226,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t n)
     struct board b;
     if (!n) return 0;
     while (nic_model(models)) models++;
-    input = data + 1;
-    left = n - 1;
-    given = true;
+    choose_by_input(data + 1, n - 1);
     board_new(&b, nic_model(data[0] % models));
     while (left) step(&b);
     check_saved(&b);
@@ -288,16 +236,9 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t n)
 #else
 int main(int argc, char **argv)
 {
-    static const struct option options[] = { { "seed", required_argument, 0, 's' },
-                                             { "count", required_argument, 0, 'c' },
-                                             { 0 } };
-    u64 seed = 1, count = 200;
+    u64 count = 200;
     bool bad = false;
-    for (int o; (o = getopt_long(argc, argv, "", options, NULL)) >= 0;) {
-        if (o == '?') return 2;
-        *(o == 's' ? &seed : &count) = strtoull(optarg, NULL, 0);
-    }
-    rng = seed * 0x9e3779b97f4a7c15ull | 1;
+    if (!choose_by_options(argc, argv, &count)) return 2;
     for (unsigned m = 0; nic_model(m); m++) {
         sent = received = 0;
         for (u64 n = 0; n < count; n++) {

@@ -8,32 +8,13 @@
 #include "core/snap.h"
 #include "src/back/share_9p.h"
 #include "src/back/share_wire.h"
+#include "tests/fuzz/choice.h"
 
 #include <fcntl.h>
 #include <ftw.h>
-#include <getopt.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-/* Where choices come from: an input, or, if there is none, a seed. */
-static u64 rng;
-static const u8 *input;
-static size_t left;
-static bool given;
-static u32 rnd(u32 n)
-{
-    u32 v = 0;
-    if (!given) {
-        rng ^= rng << 13;
-        rng ^= rng >> 7;
-        rng ^= rng << 17;
-        return (u32)((rng * 0x2545f4914f6cdd1dull) >> 32) % n;
-    }
-    for (u32 k = n - 1; k && left; k >>= 8, left--) v = v << 8 | *input++;
-    return v % n;
-}
 
 static char top[64], dir[80];
 static u64 answers, errors;
@@ -180,7 +161,7 @@ static void guest(unsigned steps)
         share_session_serve(s, &r);
         BUG_ON(answer[4] == 7);
     }
-    while (steps-- && (!given || left)) step(s);
+    while (steps-- && (!input || left)) step(s);
     share_session_free(s);
     check_outside();
 }
@@ -199,25 +180,16 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t n);
 int LLVMFuzzerTestOneInput(const u8 *data, size_t n)
 {
     if (!*top) top_make();
-    input = data;
-    left = n;
-    given = true;
+    choose_by_input(data, n);
     guest(1000);
     return 0;
 }
 #else
 int main(int argc, char **argv)
 {
-    static const struct option options[] = { { "seed", required_argument, 0, 's' },
-                                             { "count", required_argument, 0, 'c' },
-                                             { 0 } };
-    u64 seed = 1, count = 1000;
-    for (int o; (o = getopt_long(argc, argv, "", options, NULL)) >= 0;) {
-        if (o == '?') return 2;
-        *(o == 's' ? &seed : &count) = strtoull(optarg, NULL, 0);
-    }
+    u64 count = 1000;
+    if (!choose_by_options(argc, argv, &count)) return 2;
     top_make();
-    rng = seed * 0x9e3779b97f4a7c15ull | 1;
     for (u64 n = 0; n < count; n++) guest(rnd(200));
     nftw(top, removed, 16, FTW_DEPTH | FTW_PHYS);
     rmdir(top);

@@ -5,37 +5,13 @@
  *   fuzz_sound [--seed N] [--count N]
  *   libfuzzer_sound (-DTRANSVISOR_FUZZER=ON): the input is the choices that a seed makes otherwise. */
 #include "core/audiodev.h"
-#include "core/snap.h"
 #include "runtime/mem/physmem.h"
 #include "src/board/sounds.h"
+#include "tests/fuzz/card.h"
 
-#include <getopt.h>
 #include <string.h>
 
-#define RAM (16u << 20)
-#define AREA 0x100000u /* where lists and buffers are, all over each other */
-#define AREA_SIZE 0x4000u
-#define MEM_BASE 0xe0000000u
-#define IO_BASE 0xc000u
 #define FIRST_SLOT 3u
-
-/* Where choices come from: an input, or, if there is none, a seed. */
-static u64 rng;
-static const u8 *input;
-static size_t left;
-static bool given;
-static u32 rnd(u32 n)
-{
-    u32 v = 0;
-    if (!given) {
-        rng ^= rng << 13;
-        rng ^= rng >> 7;
-        rng ^= rng << 17;
-        return (u32)((rng * 0x2545f4914f6cdd1dull) >> 32) % n;
-    }
-    for (u32 k = n - 1; k && left; k >>= 8, left--) v = v << 8 | *input++;
-    return v % n;
-}
 
 static u64 heard;
 static volatile s32 sum; /* each frame is looked at, as a mixer would */
@@ -102,22 +78,6 @@ static struct snap_part part(const struct board *b)
     struct snap_part p;
     BUG_ON(sounds_parts(b->sounds, &p, 1) != 1);
     return p;
-}
-
-static u32 address(void)
-{
-    static const u32 odd[] = { 0, RAM - 8, RAM, 0xf0000000, ~0u, ~0u - 15 };
-    return rnd(30) ? AREA + rnd(AREA_SIZE / 16) * 16 : odd[rnd(ARRAY_LEN(odd))];
-}
-static u32 value(void)
-{
-    switch (rnd(5)) {
-    case 0: return rnd(256);
-    case 1: return address();
-    case 2: return 1u << rnd(32);
-    case 3: return rnd(0x10000);
-    default: return rnd(0xffffffff);
-    }
 }
 
 static void access_any(struct board *b)
@@ -201,21 +161,7 @@ static void start(struct board *b)
     starts[b->kind](b);
 }
 
-static void check_saved(struct board *b, struct board *twin)
-{
-    struct snap_buf a = { 0 }, c = { 0 };
-    char why[128];
-    struct snap_part from = part(b), to = part(twin);
-    snap_save(&from, &a);
-    snap_unmap(&to);
-    int rc = snap_load(&to, a.data, a.len, why, sizeof why);
-    if (rc) fprintf(stderr, "%s: %d %s\n", from.name, rc, why);
-    BUG_ON(rc);
-    snap_save(&to, &c);
-    BUG_ON(a.len != c.len || memcmp(a.data, c.data, a.len));
-    snap_buf_free(&a);
-    snap_buf_free(&c);
-}
+static void check_saved(struct board *b, struct board *twin) { check_handed_over(part(b), part(twin)); }
 
 /* What a saved machine says of a card may be anything. */
 static void load_lies(struct board *b, struct board *twin)
@@ -265,9 +211,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t n)
 {
     struct board b, twin;
     if (!n) return 0;
-    input = data + 1;
-    left = n - 1;
-    given = true;
+    choose_by_input(data + 1, n - 1);
     board_new(&b, data[0] % SOUND_KINDS);
     board_new(&twin, b.kind);
     while (left) step(&b, &twin);
@@ -279,16 +223,9 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t n)
 #else
 int main(int argc, char **argv)
 {
-    static const struct option options[] = { { "seed", required_argument, 0, 's' },
-                                             { "count", required_argument, 0, 'c' },
-                                             { 0 } };
-    u64 seed = 1, count = 200;
+    u64 count = 200;
     bool bad = false;
-    for (int o; (o = getopt_long(argc, argv, "", options, NULL)) >= 0;) {
-        if (o == '?') return 2;
-        *(o == 's' ? &seed : &count) = strtoull(optarg, NULL, 0);
-    }
-    rng = seed * 0x9e3779b97f4a7c15ull | 1;
+    if (!choose_by_options(argc, argv, &count)) return 2;
     for (unsigned kind = 0; kind < SOUND_KINDS; kind++) {
         heard = 0;
         for (u64 n = 0; n < count; n++) {

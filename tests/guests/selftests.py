@@ -5,8 +5,8 @@ does with system calls, LDT segments, signal frames, single steps, I/O permissio
   selftests.py --transvisor FILE [--work DIRECTORY] bt|direct|interp
   selftests.py --list --long yes|no
 
-They are built from Debian's linux-source-6.1, which is fetched. Each has to end as it does on a processor: status 0, and
-nothing skipped but what the guest's kernel or its one processor lacks. Status 77: what it needs is not here.
+They are built from Debian's linux-source-6.1, which is fetched. Each has to end as it does on a processor: status 0,
+and nothing skipped but what the guest's kernel or its one processor lacks. Status 77: what it needs is not here.
 """
 import argparse
 import os

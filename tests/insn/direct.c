@@ -671,9 +671,10 @@ static void sensitive(void)
     SEES(see_cpuid_0, r[0], r[1]);
 }
 
-/* ---- A page with sensitive instructions in the way of others: it shows its own bytes to whoever reads it, is written to
- * like others, and goes on as it is then. F3 before BSF and BSR means nothing to a processor without TZCNT and LZCNT. */
-USER(pays,                                                     /* computes for some 50 ms: whatever rested has been forgotten */
+/* ---- A page with sensitive instructions in the way of others: it shows its own bytes to whoever reads it, is written
+ * to like others, and goes on as it is then. F3 before BSF and BSR means nothing to a processor without TZCNT and
+ * LZCNT. */
+USER(pays,                                     /* computes for some 50 ms: whatever rested has been forgotten */
     rdtsc;
     movl %eax, %esi;
 1:  movl $1000, %ecx;

@@ -1,5 +1,5 @@
-/* Small guests in flat protected mode, without devices but a port that ends them; under each engine, and with and without
- * windows. One test program, one translation unit: so the definitions are right here. */
+/* Small guests in flat protected mode, without devices but a port that ends them; under each engine, and with and
+ * without windows. One test program, one translation unit: so the definitions are right here. */
 #ifndef TESTS_UNIT_SMALL_GUEST_H
 #define TESTS_UNIT_SMALL_GUEST_H
 #include "core/bus.h"
@@ -106,5 +106,22 @@ static void end(void)
 }
 
 #define CODE_AT(at, bytes) put(at, bytes, sizeof(bytes) - 1)
+
+/* The program's main(): each test with each engine, at most so many seconds. */
+#define SMALL_GUEST_SUITE(name, seconds, ...)                                                                   \
+    int main(void)                                                                                              \
+    {                                                                                                           \
+        const TTest *const tests[] = { __VA_ARGS__ };                                                           \
+        Suite *s = suite_create(name);                                                                          \
+        TCase *t = tcase_create("guests");                                                                      \
+        tcase_set_timeout(t, seconds);                                                                          \
+        for (unsigned i = 0; i < ARRAY_LEN(tests); i++) tcase_add_loop_test(t, tests[i], 0, ARRAY_LEN(engine)); \
+        suite_add_tcase(s, t);                                                                                  \
+        SRunner *r = srunner_create(s);                                                                         \
+        srunner_run_all(r, CK_ENV);                                                                             \
+        int failed = srunner_ntests_failed(r);                                                                  \
+        srunner_free(r);                                                                                        \
+        return failed != 0;                                                                                     \
+    }
 
 #endif

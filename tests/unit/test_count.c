@@ -263,22 +263,7 @@ START_TEST(what_does_not_count_is_translated_without_it)
 }
 END_TEST
 
-int main(void)
-{
-    Suite *s = suite_create("count");
-    TCase *t = tcase_create("guests");
-    tcase_set_timeout(t, 60);
-#define EACH(test) tcase_add_loop_test(t, test, 0, ARRAY_LEN(engine))
-    EACH(a_known_program_retires_what_one_can_count_by_hand);
-    EACH(each_engine_retires_as_many_instructions_as_the_interpreter);
-    EACH(a_stop_after_N_instructions_finds_the_interpreters_state);
-    EACH(stops_one_after_another_miss_nothing);
-    EACH(kicks_do_not_change_the_count);
-    EACH(what_does_not_count_is_translated_without_it);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
-}
+SMALL_GUEST_SUITE("count", 60, a_known_program_retires_what_one_can_count_by_hand,
+                  each_engine_retires_as_many_instructions_as_the_interpreter,
+                  a_stop_after_N_instructions_finds_the_interpreters_state, stops_one_after_another_miss_nothing,
+                  kicks_do_not_change_the_count, what_does_not_count_is_translated_without_it)

@@ -356,31 +356,12 @@ START_TEST(with_TSD_the_TSC_is_the_kernels)
 }
 END_TEST
 
-int main(void)
-{
-    Suite *s = suite_create("dispatch");
-    TCase *t = tcase_create("guests");
-    tcase_set_timeout(t, 20);
-#define EACH(test) tcase_add_loop_test(t, test, 0, ARRAY_LEN(engine))
-    EACH(a_blocked_NMI_beside_a_masked_interrupt_does_not_stop_the_guest);
-    EACH(code_in_a_segment_with_a_base_is_translated_and_sees_its_EIPs);
-    EACH(an_indirect_jump_after_a_change_of_CS_goes_where_the_new_base_says);
-    EACH(behind_INVLPG_of_its_own_page_code_comes_from_the_new_frame);
-    EACH(an_instruction_whose_second_page_came_late_is_not_interpreted_for_ever);
-    EACH(a_task_gate_disarms_the_FPU);
-    EACH(RF_does_not_outlive_an_instruction);
-    EACH(a_shadow_does_not_outlive_an_instruction);
-    EACH(reserved_MXCSR_bits_from_outside_do_no_harm);
-    EACH(mxcsr_has_the_bits_of_the_model_and_no_others);
-    EACH(code_that_writes_into_itself_is_obeyed);
-    EACH(addresses_wrap_around_at_4_GiB);
-    EACH(kicks_change_nothing);
-    EACH(a_TSC_that_lags_is_read_without_leaving_translated_code);
-    EACH(with_TSD_the_TSC_is_the_kernels);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
-}
+SMALL_GUEST_SUITE("dispatch", 20, a_blocked_NMI_beside_a_masked_interrupt_does_not_stop_the_guest,
+                  code_in_a_segment_with_a_base_is_translated_and_sees_its_EIPs,
+                  an_indirect_jump_after_a_change_of_CS_goes_where_the_new_base_says,
+                  behind_INVLPG_of_its_own_page_code_comes_from_the_new_frame,
+                  an_instruction_whose_second_page_came_late_is_not_interpreted_for_ever, a_task_gate_disarms_the_FPU,
+                  RF_does_not_outlive_an_instruction, a_shadow_does_not_outlive_an_instruction,
+                  reserved_MXCSR_bits_from_outside_do_no_harm, mxcsr_has_the_bits_of_the_model_and_no_others,
+                  code_that_writes_into_itself_is_obeyed, addresses_wrap_around_at_4_GiB, kicks_change_nothing,
+                  a_TSC_that_lags_is_read_without_leaving_translated_code, with_TSD_the_TSC_is_the_kernels)

@@ -358,26 +358,8 @@ START_TEST(what_cannot_be_is_refused)
 }
 END_TEST
 
-int main(void)
-{
-    Suite *s = suite_create("probes");
-    TCase *t = tcase_create("guests");
-    tcase_set_timeout(t, 60);
-#define EACH(test) tcase_add_loop_test(t, test, 0, ARRAY_LEN(engine))
-    EACH(each_engine_tells_the_same_of_each_event);
-    EACH(many_probes_are_told_in_one_order);
-    EACH(what_an_event_says_is_what_happens);
-    EACH(counts_in_line_are_what_one_by_one_gives);
-    EACH(blocks_are_counted_and_told_alike);
-    EACH(an_instruction_that_is_skipped_is_not_done_and_not_counted);
-    EACH(a_register_that_is_changed_is_changed);
-    EACH(a_stop_is_behind_the_instruction_and_the_guest_goes_on);
-    EACH(a_probe_that_is_gone_leaves_nothing);
-    EACH(what_cannot_be_is_refused);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
-}
+SMALL_GUEST_SUITE("probes", 60, each_engine_tells_the_same_of_each_event, many_probes_are_told_in_one_order,
+                  what_an_event_says_is_what_happens, counts_in_line_are_what_one_by_one_gives,
+                  blocks_are_counted_and_told_alike, an_instruction_that_is_skipped_is_not_done_and_not_counted,
+                  a_register_that_is_changed_is_changed, a_stop_is_behind_the_instruction_and_the_guest_goes_on,
+                  a_probe_that_is_gone_leaves_nothing, what_cannot_be_is_refused)

@@ -1,4 +1,4 @@
-/* Which code may run without supervision: one instruction at a time, and whole pages; and what a page is patched with. */
+/* Which code may run without supervision: one instruction at a time, and whole pages; what a page is patched with. */
 #include "runtime/direct/scan_page.h"
 
 #include <check.h>
