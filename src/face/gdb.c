@@ -598,7 +598,7 @@ static void byte(struct gdb *g, u8 c)
         break;
     case SUM_HIGH:
         d = digit(c);
-        g->told_sum = (u8)(d << 4);
+        g->told_sum = (u8)((unsigned)d << 4);
         g->receiving = d < 0 ? IDLE : SUM_LOW;
         break;
     case SUM_LOW:

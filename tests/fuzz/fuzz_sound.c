@@ -14,11 +14,11 @@
 #define FIRST_SLOT 3u
 
 static u64 heard;
-static volatile s32 sum; /* each frame is looked at, as a mixer would */
+static volatile u32 sum; /* each frame is looked at, as a mixer would */
 static void on_put(void *be UNUSED, unsigned voice, u64 at_ns UNUSED, u32 rate, const s16 *frames, u32 n)
 {
     BUG_ON(voice >= AUDIO_VOICES || rate < AUDIO_RATE_MIN || rate > AUDIO_RATE_MAX || !n);
-    for (u32 i = 0; i < 2 * n; i++) sum += frames[i];
+    for (u32 i = 0; i < 2 * n; i++) sum += (u32)frames[i];
     heard += n;
 }
 
