@@ -160,7 +160,7 @@ def direct_host_tests(build):
 KVM_MODULES = ['irqbypass', 'kvm', 'rng-core', 'ccp', 'kvm-amd']  # rng-core: where ccp needs it
 # What QEMU 7.2's emulated SVM carries: it checks no segment limits, and sets bit 5 of PAE's page-directory-pointer
 # entries, which KVM then refuses; task switches, and x87 pointers, are KVM's and the host's own.
-# Not irqwin: where interrupts come after MOV SS, and how many a second, varies with QEMU's SVM from run to run.
+# Not irqwin: it passes and fails there from run to run, and whose fault that is has not been found out.
 KVM_GUESTS = ['basic', 'adbits', 'smc', 'nmi']
 
 
