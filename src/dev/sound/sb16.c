@@ -207,21 +207,32 @@ static u32 rate_of(const struct sb16 *s, bool stereo)
     return r < RATE_MIN ? RATE_MIN : r > RATE_MAX ? RATE_MAX : r;
 }
 
-static void begin(struct sb16 *s, unsigned which, struct transfer t)
+enum how { RECORDS = 1, REPEATS = 2, SILENT = 4, WIDE = 8, STEREO = 16, SIGNED = 32 };
+
+/* Field by field: the copy of a whole struct would carry its padding, which is in no snapshot. */
+static void begin(struct sb16 *s, unsigned which, u32 block, unsigned how)
 {
-    t.active = true;
-    t.left = t.block;
-    t.rate = rate_of(s, t.stereo);
-    pace_start(&t.pace, clock_now(s->clk));
-    s->t[which] = t;
+    struct transfer *t = &s->t[which];
+
+    t->active = true;
+    t->paused = false;
+    t->records = how & RECORDS;
+    t->repeats = how & REPEATS;
+    t->silent = how & SILENT;
+    t->wide = how & WIDE;
+    t->stereo = how & STEREO;
+    t->is_signed = how & SIGNED;
+    t->block = t->left = block;
+    t->rate = rate_of(s, t->stereo);
+    pace_start(&t->pace, clock_now(s->clk));
 }
 
 /* The commands of earlier cards: 8 bits without a sign. */
 static void begin_old(struct sb16 *s, u32 block, bool records, bool repeats)
 {
-    begin(s, BY_8,
-          (struct transfer){
-              .block = block, .records = records, .repeats = repeats, .stereo = sb16_mixer_stereo(&s->mixer) });
+    bool stereo = sb16_mixer_stereo(&s->mixer);
+
+    begin(s, BY_8, block, (records ? RECORDS : 0) | (repeats ? REPEATS : 0) | (stereo ? STEREO : 0));
 }
 
 static void resume(struct sb16 *s, unsigned which)
@@ -320,13 +331,9 @@ static void general(struct sb16 *s, u8 command, u8 mode, u32 block)
 {
     bool wide = command >> 4 == 0xb;
 
-    begin(s, wide ? BY_16 : BY_8,
-          (struct transfer){ .block = block,
-                             .records = command & 8,
-                             .repeats = command & 4,
-                             .wide = wide,
-                             .stereo = mode & 0x20,
-                             .is_signed = mode & 0x10 });
+    begin(s, wide ? BY_16 : BY_8, block,
+          (command & 8 ? RECORDS : 0) | (command & 4 ? REPEATS : 0) | (wide ? WIDE : 0) | (mode & 0x20 ? STEREO : 0)
+              | (mode & 0x10 ? SIGNED : 0));
 }
 
 static void command(struct sb16 *s)
@@ -352,14 +359,8 @@ static void command(struct sb16 *s)
     case 0x74:
     case 0x75: /* four, */
     case 0x76:
-    case 0x77: /* two and a half */
-    case 0x80: /* silence */
-        begin(s, BY_8,
-              (struct transfer){ .block = s->command == 0x80         ? word + 1
-                                          : (word + 1) * 2 > SAMPLES ? SAMPLES
-                                                                     : (word + 1) * 2,
-                                 .silent = true });
-        break;
+    case 0x77: /* two and a half */ begin(s, BY_8, (word + 1) * 2 > SAMPLES ? SAMPLES : (word + 1) * 2, SILENT); break;
+    case 0x80: begin(s, BY_8, word + 1, SILENT); break; /* silence */
     case 0x40:
         s->rate = 1000000 / (256u - s->arg[0]);
         if (s->rate > 2 * RATE_MAX) s->rate = 2 * RATE_MAX;
