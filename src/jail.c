@@ -27,7 +27,17 @@
 struct jail {
     struct jail_config cfg;
     struct jail_filter filter[THREAD_ROLES];
-    _Atomic int gone, failed; /* threads that on_going() has taken along; -errno of one that could not */
+    struct tids *told;  /* while threads are told to go */
+    _Atomic int failed; /* -errno of one that could not */
+};
+
+/* Threads by their number. */
+struct tids {
+    struct tid {
+        pid_t id; /* 0: it has ended */
+        _Atomic bool gone;
+    } * of;
+    unsigned n, room;
 };
 
 /* What a signal handler can find: the jail that is being entered. Threads of one process, so there is one at a time. */
@@ -109,12 +119,14 @@ static void on_going(int sig)
 {
     (void)sig;
     int saved = errno;
+    pid_t me = (pid_t)syscall(SYS_gettid);
     struct jail *j = entering;
     bool outside = j && thread_role() != THREAD_VCPU && !thread_jailed();
     int rc = outside ? jail_enter_files(j) : 0;
     if (!rc && outside) rc = jail_enter_calls(j);
     if (j && rc) j->failed = rc;
-    if (j) j->gone++;
+    for (unsigned i = 0; j && i < j->told->n; i++)
+        if (j->told->of[i].id == me) j->told->of[i].gone = true;
     errno = saved;
 }
 
@@ -126,56 +138,66 @@ static void pause_ms(unsigned ms)
     nanosleep(&t, NULL);
 }
 
-struct tids {
-    pid_t *id;
-    unsigned n, room;
-};
-
-/* false: it is known, or there is no memory. */
-static bool tids_add(struct tids *t, pid_t id)
+/* 1: it is new. 0: it is known. Or -errno. */
+static int tids_add(struct tids *t, pid_t id)
 {
     for (unsigned i = 0; i < t->n; i++)
-        if (t->id[i] == id) return false;
+        if (t->of[i].id == id) return 0;
     if (t->n == t->room) {
-        pid_t *more = realloc(t->id, (t->room + 64) * sizeof *more);
-        if (!more) return false;
-        t->id = more;
+        struct tid *more = realloc(t->of, (t->room + 64) * sizeof *more);
+        if (!more) return -ENOMEM;
+        t->of = more;
         t->room += 64;
     }
-    t->id[t->n++] = id;
-    return true;
+    t->of[t->n].id = id;
+    t->of[t->n++].gone = false;
+    return 1;
 }
 
-/* Tells all threads that have not been told. Returns how many, or -errno. */
-static int others_tell(struct tids *told)
+/* All threads there are. Returns how many are new, or -errno. */
+static int tids_find(struct tids *t)
 {
-    int n = 0;
+    int n = 0, rc = 0;
     DIR *tasks = opendir("/proc/self/task");
     if (!tasks) return -errno;
-    for (struct dirent *e; (e = readdir(tasks));) {
+    for (struct dirent *e; rc >= 0 && (e = readdir(tasks)); n += rc == 1) {
         pid_t tid = (pid_t)atoi(e->d_name);
-        if (tid > 0 && tids_add(told, tid) && !syscall(SYS_tgkill, getpid(), tid, THREAD_SIGNAL)) n++;
+        rc = tid > 0 ? tids_add(t, tid) : 0;
     }
     closedir(tasks);
+    return rc < 0 ? rc : n;
+}
+
+/* How many of them are neither gone nor ended. One that ends takes its signal with it, unheard. */
+static unsigned tids_left(struct tids *t, int sig)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < t->n; i++) {
+        struct tid *one = &t->of[i];
+        if (one->gone || !one->id) continue;
+        if (syscall(SYS_tgkill, getpid(), one->id, sig)) one->id = 0;
+        else n++;
+    }
     return n;
 }
 
-/* One that was outside may have made another meanwhile: until there is no new one. */
+/* One that was outside may have made another meanwhile: until there is no new one. The list only grows between rounds,
+ * when nobody has it in hand. */
 static int others_go(struct jail *j)
 {
     struct tids told = { 0 };
-    int rc = 0, waited = 0;
-    (void)tids_add(&told, (pid_t)syscall(SYS_gettid));
-    for (int n = 0; (rc = others_tell(&told)) > 0;) {
-        n += rc;
-        while (j->gone < n && waited++ < PATIENCE_MS) pause_ms(1);
-        if (j->gone < n) {
-            rc = -ETIMEDOUT;
-            break;
-        }
+    int rc = tids_add(&told, (pid_t)syscall(SYS_gettid));
+    if (rc > 0) told.of[0].gone = true;
+    j->told = &told;
+    entering = j;
+    for (unsigned waited = 0; rc >= 0 && (rc = tids_find(&told)) > 0;) {
+        (void)tids_left(&told, THREAD_SIGNAL);
+        while (tids_left(&told, 0) && waited++ < PATIENCE_MS) pause_ms(1);
+        if (waited > PATIENCE_MS) rc = -ETIMEDOUT;
     }
-    free(told.id);
-    return rc ? rc : j->failed;
+    entering = NULL;
+    free(told.of);
+    return rc < 0 ? rc : j->failed;
 }
 
 int jail_enter_others(struct jail *j)
@@ -183,9 +205,7 @@ int jail_enter_others(struct jail *j)
     struct sigaction sa = { .sa_handler = on_going, .sa_flags = SA_RESTART }, before;
     sigemptyset(&sa.sa_mask);
     if (sigaction(THREAD_SIGNAL, &sa, &before)) return -errno;
-    entering = j;
     int rc = others_go(j);
-    entering = NULL;
     return sigaction(THREAD_SIGNAL, &before, NULL) && !rc ? -errno : rc;
 }
 

@@ -12,7 +12,7 @@ import sys
 import time
 
 import cli
-from cli import ECHO, HALT, LIMIT, POWEROFF, TRIPLE, cases, check, multiboot, read, say
+from cli import ECHO, HALT, LIMIT, POWEROFF, TRIPLE, cases, check, multiboot, read
 
 # mov edx,600h; in ax,dx; test ah,1 (PM1_STS: PWRBTN); jz back; then power off
 BUTTON = b'\xba\x00\x06\0\0\x66\xed\xf6\xc4\x01\x74\xf9' + POWEROFF
@@ -142,7 +142,7 @@ def how_a_machine_has_ended_is_listed(h):
 
 @home
 def a_console_is_this_terminal_until_the_user_leaves(h):
-    h.made(say(b'up') + ECHO)
+    h.made(ECHO)
     h.ask('start', 'one')
     with subprocess.Popen([os.path.abspath(h.bench.program), 'console', 'one'], env=h.env, stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE) as c:

@@ -259,6 +259,33 @@ START_TEST(a_machine_in_jail_runs_saves_to_its_file_and_ends)
 }
 END_TEST
 
+static void *deaf(void *arg UNUSED)
+{
+    const struct timespec t = { 0, 200 * 1000000L };
+    nanosleep(&t, NULL);
+    return NULL;
+}
+
+/* As one that ends does, the C library's last words in it: a signal that comes then is never heard. */
+static void with_one_that_ends(unsigned i UNUSED)
+{
+    pthread_t t;
+    sigset_t one;
+    sigemptyset(&one);
+    sigaddset(&one, THREAD_SIGNAL);
+    pthread_sigmask(SIG_BLOCK, &one, NULL);
+    if (pthread_create(&t, NULL, deaf, NULL)) _exit(SETUP);
+    pthread_sigmask(SIG_UNBLOCK, &one, NULL);
+    (void)jailed(VM_ENGINE_BT);
+}
+
+START_TEST(a_thread_that_ends_meanwhile_is_not_waited_for)
+{
+    struct end e = child(with_one_that_ends, 0);
+    ck_assert_msg(e.status == DONE, "status %d, '%s'", e.status, e.text);
+}
+END_TEST
+
 /* docs/security.md says so, too. */
 START_TEST(the_vcpu_thread_has_25_calls_and_a_machine_without_network_nbd_vnc_and_shares_40)
 {
@@ -286,6 +313,7 @@ int main(void)
         tcase_add_loop_test(t, nor_does_a_thread_of_another_kind_get_away_with_it, 0, 4);
         tcase_add_loop_test(t, the_main_thread_opens_nothing_that_was_not_named, 0, ARRAY_LEN(deeds));
     }
+    tcase_add_test(t, a_thread_that_ends_meanwhile_is_not_waited_for);
     tcase_add_loop_test(t, a_machine_in_jail_runs_saves_to_its_file_and_ends, 0, ARRAY_LEN(engines));
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
