@@ -216,8 +216,11 @@ void hostsig_ack(struct cpu *c)
     hosttimer_set(self.rekick, 0);
 }
 
+/* The signal's number never changes while there is a thread to send it to: a kick may come in between. */
 void hostsig_forward(int tid, int signo)
 {
+    self.forward_tid = 0;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
     self.forward_signo = signo;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     self.forward_tid = tid;
