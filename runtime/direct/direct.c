@@ -791,8 +791,9 @@ int direct_run(struct direct *d)
         d->fx_in = s;
         s->cs = c->seg[S_CS].sel, s->ds = c->seg[S_DS].sel;
     }
+    TRACE(&d->rt->trace, direct, c->eip, "direct: left %08x why %d addr %08x after %u us; maps took %u, sweeps %u\n",
+          r.eip, stop.why, stop.addr, (u32)(took / 1000), (u32)(map_ns / 1000), (u32)(d->swept_ns / 1000));
     account_run(d, took, map_ns, stop.why == DX_KICKED || will_execute(d, r.eip, &stop));
-    TRACE(&d->rt->trace, direct, c->eip, "direct: left %08x why %d addr %08x\n", r.eip, stop.why, stop.addr);
     return answer(d, &r, &stop);
 }
 

@@ -307,6 +307,7 @@ static bool may_be_worth_caution(const struct sweep *s, unsigned off)
 /* Decoding that begins anywhere soon falls into step with the instructions that there are. */
 #define VOTES_FAR 64
 #define VOTES_NEAR 16
+#define PATCH_FROM (2 * VOTES_NEAR) /* from here on there are enough of them to change a byte for */
 
 /* Whether an instruction begins at off, if that is code: of the decodings that begin at each of the bytes some way
  * before, three in four come there. Of data not so many do, and of code in which off is an operand's hardly one. */
@@ -330,7 +331,7 @@ static bool rest_is_fit(struct sweep *s)
     for (unsigned off = 0; off < PAGE_SIZE; off++) {
         if (!may_be_worth_caution(s, off) || marked(&s->covered, off)) continue;
         if (!decode_here(s, off, &in) || !is_worth_caution(&in) || !scan_is_sensitive(s->rules, &in)) continue;
-        if (begins_by_vote(s, off) && !(off >= VOTES_FAR && patch(s, off, &in))) {
+        if (begins_by_vote(s, off) && !(off >= PATCH_FROM && patch(s, off, &in))) {
             s->result->where = (u16)off;
             return false;
         }

@@ -396,6 +396,27 @@ START_TEST(an_operand_of_code_that_nobody_has_come_to_is_not_changed)
 }
 END_TEST
 
+/* Of OpenSSL, whose function of CPUIDs straddles into the page of the one that clears memory. */
+START_TEST(what_nobody_has_come_to_is_patched_near_the_top_of_a_page_too_if_decoding_agrees)
+{
+    static const char code[] =
+        "ba e2 1c 0f 83 83 00 00 00 c1 eb 10 81 e3 ff 00 00 00 39 f3 77 76 81 e2 ff ff ff ef eb 6e 83 ff "
+        "04 be ff ff ff ff 72 17 b8 04 00 00 00 b9 00 00 00 00 0f a2 89 c6 c1 ee 0e 81 e6 ff 0f 00 00 b8";
+    const u16 start = 0x200;
+    rules.execute_only = true;
+    put(0x200, "c3");
+    put(0, code); /* at +032, as there */
+    ck_assert_int_eq(verdict(&start, 1, NULL), SCAN_PATCHED);
+    ck_assert_uint_eq(found.n, 1);
+    ck_assert_uint_eq(found.patch[0].at, 0x032);
+    put(0, code + 3 * 18); /* at +020, the first place where decodings from sixteen bytes agree */
+    ck_assert_int_eq(verdict(&start, 1, NULL), SCAN_PATCHED);
+    ck_assert_uint_eq(found.patch[0].at, 0x020);
+    put(0, code + 3 * 19); /* one less: too few for a copy */
+    ck_assert_int_eq(verdict(&start, 1, NULL), SCAN_UNFIT);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("scan_page");
@@ -423,6 +444,7 @@ int main(void)
     tcase_add_test(t, a_repeat_prefix_of_a_bit_scan_becomes_the_prefix_of_the_segment_that_it_uses);
     tcase_add_test(t, what_is_also_inside_of_another_instruction_is_not_changed);
     tcase_add_test(t, an_operand_of_code_that_nobody_has_come_to_is_not_changed);
+    tcase_add_test(t, what_nobody_has_come_to_is_patched_near_the_top_of_a_page_too_if_decoding_agrees);
     tcase_add_test(t, a_page_with_too_many_of_them_is_unfit);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
