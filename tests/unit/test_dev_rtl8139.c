@@ -20,7 +20,7 @@ enum {
     TSAD_ALL = 0x60,
     BMSR = 0x64
 };
-enum { RST = 0x10, RE = 8, TE = 4, EMPTY = 1, ROK = 1, TOK = 4, TIMEOUT = 0x4000 };
+enum { RST = 0x10, RE = 8, TE = 4, EMPTY = 1, ROK = 1, TOK = 4, RXOVW = 0x10, TIMEOUT = 0x4000 };
 enum { AAP = 1, APM = 2, AM = 4, AB = 8, WRAP = 0x80 };
 #define OWN (1u << 13)
 #define RING 0x100000u
@@ -43,6 +43,13 @@ static void teardown(void)
 {
     rtl8139_free(card);
     board_free();
+}
+/* A frame of n bytes comes, and is acknowledged. */
+static bool receive_next(size_t n)
+{
+    bool taken = receive(n);
+    wr(ISR, 2, ROK);
+    return taken;
 }
 static void start(u32 rcr)
 {
@@ -121,7 +128,7 @@ END_TEST
 START_TEST(frames_follow_each_other_in_the_ring_behind_headers)
 {
     start(APM);
-    ck_assert(receive(101));
+    ck_assert(receive_next(101));
     ck_assert_uint_eq(0, rd(CR, 1) & EMPTY);
     ck_assert_uint_eq(0x00694001, get32(RING)); /* 105 bytes, for us, fine */
     has_frame(RING + 4, 101);
@@ -139,9 +146,11 @@ END_TEST
 START_TEST(a_full_ring_keeps_frames_waiting_until_capr_moves_and_its_end_wraps)
 {
     u32 at = 0;
-    start(APM);                                                    /* 8 KiB */
-    for (; at + 1008 < 8192; at += 1008) ck_assert(receive(1000)); /* 8 of 1008 bytes */
+    start(APM);                                                         /* 8 KiB */
+    for (; at + 1008 < 8192; at += 1008) ck_assert(receive_next(1000)); /* 8 of 1008 bytes */
+    ck_assert_uint_eq(0, rd(ISR, 2));
     ck_assert(!receive(1000));
+    ck_assert_uint_eq(RXOVW, rd(ISR, 2));
     unsigned before = readies;
     wr(CAPR, 2, 2016 - 16);
     ck_assert_uint_eq(before + 1, readies);
@@ -152,11 +161,45 @@ START_TEST(a_full_ring_keeps_frames_waiting_until_capr_moves_and_its_end_wraps)
     ck_assert_mem_eq(frame, got, 1000);
     wr(CR, 1, RST);
     start(APM | WRAP);
-    for (at = 0; at + 1008 < 8192; at += 1008) ck_assert(receive(1000));
+    for (at = 0; at + 1008 < 8192; at += 1008) ck_assert(receive_next(1000));
     wr(CAPR, 2, 2016 - 16);
     ck_assert(receive(1000));
     has_frame(RING + 8064 + 4, 1000); /* behind the ring */
     ck_assert_uint_eq(880, rd(CBR, 2));
+}
+END_TEST
+
+/* Linux looks at ISR, reads up to 64 frames, moving CAPR and then acknowledging for each, and looks again. */
+START_TEST(a_driver_that_acknowledges_behind_capr_sees_every_frame)
+{
+    start(APM);
+    wr(IMR, 2, 0);
+    ck_assert(receive(1000));
+    for (u32 i = 1, at = 1008; i < 200; i++, at = (at + 1008) % 8192) {
+        ck_assert(rd(ISR, 2) & ROK);
+        ck_assert(!(rd(CR, 1) & EMPTY));
+        ck_assert(!receive(1000)); /* it waits outside */
+        unsigned before = readies;
+        wr(CAPR, 2, (at - 16) & 0xffff);
+        ck_assert_uint_eq(before, readies);
+        wr(ISR, 2, ROK);
+        ck_assert_uint_eq(before + 1, readies);
+        ck_assert(receive(1000));
+    }
+}
+END_TEST
+
+START_TEST(one_that_never_acknowledges_gets_the_next_frame_a_little_later)
+{
+    start(APM);
+    ck_assert(receive(1000));
+    ck_assert(!receive(1000));
+    wr(CAPR, 2, 1008 - 16);
+    unsigned before = readies;
+    advance(100000);
+    ck_assert(readies == before && !receive(1000));
+    advance(100000);
+    ck_assert(readies == before + 1 && receive(1000) && !receive(1000));
 }
 END_TEST
 
@@ -221,6 +264,8 @@ START_TEST(a_card_saved_in_the_middle_goes_on_in_another)
     hand_over(rtl8139_part(card), rtl8139_part(other));
     bus_out(bus, 0xcf8, 4, 0x80000010u | (SLOT + 1) << 11);
     io = (u16)(bus_in(bus, 0xcfc, 4) & ~3u);
+    ck_assert(!receive(80)); /* the first is not acknowledged */
+    wr(ISR, 2, ROK);
     ck_assert(receive(80));
     has_frame(RING + 112 + 4, 80);
     wr(TSAD + 4, 4, TX_BUF), wr(TSD + 4, 4, 90);
@@ -240,6 +285,8 @@ int main(void)
     tcase_add_test(t, the_four_transmit_descriptors_take_turns);
     tcase_add_test(t, frames_follow_each_other_in_the_ring_behind_headers);
     tcase_add_test(t, a_full_ring_keeps_frames_waiting_until_capr_moves_and_its_end_wraps);
+    tcase_add_test(t, a_driver_that_acknowledges_behind_capr_sees_every_frame);
+    tcase_add_test(t, one_that_never_acknowledges_gets_the_next_frame_a_little_later);
     tcase_add_test(t, addresses_are_filtered_as_rcr_says);
     tcase_add_test(t, the_timer_interrupts_when_it_comes_to_its_mark);
     tcase_add_test(t, in_loopback_frames_come_back);

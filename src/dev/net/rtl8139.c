@@ -1,8 +1,12 @@
 /* Owns an RTL8139C: four transmit descriptors in its registers, a ring of bytes for what it receives.
  *   I1  INTA is asserted iff ISR & IMR.                                                        [interrupt_update]
  *   I2  What has been received and not read lies between CAPR + 16 and CBR, and a frame goes in only if room is left
- *       for it; else it waits outside, until the driver moves CAPR (NOT-HW: the chip drops it and sets RXOVW).
- *       [rtl_receive]
+ *       for it; else it waits outside, until the driver moves CAPR (NOT-HW: the chip drops it), and RXOVW is set.
+ *       [take_in]
+ *   I4  The next frame comes in when the driver has acknowledged the last, or has moved CAPR and not acknowledged it in
+ *       the time of a frame (NOT-HW: it comes when it comes). Drivers move CAPR first and acknowledge then: of what comes
+ *       in between, nothing would tell them. At a hundred megabits that was rare, and another followed soon.
+ *       [rtl_receive, may_come]
  *   I3  Transmit descriptors are served in turn, each once it is given (OWN is clear).          [transmit]
  * NOT-HW: transfers take no time; no early receive or transmit, no wake-up, no boot ROM's paging, no C+ mode.
  * Enter at reg_read(), reg_write(). Realtek RTL8139C(L) data sheet, rev. 1.4 (2002). */
@@ -22,7 +26,7 @@ enum {
     REGS = 0x100,
 };
 enum { CR_RST = 0x10, CR_RE = 8, CR_TE = 4, CR_EMPTY = 1 };
-enum { ISR_ROK = 1, ISR_TOK = 4, ISR_TER = 8, ISR_TIMEOUT = 0x4000, ISR_ALL = 0xe07f };
+enum { ISR_ROK = 1, ISR_TOK = 4, ISR_TER = 8, ISR_RXOVW = 0x10, ISR_TIMEOUT = 0x4000, ISR_ALL = 0xe07f };
 enum { RCR_AAP = 1, RCR_APM = 2, RCR_AM = 4, RCR_AB = 8, RCR_WRAP = 0x80 };
 enum { TSD_OWN = 1 << 13, TSD_TOK = 1 << 15, TSD_SIZE = 0x1fff };
 enum { RX_ROK = 1, RX_BAR = 0x2000, RX_PAM = 0x4000, RX_MAR = 0x8000 };
@@ -32,7 +36,8 @@ enum { CFG_NORMAL, CFG_LOAD, CFG_PROGRAM, CFG_WRITE }; /* bits 7:6 of 9346CR */
 #define TCR_LOOPBACK 0x60000u
 #define DESCRIPTORS 4u
 #define RX_HEADER 4u
-#define NS_OF_TIMER 30u /* a PCI clock */
+#define NS_OF_TIMER 30u     /* a PCI clock */
+#define NS_OF_FRAME 123040u /* 1538 bytes of the wire at 100 Mbit/s */
 
 struct rtl8139 {
     struct bus *bus;
@@ -45,12 +50,15 @@ struct rtl8139 {
     u8 next;        /* the transmit descriptor whose turn it is */
     u64 timer_from; /* guest ns at which TCTR was 0 */
     struct timer timer;
+    struct timer late; /* CAPR has moved: until then an acknowledgement may follow */
+    bool overdue;      /* none has: a frame comes in without */
     struct eeprom93 eeprom;
 };
 
 static const struct snap_field rtl8139_fields[] = {
     SNAP_ARRAY(struct rtl8139, reg, .keep = true),  SNAP(struct rtl8139, next, .max = DESCRIPTORS - 1),
     SNAP(struct rtl8139, timer_from, .keep = true), SNAP(struct rtl8139, timer),
+    SNAP(struct rtl8139, late, .since = 2),         SNAP(struct rtl8139, overdue, .since = 2),
     EEPROM93_FIELDS(struct rtl8139, eeprom),        { 0 },
 };
 
@@ -114,7 +122,9 @@ static void soft_reset(struct rtl8139 *r)
     put(r, BMCR, 2, 0x1100); /* negotiated, full duplex */
     put(r, ANAR, 2, 0x01e1);
     r->next = 0;
+    r->overdue = false;
     timer_cancel(&r->timer);
+    timer_cancel(&r->late);
     interrupt_update(r);
 }
 
@@ -125,6 +135,7 @@ static void rtl8139_on_reset(void *chip)
     struct rtl8139 *r = chip;
 
     timer_cancel(&r->timer);
+    timer_cancel(&r->late);
     snap_reset(&rtl8139_table, r);
     memset(r->reg, 0, sizeof r->reg);
     r->timer_from = clock_now(r->clk);
@@ -202,11 +213,15 @@ static bool take_in(struct rtl8139 *r, const u8 *frame, size_t len)
     if (!accepts(r, frame, &status)) return true;
     u32 n = (u32)ether_wire(wire + RX_HEADER, frame, len), size = ring_size(r), at = get16(r, CBR) % size;
     u32 whole = (n + RX_HEADER + 3) & ~3u, used = (at + size - ring_read(r) % size) % size;
-    if (used + whole >= size) return false; /* full and empty would look the same */
+    if (used + whole >= size) { /* full and empty would look the same */
+        cause(r, ISR_RXOVW);
+        return false;
+    }
     const u8 head[RX_HEADER] = { (u8)status, status >> 8, (u8)n, (u8)(n >> 8) };
     memcpy(wire, head, RX_HEADER);
     ring_write(r, at, wire, whole);
     put(r, CBR, 2, (at + whole) % size);
+    r->overdue = false;
     cause(r, ISR_ROK);
     return true;
 }
@@ -217,7 +232,26 @@ static bool rtl_receive(void *fe, const u8 *frame, size_t len)
     bool looped = (get32(r, TCR) & TCR_LOOPBACK) == TCR_LOOPBACK;
 
     if (!(r->reg[CR] & CR_RE) || looped || !pci_fn_bus_master(r->fn) || len > NETDEV_FRAME_MAX) return true;
+    if (get16(r, ISR) & ISR_ROK && !r->overdue) return false;
     return take_in(r, frame, len);
+}
+
+static void on_late(void *arg)
+{
+    struct rtl8139 *r = arg;
+
+    r->overdue = true;
+    netdev_ready(r->net);
+}
+
+static void may_come(struct rtl8139 *r)
+{
+    if (get16(r, ISR) & ISR_ROK) {
+        timer_arm(&r->late, clock_now(r->clk) + NS_OF_FRAME);
+        return;
+    }
+    timer_cancel(&r->late);
+    netdev_ready(r->net);
 }
 
 /* ---- registers ---- */
@@ -331,7 +365,8 @@ static void reg_write(void *dev, u32 off, unsigned size, u32 val)
     if (touches(off, size, IMR, 4)) interrupt_update(r);
     if (touches(off, size, TSD, 16) || touches(off, size, CR, 1)) transmit(r);
     if (touches(off, size, TIMERINT, 4) || touches(off, size, TCTR, 4)) timer_update(r);
-    if (touches(off, size, CAPR, 2) || touches(off, size, CR, 1) || touches(off, size, RCR, 4)) netdev_ready(r->net);
+    if (touches(off, size, CAPR, 2) || touches(off, size, CR, 1) || touches(off, size, RCR, 4)) may_come(r);
+    else if (touches(off, size, ISR, 2) && !(get16(r, ISR) & ISR_ROK)) may_come(r);
 }
 
 static const struct io_ops reg_ops = { reg_read, reg_write };
@@ -339,7 +374,7 @@ static const struct io_ops reg_ops = { reg_read, reg_write };
 /* ---- a board's part ---- */
 
 static const struct snap_table rtl8139_table = { .name = "rtl8139",
-                                                 .version = 1,
+                                                 .version = 2,
                                                  .size = sizeof(struct rtl8139),
                                                  .fields = rtl8139_fields,
                                                  .reset = rtl8139_on_reset };
@@ -384,6 +419,7 @@ int rtl8139_new(struct rtl8139 **out, struct bus *bus, struct clock *clk, struct
     r->name = d->name;
     r->intx = pci_fn_irq(r->fn);
     timer_init(&r->timer, clk, on_timer, r);
+    timer_init(&r->late, clk, on_late, r);
     eeprom_fill(r, d->mac);
     rtl8139_on_reset(r);
     d->net->receive = rtl_receive;
@@ -397,6 +433,7 @@ void rtl8139_free(struct rtl8139 *r)
     if (!r) return;
     r->net->receive = NULL;
     timer_cancel(&r->timer);
+    timer_cancel(&r->late);
     free(r);
 }
 
