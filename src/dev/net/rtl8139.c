@@ -4,8 +4,8 @@
  *       for it; else it waits outside, until the driver moves CAPR (NOT-HW: the chip drops it), and RXOVW is set.
  *       [take_in]
  *   I4  The next frame comes in when the driver has acknowledged the last, or has moved CAPR and not acknowledged it in
- *       the time of a frame (NOT-HW: it comes when it comes). Drivers move CAPR first and acknowledge then: of what comes
- *       in between, nothing would tell them. At a hundred megabits that was rare, and another followed soon.
+ *       the time of a frame (NOT-HW: it comes when it comes). Drivers move CAPR first and acknowledge then: of what
+ *       comes in between, nothing would tell them. At a hundred megabits that was rare, and another followed soon.
  *       [rtl_receive, may_come]
  *   I3  Transmit descriptors are served in turn, each once it is given (OWN is clear).          [transmit]
  * NOT-HW: transfers take no time; no early receive or transmit, no wake-up, no boot ROM's paging, no C+ mode.
