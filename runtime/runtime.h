@@ -165,7 +165,23 @@ MUST_CHECK int rt_probe_remove(struct rt *rt, unsigned id); /* 0 or -ENOENT */
 u64 rt_probe_hits(const struct rt *rt, unsigned id);        /* how often it was met */
 unsigned rt_probe_met(const struct rt *rt);                 /* after RT_PROBE: which */
 const char *rt_event_name(unsigned i, const char **what);
-u16 rt_mnemonic(const char *name); /* in either case; 0: there is none */
+
+/* ---- the trace stream (transvisor/stream.h): between runs ---- */
+struct rt_stream {
+    void *memory;   /* a struct vm_stream_header in header_bytes, and behind them the ring, twice: borrowed */
+    u64 ring;       /* bytes: a power of two */
+    unsigned what;  /* a set of enum vm_stream_what */
+    laddr from, to; /* of instructions, inclusive */
+    u8 cpls;        /* bit n: at CPL n */
+    bool wait;      /* for the reader, where there is no room */
+    int reader;     /* a socket that is at its end when the reader has gone; or -1 */
+};
+/* User code does not run directly while it has blocks or memory. 0; -EEXIST; -ENOMEM. */
+MUST_CHECK int rt_stream_begin(struct rt *rt, const struct rt_stream *s);
+void rt_stream_end(struct rt *rt);       /* memory is not used any more */
+u64 rt_stream_told(const struct rt *rt); /* records in the ring so far, also after the end */
+u64 rt_stream_lost(const struct rt *rt); /* and those that there was no room for */
+u16 rt_mnemonic(const char *name);       /* in either case; 0: there is none */
 
 /* Makes what the calling thread will need of the host to run the guest: signal handlers, timers, a process that makes
  * processes. From then on its rt_run() makes no system call but those of src/jail.def, until another thread makes one.

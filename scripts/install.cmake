@@ -59,7 +59,7 @@ install(DIRECTORY tests/guests/init DESTINATION ${BENCH_DIR}/tests/guests USE_SO
 install(FILES tests/guests/apt.sh DESTINATION ${BENCH_DIR}/tests/guests)
 install(TARGETS transvisor_shared LIBRARY)
 install(FILES ${STATIC_LIBRARY} DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(FILES ${HEADER} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/transvisor)
+install(FILES ${HEADER} include/transvisor/stream.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/transvisor)
 install(FILES ${CMAKE_BINARY_DIR}/transvisor.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 install(FILES ${CMAKE_BINARY_DIR}/transvisor.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 install(FILES ${CMAKE_BINARY_DIR}/libtransvisor.3 DESTINATION ${CMAKE_INSTALL_MANDIR}/man3)

@@ -22,6 +22,7 @@
 #include "src/vm_jail.h"
 #include "src/vm_net.h"
 #include "src/vm_screen.h"
+#include "src/vm_stream.h"
 #include "src/vm_unseen.h"
 #include "src/vm_priv.h"
 
@@ -583,6 +584,7 @@ void vm_free(struct vm *vm)
     struct held_signals held;
     vm_confined_free(vm->confined);
     vm->confined = NULL;
+    vm_stream_free(vm);
     signals_hold(&held);
     machine_free(vm);
     signals_release(&held);

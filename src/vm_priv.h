@@ -16,6 +16,7 @@ struct vm_confined; /* vm_jail.h */
 struct vm_mapped;   /* an embedder's device: vm_device.c */
 struct audio;
 struct vm_probes; /* vm_probe.c */
+struct vm_stream; /* vm_stream.c */
 struct vm_added;  /* an embedder's state: vm_device.c */
 
 struct vm {
@@ -45,6 +46,7 @@ struct vm {
     struct snapshot_blob *waiting; /* states of the file that nobody has added yet */
     struct cpu_arch power_on;      /* what the CPU is like after a reset */
 
+    struct vm_stream *stream; /* vm_stream.c; NULL: there is none */
     struct vm_probes *probes; /* vm_probe.c; NULL: there have never been any */
 
     struct vm_confined *confined; /* its own thread, in jail; NULL: whoever calls vm_run() */

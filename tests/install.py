@@ -37,6 +37,7 @@ GUEST = (
 )
 FILES = [
     'bin/transvisor',
+    'include/transvisor/stream.h',
     'include/transvisor/vm.h',
     'lib/libtransvisor.a',
     'lib/libtransvisor.so',

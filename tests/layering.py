@@ -17,6 +17,7 @@ RULES = [
     (r'src/snap/', [r'src/snap/', CORE]),  # knows no chip
     (r'include/transvisor/', []),  # installed alone: nothing of ours
     (r'translator/front/', [r'translator/front/', CORE]),
+    (r'runtime/run/(stream|probes)\.c', [r'runtime/', CORE, r'include/transvisor/stream\.h', DECODER, r'translator/translator\.h']),  # its format
     (r'translator/lower/', [r'translator/(front|lower)/', r'translator/translator\.h', CORE]),
     (r'translator/store/', [r'translator/(front|lower|store)/', r'translator/translator\.h', CORE]),
     (r'translator/translator\.h', [r'translator/front/', CORE]),  # what embedders include

@@ -106,9 +106,10 @@ void xl_jump_drop_page(struct xl *xl, enum xl_jump_cache which, laddr la);
 /* From a host pc in translated code back to the guest. Async-signal-safe. */
 struct xl_point {
     struct block *block;
-    vaddr eip; /* of the guest instruction that the host pc belongs to */
-    paddr pa;  /* its physical address: the key of its site */
-    bool told; /* probes have been told that it begins (struct xl_tap) */
+    vaddr eip;    /* of the guest instruction that the host pc belongs to */
+    paddr pa;     /* its physical address: the key of its site */
+    bool told;    /* probes have been told that it begins (struct xl_tap) */
+    vaddr begins; /* where the block does */
 };
 bool xl_recover(struct xl *xl, u64 host_pc, struct xl_point *out);
 /* A block that counts (struct xl_tap) was left there: what it has counted of the instruction at that point, or with

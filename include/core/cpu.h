@@ -158,6 +158,16 @@ struct seg_memo {
 #define TALLY_INSNS 0u /* instructions retired: REP is one, once it is done; what faults is none */
 #define INSNS_NO_LIMIT (~(u64)0 >> 1)
 
+/* A record of the trace stream as translated code writes it; transvisor/stream.h is what it is. */
+#define STREAM_RECORD 16u
+#define STREAM_RECORD_ADDRESS 4
+#define STREAM_RECORD_VALUE 8
+#define STREAM_RESERVE 4096u /* bytes that there are for the records of one block */
+enum stream_what { STREAM_BLOCKS = 1, STREAM_MEMORY = 2 };
+enum stream_kind { STREAM_KIND_BLOCK = 1, STREAM_KIND_READ = 3, STREAM_KIND_WRITE = 4 };
+/* How much of an access of n bytes is in its next record. */
+static inline unsigned stream_piece(unsigned n) { return n >= 8 ? 8 : n >= 4 ? 4 : n >= 2 ? 2 : 1; }
+
 /* One virtual processor. Generated code, the stubs and the runtime have it; others see struct cpu_arch. */
 struct cpu {
     /* ---- what translated code reaches most: within 8 bits of displacement from R15, with the first rows of arch ----
@@ -201,6 +211,14 @@ struct cpu {
     struct seg_memo seg_memo[S_COUNT][SEG_MEMOS];
     u64 tally[TALLIES]; /* where that is asked for; tally[TALLY_INSNS] by the interpreter always */
     u64 insns_limit;    /* of tally[TALLY_INSNS]: the guest stops there; INSNS_NO_LIMIT: nowhere */
+    /* Where the trace stream is written (runtime/run/stream.c), while there is one. */
+    struct {
+        u8 *at;        /* the next record */
+        u64 neg_limit; /* minus the address from which on there is no room for a block any more */
+        u64 spill;     /* lower_stream.c's, within an instruction: a register, */
+        u8 *host;      /* and what is about to be written: where, */
+        u32 la;        /* at which linear address */
+    } stream;
 
     /* ---- the runtime's: the way back to the machine, and caches ---- */
     struct clock *clock; /* NULL: none, the TSC is the host's; else it is clock_tsc() + tsc_offset */

@@ -410,6 +410,18 @@ const char *vm_probe_event_name(unsigned i, const char **what);
 const char *vm_probe_value_name(unsigned i, const char **what);
 int vm_probe_value(const char *name); /* its index, or -ENOENT */
 
+/* ---- the trace stream ----
+ *
+ * What the guest does, as records in memory that another process reads while it runs: transvisor/stream.h. User code
+ * does not run directly (VM_DIRECT_ON) while there are blocks or accesses to memory in it. */
+
+/* where: FILE or unix:SOCKET, and [,what=blocks+memory+events][,size=BYTES][,at=FROM-TO][,cpl=N][,wait=on], as
+ * docs/instruments.md tells. Between runs. 0 or -errno: -EINVAL: where is wrong; -EEXIST: there is one; -EBUSY. */
+int vm_stream(struct vm *vm, const char *where, struct vm_error *err);
+/* Between runs; vm_free() does it, too. told, lost: how many records there were, and how many more there was no room
+ * for. 0; -ENOENT: there is none; -EBUSY. */
+int vm_stream_end(struct vm *vm, uint64_t *told, uint64_t *lost);
+
 /* ---- breakpoints ---- */
 
 /* Any number of them, in linear address space, whichever it is that is in use. Guest memory and the guest's own debug

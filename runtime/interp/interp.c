@@ -261,7 +261,7 @@ static void state_update(struct interp *ip, u32 state)
     bool user = c->cpl == 3, breakpoints = c->dr[7] & 0xff;
     ip->state = state;
     ip->single = breakpoints || (c->eflags_sys & F_TF) || ip->stepped;
-    ip->checked = breakpoints || alignment_checked(c);
+    ip->checked = breakpoints || alignment_checked(c) || (c->probes && c->probes->accesses);
     ip->tlb_r = cpu_tlb(c, user ? TLB_USER_R : TLB_SUP_R) + (ip->checked ? TLB_PAGES : 0);
     ip->tlb_w = cpu_tlb(c, user ? TLB_USER_W : TLB_SUP_W) + (ip->checked ? TLB_PAGES : 0);
 }
@@ -372,6 +372,8 @@ static int step(struct interp *ip)
     c->halted = 0;
     return exc_raise_db(c, ip->watch_hits | (tf ? DR6_BS : 0));
 }
+
+void interp_probes_changed(struct interp *ip) { ip->state = ~0u; }
 
 u16 interp_last_op(const struct interp *ip) { return ip->last_op; }
 

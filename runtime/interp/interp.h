@@ -24,6 +24,7 @@ enum interp_stop interp_run(struct interp *ip, u64 n);
 /* Runs one instruction, with the delivery of what it raises, or one iteration of a repeated one, as the processor does
  * with TF set. A breakpoint of a debugger's at that instruction does not count. */
 enum interp_stop interp_step(struct interp *ip);
+void interp_probes_changed(struct interp *ip); /* what cpu->probes asks for is something else */
 /* Probes have been told that the instruction at la begins: if it is the next that is run, they are not again. */
 void interp_told(struct interp *ip, laddr la);
 /* Whether a debugger's breakpoint is at the instruction that is next: it has then been met (breaks_meet). */

@@ -57,7 +57,7 @@ struct interp {
     const u64 *tlb_r, *tlb_w; /* the soft-TLB tables of the present CPL, or an all-miss one (checked below) */
     u32 attention;            /* leave the current block: decoded code has changed, or there is a kick */
     u32 state;                /* interp_state() that tlb_r, tlb_w, checked, single are for */
-    bool checked;             /* data breakpoints or alignment checks: every access takes the slow way */
+    bool checked;             /* breakpoints, alignment checks, or told of: every access goes the slow way */
     bool single;              /* TF, breakpoints or interp_step(): string instructions do one iteration at a time */
     bool stepped;             /* in interp_step() */
     u8 watch_hits;            /* data and I/O breakpoints met by the current instruction: DR6 bits 0-3 */

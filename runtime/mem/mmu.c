@@ -360,9 +360,12 @@ static void span_write(struct cpu *c, const struct span *s, u64 v)
     else phys_write(c, s->pa, s->n, v);
 }
 
-static inline void tell(struct cpu *c, laddr la, unsigned n, bool write, u64 v)
+static inline bool told_of_all(const struct cpu *c) { return unlikely(c->probes != NULL) && c->probes->accesses; }
+
+static inline void tell(struct cpu *c, laddr la, unsigned n, bool write, const void *bytes)
 {
-    if (unlikely(c->watch->probes.data)) watch_probe(c, la, n, write, v);
+    if (unlikely(c->watch->probes.data)) watch_probe(c, la, n, write, bytes_load(bytes, n < 8 ? n : 8));
+    if (told_of_all(c)) c->probes->accessed(c->probes->arg, c, la, n, write, bytes);
 }
 
 static int read_general(struct cpu *c, laddr la, unsigned n, bool user, u64 *out)
@@ -371,7 +374,7 @@ static int read_general(struct cpu *c, laddr la, unsigned n, bool user, u64 *out
     if (spans_find(c, la, n, ACC_R, user, s)) return GUEST_FAULT;
     u64 v = span_read(c, &s[0]);
     if (s[1].n) v |= span_read(c, &s[1]) << s[0].n * 8;
-    tell(c, la, n, false, v);
+    tell(c, la, n, false, &v);
     *out = v;
     return 0;
 }
@@ -380,7 +383,7 @@ static int write_general(struct cpu *c, laddr la, unsigned n, bool user, u64 v)
 {
     struct span s[2];
     if (spans_find(c, la, n, ACC_W, user, s)) return GUEST_FAULT;
-    tell(c, la, n, true, v);
+    tell(c, la, n, true, &v);
     span_write(c, &s[0], v);
     if (s[1].n) span_write(c, &s[1], v >> s[0].n * 8);
     return 0;
@@ -389,7 +392,7 @@ static int write_general(struct cpu *c, laddr la, unsigned n, bool user, u64 v)
 int mem_read(struct cpu *c, laddr la, unsigned n, bool user, u64 *out)
 {
     u64 entry = tlb_entry(c, la, false, user);
-    if (unlikely(!entry || OFFSET(la) + n > PAGE_SIZE)) return read_general(c, la, n, user, out);
+    if (unlikely(!entry || OFFSET(la) + n > PAGE_SIZE || told_of_all(c))) return read_general(c, la, n, user, out);
     *out = bytes_load((u8 *)(entry + la), n);
     return 0;
 }
@@ -397,7 +400,7 @@ int mem_read(struct cpu *c, laddr la, unsigned n, bool user, u64 *out)
 int mem_write(struct cpu *c, laddr la, unsigned n, bool user, u64 val)
 {
     u64 entry = tlb_entry(c, la, true, user);
-    if (unlikely(!entry || OFFSET(la) + n > PAGE_SIZE)) return write_general(c, la, n, user, val);
+    if (unlikely(!entry || OFFSET(la) + n > PAGE_SIZE || told_of_all(c))) return write_general(c, la, n, user, val);
     bytes_store((u8 *)(entry + la), n, val);
     return 0;
 }
@@ -426,7 +429,7 @@ int mem_read_buf(struct cpu *c, laddr la, void *buf, unsigned n, bool user)
             bytes_copy(to + done, &v, k);
         }
     }
-    tell(c, la, n, false, bytes_load(buf, n < 8 ? n : 8));
+    tell(c, la, n, false, buf);
     return 0;
 }
 
@@ -436,7 +439,7 @@ int mem_write_buf(struct cpu *c, laddr la, const void *buf, unsigned n, bool use
     const u8 *from = buf;
     if (!n) return 0;
     if (spans_find(c, la, n, ACC_W, user, s)) return GUEST_FAULT;
-    tell(c, la, n, true, bytes_load(buf, n < 8 ? n : 8));
+    tell(c, la, n, true, buf);
     for (unsigned i = 0; i < 2 && s[i].n; from += s[i++].n) {
         if (s[i].host) {
             bytes_copy(s[i].host, from, s[i].n);

@@ -4,6 +4,7 @@
 #include "runtime/run/count.h"
 #include "runtime/run/probes.h"
 #include "runtime/run/rt.h"
+#include "runtime/run/stream.h"
 
 static u32 tap_insn(const void *arg, const struct insn *in, laddr la, unsigned cpl)
 {
@@ -23,18 +24,24 @@ static bool tap_told_entry(const void *arg, laddr la, unsigned cpl)
     return probes_told_entry(&((const struct rt *)arg)->probes, la, cpl);
 }
 
+static unsigned tap_streams(const void *arg, laddr la, unsigned cpl)
+{
+    return stream_of(&((const struct rt *)arg)->stream, la, cpl);
+}
+
 static bool has_limit(const struct rt *rt) { return rt->tap.limit != INSNS_NO_LIMIT || rt->cfg.speed_mhz; }
 
 void rt_tap_changed(struct rt *rt)
 {
     bool limited = has_limit(rt);
-    rt->tap.counts = rt->tap.count || limited;
+    rt->tap.counts = rt->tap.count || limited || stream_wants(&rt->stream, STREAM_BLOCKS);
     rt->tap.on = rt->tap.counts || rt->probes.in_code;
     rt->tap.tap = (struct xl_tap){ .limited = limited,
                                    .insn = tap_insn,
                                    .entry = tap_entry,
                                    .told = tap_told,
                                    .told_entry = tap_told_entry,
+                                   .streams = tap_streams,
                                    .arg = rt };
     if (rt->xl) xl_flush(rt->xl);
 }

@@ -15,6 +15,7 @@
 #include "runtime/mem/mmu_walk.h"
 #include "runtime/mem/physmem.h"
 #include "runtime/run/rt.h"
+#include "runtime/run/stream.h"
 #include "runtime/mem/watch.h"
 #include "runtime/mem/window.h"
 #include "runtime/run/x87.h"
@@ -208,11 +209,22 @@ enum xl_jump_cache dispatch_prepare(struct rt *rt)
     return which;
 }
 
+/* As xl_tallies_undo(). next: the first instruction that has not been done. */
+static void tallies_undo(struct rt *rt, const struct xl_point *at, bool after, vaddr next)
+{
+    struct cpu *c = rt->cpu;
+    u64 before = c->tally[TALLY_INSNS];
+    xl_tallies_undo(rt->xl, at, after, c->tally);
+    if (likely(!rt->stream.cfg.what)) return;
+    laddr base = c->seg[S_CS].base;
+    stream_left(&rt->stream, base + at->begins, base + next, before - c->tally[TALLY_INSNS]);
+}
+
 /* Where translated code was left, when that is not at a block's end. */
 static void recover_point(struct rt *rt, struct xl_point *at)
 {
     BUG_ON(!xl_recover(rt->xl, rt->cpu->exit_arg, at));
-    xl_tallies_undo(rt->xl, at, false, rt->cpu->tally);
+    tallies_undo(rt, at, false, at->eip);
     if (unlikely(at->told)) interp_told(rt->interp, rt->cpu->seg[S_CS].base + at->eip);
     x87_recover(rt->cpu, rt->xl, at);
 }
@@ -222,7 +234,7 @@ static void left_in_helper(struct rt *rt)
 {
     struct xl_point at;
     if (likely(!rt->tap.on) || !xl_recover(rt->xl, rt->cpu->exit_arg, &at)) return;
-    xl_tallies_undo(rt->xl, &at, !rt->probes.skipped, rt->cpu->tally);
+    tallies_undo(rt, &at, !rt->probes.skipped, rt->probes.skipped ? at.eip : rt->cpu->eip);
     if (rt->probes.skipped) x87_recover(rt->cpu, rt->xl, &at);
     rt->probes.skipped = false;
 }

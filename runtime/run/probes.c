@@ -12,7 +12,9 @@
 #include "runtime/interp/interp.h"
 #include "runtime/mem/watch.h"
 #include "runtime/run/rt.h"
+#include "runtime/run/stream.h"
 #include "translator/front/insn.h"
+#include "transvisor/stream.h"
 
 #include <errno.h>
 #include <string.h>
@@ -158,6 +160,7 @@ static bool begins(void *arg, struct cpu *c, const struct insn *in, bool again)
     struct probes *p = arg;
     u64 set = 0;
     laddr la = c->eip + c->seg[S_CS].base;
+    if (unlikely(p->rt->stream.cfg.what)) stream_insn(&p->rt->stream, in, la, again);
     if (again) return false;
     for
         EACH(i, of_instructions(p))
@@ -229,6 +232,8 @@ static bool has_vector(enum probe_event what) { return what == EV_EXCEPTION || w
 static void happens(void *arg, struct cpu *c, enum probe_event what, u64 address, unsigned size, u64 value, u32 error)
 {
     struct probes *p = arg;
+    if (unlikely(stream_wants(&p->rt->stream, VM_STREAM_EVENTS)))
+        stream_event(&p->rt->stream, what, address, size, value, error);
     if (likely(!p->of[what])) return;
     struct rt_event e = event_here(c, what);
     bool at_insn = has_vector(what) || what == EV_CR3 || what == EV_TASK;
@@ -243,12 +248,19 @@ static void happens(void *arg, struct cpu *c, enum probe_event what, u64 address
         }
 }
 
+static void accessed(void *arg, struct cpu *c UNUSED, laddr la, unsigned size, bool write, const void *bytes)
+{
+    stream_access(&((struct probes *)arg)->rt->stream, la, size, write, bytes);
+}
+
 /* ---- which there are ---- */
 
 void probes_init(struct probes *p, struct rt *rt)
 {
     p->rt = rt;
-    p->hooks = (struct probe_hooks){ .arg = p, .begins = begins, .done = done, .entered = entered, .happens = happens };
+    p->hooks = (struct probe_hooks){
+        .arg = p, .begins = begins, .done = done, .entered = entered, .happens = happens, .accessed = accessed
+    };
 }
 
 static bool of_memory(const struct rt_probe *p) { return p->event == EV_READ || p->event == EV_WRITE; }
@@ -280,15 +292,21 @@ static int probes_changed(struct probes *p)
         if (!s->tally) p->told[s->is.event] |= 1ull << i;
     }
     u64 code = p->of[EV_INSN] | p->of[EV_BLOCK] | p->of[EV_SYSCALL] | p->of[EV_SYSRET];
-    p->in_code = code != 0;
+    const struct stream *stream = &p->rt->stream;
+    p->in_code = code != 0 || stream_wants(stream, STREAM_BLOCKS | STREAM_MEMORY);
+    p->hooks.accesses = stream_wants(stream, STREAM_MEMORY);
     p->hooks.blocks = p->of[EV_BLOCK] != 0;
     /* The interpreter knows where it is if it does one at a time. */
-    p->hooks.insns = (all & ~(p->of[EV_EXCEPTION] | p->of[EV_INTERRUPT] | p->of[EV_IN] | p->of[EV_OUT])) != 0;
-    p->rt->cpu->probes = all ? &p->hooks : NULL;
+    p->hooks.insns =
+        (all & ~(p->of[EV_EXCEPTION] | p->of[EV_INTERRUPT] | p->of[EV_IN] | p->of[EV_OUT])) != 0 || stream->cfg.what;
+    p->rt->cpu->probes = all || stream->cfg.what ? &p->hooks : NULL;
+    interp_probes_changed(p->rt->interp);
     p->sets = 0;
     if (was || p->in_code) rt_tap_changed(p->rt);
     return watch_all(p);
 }
+
+int probes_stream_changed(struct probes *p) { return probes_changed(p); }
 
 /* A counter of translated code's that nobody has; 0: there is none. */
 static u8 free_tally(const struct probes *p)

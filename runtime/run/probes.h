@@ -6,6 +6,7 @@
 struct insn;
 
 void probes_init(struct probes *p, struct rt *rt);
+MUST_CHECK int probes_stream_changed(struct probes *p); /* rt->stream is another: 0 or -ENOMEM */
 /* What struct xl_tap asks. */
 u32 probes_tally_insn(const struct probes *p, const struct insn *in, laddr la, unsigned cpl);
 u32 probes_tally_entry(const struct probes *p, laddr la, unsigned cpl);

@@ -8,6 +8,7 @@
 #include "runtime/run/mixed.h"
 #include "runtime/run/probe_slots.h"
 #include "runtime/run/stops.h"
+#include "runtime/run/stream_slots.h"
 #include "runtime/runtime.h"
 #include "translator/translator.h"
 
@@ -94,6 +95,7 @@ struct rt {
         struct xl_tap tap;
     } tap; /* count.c */
     struct probes probes;
+    struct stream stream;
     struct stops stops;
     u64 emulated_op[OP_COUNT];    /* by mnemonic: what translated code left to the interpreter */
     u64 sampled_at, sampled_idle; /* host TSC and idle_cycles at the last sample of where the guest's time goes */

@@ -13,6 +13,7 @@
 #include "runtime/run/probes.h"
 #include "runtime/interp/interp.h"
 #include "runtime/run/rt.h"
+#include "runtime/run/stream.h"
 #include "runtime/mem/physmem.h"
 #include "runtime/mem/watch.h"
 #include "runtime/mem/tables.h"
@@ -110,6 +111,7 @@ int rt_new_with(struct rt **out, const struct rt_config *cfg, const struct engin
     if (!rt->trace.to) rt->trace.to = ~0u;
     rt->posts_tail = &rt->posts;
     probes_init(&rt->probes, rt);
+    stream_init(&rt->stream, rt);
     pthread_mutex_init(&rt->lock, NULL);
     int err = make_machine(rt, what);
     if (err) {
@@ -129,6 +131,7 @@ void rt_free(struct rt *rt)
         free(p);
     }
     unbind(rt);
+    stream_free(&rt->stream);
     if (rt->bus) { /* nobody is told of anything any more */
         coherence_unlisten(bus_coherence(rt->bus), &rt->code_listener);
         coherence_unlisten(bus_coherence(rt->bus), &rt->account.listener);
@@ -278,6 +281,7 @@ static bool service(struct rt *rt, enum rt_exit *why)
     sample_time(rt, begin);
     rt->cpu->ctr.kicks++;
     if (rt->engine->kicked) rt->engine->kicked(rt);
+    if (unlikely(rt->stream.cfg.what)) stream_look(&rt->stream);
     coherence_aged(bus_coherence(rt->bus), clock_now(rt->clock) / 1000000);
     clock_run_due(rt->clock);
     on_deadline(rt, clock_next_deadline(rt->clock)); /* this kick may have been the alarm's */
@@ -494,6 +498,7 @@ static enum rt_exit run(struct rt *rt, enum rt_way way)
     rt->run_cycles += __rdtsc() - rt->run_began;
     clock_on_deadline(rt->clock, NULL, NULL);
     alarm_stop(rt->alarm);
+    if (rt->stream.cfg.what) stream_publish(&rt->stream);
     rt->engine->state_out(rt); /* so that any thread may look at it */
     hostsig_detach();
     return why;

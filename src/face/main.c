@@ -242,6 +242,23 @@ static int jail(struct vm *vm, const struct run_args *a, struct vm_error *err)
     return vm_jail(vm, &how, err);
 }
 
+/* vm_stream()'s words, as users know them. */
+static void stream_explain(struct vm_error *err)
+{
+    char text[sizeof err->text];
+    snprintf(text, sizeof text, "%s", err->text);
+    if (!strncmp(text, "trace stream ", 13)) snprintf(err->text, sizeof err->text, "--trace-stream %.480s", text + 13);
+}
+
+static void stream_report(struct vm *vm)
+{
+    u64 told, lost;
+    if (vm_stream_end(vm, &told, &lost)) return;
+    fprintf(stderr, "trace stream: %llu records", (unsigned long long)told);
+    if (lost) fprintf(stderr, ", %llu lost", (unsigned long long)lost);
+    fputc('\n', stderr);
+}
+
 /* What looks into the machine. 0 or -errno. */
 static int attach_instruments(struct vm *vm, const struct run_args *a, struct probes *probes, FILE *out,
                               struct vm_error *err)
@@ -250,6 +267,7 @@ static int attach_instruments(struct vm *vm, const struct run_args *a, struct pr
     if (!rc && a->stop_after) rc = vm_limit(vm, a->stop_after);
     if (rc) snprintf(err->text, sizeof err->text, "--count: %s", strerror(-rc));
     if (!rc && (rc = probes_attach(probes, vm, out, err))) options_explain(verbs[VERB_RUN].options, err);
+    if (!rc && a->stream && (rc = vm_stream(vm, a->stream, err))) stream_explain(err);
     return rc;
 }
 
@@ -289,6 +307,7 @@ static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct
     status = screenshot_at_exit(vm, a, status);
     doors_close(doors, how, status);
     probes_report(probes, stderr);
+    stream_report(vm);
     rc = stats_write(stats, vm);
     stopper_watch(s, NULL);
     watch_end(w);

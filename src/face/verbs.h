@@ -70,6 +70,7 @@ struct run_args {
     u64 speed; /* MHz; 0: as fast as it goes */
     struct probe_words probe[PROBE_WORDS_MAX];
     unsigned probes;
+    const char *stream;         /* where a trace stream goes, or NULL */
     u64 stop_after;             /* instructions; 0: never */
     const char *preset;         /* a name of preset_name(), "?" to have it guessed, or NULL */
     int disk_bus;               /* of disks that say none: 0 IDE, 1 virtio */

@@ -25,6 +25,8 @@ struct xl_tap {
      * to the interpreter. What the interpreter does anyway it tells. */
     u32 (*told)(const void *arg, const struct insn *in, laddr la, unsigned cpl);
     bool (*told_entry)(const void *arg, laddr la, unsigned cpl); /* HELPER_ENTRY tells that it is entered */
+    /* What of it goes into the trace stream: a set of enum stream_what. Then each instruction counts (TALLY_INSNS). */
+    unsigned (*streams)(const void *arg, laddr la, unsigned cpl);
     const void *arg;
 };
 

@@ -10,7 +10,7 @@
 #define XL_MAX_ISLANDS 16
 #define XL_MAX_RECORDS (XL_MAX_INSNS * 4 + XL_MAX_ISLANDS * 4)
 #define XL_MAX_TALLIES (TALLIES * 24 + 80) /* host bytes of counting them, and of looking at the limit */
-#define XL_MAX_CODE (XL_MAX_INSNS * XL_MAX_HOST_INSN + XL_MAX_TALLIES + 512) /* 512: the ways out */
+#define XL_MAX_CODE (XL_MAX_INSNS * XL_MAX_HOST_INSN + XL_MAX_TALLIES + 128 + 512) /* 512: the ways out */
 
 /* From host offset `host` of a block on, the code belongs to the guest instruction `guest` bytes into the block. */
 struct record {
@@ -28,6 +28,14 @@ struct island {
     u8 *back;   /* where it returns to; not of ISLAND_BEYOND, which leaves */
     u32 desc;   /* ISLAND_TLB: TLB_DESC; ISLAND_FPU: 1 if SSE */
     u16 insn;
+};
+
+/* What goes into the trace stream. */
+struct stream_put {
+    bool memory;      /* the accesses of the instruction that is being lowered do */
+    u8 writing;       /* size of one whose address has been noted, and that is to be put once it is made; or 0 */
+    u8 *block_patch;  /* where the block's record has instructions << 16 | bytes; NULL: it has no record */
+    unsigned records; /* at most, so far */
 };
 
 struct xl_ctx {
@@ -53,6 +61,7 @@ struct xl_ctx {
     u64 was_told;             /* 1 << index: code before has told of it */
     u8 *tally_patch[TALLIES]; /* where how many that are is to be filled in */
     u32 tallied;              /* the set of those that are not NULL */
+    struct stream_put stream; /* lower_stream.c */
     bool ended;               /* control does not fall out of what has been emitted */
     struct {
         u8 *patch, *thunk;

@@ -58,8 +58,10 @@ void xl_room(struct xl_ctx *x)
         xl_flush_islands(x, true);
 }
 
+/* What a helper puts into the trace stream says which instruction it belongs to. */
 void xl_call_helper(struct xl_ctx *x, enum helper h)
 {
+    if (x->stream.memory) emit_store_imm(&x->e, CPU_FIELD(eip), x->scan.insn[x->cur].eip, 4);
     emit_load64(&x->e, H_R9, hm(H_CPU, (s32)(offsetof(struct cpu, helpers) + 8 * h)));
     xl_callout(x, CALLOUT_HELPER);
 }

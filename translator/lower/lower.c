@@ -3,6 +3,7 @@
 #include "translator/lower/lower.h"
 #include "translator/lower/lower_check.h"
 #include "translator/lower/lower_ctl.h"
+#include "translator/lower/lower_stream.h"
 #include "translator/lower/lower_tap.h"
 #include "translator/lower/lower_x87.h"
 #include "translator/lower/policy.h"
@@ -28,6 +29,7 @@ void xl_lower(struct xl_ctx *x)
     x->relocs.n = 0;
     x->x87 = (struct x87_track){ 0 };
     x->moves_x87 = false;
+    x->stream = (struct stream_put){ 0 };
     lower_tap_begin(x);
     if (x->src->stop_here) lower_stop(x);
     if (x->src->mode & MK_CHECKED) lower_check(x);
@@ -37,6 +39,7 @@ void xl_lower(struct xl_ctx *x)
         x->relocs.insn = in->eip - x->src->eip;
         xl_room(x);
         xl_record(x, x->cur);
+        lower_stream_insn(x, in);
         bool left = lower_tap_leaves(x, x->cur);
         lower_fn *how = left ? lower_tap_interpret : xl_policy(x, in);
         left |= how == xl_lower_emulate;
@@ -44,6 +47,7 @@ void xl_lower(struct xl_ctx *x)
         lower_x87_before(x, in);
         if (!left && in->row->attr & A_FPU) xl_check_fpu(x, in);
         how(x, in);
+        if (!x->ended) lower_stream_wrote(x);
         lower_x87_after(x, in);
         if (x->src->mode & MK_CHECKED) lower_check_behind(x);
     }

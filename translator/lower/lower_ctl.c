@@ -5,6 +5,7 @@
 #include "translator/lower/island.h"
 #include "translator/lower/lower_ctl.h"
 #include "translator/lower/lower_mem.h"
+#include "translator/lower/lower_stream.h"
 #include "translator/lower/reloc.h"
 
 /* ESP becomes reg + n, or only SP does if the stack is one of 16 bits. */
@@ -118,6 +119,7 @@ static void jump_cache_test(struct xl_ctx *x)
 void xl_goto_checked(struct xl_ctx *x, vaddr target, unsigned at)
 {
     struct emit *e = &x->e;
+    lower_stream_wrote(x);
     xl_room(x);
     if (xl_segmented(x)) {
         emit_mov_ri32(e, H_R8, target);
@@ -139,6 +141,7 @@ void xl_goto(struct xl_ctx *x, vaddr target, unsigned at)
         xl_goto_checked(x, target, at);
         return;
     }
+    lower_stream_wrote(x);
     add_edge(x, emit_jmp32(&x->e), target);
     x->ended = true;
 }
@@ -173,6 +176,7 @@ static void load_tagged_entry(struct xl_ctx *x)
 void xl_goto_r8(struct xl_ctx *x)
 {
     struct emit *e = &x->e;
+    lower_stream_wrote(x);
     xl_room(x);
     if (xl_segmented(x)) load_tagged_entry(x);
     else load_entry(x);

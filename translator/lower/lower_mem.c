@@ -26,6 +26,7 @@
  * R11 is left alone: callers keep values in it across an access. */
 #include "translator/lower/island.h"
 #include "translator/lower/lower_mem.h"
+#include "translator/lower/lower_stream.h"
 #include "translator/translator.h"
 
 int xl_gpr(unsigned guest_reg) { return guest_reg == G_ESP ? H_ESP : (int)guest_reg; }
@@ -98,7 +99,7 @@ static bool sum_fits(struct hmem ea)
 
 static struct hmem window_access(struct xl_ctx *x, struct hmem ea, enum site_state site)
 {
-    if (sum_fits(ea) && site != SITE_WRAPS)
+    if (sum_fits(ea) && site != SITE_WRAPS && !x->stream.memory) /* which wants the address in R8 */
         return (struct hmem){ .base = H_WINDOW, .index = ea.base, .scale = 1, .at = ea.at, .disp = ea.disp };
     emit_lea32(&x->e, H_R8, ea);
     return hmx(H_WINDOW, H_R8, 1, 0);
@@ -166,7 +167,9 @@ struct hmem xl_mem_at16(struct xl_ctx *x, struct hmem ea, enum segreg seg, enum 
 {
     BUG_ON(!xl_segmented(x));
     xl_room(x);
-    return segmented_access(x, ea, true, seg, acc, size);
+    struct hmem m = segmented_access(x, ea, true, seg, acc, size);
+    lower_stream_access(x, m, acc == XL_W, size);
+    return m;
 }
 
 struct hmem xl_stack(struct xl_ctx *x, int reg, s32 disp, enum xl_access acc, unsigned size)
@@ -175,9 +178,8 @@ struct hmem xl_stack(struct xl_ctx *x, int reg, s32 disp, enum xl_access acc, un
     return (narrow ? xl_mem_at16 : xl_mem_at)(x, hm(reg, disp), S_SS, acc, size);
 }
 
-struct hmem xl_mem_at(struct xl_ctx *x, struct hmem ea, enum segreg seg, enum xl_access acc, unsigned size)
+static struct hmem access(struct xl_ctx *x, struct hmem ea, enum segreg seg, enum xl_access acc, unsigned size)
 {
-    xl_room(x);
     if (xl_segmented(x)) return segmented_access(x, ea, false, seg, acc, size);
     if (!xl_seg_flat(x, seg)) ea = add_base(x, ea, seg);
     if (mode_has_window(x)) {
@@ -186,6 +188,14 @@ struct hmem xl_mem_at(struct xl_ctx *x, struct hmem ea, enum segreg seg, enum xl
     }
     emit_lea32(&x->e, H_R8, ea);
     return soft_access(x, acc, size, false);
+}
+
+struct hmem xl_mem_at(struct xl_ctx *x, struct hmem ea, enum segreg seg, enum xl_access acc, unsigned size)
+{
+    xl_room(x);
+    struct hmem m = access(x, ea, seg, acc, size);
+    lower_stream_access(x, m, acc == XL_W, size);
+    return m;
 }
 
 struct hmem xl_mem(struct xl_ctx *x, const struct insn *in, enum xl_access acc, unsigned size)

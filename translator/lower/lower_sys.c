@@ -142,7 +142,9 @@ static void load_sreg(struct xl_ctx *x, unsigned reg)
     emit_rorx32(&x->e, H_R8, H_R8, 24);
     emit_lea32(&x->e, H_R8, hm(H_R8, (s32)reg));
     xl_room(x);
-    xl_callout(x, CALLOUT_MOV_SREG);
+    /* The stub reads the descriptor itself, and tells nobody. */
+    if (x->stream.memory) xl_call_helper(x, HELPER_MOV_SREG);
+    else xl_callout(x, CALLOUT_MOV_SREG);
     x->seg_checked &= (u8) ~(1u << reg);
 }
 

@@ -16,6 +16,7 @@
  * within:
  *     mov   rcx, r10 */
 #include "translator/lower/island.h"
+#include "translator/lower/lower_stream.h"
 #include "translator/lower/lower_tap.h"
 
 #include <string.h>
@@ -66,6 +67,7 @@ void lower_tap_begin(struct xl_ctx *x)
     }
     x->cur = 0;
     xl_record(x, 0);
+    lower_stream_block(x);
     for (unsigned i = TALLIES; i-- > 0;) /* the number of instructions last */
         if (x->tallied >> i & 1) add(x, i, N_PLACEHOLDER);
     if (t->limited) look_at_limit(x);
@@ -109,4 +111,5 @@ void lower_tap_end(struct xl_ctx *x)
         for (unsigned k = 0; k < x->n; k++) n += x->tally[k] >> i & 1;
         memcpy(x->tally_patch[i], &n, 4);
     }
+    lower_stream_end(x);
 }

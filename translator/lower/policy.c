@@ -4,6 +4,7 @@
 #include "translator/lower/lower_ctl.h"
 #include "translator/lower/lower_int.h"
 #include "translator/lower/lower_mem.h"
+#include "translator/lower/lower_stream.h"
 #include "translator/lower/lower_string.h"
 #include "translator/lower/lower_sys.h"
 #include "translator/lower/policy.h"
@@ -45,6 +46,7 @@ static lower_fn *policy_string(const struct xl_ctx *x, const struct insn *in)
 {
     if (in->addrsize != 4 && !xl_segmented(x)) return xl_lower_emulate;
     if (!(in->prefixes & (IP_REP | IP_REPNE))) return lower_string;
+    if (lower_stream_memory(x, in)) return xl_lower_emulate; /* the helper tells nobody of what it does */
     if (in->op == OP_STOS || in->op == OP_SCAS) return x->src->mode & MK_ESFLAT ? lower_rep_string : xl_lower_emulate;
     bool flat = x->src->mode & MK_ESFLAT && x->src->mode & MK_DSFLAT
                 && (!(in->prefixes & IP_SEG) || in->seg == S_DS || in->seg == S_ES);

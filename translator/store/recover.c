@@ -32,6 +32,7 @@ bool xl_recover(struct xl *xl, u64 host_pc, struct xl_point *out)
     out->block = b;
     unsigned guest = record_guest(&rec[i]);
     out->told = rec[i].guest & RECORD_TOLD;
+    out->begins = b->eip;
     out->eip = b->eip + guest;
     unsigned first = PAGE_SIZE - (unsigned)(b->pa & (PAGE_SIZE - 1));
     out->pa = guest < first ? b->pa + guest : b->pa2 + (guest - first);
