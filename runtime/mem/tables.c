@@ -3,7 +3,9 @@
  *   I1  What is cached for the present CR3 (soft TLB, the supervisor's window, the windows and jump caches of this CR3)
  *       is what a walk would find now. What windows keep for another CR3 is compared with its tables when it comes
  *       back.                                                                 [tables_written, tables_flushed]
- *   I2  A page that I1 depends on has PG_TABLE, and a page table's places are in its role.  [tables_note, who walks]
+ *   I2  A page that I1 depends on has PG_TABLE, and a page table's places are in its role. One that I1 does not depend
+ *       on (of another address space, or memory like any other since) loses it when it is written. [tables_note, who
+ *       walks; tables_release]
  *   I3  Before a present entry changes, all that is cached of what it covers is gone; what DMA has changed already
  *       takes the whole page with it.                                     [tables_written, bus_host_written]
  *   I4  global[] has the directory's entry of each region of which something with G may be cached.  [tables_note]
@@ -12,7 +14,7 @@
  * while it runs at two addresses. If they are more than PLACES, the directory is searched.
  * A new CR3 keeps what has G: of that I1 would not hold where the two directories differ. There it goes.
  * A write costs translated code a call and no more; the supervisor's instructions that write to page tables become soft
- * (window.h). What is written to all the time is taken to be no table any more. */
+ * (window.h). */
 #include "runtime/mem/tables.h"
 #include "runtime/mem/coherence.h"
 #include "runtime/mem/directory.h"
@@ -22,15 +24,13 @@
 
 #define PLACES 4u
 #define REGIONS_MAX 2048u /* that a directory has entries for, or four do */
-#define WRITES_MAX 8192u
 
 struct tables {
     struct coherence_listener listener;
     struct role {
         u16 place[PLACES]; /* as a page table, up to a 0: 1 + the region that it serves */
         bool many;         /* there are more */
-        u16 writes;
-    } * role; /* by page of the file of RAM */
+    } * role;              /* by page of the file of RAM */
     u64 global[REGIONS_MAX];
     u16 listed[REGIONS_MAX]; /* the regions with one */
     unsigned nlisted;
@@ -82,6 +82,7 @@ void tables_note(struct cpu *c, laddr la, paddr dir, paddr table, bool global)
 static void drop(struct cpu *c, laddr la, u32 pages)
 {
     c->tlb_generation++;
+    c->ctr.table_drops++;
     coherence_forget(bus_coherence(c->bus), la, pages);
 }
 
@@ -117,13 +118,29 @@ static bool is_table(struct cpu *c, const struct role *r, unsigned region)
     return directory_entry(c, region_la(c, region), &table) && table != NO_PAGE_TABLE && role_of(c, table) == r;
 }
 
+/* The i-th region that r may be a page table for. False: there are no more. */
+static bool next_place(const struct cpu *c, const struct role *r, unsigned i, unsigned *region)
+{
+    *region = r->many ? i : i < PLACES ? r->place[i] - 1u : UINT32_MAX;
+    return *region < regions(c);
+}
+
+/* Whether a walk from the present CR3 may come through r's page. */
+static bool serves(struct cpu *c, const struct role *r)
+{
+    unsigned entries = PAGE_SIZE / directory_entry_size(c), region;
+    for (unsigned first = 0; first < regions(c); first += entries)
+        if (is_directory(c, r, first)) return true;
+    for (unsigned i = 0; next_place(c, r, i, &region); i++)
+        if (is_table(c, r, region)) return true;
+    return false;
+}
+
 static void drop_of_table(struct cpu *c, const struct role *r, unsigned index, unsigned n)
 {
-    unsigned last = r->many ? regions(c) : PLACES;
-    for (unsigned i = 0; i < last && (r->many || r->place[i]); i++) {
-        unsigned region = r->many ? i : r->place[i] - 1u;
-        if (region < regions(c) && is_table(c, r, region)) drop(c, region_la(c, region) + (index << PAGE_SHIFT), n);
-    }
+    unsigned region;
+    for (unsigned i = 0; next_place(c, r, i, &region); i++)
+        if (is_table(c, r, region)) drop(c, region_la(c, region) + (index << PAGE_SHIFT), n);
 }
 
 static void drop_entry(struct cpu *c, const struct role *r, unsigned index)
@@ -148,6 +165,12 @@ void tables_forget(struct cpu *c, paddr pa)
     *flags &= (u8)~PG_TABLE;
 }
 
+void tables_release(struct cpu *c, paddr pa)
+{
+    const u8 *flags = bus_page_flags(c->bus, pa);
+    if (flags && *flags & PG_TABLE && !serves(c, role_of(c, pa))) tables_forget(c, pa);
+}
+
 static void tables_written(void *arg, paddr pa, unsigned len)
 {
     struct cpu *c = arg;
@@ -155,7 +178,8 @@ static void tables_written(void *arg, paddr pa, unsigned len)
     unsigned size = directory_entry_size(c);
     const u8 *host = bus_ram_ptr(c->bus, pa & ~(paddr)(PAGE_SIZE - 1));
     if (!r || !host) return;
-    if (len > 8 || ++r->writes > WRITES_MAX) {
+    c->ctr.table_writes++;
+    if (len > 8 || !serves(c, r)) {
         tables_forget(c, pa);
         return;
     }

@@ -2,9 +2,10 @@
  * guest flushes its TLB. Windows 98 and Me forget to, and got away with it on the processors of their time.
  *
  * A page of RAM that a page walk has gone through is written to by nobody unseen (PG_TABLE). Before such a write, what
- * has been cached of the entries it changes is dropped. That is nothing if the entry was not present, or if no walk
- * from the present CR3 comes through the page: who keeps something for other address spaces looks at their tables when
- * they come back. */
+ * has been cached of the entries it changes is dropped. That is nothing if the entry was not present (SDM vol. 3,
+ * 4.10.2.3: such entries are not cached), or if no walk from the present CR3 comes through the page: who keeps
+ * something for other address spaces looks at their tables when they come back, and until then the page is watched no
+ * more. Most such pages are no tables at all by then. */
 #ifndef RUNTIME_TABLES_H
 #define RUNTIME_TABLES_H
 #include "core/cpu.h"
@@ -20,6 +21,9 @@ void tables_note(struct cpu *c, laddr la, paddr dir, paddr table, bool global);
 /* n bytes at pa, within one entry or two, are about to be written by translated code. False: there is more that is in
  * the way of that than a page table, and nothing was done. */
 bool tables_let_write(struct cpu *c, paddr pa, unsigned n);
+/* The page at pa is about to be written: no longer as a page table, unless the present ones lead through it. Whatever
+ * the page is. */
+void tables_release(struct cpu *c, paddr pa);
 /* The page at pa is about to be written as a whole: it is no page table any more, until it is used as one again. */
 void tables_forget(struct cpu *c, paddr pa);
 

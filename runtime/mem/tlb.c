@@ -19,6 +19,7 @@
 #include "runtime/mem/coherence.h"
 #include "runtime/mem/mmu_walk.h"
 #include "runtime/mem/physmem.h"
+#include "runtime/mem/tables.h"
 #include "runtime/mem/watch.h"
 
 #include <errno.h>
@@ -267,6 +268,7 @@ u8 *tlb_fill(struct cpu *c, laddr la, enum access acc, bool user, bool *fault)
     if (unlikely(!(*flags & PG_NEAR))) bus_touch(c->bus, w.pa);
     unsigned breaks = watch_kinds(c, la);
     if (unlikely(breaks & WATCH_READS)) return NULL;
+    if (unlikely(*flags & PG_TABLE) && acc == ACC_W) tables_release(c, w.pa);
     if (unlikely(*flags & PG_CLEAN) && acc == ACC_W) bus_mark_dirty(c->bus, w.pa);
     bool watched = *flags & PG_ANNOUNCED || breaks & WATCH_WRITES;
     list_add(c, user, w.global, page); /* first: it may empty the list */

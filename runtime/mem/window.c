@@ -17,6 +17,7 @@
 #include "runtime/mem/coherence.h"
 #include "runtime/mem/mmu_walk.h"
 #include "runtime/mem/physmem.h"
+#include "runtime/mem/tables.h"
 #include "runtime/mem/watch.h"
 #include "runtime/mem/window_local.h"
 
@@ -397,6 +398,7 @@ bool window_map(struct window *w, laddr la, bool write)
     if (!mmu_try(c, la, write ? ACC_W : ACC_R, w->user, &pa)) return false; /* sets A and D as the access will */
     const u8 *flags = bus_page_flags(c->bus, pa);
     if (write && flags && *flags & PG_CLEAN) bus_mark_dirty(c->bus, pa);
+    if (write && flags && *flags & PG_TABLE) tables_release(c, pa);
     return window_map_ahead(w, la, write);
 }
 

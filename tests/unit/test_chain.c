@@ -255,6 +255,29 @@ START_TEST(dropping_a_page_drops_what_has_code_there)
 }
 END_TEST
 
+/* A few blocks are found on the list, many (of every third byte) by index. */
+START_TEST(dropping_a_page_keeps_what_has_code_elsewhere)
+{
+    enum { PAGES = 4 };
+    for (unsigned step = 0x200; step; step = step == 3 ? 0 : 3) {
+        for (unsigned off = 0; off < PAGES * PAGE_SIZE; off += step)
+            xl_jump_fill(f.xl, XL_JC_SUPERVISOR, make_ret(off));
+        ck_assert_int_eq(f.xl->jc_count[XL_JC_SUPERVISOR] > PAGE_SIZE, step == 3);
+        xl_jump_drop_page(f.xl, XL_JC_SUPERVISOR, EIP + 2 * PAGE_SIZE);
+        for (unsigned off = 0; off < PAGES * PAGE_SIZE; off += step) {
+            bool in_page = off / PAGE_SIZE == 2, before = off / PAGE_SIZE == 1 && off % PAGE_SIZE > PAGE_SIZE - 16;
+            if (!before) ck_assert_int_eq(jump(XL_JC_SUPERVISOR, EIP + off) == NULL, in_page);
+        }
+        ck_assert(!xl_jump_knows(f.xl, XL_JC_SUPERVISOR, EIP + 2 * PAGE_SIZE));
+        ck_assert(xl_jump_knows(f.xl, XL_JC_SUPERVISOR, EIP + PAGE_SIZE));
+        struct block *again = make_ret(2 * PAGE_SIZE);
+        xl_jump_fill(f.xl, XL_JC_SUPERVISOR, again);
+        ck_assert_ptr_eq(jump(XL_JC_SUPERVISOR, again->eip), xl_entry(f.xl, again));
+        xl_jump_flush(f.xl, XL_JC_SUPERVISOR);
+    }
+}
+END_TEST
+
 /* A block that returns, at the top of that linear page. */
 static struct block *make_at(u32 page)
 {
@@ -497,6 +520,7 @@ int main(void)
     tcase_add_test(t, the_all_miss_cache_sends_everything_to_the_miss_stub);
     tcase_add_test(t, a_retired_block_is_in_no_jump_cache);
     tcase_add_test(t, dropping_a_page_drops_what_has_code_there);
+    tcase_add_test(t, dropping_a_page_keeps_what_has_code_elsewhere);
     tcase_add_test(t, a_jump_cache_can_be_filled_and_flushed_for_ever);
     tcase_add_test(t, a_page_comes_back_into_a_jump_cache_as_a_whole);
     tcase_add_test(t, the_pages_that_a_jump_cache_knows_are_told_in_order_until_a_flush);

@@ -110,6 +110,7 @@ START_TEST(blocks_of_another_base_do_not_come_back_into_the_jump_cache_with_a_pa
     PUT(0x40, "\xc3");
     struct block *b = make(LA, BASE), *other = make(LA + 0x40, BASE + 0x1000), *same = make(LA + 0x40, BASE);
     xl_jump_fill_page(f.xl, XL_JC_SUPERVISOR, other);
+    xl_jump_flush(f.xl, XL_JC_SUPERVISOR);
     xl_jump_fill_page(f.xl, XL_JC_SUPERVISOR, same);
     xl_jump_flush(f.xl, XL_JC_SUPERVISOR); /* as a change of the base does */
     xl_jump_fill_page(f.xl, XL_JC_SUPERVISOR, b);

@@ -215,8 +215,39 @@ START_TEST(a_run_of_writes_makes_it_memory_like_any_other)
     ck_assert(!entry(TLB_SUP_R));
     map(0x200000); /* until it is used again */
     ck_assert_uint_eq(*bus_page_flags(bus, TABLE) & PG_TABLE, PG_TABLE);
-    for (unsigned i = 0; i < 10000; i++) bus_phys_write(bus, TABLE + 8, 4, 0);
+}
+END_TEST
+
+START_TEST(a_table_is_watched_however_often_it_is_written)
+{
+    map(0x200000);
+    for (unsigned i = 0; i < 100000; i++) bus_phys_write(bus, TABLE + 8, 4, 0);
+    ck_assert_uint_eq(*bus_page_flags(bus, TABLE) & PG_TABLE, PG_TABLE);
+    ck_assert(entry(TLB_SUP_R));
+}
+END_TEST
+
+/* A page that was a table, and is memory since, or another address space's. */
+START_TEST(what_the_present_tables_do_not_lead_to_is_watched_until_it_is_written_once)
+{
+    const laddr at_table = 0x80000000;
+    u64 v;
+    map(0x200000);
+    use_other();
+    ram32(OTHER_PD)[at_table >> 22] = 0 | P | W | PS;
+    ck_assert_int_eq(mem_read(cpu, at_table + TABLE, 4, false, &v), 0);
+    ck_assert_uint_eq(*bus_page_flags(bus, TABLE) & PG_TABLE, PG_TABLE);
+    ck_assert_int_eq(mem_write(cpu, at_table + TABLE, 4, false, 1), 0);
     ck_assert_uint_eq(*bus_page_flags(bus, TABLE) & PG_TABLE, 0);
+    ck_assert(cpu_tlb(cpu, TLB_SUP_W)[(at_table + TABLE) >> PAGE_SHIFT]);
+    ck_assert(!tables_let_write(cpu, FIX_PD32, 4) || !(*bus_page_flags(bus, FIX_PD32) & PG_TABLE));
+    ck_assert_uint_eq(forgot_times, 0);
+    cpu->cr3 = FIX_PD32; /* where both are in use */
+    tlb_flush_nonglobal(cpu);
+    *ram32(TABLE + (LA >> 12 & 1023) * 4) = 0x200000 | P | W | U;
+    ck_assert_int_eq(mem_read(cpu, LA, 4, false, &v), 0);
+    bus_phys_write(bus, TABLE + (LA >> 12 & 1023) * 4, 4, 0x201000 | P | W | U);
+    ck_assert(!entry(TLB_SUP_R));
 }
 END_TEST
 
@@ -238,6 +269,8 @@ int main(void)
     tcase_add_test(t, a_table_with_code_is_not_let_through);
     tcase_add_test(t, what_a_device_has_written_already_drops_all_of_its_table);
     tcase_add_test(t, a_run_of_writes_makes_it_memory_like_any_other);
+    tcase_add_test(t, a_table_is_watched_however_often_it_is_written);
+    tcase_add_test(t, what_the_present_tables_do_not_lead_to_is_watched_until_it_is_written_once);
     suite_add_tcase(s, t);
     return fix_run(s);
 }

@@ -131,6 +131,13 @@ bool xl_jump_next_page(const struct xl *xl, enum xl_jump_cache which, u32 *page)
 
 static u64 neg_tag(const struct block *b) { return b->context ? -jump_tag(b->context, b->eip) : (u32)-b->eip; }
 
+/* Whoever looks into the cache is in one code segment at a time: who enters another one has flushed it. */
+static void note_base(struct xl *xl, enum xl_jump_cache which, const struct block *b)
+{
+    BUG_ON(!b->context && xl->jc_count[which] && xl->jc_base[which] != b->la - b->eip);
+    xl->jc_base[which] = b->la - b->eip;
+}
+
 static void jump_put(struct xl *xl, enum xl_jump_cache which, u32 index, struct jump_entry e)
 {
     struct jump_entry *j = &xl->jc[which][index];
@@ -143,6 +150,7 @@ void xl_jump_fill(struct xl *xl, enum xl_jump_cache which, struct block *b)
     u32 index = index_of(b);
     const struct jump_entry *there = &xl->jc[which][index];
     if (b->partial || b->state != BLOCK_LIVE) return;
+    note_base(xl, which, b);
     if (!b->context && there->code && there->neg_eip != (u32)-b->eip && jump_index(-there->neg_eip) == index)
         jump_put(xl, which, (index + 1) % JUMP_ENTRIES, *there);
     jump_put(xl, which, index, (struct jump_entry){ .neg_tag = neg_tag(b), .code = xl->rx + b->host_off });
@@ -187,7 +195,31 @@ void xl_jump_drop_some(struct xl *xl, enum xl_jump_cache which, bool (*drops)(vo
     }
 }
 
+#define REACH 15u /* an instruction of the page before may run into this one */
+
+/* The EIPs whose blocks may have code in one page: from *first on. */
+static bool in_page(void *first, vaddr eip) { return eip - *(const vaddr *)first < PAGE_SIZE + REACH; }
+
+/* They are found by index: an entry for each of them, and the next. */
+static void drop_by_index(struct xl *xl, enum xl_jump_cache which, vaddr first)
+{
+    for (vaddr eip = first; in_page(&first, eip); eip++)
+        for (u32 place = 0; place < 2; place++) {
+            struct jump_entry *j = &xl->jc[which][(jump_index(eip) + place) % JUMP_ENTRIES];
+            if (j->code && j->neg_eip == (u32)-eip) j->neg_eip += TOMBSTONE;
+        }
+}
+
 void xl_jump_drop_page(struct xl *xl, enum xl_jump_cache which, laddr la)
 {
-    if (xl_jump_knows(xl, which, la)) xl_jump_flush(xl, which);
+    vaddr first = (la & PAGE_MASK) - REACH - xl->jc_base[which];
+    u32 n = la >> PAGE_SHIFT;
+    if (!xl_jump_knows(xl, which, la)) return;
+    if (which == XL_JC_SEGMENTED) {
+        xl_jump_flush(xl, which);
+        return;
+    }
+    if (xl->jc_count[which] < PAGE_SIZE) xl_jump_drop_some(xl, which, in_page, &first);
+    else drop_by_index(xl, which, first);
+    xl->jc_pages[which]->bit[n / 64] &= ~(1ull << n % 64);
 }
