@@ -65,7 +65,7 @@ static const char *const role_names[THREAD_ROLES] = {
     [THREAD_MAIN] = "main thread",   [THREAD_VCPU] = "vCPU thread",     [THREAD_DISK] = "disk thread",
     [THREAD_NBD] = "NBD thread",     [THREAD_SERIAL] = "serial thread", [THREAD_TEXT] = "display thread",
     [THREAD_VNC] = "VNC thread",     [THREAD_NET] = "network thread",   [THREAD_AUDIO] = "sound thread",
-    [THREAD_SHARE] = "share thread",
+    [THREAD_SHARE] = "share thread", [THREAD_RNG] = "entropy thread",
 };
 
 static void on_refused(int sig, siginfo_t *si, void *context)

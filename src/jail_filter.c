@@ -33,7 +33,8 @@ enum {
     W = 1 << THREAD_VNC, /* watched from afar */
     N = 1 << THREAD_NET,
     P = 1 << THREAD_AUDIO, /* plays */
-    F = 1 << THREAD_SHARE
+    F = 1 << THREAD_SHARE,
+    R = 1 << THREAD_RNG
 };
 
 static const struct call {

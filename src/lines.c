@@ -4,16 +4,22 @@
 
 #include <string.h>
 
+const char *lines_spec(const struct vm_config *cfg, unsigned i)
+{
+    return i == LINE_HVC ? cfg->console : i == LINE_LPT ? cfg->parallel : cfg->serial_more[i];
+}
+
 int lines_open(struct lines *l, const struct vm_config *cfg, const struct chardev_host *host, struct vm_error *err)
 {
     for (unsigned i = 0; i < LINES; i++) {
-        const char *spec = i == LINE_LPT ? cfg->parallel : cfg->serial_more[i];
+        const char *spec = lines_spec(cfg, i);
         struct vm_error why;
         int rc = spec ? chardev_open(&l->line[i], spec, host, &why) : 0;
         if (!rc) continue;
         /* It says "serial ..", whichever it is. */
-        const char *text = i == LINE_LPT && !strncmp(why.text, "serial", 6) ? why.text + 6 : NULL;
-        return text ? vm_fail(err, rc, "parallel%s", text) : vm_fail(err, rc, "%s", why.text);
+        const char *text = i >= LINE_LPT && !strncmp(why.text, "serial", 6) ? why.text + 6 : NULL;
+        if (!text) return vm_fail(err, rc, "%s", why.text);
+        return vm_fail(err, rc, "%s%s", i == LINE_LPT ? "parallel" : "console", text);
     }
     return 0;
 }

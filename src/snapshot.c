@@ -10,6 +10,7 @@
 #include "src/board/cpu_part.h"
 #include "src/board/pc.h"
 #include "src/error.h"
+#include "src/lines.h"
 #include "src/snap/file.h"
 
 #include <errno.h>
@@ -44,10 +45,11 @@ static const struct snap_field head_fields[] = {
     SNAP(struct snapshot_head, vga, .since = 5, .reset = VM_VGA_NONE, .max = VM_VGA_STD),
     SNAP(struct snapshot_head, disk_serials, .since = 6, .max = STRING_MAX),
     SNAP(struct snapshot_head, more_nets, .since = 7, .max = STRING_MAX),
-    SNAP(struct snapshot_head, ports, .since = 8, .max = (1 << (VM_SERIAL_MORE + 1)) - 1),
+    SNAP(struct snapshot_head, ports, .since = 8, .max = (1 << LINES) - 1),
     SNAP(struct snapshot_head, sound, .since = 9, .max = STRING_MAX),
     SNAP(struct snapshot_head, shares, .since = 10, .max = STRING_MAX),
     SNAP(struct snapshot_head, usb, .since = 11, .max = STRING_MAX),
+    SNAP(struct snapshot_head, paravirt, .since = 12, .max = SNAPSHOT_RNG | SNAPSHOT_BALLOON),
     { 0 },
 };
 
@@ -63,7 +65,7 @@ static bool head_check(const void *head)
 }
 
 static const struct snap_table head_table = { .name = "machine",
-                                              .version = 11,
+                                              .version = 12,
                                               .size = sizeof(struct snapshot_head),
                                               .fields = head_fields,
                                               .check = head_check };
@@ -199,8 +201,9 @@ bool snapshot_head_init(struct snapshot_head *h, const struct vm_config *cfg, co
     *h = (struct snapshot_head){
         .memory = cfg->memory, .has_debug_exit = cfg->has_debug_exit, .debug_exit = cfg->debug_exit, .vga = (u8)cfg->vga
     };
-    for (unsigned i = 0; i <= VM_SERIAL_MORE; i++)
-        if (i == VM_SERIAL_MORE ? cfg->parallel : cfg->serial_more[i]) h->ports |= (u8)(1u << i);
+    for (unsigned i = 0; i < LINES; i++)
+        if (lines_spec(cfg, i)) h->ports |= (u8)(1u << i);
+    h->paravirt = (u8)((cfg->rng ? SNAPSHOT_RNG : 0) | (cfg->balloon ? SNAPSHOT_BALLOON : 0));
     BUG_ON(strlen(cpu) >= sizeof h->cpu);
     memcpy(h->cpu, cpu, strlen(cpu));
     return string_set(&h->kernel, cfg->kernel) && string_set(&h->initrd, cfg->initrd)

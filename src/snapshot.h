@@ -15,7 +15,7 @@ struct snapshot_head {
     bool has_debug_exit;
     u16 debug_exit;
     struct byte_queue kernel, initrd, cmdline, firmware, boot, net; /* without a terminating zero; empty: none */
-    u8 ports;                                                       /* bits 0 to 2: COM2 to COM4, bit 3: LPT1 */
+    u8 ports;                                                       /* bit i: line i of src/lines.h */
     u8 vga;                                                         /* enum vm_vga; never the default */
     struct byte_queue disks; /* for each drive: a flag byte (enum snapshot_disk), its path, a zero */
     /* For each drive: its serial number, empty where it has one of ours, and a zero. No bytes: the file is older. */
@@ -24,7 +24,9 @@ struct snapshot_head {
     struct byte_queue more_nets; /* of each further card: its description, a zero */
     struct byte_queue shares;    /* of each shared folder: likewise */
     struct byte_queue usb;       /* as cfg.usb has it */
+    u8 paravirt;                 /* of enum snapshot_paravirt */
 };
+enum snapshot_paravirt { SNAPSHOT_RNG = 1, SNAPSHOT_BALLOON = 2 };
 enum snapshot_disk {
     SNAPSHOT_DISK = 0x40,
     SNAPSHOT_CDROM = 1,

@@ -17,6 +17,7 @@
 #include "src/board/cpu_part.h"
 #include "src/board/pc.h"
 #include "src/shares.h"
+#include "src/back/entropy.h"
 #include "src/snapshot.h"
 #include "src/vm_input.h"
 #include "src/vm_jail.h"
@@ -146,6 +147,21 @@ static void shares_deliver(void *arg)
 
 static void on_share_wake(void *vm) { post(vm, shares_deliver); }
 
+static void entropy_deliver(void *arg)
+{
+    struct vm *vm = arg;
+    entropy_complete(vm->entropy);
+}
+
+static void on_entropy_wake(void *vm) { post(vm, entropy_deliver); }
+
+/* What the chips have asked of back ends that always answer. */
+static void back_ends_drain(struct vm *vm)
+{
+    shares_drain(vm->shares);
+    entropy_drain(vm->entropy);
+}
+
 static void frames_deliver(void *arg)
 {
     struct vm *vm = arg;
@@ -170,6 +186,9 @@ static void press_power_button(void *arg)
     struct vm *vm = arg;
     pc_power_button(vm->pc);
 }
+
+int vm_balloon(struct vm *vm, u64 bytes) { return vm->running ? -EBUSY : !bytes ? -EINVAL : pc_balloon(vm->pc, bytes); }
+int vm_get_balloon(const struct vm *vm, u64 *bytes) { return pc_balloon_now(vm->pc, bytes); }
 
 int vm_power_button(struct vm *vm) { return rt_post(vm->rt, press_power_button, vm); }
 
@@ -250,7 +269,7 @@ static void machine_free(struct vm *vm)
 {
     struct vm_error why;
     if (vm->disks && vm->pc) disks_drain(vm->disks);
-    if (vm->pc) shares_drain(vm->shares);
+    if (vm->pc) back_ends_drain(vm);
     if (vm->cache && vm->rt && cache_dir_save(vm->cache, vm->rt, &why)) warn(vm, &why);
     pthread_mutex_lock(&vm->lock);
     struct rt *rt = vm->rt;
@@ -322,7 +341,7 @@ static int machine_reset(struct vm *vm, struct vm_error *err)
     int rc = machine_files(vm, &boot, err);
     if (rc) return rc;
     disks_settle(vm->disks);
-    shares_drain(vm->shares);
+    back_ends_drain(vm);
     /* Firmware finds memory as it was: a reset is no power cut. */
     if (!vm->firmware.data) rc = ram_clear(vm->rt);
     if (!rc && !vm->cpu_only) rc = pc_reset(vm->pc);
@@ -398,11 +417,16 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
     if (vm->sounds && (rc = audio_open(&vm->audio, audio, &audio_host, err))) goto out;
     rc = shares_open(&vm->shares, &vm->cfg, vm->cfg.inspect ? NULL : on_share_wake, vm, err);
     if (rc) goto out;
+    if (vm->cfg.rng && !vm->cfg.inspect && (rc = entropy_open(&vm->entropy, on_entropy_wake, vm, err))) goto out;
     struct pc_config board = {
         .sounds = vm->sounds,
         .audio = vm->audio ? audio_dev(vm->audio) : NULL,
         .serial = { &vm->tap.dev },
         .parallel = lines.line[LINE_LPT],
+        .paravirt = { .kinds = (vm->cfg.rng ? PARAVIRT_RNG : 0) | (vm->cfg.balloon ? PARAVIRT_BALLOON : 0)
+                               | (lines.line[LINE_HVC] ? PARAVIRT_CONSOLE : 0),
+                      .rng = entropy_dev(vm->entropy),
+                      .console = lines.line[LINE_HVC] },
         .option_rom = vm->cfg.option_rom,
         .smbios = vm->cfg.smbios,
         .end = { stop_asked, vm },
@@ -496,7 +520,7 @@ static int save_to(void *arg, int fd, struct vm_error *err)
     disks_drain(vm->disks);
     if (disks_hold(vm->disks))
         return vm_fail(err, -EBUSY, "a write that has failed waits to be made once more: let the machine go on first");
-    shares_drain(vm->shares);
+    back_ends_drain(vm);
     pc_before_save(vm->pc);
     struct snapshot_blob *blobs = NULL;
     int rc = snapshot_head_init(&h, &vm->cfg, vm->cfg.cpu ? vm->cfg.cpu : vm_cpu_name(0)) ? 0 : -ENOMEM;
@@ -593,6 +617,7 @@ void vm_free(struct vm *vm)
     vm_nets_close(vm->nets);
     audio_close(vm->audio);
     shares_close(vm->shares);
+    entropy_close(vm->entropy);
     disks_close(vm->disks);
     firmware_close(&vm->firmware);
     firmware_close(&vm->vga_rom);

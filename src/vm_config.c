@@ -174,9 +174,10 @@ int vm_config_check(struct vm *vm, struct vm_error *err)
 
 static const char **config_strings(struct vm_config *c, unsigned i)
 {
-    const char **all[] = { &c->kernel,   &c->initrd,   &c->cmdline, &c->firmware,  &c->boot,  &c->cpu,
-                           &c->serial,   &c->trace,    &c->disable, &c->cache_dir, &c->net,   &c->display,
-                           &c->net_dump, &c->parallel, &c->rtc,     &c->sound,     &c->audio, &c->usb };
+    const char **all[] = { &c->kernel, &c->initrd,  &c->cmdline,  &c->firmware, &c->boot,
+                           &c->cpu,    &c->serial,  &c->trace,    &c->disable,  &c->cache_dir,
+                           &c->net,    &c->display, &c->net_dump, &c->parallel, &c->rtc,
+                           &c->sound,  &c->audio,   &c->usb,      &c->console };
     if (i < ARRAY_LEN(all)) return all[i];
     i -= ARRAY_LEN(all);
     if (i < VM_DISKS_MAX) return &c->disk[i].file;
@@ -249,13 +250,28 @@ static int disks_load(struct vm_config *c, struct vm_config *saved, bool has_ser
 /* A saved machine's ports are those that it had; where cfg does not say, nobody is at the other end. */
 static int ports_load(struct vm_config *c, unsigned ports, struct vm_error *err)
 {
-    for (unsigned i = 0; i <= VM_SERIAL_MORE; i++) {
-        const char **line = i == VM_SERIAL_MORE ? &c->parallel : &c->serial_more[i];
+    for (unsigned i = 0; i < LINES; i++) {
+        const char **line = i == LINE_HVC ? &c->console : i == LINE_LPT ? &c->parallel : &c->serial_more[i];
         bool had = ports >> i & 1;
-        if (*line && !had && i == VM_SERIAL_MORE)
-            return vm_fail(err, -EINVAL, "parallel: the saved machine has no such port");
+        if (*line && !had && i >= LINE_LPT)
+            return vm_fail(err, -EINVAL, "%s: the saved machine has no such port",
+                           i == LINE_LPT ? "parallel" : "console");
         if (*line && !had) return vm_fail(err, -EINVAL, "serial: the saved machine has no COM%u", i + 2);
         if (had && !*line && !(*line = strdup("null"))) return vm_fail(err, -ENOMEM, "machine: out of memory");
+    }
+    return 0;
+}
+
+/* Devices that are there or not. */
+static int paravirt_load(struct vm_config *c, unsigned kinds, struct vm_error *err)
+{
+    const struct {
+        const char *name;
+        bool *own, saved;
+    } all[] = { { "rng", &c->rng, kinds & SNAPSHOT_RNG }, { "balloon", &c->balloon, kinds & SNAPSHOT_BALLOON } };
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        if (*all[i].own && !all[i].saved) return vm_fail(err, -EINVAL, "%s: the saved machine has none", all[i].name);
+        *all[i].own = all[i].saved;
     }
     return 0;
 }
@@ -308,6 +324,7 @@ int vm_config_load(struct vm_config *c, const struct snapshot_head *h, struct vm
     } string[] = { { &c->kernel, &h->kernel },     { &c->initrd, &h->initrd }, { &c->cmdline, &h->cmdline },
                    { &c->firmware, &h->firmware }, { &c->boot, &h->boot },     { &c->net, &h->net } };
     int rc = ports_load(c, h->ports, err);
+    if (!rc) rc = paravirt_load(c, h->paravirt, err);
     if (!rc) rc = sound_load(c, h, err);
     if (!rc) rc = usb_load(c, h, err);
     if (rc) return rc;

@@ -182,7 +182,7 @@ int vm_serial_send(struct vm *vm, const void *bytes, size_t n)
 
 const char *vm_port_terminal(const struct vm *vm, unsigned port)
 {
-    const struct chardev *line = !port ? vm->serial : port <= VM_SERIAL_MORE ? vm->lines.line[port - 1] : NULL;
+    const struct chardev *line = !port ? vm->serial : port <= LINES ? vm->lines.line[port - 1] : NULL;
     return line ? chardev_terminal(line) : NULL;
 }
 

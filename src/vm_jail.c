@@ -211,8 +211,8 @@ static int main_files(int set, const struct vm_config *cfg, const struct vm_jail
         rc = jail_files_add(set, cfg->cache_dir, JAIL_READ | JAIL_WRITE | JAIL_MAKE | JAIL_REMOVE | JAIL_LIST);
     if (!rc) rc = add_results(set, j->saves);
     if (!rc) rc = add_results(set, j->screenshots);
-    for (unsigned i = 0; i <= VM_SERIAL_MORE && !rc; i++) {
-        const char *line = i ? cfg->serial_more[i - 1] : cfg->serial;
+    for (unsigned i = 0; i <= LINES && !rc; i++) {
+        const char *line = i ? lines_spec(cfg, i - 1) : cfg->serial;
         if (line && !strncmp(line, unix_line, strlen(unix_line)))
             rc = jail_files_add_folder_of(set, line + strlen(unix_line), JAIL_REMOVE);
     }

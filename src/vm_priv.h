@@ -15,6 +15,7 @@ struct snapshot_blob;
 struct vm_confined; /* vm_jail.h */
 struct vm_mapped;   /* an embedder's device: vm_device.c */
 struct audio;
+struct entropy;
 struct vm_probes; /* vm_probe.c */
 struct vm_stream; /* vm_stream.c */
 struct vm_added;  /* an embedder's state: vm_device.c */
@@ -34,6 +35,7 @@ struct vm {
     unsigned sounds;          /* which there are: bits of enum sound_kind */
     unsigned usb;             /* what is plugged in: bits of enum usb_kind */
     struct shares *shares;    /* NULL: there are none */
+    struct entropy *entropy;  /* NULL: no device gets any */
     struct firmware firmware; /* empty where a kernel is loaded directly */
     struct firmware vga_rom;  /* the VGA's BIOS; empty: there is no VGA */
     struct pc *pc;

@@ -98,6 +98,10 @@ u64 bus_sg_write(struct bus *b, const struct dma_seg *sg, unsigned nsg, u64 off,
 MUST_CHECK int bus_sg_map(struct bus *b, const struct dma_seg *sg, unsigned nsg, struct iovec *iov, unsigned max);
 void bus_sg_unmap(struct bus *b, const struct iovec *iov, unsigned n, enum dma_dir dir);
 
+/* What is in [pa, pa+len) is of no use to the guest any more: the host has the memory back, of whole pages of RAM that
+ * are seen there and may be written to; all else stays as it is. Zeroes are read there then, or what was there. */
+void bus_ram_forget(struct bus *b, paddr pa, u64 len);
+
 u64 bus_ram_size(const struct bus *b); /* bytes of RAM in all */
 u64 bus_ram_low(const struct bus *b);  /* bytes of it below the PCI hole; the rest starts at 4 GiB */
 

@@ -24,6 +24,7 @@ enum thread_role {
     THREAD_NET,    /* one network back end */
     THREAD_AUDIO,  /* sound */
     THREAD_SHARE,  /* one shared folder */
+    THREAD_RNG,    /* random numbers */
     THREAD_ROLES
 };
 

@@ -213,6 +213,10 @@ struct vm_config {
     void (*disk_failed)(void *arg, unsigned drive, int write, int err, int stops);
     void *disk_failed_arg;
     bool jitdump; /* write /tmp/jit-PID.dump: translated code with its names, for perf inject --jit */
+    /* Devices for guests with a driver for them (virtio): random numbers of the host's; a balloon, by which
+     * vm_balloon() takes memory from the guest; a console (Linux: hvc0), as serial, NULL: there is none. */
+    bool rng, balloon;
+    const char *console;
 };
 #define VM_CONFIG_INIT                   \
     {                                    \
@@ -481,7 +485,7 @@ int vm_add_state(struct vm *vm, const char *name, const struct vm_state *state, 
 int vm_serial_send(struct vm *vm, const void *bytes, size_t n);
 /* With serial "pty": the terminal's name; else NULL. */
 const char *vm_serial_terminal(const struct vm *vm);
-/* The same of the serial port number port, 0 to 3. */
+/* The same of the serial port number port, 0 to 3; 4: the parallel port; 5: the virtio console. */
 const char *vm_port_terminal(const struct vm *vm, unsigned port);
 
 /* ---- the screen ---- */
@@ -532,6 +536,11 @@ void vm_pointer(struct vm *vm, int dx, int dy, int wheel, unsigned buttons);
 /* The pointer is at x, y: 0 to 32767 from the left and from the top. For a guest with a driver for its USB tablet; from
  * what others get the mouse moves as far as it is from the place before. Thread-safe. */
 void vm_pointer_at(struct vm *vm, unsigned x, unsigned y, int wheel, unsigned buttons);
+/* How many bytes of its memory the guest should do with, and does with as it says itself, when it has a balloon and a
+ * driver for it. Not while the machine runs, but in a callback. 0; -ENODEV: there is no balloon; -EINVAL: 0 bytes;
+ * -EBUSY. */
+int vm_balloon(struct vm *vm, uint64_t bytes);
+int vm_get_balloon(const struct vm *vm, uint64_t *bytes);
 /* The power button is pressed and let go: a guest with ACPI switches itself off. Thread-safe. 0 or -ENOMEM. */
 int vm_power_button(struct vm *vm);
 

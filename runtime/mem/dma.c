@@ -4,10 +4,12 @@
  *   I1  Between map and unmap the guest may run code in the memory, and look at it; at unmap all that was cached of it
  *       is gone, and it is dirty.                                                                     [bus_dma_unmap]
  */
+#define _GNU_SOURCE /* MADV_REMOVE */
 #include "core/bus.h"
 #include "runtime/mem/physmem.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 
 /* Which way the bytes will go is not known yet: what may not be written has no pointer. */
 static u8 *writable_ptr(struct bus *b, paddr pa)
@@ -33,6 +35,19 @@ void bus_dma_unmap(struct bus *b, const u8 *p, u64 len, enum dma_dir dir)
         n = PAGE_SIZE - ((u64)(p + done) & (PAGE_SIZE - 1));
         if (n > len - done) n = len - done;
         bus_host_written(b, p + done, (unsigned)n);
+    }
+}
+
+void bus_ram_forget(struct bus *b, paddr pa, u64 len)
+{
+    const paddr end = (pa + len) & ~(paddr)(PAGE_SIZE - 1);
+    for (pa = (pa + PAGE_SIZE - 1) & ~(paddr)(PAGE_SIZE - 1); pa < end;) {
+        u64 n = end - pa;
+        u8 *p = bus_dma_map(b, pa, &n);
+        bool ram = p && (u64)bus_ram_offset(b, pa) < bus_ram_size(b);
+        /* Of a file; where its file system cannot, what was there stays. */
+        if (ram && !madvise(p, n, MADV_REMOVE)) bus_dma_unmap(b, p, n, DMA_TO_GUEST);
+        pa += p ? n : PAGE_SIZE;
     }
 }
 

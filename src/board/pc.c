@@ -25,8 +25,9 @@
 #define SLOT_NET 3
 #define SLOT_NETS 8 /* 00:08.0 and on: further network cards */
 #define SLOT_SOUNDS 16
-#define SLOT_SHARES 24 /* 00:18.0 to 00:1b.0: shared folders */
-#define SLOT_DISKS 4   /* 00:04.0 to 00:07.0: virtio disks */
+#define SLOT_SHARES 24   /* 00:18.0 to 00:1b.0: shared folders */
+#define SLOT_PARAVIRT 28 /* 00:1c.0 to 00:1e.0 */
+#define SLOT_DISKS 4     /* 00:04.0 to 00:07.0: virtio disks */
 
 enum { BDA_COM1 = 0x400, BDA_LPT1 = 0x408, BDA_EBDA_SEG = 0x40e, BDA_EQUIPMENT = 0x410, BDA_BASE_KIB = 0x413 };
 #define COM1 0x3f8
@@ -68,7 +69,8 @@ struct pc {
     struct nic *nic[VM_NETS_MAX]; /* NULL: there is no such card */
     struct sounds *sounds;        /* NULL: there are no sound cards */
     struct virtio_9p *share[VM_SHARES_MAX];
-    struct usb_ports *usb; /* NULL: there is no USB */
+    struct usb_ports *usb;     /* NULL: there is no USB */
+    struct paravirt *paravirt; /* NULL: there are no such devices */
     struct fw_cfg *fw_cfg;
     struct chardev fw_debug; /* to the trace */
     struct porte9 *fw_port;
@@ -405,6 +407,7 @@ unsigned pc_parts(struct pc *pc, struct snap_part *out, unsigned room)
     for (unsigned i = 0; i < VM_SHARES_MAX; i++)
         if (pc->share[i]) n += virtio_9p_parts(pc->share[i], out + n, room - n);
     n += usb_ports_parts(pc->usb, out + n, room - n);
+    n += paravirt_parts(pc->paravirt, out + n, room - n);
     return n + pci_parts(pc->pci, out + n, room - n);
 }
 
@@ -430,6 +433,23 @@ void pc_before_save(struct pc *pc)
 {
     for (unsigned i = 0; i < VM_SHARES_MAX; i++)
         if (pc->share[i]) virtio_9p_save(pc->share[i]);
+}
+
+int pc_balloon(struct pc *pc, u64 bytes)
+{
+    struct virtio_balloon *b = paravirt_balloon(pc->paravirt);
+    const u64 all = bus_ram_size(pc->bus);
+    if (!b) return -ENODEV;
+    virtio_balloon_want(b, bytes < all ? (u32)((all - bytes) >> PAGE_SHIFT) : 0);
+    return 0;
+}
+
+int pc_balloon_now(const struct pc *pc, u64 *bytes)
+{
+    const struct virtio_balloon *b = paravirt_balloon(pc->paravirt);
+    const u64 all = bus_ram_size(pc->bus), gone = b ? (u64)virtio_balloon_pages(b) << PAGE_SHIFT : 0;
+    *bytes = gone < all ? all - gone : 0;
+    return b ? 0 : -ENODEV;
 }
 
 void pc_power_button(struct pc *pc) { acpi_pm_power_button(pc->pm); }
@@ -515,6 +535,7 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
     }
     if ((rc = usb_ports_new(&pc->usb, bus, clk, pc->pci, &plugged, err))) goto out;
     CHIP("shared folders", shares_attach(pc, cfg));
+    CHIP("virtio devices", paravirt_new(&pc->paravirt, bus, pc->pci, SLOT_PARAVIRT, &cfg->paravirt));
     if (cfg->vga)
         CHIP("VGA", vga_new(&pc->vga, bus, clk, pc->pci, cfg->vga_rom ? cfg->vga_rom->data : NULL,
                             cfg->vga_rom ? cfg->vga_rom->len : 0));
@@ -555,6 +576,7 @@ void pc_free(struct pc *pc)
     debug_exit_free(pc->debug_exit);
     sounds_free(pc->sounds);
     usb_ports_free(pc->usb);
+    paravirt_free(pc->paravirt);
     for (unsigned i = 0; i < VM_SHARES_MAX; i++) virtio_9p_free(pc->share[i]);
     for (unsigned i = 0; i < VM_NETS_MAX; i++) nic_free(pc->nic[i]);
     for (unsigned i = 0; i < VM_DISKS_MAX; i++) virtio_blk_free(pc->virtio_disk[i]);

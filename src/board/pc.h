@@ -4,6 +4,7 @@
 #include "src/dev/pc_devices.h"
 #include "src/board/loader.h"
 #include "src/board/nics.h"
+#include "src/board/paravirt.h"
 #include "src/board/usb_ports.h"
 #include "src/board/sounds.h"
 #include "src/wait.h"
@@ -37,6 +38,7 @@ struct pc_config {
     struct sharedev *share[VM_SHARES_MAX]; /* folders of the host's; borrowed; NULL: there is none */
     const char *boot;                      /* comma-separated: floppy, disk, cdrom, network */
     unsigned usb;                          /* what is plugged in: bits of enum usb_kind */
+    struct paravirt_config paravirt;
     bool vga;
     const struct firmware *vga_rom;  /* its BIOS; borrowed until pc_new() returns; empty: none */
     const struct firmware *firmware; /* borrowed; NULL: none runs, and what it would leave behind is written here */
@@ -67,6 +69,9 @@ bool pc_tray_open(const struct pc *pc, const struct pc_disk *d);
 void pc_eject_request(struct pc *pc, const struct pc_disk *d);
 /* Before it is saved, with nothing under way: what is the back ends' of the guest's state is taken. */
 void pc_before_save(struct pc *pc);
+/* Bytes of RAM that the guest should have, and has, of the balloon. -ENODEV: there is none. */
+MUST_CHECK int pc_balloon(struct pc *pc, u64 bytes);
+MUST_CHECK int pc_balloon_now(const struct pc *pc, u64 *bytes);
 void pc_power_button(struct pc *pc);            /* pressed and let go */
 struct vga *pc_vga(const struct pc *pc);        /* NULL: there is none */
 struct i8042 *pc_keyboard(const struct pc *pc); /* keyboard and mouse */

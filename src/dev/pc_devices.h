@@ -328,6 +328,31 @@ void virtio_9p_save(struct virtio_9p *d); /* before it is saved: takes what the 
 /* The device and its session. At most room of them; returns how many. */
 unsigned virtio_9p_parts(struct virtio_9p *d, struct snap_part *out, unsigned room);
 
+/* virtio/virtio_rng.c: random numbers from a source, which is borrowed; while it is at work, the board is neither saved
+ * nor reset. */
+struct virtio_rng;
+struct rngdev;
+MUST_CHECK int virtio_rng_new(struct virtio_rng **out, struct bus *b, struct pci *p, u8 slot,
+                              const struct rngdev *source);
+void virtio_rng_free(struct virtio_rng *r);
+struct snap_part virtio_rng_part(struct virtio_rng *r);
+
+/* virtio/virtio_console.c: a console (Linux: hvc0) with a line behind it, which is borrowed. */
+struct virtio_console;
+MUST_CHECK int virtio_console_new(struct virtio_console **out, struct bus *b, struct pci *p, u8 slot,
+                                  struct chardev *line);
+void virtio_console_free(struct virtio_console *c);
+/* The device, and what its line has brought. At most room of them; returns how many. */
+unsigned virtio_console_parts(struct virtio_console *c, struct snap_part *out, unsigned room);
+
+/* virtio/virtio_balloon.c: takes memory from the guest and gives it back, in pages of 4 KiB. */
+struct virtio_balloon;
+MUST_CHECK int virtio_balloon_new(struct virtio_balloon **out, struct bus *b, struct pci *p, u8 slot);
+void virtio_balloon_free(struct virtio_balloon *b);
+unsigned virtio_balloon_parts(struct virtio_balloon *b, struct snap_part *out, unsigned room);
+void virtio_balloon_want(struct virtio_balloon *b, u32 pages); /* that the guest should do without */
+u32 virtio_balloon_pages(const struct virtio_balloon *b);      /* that it does without, as it says */
+
 /* usb/uhci.c: 00:01.2, the PIIX3's USB controller. */
 struct uhci;
 struct usb_device;

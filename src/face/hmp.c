@@ -39,8 +39,14 @@ static void do_info(struct line *l)
                 fprintf(l->out, "%s: %s%s%s%s\n", name, d.disk.file && *d.disk.file ? d.disk.file : "[not inserted]",
                         d.disk.readonly || d.disk.cdrom ? " (read-only)" : "", d.tray_open ? " (tray open)" : "",
                         d.locked ? " (locked)" : "");
+    } else if (l->n > 1 && !strcmp(l->word[1], "balloon")) {
+        u64 bytes;
+        if (vm_get_balloon(l->vm, &bytes)) fputs("there is no balloon: say --balloon on\n", l->out);
+        else fprintf(l->out, "balloon: actual=%llu\n", (unsigned long long)(bytes >> 20));
     } else if (!inspect(l->vm, l->rest, l->out))
-        fputs("  info status     whether it runs\n  info block      its drives\n  info version    this program's\n",
+        fputs("  info status     whether it runs\n  info block      its drives\n  info balloon    the MiB that the "
+              "guest has left\n"
+              "  info version    this program's\n",
               l->out);
 }
 
@@ -63,6 +69,13 @@ static void do_save(struct line *l)
 {
     struct vm_error err;
     failed(l, vm_save_file(l->vm, l->word[1], &err), &err);
+}
+/* MiB */
+static void do_balloon(struct line *l)
+{
+    u64 mib;
+    if (parse_u64(l->word[1], VM_MEMORY_MAX >> 20, &mib) || !mib) fputs("that is no number of MiB\n", l->out);
+    else if (vm_balloon(l->vm, mib << 20)) fputs("there is no balloon: say --balloon on\n", l->out);
 }
 static void do_sendkey(struct line *l)
 {
@@ -141,6 +154,7 @@ static const struct command {
     const char *what;
     void (*run)(struct line *l);
 } commands[] = {
+    { "balloon", NULL, "MIB", 1, "asks the guest to do with so much memory", do_balloon },
     { "change", NULL, "DRIVE FILE", 2, "puts another medium into a drive", do_change },
     { "cont", "c", "", 0, "lets the machine go on", do_cont },
     { "eject", NULL, "[-f] DRIVE", 1, "takes the medium out; -f: though the guest has locked it", do_eject },

@@ -277,10 +277,11 @@ static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct
     struct vm_error err = { "" };
     struct session session;
     session_init(&session, vm, a->paused);
-    for (unsigned i = 0; i <= VM_SERIAL_MORE; i++) {
+    static const char *const ports[] = { "serial port",      "serial port COM2", "serial port COM3",
+                                         "serial port COM4", "parallel port",    "virtio console" };
+    for (unsigned i = 0; i < ARRAY_LEN(ports); i++) {
         const char *terminal = vm_port_terminal(vm, i);
-        if (terminal && !i) fprintf(stderr, "transvisor: serial port on %s\n", terminal);
-        else if (terminal) fprintf(stderr, "transvisor: serial port COM%u on %s\n", i + 1, terminal);
+        if (terminal) fprintf(stderr, "transvisor: %s on %s\n", ports[i], terminal);
     }
     int refused = attach_instruments(vm, a, probes, notes->out, &err), rc = refused ? 0 : watch_start(w, vm);
     if (!rc && !refused) rc = doors_start(doors, &session);

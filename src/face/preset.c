@@ -6,10 +6,10 @@
 #include <string.h>
 
 static const struct preset {
-    const char *name, *title, *cpu, *memory, *most, *disk_bus, *net_model, *sound, *rtc, *tlb;
+    const char *name, *title, *cpu, *memory, *most, *disk_bus, *net_model, *sound, *rtc, *tlb, *rng, *balloon;
 } presets[] = {
-#define PRESET(name, title, cpu, memory, most, disk_bus, net_model, sound, rtc, tlb) \
-    { name, title, cpu, memory, most, disk_bus, net_model, sound, rtc, tlb },
+#define PRESET(name, title, cpu, memory, most, disk_bus, net_model, sound, rtc, tlb, rng, balloon) \
+    { name, title, cpu, memory, most, disk_bus, net_model, sound, rtc, tlb, rng, balloon },
 #include "src/face/presets.def"
 #undef PRESET
 };
@@ -23,7 +23,8 @@ static const struct {
     { "cpu", offsetof(struct preset, cpu), 9 },           { "memory", offsetof(struct preset, memory), 7 },
     { "disk-bus", offsetof(struct preset, disk_bus), 8 }, { "net-model", offsetof(struct preset, net_model), 9 },
     { "sound", offsetof(struct preset, sound), 5 },       { "rtc", offsetof(struct preset, rtc), 9 },
-    { "tlb", offsetof(struct preset, tlb), 7 },
+    { "tlb", offsetof(struct preset, tlb), 7 },           { "rng", offsetof(struct preset, rng), 3 },
+    { "balloon", offsetof(struct preset, balloon), 7 },
 };
 
 static const char *cell(const struct preset *p, size_t column)

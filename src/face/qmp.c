@@ -344,6 +344,27 @@ static json_t *do_change(ARGS)
     return done(vm_change_medium(vm_of(q), (unsigned)i, &disk, json_is_true(json_object_get(args, "force")), err));
 }
 
+/* ---- the balloon ---- */
+
+static bool balloon_failed(int rc, struct vm_error *err)
+{
+    if (rc == -ENODEV) vm_fail(err, rc, "No balloon device has been activated");
+    else if (rc) vm_fail(err, rc, "Parameter 'value' expects a positive size");
+    return rc;
+}
+static json_t *do_balloon(ARGS)
+{
+    json_int_t bytes = json_integer_value(json_object_get(args, "value"));
+    int rc = bytes > 0 ? vm_balloon(vm_of(q), (u64)bytes) : -EINVAL;
+    return done(balloon_failed(rc, err));
+}
+static json_t *do_query_balloon(ARGS)
+{
+    u64 bytes;
+    if (balloon_failed(vm_get_balloon(vm_of(q), &bytes), err)) return NULL;
+    return json_pack("{s:I}", "actual", (json_int_t)bytes);
+}
+
 /* ---- the table ---- */
 
 static json_t *do_commands(ARGS);
@@ -368,6 +389,7 @@ static const struct command {
     { "input-send-event", "events:a ?device:s ?head:i", do_input },
     { "eject", "?device:s ?id:s ?force:b", do_eject },
     { "blockdev-change-medium", "?device:s ?id:s filename:s ?format:s ?force:b ?read-only-mode:s", do_change },
+    { "balloon", "value:i", do_balloon }, { "query-balloon", "", do_query_balloon },
     { "human-monitor-command", "command-line:s ?cpu-index:i", do_human },
     { "__org.transvisor_save", "filename:s", do_save },
     /* clang-format on */

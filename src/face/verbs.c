@@ -19,6 +19,7 @@ static const char *const machine_names[] = { "pc", "i440fx", NULL };
 static const char *const accel_names[] = { "tcg", NULL };
 static const char *const one_names[] = { "1", "cpus=1", "boot=1", NULL };
 static const char *const vga_names[] = { "none", "std", NULL }; /* in the order of enum vm_vga, without the default */
+static const char *const switch_names[] = { "off", "on", NULL };
 static const char *const disk_bus_names[] = { "ide", "virtio", NULL };
 
 static const char *cpu_name(unsigned i, const char **what)
@@ -34,17 +35,29 @@ static const char *net_model_name(unsigned i, const char **what)
 }
 
 /* What other programs call the back ends of ours. */
-static int parse_serial(void *args, const char *typed, const char *value, struct vm_error *err)
+static const char *back_end_word(const char *value)
 {
     static const char *const same[][2] = { { "mon:stdio", "stdio" }, { "tty", "stdio" }, { "none", "null" } };
+    for (size_t i = 0; i < ARRAY_LEN(same); i++)
+        if (!strcmp(value, same[i][0])) return same[i][1];
+    return value;
+}
+
+static int parse_serial(void *args, const char *typed, const char *value, struct vm_error *err)
+{
     struct run_args *a = args;
     if (a->serials > VM_SERIAL_MORE)
         return vm_fail(err, -EINVAL, "%s: a PC has %u serial ports", typed, 1 + VM_SERIAL_MORE);
     const char **to = a->serials ? &a->cfg.serial_more[a->serials - 1] : &a->cfg.serial;
     a->serials++;
-    *to = value;
-    for (size_t i = 0; i < ARRAY_LEN(same); i++)
-        if (!strcmp(value, same[i][0])) *to = same[i][1];
+    *to = back_end_word(value);
+    return 0;
+}
+
+static int parse_console(void *args, const char *typed UNUSED, const char *value, struct vm_error *err UNUSED)
+{
+    struct run_args *a = args;
+    a->cfg.console = strcmp(value, "none") ? back_end_word(value) : NULL;
     return 0;
 }
 
@@ -381,9 +394,22 @@ static int parse_type(void *args, const char *typed, const char *value, struct v
     return vm_type_check(value, &why) ? vm_fail(err, -EINVAL, "%s: %.300s", typed, why.text) : 0;
 }
 
-/* -device isa-debug-exit[,iobase=PORT][,iosize=N] is what kernels' own tests use; QEMU's default port is 501h. */
+/* What --rng and --balloon give, in QEMU's words; and -device isa-debug-exit[,iobase=PORT][,iosize=N], which kernels'
+ * own tests use: QEMU's default port is 501h. */
 static int parse_device(void *args, const char *typed, const char *value, struct vm_error *err)
 {
+    static const struct {
+        const char *name;
+        size_t at;
+    } virtio[] = { { "virtio-rng", offsetof(struct run_args, rng) },
+                   { "virtio-rng-pci", offsetof(struct run_args, rng) },
+                   { "virtio-balloon", offsetof(struct run_args, balloon) },
+                   { "virtio-balloon-pci", offsetof(struct run_args, balloon) } };
+    for (size_t i = 0; i < ARRAY_LEN(virtio); i++)
+        if (!strcmp(value, virtio[i].name)) {
+            *(int *)((char *)args + virtio[i].at) = true;
+            return 0;
+        }
     static const char device[] = "isa-debug-exit", key[] = ",iobase=";
     struct run_args *a = args;
     size_t n = strlen(device);
@@ -463,6 +489,9 @@ static const struct opt run_options[] = {
     { .group = "The machine", .name = "serial", .aliases = "console", .type = OPT_CALL, .rank = OPT_COMMON,
       .parse = parse_serial, .repeats = true, .names = vm_serial_name, .arg = "BACKEND",
       .help = "what is at its other end: file:PATH, a terminal, ..; `--serial help` lists them [stdio]; up to four" },
+    { .group = "The machine", .name = "virtio-console", .field = "console", .aliases = "virtioconsole",
+      .type = OPT_CALL, .rank = OPT_PLAIN, .parse = parse_console, .names = vm_serial_name, .arg = "BACKEND",
+      .help = "a console for guests with a driver for it (Linux: hvc0), with what --serial takes behind it [none]" },
     { .group = "The machine", .name = "parallel", .type = OPT_CALL, .rank = OPT_PLAIN, .parse = parse_parallel,
       .arg = "FILE", .help = "a printer at LPT1, whose bytes go to FILE, or to what --serial takes [none]" },
     { .group = "The machine", .name = "rtc", .type = OPT_CALL, .rank = OPT_PLAIN, .parse = parse_rtc,
@@ -491,6 +520,10 @@ static const struct opt run_options[] = {
     { .group = "The machine", .name = "share", .type = OPT_CALL, .rank = OPT_PLAIN, .parse = parse_share,
       .repeats = true, .arg = "DIR[,tag=NAME][,readonly=on]",
       .help = "folder that the guest may mount: mount -t 9p -o trans=virtio NAME /mnt; up to four [tag=share0, ..]" },
+    { .group = "The machine", .name = "rng", .type = OPT_CHOICE, .rank = OPT_PLAIN, RUN(rng), .arg = "on|off",
+      .choices = switch_names, .help = "random numbers of the host's, for guests with a driver (virtio) [off]" },
+    { .group = "The machine", .name = "balloon", .type = OPT_CHOICE, .rank = OPT_PLAIN, RUN(balloon), .arg = "on|off",
+      .choices = switch_names, .help = "lets the monitor's `balloon` take memory from a guest with a driver [off]" },
     { .group = "The machine", .name = "debug-exit", .field = "debug_exit", .type = OPT_PORT,
       RUN(debug_exit), .arg = "PORT", .help = "a write of V to this port ends with status (V<<1)|1" },
     { .group = "The machine", .name = "no-reboot", .field = "no_reboot", .type = OPT_FLAG,
@@ -591,7 +624,7 @@ static const struct opt run_options[] = {
       .help = KVM },
     { .name = "enable-kvm", .type = OPT_LATER, .rank = OPT_FOREIGN, .help = KVM },
     { .name = "device", .type = OPT_CALL, .rank = OPT_FOREIGN, .parse = parse_device, .arg = "DEVICE",
-      .help = "isa-debug-exit,iobase=PORT is --debug-exit PORT" },
+      .help = "isa-debug-exit,iobase=PORT is --debug-exit PORT; virtio-rng is --rng on, virtio-balloon --balloon on" },
 
     /* What is not there yet. */
     { .name = "blockdev", .aliases = "sd pflash mtdblock", .type = OPT_LATER, .rank = OPT_FOREIGN, .arg = "FILE",
@@ -743,6 +776,7 @@ int run_args_finish(struct run_args *a, struct vm_error *err)
     } users[] = { { "--display", a->cfg.display, "text" },
                   { "--gdb", a->gdb, "stdio" },
                   { "--monitor", a->monitor, "stdio" },
+                  { "--virtio-console", a->cfg.console, "stdio" },
                   { "--serial", a->cfg.serial, "stdio" } };
     const char *user = NULL;
     for (size_t i = 0; i < ARRAY_LEN(users); i++) {
@@ -756,6 +790,8 @@ int run_args_finish(struct run_args *a, struct vm_error *err)
     a->cfg.engine = (enum vm_engine)a->engine;
     a->cfg.direct = (enum vm_direct)a->direct;
     a->cfg.tlb_strict = a->tlb != 0;
+    a->cfg.rng = a->rng != 0;
+    a->cfg.balloon = a->balloon != 0;
     a->cfg.speed_mhz = (unsigned)a->speed;
     a->cfg.vga = (enum vm_vga)(a->vga + 1);
     a->cfg.entry_cs = a->entry_cs ? 0x08 : 0x10;

@@ -1,9 +1,10 @@
-/* Drivers that lie: rings, descriptors and registers of a virtio disk and a network card hold whatever comes, mostly
- * nearly right. Nothing may crash, stop for ever, or leave the guest's memory (under ASan, that of the device either).
+/* Drivers that lie: rings, descriptors and registers of virtio devices (a disk, a network card, random numbers, a console, a
+ * balloon) hold whatever comes, mostly nearly right. Nothing may crash, stop for ever, or leave the guest's memory (under ASan, that of the device either).
  *
  *   fuzz_virtio [--seed N] [--count N] */
 #include "core/blockdev.h"
 #include "core/netdev.h"
+#include "core/rngdev.h"
 #include "runtime/mem/physmem.h"
 #include "src/dev/pc_devices.h"
 
@@ -14,6 +15,7 @@
 #define AREA 0x100000u /* where rings, tables and buffers are, all over each other */
 #define AREA_SIZE 0x8000u
 #define MEM_BASE 0xe0000000u
+#define DEVICES 5u /* at 00:03.0 and on */
 
 static u64 rng;
 static u32 rnd(u32 n)
@@ -30,9 +32,23 @@ static void on_submit(void *be UNUSED, struct blockdev_req *r)
     r->job.next = first;
     first = &r->job;
 }
-static u64 finished, sent;
+static u64 finished, sent, numbers, printed;
+static struct rngdev_req *asked;
+static void on_ask(void *be UNUSED, struct rngdev_req *r)
+{
+    BUG_ON(asked || !r->wanted || r->wanted > RNGDEV_MAX);
+    asked = r;
+}
+static void on_print(void *be UNUSED, const u8 *buf UNUSED, size_t n) { printed += n; }
 static void finish(void)
 {
+    struct rngdev_req *r = asked;
+    asked = NULL;
+    if (r) {
+        r->got = rnd(8) ? 1 + rnd(r->wanted) : 0;
+        numbers += r->got;
+        r->done(r);
+    }
     for (; first; finished++) {
         struct blockdev_req *r = JOB_OF(first, struct blockdev_req);
         first = first->next;
@@ -73,16 +89,32 @@ static void descriptor(struct bus *b, u64 at, bool table)
     (void)bus_dma_write(b, at, &d, 16);
 }
 
-static void step(struct bus *b, u32 bar, struct netdev *net)
+/* What the devices are in front of. */
+struct behind {
+    struct netdev *net;
+    struct chardev *line;
+    struct virtio_balloon *balloon;
+};
+
+static void step(struct bus *b, u32 bar, const struct behind *be)
 {
     static u8 frame[NETDEV_FRAME_MAX];
     u16 v;
     switch (rnd(12)) {
     case 0: bus_mmio_write(b, bar + 20, 1, rnd(4) ? 0xf : rnd(256)); break;
     case 1: bus_mmio_write(b, bar + rnd(64), 1u << rnd(3), rnd(8) ? rnd(4) : rnd(0xffffffff)); break;
-    case 2: (void)bus_mmio_read(b, bar + rnd(0x4000), 1u << rnd(3)); break;
+    case 2:
+        if (!rnd(3)) bus_mmio_write(b, bar + 0x2000 + rnd(70), 1u << rnd(3), rnd(0xffffffff));
+        (void)bus_mmio_read(b, bar + rnd(0x4000), 1u << rnd(3));
+        break;
     case 3: finish(); break;
-    case 4: (void)net->receive(net->fe, frame, rnd(NETDEV_FRAME_MAX + 1)); break;
+    case 4:
+        switch (rnd(3)) {
+        case 0: (void)be->net->receive(be->net->fe, frame, rnd(NETDEV_FRAME_MAX + 1)); break;
+        case 1: be->line->rx(be->line->fe, frame, rnd(sizeof frame)); break;
+        case 2: virtio_balloon_want(be->balloon, rnd(0xffffffff)); break;
+        }
+        break;
     case 5:
     case 6: descriptor(b, AREA + rnd(32) * 16, false); break;
     case 7: descriptor(b, AREA + rnd(AREA_SIZE / 16) * 16, true); break;
@@ -135,6 +167,12 @@ int main(int argc, char **argv)
     struct blockdev disk = { .ops = &disk_ops, .size = 1 << 20 };
     struct netdev net = { .ops = &net_ops };
     const struct nic_desc nic = { .slot = 3, .net = &net, .mac = { 2 }, .name = "virtio-net" };
+    static const struct chardev_ops line_ops = { on_print };
+    static const struct rngdev source = { on_ask, NULL };
+    struct chardev line = { .ops = &line_ops };
+    struct virtio_rng *rng_card;
+    struct virtio_console *console;
+    struct virtio_balloon *balloon;
     struct virtio_blk *blk;
     struct virtio_net *card;
     struct bus *b;
@@ -147,9 +185,12 @@ int main(int argc, char **argv)
     }
     BUG_ON(bus_new(&b, RAM) || clock_new(&clk) || pci_new(&pci, b, none, none, (struct dev_event){ 0 }));
     BUG_ON(virtio_net_new(&card, b, pci, &nic) || virtio_blk_new(&blk, b, pci, 4, "blk", &disk, "S"));
+    BUG_ON(virtio_rng_new(&rng_card, b, pci, 5, &source) || virtio_console_new(&console, b, pci, 6, &line)
+           || virtio_balloon_new(&balloon, b, pci, 7));
+    const struct behind behind = { &net, &line, balloon };
     pci_firmware_setup(pci, MEM_BASE, 0xc000);
-    u32 bar[2];
-    for (unsigned i = 0; i < 2; i++) {
+    u32 bar[DEVICES];
+    for (unsigned i = 0; i < DEVICES; i++) {
         bus_out(b, 0xcf8, 4, 0x80000004u | (3 + i) << 11);
         bus_out(b, 0xcfc, 4, 7);
         bus_out(b, 0xcf8, 4, 0x80000020u | (3 + i) << 11);
@@ -157,16 +198,20 @@ int main(int argc, char **argv)
     }
     rng = seed * 0x9e3779b97f4a7c15ull | 1;
     for (u64 n = 0; n < count; n++) {
-        start(b, bar[n & 1]);
-        for (unsigned i = rnd(200); i--;) step(b, bar[n & 1], &net);
+        start(b, bar[n % DEVICES]);
+        for (unsigned i = rnd(200); i--;) step(b, bar[n % DEVICES], &behind);
     }
     finish();
-    printf("%llu drivers, %llu disk requests done, %llu frames sent\n", (unsigned long long)count,
-           (unsigned long long)finished, (unsigned long long)sent);
+    printf("%llu drivers, %llu disk requests done, %llu frames sent, %llu random numbers, %llu characters\n",
+           (unsigned long long)count, (unsigned long long)finished, (unsigned long long)sent,
+           (unsigned long long)numbers, (unsigned long long)printed);
+    virtio_balloon_free(balloon);
+    virtio_console_free(console);
+    virtio_rng_free(rng_card);
     virtio_blk_free(blk);
     virtio_net_free(card);
     pci_free(pci);
     clock_free(clk);
     bus_free(b);
-    return count >= 1000 && (!finished || !sent); /* both must be reached */
+    return count >= 1000 && (!finished || !sent || !numbers || !printed); /* all must be reached */
 }

@@ -147,6 +147,8 @@ def test_each_request_has_its_answer(bench):
         "Invalid parameter type for 'val', expected: integer",
         'type',
     )
+    same(c.error('query-balloon')['desc'], 'No balloon device has been activated', 'no balloon')
+    same(c.error('balloon', value=0)['class'], 'GenericError', 'no memory at all')
     both = b'{"execute":"query-name"}{"execute":"query-kvm"}  {"execute":\n"query-target"}'
     same([c.raw(both), c.answer(), c.answer()][2], {'return': {'arch': 'i386'}}, 'three at once')
     for piece in (b'{"exec', b'ute":', b'"query-na', b'me"'):

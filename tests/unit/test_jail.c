@@ -200,11 +200,8 @@ START_TEST(nor_does_a_thread_of_another_kind_get_away_with_it)
     static const struct {
         enum thread_role role;
         const char *name;
-    } others[] = { { THREAD_NBD, "NBD thread" },
-                   { THREAD_SERIAL, "serial thread" },
-                   { THREAD_TEXT, "display thread" },
-                   { THREAD_VNC, "VNC thread" },
-                   { THREAD_AUDIO, "sound thread" } };
+    } others[] = { { THREAD_NBD, "NBD thread" }, { THREAD_SERIAL, "serial thread" }, { THREAD_TEXT, "display thread" },
+                   { THREAD_VNC, "VNC thread" }, { THREAD_AUDIO, "sound thread" },   { THREAD_RNG, "entropy thread" } };
     for (unsigned i = 0; i < ARRAY_LEN(others); i++) {
         role = others[i].role;
         struct end e = child(on_other, (unsigned)_i);

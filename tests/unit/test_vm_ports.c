@@ -91,6 +91,45 @@ START_TEST(a_saved_machine_has_the_ports_that_it_had)
 }
 END_TEST
 
+START_TEST(a_saved_machine_has_the_virtio_devices_that_it_had)
+{
+    struct vm_config cfg = vm_fixture_config(VM_ENGINE_INTERP);
+    struct vm_error err;
+    uint64_t bytes;
+    cfg.balloon = true;
+    cfg.console = "null";
+    struct vm *vm = vm_fixture_new(&cfg);
+    FILE *f = tmpfile();
+    ck_assert_ptr_nonnull(f);
+    ck_assert_int_eq(-EINVAL, vm_balloon(vm, 0));
+    ck_assert_int_eq(0, vm_balloon(vm, 1));
+    ck_assert_int_eq(0, vm_save(vm, fileno(f), &err));
+    vm_free(vm);
+    static const struct {
+        bool rng;
+        const char *console, *why;
+    } wanted[] = { { false, NULL, NULL }, { false, "null", NULL }, { true, NULL, "rng: the saved machine has none" } };
+    for (unsigned i = 0; i < ARRAY_LEN(wanted); i++) {
+        cfg = vm_fixture_config(VM_ENGINE_INTERP);
+        cfg.rng = wanted[i].rng;
+        cfg.console = wanted[i].console;
+        rewind(f);
+        lseek(fileno(f), 0, SEEK_SET);
+        ck_assert_int_eq(wanted[i].why ? -EINVAL : 0, vm_load(&vm, &cfg, fileno(f), &err));
+        if (wanted[i].why) ck_assert_str_eq(wanted[i].why, err.text);
+        if (wanted[i].why) continue;
+        ck_assert_int_eq(0, vm_get_balloon(vm, &bytes));
+        vm_free(vm);
+    }
+    fclose(f);
+    cfg = vm_fixture_config(VM_ENGINE_INTERP);
+    vm = vm_fixture_new(&cfg);
+    ck_assert_int_eq(-ENODEV, vm_balloon(vm, 1));
+    ck_assert_int_eq(-ENODEV, vm_get_balloon(vm, &bytes));
+    vm_free(vm);
+}
+END_TEST
+
 START_TEST(the_clock_begins_where_it_is_said)
 {
     struct vm_config cfg = vm_fixture_config(VM_ENGINE_INTERP);
@@ -160,6 +199,7 @@ int main(void)
     tcase_set_timeout(t, 60);
     tcase_add_test(t, each_port_has_its_own_back_end_and_without_one_there_is_no_port);
     tcase_add_test(t, a_saved_machine_has_the_ports_that_it_had);
+    tcase_add_test(t, a_saved_machine_has_the_virtio_devices_that_it_had);
     tcase_add_test(t, the_clock_begins_where_it_is_said);
     tcase_add_test(t, a_time_is_a_word_or_a_date_that_there_is);
     tcase_add_test(t, what_is_for_firmware_is_refused_where_none_runs);

@@ -1,5 +1,5 @@
-/* A virtio device on PCI: the transport (virtio_pci.c) as the devices behind it see it (virtio_blk.c, virtio_net.c,
- * virtio_9p.c). */
+/* A virtio device on PCI: the transport (virtio_pci.c) as the devices behind it see it: virtio_blk.c,
+ * virtio_net.c, .. */
 #ifndef SRC_DEV_VIRTIO_VIRTIO_H
 #define SRC_DEV_VIRTIO_VIRTIO_H
 #include "core/snap.h"
@@ -20,10 +20,12 @@ struct virtio_ops {
     void (*reset)(void *dev); /* what is under way counts no more; the transport has forgotten it. May be NULL */
     /* Is something still under way that was begun before a reset? The driver waits for that. NULL: never. */
     bool (*busy)(const void *dev);
+    /* The driver has written to the configuration. NULL: there is nothing in it to be written. */
+    void (*config)(void *dev, u32 off, unsigned size, u32 val);
 };
 struct virtio_desc {
     u8 slot;  /* 00:slot.0 */
-    u16 type; /* virtio device ID: 1 network card, 2 block device, 9 9P */
+    u16 type; /* virtio device ID: 1 network card, 2 block device, 3 console, 4 entropy, 5 balloon, 9 9P */
     u8 class_code, subclass;
     const char *name; /* in a snapshot */
     u8 *rom;          /* a boot ROM, as pci_desc has it */
@@ -51,6 +53,8 @@ void virtio_publish(struct virtio *v, unsigned queue, unsigned n);
 void virtio_unpop(struct virtio *v, unsigned queue, unsigned n);
 /* The driver has broken the rules: nothing goes on until it resets the device (2.1.2). */
 void virtio_break(struct virtio *v);
+/* The device has changed its configuration: the driver is told. */
+void virtio_config_changed(struct virtio *v);
 
 static inline void virtio_le(u8 *p, u64 v, unsigned n)
 {

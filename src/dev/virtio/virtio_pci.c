@@ -39,12 +39,13 @@ struct virtio {
     struct virtio_desc d;
     struct pci_fn *fn;
     struct irq_line intx;
-    struct vring_mode mode; /* follows from driver_features */
+    struct bus *bus;
     struct msix msix;
     u32 device_select, driver_select; /* which 32 bits of the features are shown */
     u64 driver_features;
     u16 config_vector, queue_select;
     u8 status, isr;
+    u8 generation; /* of the configuration, 4.1.4.3 */
     struct vring q[VIRTIO_QUEUES];
 };
 
@@ -66,6 +67,7 @@ static const struct snap_field virtio_fields[] = {
     SNAP_COLUMN(struct virtio, q, next_used),
     SNAP_COLUMN(struct virtio, q, told),
     MSIX_FIELDS(struct virtio, msix),
+    SNAP(struct virtio, generation, .since = 2),
     { 0 },
 };
 
@@ -74,13 +76,14 @@ static u64 offered(const struct virtio *v)
     return v->d.features | VIRTIO_F_INDIRECT | VIRTIO_F_EVENT_IDX | VIRTIO_F_VERSION_1;
 }
 
-static void mode_update(struct virtio *v)
-{
-    v->mode.indirect = v->driver_features & VIRTIO_F_INDIRECT;
-    v->mode.event_idx = v->driver_features & VIRTIO_F_EVENT_IDX;
-}
-
 bool virtio_has(const struct virtio *v, u64 feature) { return v->driver_features & feature; }
+
+static struct vring_mode mode(const struct virtio *v)
+{
+    return (struct vring_mode){ .bus = v->bus,
+                                .indirect = virtio_has(v, VIRTIO_F_INDIRECT),
+                                .event_idx = virtio_has(v, VIRTIO_F_EVENT_IDX) };
+}
 
 /* ---- interrupts ---- */
 
@@ -130,10 +133,17 @@ void virtio_break(struct virtio *v)
     if (v->status & STATUS_DRIVER_OK) interrupt(v, ISR_CONFIG, v->config_vector);
 }
 
+void virtio_config_changed(struct virtio *v)
+{
+    v->generation++;
+    if (v->status & STATUS_DRIVER_OK) interrupt(v, ISR_CONFIG, v->config_vector);
+}
+
 bool virtio_pop(struct virtio *v, unsigned queue, struct vchain *c)
 {
     if (!virtio_running(v, queue)) return false;
-    enum vring_pop what = vring_pop(&v->q[queue], &v->mode, c);
+    const struct vring_mode m = mode(v);
+    enum vring_pop what = vring_pop(&v->q[queue], &m, c);
     if (what == VRING_BROKEN) virtio_break(v);
     return what == VRING_CHAIN;
 }
@@ -142,16 +152,18 @@ void virtio_unpop(struct virtio *v, unsigned queue, unsigned n) { vring_unpop(&v
 
 void virtio_put(struct virtio *v, unsigned queue, const struct vchain *c, unsigned i, u32 written)
 {
-    if (!vring_put(&v->q[queue], &v->mode, c, i, written)) virtio_break(v);
+    const struct vring_mode m = mode(v);
+    if (!vring_put(&v->q[queue], &m, c, i, written)) virtio_break(v);
 }
 
 void virtio_publish(struct virtio *v, unsigned queue, unsigned n)
 {
+    const struct vring_mode m = mode(v);
     struct vring *r = &v->q[queue];
 
     if (v->status & STATUS_NEEDS_RESET) return;
-    if (!vring_publish(r, &v->mode, n)) virtio_break(v);
-    else if (vring_wants_interrupt(r, &v->mode)) interrupt(v, ISR_QUEUE, r->vector);
+    if (!vring_publish(r, &m, n)) virtio_break(v);
+    else if (vring_wants_interrupt(r, &m)) interrupt(v, ISR_QUEUE, r->vector);
 }
 
 void virtio_push(struct virtio *v, unsigned queue, const struct vchain *c, u32 written)
@@ -206,6 +218,11 @@ static u32 config_read(const struct virtio *v, u32 off, unsigned size)
     return val;
 }
 
+static void config_write(struct virtio *v, u32 off, unsigned size, u32 val)
+{
+    if (v->d.ops->config && off + size <= v->d.config_len) v->d.ops->config(v->d.dev, off, size, val);
+}
+
 /* ---- registers of 1.x ---- */
 
 static struct vring *selected(struct virtio *v)
@@ -228,6 +245,7 @@ static u32 common_read(struct virtio *v, u32 off, unsigned size)
     virtio_le(reg + C_CONFIG_VECTOR, v->config_vector, 2);
     virtio_le(reg + C_QUEUES, v->d.queues, 2);
     reg[C_STATUS] = status_read(v);
+    reg[C_GENERATION] = v->generation;
     virtio_le(reg + C_QUEUE_SELECT, v->queue_select, 2);
     if (r) {
         virtio_le(reg + C_QUEUE_SIZE, r->size, 2);
@@ -278,10 +296,8 @@ static void common_write(struct virtio *v, u32 off, unsigned size, u32 val)
     } else if (size == 4) {
         if (off == C_DEVICE_SELECT) v->device_select = val;
         if (off == C_DRIVER_SELECT) v->driver_select = val;
-        if (off == C_DRIVER_FEATURE && v->driver_select < 2 && !(v->status & STATUS_FEATURES_OK)) {
+        if (off == C_DRIVER_FEATURE && v->driver_select < 2 && !(v->status & STATUS_FEATURES_OK))
             set_half(&v->driver_features, v->driver_select, val);
-            mode_update(v);
-        }
     }
 }
 
@@ -303,6 +319,7 @@ static void modern_write(void *dev, u32 off, unsigned size, u32 val)
 
     if (off < AT_COMMON + PART_SIZE) common_write(v, off, size, val);
     else if (off >= AT_NOTIFY) notify(v, (off - AT_NOTIFY) / NOTIFY_MULTIPLIER);
+    else if (off >= AT_DEVICE) config_write(v, off - AT_DEVICE, size, val);
 }
 
 static const struct io_ops modern_ops = { modern_read, modern_write };
@@ -350,7 +367,10 @@ static void legacy_write(void *dev, u32 off, unsigned size, u32 val)
     struct virtio *v = dev;
     struct vring *r = selected(v);
 
-    if (off >= legacy_config_at(v)) return;
+    if (off >= legacy_config_at(v)) {
+        config_write(v, off - legacy_config_at(v), size, val);
+        return;
+    }
     if (off == L_STATUS && size == 1) {
         status_write(v, (u8)val);
     } else if (size == 2) {
@@ -359,10 +379,7 @@ static void legacy_write(void *dev, u32 off, unsigned size, u32 val)
         if (off == L_CONFIG_VECTOR) v->config_vector = vector(v, val);
         if (off == L_QUEUE_VECTOR && r) r->vector = vector(v, val);
     } else if (size == 4) {
-        if (off == L_DRIVER_FEATURES) {
-            v->driver_features = val & (u32)offered(v);
-            mode_update(v);
-        }
+        if (off == L_DRIVER_FEATURES) v->driver_features = val & (u32)offered(v);
         if (off == L_QUEUE_PAGE && r && (!val || !r->enabled)) legacy_place(r, val);
     }
 }
@@ -477,12 +494,6 @@ static bool virtio_check(const void *chip)
     return true;
 }
 
-static int virtio_loaded(void *chip)
-{
-    mode_update(chip);
-    return 0;
-}
-
 static void virtio_on_reset(void *chip)
 {
     struct virtio *v = chip;
@@ -493,22 +504,23 @@ static void virtio_on_reset(void *chip)
 }
 
 static const struct snap_table virtio_table = { .name = "virtio",
-                                                .version = 1,
+                                                .version = 2,
                                                 .size = sizeof(struct virtio),
                                                 .fields = virtio_fields,
                                                 .reset = virtio_on_reset,
-                                                .check = virtio_check,
-                                                .loaded = virtio_loaded };
+                                                .check = virtio_check };
 
 /* MSI-X is PCI's, and stays as it is when the driver resets the device. */
 static void fields_reset(struct virtio *v)
 {
-    struct msix kept = v->msix;
+    const u32 pending = v->msix.pending;
+    u32 table[ARRAY_LEN(v->msix.table)];
 
+    memcpy(table, v->msix.table, sizeof table);
     snap_reset(&virtio_table, v);
-    v->msix = kept;
+    memcpy(v->msix.table, table, sizeof table);
+    v->msix.pending = pending;
     for (unsigned i = 0; i < v->d.queues; i++) v->q[i].size = VRING_MAX;
-    mode_update(v);
 }
 
 struct snap_part virtio_part(struct virtio *v) { return (struct snap_part){ v->d.name, &virtio_table, v }; }
@@ -532,7 +544,7 @@ int virtio_new(struct virtio **out, struct bus *b, struct pci *p, const struct v
     if (!v) return -ENOMEM;
     BUG_ON(d->queues > VIRTIO_QUEUES || d->config_len > VIRTIO_CONFIG_MAX);
     v->d = *d;
-    v->mode.bus = b;
+    v->bus = b;
     const struct pci_desc fn = {
         .dev = d->slot,
         .vendor = 0x1af4,
