@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import struct
 import subprocess
 import tempfile
@@ -40,7 +41,7 @@ class Run:
         )
         began = time.monotonic()
         started = {'boot': (began, 0)}
-        killer = threading.Timer(timeout, process.kill)
+        killer = threading.Timer(timeout, kill_session, [process])
         killer.start()
         finished = False
         try:
@@ -67,14 +68,14 @@ class Run:
                     finished = True
                     self.rss_anon_mib = rss_anon_mib(process.pid)
                     killer.cancel()
-                    killer = threading.Timer(20, process.kill)  # from here on only a power-off is awaited
+                    killer = threading.Timer(20, kill_session, [process])  # from here on only a power-off is awaited
                     killer.start()
             status = process.wait()
             self.total_ms = (time.monotonic() - began) * 1e3
         finally:
             killer.cancel()
             if process.poll() is None:
-                process.kill()
+                kill_session(process)
                 process.wait()
         if not finished:
             self.error = f'ended with status {status} or timed out before "{last_marker}"; last lines: ' + ' | '.join(
@@ -89,6 +90,14 @@ class Run:
             wall = time.monotonic() - begin
             self.wall[name] = wall * 1e3
             self.share[name] = (processor_seconds(session) - had) / wall
+
+
+def kill_session(process):
+    """With what it has started: a program that a shell waits for would go on, and hold the pipe open."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
 
 
 def processor_seconds(session):

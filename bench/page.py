@@ -1,6 +1,7 @@
 """A result as one page of HTML that needs nothing else: plots as SVG inside, and the data they were made of."""
 import json
 
+import history
 import svg
 import table
 
@@ -127,6 +128,34 @@ def values(names, contestants):
     return '<h2>Medians</h2>' + html_table(['', *contestants], rows)
 
 
+def with_ratio(row, native):
+    """A cell: the value, and how many times native's that is."""
+    if not row or not row['value']:
+        return '-'
+    cell = table.quantity(row['value'], row['unit'])
+    if not native or not native['value'] or row is native:
+        return cell
+    return f'{cell} ({table.number(row["value"] / native["value"])}x)'
+
+
+def published(names, contestants):
+    """Others' figures of the operations that have been measured here, beside those."""
+    out = []
+    for source in history.SOURCES:
+        theirs, rows = by_name(history.rows(source)), []
+        for name in [name for name in theirs if name in names]:
+            here, there = names[name], theirs[name]
+            native = here.get('native') or here.get('native64')
+            ours = [with_ratio(here.get(c), native) for c in contestants]
+            then = [with_ratio(there.get(s), there.get(source.systems[0])) for s in source.systems]
+            about = next(iter(there.values()))['conditions']['about']
+            rows.append([name, *ours, *then, about])
+        if rows:
+            head = ['', *contestants, *[f'{s}, {source.year}' for s in source.systems], 'what they did']
+            out += [f'<p>{svg.esc(source.text)}. Their machine: {svg.esc(source.machine)}.</p>', html_table(head, rows)]
+    return '<h2>Beside what has been published</h2>' + ''.join(out) if out else ''
+
+
 def missing(result):
     if not result['missing'] and not result['problems']:
         return ''
@@ -140,6 +169,7 @@ def page(result):
     contestants = list(dict.fromkeys(r['contestant'] for r in rows))
     names = by_name(rows)
     noise = result['noise']
+    cut = ' Interrupted: what follows is what there was until then.' if result.get('interrupted') else ''
     said = 'No row of the host\'s own says how quiet the machine was.' if noise is None else (
         f'The host\'s own rows spread by {100 * noise:.0f} % (median)' + (': a noisy machine.' if noise > 0.05 else '.')
     )
@@ -148,13 +178,14 @@ def page(result):
         [
             '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>transvisor bench</title>',
             f'<style>{STYLE}</style></head><body><h1>transvisor bench</h1>',
-            f'<p>{svg.esc(result["when"])}, {result["runs"]} runs in {result["seconds"]} s. {svg.esc(said)}</p>',
+            f'<p>{svg.esc(result["when"])}, {result["runs"]} runs in {result["seconds"]} s.{cut} {svg.esc(said)}</p>',
             against_native(names, contestants),
             operations(names, contestants),
             components(result),
             timeline(result),
             spreads(rows, contestants),
             values(names, contestants),
+            published(names, contestants),
             missing(result),
             '<h2>The machine</h2>',
             machine(result),

@@ -88,13 +88,28 @@ def noise(rows, among=('native', 'native64')):
     return statistics.median(known) if known else None
 
 
+def is_row(row):
+    """Whether it has what is made of rows here, of the kinds that they are."""
+    number = (int, float)
+    return (
+        isinstance(row, dict)
+        and all(isinstance(row.get(field), str) for field in ('name', 'unit', 'contestant'))
+        and isinstance(row.get('value'), (*number, type(None)))
+        and isinstance(row.get('samples'), list)
+        and all(isinstance(sample, number) for sample in row['samples'])
+    )
+
+
 def load(path):
-    """A result that --json wrote. Raises ValueError with one line if it is none."""
+    """A result that --json wrote. Raises ValueError with one line if it is none, or not a whole one."""
     with open(path, encoding='utf-8') as file:
         try:
             result = json.load(file)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f'{path}: is no JSON: {error}') from None
     if not isinstance(result, dict) or result.get('format') != FORMAT or not isinstance(result.get('rows'), list):
         raise ValueError(f'{path}: is no result of `transvisor bench --json` of format {FORMAT}')
+    for n, row in enumerate(result['rows'], 1):
+        if not is_row(row):
+            raise ValueError(f'{path}: row {n} is none of `transvisor bench --json`')
     return result

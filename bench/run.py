@@ -11,12 +11,14 @@ by its own clock; where that disagrees with the host's about a measurement of a 
   bench/run.py --only sha256,boot --variant now= --variant 'before@../old/build/transvisor='     two builds
   bench/run.py --list                                       workloads and their groups
 
-Exit status: 0 all was measured that was to be, 1 something failed, 2 usage, 3 --compare found something slower.
+An interrupted run (Ctrl-C) ends with what has been measured until then. Exit status: 0 all was measured that was to be,
+1 something failed, 2 usage, 3 --compare found something slower, 130 or 143 interrupted.
 """
 import argparse
 import os
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -98,6 +100,29 @@ def parse_arguments():
     return options
 
 
+class Interrupted(Exception):
+    """By a signal that somebody has sent."""
+
+    def __init__(self, signo):
+        super().__init__(signal.Signals(signo).name)
+        self.signo = signo
+
+
+def interrupt(signo, _frame):
+    """A second one ends it at once."""
+    signal.signal(signo, signal.SIG_DFL)
+    raise Interrupted(signo)
+
+
+def must_be_writable(path):
+    """Rather said now than after it all."""
+    try:
+        with open(path, 'a', encoding='utf-8'):
+            pass
+    except OSError as error:
+        die(str(error))
+
+
 def newest_build():
     root = os.path.join(material.HERE, '..')
     found = [os.path.join(root, d, 'transvisor') for d in os.listdir(root) if d.startswith('build')]
@@ -120,6 +145,7 @@ class Bench:
         self.clock_warnings = []
         self.boots = {}  # by contestant: moments of each boot, in ms
         self.components = {}  # by contestant: where the last boot's time went
+        self.interrupted = 0  # by that signal
         self.contestants = []
         self.machine = machine.describe(self.program)
         self.gather()
@@ -340,11 +366,21 @@ class Bench:
             self.rows.add(variant.name, 'cached_boot', 'x', cycles[1] / cycles[0], **variant.conditions())
 
     def measure(self):
-        """All rounds, as far as there is time. Returns how many have been done."""
+        """All rounds, as far as there is time, and until somebody interrupts. Returns how many have been done."""
         options = self.options
         steps = [step for number in range(options.runs) for step in self.round(number)]
         budget = options.budget or (None if options.only else BUDGET[options.quick])
         progress = Progress([step[:3] for step in steps])
+        try:
+            return self.all_steps(steps, budget, progress)
+        except Interrupted as interrupted:
+            self.interrupted = interrupted.signo
+            left = steps[progress.done :]
+            return left[0][3][3] if left else options.runs
+        finally:
+            progress.close()
+
+    def all_steps(self, steps, budget, progress):
         rounds = 0
         for key, _, _, what in steps:
             if what[3] > rounds:
@@ -356,8 +392,7 @@ class Bench:
             self.do(*what)
             progress.end()
         else:
-            rounds = options.runs
-        progress.close()
+            rounds = self.options.runs
         return rounds
 
 
@@ -412,7 +447,8 @@ def say(bench, result):
         quiet = 'quiet' if noise <= 0.05 else 'noisy: ratios are no better than that'
         print(f'\nThe host\'s own rows spread by {100 * noise:.0f} % (median): the machine is {quiet}.')
     print(f'{result["runs"]} of {bench.options.runs} runs, {duration(result["seconds"])}.', end='')
-    print(' There was no time for more.' if result['runs'] < bench.options.runs else '')
+    short = result['runs'] < bench.options.runs
+    print(' Interrupted.' if bench.interrupted else ' There was no time for more.' if short else '')
     for name, why in bench.missing.items():
         print(f'missing: {name}: {why}')
     for line in bench.clock_warnings:
@@ -456,6 +492,8 @@ def main():
         die(f"no workload or group is called '{error}' (bench/run.py --list prints them)", 2)
     except (OSError, ValueError) as error:
         die(str(error))
+    for path in filter(None, (options.json, options.html)):
+        must_be_writable(path)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(options, workloads, scratch)
@@ -477,6 +515,7 @@ def main():
         'components': [{'contestant': who, 'seconds': parts} for who, parts in bench.components.items()],
         'missing': bench.missing,
         'problems': bench.problems,
+        'interrupted': bool(bench.interrupted),
     }
     say(bench, result)
     slower = say_changes(old, result, options.compare) if old else False
@@ -486,11 +525,15 @@ def main():
     if options.html:
         with open(options.html, 'w', encoding='utf-8') as out:
             out.write(page.page(result))
+    if bench.interrupted:
+        return 128 + bench.interrupted
     return 1 if bench.problems or not measured else 3 if slower else 0
 
 
 if __name__ == '__main__':
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except Interrupted as interrupted:
+        die('interrupted, and nothing has been measured', 128 + interrupted.signo)

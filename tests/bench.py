@@ -8,9 +8,12 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
+import uuid
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.dont_write_bytecode = True
@@ -18,11 +21,12 @@ sys.path.insert(0, os.path.join(HERE, '..', 'bench'))
 
 import compare  # noqa: E402
 import contestants  # noqa: E402
+import history  # noqa: E402
 import page  # noqa: E402
 import rows  # noqa: E402
 import table  # noqa: E402
 from progress import Progress  # noqa: E402
-from workloads import NANO, named, plan  # noqa: E402
+from workloads import BY_NAME, NANO, named, plan  # noqa: E402
 
 PROGRAM = None
 
@@ -102,6 +106,7 @@ def test_the_page_has_a_plot_of_each_kind_and_the_data(folder):
     for sample in (100, 110, 120):
         for who, factor in (('bt', 2), ('native', 1), ('qemu-tcg', 9)):
             made.add(who, 'sha256', 'ms', sample * factor)
+            made.add(who, 'page_fault', 'cycles', sample * factor)
             made.add(who, 'call</script>', 'cycles', sample * factor, [sample, sample, factor * sample, 3000, 90000])
     result = {
         'format': rows.FORMAT, 'when': 'today', 'runs': 3, 'seconds': 7, 'noise': 0.1, 'rows': made.all(),
@@ -113,9 +118,11 @@ def test_the_page_has_a_plot_of_each_kind_and_the_data(folder):
         'components': [{'contestant': 'bt', 'seconds': {'kernel code': 1.5, 'translator': 0.5}}],
     }
     text = page.page(result)
-    titles = ['Against native', 'Cost of an operation', 'Time by component', 'time line', 'Spread', 'Medians', 'Missing']
-    for title in titles:
-        assert title in text, title
+    titles = ['Against native', 'Cost of an operation', 'Time by component', 'time line', 'Spread', 'Medians']
+    published = ['Missing', 'Beside what has been published', 'software VMM, 2006', '3927 cycles (3.59x)', '(2.00x)']
+    for words in titles + published:
+        assert words in text, words
+    assert 'divzero' not in text, 'a published figure of what was not measured here'
     class Reader(html.parser.HTMLParser):
         plots, data, inside, outside = 0, '', False, []
 
@@ -144,6 +151,16 @@ def test_the_page_has_a_plot_of_each_kind_and_the_data(folder):
         assert os.path.getsize(shot) > 10000, 'a browser draws it'
 
 
+def test_a_published_figure_has_its_machine_and_year_and_a_row_here():
+    for source in history.SOURCES:
+        figures = history.rows(source)
+        assert figures and str(source.year) in source.text, source
+        for figure in figures:
+            assert rows.is_row(figure) and figure['name'] in BY_NAME, figure
+            same(figure['unit'], BY_NAME[figure['name']].unit, f'unit of {figure["name"]}')
+            same(figure['conditions']['machine'], source.machine, 'machine')
+
+
 def test_progress_learns_how_long_steps_take():
     out = io.StringIO()
     p = Progress([('a', 'first', 1), ('b', 'second', 3), ('a', 'first again', 1)], out)
@@ -160,6 +177,39 @@ def test_a_guests_line_may_have_a_distribution():
     run = contestants.Run(['sh', '-c', script], 'BENCH-DONE', 20)
     same(run.values, {'a': (12.5, 'cycles'), 'b': (3.0, 'ns')}, 'values')
     same(run.within, {'a': [1, 2, 3, 4, 5.5]}, 'distributions')
+
+
+def test_who_is_late_is_ended_with_what_it_has_started():
+    begin = time.monotonic()
+    run = contestants.Run(['sh', '-c', 'echo BENCH a 1 ns; sleep 60; echo BENCH-DONE'], 'BENCH-DONE', 1)
+    assert time.monotonic() - begin < 30, 'the pipe was held open by what the shell had started'
+    assert run.error and 'timed out' in run.error, run.error
+    same(run.values, {'a': (1.0, 'ns')}, 'what was measured before')
+
+
+def test_a_result_that_is_not_whole_is_one_line(folder):
+    path = os.path.join(folder, 'old.json')
+    whole = json.dumps({'format': rows.FORMAT, 'rows': [row('a', 'bt', 100, 101), row('b', 'bt', 7)]})
+
+    def why(text):
+        with open(path, 'w', encoding='utf-8') as file:
+            file.write(text)
+        try:
+            return rows.load(path) and None
+        except ValueError as error:
+            return str(error)
+
+    same(why(whole), None, 'of a whole one')
+    for length in range(len(whole)):
+        said = why(whole[:length])
+        assert said and said.startswith(path) and '\n' not in said, f'cut to {length} bytes: {said!r}'
+    for field in ('name', 'unit', 'contestant', 'value', 'samples'):
+        for wrong in (None, {}, ['x']):
+            result = json.loads(whole)
+            result['rows'][1][field] = wrong
+            if field == 'value' and wrong is None:
+                continue  # not measured
+            same(why(json.dumps(result)), f'{path}: row 2 is none of `transvisor bench --json`', f'{field} {wrong}')
 
 
 # ---- the program ----
@@ -197,6 +247,46 @@ def test_a_measurement_becomes_a_row_and_is_compared_with_itself(folder):
     assert slower and 'wp_toggle (bt)' in slower[0] and 'pge_toggle (bt)' in slower[0], done.stdout
 
 
+def processes_with(mark):
+    """Those that have inherited it in their environment."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir('/proc')):
+        try:
+            with open(f'/proc/{pid}/environ', 'rb') as file:
+                found += [pid] if mark.encode() in file.read() else []
+        except OSError:
+            pass
+    return found
+
+
+def test_an_interrupted_run_leaves_what_it_has_measured(folder):
+    path, shown, mark = os.path.join(folder, 'r.json'), os.path.join(folder, 'r.html'), uuid.uuid4().hex
+    words = ['--only', 'wp_toggle', '--against', 'none', '--runs', '900', '--json', path, '--html', shown]
+    process = subprocess.Popen(
+        [PROGRAM, 'bench', *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ, BENCH_TEST=mark),
+    )
+    for line in process.stderr:
+        if 'run 3 of 900' in line:
+            process.send_signal(signal.SIGINT)
+            break
+    said, errors = process.communicate(timeout=60)
+    same(process.returncode, 128 + signal.SIGINT, f'status ({said[-800:]}{errors[-800:]})')
+    assert 'Traceback' not in errors, errors
+    table_line = [line for line in said.splitlines() if line.startswith('wp_toggle')]
+    assert table_line and 'cycles' in table_line[0], said
+    assert '2 of 900 runs' in said and 'Interrupted.' in said, said
+    result = rows.load(path)
+    same({r['name']: len(r['samples']) for r in result['rows']}, {'wp_toggle': 2, 'pge_toggle': 2}, 'samples')
+    same((result['interrupted'], result['runs']), (True, 2), 'what the result says of that')
+    with open(shown, encoding='utf-8') as file:
+        assert 'Interrupted: ' in file.read(), 'the page says so'
+    same(processes_with(mark), [], 'processes that go on')
+
+
 def test_nanobenchmarks_have_a_distribution(folder):
     path, shown = os.path.join(folder, 'r.json'), os.path.join(folder, 'r.html')
     bench('--only', 'nano', '--against', 'native', '--runs', '1', '--json', path, '--html', shown)
@@ -219,9 +309,14 @@ def test_who_is_missing_is_named_with_the_reason(folder):
     for name in needed.split():
         if shutil.which(name):
             os.symlink(os.path.realpath(shutil.which(name)), os.path.join(folder, name))
-    done = bench('--only', 'wp_toggle', '--against', 'qemu-tcg,interp', '--runs', '1', path=folder)
+    path = os.path.join(folder, 'r.json')
+    done = bench('--only', 'wp_toggle', '--against', 'qemu-tcg,kvm,interp', '--runs', '1', '--json', path, path=folder)
     lines = [line for line in done.stdout.splitlines() if line.startswith('missing: ')]
     assert 'missing: qemu-tcg: there is no qemu-system-i386 (Debian: qemu-system-x86)' in lines, done.stdout
+    there = {r['contestant'] for r in rows.load(path)['rows']}
+    for name in ('bt', 'kvm', 'interp'):
+        why = [line for line in lines if line.startswith(f'missing: {name}: ')]
+        assert name in there or (why and 'KVM' in why[0]), done.stdout
 
 
 def test_wrong_words_are_one_line(folder):
@@ -232,6 +327,7 @@ def test_wrong_words_are_one_line(folder):
         (('--runs', '0'), 2, '--runs'),
         (('--compare', os.path.join(folder, 'none')), 1, 'No such file'),
         (('--compare', __file__), 1, 'is no JSON'),
+        (('--json', os.path.join(folder, 'none', 'r.json'), '--only', 'wp_toggle'), 1, 'No such file'),
     ):
         done = bench(*words, status=status)
         lines = done.stderr.splitlines()
