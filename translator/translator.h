@@ -102,6 +102,8 @@ void xl_jump_flush(struct xl *xl, enum xl_jump_cache which);
 void xl_jump_drop_some(struct xl *xl, enum xl_jump_cache which, bool (*drops)(void *arg, vaddr eip), void *arg);
 /* Drops the entries whose block has code in linear page la. */
 void xl_jump_drop_page(struct xl *xl, enum xl_jump_cache which, laddr la);
+/* The same for n pages from la's on. Of several all others may go, too, if there are any. */
+void xl_jump_drop_pages(struct xl *xl, enum xl_jump_cache which, laddr la, u32 n);
 
 /* From a host pc in translated code back to the guest. Async-signal-safe. */
 struct xl_point {

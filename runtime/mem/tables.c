@@ -23,6 +23,7 @@
 #include <errno.h>
 
 #define PLACES 4u
+#define RECENT_MS 8000u
 #define REGIONS_MAX 2048u /* that a directory has entries for, or four do */
 
 struct tables {
@@ -30,11 +31,13 @@ struct tables {
     struct role {
         u16 place[PLACES]; /* as a page table, up to a 0: 1 + the region that it serves */
         bool many;         /* there are more */
+        u32 since_ms;      /* when it began to be watched; 0: never */
     } * role;              /* by page of the file of RAM */
     u64 global[REGIONS_MAX];
     u16 listed[REGIONS_MAX]; /* the regions with one */
     unsigned nlisted;
-    bool pae; /* what a region is, there */
+    bool pae;   /* what a region is, there */
+    u32 now_ms; /* not 0 */
 };
 
 static unsigned regions(const struct cpu *c) { return 1u << (32 - directory_shift(c)); }
@@ -65,14 +68,22 @@ static void note_global(struct cpu *c, unsigned region)
     t->global[region] = directory_entry(c, region_la(c, region), &table);
 }
 
+static void mark(struct cpu *c, paddr pa)
+{
+    const u8 *flags = bus_page_flags(c->bus, pa);
+    if (!flags || likely(*flags & PG_TABLE)) return;
+    role_of(c, pa)->since_ms = c->tables->now_ms;
+    bus_mark_table(c->bus, pa & ~(paddr)(PAGE_SIZE - 1));
+}
+
 void tables_note(struct cpu *c, laddr la, paddr dir, paddr table, bool global)
 {
     unsigned region = la >> directory_shift(c);
     struct role *r = table == NO_PAGE_TABLE ? NULL : role_of(c, table);
-    bus_mark_table(c->bus, dir & ~(paddr)(PAGE_SIZE - 1));
+    mark(c, dir);
     if (r) {
         note_place(r, region);
-        bus_mark_table(c->bus, table & ~(paddr)(PAGE_SIZE - 1));
+        mark(c, table);
     }
     if (global && !c->tables->global[region]) note_global(c, region);
 }
@@ -161,7 +172,7 @@ void tables_forget(struct cpu *c, paddr pa)
     for (unsigned first = 0; first < regions(c); first += entries) all |= is_directory(c, r, first);
     if (all) drop_all(c);
     else drop_of_table(c, r, 0, entries);
-    *r = (struct role){ .many = false };
+    *r = (struct role){ .since_ms = r->since_ms };
     *flags &= (u8)~PG_TABLE;
 }
 
@@ -169,6 +180,15 @@ void tables_release(struct cpu *c, paddr pa)
 {
     const u8 *flags = bus_page_flags(c->bus, pa);
     if (flags && *flags & PG_TABLE && !serves(c, role_of(c, pa))) tables_forget(c, pa);
+}
+
+bool tables_recent(const struct cpu *c, paddr pa)
+{
+    const struct tables *t = c->tables;
+    s64 off = bus_ram_offset(c->bus, pa);
+    if (!t || off < 0) return false;
+    u32 since = t->role[off >> PAGE_SHIFT].since_ms;
+    return since && t->now_ms - since < RECENT_MS;
 }
 
 static void tables_written(void *arg, paddr pa, unsigned len)
@@ -203,7 +223,7 @@ static void directories_note(struct cpu *c)
     unsigned entries = PAGE_SIZE / directory_entry_size(c);
     paddr page;
     for (unsigned first = 0; first < regions(c); first += entries)
-        if (directory_page(c, region_la(c, first), &page)) bus_mark_table(c->bus, page);
+        if (directory_page(c, region_la(c, first), &page)) mark(c, page);
 }
 
 /* What has no G is gone, or is being compared with the tables. */
@@ -223,6 +243,12 @@ static void tables_flushed(void *arg, struct cpu *flusher, enum tlb_flush_kind k
     if (t->nlisted) directories_note(c);
 }
 
+static void tables_aged(void *arg, u64 now_ms)
+{
+    struct cpu *c = arg;
+    c->tables->now_ms = (u32)now_ms | 1;
+}
+
 /* ---- lifetime ---- */
 
 int tables_new(struct cpu *c)
@@ -235,8 +261,9 @@ int tables_new(struct cpu *c)
         return -ENOMEM;
     }
     t->listener = (struct coherence_listener){
-        .rank = COHERENCE_TLB, .arg = c, .flushed = tables_flushed, .table_written = tables_written
+        .rank = COHERENCE_TLB, .arg = c, .flushed = tables_flushed, .table_written = tables_written, .aged = tables_aged
     };
+    t->now_ms = 1;
     coherence_listen(bus_coherence(c->bus), &t->listener);
     c->tables = t;
     return 0;

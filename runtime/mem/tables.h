@@ -24,6 +24,9 @@ bool tables_let_write(struct cpu *c, paddr pa, unsigned n);
 /* The page at pa is about to be written: no longer as a page table, unless the present ones lead through it. Whatever
  * the page is. */
 void tables_release(struct cpu *c, paddr pa);
+/* Whether the page at pa has become a page table lately. A guest's pages take turns at being tables and something else:
+ * what such a page costs each time to be made writable to the supervisor, and then not, is better saved. */
+bool tables_recent(const struct cpu *c, paddr pa);
 /* The page at pa is about to be written as a whole: it is no page table any more, until it is used as one again. */
 void tables_forget(struct cpu *c, paddr pa);
 

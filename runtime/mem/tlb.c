@@ -13,6 +13,7 @@
  *       there are too many to list. With CR0.WP set there are none.                          [loan_note,
  *       tlb_write_protect]
  *   I6  tlb_generation changes with every flush that the guest asks for, not when entries are dropped for our own ends.
+ *   I7  A page with an entry has its region's bit in filled[], by what it is listed under.      [list_add, lists_flush]
  *
  * A flush zeroes the listed entries: measured, this beats giving the tables' memory back with madvise() at any length,
  * since that pays a page fault per 2 MiB of linear space afterwards. */
@@ -85,6 +86,13 @@ static void list_flush(struct cpu *c, bool user, bool global)
     l->n = 0;
 }
 
+static void lists_flush(struct cpu *c, bool global)
+{
+    list_flush(c, false, global);
+    list_flush(c, true, global);
+    memset(c->tlb->filled[global], 0, sizeof c->tlb->filled[global]);
+}
+
 static void drop_pages(struct cpu *c, u32 page, u32 n)
 {
     for (enum tlb_kind k = 0; k < TLB_KINDS; k++) {
@@ -109,7 +117,8 @@ static void flushed(struct cpu *c, enum tlb_flush_kind kind, laddr la)
 void tlb_flush_all(struct cpu *c)
 {
     struct tlb_book *t = c->tlb;
-    for (unsigned i = 0; i < 4; i++) list_flush(c, i / 2, i % 2);
+    lists_flush(c, false);
+    lists_flush(c, true);
     for (unsigned i = 0; i < ARRAY_LEN(t->large); i++) t->large[i] = 0;
     t->nloans = 0;
     c->ctr.tlb_flushes++;
@@ -118,8 +127,7 @@ void tlb_flush_all(struct cpu *c)
 
 void tlb_flush_nonglobal(struct cpu *c)
 {
-    list_flush(c, false, false);
-    list_flush(c, true, false);
+    lists_flush(c, false);
     c->ctr.tlb_flushes++;
     flushed(c, TLB_FLUSH_NONGLOBAL, 0);
 }
@@ -141,13 +149,28 @@ void tlb_flush_page(struct cpu *c, laddr la)
     flushed(c, TLB_FLUSH_PAGE, la);
 }
 
+static void drop_filled(struct cpu *c, u32 page, u32 n)
+{
+    const u32 per_region = 1u << (TLB_REGION_SHIFT - PAGE_SHIFT);
+    for (u32 end = page + n, part; page < end; page += part) {
+        u32 region = page / per_region, room = per_region - page % per_region;
+        u64 filled = c->tlb->filled[0][region / 64] | c->tlb->filled[1][region / 64];
+        part = room < end - page ? room : end - page;
+        if (filled >> region % 64 & 1) drop_pages(c, page, part);
+    }
+}
+
 static void tlb_forget(void *arg, laddr la, u32 pages)
 {
     struct cpu *c = arg;
-    if (pages == 1) tlb_drop(c, la);
-    else if (pages < TLB_PAGES) drop_pages(c, la >> PAGE_SHIFT, pages);
-    else
-        for (unsigned i = 0; i < 4; i++) list_flush(c, i / 2, i % 2);
+    if (pages == 1) {
+        tlb_drop(c, la);
+    } else if (pages < TLB_PAGES) {
+        drop_filled(c, la >> PAGE_SHIFT, pages);
+    } else {
+        lists_flush(c, false);
+        lists_flush(c, true);
+    }
 }
 
 /* ---- write entries by physical page ---- */
@@ -217,6 +240,8 @@ static void list_add(struct cpu *c, bool user, bool global, u32 page)
     struct tlb_list *l = &c->tlb->list[user][global];
     if (unlikely(l->n == TLB_LIST_MAX)) list_flush(c, user, global);
     l->page[l->n++] = page;
+    unsigned region = page >> (TLB_REGION_SHIFT - PAGE_SHIFT);
+    c->tlb->filled[global][region / 64] |= 1ull << region % 64;
 }
 
 bool tlb_exec(struct cpu *c, laddr la, bool user, paddr *page, const u8 **host, u32 *error)

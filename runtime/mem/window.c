@@ -103,6 +103,7 @@ static u32 rights_at(const struct window *w, u32 n, bool *global)
     unsigned watched = watch_kinds(c, n << PAGE_SHIFT);
     if (watched & WATCH_READS) return 0;
     bool write = l.dirty && !(*flags & PG_ANNOUNCED) && l.write && !(watched & WATCH_WRITES);
+    if (!w->user && unlikely(c->tables != NULL) && tables_recent(c, l.pa)) write = false;
     bool exec = w->direct && *flags & PG_DIRECT && !l.nx && !(watched & WATCH_FETCHES);
     return (u32)(l.pa >> PAGE_SHIFT) << PFN_SHIFT | (write ? WRITABLE : 0) | (exec ? EXECUTABLE : 0) | MAPPED;
 }

@@ -300,11 +300,7 @@ static void code_forget(void *arg, laddr la, u32 pages)
 {
     struct rt *rt = arg;
     if (!rt->xl) return;
-    for (enum xl_jump_cache jc = 0; jc < XL_JC_MISS; jc++) {
-        u32 page = la >> PAGE_SHIFT, end = page + pages;
-        if (pages == 1) xl_jump_drop_page(rt->xl, jc, la);
-        else if (xl_jump_next_page(rt->xl, jc, &page) && page < end) xl_jump_flush(rt->xl, jc);
-    }
+    for (enum xl_jump_cache jc = 0; jc < XL_JC_MISS; jc++) xl_jump_drop_pages(rt->xl, jc, la, pages);
 }
 
 static void code_protect(void *arg, paddr page)

@@ -278,6 +278,20 @@ START_TEST(dropping_a_page_keeps_what_has_code_elsewhere)
 }
 END_TEST
 
+START_TEST(dropping_many_pages_drops_what_has_code_there)
+{
+    struct block *b = make_ret(0x100);
+    for (unsigned at = 0; at < 4096; at += 512) {
+        xl_jump_fill(f.xl, XL_JC_SUPERVISOR, b);
+        xl_jump_drop_pages(f.xl, XL_JC_SUPERVISOR, at << PAGE_SHIFT, 512);
+        ck_assert_int_eq(jump(XL_JC_SUPERVISOR, b->eip) == NULL, at == (EIP >> PAGE_SHIFT) / 512 * 512);
+    }
+    xl_jump_fill(f.xl, XL_JC_SUPERVISOR, b);
+    xl_jump_drop_pages(f.xl, XL_JC_SUPERVISOR, 0, TLB_PAGES);
+    ck_assert_ptr_null(jump(XL_JC_SUPERVISOR, b->eip));
+}
+END_TEST
+
 /* A block that returns, at the top of that linear page. */
 static struct block *make_at(u32 page)
 {
@@ -521,6 +535,7 @@ int main(void)
     tcase_add_test(t, a_retired_block_is_in_no_jump_cache);
     tcase_add_test(t, dropping_a_page_drops_what_has_code_there);
     tcase_add_test(t, dropping_a_page_keeps_what_has_code_elsewhere);
+    tcase_add_test(t, dropping_many_pages_drops_what_has_code_there);
     tcase_add_test(t, a_jump_cache_can_be_filled_and_flushed_for_ever);
     tcase_add_test(t, a_page_comes_back_into_a_jump_cache_as_a_whole);
     tcase_add_test(t, the_pages_that_a_jump_cache_knows_are_told_in_order_until_a_flush);

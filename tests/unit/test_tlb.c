@@ -122,6 +122,31 @@ START_TEST(a_changed_pte_is_seen_after_invlpg_and_not_before)
 }
 END_TEST
 
+START_TEST(a_range_that_is_forgotten_is_dropped_whatever_was_flushed_before_and_nothing_else_is)
+{
+    const laddr region = LA & ~(4 * MIB - 1), half = 2 * MIB;
+    fix_paging(false);
+    for (unsigned flushed = 0; flushed < 3; flushed++) {
+        for (unsigned global = 0; global < 2; global++)
+            for (unsigned i = 0; i < 4; i++) { /* both halves of the region, and its neighbours */
+                laddr la = region - half + i * half + global * PAGE_SIZE;
+                map32(la, PA | P | W | (global ? G : 0), P | W);
+                rd(la, 4, false);
+            }
+        if (flushed == 1) tlb_flush_nonglobal(cpu);
+        if (flushed == 2) tlb_flush_all(cpu);
+        for (unsigned i = 0; i < 4; i++) rd(region - half + i * half, 4, false);
+        coherence_forget(bus_coherence(bus), region + half, 512);
+        for (unsigned i = 0; i < 4; i++) ck_assert_int_eq(kinds(region - half + i * half) != 0, i != 2);
+        ck_assert_uint_eq(kinds(region + half + PAGE_SIZE), 0);
+        coherence_forget(bus_coherence(bus), region, 1024);
+        for (unsigned i = 0; i < 4; i++) ck_assert_int_eq(kinds(region - half + i * half) != 0, i % 3 == 0);
+        coherence_forget(bus_coherence(bus), 0, TLB_PAGES);
+        for (unsigned i = 0; i < 4; i++) ck_assert_uint_eq(kinds(region - half + i * half), 0);
+    }
+}
+END_TEST
+
 START_TEST(a_fault_drops_what_is_cached_for_its_address)
 {
     fix_paging(false);
@@ -337,6 +362,7 @@ int main(void)
     tcase_add_test(t, setting_wp_takes_back_what_its_being_clear_allowed_and_flushes_nothing);
     tcase_add_test(t, devices_and_code_are_never_cached_for_writing);
     tcase_add_test(t, a_changed_pte_is_seen_after_invlpg_and_not_before);
+    tcase_add_test(t, a_range_that_is_forgotten_is_dropped_whatever_was_flushed_before_and_nothing_else_is);
     tcase_add_test(t, a_fault_drops_what_is_cached_for_its_address);
     tcase_add_test(t, a_cr3_write_keeps_global_pages_and_drops_the_rest);
     tcase_add_test(t, a_page_that_stops_being_global_goes_with_the_next_cr3_write);

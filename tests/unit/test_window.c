@@ -3,6 +3,7 @@
 #include "mem_fixture.h"
 #include "runtime/cpu/cpu.h"
 #include "runtime/mem/mmu.h"
+#include "runtime/mem/tables.h"
 #include "runtime/mem/window.h"
 
 #include <sys/uio.h>
@@ -76,6 +77,35 @@ START_TEST(a_linear_run_is_mapped_in_aligned_pieces_from_wherever_it_is_touched)
     ck_assert_uint_eq(seen(sup, LA + 5 * PAGE_SIZE), 0xabcd);
     *(volatile u32 *)(window_base(sup) + LA) = 0x77;
     ck_assert_uint_eq(*ram32(PA), 0x77);
+}
+END_TEST
+
+/* Where page tables are watched: the page is memory, a table, and memory again. */
+START_TEST(what_was_a_page_table_lately_is_left_read_only_and_its_neighbours_are_not)
+{
+    const laddr region = 0xc0000000, la = LA + 3 * PAGE_SIZE;
+    const paddr table = PA + 3 * PAGE_SIZE;
+    u64 v;
+    map_linear(CHUNK, P | W | A | D, P | W | A);
+    ck_assert_int_eq(tables_new(cpu), 0);
+    ck_assert(window_map(sup, la, true));
+    ck_assert_int_eq(state(sup, la), WRITE);
+    *ram32(table) = 0x400000 | P | W;
+    *pde32(region) = (u32)table | P | W;
+    ck_assert_int_eq(mem_read(cpu, region, 4, false, &v), 0);
+    ck_assert_int_eq(state(sup, la), READ);
+    bus_phys_write(bus, FIX_PD32 + (region >> 22) * 4, 4, 0);
+    ck_assert(!window_map(sup, la, true));
+    ck_assert_uint_eq(*bus_page_flags(bus, table) & PG_TABLE, 0); /* the soft TLB has it from now on */
+    ck_assert_int_eq(mem_write(cpu, la, 4, false, 1), 0);
+    ck_assert_ptr_eq((u8 *)(cpu_tlb(cpu, TLB_SUP_W)[la >> PAGE_SHIFT] + la), bus_ram_ptr(bus, table));
+    ck_assert(!window_map(sup, la, true));
+    ck_assert_int_eq(state(sup, la), READ);
+    ck_assert_int_eq(state(sup, la + PAGE_SIZE), WRITE);
+    coherence_aged(bus_coherence(bus), 20000);
+    ck_assert(window_map(sup, la, true));
+    ck_assert_int_eq(state(sup, la), WRITE);
+    tables_free(cpu);
 }
 END_TEST
 
@@ -607,6 +637,7 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);
     tcase_add_test(t, a_linear_run_is_mapped_in_aligned_pieces_from_wherever_it_is_touched);
+    tcase_add_test(t, what_was_a_page_table_lately_is_left_read_only_and_its_neighbours_are_not);
     tcase_add_test(t, large_pages_of_both_kinds_are_mapped_and_stay_read_only_until_dirty);
     tcase_add_test(t, a_page_is_writable_only_when_its_own_entry_is_dirty);
     tcase_add_test(t, pages_not_accessed_yet_are_left_out_so_that_their_a_bit_gets_set);

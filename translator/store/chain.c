@@ -223,3 +223,14 @@ void xl_jump_drop_page(struct xl *xl, enum xl_jump_cache which, laddr la)
     else drop_by_index(xl, which, first);
     xl->jc_pages[which]->bit[n / 64] &= ~(1ull << n % 64);
 }
+
+void xl_jump_drop_pages(struct xl *xl, enum xl_jump_cache which, laddr la, u32 n)
+{
+    u32 page = la >> PAGE_SHIFT, end = page + n;
+    if (n == 1) {
+        xl_jump_drop_page(xl, which, la);
+        return;
+    }
+    while (page < end && !xl->jc_pages[which]->bit[page / 64]) page = (page / 64 + 1) * 64;
+    if (page < end) xl_jump_flush(xl, which);
+}
