@@ -5,7 +5,8 @@
   devices.py --list --long yes|no
 
 devices: one boot of Debian's kernel. With shared folders (v9fs) the guest reads, writes, renames, links and removes,
-and the host finds what that comes to, and nothing outside of the folder touched. With a USB tablet and keyboard
+and the host finds what that comes to, and nothing outside of the folder touched. Of the small virtio devices hw_random
+gets numbers, hvc0 carries bytes both ways, and the balloon takes memory and gives it back, as the monitor wants it. With a USB tablet and keyboard
 (uhci-hcd, usbhid, evdev) the guest is told what somebody does, by way of the monitor; a USB disk (usb-storage, sd) is
 read and written.
 Status 77: what it needs is not here.
@@ -120,20 +121,68 @@ SEEN = {
 }
 
 
-def press(monitor):
-    """What somebody does, by QMP."""
+def ask(monitor, command, **arguments):
+    """What QMP answers to a command."""
     with socket.socket(socket.AF_UNIX) as s:
         s.connect(monitor)
         with s.makefile('rw', encoding='utf-8') as f:
             f.readline()
-            for command in (
-                {'execute': 'qmp_capabilities'},
-                {'execute': 'input-send-event', 'arguments': {'events': INPUT}},
-            ):
-                f.write(json.dumps(command) + '\n')
+            for execute, words in (('qmp_capabilities', {}), (command, arguments)):
+                f.write(json.dumps({'execute': execute, 'arguments': words}) + '\n')
                 f.flush()
                 while 'return' not in (answer := json.loads(f.readline())):
                     assert 'event' in answer, answer
+            return answer['return']
+
+
+class Console:
+    """The other end of hvc0: everything that comes is kept; what is typed is of all values."""
+
+    def __init__(self, work, modules):
+        self.path = os.path.join(work, 'hvc')
+        self.data = random.Random(2).randbytes(2000)
+        with open(os.path.join(modules, 'lib', 'm', 'virtio-rng.ko'), 'rb') as f:
+            self.sent = f.read()
+
+    def options(self):
+        return ['--virtio-console', f'unix:{self.path}']
+
+    def connect(self):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(self.path)
+        self.socket.settimeout(60)
+
+    def expected(self):
+        return {'hvc': hashlib.sha256(self.data).hexdigest()}
+
+    def type(self):
+        self.socket.sendall(self.data)
+
+    def wrong(self):
+        got = b''
+        while len(got) < len(self.sent) and (more := self.socket.recv(65536)):
+            got += more
+        self.socket.close()
+        return [] if got == self.sent else [f'hvc0: {len(got)} bytes, not the {len(self.sent)} that were sent']
+
+
+class Balloon:
+    """64 MiB less, and then all of it again."""
+
+    ALL = 256 << 20
+
+    def __init__(self):
+        self.had = []
+
+    def blow(self, monitor, less):
+        self.had.append(self.ALL - ask(monitor, 'query-balloon')['actual'])
+        ask(monitor, 'balloon', value=self.ALL - less)
+
+    def expected(self):
+        return {'balloon': '65536', 'balloon_gone': '0'}
+
+    def wrong(self):
+        return [] if self.had == [0, 64 << 20] else [f'query-balloon has {self.had} bytes less']
 
 
 class Stick:
@@ -159,25 +208,36 @@ def devices(args):
     kernel, modules = fetched()
     os.makedirs(args.work, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.work) as work:
-        folders, stick = Folders(work), Stick(work)
+        folders, stick, console, balloon = Folders(work), Stick(work), Console(work, modules), Balloon()
         initrd, monitor = (os.path.join(work, name) for name in ('devices.cpio', 'qmp'))
         subprocess.run([os.path.join(HERE, 'mkinitramfs.sh'), '--tree', modules, 'devices', initrd], check=True)
         command = [args.transvisor, 'run', '--kernel', kernel, '--initrd', initrd, '--memory', '256M']
         command += ['--serial', 'stdio', '--append', 'console=ttyS0 panic=-1 loglevel=3', *folders.options()]
         command += ['--usb', 'tablet,keyboard', '--usb', f'storage:{stick.file}', '--monitor', f'unix:{monitor}']
-        command += ['--timeout', '170', *args.option]
+        command += ['--rng', 'on', '--balloon', 'on', *console.options(), '--timeout', '170', *args.option]
         said = ''
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as guest:
             for line in guest.stdout:
                 said += line.decode(errors='replace').replace('\r', '')
+                if line.startswith(b'DEVICE read'):  # the first thing that is said: the doors are there
+                    console.connect()
+                if line.startswith(b'CONSOLE ready'):
+                    console.type()
+                if line.startswith(b'BALLOON ready'):
+                    balloon.blow(monitor, 64 << 20)
+                if line.startswith(b'BALLOON is large'):
+                    balloon.blow(monitor, 0)
                 if line.startswith(b'DEVICES ready'):
-                    press(monitor)
+                    ask(monitor, 'input-send-event', events=INPUT)
         lines = dict(
             line[7:].rstrip().split(': ', 1) for line in said.split('\n') if line.startswith('DEVICE ') and ': ' in line
         )
-        expected = {**folders.expected(), **stick.expected(), **SEEN}
+        expected = {**folders.expected(), **stick.expected(), **console.expected(), **balloon.expected(), **SEEN}
+        expected['rng_name'] = 'virtio_rng.0'
         wrong = [f'{k}: {lines.get(k)!r}, not {v!r}' for k, v in expected.items() if lines.get(k) != v]
-        wrong += folders.wrong() + stick.wrong()
+        wrong += folders.wrong() + stick.wrong() + balloon.wrong() + console.wrong()
+        if int(lines.get('rng', 0)) < 20000:
+            wrong.append(f"rng: 20000 random bytes can be packed into {lines.get('rng')}")
     if guest.returncode or wrong:
         print(said)
         print(f'status {guest.returncode}')
