@@ -120,6 +120,7 @@ static int deliver_inner(struct cpu *c, const struct event *e, struct seg *cs, u
     c->gpr[G_ESP] = esp;
     stack_set_sp(c, esp - n * size);
     enter_handler(c, cs, dpl, eip, interrupt_gate);
+    c->ctr.inner++;
     return 0;
 }
 

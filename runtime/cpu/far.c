@@ -366,6 +366,7 @@ int far_sysenter(struct cpu *c)
     c->gpr[G_ESP] = c->sysenter_esp;
     c->eip = c->sysenter_eip;
     set_flat(c, (u16)c->sysenter_cs, 0);
+    c->ctr.inner++;
     return 0;
 }
 

@@ -46,7 +46,8 @@
 #define UNFIT_RESTS 5 /* so many times, while no run in between has paid */
 #define FILL_MAX 4096 /* runs; of a larger address space only what the soft TLB has is mapped at once */
 #define STARTS_MAX 1024
-#define THRASH_MAX 4 /* writes to a page's code that make it unfit */
+#define STOP_NS 20000 /* a guess at a stop, until a process has been made */
+#define THRASH_MAX 4  /* writes to a page's code that make it unfit */
 #define FAILURES_MAX \
     8 /* to make a process: the host may be short of something, or somebody has killed one at its birth */
 
@@ -85,6 +86,7 @@ struct direct {
     u8 thrash[4096];                                /* by physical page, hashed: writes to its code */
     u64 create_ns, map_ns, sweep_ns, round_trip_ns; /* measured prices */
     u64 swept_ns;                                   /* what sweeps have cost since the last run */
+    u64 inner, pf;                                  /* counters, when mech_stops() was called last */
     u64 decay_at_ns;
 };
 
@@ -424,12 +426,26 @@ static bool mech_fits(void *arg)
     return !d->off && !d->resting && admissible(d);
 }
 
+static u64 stop_ns(const struct direct *d) { return d->round_trip_ns ? d->round_trip_ns : STOP_NS; }
+
 static u64 mech_price(void *arg)
 {
     struct direct *d = arg;
     const struct tlb_list *l = &d->rt->cpu->tlb->list[1][0];
     u32 pages = l->n < 64 ? 64 : l->n;
-    return d->create_ns + pages * d->map_ns + unswept_pages(d) / 2 * d->sweep_ns;
+    return d->create_ns + pages * d->map_ns + unswept_pages(d) * (stop_ns(d) + d->sweep_ns + d->map_ns);
+}
+
+/* Each ends a run, and with registers and cold caches costs two bare round trips; what a page fault has brought in is
+ * mapped after that, alone, which is dearer than among others. */
+static u64 mech_stops(void *arg)
+{
+    struct direct *d = arg;
+    const struct counters *n = &d->rt->cpu->ctr;
+    const u64 stops = n->inner - d->inner, faults = n->pf - d->pf;
+    d->inner = n->inner;
+    d->pf = n->pf;
+    return 2 * (stops * stop_ns(d) + faults * d->map_ns);
 }
 
 static u64 mech_give(void *arg)
@@ -820,7 +836,9 @@ int direct_probe(int ram_fd, const char **why)
 
 static void mech_offer(struct direct *d)
 {
-    const struct aspace_mech mech = { d, mech_has, mech_fits, mech_price, mech_give, mech_take, mech_resume };
+    const struct aspace_mech mech = {
+        d, mech_has, mech_fits, mech_price, mech_stops, mech_give, mech_take, mech_resume
+    };
     aspaces_way(d->rt->aspaces, ASPACE_DIRECT, &mech, d->mode == RT_DIRECT_ALWAYS);
 }
 

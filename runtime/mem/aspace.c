@@ -5,7 +5,8 @@
  * way alike:
  *
  *   - Rent: a share of the CPU time that user code runs without it (loss_share[]). When the rent paid equals the price,
- *     the address space is given the way. That is at most twice the price of knowing.
+ *     the address space is given the way. That is at most twice the price of knowing. What its system calls and page
+ *     faults would cost more with the way is no loss: who would lose by these all the time never pays any rent.
  *   - With it: the gain, less what it goes on costing (faults in a window, stops of a process). When the costs
  *     have lately exceeded the gains by the price, or a part of it (patience[]), and by a share of all that was gained
  *     (LOYALTY), it is taken away: an address space that has gained a second is not given up for a bad moment.
@@ -60,9 +61,9 @@ static const u8 risk_percent[ASPACE_WAYS] = { [ASPACE_DIRECT] = 1 };
 
 struct book {
     bool has;
-    u64 rent_ns, asked_ns;  /* without: paid so far; the price when it was last asked */
-    u64 price_ns;           /* with: what it has cost to get */
-    u64 gain_ns, cost_ns;   /* since, price included */
+    u64 rent_ns, asked_ns; /* without: paid so far; the price when it was last asked */
+    u64 price_ns;         /* with: what it has cost to get, or was to cost, if that was more: the rest is yet to come */
+    u64 gain_ns, cost_ns; /* since, price included */
     u64 gain_now, cost_now; /* since the last kick */
     u64 credit_ns;          /* what runs that do not pay may lose before they count */
     s64 debt_ns;            /* costs less gains since the last time when these were more */
@@ -196,7 +197,7 @@ static void give(struct aspaces *as, enum aspace_way way, u64 price)
           way_name[way], us(cost), us(rent), level_of(as, way, a));
     if (price && cost < 4 * price) /* else the host has run something else meanwhile */
         w->beyond_ns = w->beyond_ns - w->beyond_ns / 4 + (cost > price ? cost - price : 0) / 4;
-    *b = (struct book){ .has = true, .price_ns = cost, .cost_ns = cost };
+    *b = (struct book){ .has = true, .price_ns = cost > price ? cost : price, .cost_ns = cost };
     w->purse_ns -= (s64)cost;
 }
 
@@ -227,13 +228,14 @@ void aspaces_lost(struct aspaces *as, enum aspace_way way, bool blame)
 /* ---- kicks ---- */
 
 /* Asking for the price costs something itself, so it is done when the rent may be enough. */
-static void consider_giving(struct aspaces *as, enum aspace_way way, u64 cpu_ns)
+static void consider_giving(struct aspaces *as, enum aspace_way way, u64 cpu_ns, u64 stops_ns)
 {
     struct way *w = &as->way[way];
     struct aspace *a = as->here;
     struct book *b = &a->book[way];
     if (!w->mech.fits(w->mech.arg)) return;
     b->rent_ns += cpu_ns * loss_share[way][a->book[ASPACE_WINDOW].has] / WHOLE;
+    b->rent_ns -= stops_ns < b->rent_ns ? stops_ns : b->rent_ns;
     int level = level_of(as, way, a);
     if (b->rent_ns < scaled(b->asked_ns, level)) return;
     if (level >= 0 && !purse_allows(as, way, 1)) return;
@@ -273,10 +275,12 @@ void aspaces_kick(struct aspaces *as, u64 cpu_ns, bool user, u64 text)
     if (user) vote(a, text);
     if (user && a->book[ASPACE_WINDOW].has) gain(&a->book[ASPACE_WINDOW], cpu_ns * WINDOW_GAIN_SHARE / WHOLE);
     for (enum aspace_way way = 0; way < ASPACE_WAYS; way++) {
+        const struct aspace_mech *m = &as->way[way].mech;
         if (!as->way[way].there) continue;
+        const u64 stops_ns = m->stops ? m->stops(m->arg) : 0;
         purse_add(as, way, cpu_ns * risk_percent[way] / 100);
         if (a->book[way].has) consider_taking(as, way);
-        else if (user && !as->way[way].always) consider_giving(as, way, cpu_ns);
+        else if (user && !as->way[way].always) consider_giving(as, way, cpu_ns, stops_ns);
     }
 }
 

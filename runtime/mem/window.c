@@ -530,7 +530,9 @@ static void mech_take(void *arg)
 
 struct aspace_mech windows_mech(struct windows *ws)
 {
-    return (struct aspace_mech){ ws, mech_has, mech_fits, mech_price, mech_give, mech_take, NULL };
+    return (struct aspace_mech){
+        .arg = ws, .has = mech_has, .fits = mech_fits, .price = mech_price, .give = mech_give, .take = mech_take
+    };
 }
 
 /* ---- keeping up with the guest ---- */
