@@ -194,6 +194,7 @@ int hostsig_attach(const struct hostsig_cpu *c)
     self.run.xl = c->xl;
     self.run.window = c->window;
     self.run.window_span = c->window_span;
+    self.run.leave = c->leave;
     self.forward_tid = 0;                    /* set, if a bug's handler has left a run for good */
     __atomic_signal_fence(__ATOMIC_SEQ_CST); /* the handler looks at cpu first */
     self.run.cpu = c->cpu;

@@ -185,7 +185,7 @@ def kvm_tests(build):
         command = f'transvisor run --kernel {name}.elf --append "tcg svm" {how}'
         return Test(name, command, [program, f'{build}/tests/insn/{name}.elf'], status=33, says=f'{name}: PASS, ')
 
-    unit = Test('test_kvm', 'CK_TIMEOUT_MULTIPLIER=10 test_kvm', [f'{build}/tests/test_kvm'], says='100%: Checks: 8,')
+    unit = Test('test_kvm', 'CK_TIMEOUT_MULTIPLIER=10 test_kvm', [f'{build}/tests/test_kvm'], says='100%: Checks: 9,')
     check = Test('check', 'transvisor check', [program], says='--engine kvm can be had')
     return [kvm_module_test(), check, unit] + [guest(name) for name in KVM_GUESTS]
 

@@ -2,9 +2,11 @@
  * go on under the other at any moment. Where KVM does not run 32-bit guests, that is said soon and in one line, and the
  * translator stands in for it. tests/nested/suite.py runs all of it on a host that has KVM. */
 #include "core/host_ns.h"
+#include "runtime/run/hostsig.h"
 #include "runtime/run/rt.h"
 
 #include <check.h>
+#include <signal.h>
 #include <string.h>
 
 enum { RAM = 1 << 20, CODE = 0x1000, IDT = 0x2000, DIRECTORY = 0x3000, GDT = 0x4000, DATA = 0x5000, STACK = 0x8000 };
@@ -278,6 +280,22 @@ START_TEST(steps_and_breakpoints_are_met)
 }
 END_TEST
 
+/* One that comes after the last look at cpu->kick and before the guest is entered: KVM looks at this byte. */
+START_TEST(a_kick_by_signal_is_left_where_kvm_sees_it)
+{
+    volatile u8 leave = 0;
+    struct rt *rt = machine(judged);
+    ck_assert_int_eq(hostsig_install(), 0);
+    ck_assert_int_eq(hostsig_attach(&(struct hostsig_cpu){ .cpu = rt_cpu(rt), .leave = &leave }), 0);
+    rt_cpu(rt)->kick = 0;
+    ck_assert_int_eq(raise(hostsig_kick_signo()), 0);
+    ck_assert_uint_eq(rt_cpu(rt)->kick, 1);
+    ck_assert_uint_eq(leave, 1);
+    hostsig_detach();
+    rt_free(rt);
+}
+END_TEST
+
 START_TEST(a_triple_fault_ends_it)
 {
     static const u8 code[] = { 0x0f, 0x0b };
@@ -312,6 +330,7 @@ int main(void)
     tcase_add_test(t, cpuid_and_model_specific_registers_are_the_models);
     tcase_add_test(t, rom_devices_and_dirty_logs_are_served);
     tcase_add_test(t, steps_and_breakpoints_are_met);
+    tcase_add_test(t, a_kick_by_signal_is_left_where_kvm_sees_it);
     tcase_add_test(t, a_triple_fault_ends_it);
     if (!why_not) tcase_add_test(t, a_processor_without_cpuid_is_refused);
     suite_add_tcase(s, t);
