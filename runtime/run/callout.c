@@ -56,9 +56,15 @@ u64 callout_tlb(struct cpu *c, laddr la, u32 desc)
     bool write = kind == TLB_SUP_W || kind == TLB_USER_W;
     u64 *entry = &cpu_tlb(c, kind)[la >> PAGE_SHIFT];
     if (*entry) return *entry; /* misaligned, but within its page */
-    if (unlikely(watch_kinds(c, la))) return watched_access(c, la, size, write, kind >= TLB_USER_R);
-    u8 *host = fill(c, la, write, kind >= TLB_USER_R);
-    if (!host && write && c->tables) return table_write(c, la, size, kind >= TLB_USER_R);
+    bool user = kind >= TLB_USER_R;
+    if (unlikely(watch_kinds(c, la))) return watched_access(c, la, size, write, user);
+    if (write && unlikely(c->tables != NULL) && cpu_tlb(c, user ? TLB_USER_R : TLB_SUP_R)[la >> PAGE_SHIFT]) {
+        /* Filling it again would cost a walk, and a place in the soft TLB's list, for each write. */
+        u64 once = table_write(c, la, size, user);
+        if (once) return once;
+    }
+    u8 *host = fill(c, la, write, user);
+    if (!host && write && c->tables) return table_write(c, la, size, user);
     return host ? (u64)host - la : 0;
 }
 
