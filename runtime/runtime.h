@@ -27,6 +27,9 @@ struct rt_config {
     unsigned speed_mhz;
     bool perf_map; /* keep /tmp/perf-PID.map */
     bool jitdump;  /* and /tmp/jit-PID.dump */
+    /* Names kernel code in both, by linear address; NULL: nobody does. */
+    const char *(*symbol)(void *arg, u32 address, u32 *offset);
+    void *symbol_arg;
     struct trace trace;
     /* Told, in one line, of what goes wrong without stopping the machine; NULL: nobody. On the vCPU's thread. */
     void (*warn)(void *arg, const char *text);

@@ -369,6 +369,8 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
         .tlb_strict = vm->cfg.tlb_strict,
         .speed_mhz = vm->cfg.speed_mhz,
         .perf_map = vm->cfg.perf_map,
+        .symbol = vm->cfg.symbol,
+        .symbol_arg = vm->cfg.symbol_arg,
         .jitdump = vm->cfg.jitdump,
         .disabled_classes = vm->disabled_classes,
         .trace = vm->trace,

@@ -63,7 +63,7 @@ LIBRARIES = {
     'xxhash.h': r'translator/|runtime/|src/snap/file\.c|tests/',
     'slirp/': r'src/back/netdev_user\.c',
     'rfb/': r'src/back/screen_vnc\.c',
-    'jansson.h': r'src/face/(qmp\.c|config\.c|json\.h)|tests/',
+    'jansson.h': r'src/face/(qmp\.c|top\.c|config\.c|json\.h)|tests/',
     'ffi.h': r'src/face/probe_call\.c',
     'lz4.h': r'src/snap/ram\.c|tests/',
     'samplerate.h': r'src/back/audio_mix\.c',

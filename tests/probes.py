@@ -99,6 +99,36 @@ def its_result_changes_a_register_or_skips(b):
     check(hits(err) == [1], err)
 
 
+def symbols(b):
+    path = os.path.join(b.dir, 'map')
+    with open(path, 'w') as f:
+        f.write('00100020 T entry\n00100025 t the_loop\n00100029 T behind\n00200000 D counter\n')
+    return path
+
+
+def addresses_can_be_names_from_a_file(b):
+    words = ('--symbols', symbols(b))
+    err = run(b, LOOP, *words, '--probe', 'insn,at=the_loop', '--probe', 'insn,at=entry-the_loop+1')
+    check(hits(err) == [100, 201], err)
+    check('probe insn,at=the_loop: 100\n' in err, err)
+    err = run(b, LOOP, *words, '--probe', 'insn,at=nowhere', status=2)
+    check("--probe insn,at=nowhere: there is no symbol 'nowhere'" in err, err)
+    err = run(b, LOOP, '--symbols', b.dir + '/absent', status=1)
+    check('--symbols' in err and 'No such file' in err and err.count('\n') == 1, err)
+
+
+def a_perf_map_names_code_by_its_function(b):
+    if b.engine != 'bt':
+        return
+    m = b.start(LOOP, '--debug-exit', '0xf4', '--symbols', symbols(b), '--perf-map')
+    got, _, err = m.end()
+    path = f'/tmp/perf-{m.process.pid}.map'
+    with open(path) as f:
+        names = {line.split()[2] for line in f}
+    os.unlink(path)
+    check(got == 7 and {'entry+0x0', 'the_loop+0x0'} <= names, f'{got} {names} {err}')
+
+
 def what_is_wrong_is_one_line(b):
     path = library(b)
     call = ('--probe', 'insn', '--call')

@@ -22,9 +22,11 @@ struct decoder;
 struct xl_config {
     u64 cache_bytes; /* size of the code cache; records and templates may take as much again */
     struct xl_options opt;
-    bool no_templates;         /* translate everything that is asked for: for tests and measurements */
-    bool perf_map;             /* name blocks in /tmp/perf-PID.map, the file that perf(1) looks for */
-    bool jitdump;              /* and write them with their code to /tmp/jit-PID.dump, for perf inject --jit */
+    bool no_templates; /* translate everything that is asked for: for tests and measurements */
+    bool perf_map;     /* name blocks in /tmp/perf-PID.map, the file that perf(1) looks for */
+    bool jitdump;      /* and write them with their code to /tmp/jit-PID.dump, for perf inject --jit */
+    const char *(*symbol)(void *arg, u32 address, u32 *offset); /* names kernel code for both; NULL: nobody does */
+    void *symbol_arg;
     void *miss;                /* where the all-miss jump cache sends control, with the target in r8d */
     const struct trace *trace; /* borrowed */
     struct counters *ctr;      /* borrowed */

@@ -217,6 +217,10 @@ struct vm_config {
      * vm_balloon() takes memory from the guest; a console (Linux: hvc0), as serial, NULL: there is none. */
     bool rng, balloon;
     const char *console;
+    /* Names the guest's kernel code, for perf_map and jitdump: the function that a linear address is in, and how far,
+     * or NULL. It lives as long as the machine. On the thread that runs the guest. NULL: names are addresses. */
+    const char *(*symbol)(void *arg, uint32_t address, uint32_t *offset);
+    void *symbol_arg;
 };
 #define VM_CONFIG_INIT                   \
     {                                    \

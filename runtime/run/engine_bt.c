@@ -116,6 +116,8 @@ static int create(struct rt *rt, const char **what)
                                       .features = rt->cpu->model->features,
                                       .window = rt->windows != NULL },
                              .perf_map = rt->cfg.perf_map,
+                             .symbol = rt->cfg.symbol,
+                             .symbol_arg = rt->cfg.symbol_arg,
                              .jitdump = rt->cfg.jitdump,
                              .miss = rt_exit_jump,
                              .trace = &rt->trace,

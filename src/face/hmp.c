@@ -2,6 +2,7 @@
 #include "src/face/hmp.h"
 #include "src/face/inspect.h"
 #include "src/face/session_actions.h"
+#include "src/face/symbols.h"
 #include "src/parse.h"
 
 #include <errno.h>
@@ -27,12 +28,51 @@ static void failed(const struct line *l, int rc, const struct vm_error *err)
 
 static void do_help(struct line *l);
 
+/* NAME, or an address: what the other is. */
+static void info_symbol(const struct line *l)
+{
+    char text[300];
+    u64 at;
+    u32 found;
+    const char *word = l->n > 2 ? l->word[2] : "";
+    if (!l->s->symbols) fputs("there are no symbols: say --symbols FILE\n", l->out);
+    else if (symbols_find(l->s->symbols, word, &found)) fprintf(l->out, "%s is at %08x\n", word, found);
+    else if (!parse_u64(word, UINT32_MAX, &at) && *symbols_text(l->s->symbols, (u32)at, text, sizeof text))
+        fprintf(l->out, "%08x is %s\n", (u32)at, text);
+    else fprintf(l->out, "there is no symbol '%s'\n", word);
+}
+
+/* Where the guest is, for who asks often: an address, with its function if that is known, and the privilege level. */
+static void info_where(const struct line *l)
+{
+    struct vm_registers r;
+    u32 offset;
+    if (vm_get_registers(l->vm, &r)) return;
+    u32 at = r.cs.base + r.eip;
+    const char *name = r.cpl < 3 ? symbols_at(l->s->symbols, at, &offset) : NULL;
+    if (r.halted) fputs("idle\n", l->out);
+    else if (name) fprintf(l->out, "%s\n", name);
+    else fprintf(l->out, "%s %08x\n", r.cpl == 3 ? "user" : "kernel", at);
+}
+
+/* The registers say where; what that is called comes after them. */
+static void info_rest(const struct line *l)
+{
+    char text[300];
+    struct vm_registers r;
+    if (l->n < 2 || strcmp(l->word[1], "registers") || vm_get_registers(l->vm, &r) || r.cpl == 3) return;
+    if (*symbols_text(l->s->symbols, r.cs.base + r.eip, text, sizeof text)) fprintf(l->out, "eip is %s\n", text);
+}
+
 static void do_info(struct line *l)
 {
     char name[24];
     struct vm_drive d;
     if (l->n > 1 && !strcmp(l->word[1], "status")) fprintf(l->out, "VM status: %s\n", action_status(l->s));
     else if (l->n > 1 && !strcmp(l->word[1], "version")) fprintf(l->out, "%s\n", vm_version());
+    else if (l->n > 1 && !strcmp(l->word[1], "symbol")) info_symbol(l);
+    else if (l->n > 1 && !strcmp(l->word[1], "where")) info_where(l);
+    else if (l->n > 1 && !strcmp(l->word[1], "stats")) vm_stats(l->vm, l->out);
     else if (l->n > 1 && !strcmp(l->word[1], "block")) {
         for (unsigned i = 0; i < VM_DISKS_MAX; i++)
             if (action_drive_name(l->vm, i, name, &d))
@@ -46,8 +86,11 @@ static void do_info(struct line *l)
     } else if (!inspect(l->vm, l->rest, l->out))
         fputs("  info status     whether it runs\n  info block      its drives\n  info balloon    the MiB that the "
               "guest has left\n"
-              "  info version    this program's\n",
+              "  info version    this program's\n  info stats      its counters, as JSON\n"
+              "  info where      the function that the guest is in\n"
+              "  info symbol     an address of a name, or a name of an address\n",
               l->out);
+    else info_rest(l);
 }
 
 static void do_stop(struct line *l) { session_stop(l->s); }

@@ -2,6 +2,7 @@
  * first embedder. Exit status: 0 the guest powered off (or the user quit), 1 a host or VMM error, 2 usage, 3 the guest
  * died, 124 after --timeout, (V << 1) | 1 after a write of V to the debug-exit port, 128 + N when signal N ended it. */
 #define _GNU_SOURCE /* fopencookie */
+#include "src/error.h"
 #include "src/face/bench.h"
 #include "src/face/doors.h"
 #include "src/face/guess.h"
@@ -11,6 +12,8 @@
 #include "src/face/machines.h"
 #include "src/face/preset.h"
 #include "src/face/probes.h"
+#include "src/face/symbols.h"
+#include "src/face/top.h"
 #include "src/face/session.h"
 #include "src/face/settings.h"
 #include "src/face/stopper.h"
@@ -260,19 +263,25 @@ static void stream_report(struct vm *vm)
 }
 
 /* What looks into the machine. 0 or -errno. */
-static int attach_instruments(struct vm *vm, const struct run_args *a, struct probes *probes, FILE *out,
-                              struct vm_error *err)
+static int attach_instruments(struct vm *vm, const struct run_args *a, struct probes *probes,
+                              const struct symbols *symbols, FILE *out, struct vm_error *err)
 {
+    char stream[1024];
+    struct vm_error why;
     int rc = vm_count(vm, a->count || a->stop_after);
     if (!rc && a->stop_after) rc = vm_limit(vm, a->stop_after);
     if (rc) snprintf(err->text, sizeof err->text, "--count: %s", strerror(-rc));
-    if (!rc && (rc = probes_attach(probes, vm, out, err))) options_explain(verbs[VERB_RUN].options, err);
-    if (!rc && a->stream && (rc = vm_stream(vm, a->stream, err))) stream_explain(err);
+    if (!rc && (rc = probes_attach(probes, vm, symbols, out, err))) options_explain(verbs[VERB_RUN].options, err);
+    if (rc || !a->stream) return rc;
+    if ((rc = symbols_words(symbols, a->stream, stream, sizeof stream, &why)))
+        return vm_fail(err, rc, "--trace-stream %.200s: %.250s", a->stream, why.text);
+    if ((rc = vm_stream(vm, stream, err))) stream_explain(err);
     return rc;
 }
 
 static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct stats_file *stats, struct doors *doors,
-                       const struct run_args *a, struct probes *probes, struct notes *notes)
+                       const struct run_args *a, struct probes *probes, const struct symbols *symbols,
+                       struct notes *notes)
 {
     struct vm_error err = { "" };
     struct session session;
@@ -283,7 +292,8 @@ static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct
         const char *terminal = vm_port_terminal(vm, i);
         if (terminal) fprintf(stderr, "transvisor: %s on %s\n", ports[i], terminal);
     }
-    int refused = attach_instruments(vm, a, probes, notes->out, &err), rc = refused ? 0 : watch_start(w, vm);
+    session.symbols = symbols;
+    int refused = attach_instruments(vm, a, probes, symbols, notes->out, &err), rc = refused ? 0 : watch_start(w, vm);
     if (!rc && !refused) rc = doors_start(doors, &session);
     if (!rc && !refused) refused = jail(vm, a, &err);
     if (rc || refused) {
@@ -438,6 +448,9 @@ static int read_machine(struct run_args *a, struct config **config, const struct
     return a->print_config ? print_config(joined) : -1;
 }
 
+/* For vm_config.symbol. */
+static const char *find_symbol(void *arg, u32 address, u32 *offset) { return symbols_at(arg, address, offset); }
+
 /* Runs what has been described. */
 static int run_described(struct run_args *a)
 {
@@ -458,16 +471,24 @@ static int run_described(struct run_args *a)
     ignore_signals_of_files();
     if (!a->no_jail) let_in_jail_signals();
     struct probes *probes;
-    int rc = probes_open(&probes, a->probe, a->probes, &err);
+    struct symbols *symbols = NULL;
+    int rc = a->symbols ? symbols_open(&symbols, a->symbols, &err) : 0;
     if (rc) return fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err.text);
+    rc = probes_open(&probes, a->probe, a->probes, &err);
+    if (rc) {
+        symbols_close(symbols);
+        return fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err.text);
+    }
     if ((rc = doors_open(&doors, a->gdb, a->monitor, &err))) {
         probes_close(probes);
+        symbols_close(symbols);
         return fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err.text);
     }
     rc = stopper_start(&s, a->save);
     if (rc) {
         doors_close(&doors, VM_EXIT_ERROR, STATUS_ERROR);
         probes_close(probes);
+        symbols_close(symbols);
         return fail_host("signal thread (pthread_create)", rc);
     }
     struct notes notes;
@@ -481,6 +502,10 @@ static int run_described(struct run_args *a)
     a->cfg.serial_output_arg = &watch;
     const struct wait_end end = { stopper_asked, &s };
     struct stats_file stats = { .path = a->stats, .end = &end };
+    if (symbols) {
+        a->cfg.symbol = find_symbol;
+        a->cfg.symbol_arg = symbols;
+    }
     a->cfg.cancelled = stopper_asked;
     a->cfg.cancelled_arg = &s;
     a->cfg.was_reset = doors_was_reset;
@@ -498,11 +523,12 @@ static int run_described(struct run_args *a)
         status = rc == -ECANCELED ? STATUS_SIGNAL + s.caught : stats_fail(&stats, STATUS_ERROR, rc);
     } else {
         notes.vm = vm;
-        status = run_machine(vm, &s, &watch, &stats, &doors, a, probes, &notes);
+        status = run_machine(vm, &s, &watch, &stats, &doors, a, probes, symbols, &notes);
     }
     notes_end(&notes);
     stopper_end(&s);
     probes_close(probes);
+    symbols_close(symbols);
     return status;
 }
 
@@ -705,6 +731,17 @@ static int verb_img_convert(int argc, char **argv) { return verb_img(VERB_IMG_CO
 static int verb_img_check(int argc, char **argv) { return verb_img(VERB_IMG_CHECK, argc, argv); }
 static int verb_img_commit(int argc, char **argv) { return verb_img(VERB_IMG_COMMIT, argc, argv); }
 
+static int verb_top(int argc, char **argv)
+{
+    struct top_args a = { .ms = 1000 };
+    struct vm_error err;
+    int status = read_words(VERB_TOP, &a, argc, argv);
+    if (status >= 0) return status;
+    ignore_signals_of_files();
+    if (top_run(&a, &err)) return fail(STATUS_ERROR, err.text);
+    return end_output();
+}
+
 /* ---- verbs ---- */
 
 static int (*const verb_runs[VERB_COUNT])(int argc, char **argv) = {
@@ -717,6 +754,7 @@ static int (*const verb_runs[VERB_COUNT])(int argc, char **argv) = {
     [VERB_RM] = verb_rm,
     [VERB_INFO] = verb_info,
     [VERB_CHECK] = verb_check,
+    [VERB_TOP] = verb_top,
     [VERB_TRANSLATE] = verb_translate,
     [VERB_BENCH] = verb_bench,
     [VERB_IMG_CREATE] = verb_img_create,

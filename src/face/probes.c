@@ -3,6 +3,7 @@
 #include "src/face/probes.h"
 #include "src/error.h"
 #include "src/face/probe_call.h"
+#include "src/face/symbols.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -156,7 +157,7 @@ static enum vm_probe_verdict do_histogram(struct vm *vm, void *arg)
     return VM_PROBE_GO;
 }
 
-int probes_attach(struct probes *p, struct vm *vm, FILE *out, struct vm_error *err)
+int probes_attach(struct probes *p, struct vm *vm, const struct symbols *symbols, FILE *out, struct vm_error *err)
 {
     static vm_probe_fn *const functions[] = { [DO_COUNT] = NULL,
                                               [DO_STOP] = do_stop,
@@ -168,7 +169,11 @@ int probes_attach(struct probes *p, struct vm *vm, FILE *out, struct vm_error *e
         if (f->action == DO_PRINT && !f->values && parse_values(f, "la+address+value+eax", err)) return -EINVAL;
         f->out = out;
         f->vm = vm;
-        f->id = vm_probe_add(vm, f->event, functions[f->action], f->action == DO_CALL ? (void *)f->call : f, err);
+        struct vm_error why;
+        char event[512];
+        if (symbols_words(symbols, f->event, event, sizeof event, &why))
+            return vm_fail(err, -EINVAL, "--probe %.150s: %.300s", f->event, why.text);
+        f->id = vm_probe_add(vm, event, functions[f->action], f->action == DO_CALL ? (void *)f->call : f, err);
         if (f->id < 0) return f->id;
     }
     return 0;

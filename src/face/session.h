@@ -17,6 +17,7 @@ enum session_state {
 };
 
 struct session_call;
+struct symbols;
 /* What a drive could not do; err: an errno. */
 struct session_failure {
     unsigned drive;
@@ -34,6 +35,7 @@ struct session_listener {
 
 struct session {
     struct vm *vm;
+    const struct symbols *symbols; /* of the guest's, or NULL; borrowed */
     pthread_mutex_t lock;
     pthread_cond_t done;
     struct session_call *first, **last; /* waiting; under lock */

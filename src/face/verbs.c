@@ -5,6 +5,7 @@
 #include "src/face/img.h"
 #include "src/face/machine_words.h"
 #include "src/face/preset.h"
+#include "src/face/top.h"
 #include "src/error.h"
 
 #include <errno.h>
@@ -588,6 +589,8 @@ static const struct opt run_options[] = {
     { .group = "Looking inside", .name = "call", .type = OPT_CALL, .repeats = true, .only_typed = true,
       .parse = parse_call, .arg = "[eax=]LIB.so:FUNCTION(TYPE VALUE,..)",
       .help = "what the --probe before it calls (docs/instruments.md)" },
+    { .group = "Looking inside", .name = "symbols", .type = OPT_STRING, RUN(symbols), .arg = "FILE[,slide=ADDR]",
+      .help = "names of the guest kernel's addresses: a System.map, /proc/kallsyms, or an ELF file" },
     { .group = "Looking inside", .name = "trace-stream", .type = OPT_STRING, RUN(stream), .only_typed = true,
       .arg = "FILE|unix:SOCKET[,what=..][,at=A-B][,wait=on]",
       .help = "records of blocks, memory and events, in shared memory for another process (docs/instruments.md)" },
@@ -659,6 +662,15 @@ static const struct opt check_options[] = {
     { 0 },
 };
 
+static const struct opt top_options[] = {
+    { .name = "monitor", .type = OPT_STRING, .rank = OPT_COMMON, .required = true, .operand = true,
+      .at = offsetof(struct top_args, monitor), .arg = "unix:PATH", .help = "the machine's --monitor" },
+    { .name = "once", .type = OPT_FLAG, .rank = OPT_COMMON, .at = offsetof(struct top_args, once),
+      .help = "one screen, and no more" },
+    { .name = "help", .aliases = "h ? help-all", .type = OPT_HELP },
+    { 0 },
+};
+
 static const struct opt info_options[] = {
     { .name = "load", .type = OPT_STRING, .rank = OPT_COMMON, .required = true, .operand = true,
       .at = offsetof(struct info_args, file), .arg = "FILE", .help = "the saved machine" },
@@ -707,6 +719,8 @@ const struct verb verbs[VERB_COUNT] = {
                     .options = info_options },
     [VERB_CHECK] = { "check", NULL, "tells whether this host can run machines, how well, and what would help",
                      "Exit status: 0 if it can, 1 if not.\n", .options = check_options },
+    [VERB_TOP] = { "top", "unix:PATH", "shows what a running machine does, live, through its --monitor", NULL,
+                   .options = top_options },
     [VERB_TRANSLATE] = { "translate", "FILE", "prints guest code and the host code it becomes, side by side", NULL,
                          .options = translate_options },
     [VERB_BENCH] = { "bench", NULL, "measures what guests cost here, beside the host itself, KVM and QEMU",

@@ -15,6 +15,7 @@ enum verb_id {
     VERB_RM,
     VERB_INFO,
     VERB_CHECK,
+    VERB_TOP,
     VERB_TRANSLATE,
     VERB_BENCH,
     VERB_IMG_CREATE,
@@ -72,6 +73,7 @@ struct run_args {
     struct probe_words probe[PROBE_WORDS_MAX];
     unsigned probes;
     const char *stream;         /* where a trace stream goes, or NULL */
+    const char *symbols;        /* a file of the guest's, or NULL */
     u64 stop_after;             /* instructions; 0: never */
     const char *preset;         /* a name of preset_name(), "?" to have it guessed, or NULL */
     int disk_bus;               /* of disks that say none: 0 IDE, 1 virtio */

@@ -26,6 +26,13 @@ def same(got, want, what):
     assert got == want, f'{what}: {got!r}, not {want!r}'
 
 
+
+def run_top(g, path, *words):
+    return subprocess.run(
+        [g.program, 'top', f'unix:{path}', *words], capture_output=True, text=True, timeout=LIMIT, stdin=subprocess.DEVNULL
+    )
+
+
 class Client:
     """Keeps events apart from answers, as every client does."""
 
@@ -269,6 +276,29 @@ def test_the_human_monitor_answers_as_text(bench):
     c.event('RESUME')
     c.event('STOP')
     same(c.do('query-status')['status'], 'debug', 'after a step')
+
+
+def test_symbols_name_addresses_and_top_shows_where_the_guest_is(bench):
+    with open(os.path.join(bench.folder, 'map'), 'w') as f:
+        f.write('00100020 T spinning\n00100100 T elsewhere\n')
+    p, c = bench.start('--symbols', '@/map')
+    same(c.human('info symbol spinning'), 'spinning is at 00100020\n', 'a name')
+    same(c.human('info symbol 0x100104'), '00100104 is elsewhere+0x4\n', 'an address')
+    same(c.human('info symbol nothing'), "there is no symbol 'nothing'\n", 'none')
+    assert 'eip is spinning+0x1' in c.human('info registers'), c.human('info registers')
+    same(c.human('info where'), 'spinning\n', 'where')
+    assert json.loads(c.human('info stats'))['guest_ns'] > 0
+    c.file.close()
+    c.socket.close()
+    end = time.monotonic() + LIMIT
+    while (top := run_top(bench, bench.path, '--once')).returncode:  # until the door has noticed that nobody is there
+        assert time.monotonic() < end, top.stderr
+    assert 'VM status: running  idle ' in top.stdout and '  100.0 %  spinning\n' in top.stdout, top.stdout
+    assert top.stdout.count('\n') <= 24 and 'exits a second\n' in top.stdout and not top.stderr, top.stdout
+    p.kill()
+    p.wait()
+    top = run_top(bench, bench.path)
+    assert top.returncode == 1 and top.stderr.count('\n') == 1 and 'Connection refused' in top.stderr, top.stderr
 
 
 def without_room(p):

@@ -69,7 +69,7 @@ void xl_jitdump_close(struct xl *xl)
 
 void xl_jitdump_block(struct xl *xl, const struct block *b, const char *name)
 {
-    u8 record[sizeof(struct code_load) + 64];
+    u8 record[sizeof(struct code_load) + XL_PERF_NAME];
     size_t n = strlen(name) + 1;
     if (!xl->jitdump) return;
     const u64 at = (u64)xl->rx + b->host_off;

@@ -36,9 +36,13 @@ int xl_perf_open(struct xl *xl)
 
 void xl_perf_block(struct xl *xl, const struct block *b)
 {
-    char name[40];
+    char name[XL_PERF_NAME];
+    u32 offset;
     if (likely(!xl->perf && !xl->jitdump)) return;
-    snprintf(name, sizeof name, "guest_%s_%08x", (b->mode & MK_CPL) == 3 ? "user" : "kernel", b->eip);
+    bool user = (b->mode & MK_CPL) == 3;
+    const char *known = user || !xl->cfg.symbol ? NULL : xl->cfg.symbol(xl->cfg.symbol_arg, b->la, &offset);
+    if (known) snprintf(name, sizeof name, "%.150s+0x%x", known, offset);
+    else snprintf(name, sizeof name, "guest_%s_%08x", user ? "user" : "kernel", b->eip);
     if (xl->perf) fprintf(xl->perf, "%llx %x %s\n", (unsigned long long)((u64)xl->rx + b->host_off), b->host_len, name);
     xl_jitdump_block(xl, b, name);
 }
