@@ -20,7 +20,7 @@ static const struct {
     size_t at;
     int width;
 } columns[] = {
-    { "cpu", offsetof(struct preset, cpu), 9 },           { "memory", offsetof(struct preset, memory), 7 },
+    { "cpu", offsetof(struct preset, cpu), 9 },           { "memory", offsetof(struct preset, memory), 6 },
     { "disk-bus", offsetof(struct preset, disk_bus), 8 }, { "net-model", offsetof(struct preset, net_model), 9 },
     { "sound", offsetof(struct preset, sound), 5 },       { "rtc", offsetof(struct preset, rtc), 9 },
     { "tlb", offsetof(struct preset, tlb), 7 },           { "rng", offsetof(struct preset, rng), 3 },
@@ -69,11 +69,11 @@ u64 preset_memory_most(const char *name)
 
 void preset_print(FILE *out)
 {
-    fprintf(out, "%-9s", "--for");
+    fprintf(out, "%-8s", "--for");
     for (size_t i = 0; i < ARRAY_LEN(columns); i++) fprintf(out, "%-*s ", columns[i].width, columns[i].option);
     fprintf(out, "%-7s for\n", "at most");
     for (size_t k = 0; k < ARRAY_LEN(presets); k++) {
-        fprintf(out, "%-9s", presets[k].name);
+        fprintf(out, "%-8s", presets[k].name);
         for (size_t i = 0; i < ARRAY_LEN(columns); i++) fprintf(out, "%-*s ", columns[i].width, cell(&presets[k], i));
         fprintf(out, "%-7s %s\n", presets[k].most, presets[k].title);
     }
