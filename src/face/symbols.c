@@ -236,7 +236,8 @@ const char *symbols_text(const struct symbols *s, u32 address, char *text, size_
 {
     u32 offset;
     const char *name = symbols_at(s, address, &offset);
-    snprintf(text, room, name ? "%s+0x%x" : "", name, offset);
+    if (name) snprintf(text, room, "%s+0x%x", name, offset);
+    else *text = 0;
     return text;
 }
 
