@@ -18,9 +18,9 @@ struct aspace_mech {
     bool (*has)(void *arg);  /* asked at every switch: it may have been taken away, or the page directory reused */
     bool (*fits)(void *arg); /* what runs now could use it */
     u64 (*price)(void *arg); /* what giving it would cost, ns. To look costs something, too */
-    u64 (*stops)(
-        void *arg); /* what entries of the guest's kernel since the last call would have cost with it, ns, beyond
-                                what they do cost; NULL: nothing */
+    /* What entries of the guest's kernel since the last call would have cost with it, ns, beyond what they do cost.
+     * NULL: nothing. */
+    u64 (*stops)(void *arg);
     u64 (*give)(void *arg); /* what giving it has cost, ns, at least 1; 0: it cannot be had now */
     void (*take)(void *arg);
     void (*resume)(void *arg); /* a rest is over (aspace_rests()); may be NULL */
