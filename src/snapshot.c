@@ -50,6 +50,7 @@ static const struct snap_field head_fields[] = {
     SNAP(struct snapshot_head, shares, .since = 10, .max = STRING_MAX),
     SNAP(struct snapshot_head, usb, .since = 11, .max = STRING_MAX),
     SNAP(struct snapshot_head, paravirt, .since = 12, .max = SNAPSHOT_RNG | SNAPSHOT_BALLOON),
+    SNAP(struct snapshot_head, hpet, .since = 13),
     { 0 },
 };
 
@@ -65,7 +66,7 @@ static bool head_check(const void *head)
 }
 
 static const struct snap_table head_table = { .name = "machine",
-                                              .version = 12,
+                                              .version = 13,
                                               .size = sizeof(struct snapshot_head),
                                               .fields = head_fields,
                                               .check = head_check };
@@ -204,6 +205,7 @@ bool snapshot_head_init(struct snapshot_head *h, const struct vm_config *cfg, co
     for (unsigned i = 0; i < LINES; i++)
         if (lines_spec(cfg, i)) h->ports |= (u8)(1u << i);
     h->paravirt = (u8)((cfg->rng ? SNAPSHOT_RNG : 0) | (cfg->balloon ? SNAPSHOT_BALLOON : 0));
+    h->hpet = cfg->hpet;
     BUG_ON(strlen(cpu) >= sizeof h->cpu);
     memcpy(h->cpu, cpu, strlen(cpu));
     return string_set(&h->kernel, cfg->kernel) && string_set(&h->initrd, cfg->initrd)

@@ -25,6 +25,7 @@ struct snapshot_head {
     struct byte_queue shares;    /* of each shared folder: likewise */
     struct byte_queue usb;       /* as cfg.usb has it */
     u8 paravirt;                 /* of enum snapshot_paravirt */
+    bool hpet;
 };
 enum snapshot_paravirt { SNAPSHOT_RNG = 1, SNAPSHOT_BALLOON = 2 };
 enum snapshot_disk {

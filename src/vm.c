@@ -425,6 +425,7 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
         .audio = vm->audio ? audio_dev(vm->audio) : NULL,
         .serial = { &vm->tap.dev },
         .parallel = lines.line[LINE_LPT],
+        .hpet = vm->cfg.hpet,
         .paravirt = { .kinds = (vm->cfg.rng ? PARAVIRT_RNG : 0) | (vm->cfg.balloon ? PARAVIRT_BALLOON : 0)
                                | (lines.line[LINE_HVC] ? PARAVIRT_CONSOLE : 0),
                       .rng = entropy_dev(vm->entropy),

@@ -263,12 +263,14 @@ static int ports_load(struct vm_config *c, unsigned ports, struct vm_error *err)
 }
 
 /* Devices that are there or not. */
-static int paravirt_load(struct vm_config *c, unsigned kinds, struct vm_error *err)
+static int switches_load(struct vm_config *c, const struct snapshot_head *h, struct vm_error *err)
 {
     const struct {
         const char *name;
         bool *own, saved;
-    } all[] = { { "rng", &c->rng, kinds & SNAPSHOT_RNG }, { "balloon", &c->balloon, kinds & SNAPSHOT_BALLOON } };
+    } all[] = { { "rng", &c->rng, h->paravirt & SNAPSHOT_RNG },
+                { "balloon", &c->balloon, h->paravirt & SNAPSHOT_BALLOON },
+                { "hpet", &c->hpet, h->hpet } };
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
         if (*all[i].own && !all[i].saved) return vm_fail(err, -EINVAL, "%s: the saved machine has none", all[i].name);
         *all[i].own = all[i].saved;
@@ -324,7 +326,7 @@ int vm_config_load(struct vm_config *c, const struct snapshot_head *h, struct vm
     } string[] = { { &c->kernel, &h->kernel },     { &c->initrd, &h->initrd }, { &c->cmdline, &h->cmdline },
                    { &c->firmware, &h->firmware }, { &c->boot, &h->boot },     { &c->net, &h->net } };
     int rc = ports_load(c, h->ports, err);
-    if (!rc) rc = paravirt_load(c, h->paravirt, err);
+    if (!rc) rc = switches_load(c, h, err);
     if (!rc) rc = sound_load(c, h, err);
     if (!rc) rc = usb_load(c, h, err);
     if (rc) return rc;

@@ -221,6 +221,7 @@ struct vm_config {
      * or NULL. It lives as long as the machine. On the thread that runs the guest. NULL: names are addresses. */
     const char *(*symbol)(void *arg, uint32_t address, uint32_t *offset);
     void *symbol_arg;
+    bool hpet; /* high precision event timers, and the ACPI table that tells of them */
 };
 #define VM_CONFIG_INIT                   \
     {                                    \

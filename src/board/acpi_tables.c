@@ -246,6 +246,16 @@ static void res_dma(struct blob *r, unsigned channel)
     put8(r, 0); /* 8 bits, no bus master, compatible speed */
 }
 
+/* Memory32Fixed. */
+static void res_memory(struct blob *r, u32 base, u32 len)
+{
+    put8(r, 0x86);
+    put16(r, 9);
+    put8(r, 1); /* read and write */
+    put32(r, base);
+    put32(r, len);
+}
+
 enum { SPACE_MEMORY = 0, SPACE_IO = 1, SPACE_BUS = 2, SPACE_FIXED = 0x0c /* minimum and maximum are fixed */ };
 enum { MEM_READ_WRITE = 1, MEM_CACHEABLE = 2, IO_ENTIRE_RANGE = 3 };
 
@@ -367,6 +377,12 @@ static void dsdt_isa_devices(struct blob *b, const struct acpi_config *cfg)
     res_io(&board, ACPI_PM_BASE, 64); /* with GPE0; as one range, or Linux finds that it overlaps the PCI function */
     dsdt_legacy(b, "MBRD", "PNP0C02", 0, &board);
 
+    if (cfg->has_hpet) {
+        struct blob hpet = { 0 };
+
+        res_memory(&hpet, HPET_BASE, HPET_LEN);
+        dsdt_legacy(b, "HPET", "PNP0103", 0, &hpet);
+    }
     for (unsigned n = 0; n < 4; n++)
         if (cfg->serial_ports >> n & 1) dsdt_serial(b, n);
     if (cfg->parallel_port) dsdt_parallel(b);
@@ -808,6 +824,21 @@ static size_t put_madt(struct acpi_tables *t, struct blob *b, const struct acpi_
     return at;
 }
 
+/* IA-PC HPET specification, 3.2.4. */
+static size_t put_hpet(struct acpi_tables *t, struct blob *b)
+{
+    size_t at = table_open(b, "HPET", 1);
+
+    put32(b, HPET_ID);
+    put32(b, 64 << 8); /* in memory, 64 bits wide */
+    put64(b, HPET_BASE);
+    put8(b, 0);    /* the first */
+    put16(b, 128); /* counts that a periodic timer is at least given */
+    put8(b, 0);    /* nothing is promised of what else is in its page */
+    table_close(t, b, at);
+    return at;
+}
+
 static void fill_rsdp(u8 rsdp[36], u64 rsdt, u64 xsdt)
 {
     memset(rsdp, 0, 36);
@@ -821,26 +852,31 @@ static void fill_rsdp(u8 rsdp[36], u64 rsdt, u64 xsdt)
     rsdp[32] = checksum(rsdp, 36);
 }
 
+/* The tables that there are, by their addresses of so many bytes. */
+static size_t put_list(struct acpi_tables *t, struct blob *b, const struct acpi_config *cfg, const char *signature,
+                       u8 size, const size_t listed[], size_t n)
+{
+    size_t at = table_open(b, signature, 1);
+
+    for (size_t i = 0; i < n; i++) put_pointer(t, b, cfg->tables + (u32)listed[i], size);
+    table_close(t, b, at);
+    return at;
+}
+
 int acpi_tables_build(struct acpi_tables *out, const struct acpi_config *cfg)
 {
     struct blob b = { 0 };
-    size_t dsdt, fadt, madt, rsdt, xsdt;
+    size_t dsdt, listed[3], n = 0;
 
     if (cfg->tables & 63 || cfg->tables > 0xfff00000u || !cfg->cpus || cfg->pci_mem_first > cfg->pci_mem_last)
         return -EINVAL;
     *out = (struct acpi_tables){ 0 };
     put_facs(&b);
     dsdt = put_dsdt(out, &b, cfg);
-    fadt = put_fadt(out, &b, cfg, cfg->tables, cfg->tables + dsdt);
-    madt = put_madt(out, &b, cfg);
-    rsdt = table_open(&b, "RSDT", 1);
-    put_pointer(out, &b, cfg->tables + fadt, 4);
-    put_pointer(out, &b, cfg->tables + madt, 4);
-    table_close(out, &b, rsdt);
-    xsdt = table_open(&b, "XSDT", 1);
-    put_pointer(out, &b, cfg->tables + fadt, 8);
-    put_pointer(out, &b, cfg->tables + madt, 8);
-    table_close(out, &b, xsdt);
+    listed[n++] = put_fadt(out, &b, cfg, cfg->tables, cfg->tables + dsdt);
+    listed[n++] = put_madt(out, &b, cfg);
+    if (cfg->has_hpet) listed[n++] = put_hpet(out, &b);
+    size_t rsdt = put_list(out, &b, cfg, "RSDT", 4, listed, n), xsdt = put_list(out, &b, cfg, "XSDT", 8, listed, n);
     if (b.failed) {
         free(b.data);
         return -ENOMEM;

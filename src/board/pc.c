@@ -53,6 +53,7 @@ struct pc {
     struct pic *pic;
     struct lapic *lapic;
     struct ioapic *ioapic;
+    struct hpet *hpet; /* NULL: there is none */
     struct pit *pit;
     struct rtc *rtc;
     struct uart *com[SERIAL_PORTS]; /* NULL: there is no such port */
@@ -90,6 +91,19 @@ static void wire_isa(struct pc *pc)
     }
 }
 
+static int hpet_attach(struct pc *pc, struct irq_line *irq0, struct irq_line *irq8)
+{
+    struct hpet_wires to = { .isa = { *irq0, *irq8 } };
+    int rc;
+
+    for (unsigned i = 0; i < ARRAY_LEN(to.apic); i++) to.apic[i] = ioapic_input(pc->ioapic, 20 + i);
+    rc = hpet_new(&pc->hpet, pc->bus, rt_clock(pc->rt), &to);
+    if (rc) return rc;
+    *irq0 = hpet_legacy_input(pc->hpet, 0);
+    *irq8 = hpet_legacy_input(pc->hpet, 1);
+    return 0;
+}
+
 /* ---- the A20 gate ---- */
 
 #define A20 0x100000u
@@ -125,6 +139,7 @@ static void map_build(struct pc *pc, u64 low, u64 total)
     map_add(m, pc->acpi_at, low, E820_RESERVED); /* not E820_ACPI: the FACS in it must outlive the OS's reading of
                                                     tables */
     map_add(m, IOAPIC_BASE, IOAPIC_BASE + PAGE_SIZE, E820_RESERVED);
+    if (pc->hpet) map_add(m, HPET_BASE, HPET_BASE + PAGE_SIZE, E820_RESERVED);
     map_add(m, LAPIC_BASE, LAPIC_BASE + PAGE_SIZE, E820_RESERVED);
     map_add(m, (u64)1 << 32, ((u64)1 << 32) + (total - low), E820_RAM);
 }
@@ -364,6 +379,7 @@ static int acpi_build(struct pc *pc, u64 low, u16 isa_irqs)
         .serial_ports = serial_ports(pc),
         .parallel_port = pc->lpt,
         .has_vga = pc->vga,
+        .has_hpet = pc->hpet,
         .isa_irqs = isa_irqs,
     };
     int rc = acpi_tables_build(&pc->acpi, &cfg);
@@ -389,6 +405,7 @@ unsigned pc_parts(struct pc *pc, struct snap_part *out, unsigned room)
     };
     unsigned n = 0;
     for (; n < ARRAY_LEN(part) && n < room; n++) out[n] = part[n];
+    if (pc->hpet && n < room) out[n++] = hpet_part(pc->hpet);
     if (pc->vga && n < room) out[n++] = vga_part(pc->vga);
     static const char *const com_name[SERIAL_PORTS] = { NULL, "com2", "com3", "com4" };
     for (unsigned i = 1; i < SERIAL_PORTS; i++)
@@ -495,8 +512,10 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
     rt_set_ferr(rt, pic_ferr(pc->pic, isa[13], rt_ignne_line(rt)));
 
     /* Time. */
-    CHIP("timer", pit_new(&pc->pit, bus, clk, isa[0]));
-    CHIP("real-time clock", rtc_new(&pc->rtc, bus, clk, isa[8], none)); /* the only NMI source is the APIC, which 70h
+    struct irq_line irq0 = isa[0], irq8 = isa[8];
+    if (cfg->hpet) CHIP("HPET", hpet_attach(pc, &irq0, &irq8));
+    CHIP("timer", pit_new(&pc->pit, bus, clk, irq0));
+    CHIP("real-time clock", rtc_new(&pc->rtc, bus, clk, irq8, none)); /* the only NMI source is the APIC, which 70h
                                                                            does not mask */
     if (cfg->rtc_offset) rtc_set_offset(pc->rtc, cfg->rtc_offset);
 
@@ -597,6 +616,7 @@ void pc_free(struct pc *pc)
     i8042_free(pc->kbd);
     rtc_free(pc->rtc);
     pit_free(pc->pit);
+    hpet_free(pc->hpet);
     ioapic_free(pc->ioapic);
     lapic_free(pc->lapic);
     pic_free(pc->pic);

@@ -39,6 +39,7 @@ struct pc_config {
     const char *boot;                      /* comma-separated: floppy, disk, cdrom, network */
     unsigned usb;                          /* what is plugged in: bits of enum usb_kind */
     struct paravirt_config paravirt;
+    bool hpet;
     bool vga;
     const struct firmware *vga_rom;  /* its BIOS; borrowed until pc_new() returns; empty: none */
     const struct firmware *firmware; /* borrowed; NULL: none runs, and what it would leave behind is written here */

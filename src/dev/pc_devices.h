@@ -60,6 +60,20 @@ struct snap_part pit_part(struct pit *p);
 void pit_on_speaker(struct pit *p, struct dev_event speaking);
 u32 pit_speaker_high(struct pit *p, u64 from, u64 to);
 
+/* hpet.c: three high precision event timers. apic: the I/O APIC's pins 20 to 23; isa: interrupts 0 and 8, which the
+ * 8254 and the RTC then reach by hpet_legacy_input(). */
+#define HPET_BASE 0xfed00000u
+#define HPET_LEN 0x400u
+#define HPET_ID 0x8086a201u /* Intel's, replaces the old timers, 64 bits, three of them, revision 1 */
+struct hpet;
+struct hpet_wires {
+    struct irq_line apic[4], isa[2];
+};
+MUST_CHECK int hpet_new(struct hpet **out, struct bus *b, struct clock *clk, const struct hpet_wires *to);
+void hpet_free(struct hpet *h);
+struct snap_part hpet_part(struct hpet *h);
+struct irq_line hpet_legacy_input(struct hpet *h, unsigned n); /* 0: the 8254's, 1: the RTC's */
+
 /* rtc.c: MC146818 with 128 bytes of CMOS RAM at 0x70. irq8: IRQ#; nmi_mask: bit 7 of port 0x70.
  * Memory sizes in CMOS are filled from the bus. */
 struct rtc;
@@ -185,7 +199,7 @@ struct acpi_config {
     u32 pci_mem_first, pci_mem_last; /* window for memory BARs, inclusive */
     u8 serial_ports;                 /* bit n: COM(n+1) is there */
     bool parallel_port;              /* LPT1 is */
-    bool has_vga;
+    bool has_vga, has_hpet;
     u16 isa_irqs; /* interrupts of ISA cards, which PCI is not to get */
 };
 #define ACPI_TABLES_MAX 8u

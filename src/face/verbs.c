@@ -523,6 +523,8 @@ static const struct opt run_options[] = {
       .help = "folder that the guest may mount: mount -t 9p -o trans=virtio NAME /mnt; up to four [tag=share0, ..]" },
     { .group = "The machine", .name = "rng", .type = OPT_CHOICE, .rank = OPT_PLAIN, RUN(rng), .arg = "on|off",
       .choices = switch_names, .help = "random numbers of the host's, for guests with a driver (virtio) [off]" },
+    { .group = "The machine", .name = "hpet", .type = OPT_CHOICE, .rank = OPT_PLAIN, RUN(hpet), .arg = "on|off",
+      .choices = switch_names, .help = "high precision event timers, which ACPI tells the guest of [off]" },
     { .group = "The machine", .name = "balloon", .type = OPT_CHOICE, .rank = OPT_PLAIN, RUN(balloon), .arg = "on|off",
       .choices = switch_names, .help = "lets the monitor's `balloon` take memory from a guest with a driver [off]" },
     { .group = "The machine", .name = "debug-exit", .field = "debug_exit", .type = OPT_PORT,
@@ -806,6 +808,7 @@ int run_args_finish(struct run_args *a, struct vm_error *err)
     a->cfg.tlb_strict = a->tlb != 0;
     a->cfg.rng = a->rng != 0;
     a->cfg.balloon = a->balloon != 0;
+    a->cfg.hpet = a->hpet != 0;
     a->cfg.speed_mhz = (unsigned)a->speed;
     a->cfg.vga = (enum vm_vga)(a->vga + 1);
     a->cfg.entry_cs = a->entry_cs ? 0x08 : 0x10;

@@ -48,7 +48,7 @@ struct run_args {
     struct vm_config cfg; /* engine, direct, entry_cs and debug_exit are set by run_args_finish() */
     struct opt_port debug_exit;
     int engine, direct, entry_cs, tlb;
-    int rng, balloon; /* 0 off, 1 on */
+    int rng, balloon, hpet; /* 0 off, 1 on */
     bool no_jail;
     const char *stats, *expect;
     u64 timeout_ms;                         /* 0: none */

@@ -431,6 +431,14 @@ static const u8 *object(const char *path)
     return NULL;
 }
 
+static void dsdt_parse(void)
+{
+    const u8 *dsdt = at(le32(table("FACP") + 40));
+    memset(&parsed, 0, sizeof(parsed));
+    parsed.p = dsdt + 36;
+    term_list(&parsed, dsdt + le32(dsdt + 4), "");
+}
+
 START_TEST(the_dsdt_parses_and_has_what_an_os_looks_for)
 {
     static const char *const wanted[] = {
@@ -455,10 +463,7 @@ START_TEST(the_dsdt_parses_and_has_what_an_os_looks_for)
     };
 
     ck_assert_int_eq(acpi_tables_build(&t, &config), 0);
-    const u8 *dsdt = at(le32(table("FACP") + 40));
-    memset(&parsed, 0, sizeof(parsed));
-    parsed.p = dsdt + 36;
-    term_list(&parsed, dsdt + le32(dsdt + 4), "");
+    dsdt_parse();
     for (unsigned i = 0; i < ARRAY_LEN(wanted); i++)
         ck_assert_msg(object(wanted[i]) != NULL, "%s is missing", wanted[i]);
     ck_assert(!object("._SB_.PCI0.ISA_.COM2"));
@@ -467,6 +472,24 @@ START_TEST(the_dsdt_parses_and_has_what_an_os_looks_for)
     const u8 *s5 = object("._S5_");               /* PackageOp, length, elements, BytePrefix, SLP_TYPa */
     ck_assert_uint_eq(s5[0], 0x12);
     ck_assert_uint_eq(s5[4], ACPI_S5_TYP);
+    acpi_tables_free(&t);
+}
+END_TEST
+
+START_TEST(the_hpet_is_told_of_where_there_is_one)
+{
+    struct acpi_config c = config;
+
+    c.has_hpet = true;
+    ck_assert_int_eq(acpi_tables_build(&t, &c), 0);
+    const u8 *h = table("HPET");
+    ck_assert_uint_eq(le32(h + 4), 56);
+    ck_assert_uint_eq(le32(h + 36), HPET_ID);
+    ck_assert_uint_eq(h[40], 0); /* in memory */
+    ck_assert_uint_eq(le32(h + 44), HPET_BASE);
+    ck_assert_uint_eq(le32(h + 48), 0);
+    dsdt_parse();
+    ck_assert_uint_eq(le32(object("._SB_.PCI0.ISA_.HPET._HID") + 1), 0x0301d041); /* PNP0103 */
     acpi_tables_free(&t);
 }
 END_TEST
@@ -491,4 +514,5 @@ CHIP_SUITE("acpi", setup, teardown, acpi_mode_is_entered_and_left_by_the_smi_por
            the_pm_timer_runs_at_its_rate_in_24_bits, the_timer_carry_interrupts_every_half_wrap,
            tmr_sts_comes_up_unasked, slp_en_with_the_s5_type_powers_off_and_no_other, general_purpose_events_interrupt,
            the_chain_of_tables_holds, the_fadt_names_the_ports_that_the_chip_has, the_madt_lists_apics_and_overrides,
-           the_dsdt_parses_and_has_what_an_os_looks_for, nonsense_in_the_configuration_is_refused)
+           the_dsdt_parses_and_has_what_an_os_looks_for, the_hpet_is_told_of_where_there_is_one,
+           nonsense_in_the_configuration_is_refused)

@@ -130,6 +130,7 @@ static struct rt *board(u64 now)
                              .sounds = (1u << SOUND_KINDS) - 1,
                              .audio = &audio,
                              .paravirt = { PARAVIRT_RNG | PARAVIRT_BALLOON | PARAVIRT_CONSOLE, &rt->entropy, &rt->hvc },
+                             .hpet = true,
                              .vga = true,
                              .vga_rom = &rom,
                              .poweroff = { nothing, NULL },
@@ -399,13 +400,26 @@ static void receive(struct rt *rt, unsigned n, u32 val)
     if (line->rx) line->rx(line->fe, (const u8 *)&val, 1 + val % 4);
 }
 
+static u32 use_hpet(struct rt *rt, u32 val, u32 size)
+{
+    static const u16 regs[] = { 0x00, 0x10, 0x20, 0xf0, 0xf4, 0x100, 0x108, 0x10c, 0x120, 0x128, 0x140, 0x148 };
+    u32 at = HPET_BASE + regs[rnd(rt) % ARRAY_LEN(regs)];
+    if (rnd(rt) % 4 == 0) return bus_mmio_read(rt->bus, at, size);
+    bus_mmio_write(rt->bus, at, size, val);
+    if (rnd(rt) % 4 == 0) bus_mmio_write(rt->bus, HPET_BASE + 0x10, 1, 1 + (val & 2));
+    return 0;
+}
+
 /* One access, with what it gave. */
 static u32 poke(struct rt *rt)
 {
     u32 pick = rnd(rt), val = rnd(rt), size = 1u << rnd(rt) % 3;
     if (rnd(rt) % 2) val &= 0xff >> rnd(rt) % 8;
     switch (pick % 8) {
-    case 0: bus_mmio_write(rt->bus, 0xfee00000u + (rnd(rt) % 0x40) * 16, 4, val); return 0;
+    case 0:
+        if (pick / 8 % 4 == 0) return use_hpet(rt, val, size);
+        bus_mmio_write(rt->bus, 0xfee00000u + (rnd(rt) % 0x40) * 16, 4, val);
+        return 0;
     case 1: return bus_mmio_read(rt->bus, 0xfee00000u + (rnd(rt) % 0x40) * 16, 4);
     case 2:
         bus_mmio_write(rt->bus, 0xfec00000u, 4, rnd(rt) % 0x40);

@@ -97,6 +97,7 @@ START_TEST(a_saved_machine_has_the_virtio_devices_that_it_had)
     struct vm_error err;
     uint64_t bytes;
     cfg.balloon = true;
+    cfg.hpet = true;
     cfg.console = "null";
     struct vm *vm = vm_fixture_new(&cfg);
     FILE *f = tmpfile();
