@@ -14,7 +14,7 @@ enum { LEVEL = 2, ENABLE = 4, PERIODIC = 8, VAL_SET = 0x40, NARROW = 0x100 };
 #define MHZ 14318180ull
 #define MS 1000000ull
 #define WRAP_NS ((1ull << 32) * 1000000000 / MHZ + 1000) /* of 32 bits */
-enum { IRQ0 = 4, IRQ8 = 5 }; /* beside pins 20 to 23 */
+enum { IRQ0 = 4, IRQ8 = 5 };                             /* beside pins 20 to 23 */
 
 static struct bus *bus;
 static struct clock *clk;
