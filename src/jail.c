@@ -227,17 +227,19 @@ static void descriptors_close(void)
     if (all) closedir(all);
 }
 
-/* malloc() looks into /sys for how many processors there are, when there are many threads: it is told now. */
-static void arenas_limit(void)
+/* malloc() looks into /sys for how many processors there are, when there are many threads: it is told now. free() looks
+ * into /proc before it makes a heap smaller whose end is free: it leaves that. Large pieces have no place in heaps. */
+static void heaps_settle(void)
 {
     long n = sysconf(_SC_NPROCESSORS_ONLN);
     mallopt(M_ARENA_MAX, 8 * (int)(n > 0 ? n : 1)); /* what it would come to by itself */
+    mallopt(M_TRIM_THRESHOLD, -1);
 }
 
 int jail_process(void)
 {
     descriptors_close();
-    arenas_limit();
+    heaps_settle();
     return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) ? -errno : 0;
 }
 
