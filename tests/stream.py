@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The trace stream from outside: --trace-stream, and the readers of examples/stream. Guests are those of cli.py, a few bytes
-each.
+"""The trace stream from outside: --trace-stream, and the readers of examples/stream. Guests are those of cli.py, of a
+few bytes each.
 
   stream.py TRANSVISOR [-k WORD]     runs the cases (those whose name holds WORD), under both engines
 """

@@ -1,5 +1,6 @@
-/* Drivers that lie: rings, descriptors and registers of virtio devices (a disk, a network card, random numbers, a console, a
- * balloon) hold whatever comes, mostly nearly right. Nothing may crash, stop for ever, or leave the guest's memory (under ASan, that of the device either).
+/* Drivers that lie: rings, descriptors and registers of virtio devices (a disk, a network card, random numbers, a
+ * console, a balloon) hold whatever comes, mostly nearly right. Nothing may crash, stop for ever, or leave the guest's
+ * memory (under ASan, that of the device either).
  *
  *   fuzz_virtio [--seed N] [--count N] */
 #include "core/blockdev.h"

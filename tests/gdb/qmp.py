@@ -26,10 +26,13 @@ def same(got, want, what):
     assert got == want, f'{what}: {got!r}, not {want!r}'
 
 
-
 def run_top(g, path, *words):
     return subprocess.run(
-        [g.program, 'top', f'unix:{path}', *words], capture_output=True, text=True, timeout=LIMIT, stdin=subprocess.DEVNULL
+        [g.program, 'top', f'unix:{path}', *words],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        stdin=subprocess.DEVNULL,
     )
 
 
@@ -357,8 +360,15 @@ def test_a_host_without_room_is_the_guests_error_where_that_is_said(bench):
 
 def test_garbage_is_answered_by_an_error_and_the_machine_lives(bench):
     p, c = bench.start()
-    for junk in (b'nonsense\n', b'{"execute":}\n', b'[1,2]\n', b'{' * 1000 + b'\n', b'{"a":"\xff"}\n', b'\0\n',
-                 b'{"a":1,"a":2}\n'):
+    for junk in (
+        b'nonsense\n',
+        b'{"execute":}\n',
+        b'[1,2]\n',
+        b'{' * 1000 + b'\n',
+        b'{"a":"\xff"}\n',
+        b'\0\n',
+        b'{"a":1,"a":2}\n',
+    ):
         assert 'error' in c.raw(junk), junk
     same(c.do('query-name'), {}, 'afterwards')
     c.socket.sendall(b'x' * 10_000_000 + b'\n')

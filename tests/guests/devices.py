@@ -6,9 +6,9 @@
 
 devices: one boot of Debian's kernel. With shared folders (v9fs) the guest reads, writes, renames, links and removes,
 and the host finds what that comes to, and nothing outside of the folder touched. Of the small virtio devices hw_random
-gets numbers, hvc0 carries bytes both ways, and the balloon takes memory and gives it back, as the monitor wants it. With a USB tablet and keyboard
-(uhci-hcd, usbhid, evdev) the guest is told what somebody does, by way of the monitor; a USB disk (usb-storage, sd) is
-read and written.
+gets numbers, hvc0 carries bytes both ways, and the balloon takes memory and gives it back, as the monitor wants it.
+With a USB tablet and keyboard (uhci-hcd, usbhid, evdev) the guest is told what somebody does, by way of the monitor; a
+USB disk (usb-storage, sd) is read and written.
 Status 77: what it needs is not here.
 """
 import argparse
@@ -22,18 +22,9 @@ import subprocess
 import sys
 import tempfile
 
+from fetched import fetched_modules
+
 HERE = os.path.dirname(os.path.abspath(__file__))
-
-
-def fetched():
-    """What fetch.sh has: the kernel, and a tree with the modules."""
-    command = [os.path.join(HERE, 'fetch.sh'), '686', 'busybox', 'modules-686']
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        print('skipped: the modules of the kernel that is here are not to be had any more')
-        sys.exit(77)
-    paths = dict(line.split('=', 1) for line in done.stdout.split('\n') if '=' in line)
-    return paths['KERNEL_686'].strip("'"), paths['MODULES_686'].strip("'")
 
 
 class Folders:
@@ -205,7 +196,7 @@ class Stick:
 
 
 def devices(args):
-    kernel, modules = fetched()
+    kernel, modules = fetched_modules()
     os.makedirs(args.work, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.work) as work:
         folders, stick, console, balloon = Folders(work), Stick(work), Console(work, modules), Balloon()

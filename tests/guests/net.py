@@ -19,6 +19,8 @@ import sys
 import tempfile
 import threading
 
+from fetched import fetched_modules
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 DRIVERS = {  # model: what sysfs calls its driver
     'virtio': 'virtio_net',
@@ -72,20 +74,8 @@ class Host:
         self.taken.append(got.hexdigest())
 
 
-def fetched():
-    """What fetch.sh has: the kernel, and a tree with the modules."""
-    command = [os.path.join(HERE, 'fetch.sh'), '686', 'busybox', 'modules-686']
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        print('skipped: the modules of the kernel that is here are not to be had any more')
-        sys.exit(77)
-    out = done.stdout
-    paths = dict(line.split('=', 1) for line in out.split('\n') if '=' in line)
-    return paths['KERNEL_686'].strip("'"), paths['MODULES_686'].strip("'")
-
-
 def drivers(args):
-    kernel, modules = fetched()
+    kernel, modules = fetched_modules()
     host = Host(SIZES[args.test])
     os.makedirs(args.work, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.work) as work:

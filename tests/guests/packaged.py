@@ -48,8 +48,8 @@ def packaged(package, path):
 
 
 def talk(command, steps, limit):
-    """Runs a machine: once it has said a pattern of steps, in their order, it is sent the text beside it. Returns what it
-    said, and the first pattern that did not come."""
+    """Runs a machine: once it has said a pattern of steps, in their order, it is sent the text beside it. Returns what
+    it said, and the first pattern that did not come."""
     said, at = b'', 0
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as guest:
         killer = threading.Timer(limit, guest.kill)

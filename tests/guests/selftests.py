@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 
+from fetched import fetched
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 ENGINES = {'bt': ['--direct', 'off'], 'direct': ['--direct', 'always'], 'interp': ['--engine', 'interp']}
 PROGRAMS = {  # name: what it is built from beside its own file, and how it is linked
@@ -36,17 +38,6 @@ SKIPPED = {  # program: what it may skip, and does on a processor under this ker
     'syscall_arg_fault': 'Illegal instruction',  # SYSCALL, which the n270 has not
     'test_vsyscall': 'failed to force CPU 1',
 }
-
-
-def fetched():
-    """What fetch.sh has: the kernel, and the tests' sources."""
-    command = [os.path.join(HERE, 'fetch.sh'), '686', 'busybox', 'selftests']
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        print('skipped: linux-source-6.1 is not to be had')
-        sys.exit(77)
-    paths = dict(line.split('=', 1) for line in done.stdout.split('\n') if '=' in line)
-    return paths['KERNEL_686'].strip("'"), paths['SELFTESTS'].strip("'")
 
 
 def build(sources, tree):
@@ -92,7 +83,8 @@ def main():
     if args.list:
         print('\n'.join(ENGINES if args.long == 'yes' else ()))
         return 0
-    kernel, sources = fetched()
+    paths = fetched('linux-source-6.1 is not to be had', '686', 'busybox', 'selftests')
+    kernel, sources = paths['KERNEL_686'], paths['SELFTESTS']
     os.makedirs(args.work, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.work) as work:
         tree, initrd = os.path.join(work, 'tree'), os.path.join(work, 'selftests.cpio')

@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 
+from fetched import fetched_modules
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 from ears import RATE, left, pitch, sounds  # noqa: E402
@@ -31,17 +33,6 @@ TONES = [  # ALSA's name of the card, its device, rate, bits, channels, and the 
 ]
 
 
-def fetched():
-    """What fetch.sh has: the kernel, and a tree with the modules."""
-    command = [os.path.join(HERE, 'fetch.sh'), '686', 'busybox', 'modules-686']
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        print('skipped: the modules of the kernel that is here are not to be had any more')
-        sys.exit(77)
-    paths = dict(line.split('=', 1) for line in done.stdout.split('\n') if '=' in line)
-    return paths['KERNEL_686'].strip("'"), paths['MODULES_686'].strip("'")
-
-
 def wrong(path):
     """What is wrong with the recording."""
     heard = left(path)
@@ -58,7 +49,7 @@ def wrong(path):
 
 
 def drivers(args):
-    kernel, modules = fetched()
+    kernel, modules = fetched_modules()
     os.makedirs(args.work, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.work) as work:
         initrd, tone, wav = (os.path.join(work, name) for name in ('sound.cpio', 'tone', 'sound.wav'))

@@ -91,6 +91,22 @@ static UNUSED void page(void)
     c->cr3 = PD;
     c->cr0 |= CR0_PG;
 }
+/* Paging, and a ring 3 that may use all but the page at 50000h: INT 80h comes to service, a page fault to fault. */
+static UNUSED void with_user_code(u32 service, u32 fault)
+{
+    put_desc(GDT + 0x28, 0, 0xfffff, 0xfb, 0xc);
+    put_desc(GDT + 0x30, 0, 0xfffff, 0xf3, 0xc);
+    c->gdtr.limit = 0x37;
+    put_gate(0x80, service);
+    put32(IDT + 8 * 0x80 + 4, (service & 0xffff0000) | 0xee00); /* DPL 3 */
+    put_gate(V_PF, fault);
+    put32(TSS_A + 4, STACK); /* ESP0, SS0 */
+    put32(TSS_A + 8, SEL_DS);
+    page();
+    for (u32 i = 0; i < 1024; i++) put32(PT + 4 * i, i << 12 | 7);
+    put32(PD, PT | 7);
+    put32(PT + 4 * 0x50, 0x50000);
+}
 
 static UNUSED u32 run(void)
 {

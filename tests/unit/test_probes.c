@@ -100,18 +100,7 @@ static void start_probed(int which)
 {
     start(which);
     put(CODE, probe_guest, (unsigned)(probe_end - probe_guest));
-    put_desc(GDT + 0x28, 0, 0xfffff, 0xfb, 0xc);
-    put_desc(GDT + 0x30, 0, 0xfffff, 0xf3, 0xc);
-    c->gdtr.limit = 0x37;
-    put_gate(0x80, CODE + probe_handlers[0]);
-    put32(IDT + 8 * 0x80 + 4, ((CODE + probe_handlers[0]) & 0xffff0000) | 0xee00); /* DPL 3 */
-    put_gate(V_PF, CODE + probe_handlers[1]);
-    put32(TSS_A + 4, STACK); /* ESP0, SS0 */
-    put32(TSS_A + 8, SEL_DS);
-    page();
-    for (u32 i = 0; i < 1024; i++) put32(PT + 4 * i, i << 12 | 7);
-    put32(PD, PT | 7);
-    put32(PT + 4 * 0x50, 0x50000);
+    with_user_code(CODE + probe_handlers[0], CODE + probe_handlers[1]);
     ntold = 0;
 }
 

@@ -16,7 +16,7 @@ static void *wait_for_it(void *arg UNUSED)
     return NULL;
 }
 
-/* A jail is entered by a signal, and what of the host is left depends on the role: it waits here before there is one. */
+/* A jail is entered by a signal, and what of the host is left depends on the role: it waits until there is one. */
 START_TEST(a_signal_finds_a_thread_that_knows_its_role)
 {
     sigset_t one;
