@@ -30,6 +30,11 @@ void lines_deliver(struct lines *l)
         if (l->line[i]) chardev_deliver(l->line[i]);
 }
 
+void lines_say(struct lines *l, const void *bytes, size_t n)
+{
+    for (unsigned i = 0; i < LINES; i++) chardev_say(l->line[i], bytes, n);
+}
+
 void lines_cancel(struct lines *l)
 {
     for (unsigned i = 0; i < LINES; i++) chardev_cancel(l->line[i]);

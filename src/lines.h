@@ -16,7 +16,8 @@ const char *lines_spec(const struct vm_config *cfg, unsigned i);
 MUST_CHECK int lines_open(struct lines *l, const struct vm_config *cfg, const struct chardev_host *host,
                           struct vm_error *err);
 void lines_deliver(struct lines *l);
-void lines_cancel(struct lines *l); /* as chardev_cancel() */
-void lines_close(struct lines *l);  /* copes with none */
+void lines_say(struct lines *l, const void *bytes, size_t n); /* as chardev_say() */
+void lines_cancel(struct lines *l);                           /* as chardev_cancel() */
+void lines_close(struct lines *l);                            /* copes with none */
 
 #endif

@@ -23,6 +23,7 @@
 #include "src/vm_jail.h"
 #include "src/vm_net.h"
 #include "src/vm_screen.h"
+#include "src/vm_talk.h"
 #include "src/vm_stream.h"
 #include "src/vm_unseen.h"
 #include "src/vm_priv.h"
@@ -99,11 +100,15 @@ static void on_serial_wake(void *vm) { post(vm, serial_deliver); }
 
 static bool stop_asked(void *arg);
 static void on_serial_quit(void *arg);
+static struct chardev_host serial_host(struct vm *vm)
+{
+    return (struct chardev_host){ on_serial_wake, on_serial_quit, vm, stop_asked, vm_talk_heard(vm) };
+}
 
 /* The terminal can be one back end's only: the old one goes first, as far as the new one is concerned. */
 int vm_serial_replace(struct vm *vm, const char *spec, struct vm_error *err)
 {
-    const struct chardev_host host = { on_serial_wake, on_serial_quit, vm, stop_asked };
+    const struct chardev_host host = serial_host(vm);
     struct chardev *none = NULL, *line = NULL, *was;
     int rc = chardev_open(&none, "null", &host, err);
     if (rc) return rc;
@@ -394,7 +399,7 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
     pthread_mutex_unlock(&vm->lock);
     struct vm_error why;
     if (vm->cache && cache_dir_load(vm->cache, rt, &why)) warn(vm, &why);
-    const struct chardev_host host = { on_serial_wake, on_serial_quit, vm, stop_asked };
+    const struct chardev_host host = serial_host(vm);
     struct chardev *serial = NULL;
     rc = chardev_open(&serial, vm->cfg.serial ? vm->cfg.serial : "null", &host, err);
     if (rc) goto out;

@@ -43,6 +43,7 @@ struct vm {
     struct vm_screen *screen; /* NULL: nobody looks */
     struct vm_unseen *unseen; /* NULL: there is nothing to tell */
     _Atomic bool screen_on_terminal;
+    _Atomic bool talks; /* the user at the terminal, with cfg.talk() */
     struct vm_mapped *mapped;
     struct vm_added *added;
     struct snapshot_blob *waiting; /* states of the file that nobody has added yet */

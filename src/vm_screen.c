@@ -7,6 +7,7 @@
 #include "src/error.h"
 #include "src/vm_input.h"
 #include "src/vm_priv.h"
+#include "src/vm_talk.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -48,6 +49,12 @@ static void on_pointer(void *arg, const struct screen_pointer *p)
     vm_input_move(s->vm->input, p->dx, p->dy, p->dz, p->buttons, &at);
 }
 
+static void on_talk(void *arg, enum vm_talk what, const u8 *bytes, size_t n)
+{
+    struct vm_screen *s = arg;
+    vm_talk_heard(s->vm)(s->vm, what, bytes, n);
+}
+
 static void on_quit(void *arg)
 {
     struct vm_screen *s = arg;
@@ -79,7 +86,7 @@ static int screen_new(struct vm_screen **out, struct vm *vm, const char *spec, s
     struct vm_screen *s = calloc(1, sizeof *s);
     if (!s) return vm_fail(err, -ENOMEM, "display: out of memory");
     s->vm = vm;
-    const struct screen_host host = { on_draw, on_key, on_pointer, on_quit, s };
+    const struct screen_host host = { on_draw, on_key, on_pointer, on_quit, s, vm_talk_heard(vm) ? on_talk : NULL };
     int rc = spec ? screen_open(&s->screen, spec, &host, err) : screen_stand_by(&s->screen, &host, err);
     if (!rc && spec) rc = screen_attach(s, err);
     if (rc) vm_screen_free(s);
@@ -122,6 +129,11 @@ int vm_screen_take_terminal(struct vm *vm, struct vm_error *err)
     if (vm->confined) return rc; /* the serial port stays without a terminal: a line's thread could not be made */
     if (vm_serial_replace(vm, vm->cfg.serial, &why)) return vm_fail(err, rc, "%.250s; %.200s", err->text, why.text);
     return rc;
+}
+
+void vm_screen_say(struct vm_screen *s, const void *bytes, size_t n)
+{
+    if (s && s->screen) screen_say(s->screen, bytes, n);
 }
 
 void vm_screen_let_in(struct vm_screen *s)

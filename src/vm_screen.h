@@ -16,6 +16,8 @@ MUST_CHECK int vm_screen_take_terminal(struct vm *vm, struct vm_error *err);
 /* As vm->cfg.display says; *out is NULL for none. Automatic: it stands by. Once the machine has its board. 0 or -errno.
  */
 int vm_screen_open(struct vm_screen **out, struct vm *vm, struct vm_error *err);
+/* As vm_say(), where the screen is on the terminal. Copes with NULL. */
+void vm_screen_say(struct vm_screen *s, const void *bytes, size_t n);
 /* The machine is about to run: viewers may come. Copes with NULL. */
 void vm_screen_let_in(struct vm_screen *s);
 /* The display is gone; what is on its way to it ends there. Copes with NULL. */

@@ -77,6 +77,10 @@ static void look_now(void *arg)
         u->told = true;
         if (!automatic) return;
     } else if (u->texts >= LOOKS && automatic && !u->serial_used) {
+        if (u->vm->talks) { /* the user has the terminal; later */
+            look_later(u);
+            return;
+        }
         if (vm_screen_take_terminal(u->vm, &text)) tell(u, &text);
         return;
     } else if (u->texts >= LOOKS && !automatic) {

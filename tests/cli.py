@@ -531,6 +531,43 @@ def the_keys_are_told(b):
         os.close(slave)
 
 
+@in_jail
+def ctrl_a_c_opens_a_monitor_on_the_terminal_and_closes_it(b):
+    version = subprocess.check_output([b.program, '--version']).split()[1]
+    for words in ((), ('--serial', 'null', '--virtio-console', 'stdio')):
+        master, slave = pty.openpty()
+        before = termios.tcgetattr(slave)
+        m = b.start((out8(0x3F8, 0x2E) if not words else b'') + ECHO, *words, stdin=slave, stdout=slave)
+        seen = read(master, 1) if not words else b''
+
+        def types(keys, *wanted):
+            """What is wanted comes in this order."""
+            nonlocal seen
+            os.write(master, keys)
+            for what in wanted:
+                while what not in seen:
+                    seen += read(master, 1)
+                seen = seen.split(what, 1)[1]
+
+        types(b'\x01c', b'help', b'(transvisor) ')
+        types(b'info ver\t\r', b'info version ', b'\n' + version[:3], b'(transvisor) ')
+        types(b'sto\t\rinfo status\r', b'VM status: paused')
+        types(b'st\t', b'step', b'stop')  # both; and Ctrl-C leaves the line
+        types(b'\x03cont\r\x1b[A\x1b[A\r', b'VM status: running')
+        types(b'pmemsave 0 16 %s/none/x\r' % os.fsencode(b.dir), b'none/x: ')  # refused, or there is no such folder
+        types(b'x 0x1', b'x 0x1\x1b[K')
+        if not words:
+            types(b'\x01chello', b'hello')  # the guest has the keys again
+            types(b'\x01c', b'(transvisor) x 0x1')  # and the monitor its line
+        types(b'00000 4\r', b'00100000:')
+        os.write(master, b'quit\r')
+        status, _, err = m.end()
+        check((status, err.strip()) == (0, ''), f'{words}: status {status}, {err!r}')
+        check(termios.tcgetattr(slave) == before, 'the terminal is not as it was')
+        os.close(master)
+        os.close(slave)
+
+
 def what_users_of_other_programs_type_is_understood_or_answered(b):
     def ask(*words):
         done = subprocess.run(

@@ -105,6 +105,13 @@ struct vm_disk {
 #define VM_OPTION_ROMS_MAX 4u
 #define VM_SMBIOS_MAX 4u
 
+/* What a user at the machine's terminal types to somebody other than the guest. */
+enum vm_talk {
+    VM_TALK_BEGINS, /* by Ctrl-A c */
+    VM_TALK_BYTES,
+    VM_TALK_ENDS /* by another, or because the terminal is the machine's no more */
+};
+
 /* What a machine is made of. Strings are copied. All zeroes, but for size, is a working description. Fields are added
  * at the end, where 0 asks for what was before: a program that was built with an older header goes on working. */
 struct vm_config {
@@ -222,6 +229,11 @@ struct vm_config {
     const char *(*symbol)(void *arg, uint32_t address, uint32_t *offset);
     void *symbol_arg;
     bool hpet; /* high precision event timers, and the ACPI table that tells of them */
+    /* Told of what a user types between a Ctrl-A c and the next at a terminal that the machine has (a port's stdio, or
+     * display text); vm_say() answers. On a thread of the machine's, which must not wait for the one that runs it.
+     * NULL: nobody listens. */
+    void (*talk)(void *arg, enum vm_talk what, const uint8_t *bytes, size_t n);
+    void *talk_arg;
 };
 #define VM_CONFIG_INIT                   \
     {                                    \
@@ -488,6 +500,8 @@ int vm_add_state(struct vm *vm, const char *name, const struct vm_state *state, 
 /* The guest receives these bytes on its first serial port, as fast as it reads them, besides what `serial` brings. Of
  * more than 1 MiB that it has not read the rest is lost. Thread-safe. 0 or -ENOMEM. */
 int vm_serial_send(struct vm *vm, const void *bytes, size_t n);
+/* To a user who talks (vm_config.talk); nobody hears it where none does. Between runs. */
+void vm_say(struct vm *vm, const void *bytes, size_t n);
 /* With serial "pty": the terminal's name; else NULL. */
 const char *vm_serial_terminal(const struct vm *vm);
 /* The same of the serial port number port, 0 to 3; 4: the parallel port; 5: the virtio console. */

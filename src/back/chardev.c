@@ -78,6 +78,11 @@ void chardev_cancel(struct chardev *c)
     if (c) be_of(c)->out.cancelled = true;
 }
 
+void chardev_say(struct chardev *c, const u8 *bytes, size_t n)
+{
+    if (c && be_of(c)->say) be_of(c)->say(be_of(c), bytes, n);
+}
+
 u64 chardev_dropped(const struct chardev *c)
 {
     const struct chardev_be *be = c->be;

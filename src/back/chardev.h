@@ -9,13 +9,16 @@
 #include "src/back/chardev_out.h"
 #include "transvisor/vm.h"
 
-/* The first two are called on a back end's own thread. */
+/* Functions are called on a back end's own thread. */
 struct chardev_host {
     void (*wake)(void *arg); /* input is waiting: arrange for chardev_deliver() */
     void (*quit)(void *arg); /* the user pressed the quit key */
     void *arg;
     bool (*stopping)(void *arg); /* asked while chardev_open() waits for a FIFO's reader: true ends that. NULL: nothing
                                   */
+    /* What the user types at a terminal, but not to the guest (user_keys.h). On the back end's own thread, but for the
+     * end that chardev_close() brings. NULL: nobody listens. */
+    void (*talk)(void *arg, enum vm_talk what, const u8 *bytes, size_t n);
 };
 
 /* Opens spec. -EINVAL: it names no back end; else -errno of what failed. */
@@ -28,6 +31,8 @@ void chardev_deliver(struct chardev *c);
 /* Lets go of a writer that waits for a slow reader: the machine is to stop. Thread-safe; for good. */
 void chardev_cancel(struct chardev *c);
 u64 chardev_dropped(const struct chardev *c); /* bytes of output that no reader took, and no file */
+/* To the user who talks (chardev_host.talk), if the terminal is this one's and he does. As a guest's output. */
+void chardev_say(struct chardev *c, const u8 *bytes, size_t n);
 /* The terminal that has been made for it, or NULL. Borrowed. */
 const char *chardev_terminal(const struct chardev *c);
 
@@ -38,8 +43,9 @@ struct pump;
 struct chardev_be {
     struct chardev dev; /* dev.be points back here */
     struct chardev_out out;
-    struct pump *pump;    /* NULL if there is never any input */
-    const char *terminal; /* NULL but for a pty */
+    struct pump *pump;                                             /* NULL if there is never any input */
+    const char *terminal;                                          /* NULL but for a pty */
+    void (*say)(struct chardev_be *be, const u8 *bytes, size_t n); /* NULL: nobody talks here */
     void (*close)(struct chardev_be *be);
 };
 int chardev_null_open(struct chardev_be **out, const char *none, const struct chardev_host *host, struct vm_error *err);

@@ -31,6 +31,19 @@ static size_t stdio_filter(void *arg, u8 *buf, size_t n)
     return user_keys_filter(&s->keys, buf, n);
 }
 
+static void stdio_talk(void *arg, enum vm_talk what, const u8 *bytes, size_t n)
+{
+    struct stdio_be *s = arg;
+    if (what == VM_TALK_ENDS) fputs("\r\n", stderr); /* the guest goes on in a line of its own */
+    s->host.talk(s->host.arg, what, bytes, n);
+}
+
+static void stdio_say(struct chardev_be *be, const u8 *bytes, size_t n)
+{
+    struct stdio_be *s = (struct stdio_be *)be;
+    if (s->keys.talking) pump_write(be->pump, bytes, n);
+}
+
 static void stdio_write(void *arg, const u8 *buf, size_t n)
 {
     struct stdio_be *s = arg;
@@ -41,6 +54,7 @@ static void stdio_close(struct chardev_be *be)
 {
     struct stdio_be *s = (struct stdio_be *)be;
     pump_free(s->be.pump);
+    user_keys_end(&s->keys);
     terminal_restore();
     if (s->tty >= 0) close(s->tty);
     free(s);
@@ -52,9 +66,12 @@ int chardev_stdio_open(struct chardev_be **out, const char *none UNUSED, const s
     static const struct chardev_ops ops = { .write = stdio_write };
     struct stdio_be *s = calloc(1, sizeof *s);
     if (!s) return vm_fail(err, -ENOMEM, "serial stdio: out of memory");
-    s->be = (struct chardev_be){ .dev = { .ops = &ops, .be = s }, .out.stall_ms = -1, .close = stdio_close };
+    s->be = (struct chardev_be){
+        .dev = { .ops = &ops, .be = s }, .out.stall_ms = -1, .say = stdio_say, .close = stdio_close
+    };
     s->host = *host;
-    s->keys = (struct user_keys){ stdio_quit, stdio_tell, s, false };
+    s->keys =
+        (struct user_keys){ .quit = stdio_quit, .tell = stdio_tell, .talk = host->talk ? stdio_talk : NULL, .arg = s };
     bool tty = isatty(STDIN_FILENO);
     int rc = tty ? terminal_raw("serial stdio", NULL, NULL, err) : 0;
     if (rc) {

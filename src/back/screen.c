@@ -84,5 +84,10 @@ void screen_close(struct screen *s)
     if (s) s->close(s);
 }
 
+void screen_say(struct screen *s, const u8 *bytes, size_t n)
+{
+    if (s->say) s->say(s, bytes, n);
+}
+
 const struct display *screen_display(struct screen *s) { return frame_display(s->frame); }
 void screen_leds(struct screen *s, unsigned leds) { s->leds = leds; }

@@ -22,6 +22,7 @@ struct screen_host {
     void (*pointer)(void *arg, const struct screen_pointer *p);
     void (*quit)(void *arg); /* the user has pressed the quit key */
     void *arg;
+    void (*talk)(void *arg, enum vm_talk what, const u8 *bytes, size_t n); /* as chardev_host's; NULL: nobody listens */
 };
 
 /* spec: none, text, vnc[=HOST:N[,password=FILE]]. *out is NULL for none. 0; -EINVAL: it is none of these; else -errno
@@ -39,6 +40,8 @@ MUST_CHECK int screen_show(struct screen *s, struct vm_error *err);
 void screen_let_in(struct screen *s);
 void screen_close(struct screen *s); /* copes with NULL; no host function is called once it has returned */
 const struct display *screen_display(struct screen *s);
+/* To the user who talks (screen_host.talk), if this is on the terminal and he does. Thread-safe. */
+void screen_say(struct screen *s, const u8 *bytes, size_t n);
 /* The keyboard's lamps: bit 0 Scroll Lock, 1 Num Lock, 2 Caps Lock. On the vCPU thread. */
 void screen_leds(struct screen *s, unsigned leds);
 
@@ -49,7 +52,8 @@ struct frame;
 struct screen {
     struct frame *frame;
     void (*close)(struct screen *s);
-    void (*let_in)(struct screen *s); /* NULL: nobody comes */
+    void (*let_in)(struct screen *s);                         /* NULL: nobody comes */
+    void (*say)(struct screen *s, const u8 *bytes, size_t n); /* NULL: nobody talks here */
     _Atomic unsigned leds;
 };
 int screen_text_open(struct screen **out, const struct screen_host *host, struct vm_error *err); /* stands by */

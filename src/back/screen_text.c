@@ -3,7 +3,8 @@
  * One thread. What has changed since it was last shown is written, and nothing else. The picture is copied before
  * anything is written, so that nobody who draws waits for a slow terminal.
  *   I1  shown is what stands on the terminal, or fresh says that nothing is known of it.      [paint, terminal_look]
- *   I2  ending and on_terminal are touched only under lock; on_terminal is set once.
+ *   I2  ending, on_terminal and said are touched only under lock; on_terminal is set once.
+ *   I3  While the user talks (Ctrl-A c) the terminal shows that talk, and its first screen.         [on_own_talk]
  * Enter at text_thread(). */
 #include "core/hostfd.h"
 #include "core/thread.h"
@@ -49,6 +50,8 @@ struct text {
     pthread_mutex_t lock;
     pthread_cond_t changed; /* ending or on_terminal has come */
     bool ending, on_terminal;
+    u8 *said; /* to the user who talks, and not written yet */
+    size_t said_n, said_room;
     bool gone; /* the terminal */
     struct frame_viewer viewer;
     struct view now, shown;
@@ -218,6 +221,46 @@ static void terminal_look(struct text *t)
     t->background = group >= 0 && group != getpgrp();
 }
 
+/* ---- the talk ---- */
+
+static void wake(void *arg)
+{
+    struct text *t = arg;
+    const u64 one = 1;
+    (void)!write(t->wake_fd, &one, sizeof one); /* it can only be full, and then it is awake */
+}
+
+static void text_say(struct screen *s, const u8 *bytes, size_t n)
+{
+    struct text *t = (struct text *)s;
+    pthread_mutex_lock(&t->lock);
+    if (t->said_n + n > t->said_room) {
+        size_t room = 2 * (t->said_n + n);
+        u8 *more = realloc(t->said, room);
+        if (more) {
+            t->said = more;
+            t->said_room = room;
+        } else n = 0; /* the user will ask again */
+    }
+    if (n) memcpy(t->said + t->said_n, bytes, n);
+    t->said_n += n;
+    pthread_mutex_unlock(&t->lock);
+    wake(t);
+}
+
+/* Writes what has been said. */
+static void talk(struct text *t)
+{
+    pthread_mutex_lock(&t->lock);
+    u8 *bytes = t->said;
+    size_t n = t->said_n;
+    t->said = NULL;
+    t->said_n = t->said_room = 0;
+    pthread_mutex_unlock(&t->lock);
+    put(t, (const char *)bytes, n);
+    free(bytes);
+}
+
 /* ---- keys ---- */
 
 static void on_own_quit(void *arg)
@@ -229,7 +272,32 @@ static void on_own_quit(void *arg)
 static void on_own_tell(void *arg, const char *line)
 {
     struct text *t = arg;
+    if (t->own.talking) {
+        text_say(&t->screen, (const u8 *)"\r\n", 2);
+        text_say(&t->screen, (const u8 *)line, strlen(line));
+        text_say(&t->screen, (const u8 *)"\r\n", 2);
+        return;
+    }
     snprintf(t->notice, sizeof t->notice, "%s", line);
+    t->fresh = true;
+}
+
+/* Forgets what has been said. */
+static void unsay(struct text *t)
+{
+    pthread_mutex_lock(&t->lock);
+    t->said_n = 0;
+    pthread_mutex_unlock(&t->lock);
+}
+
+static void on_own_talk(void *arg, enum vm_talk what, const u8 *bytes, size_t n)
+{
+    struct text *t = arg;
+    if (what == VM_TALK_BEGINS) terminal_show(false);
+    t->host.talk(t->host.arg, what, bytes, n);
+    if (what != VM_TALK_ENDS) return;
+    unsay(t);
+    terminal_show(true);
     t->fresh = true;
 }
 
@@ -262,13 +330,6 @@ static u64 now_ms(void)
     return (u64)t.tv_sec * 1000 + (u64)t.tv_nsec / 1000000;
 }
 
-static void wake(void *arg)
-{
-    struct text *t = arg;
-    const u64 one = 1;
-    (void)!write(t->wake_fd, &one, sizeof one); /* it can only be full, and then it is awake */
-}
-
 /* Until the terminal is ours, or the end. */
 static void stand_by(struct text *t)
 {
@@ -298,10 +359,12 @@ static void *text_thread(void *arg)
         }
         if (now_ms() >= tick) {
             terminal_look(t);
-            t->host.draw(t->host.arg);
+            if (!t->own.talking) t->host.draw(t->host.arg);
             tick = now_ms() + TICK_MS;
         }
-        if (!t->background && look(t)) paint(t);
+        if (t->background) continue;
+        if (t->own.talking) talk(t);
+        else if (look(t)) paint(t);
     }
     return NULL;
 }
@@ -318,7 +381,9 @@ static void text_close(struct screen *s)
         pthread_mutex_unlock(&t->lock);
         wake(t);
         pthread_join(t->thread, NULL);
+        if (t->own.talking) talk(t); /* what came of the last command */
         if (t->on_terminal) terminal_restore();
+        user_keys_end(&t->own);
     }
     if (t->in >= 0) close(t->in);
     if (t->out >= 0) close(t->out);
@@ -326,6 +391,7 @@ static void text_close(struct screen *s)
     frame_free(t->screen.frame);
     free(t->now.cells);
     free(t->shown.cells);
+    free(t->said);
     pthread_mutex_destroy(&t->lock);
     pthread_cond_destroy(&t->changed);
     free(t);
@@ -358,8 +424,11 @@ int screen_text_open(struct screen **out, const struct screen_host *host, struct
     struct text *t = calloc(1, sizeof *t);
     if (!t) return vm_fail(err, -ENOMEM, "display text: out of memory");
     t->screen.close = text_close;
+    t->screen.say = text_say;
     t->host = *host;
-    t->own = (struct user_keys){ on_own_quit, on_own_tell, t, false };
+    t->own = (struct user_keys){
+        .quit = on_own_quit, .tell = on_own_tell, .talk = host->talk ? on_own_talk : NULL, .arg = t
+    };
     t->keys = (struct term_keys){ .key = on_key, .arg = t };
     t->fresh = true;
     pthread_mutex_init(&t->lock, NULL);

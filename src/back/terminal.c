@@ -23,6 +23,7 @@
 static struct {
     volatile sig_atomic_t armed;
     volatile sig_atomic_t resumed; /* how often */
+    volatile sig_atomic_t hidden;  /* enter and leave are not said */
     struct termios saved, raw;
     pid_t group; /* ours */
     const char *enter, *leave;
@@ -48,7 +49,8 @@ static bool in_foreground(void)
 
 static void say(const char *text)
 {
-    if (text) (void)!write(STDOUT_FILENO, text, strlen(text)); /* a terminal that is gone needs nothing */
+    if (text && !guard.hidden)
+        (void)!write(STDOUT_FILENO, text, strlen(text)); /* a terminal that is gone needs nothing */
 }
 
 /* From handlers as well: async-signal-safe calls only. */
@@ -136,6 +138,7 @@ int terminal_raw(const char *what, const char *enter, const char *leave, struct 
                                                 mind */
     guard.raw.c_cc[VMIN] = 1;
     guard.raw.c_cc[VTIME] = 0;
+    guard.hidden = 0;
     guard.armed = 1;
     take_all();
     if (tcsetattr(STDIN_FILENO, TCSANOW, &guard.raw)) { /* in the background it stops us until we are not */
@@ -154,6 +157,14 @@ void terminal_restore(void)
     give_back(); /* in the background it is as its present owner wants it */
     guard.armed = 0;
     leave_all();
+}
+
+void terminal_show(bool shown)
+{
+    if (!guard.armed || shown == !guard.hidden) return;
+    if (!shown && in_foreground()) say(guard.leave);
+    guard.hidden = !shown;
+    if (shown && in_foreground()) say(guard.enter);
 }
 
 unsigned terminal_resumed(void) { return (unsigned)guard.resumed; }

@@ -10,6 +10,8 @@
  * NULL. */
 int terminal_raw(const char *what, const char *enter, const char *leave, struct vm_error *err);
 void terminal_restore(void);
+/* Whether what enter and leave bring about (another screen, perhaps) is there: at first it is. */
+void terminal_show(bool shown);
 /* How often it has been taken up again after a stop: what stood on it is gone then. */
 unsigned terminal_resumed(void);
 /* A description of the terminal at fd (0 or 1) that is ours alone, and does not block: what poll() has seen may be gone

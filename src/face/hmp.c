@@ -5,6 +5,7 @@
 #include "src/face/symbols.h"
 #include "src/parse.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <string.h>
 
@@ -28,8 +29,30 @@ static void failed(const struct line *l, int rc, const struct vm_error *err)
 
 static void do_help(struct line *l);
 
+static void info_status(struct line *l) { fprintf(l->out, "VM status: %s\n", action_status(l->s)); }
+static void info_version(struct line *l) { fprintf(l->out, "%s\n", vm_version()); }
+static void info_stats(struct line *l) { vm_stats(l->vm, l->out); }
+
+static void info_block(struct line *l)
+{
+    char name[24];
+    struct vm_drive d;
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++)
+        if (action_drive_name(l->vm, i, name, &d))
+            fprintf(l->out, "%s: %s%s%s%s\n", name, d.disk.file && *d.disk.file ? d.disk.file : "[not inserted]",
+                    d.disk.readonly || d.disk.cdrom ? " (read-only)" : "", d.tray_open ? " (tray open)" : "",
+                    d.locked ? " (locked)" : "");
+}
+
+static void info_balloon(struct line *l)
+{
+    u64 bytes;
+    if (vm_get_balloon(l->vm, &bytes)) fputs("there is no balloon: say --balloon on\n", l->out);
+    else fprintf(l->out, "balloon: actual=%llu\n", (unsigned long long)(bytes >> 20));
+}
+
 /* NAME, or an address: what the other is. */
-static void info_symbol(const struct line *l)
+static void info_symbol(struct line *l)
 {
     char text[300];
     u64 at;
@@ -43,7 +66,7 @@ static void info_symbol(const struct line *l)
 }
 
 /* Where the guest is, for who asks often: an address, with its function if that is known, and the privilege level. */
-static void info_where(const struct line *l)
+static void info_where(struct line *l)
 {
     struct vm_registers r;
     u32 offset;
@@ -64,33 +87,31 @@ static void info_rest(const struct line *l)
     if (*symbols_text(l->s->symbols, r.cs.base + r.eip, text, sizeof text)) fprintf(l->out, "eip is %s\n", text);
 }
 
+/* Beside those of inspect(). */
+static const struct {
+    const char *name, *what;
+    void (*show)(struct line *l);
+} infos[] = {
+    { "status", "whether it runs", info_status },
+    { "block", "its drives", info_block },
+    { "balloon", "the MiB that the guest has left", info_balloon },
+    { "version", "this program's", info_version },
+    { "stats", "its counters, as JSON", info_stats },
+    { "where", "the function that the guest is in", info_where },
+    { "symbol", "an address of a name, or a name of an address", info_symbol },
+};
+
 static void do_info(struct line *l)
 {
-    char name[24];
-    struct vm_drive d;
-    if (l->n > 1 && !strcmp(l->word[1], "status")) fprintf(l->out, "VM status: %s\n", action_status(l->s));
-    else if (l->n > 1 && !strcmp(l->word[1], "version")) fprintf(l->out, "%s\n", vm_version());
-    else if (l->n > 1 && !strcmp(l->word[1], "symbol")) info_symbol(l);
-    else if (l->n > 1 && !strcmp(l->word[1], "where")) info_where(l);
-    else if (l->n > 1 && !strcmp(l->word[1], "stats")) vm_stats(l->vm, l->out);
-    else if (l->n > 1 && !strcmp(l->word[1], "block")) {
-        for (unsigned i = 0; i < VM_DISKS_MAX; i++)
-            if (action_drive_name(l->vm, i, name, &d))
-                fprintf(l->out, "%s: %s%s%s%s\n", name, d.disk.file && *d.disk.file ? d.disk.file : "[not inserted]",
-                        d.disk.readonly || d.disk.cdrom ? " (read-only)" : "", d.tray_open ? " (tray open)" : "",
-                        d.locked ? " (locked)" : "");
-    } else if (l->n > 1 && !strcmp(l->word[1], "balloon")) {
-        u64 bytes;
-        if (vm_get_balloon(l->vm, &bytes)) fputs("there is no balloon: say --balloon on\n", l->out);
-        else fprintf(l->out, "balloon: actual=%llu\n", (unsigned long long)(bytes >> 20));
-    } else if (!inspect(l->vm, l->rest, l->out))
-        fputs("  info status     whether it runs\n  info block      its drives\n  info balloon    the MiB that the "
-              "guest has left\n"
-              "  info version    this program's\n  info stats      its counters, as JSON\n"
-              "  info where      the function that the guest is in\n"
-              "  info symbol     an address of a name, or a name of an address\n",
-              l->out);
-    else info_rest(l);
+    for (size_t i = 0; i < ARRAY_LEN(infos); i++) {
+        if (l->n < 2 || strcmp(l->word[1], infos[i].name)) continue;
+        infos[i].show(l);
+        return;
+    }
+    if (inspect(l->vm, l->rest, l->out)) info_rest(l);
+    else
+        for (size_t i = 0; i < ARRAY_LEN(infos); i++)
+            fprintf(l->out, "  info %-10s %s\n", infos[i].name, infos[i].what);
 }
 
 static void do_stop(struct line *l) { session_stop(l->s); }
@@ -237,11 +258,100 @@ static void do_help(struct line *l)
     if (!any) fprintf(l->out, "there is no command '%s'\n", l->word[1]);
 }
 
-const char *hmp_complete(const char *prefix, unsigned i)
+/* ---- completion ---- */
+
+struct words {
+    void (*offer)(void *arg, const char *word);
+    void *arg;
+    const char *word; /* what is typed of it */
+};
+
+static void offer(const struct words *w, const char *word)
 {
-    for (size_t k = 0; k < ARRAY_LEN(commands); k++)
-        if (!strncmp(commands[k].name, prefix, strlen(prefix)) && !i--) return commands[k].name;
-    return NULL;
+    if (!strncmp(word, w->word, strlen(w->word))) w->offer(w->arg, word);
+}
+
+static void offer_commands(const struct words *w)
+{
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++) offer(w, commands[i].name);
+}
+
+static void offer_things(const struct words *w)
+{
+    const char *name, *what;
+    for (size_t i = 0; i < ARRAY_LEN(infos); i++) offer(w, infos[i].name);
+    for (unsigned i = 0; (name = inspect_name(i, &what)); i++) offer(w, name);
+}
+
+static void offer_drives(const struct words *w, struct vm *vm)
+{
+    char name[24];
+    struct vm_drive d;
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++)
+        if (action_drive_name(vm, i, name, &d)) offer(w, name);
+}
+
+/* A word has no blanks, and a name that would move the cursor is not shown. */
+static bool is_word(const char *name)
+{
+    for (; *name; name++)
+        if ((unsigned char)*name <= ' ' || *name == 0x7f) return false;
+    return true;
+}
+
+static void offer_files(const struct words *w)
+{
+    char path[1100];
+    const char *slash = strrchr(w->word, '/');
+    int n = slash ? (int)(slash + 1 - w->word) : 0;
+    snprintf(path, sizeof path, "%.*s", n, w->word);
+    DIR *dir = opendir(n ? path : ".");
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        bool hidden = e->d_name[0] == '.' && w->word[n] != '.';
+        if (hidden || !strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || !is_word(e->d_name)) continue;
+        snprintf(path, sizeof path, "%.*s%s%s", n, w->word, e->d_name, e->d_type == DT_DIR ? "/" : "");
+        offer(w, path);
+    }
+    if (dir) closedir(dir);
+}
+
+/* kind: an argument as a command's row has it. */
+static void offer_arguments(const struct words *w, struct vm *vm, const char *kind, size_t n)
+{
+    static const char optional[] = "[-f]";
+    if (!strncmp(kind, "DRIVE", n)) offer_drives(w, vm);
+    else if (!strncmp(kind, "FILE", n)) offer_files(w);
+    else if (!strncmp(kind, "THING", n)) offer_things(w);
+    else if (!strncmp(kind, "[COMMAND]", n)) offer_commands(w);
+    else if (!strncmp(kind, optional, n)) {
+        offer(w, "-f");
+        kind += n + 1; /* or what comes behind it */
+        offer_arguments(w, vm, kind, strcspn(kind, " "));
+    }
+}
+
+void hmp_complete(struct session *s, const char *before, void (*fn)(void *arg, const char *word), void *arg)
+{
+    before += strspn(before, " ");
+    const char *space = strrchr(before, ' ');
+    const struct words w = { fn, arg, space ? space + 1 : before };
+    size_t n = strcspn(before, " ");
+    if (!space) {
+        offer_commands(&w);
+        return;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+        const char *kind = commands[i].args, *at = before + n;
+        char name[32];
+        snprintf(name, sizeof name, "%.*s", (int)(n < sizeof name ? n : 0), before);
+        if (!is_called(&commands[i], name)) continue;
+        /* As many arguments further as words are complete. */
+        for (at += strspn(at, " "); at < w.word && *kind; at += strcspn(at, " "), at += strspn(at, " ")) {
+            kind += strcspn(kind, " ");
+            kind += *kind == ' ';
+        }
+        if (*kind) offer_arguments(&w, s->vm, kind, strcspn(kind, " "));
+    }
 }
 
 void hmp_line(struct session *s, const char *text, FILE *out)

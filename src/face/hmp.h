@@ -5,7 +5,8 @@
 
 /* Does what line says; what comes of it, or why nothing does, goes to out. Between runs. */
 void hmp_line(struct session *s, const char *line, FILE *out);
-/* The i-th command whose name begins with prefix, for completion; NULL past the last. */
-const char *hmp_complete(const char *prefix, unsigned i);
+/* Offers all that the last word of `before`, the line up to the cursor, may become: commands, or of a command's
+ * arguments what is known. Between runs. */
+void hmp_complete(struct session *s, const char *before, void (*offer)(void *arg, const char *word), void *arg);
 
 #endif

@@ -13,6 +13,7 @@
 #include "src/face/preset.h"
 #include "src/face/probes.h"
 #include "src/face/symbols.h"
+#include "src/face/terminal_monitor.h"
 #include "src/face/top.h"
 #include "src/face/session.h"
 #include "src/face/settings.h"
@@ -223,7 +224,10 @@ static bool plays(const struct run_args *a)
     return a->cfg.audio && strcmp(a->cfg.audio, "none") && strncmp(a->cfg.audio, "wav:", 4);
 }
 
-/* Whatever is to be opened later is named here; but what a monitor's commands will name nobody knows yet. */
+/* What a monitor's commands will name nobody knows when the jail is made. */
+static bool opens_any_file(const struct run_args *a) { return a->monitor || a->gdb; }
+
+/* Whatever is to be opened later is named here, as far as it is known. */
 static int jail(struct vm *vm, const struct run_args *a, struct vm_error *err)
 {
     if (a->no_jail) return 0;
@@ -240,7 +244,7 @@ static int jail(struct vm *vm, const struct run_args *a, struct vm_error *err)
     if (a->save) saves[n++] = a->save;
     if (a->save_at_exit) saves[n] = a->save_at_exit;
     const struct vm_jail how = {
-        .size = sizeof how, .saves = saves, .screenshots = screenshots, .any_file = a->monitor || a->gdb
+        .size = sizeof how, .saves = saves, .screenshots = screenshots, .any_file = opens_any_file(a)
     };
     return vm_jail(vm, &how, err);
 }
@@ -281,7 +285,7 @@ static int attach_instruments(struct vm *vm, const struct run_args *a, struct pr
 
 static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct stats_file *stats, struct doors *doors,
                        const struct run_args *a, struct probes *probes, const struct symbols *symbols,
-                       struct notes *notes)
+                       struct notes *notes, struct terminal_monitor *terminal)
 {
     struct vm_error err = { "" };
     struct session session;
@@ -293,6 +297,7 @@ static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct
         if (terminal) fprintf(stderr, "transvisor: %s on %s\n", ports[i], terminal);
     }
     session.symbols = symbols;
+    if (terminal) terminal_monitor_start(terminal, &session);
     int refused = attach_instruments(vm, a, probes, symbols, notes->out, &err), rc = refused ? 0 : watch_start(w, vm);
     if (!rc && !refused) rc = doors_start(doors, &session);
     if (!rc && !refused) refused = jail(vm, a, &err);
@@ -512,6 +517,10 @@ static int run_described(struct run_args *a)
     a->cfg.was_reset_arg = &doors;
     a->cfg.disk_failed = doors_disk_failed;
     a->cfg.disk_failed_arg = &doors;
+    /* Without memory for it Ctrl-A c says that there is none. */
+    struct terminal_monitor *monitor = terminal_monitor_new(a->no_jail || opens_any_file(a));
+    a->cfg.talk = monitor ? terminal_monitor_talk : NULL;
+    a->cfg.talk_arg = monitor;
     if ((rc = a->load ? load_machine(&vm, &a->cfg, a->load, &err) : vm_create(&vm, &a->cfg, &err))) {
         watch_end(&watch);
         doors_close(&doors, VM_EXIT_ERROR, STATUS_ERROR);
@@ -523,8 +532,9 @@ static int run_described(struct run_args *a)
         status = rc == -ECANCELED ? STATUS_SIGNAL + s.caught : stats_fail(&stats, STATUS_ERROR, rc);
     } else {
         notes.vm = vm;
-        status = run_machine(vm, &s, &watch, &stats, &doors, a, probes, symbols, &notes);
+        status = run_machine(vm, &s, &watch, &stats, &doors, a, probes, symbols, &notes, monitor);
     }
+    terminal_monitor_free(monitor);
     notes_end(&notes);
     stopper_end(&s);
     probes_close(probes);

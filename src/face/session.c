@@ -3,13 +3,6 @@
  *   I2  state changes on the machine's thread only, and every change is told.                      [change] */
 #include "src/face/session.h"
 
-struct session_call {
-    void (*fn)(void *arg);
-    void *arg;
-    bool done, made;
-    struct session_call *next;
-};
-
 void session_init(struct session *s, struct vm *vm, bool stopped)
 {
     *s = (struct session){ .vm = vm, .state = stopped ? SESSION_ASKED : SESSION_RUNS };
@@ -83,6 +76,7 @@ static void calls(struct session *s)
         struct session_call *c = s->first;
         s->first = c->next;
         if (!s->first) s->last = &s->first;
+        c->waits = false;
         pthread_mutex_unlock(&s->lock);
         c->fn(c->arg);
         pthread_mutex_lock(&s->lock);
@@ -137,14 +131,29 @@ void session_end(struct session *s)
 
 /* ---- on any other ---- */
 
+/* Under lock. */
+static void enqueue(struct session *s, struct session_call *c)
+{
+    c->waits = true;
+    c->next = NULL;
+    *s->last = c;
+    s->last = &c->next;
+    vm_pause(s->vm);
+}
+
+void session_post(struct session *s, struct session_call *c)
+{
+    pthread_mutex_lock(&s->lock);
+    if (!s->over && !c->waits) enqueue(s, c);
+    pthread_mutex_unlock(&s->lock);
+}
+
 bool session_call(struct session *s, void (*fn)(void *arg), void *arg)
 {
     struct session_call c = { .fn = fn, .arg = arg };
     pthread_mutex_lock(&s->lock);
     if (!s->over) {
-        *s->last = &c;
-        s->last = &c.next;
-        vm_pause(s->vm);
+        enqueue(s, &c);
         while (!c.done) pthread_cond_wait(&s->done, &s->lock);
     }
     pthread_mutex_unlock(&s->lock);

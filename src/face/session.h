@@ -16,8 +16,14 @@ enum session_state {
     SESSION_DIED,    /* stands after a triple fault; it ends when it is to go on */
 };
 
-struct session_call;
 struct symbols;
+/* What somebody wants to have called on the machine's thread. */
+struct session_call {
+    void (*fn)(void *arg);
+    void *arg;
+    bool waits, done, made; /* under the session's lock */
+    struct session_call *next;
+};
 /* What a drive could not do; err: an errno. */
 struct session_failure {
     unsigned drive;
@@ -63,6 +69,9 @@ void session_end(struct session *s);
 
 /* From another thread: calls fn(arg) on the machine's, which does not run meanwhile. False: the session is over. */
 bool session_call(struct session *s, void (*fn)(void *arg), void *arg);
+/* The same for who must not wait; c stays the caller's until session_end() has returned. One that waits already is
+ * called once for both, and one that comes after the end is not. */
+void session_post(struct session *s, struct session_call *c);
 
 /* From such a function, or a listener: */
 void session_stop(struct session *s);

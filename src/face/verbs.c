@@ -702,7 +702,7 @@ static const struct opt translate_options[] = {
 const struct verb verbs[VERB_COUNT] = {
     [VERB_RUN] = { "run", "[FILE]", "runs a virtual machine",
                    "  transvisor run vmlinuz --initrd initrd.img --append console=ttyS0 --memory 512\n"
-                   "On a terminal: Ctrl-A x quits, Ctrl-A h shows the other keys.\n",
+                   "On a terminal: Ctrl-A x quits, Ctrl-A c opens a monitor, Ctrl-A h shows the other keys.\n",
                    .options = run_options },
     [VERB_NEW] = { "new", "NAME", "makes a machine that is started by its name",
                    "  transvisor new old --for win98 --disk 4G --cdrom win98.iso\n"

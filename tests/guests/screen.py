@@ -298,7 +298,11 @@ class Terminal:
         elif kind == 'J':
             self.clear()
         elif kind == 'K':
-            self.cells[self.y] = [' '] * self.columns
+            self.cells[self.y] = [' '] * self.columns if numbers else self.cells[self.y][: self.x] + [' '] * (
+                self.columns - self.x
+            )
+        elif kind == 'C':
+            self.x += numbers[0] if numbers else 1
         elif kind in 'hl' and numbers == [1049]:
             self.alternate = kind == 'h'
         elif kind in 'hl' and numbers == [25]:
@@ -306,6 +310,9 @@ class Terminal:
 
     def line(self, y):
         return ''.join(self.cells[y]).rstrip()
+
+    def said(self, text):
+        return any(text in self.line(y) for y in range(self.rows))
 
 
 def text(work):
@@ -343,6 +350,14 @@ def text(work):
         shows(lambda: 'Ctrl-A x ends the machine' in terminal.line(19), 'Ctrl-A h')
         os.write(parent, b'c')
         shows(lambda: terminal.line(0) == 'type: aB<48>%c' and not terminal.line(19), 'the notice goes')
+        terminal.clear()
+        os.write(parent, b'\x01c')
+        shows(lambda: not terminal.alternate and terminal.said('(transvisor)'), 'the monitor')
+        os.write(parent, b'stop\rinfo status\rcont\r')
+        shows(lambda: terminal.said('VM status: paused'), 'its answer')
+        os.write(parent, b'\x01c')
+        shows(lambda: terminal.alternate and terminal.line(0) == 'type: aB<48>%c', 'the guest\'s screen again')
+        check(not terminal.said('(transvisor)'), 'the monitor is still there')
         os.kill(process.pid, signal.SIGTSTP)
         shows(lambda: not terminal.alternate, 'stopped: the terminal is as it was')
         until = time.monotonic() + 5  # they come behind the sequence that leaves the other screen
@@ -372,7 +387,8 @@ def text(work):
 
 def automatic(work):
     """With no option the serial port has the terminal until the guest writes to its screen alone: then that has it, and
-    the keyboard; the terminal is left as it was. With --serial it does not happen, and a line tells."""
+    the keyboard; the terminal is left as it was. It waits while the user has the monitor there. With --serial it does
+    not happen, and a line tells."""
     need(SEABIOS, 'seabios')
     need(VGABIOS, 'seabios')
     disk = boot_disk(work, 'textonly.S')
@@ -382,13 +398,27 @@ def automatic(work):
     before = termios.tcgetattr(child)
     process = subprocess.Popen(command, stdin=child, stdout=child, stderr=child, preexec_fn=os.setpgrp)
     terminal, sent = Terminal(60, 20), b''
-    try:
+
+    def shows(wanted):
+        nonlocal sent
         until = time.monotonic() + 40
-        while terminal.line(0) != 'no serial port':
+        while not wanted():
             check(select.select([parent], [], [], max(until - time.monotonic(), 0))[0], f'the screen: {sent}')
             piece = os.read(parent, 65536)
             sent += piece
             terminal.feed(piece)
+
+    try:
+        # Nor does it happen while the user has the terminal.
+        shows(lambda: b'Booting from' in sent)
+        os.write(parent, b'\x01cinfo status\r')
+        shows(lambda: b'VM status: running' in sent)
+        time.sleep(2)
+        os.write(parent, b'info balloon\r')
+        shows(lambda: b'there is no balloon' in sent)
+        check(not terminal.alternate, 'the other screen took the terminal from its user')
+        os.write(parent, b'\x01c')
+        shows(lambda: terminal.line(0) == 'no serial port')
         check(terminal.alternate, 'the other screen')
         check(b'Booting from' in sent.split(b'no serial port')[0], f'the serial port had it first: {sent}')
         os.write(parent, b'a')

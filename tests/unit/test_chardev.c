@@ -39,7 +39,7 @@ static void on_quit(void *arg UNUSED)
     pthread_cond_signal(&host.changed);
     pthread_mutex_unlock(&host.lock);
 }
-static const struct chardev_host fake_host = { on_wake, on_quit, NULL, NULL };
+static const struct chardev_host fake_host = { .wake = on_wake, .quit = on_quit };
 
 static u8 got[65536];
 static size_t ngot;

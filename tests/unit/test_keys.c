@@ -133,7 +133,7 @@ static void on_tell(void *arg UNUSED, const char *text) { told += strstr(text, "
 
 START_TEST(our_own_keys_are_taken_out)
 {
-    struct user_keys k = { on_quit, on_tell, NULL, false };
+    struct user_keys k = { .quit = on_quit, .tell = on_tell };
     u8 text[] = "a\001hb\001\001c\001", x[] = "xd";
     ck_assert_uint_eq(4, user_keys_filter(&k, text, sizeof text - 1));
     ck_assert_int_eq(0, memcmp(text, "ab\001c", 4));
@@ -141,6 +141,30 @@ START_TEST(our_own_keys_are_taken_out)
     ck_assert_uint_eq(1, user_keys_filter(&k, x, 2));
     ck_assert_uint_eq('d', x[0]);
     ck_assert_uint_eq(1, quits);
+}
+END_TEST
+
+static char talked[64]; /* bytes, < and > */
+static void on_talk(void *arg UNUSED, enum vm_talk what, const u8 *bytes, size_t n)
+{
+    size_t at = strlen(talked);
+    if (what == VM_TALK_BYTES) memcpy(talked + at, bytes, n);
+    else talked[at] = what == VM_TALK_BEGINS ? '<' : '>';
+}
+
+START_TEST(what_is_typed_in_a_talk_is_not_the_guests)
+{
+    struct user_keys k = { .quit = on_quit, .tell = on_tell, .talk = on_talk };
+    u8 text[] = "a\001cbc\001\001d\001he\001cf\001C";
+    memset(talked, 0, sizeof talked);
+    told = quits = 0;
+    ck_assert_uint_eq(2, user_keys_filter(&k, text, sizeof text - 1));
+    ck_assert_int_eq(0, memcmp(text, "af", 2));
+    ck_assert_str_eq(talked, "<bc\001de><");
+    ck_assert_uint_eq(told, 1);
+    user_keys_end(&k);
+    user_keys_end(&k);
+    ck_assert_str_eq(talked, "<bc\001de><>");
 }
 END_TEST
 
@@ -156,6 +180,7 @@ int main(void)
     tcase_add_test(t, an_escape_that_nothing_follows_is_the_key);
     tcase_add_test(t, random_bytes_press_and_release_in_pairs);
     tcase_add_test(t, our_own_keys_are_taken_out);
+    tcase_add_test(t, what_is_typed_in_a_talk_is_not_the_guests);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
