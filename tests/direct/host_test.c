@@ -200,19 +200,25 @@ static unsigned children(pid_t parent, struct process *list)
     return n;
 }
 
-/* Waits until both of the guest's programs have a process of two tasks. */
+/* Waits until both of the guest's programs have a process of two tasks. 0: they never had, before the machine ended. */
 static unsigned wait_for_processes(pid_t vm, struct process *list)
 {
-    for (double end = now() + 30; now() < end; pause_ms(50)) {
+    for (double end = now() + 30; now() < end && running(vm); pause_ms(50)) {
         unsigned n = children(vm, list);
         if (n == 4) {
             pause_ms(300); /* they have begun by now */
             if (children(vm, list) == 4) return n;
         }
     }
-    check(false, "no two direct-execution processes appear");
-    show_output();
     return 0;
+}
+
+static unsigned must_have_processes(pid_t vm, struct process *list)
+{
+    unsigned n = wait_for_processes(vm, list);
+    check(n > 0, "no two direct-execution processes appear");
+    if (!n) show_output();
+    return n;
 }
 
 static bool exists(pid_t pid) { return !kill(pid, 0) || errno != ESRCH; }
@@ -323,7 +329,7 @@ static void test_proc(void)
 {
     struct process list[MAX];
     pid_t vm = start("restless", "60s", "always");
-    unsigned n = wait_for_processes(vm, list), runners = 0;
+    unsigned n = must_have_processes(vm, list), runners = 0;
     for (unsigned i = 0; i < n; i++) {
         runners += list[i].runner;
         check_process(&list[i]);
@@ -341,8 +347,12 @@ static void test_proc(void)
  * one. */
 enum { TASKS_MAX = 12, DESCRIPTORS_MAX = 14 };
 
+/* How long a guest runs. On a slow host few processes live in three seconds, or none: then it runs again, longer. */
+static const char *const lengths[] = { "3s", "10s", "30s" };
+
 /* What a guest that runs for a while met of it. */
 struct disturbed {
+    unsigned lived; /* processes that there were at first */
     unsigned sent, most;
     int fds, most_fds;
     long died;
@@ -354,7 +364,7 @@ static struct disturbed disturb_once(const char *what, const char *seconds, bool
     struct process list[MAX];
     struct disturbed d = { .most_fds = -1 };
     pid_t vm = start("restless", seconds, "always");
-    wait_for_processes(vm, list);
+    d.lived = wait_for_processes(vm, list);
     d.fds = descriptors(vm);
     for (double end = now() + 120; now() < end && running(vm); pause_ms(70)) {
         unsigned n = children(vm, list);
@@ -364,21 +374,21 @@ static struct disturbed disturb_once(const char *what, const char *seconds, bool
         for (unsigned i = 0; i < n; i++)
             if (list[i].runner == runners) kill(list[i].pid, signals[d.sent++ % nsignals]);
     }
-    must_pass(finish(vm, 60), what);
+    must_pass(finish(vm, 120), what);
     must_have_no_children(what);
     d.died = counter("direct_lost");
-    check(counter("direct_runs") > 0, "%s: %ld direct runs", what, counter("direct_runs"));
+    check(!d.lived || counter("direct_runs") > 0, "%s: %ld direct runs", what, counter("direct_runs"));
     return d;
 }
 
-/* On a slow host few processes live in a guest's three seconds: it runs longer then, until enough was met. */
+/* Until enough was met. */
 static void disturb(const char *what, bool runners, const int *signals, unsigned nsignals, bool lost)
 {
-    static const char *const seconds[] = { "3s", "10s", "30s" };
     struct disturbed d = { 0 };
-    for (unsigned i = 0; i < sizeof seconds / sizeof seconds[0]; i++) {
-        d = disturb_once(what, seconds[i], runners, signals, nsignals);
-        printf("%s, %s: %u sent, %ld processes lost\n", what, seconds[i], d.sent, d.died);
+    for (unsigned i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        d = disturb_once(what, lengths[i], runners, signals, nsignals);
+        printf("%s, %s: %u sent, %ld processes lost\n", what, lengths[i], d.sent, d.died);
+        if (!d.lived) continue;
         check(d.most <= TASKS_MAX, "%s: there were %u tasks", what, d.most);
         /* A jailed machine's descriptors are root's to see. */
         check((d.fds > 0 || geteuid() != 0) && d.most_fds <= d.fds + DESCRIPTORS_MAX, "%s: %d descriptors became %d",
@@ -415,16 +425,20 @@ static void test_ends(void)
     for (unsigned i = 0; i < sizeof how / sizeof how[0]; i++) {
         char when[32];
         pid_t vm = start("restless", "60s", "always");
-        unsigned n = wait_for_processes(vm, list);
+        unsigned n = must_have_processes(vm, list);
         kill(vm, how[i]);
         int status = finish(vm, 30);
         snprintf(when, sizeof when, "after %s", strsignal(how[i]));
         check(status == 128 + how[i], "%s it ends with status %d", when, status);
         must_be_gone(list, n, when);
     }
-    pid_t vm = start("restless", "3s", "always");
-    unsigned n = wait_for_processes(vm, list);
-    must_pass(finish(vm, 60), "nothing");
+    unsigned n = 0;
+    for (unsigned i = 0; !n && i < sizeof lengths / sizeof lengths[0]; i++) {
+        pid_t vm = start("restless", lengths[i], "always");
+        n = wait_for_processes(vm, list);
+        must_pass(finish(vm, 60), "nothing");
+    }
+    check(n > 0, "no two direct-execution processes appear");
     must_be_gone(list, n, "after its end");
     must_have_no_children("all ends");
 }
