@@ -452,6 +452,29 @@ static void show_regset(struct child *c)
     printf("PTRACE_GETREGSET in compatibility mode: %zu bytes of registers\n", v.iov_len);
 }
 
+/* Whether the processor has that segment (LAR: SDM vol. 2). */
+static int is_there(unsigned selector)
+{
+    unsigned rights;
+    unsigned char yes;
+    __asm__ volatile("lar %2, %0; setz %1" : "=r"(rights), "=q"(yes) : "r"(selector) : "cc");
+    return yes;
+}
+
+/* Where 32-bit code could run: the kernel's own segment, or one of the LDT. */
+static void show_segments(void)
+{
+    enum { ENTRY = 8, CODE = 2 };
+    struct user_desc d = { .entry_number = ENTRY, .limit = 0xfffff, .seg_32bit = 1, .limit_in_pages = 1, .useable = 1 };
+    unsigned short ldtr;
+    d.contents = CODE;
+    int refused = syscall(SYS_modify_ldt, 0x11, &d, sizeof(d)) ? errno : 0;
+    __asm__ volatile("sldt %0" : "=m"(ldtr));
+    printf("segments: %x %s, ", CS32, is_there(CS32) ? "is there" : "is missing");
+    if (refused) printf("modify_ldt is refused: %s\n", strerror(refused));
+    else printf("the LDT's %s (LDTR %x)\n", is_there(ENTRY << 3 | 7) ? "is there" : "is written but not loaded", ldtr);
+}
+
 static double now_us(void)
 {
     struct timespec t;
@@ -504,6 +527,7 @@ int main(int argc, char **argv)
         return run_case(&c, &tests[0]) != SYSTEM_CALL || !as_expected(&c, &tests[0], SYSTEM_CALL)
                || !(getauxval(AT_HWCAP2) & 2);
     printf("AT_HWCAP2 %lx, %s\n", getauxval(AT_HWCAP2), is_tcg() ? "TCG" : "not TCG");
+    show_segments();
     failed = run_cases(&c, argc > 1 ? argv[1] : NULL);
     for (unsigned i = 0; i < sizeof(frame_tests) / sizeof(frame_tests[0]); i++)
         failed += run_frame_test(&c, &frame_tests[i]);
