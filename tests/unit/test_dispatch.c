@@ -265,11 +265,12 @@ static void *kicker(void *arg)
     return NULL;
 }
 
-/* Kicks from another thread, one after the other, into loops of linked blocks, jump caches, TLB misses and FPU code. */
-START_TEST(kicks_change_nothing)
+/* Kicks from another thread, one after the other, into loops of linked blocks, jump caches, TLB misses and FPU code.
+ * Returns how many came. */
+static u64 run_kicked(int which)
 {
-    const u32 rounds = engine[_i].cfg.engine == RT_INTERP ? 0x40000 : 0x800000;
-    start(_i);
+    const u32 rounds = engine[which].cfg.engine == RT_INTERP ? 0x40000 : 0x800000;
+    start(which);
     CODE_AT(CODE, "\xbf\x00\x00\x00\x00\xd9\xee" /* mov edi, rounds; fldz   */
                   "\xe8\x0c\x00\x00\x00"         /* loop: call f             */
                   "\xd9\xe8\xde\xc1"             /* fld1; faddp              */
@@ -293,11 +294,18 @@ START_TEST(kicks_change_nothing)
     kicking = false;
     pthread_join(t, NULL);
     ck_assert_uint_eq(out_value, rounds);
-    u64 sum = (u64)rounds * (rounds + 1) / 2;
+    u64 sum = (u64)rounds * (rounds + 1) / 2, kicks = c->ctr.kicks;
     ck_assert_uint_eq(get32(DATA), (u32)sum);
     ck_assert_uint_eq(get32(DATA + 4), (u32)(sum >> 32));
-    ck_assert_uint_gt(c->ctr.kicks, 10);
     end();
+    return kicks;
+}
+
+START_TEST(kicks_change_nothing)
+{
+    u64 kicks = 0;
+    for (unsigned i = 0; i < 20 && kicks <= 10; i++) kicks += run_kicked(_i); /* few come on a busy host */
+    ck_assert_uint_gt(kicks, 10);
 }
 END_TEST
 
