@@ -322,6 +322,44 @@ START_TEST(a_driver_finds_both_channels_decoded_before_and_after_a_reset)
 }
 END_TEST
 
+/* DD7 alone is pulled down (ATA/ATAPI-6): who waits for BSY to go is not kept waiting. */
+START_TEST(a_cable_without_drives_reads_7f_and_keeps_nothing_and_is_never_busy)
+{
+    static const struct ide_disk none[IDE_DRIVES];
+    struct ide *lone = NULL;
+    struct bus *other;
+    ck_assert_int_eq(0, bus_new(&other, 1 << 20));
+    const struct irq_line wire[16] = { 0 };
+    struct pci *slots;
+    ck_assert_int_eq(0, pci_new(&slots, other, wire, wire, (struct dev_event){ 0 }));
+    ck_assert_int_eq(0, ide_new(&lone, other, slots, (struct irq_line){ on_irq, NULL, 0 },
+                                (struct irq_line){ on_irq, NULL, 1 }, none));
+    for (unsigned c = 0; c < 2; c++) {
+        const u16 base = c ? 0x170 : 0x1f0, control = c ? 0x376 : 0x3f6;
+        for (unsigned device = 0xa0; device <= 0xb0; device += 0x10) {
+            bus_out(other, base + 6, 1, device);
+            for (u16 r = 1; r < 8; r++) {
+                if (r < 6) bus_out(other, base + r, 1, 0x55);
+                ck_assert_uint_eq(0x7f, bus_in(other, base + r, 1));
+            }
+            ck_assert_uint_eq(0x7f, bus_in(other, base, 1));
+            ck_assert_uint_eq(0xff7f, bus_in(other, base, 2));
+            ck_assert_uint_eq(0xff7fff7f, bus_in(other, base, 4));
+            bus_out(other, base + 7, 1, 0xec);
+            ck_assert_uint_eq(0x7f, bus_in(other, control, 1));
+        }
+        bus_out(other, control, 1, 4);
+        ck_assert_uint_eq(0x7f, bus_in(other, control, 1));
+        bus_out(other, control, 1, 0);
+        ck_assert_uint_eq(0x7f, bus_in(other, control, 1));
+    }
+    ck_assert_uint_eq(0, rises);
+    ide_free(lone);
+    pci_free(slots);
+    bus_free(other);
+}
+END_TEST
+
 START_TEST(no_interrupt_comes_while_it_is_switched_off)
 {
     out(0x3f6, 2);
@@ -626,6 +664,7 @@ int main(void)
         a_list_that_is_short_or_nowhere_ends_in_an_error,
         a_reset_while_the_disk_works_waits_for_it,
         a_driver_finds_both_channels_decoded_before_and_after_a_reset,
+        a_cable_without_drives_reads_7f_and_keeps_nothing_and_is_never_busy,
         no_interrupt_comes_while_it_is_switched_off,
         a_cd_drive_says_so_by_its_signature,
         blocks_are_read_by_packet_in_bursts_of_the_size_that_was_asked_for,

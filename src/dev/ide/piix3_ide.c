@@ -17,6 +17,9 @@ enum { BM_START = 1, BM_TO_MEMORY = 8 };
 enum { BM_ACTIVE = 1, BM_ERROR = 2, BM_INTERRUPT = 4, BM_CAPABLE = 0x60 };
 enum { BM_COMMAND = 0, BM_STATUS = 2, BM_TABLE = 4 };
 enum { C_DEVICE_RESET = 0x08, C_DIAGNOSE = 0x90 };
+/* A cable without drives: its lines float high, but for DD7, which the host pulls down (ATA/ATAPI-6: by 10 kilohms), so
+ * that nobody waits for BSY there. */
+enum { NOBODY = 0x7f, NOBODY_WORD = 0xff7f };
 enum { CFG_IDETIM = 0x40, CFG_IDETIM_LEN = 5, IDETIM_DECODE = 0x8000 };
 #define PRD_LAST 0x80000000u
 #define PRD_MAX 8192u /* entries: a table of 64 KiB */
@@ -260,19 +263,24 @@ static u8 register_read(struct channel *ch, unsigned i)
 {
     const struct drive *d = selected(ch);
 
-    if (empty(ch)) return 0xff;
+    if (empty(ch)) return NOBODY;
     if (i == T_DEVICE) return ch->device | DEV_ALWAYS;
     if (!d->there) return 0;
     if (i == T_FEATURE) return d->error;
     return ch->control & CTL_HOB ? d->hob[i - T_COUNT] : d->reg[i - T_COUNT];
 }
 
-static u8 status_read(struct channel *ch) { return empty(ch) ? 0xff : selected(ch)->there ? selected(ch)->status : 0; }
-
-static u32 data_read(struct drive *d, unsigned size)
+static u8 status_read(struct channel *ch)
 {
+    return empty(ch) ? NOBODY : selected(ch)->there ? selected(ch)->status : 0;
+}
+
+static u32 data_read(struct channel *ch, unsigned size)
+{
+    struct drive *d = selected(ch);
     u32 v = 0;
 
+    if (empty(ch)) return NOBODY_WORD | (u32)NOBODY_WORD << 16;
     if (!(d->status & ST_DRQ) || d->phase != PHASE_PIO_IN) return ~0u;
     for (unsigned i = 0; i < size && d->pos < d->end; i++) v |= (u32)d->buffer[d->pos++] << 8 * i;
     if (d->pos == d->end) {
@@ -296,7 +304,7 @@ static u32 task_read(void *dev, u32 off, unsigned size)
     struct channel *ch = dev;
     u32 v = 0;
 
-    if (off == T_DATA) return data_read(selected(ch), size);
+    if (off == T_DATA) return data_read(ch, size);
     for (unsigned i = 0; i < size; i++) {
         u8 byte = off + i == T_COMMAND ? status_read(ch) : register_read(ch, off + i);
         if (off + i == T_COMMAND) channel_irq(ch, false);
