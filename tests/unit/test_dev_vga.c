@@ -362,6 +362,37 @@ START_TEST(each_viewer_is_told_what_has_changed_since_it_looked)
 }
 END_TEST
 
+static struct display_frame *no_frame(void *be UNUSED, const struct display_shape *shape UNUSED, bool *fresh UNUSED)
+{
+    return NULL;
+}
+
+START_TEST(what_changes_while_there_is_no_memory_for_a_frame_is_drawn_later)
+{
+    const struct display *real = frame_display(frame);
+    static struct display_ops ops;
+    static struct display display;
+    ops = *real->ops;
+    display = (struct display){ &ops, real->be };
+    struct vga_screen *lean;
+    vga_screen_free(screen);
+    screen = NULL;
+    ck_assert_int_eq(0, vga_screen_new(&lean, vga, &display, false));
+    set_mode(&linear320);
+    colours();
+    vga_screen_draw(lean);
+    poke(WINDOW + 320, 9);
+    ops.begin = no_frame;
+    vga_screen_draw(lean);
+    ops.begin = real->ops->begin;
+    vga_screen_draw(lean);
+    const struct display_frame *f = frame_lock(frame, NULL, NULL);
+    ck_assert_uint_eq(f->pixels[f->shape.width], colour(9));
+    frame_unlock(frame);
+    vga_screen_free(lean);
+}
+END_TEST
+
 START_TEST(vbe_modes_have_a_linear_frame_buffer_and_a_bank)
 {
     ck_assert_uint_eq(vbe_read(0), 0xb0c5);
@@ -447,6 +478,7 @@ int main(void)
     tcase_add_test(t, text_is_characters_of_the_loaded_font);
     tcase_add_test(t, an_unchanged_screen_draws_nothing);
     tcase_add_test(t, each_viewer_is_told_what_has_changed_since_it_looked);
+    tcase_add_test(t, what_changes_while_there_is_no_memory_for_a_frame_is_drawn_later);
     tcase_add_test(t, vbe_modes_have_a_linear_frame_buffer_and_a_bank);
     tcase_add_test(t, retrace_comes_and_goes_with_guest_time);
     tcase_add_test(t, the_crt_controller_can_be_locked);

@@ -482,10 +482,11 @@ void vga_screen_draw(struct vga_screen *s)
     const struct vga *v = s->vga;
     struct mode mode = mode_of(v);
     u32 colour[256];
-    bool fresh, dirty = !s->log || dirty_log_take(s->log, s->dirty);
+    bool fresh;
     struct display_frame *f = s->display->ops->begin(s->display->be, &mode.shape, &fresh);
 
     if (!f) return;
+    bool dirty = !s->log || dirty_log_take(s->log, s->dirty);
     colours_of(v, mode.kind, colour);
     bool all = fresh || !s->log || memcmp(&mode, &s->mode, sizeof mode) || memcmp(colour, s->colour, sizeof colour);
     struct cursor was = s->cursor;
