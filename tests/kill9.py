@@ -60,7 +60,7 @@ def run_and_kill(command, seconds):
         if m.poll() is not None or time.monotonic() > alarm:
             m.kill()
             raise SystemExit(f'FAIL: it ended by itself, or says nothing: {m.returncode}, {m.stderr.read()}')
-        if data and kill_at is None:
+        if len(data) >= 4 and kill_at is None:  # the first number, whole
             kill_at = time.monotonic() + seconds
     m.send_signal(signal.SIGKILL)
     m.wait()
