@@ -4,6 +4,7 @@ import socket
 import time
 
 LIMIT = 30  # seconds that any wait may take
+HARD = 1  # a breakpoint's kind
 
 CORE = ['eax', 'ecx', 'edx', 'ebx', 'esp', 'ebp', 'esi', 'edi', 'eip', 'eflags', 'cs', 'ss', 'ds', 'es', 'fs', 'gs']
 

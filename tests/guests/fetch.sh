@@ -10,12 +10,13 @@
 # and touches no network (--refresh asks the archive again). One index of the archive may fail to refresh, so the
 # update is best effort and the download is the check.
 # Prints, and writes to paths.env there: KERNEL_686, KERNEL_686_PAE, KERNEL_RT_686_PAE, BUSYBOX, BUSYBOX_HOST,
-# KERNEL_AMD64, BUSYBOX_AMD64, MODULES_686, MODULES_AMD64, SELFTESTS.
+# KERNEL_AMD64, BUSYBOX_AMD64, MODULES_686, MODULES_AMD64, SELFTESTS, SYMBOLS_686.
 # SELFTESTS: the sources of Linux's own tests of x86, as they stand in the kernel's tree (tests/guests/selftests.py).
 # modules-686 is a tree with those modules of the 686 kernel that the guests of net.py, devices.py and sound.py
 # load, in /lib/m; modules-amd64 one with KVM's of the amd64 kernel (tests/nested/suite.py).
+# SYMBOLS_686: the 686 kernel with its debug symbols, from a package of 760 MB (tests/guests/debugger.py).
 # Usage: fetch.sh [--refresh] [NAME ...], of 686 686-pae rt-686-pae busybox busybox-host (the default), amd64,
-# busybox-amd64, modules-686, modules-amd64, selftests
+# busybox-amd64, modules-686, modules-amd64, selftests, symbols-686
 set -eu
 
 cache=${TRANSVISOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/transvisor}
@@ -27,9 +28,11 @@ wanted=
 for arg in "$@"; do
     case $arg in
     --refresh) refresh=yes ;;
-    686|686-pae|rt-686-pae|busybox|amd64|busybox-amd64|modules-686|modules-amd64|selftests) wanted="$wanted $arg" ;;
+    686|686-pae|rt-686-pae|busybox|amd64|busybox-amd64) wanted="$wanted $arg" ;;
+    modules-686|modules-amd64|selftests|symbols-686) wanted="$wanted $arg" ;;
     busybox-host) wanted="$wanted busybox $arg" ;; # whose version it must have
-    *) echo "usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox|busybox-host|amd64|busybox-amd64|modules-686|modules-amd64|selftests ...]" >&2
+    *) echo "usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox|busybox-host|amd64|busybox-amd64|" >&2
+       echo "                             modules-686|modules-amd64|selftests|symbols-686 ...]" >&2
        exit 2 ;;
     esac
 done
@@ -82,6 +85,10 @@ found() {
         if [ -n "$kernel" ] && [ -d "$cache/$1/${kernel##*/vmlinuz-}" ]; then echo "$cache/$1/${kernel##*/vmlinuz-}"; fi
         ;;
     selftests) if [ -d "$cache/selftests" ]; then echo "$cache/selftests"; fi ;;
+    symbols-686)
+        kernel=$(found 686)
+        [ -z "$kernel" ] || ls "$cache/$1/vmlinux-${kernel##*/vmlinuz-}" 2>/dev/null || true
+        ;;
     busybox*) ls "$cache/$1"/bin/busybox 2>/dev/null || true ;;
     *) ls "$cache/kernel-$1"/boot/vmlinuz-6.1.0-*-"$1" 2>/dev/null | sort -V | tail -n 1 ;;
     esac
@@ -133,6 +140,18 @@ fetch_selftests() {
     rm -rf "$new"
 }
 
+# The kernel of version $1 as it was linked.
+fetch_symbols() {
+    apt_setup i386
+    rm -rf "$new" && mkdir -p "$new/tree"
+    echo "fetch.sh: fetching linux-image-$1-dbg" >&2
+    (cd "$new" && apt-get -q download "linux-image-$1-dbg" >&2) || die "cannot download linux-image-$1-dbg from $mirror"
+    dpkg-deb --fsys-tarfile "$new"/*.deb | tar -x -C "$new/tree" --strip-components 5 ./usr/lib/debug/boot/ ||
+        die "cannot unpack linux-image-$1-dbg"
+    rm -rf "${cache:?}/symbols-686" && mv "$new/tree" "$cache/symbols-686"
+    rm -rf "$new"
+}
+
 # The newest kernel package of flavour $1. Signed and unsigned builds hold the same kernel; plain names are signed.
 newest_kernel() {
     apt-cache pkgnames linux-image-6.1.0- | grep -E "^linux-image-6\.1\.0-[0-9]+-$1\$" | sort -V | tail -n 1
@@ -158,6 +177,11 @@ for name in $wanted; do
         fetch_modules "$name" "${kernel##*/vmlinuz-}" $kvm_modules
         ;;
     selftests) fetch_selftests ;;
+    symbols-686)
+        kernel=$(found 686)
+        [ -n "$kernel" ] || die "the symbols are those of the 686 kernel: fetch that, too"
+        fetch_symbols "${kernel##*/vmlinuz-}"
+        ;;
     *)
         apt_setup $arch
         package=$(newest_kernel "$name")
@@ -173,7 +197,7 @@ paths=$cache/paths.env.$$
 : > "$paths"
 for pair in KERNEL_686=686 KERNEL_686_PAE=686-pae KERNEL_RT_686_PAE=rt-686-pae BUSYBOX=busybox BUSYBOX_HOST=busybox-host \
             KERNEL_AMD64=amd64 BUSYBOX_AMD64=busybox-amd64 MODULES_686=modules-686 MODULES_AMD64=modules-amd64 \
-            SELFTESTS=selftests; do
+            SELFTESTS=selftests SYMBOLS_686=symbols-686; do
     file=$(found "${pair#*=}")
     [ -z "$file" ] || echo "${pair%%=*}='$file'" >> "$paths"
 done
