@@ -1,6 +1,8 @@
 /* A tone by the kernel's own interface, in the guest of sound.py: for the i386 program to be small and of no library.
  *
- *   tone CARD DEVICE RATE BITS CHANNELS HZ MS     by ALSA's device, with what is muted turned on first
+ *   tone CARD DEVICE RATE BITS CHANNELS HZ MS     by ALSA's device, with what is muted turned on first; an SB16's
+ *                                                 driver plays samples of 8 bits while it keeps its 16-bit DMA channel
+ *                                                 for recording
  *   tone speaker HZ MS                            by the console's KIOCSOUND */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,7 +34,7 @@ static int is_ours(const char *name)
     return 0;
 }
 
-static void turn_on(int card)
+static void turn_on(int card, unsigned bits)
 {
     static struct snd_ctl_elem_id ids[512];
     char path[32];
@@ -44,6 +46,10 @@ static void turn_on(int card)
         const char *name = (const char *)ids[i].name;
         struct snd_ctl_elem_info info = { .id = ids[i] };
         struct snd_ctl_elem_value v = { .id = ids[i] };
+        if (!strcmp(name, "16-bit DMA Allocation")) {
+            v.value.enumerated.item[0] = bits == 8 ? 2 : 0; /* capture, auto */
+            if (ioctl(fd, SNDRV_CTL_IOCTL_ELEM_WRITE, &v) < 0) die(name);
+        }
         if (!is_ours(name) || ioctl(fd, SNDRV_CTL_IOCTL_ELEM_INFO, &info)) continue;
         int is_switch = info.type == SNDRV_CTL_ELEM_TYPE_BOOLEAN && strstr(name, "Switch");
         int is_volume = info.type == SNDRV_CTL_ELEM_TYPE_INTEGER && strstr(name, "Volume") && !strstr(name, "Capture");
@@ -116,7 +122,7 @@ int main(int argc, char **argv)
         return 0;
     }
     if (argc != 8) return 2;
-    turn_on(atoi(argv[1]));
+    turn_on(atoi(argv[1]), (unsigned)atoi(argv[4]));
     play(atoi(argv[1]), atoi(argv[2]), (unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]), (unsigned)atoi(argv[5]),
          atof(argv[6]), (unsigned)atoi(argv[7]));
     return 0;
