@@ -6,6 +6,7 @@
 import json
 import os
 import shutil
+import socket
 import struct
 import subprocess
 import sys
@@ -102,6 +103,16 @@ def a_printed_file_is_the_command_line(b):
 # ---- presets ----
 
 
+def free_screen():
+    """A number of VNC's whose port nobody has."""
+    while True:
+        with socket.socket() as s:
+            s.bind(('127.0.0.1', 0))
+            port = s.getsockname()[1]
+        if port > 5900:
+            return port - 5900
+
+
 def presets_are_listed_and_can_be_overridden(b):
     table = ask(b, 'run', '--for', 'help').splitlines()
     names = [line.split()[0] for line in table[1:]]
@@ -158,6 +169,26 @@ def a_preset_has_the_sound_card_that_its_guest_knows(b):
     ):
         image = guest(b, code)
         ask(b, 'run', image, '--debug-exit', '0xf4', '-m', '16', *words, status=(answer << 1 | 1) & 0xFF)
+
+
+def a_screen_with_a_pointer_has_a_tablet_where_its_guest_knows_usb(b):
+    # The device that is at 00:01.2: 7020h
+    image = guest(b, b'\xb8\x00\x0a\0\x80\xba\xf8\x0c\0\0\xef\xb2\xfe\xec\xba\xf4\0\0\0\xee' + HALT)
+    for i in range(4):
+        file(b, f'disk{i}.img', bytes(1 << 20))
+    disks = [w for i in range(4) for w in ('--disk', f'disk{i}.img,bus=usb')]
+    for words, screen, answer in (
+        (('--for', 'winxp'), True, 0x20),
+        (('--for', 'winxp'), False, 0xFF),
+        (('--for', 'nt4'), True, 0xFF),
+        (('--pointer', 'tablet', '--for', 'nt4'), True, 0x20),
+        (('--for', 'winxp', '--pointer', 'mouse'), True, 0xFF),
+        (('--for', 'winxp', '--usb', 'none'), True, 0xFF),
+        (('--for', 'winxp', '--usb', 'tablet'), True, 0x20),
+        (('--for', 'winxp', *disks), True, 0x20),
+    ):
+        show = ('--display', f'vnc=127.0.0.1:{free_screen()}') if screen else ()
+        ask(b, 'run', image, '--debug-exit', '0xf4', '-m', '16', *words, *show, status=(answer << 1 | 1) & 0xFF)
 
 
 def every_preset_is_a_machine_that_starts(b):

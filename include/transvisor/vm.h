@@ -102,6 +102,7 @@ struct vm_disk {
 #define VM_NETS_MAX 8u /* network cards */
 #define VM_SERIAL_MORE 3u
 #define VM_SHARES_MAX 4u /* shared folders */
+#define VM_USB_MAX 4u    /* what is plugged into USB: disks, a tablet, a keyboard */
 #define VM_OPTION_ROMS_MAX 4u
 #define VM_SMBIOS_MAX 4u
 

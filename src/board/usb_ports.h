@@ -9,6 +9,7 @@ enum usb_kind { USB_TABLET = 1, USB_KEYBOARD = 2 }; /* bits of a set */
 MUST_CHECK int usb_parse(const char *list, unsigned *kinds, struct vm_error *err);
 
 #define USB_PORTS UHCI_PORTS
+_Static_assert(USB_PORTS == VM_USB_MAX, "an embedder counts them");
 struct usb_ports;
 /* What is plugged in, port by port: a tablet, a keyboard, disks. */
 struct usb_disk {

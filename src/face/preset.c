@@ -6,10 +6,10 @@
 #include <string.h>
 
 static const struct preset {
-    const char *name, *title, *cpu, *memory, *most, *disk_bus, *net_model, *sound, *rtc, *tlb, *rng, *balloon;
+    const char *name, *title, *cpu, *memory, *most, *disk_bus, *net_model, *sound, *pointer, *rtc, *tlb, *rng, *balloon;
 } presets[] = {
-#define PRESET(name, title, cpu, memory, most, disk_bus, net_model, sound, rtc, tlb, rng, balloon) \
-    { name, title, cpu, memory, most, disk_bus, net_model, sound, rtc, tlb, rng, balloon },
+#define PRESET(name, title, cpu, memory, most, disk_bus, net_model, sound, pointer, rtc, tlb, rng, balloon) \
+    { name, title, cpu, memory, most, disk_bus, net_model, sound, pointer, rtc, tlb, rng, balloon },
 #include "src/face/presets.def"
 #undef PRESET
 };
@@ -20,11 +20,11 @@ static const struct {
     size_t at;
     int width;
 } columns[] = {
-    { "cpu", offsetof(struct preset, cpu), 9 },           { "memory", offsetof(struct preset, memory), 6 },
+    { "cpu", offsetof(struct preset, cpu), 8 },           { "memory", offsetof(struct preset, memory), 6 },
     { "disk-bus", offsetof(struct preset, disk_bus), 8 }, { "net-model", offsetof(struct preset, net_model), 9 },
-    { "sound", offsetof(struct preset, sound), 5 },       { "rtc", offsetof(struct preset, rtc), 9 },
-    { "tlb", offsetof(struct preset, tlb), 7 },           { "rng", offsetof(struct preset, rng), 3 },
-    { "balloon", offsetof(struct preset, balloon), 7 },
+    { "sound", offsetof(struct preset, sound), 5 },       { "pointer", offsetof(struct preset, pointer), 7 },
+    { "rtc", offsetof(struct preset, rtc), 9 },           { "tlb", offsetof(struct preset, tlb), 7 },
+    { "rng", offsetof(struct preset, rng), 3 },           { "balloon", offsetof(struct preset, balloon), 7 },
 };
 
 static const char *cell(const struct preset *p, size_t column)

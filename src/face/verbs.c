@@ -21,6 +21,7 @@ static const char *const accel_names[] = { "tcg", NULL };
 static const char *const one_names[] = { "1", "cpus=1", "boot=1", NULL };
 static const char *const vga_names[] = { "none", "std", NULL }; /* in the order of enum vm_vga, without the default */
 static const char *const switch_names[] = { "off", "on", NULL };
+static const char *const pointer_names[] = { "mouse", "tablet", NULL };
 static const char *const disk_bus_names[] = { "ide", "virtio", NULL };
 
 static const char *cpu_name(unsigned i, const char **what)
@@ -518,6 +519,8 @@ static const struct opt run_options[] = {
     { .group = "The machine", .name = "usb", .aliases = "usbdevice", .type = OPT_CALL, .rank = OPT_PLAIN,
       .parse = parse_usb, .repeats = true, .arg = "tablet,keyboard|storage:FILE",
       .help = "plugged into a USB port, of four: a tablet's pointer is where VNC's is [none, and no controller]" },
+    { .group = "The machine", .name = "pointer", .type = OPT_CHOICE, RUN(tablet), .arg = "mouse|tablet",
+      .choices = pointer_names, .help = "tablet: with --display vnc, `--usb tablet` is understood [mouse]" },
     { .group = "The machine", .name = "share", .type = OPT_CALL, .rank = OPT_PLAIN, .parse = parse_share,
       .repeats = true, .arg = "DIR[,tag=NAME][,readonly=on]",
       .help = "folder that the guest may mount: mount -t 9p -o trans=virtio NAME /mnt; up to four [tag=share0, ..]" },
@@ -765,8 +768,20 @@ static int finish_net(struct run_args *a, unsigned i, struct vm_error *err)
     return 0;
 }
 
+/* A tablet that nobody has asked for by name takes no port that a disk needs. */
+static int finish_pointer(struct run_args *a, struct vm_error *err)
+{
+    unsigned used = strstr(a->usb, "keyboard") != NULL;
+    bool screen = a->cfg.display && !strncmp(a->cfg.display, "vnc", 3);
+    for (unsigned i = 0; i < a->disks; i++) used += a->cfg.disk[i].bus == VM_BUS_USB;
+    bool said = strstr(a->usb, "tablet") || strstr(a->usb, "none");
+    if (!a->tablet || !screen || a->load || said || used >= VM_USB_MAX) return 0;
+    return parse_usb(a, "--pointer tablet", "tablet", err);
+}
+
 int run_args_finish(struct run_args *a, struct vm_error *err)
 {
+    if (finish_pointer(a, err)) return -EINVAL;
     for (unsigned i = 0; i < VM_NETS_MAX && !a->load; i++)
         if (finish_net(a, i, err)) return -EINVAL;
     if (a->cfg.kernel && a->cfg.firmware)

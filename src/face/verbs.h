@@ -49,6 +49,7 @@ struct run_args {
     struct opt_port debug_exit;
     int engine, direct, entry_cs, tlb;
     int rng, balloon, hpet; /* 0 off, 1 on */
+    int tablet;             /* what the pointer of a screen with one is: 0 the mouse */
     bool no_jail;
     const char *stats, *expect;
     u64 timeout_ms;                         /* 0: none */
