@@ -92,7 +92,9 @@ static void dev_reset(void *be)
 static void dev_save(void *be, struct byte_queue *to) { share_session_save(((struct share *)be)->session, to); }
 static void dev_load(void *be, const struct byte_queue *from)
 {
-    share_session_load(((struct share *)be)->session, from);
+    struct share *s = be;
+    worker_drain(s->worker); /* a reset before this may still be under way, and would clear what is loaded */
+    share_session_load(s->session, from);
 }
 
 /* ---- life ---- */

@@ -716,6 +716,11 @@ START_TEST(messages_are_answered_by_a_thread_and_a_reset_forgets)
     sharedev_save(d, &state);
     ck_assert_uint_eq(4, state.len);
     sharedev_reset(d);
+    sharedev_load(d, &state); /* which outlives a reset of before */
+    share_drain(d);
+    sharedev_save(d, &state);
+    ck_assert_uint_eq(4, state.len);
+    sharedev_reset(d);
     sharedev_reset(d);
     sharedev_submit(d, &r);
     sharedev_reset(d);
