@@ -82,9 +82,9 @@ void xl_link(struct xl *xl, struct edge *e, struct block *to);
  * none. */
 bool xl_break(struct xl *xl, u64 host_pc);
 
-/* The number, not 0, of what segmented code of this mode, in a CS of that base and limit, has in common, for struct
- * xl_source. After very many others it may have got another number, and its blocks are made anew; no number is used
- * twice. */
+/* The number, not 0 and below CONTEXT_PARAGRAPHS, of what segmented code of this mode, in a CS of that base and limit,
+ * has in common, for struct xl_source. After very many others it may have got another number, and its blocks are made
+ * anew; no number is used twice. */
 u32 xl_context(struct xl *xl, u32 mode, u32 base, u32 limit);
 
 /* Jump caches: one for supervisor code, one for user code, one for segmented code, which goes by context and EIP, and

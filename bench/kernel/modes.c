@@ -146,11 +146,17 @@ static const struct {
     void (*run)(u32 loop, u32 n);
 } modes[MODES] = { { "flat", run_flat }, { "real", run_real }, { "vm86", run_vm86 }, { "seg16", run_seg16 } };
 
-#define EVERYWHERE(X)                                                                                           \
-    X(registers)                                                                                                \
-    X(memory)                                                                                                   \
-    X(call) X(push_pop) X(string) X(rep_movs) X(rep_stos) X(rep_scas) X(segment_load) X(load_far) X(stack_load) \
-        X(enter_leave) X(pusha_popa) X(pushf_popf) X(cli_sti) X(int) X(far_pointer) X(dos)
+#define EVERYWHERE(X) \
+    X(registers)      \
+    X(memory)         \
+    X(call)           \
+    X(push_pop)       \
+    X(string)         \
+    X(rep_movs)       \
+    X(rep_stos)       \
+    X(rep_scas)       \
+    X(segment_load)   \
+    X(load_far) X(stack_load) X(enter_leave) X(pusha_popa) X(pushf_popf) X(cli_sti) X(int) X(far_pointer) X(dos)
 #define DECLARE(name) extern const u8 name##_16[], name##_32[];
 EVERYWHERE(DECLARE)
 extern const u8 far_call_real_16[], far_call_pm_16[], far_jmp_real_16[], far_jmp_pm_16[], far_call_32[], far_jmp_32[];

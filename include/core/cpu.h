@@ -107,6 +107,7 @@ enum helper_string { STRING_MOVS, STRING_STOS, STRING_CMPS, STRING_SCAS };
 enum helper_far { FAR_JMP, FAR_CALL, FAR_RET, FAR_IRET, FAR_INT };
 #define HELPER_FAR_OF(kind, opsize, len) ((u32)(kind) | (u32)(opsize) << 8 | (u32)(len) << 16)
 #define HELPER_STRING_ARG(size, op, repne) ((u32)(size) | (u32)(op) << 8 | (u32)(repne) << 16)
+#define HELPER_STRING_FROM(seg, addrsize) ((u32)(seg) << 20 | (u32)(addrsize) << 24)
 
 /* One entry of a jump cache. */
 struct jump_entry {
@@ -120,8 +121,23 @@ struct jump_entry {
 /* The low 16 bits of the EIP alone would be the same for the same offset in libraries that lie 64 KiB apart.
  * lower_ctl.c and enter_x64.S compute the same. */
 static inline u32 jump_index(vaddr eip) { return (eip + (eip >> 12 | eip << 20)) % JUMP_ENTRIES; }
-/* Of segmented code: the same EIP is in use in many segments. Contexts are numbered from 1 (xl_context). */
-static inline u32 jump_spread(u32 context) { return context * 0x9e5u % JUMP_ENTRIES; }
+/* Of segmented code: the same EIP is in use in many segments. What its translations assume of mode and CS is their
+ * context. Where CS is what loading a paragraph makes of it in real or virtual-8086 mode (cpu_in_paragraph), that is
+ * CONTEXT_PARAGRAPHS | the rest of the mode << 16 | the paragraph, so that far transfers compute it in line; others are
+ * numbered from 1 (xl_context). */
+#define CONTEXT_PARAGRAPHS 0x80000000u
+static inline u32 context_of_paragraph(u32 mode, u16 paragraph)
+{
+    u32 rest = (mode & MK_VM ? 1u : 0) | (mode & MK_PG ? 2u : 0) | (mode & MK_SS32 ? 4u : 0);
+    return CONTEXT_PARAGRAPHS | rest << 16 | paragraph;
+}
+/* lower_far.c computes the same. */
+static inline u32 jump_spread(u32 context)
+{
+    u32 paragraph = context & 0xffff;
+    u32 spread = context & CONTEXT_PARAGRAPHS ? (paragraph << 4) + (paragraph >> 8) : context * 0x9e5u;
+    return spread % JUMP_ENTRIES;
+}
 static inline u64 jump_tag(u32 context, vaddr eip) { return (u64)context << 32 | eip; }
 
 /* The x87 unit's instruction and data pointers while its state is hot: the host's own are of translated code. fx has
@@ -207,6 +223,7 @@ struct cpu {
     u64 seg_room[2][S_COUNT];
     u64 context_tag; /* jump_tag(), less an EIP, and jump_spread() of the present context */
     u32 context_spread;
+    u32 far_target; /* CS << 16 | IP, while an instruction that goes there looks at the rest of its frame */
     void *helpers[HELPER_COUNT]; /* by enum helper: int (*)(struct cpu *, u32) */
     struct seg_memo seg_memo[S_COUNT][SEG_MEMOS];
     u64 tally[TALLIES]; /* where that is asked for; tally[TALLY_INSNS] by the interpreter always */
@@ -284,6 +301,14 @@ static inline bool cpu_uses_vif(const struct cpu *c)
 static inline bool cpu_vip_due(const struct cpu *c)
 {
     return unlikely((c->eflags_sys & (F_VIF | F_VIP)) == (F_VIF | F_VIP)) && cpu_uses_vif(c);
+}
+/* CS is what real or virtual-8086 mode makes of its selector, with a limit of 64 KiB. */
+static inline bool cpu_in_paragraph(const struct cpu *c)
+{
+    const struct seg *cs = &c->seg[S_CS];
+    u32 attr = SEG_P | SEG_S | SEG_W | SEG_A | (c->eflags_sys & F_VM ? SEG_DPL : 0);
+    bool protected = c->cr0 & CR0_PE && !(c->eflags_sys & F_VM);
+    return !protected && cs->attr == attr && cs->limit == 0xffff && cs->base == (u32)cs->sel << 4;
 }
 static inline bool cpu_protected(const struct cpu *c) { return (c->cr0 & CR0_PE) && !(c->eflags_sys & F_VM); }
 

@@ -24,7 +24,7 @@
 #define CPU_SEG_COMPLEX 1388
 #define CPU_SEG_ROOM 1416
 #define CPU_HELPER_MOV_SREG 1536
-#define CPU_SEG_MEMO 1656
+#define CPU_SEG_MEMO 1680
 #define CPU_TLB_SUP_R 16384 /* behind struct cpu_area */
 /* Offsets into struct seg, and attributes as real and virtual-8086 mode make them. */
 #define SEG_BASE 4

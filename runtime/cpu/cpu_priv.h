@@ -261,6 +261,16 @@ static inline bool stack_is_flat32(const struct seg *ss)
     return ss->limit == 0xffffffff && (ss->attr & (SEG_D | SEG_E | SEG_CODE | SEG_UNUSABLE)) == SEG_D;
 }
 
+/* Host pointer to n bytes at an offset in a stack, if they are within its limit and a page that the soft TLB knows, and
+ * the offset does not wrap around; else NULL. */
+static inline u8 *stack_ptr(struct cpu *c, const struct seg *ss, u32 off, unsigned n, enum tlb_kind k)
+{
+    u32 last = off + n - 1;
+    if (ss->attr & (SEG_E | SEG_CODE | SEG_UNUSABLE) || last < off || last > ss->limit || last > seg_sp_mask(ss))
+        return NULL;
+    return fast_ptr(c, ss->base + off, n, k);
+}
+
 /* Whether n words fit below sp, as far as the limit goes: #SS(error). (seg.c) */
 MUST_CHECK int stack_room(struct cpu *c, const struct seg *ss, u32 sp, unsigned n, unsigned size, u32 error);
 /* Pushes word[0..n), in that order, below sp in ss: all of them or, on a fault, none. error: of #SS. The caller moves
@@ -276,6 +286,15 @@ MUST_CHECK static inline int stack_push(struct cpu *c, const struct seg *ss, u32
             for (unsigned i = 0; i < n; i++) ((struct unaligned32 *)p)[n - 1 - i].v = word[i];
             return 0;
         }
+    } else {
+        u32 off = (sp - n * size) & seg_sp_mask(ss);
+        u8 *p = n ? stack_ptr(c, ss, off, n * size, user ? TLB_USER_W : TLB_SUP_W) : NULL;
+        if (likely(p)) {
+            for (unsigned i = 0; i < n; i++)
+                if (size == 4) ((struct unaligned32 *)p)[n - 1 - i].v = word[i];
+                else ((struct unaligned16 *)p)[n - 1 - i].v = (u16)word[i];
+            return 0;
+        }
     }
     return stack_push_slow(c, ss, sp, word, n, size, user, error);
 }
@@ -289,6 +308,14 @@ MUST_CHECK static inline int stack_read(struct cpu *c, u32 sp, u32 *word, unsign
         const u8 *p = fast_ptr(c, ss->base + sp, 4 * n, c->cpl == 3 ? TLB_USER_R : TLB_SUP_R);
         if (likely(p)) {
             for (unsigned i = 0; i < n; i++) word[i] = ((const struct unaligned32 *)p)[i].v;
+            return 0;
+        }
+    } else {
+        u32 off = sp & seg_sp_mask(ss);
+        const u8 *p = n ? stack_ptr(c, ss, off, n * size, c->cpl == 3 ? TLB_USER_R : TLB_SUP_R) : NULL;
+        if (likely(p)) {
+            for (unsigned i = 0; i < n; i++)
+                word[i] = size == 4 ? ((const struct unaligned32 *)p)[i].v : ((const struct unaligned16 *)p)[i].v;
             return 0;
         }
     }

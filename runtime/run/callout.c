@@ -253,6 +253,60 @@ int helper_string(struct cpu *c, u32 arg)
     return compare(c, size, op == STRING_SCAS, repne, user);
 }
 
+/* A string's place in a segment: how far it goes in one page, within the limit, before its offset wraps around. */
+struct lane {
+    enum segreg seg;
+    bool write;
+    unsigned reg; /* that has its offset */
+};
+
+static u32 lane_elements(const struct cpu *c, const struct lane *l, u32 mask, unsigned size)
+{
+    u32 off = c->gpr[l->reg] & mask, n = elements_in_page(c->seg[l->seg].base + off, size);
+    s64 left = -(s64)(c->seg_room[l->write][l->seg] + off); /* up to the limit */
+    u64 wraps = (u64)mask + 1 - off;
+    if (!c->seg_room[l->write][l->seg] || left <= 0) return 0;
+    if ((u64)left < wraps) wraps = (u64)left;
+    return wraps / size < n ? (u32)(wraps / size) : n;
+}
+static u8 *lane_pointer(struct cpu *c, const struct lane *l, u32 mask)
+{
+    return page_pointer(c, c->seg[l->seg].base + (c->gpr[l->reg] & mask), l->write, c->cpl == 3);
+}
+static void masked_add(u32 *reg, u32 by, u32 mask) { *reg = (*reg & ~mask) | ((*reg + by) & mask); }
+
+int helper_string_segmented(struct cpu *c, u32 arg)
+{
+    unsigned size = arg & 0xff;
+    enum helper_string op = arg >> 8 & 0xff;
+    bool repne = arg >> 16 & 1, has_source = op == STRING_MOVS || op == STRING_CMPS;
+    bool writes = op == STRING_MOVS || op == STRING_STOS;
+    const struct lane from = { (enum segreg)(arg >> 20 & 7), false, G_ESI }, to = { S_ES, writes, G_EDI };
+    u32 mask = arg >> 24 == 4 ? ~0u : 0xffffu;
+    if (c->df < 0) return HELPER_EMULATE;
+    while (c->gpr[G_ECX] & mask) {
+        u32 n = c->gpr[G_ECX] & mask, room = lane_elements(c, &to, mask, size);
+        if (room < n) n = room;
+        room = has_source ? lane_elements(c, &from, mask, size) : n;
+        if (room < n) n = room;
+        if (!n || c->kick) return HELPER_EMULATE;
+        const u8 *src = has_source ? lane_pointer(c, &from, mask) : NULL;
+        u8 *dst = has_source && !src ? NULL : lane_pointer(c, &to, mask);
+        if (!dst) return HELPER_EMULATE;
+        u64 left = writes ? 0 : n;
+        if (op == STRING_MOVS) host_movs(dst, src, n, size);
+        else if (op == STRING_STOS) host_stos(dst, c->gpr[G_EAX], n, size);
+        else if (op == STRING_SCAS) c->aflags = host_scas(c->gpr[G_EAX], dst, &left, size, repne);
+        else c->aflags = host_cmps(src, dst, &left, size, repne);
+        n -= (u32)left;
+        masked_add(&c->gpr[G_ECX], 0 - n, mask);
+        masked_add(&c->gpr[G_EDI], n * size, mask);
+        if (has_source) masked_add(&c->gpr[G_ESI], n * size, mask);
+        if (!writes && ((c->aflags & F_ZF) != 0) == repne) break;
+    }
+    return HELPER_DONE;
+}
+
 /* ---- segment registers ---- */
 
 /* A load that changes what the rest of the block was translated for ends it. */
@@ -271,6 +325,12 @@ int helper_mov_sreg(struct cpu *c, u32 arg)
 }
 
 /* ---- segmented code ---- */
+
+int helper_latch(struct cpu *c, u32 arg UNUSED)
+{
+    cpu_x87_latch(c);
+    return HELPER_DONE;
+}
 
 static int far_transfer(struct cpu *c)
 {
@@ -319,6 +379,27 @@ int helper_pusha(struct cpu *c, u32 arg)
     return HELPER_DONE;
 }
 
+/* Host pointer to n bytes at an offset on the stack, to be written to: within a page and the limit, else NULL. */
+static u8 *stack_pointer(struct cpu *c, u32 off, unsigned n)
+{
+    laddr la = c->seg[S_SS].base + off;
+    if ((la & ~PAGE_MASK) + n > PAGE_SIZE || (s64)(c->seg_room[1][S_SS] + off + n - 1) >= 0) return NULL;
+    return page_pointer(c, la, true, c->cpl == 3);
+}
+
+int helper_enter(struct cpu *c, u32 arg)
+{
+    u32 size = arg & 0xff, mask = c->mode & MK_SS32 ? ~0u : 0xffffu, high = c->gpr[G_ESP] & ~mask;
+    u32 frame = (c->gpr[G_ESP] - size) & mask, top = (frame - (arg >> 8)) & mask;
+    u8 *p = stack_pointer(c, frame, size);
+    if (!p || !stack_pointer(c, top, size)) return HELPER_EMULATE; /* the new top must be writable */
+    if (size == 4) *(u32_unaligned *)p = c->gpr[G_EBP];
+    else *(u16_unaligned *)p = (u16)c->gpr[G_EBP];
+    masked_add(&c->gpr[G_EBP], (high | frame) - c->gpr[G_EBP], size == 4 ? ~0u : 0xffffu);
+    c->gpr[G_ESP] = high | top;
+    return HELPER_DONE;
+}
+
 /* ---- flags and transfers ---- */
 
 int helper_popf(struct cpu *c, u32 next)
@@ -336,15 +417,15 @@ int helper_popf(struct cpu *c, u32 next)
     return HELPER_NEXT;
 }
 
-/* In real mode, or in protected mode where all flags are the code's to change. */
 int helper_popf16(struct cpu *c, u32 next)
 {
     u32 mask = c->mode & MK_SS32 ? ~0u : 0xffffu, off = c->gpr[G_ESP] & mask;
-    const u32 may = F_ARITH | F_IF | F_DF | F_NT | F_IOPL;
+    u32 may = F_ARITH | F_DF | F_NT | (c->cpl ? 0 : F_IOPL) | (c->cpl <= cpu_iopl(c) ? F_IF : 0);
+    if (c->mode & MK_VM && cpu_iopl(c) < 3) return HELPER_EMULATE;
     laddr la = c->seg[S_SS].base + off;
     if (off == mask || (la & ~PAGE_MASK) == PAGE_SIZE - 1 || (s64)(c->seg_room[0][S_SS] + off + 1) >= 0)
         return HELPER_EMULATE;
-    const u8 *p = page_pointer(c, la, false, false);
+    const u8 *p = page_pointer(c, la, false, c->cpl == 3);
     u32 v = p ? *(const u16_unaligned *)p : F_TF;
     if (v & F_TF) return HELPER_EMULATE;
     cpu_set_eflags(c, ((cpu_eflags(c) & ~may) | (v & may)) & ~(u32)F_RF);

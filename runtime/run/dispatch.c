@@ -50,6 +50,7 @@ static int fetch_page(struct rt *rt, laddr la, bool ahead, paddr *pa, const u8 *
 static u32 context_here(struct rt *rt, u32 mode)
 {
     const struct seg *cs = &rt->cpu->seg[S_CS];
+    if (likely(cpu_in_paragraph(rt->cpu))) return context_of_paragraph(mode, cs->sel);
     return xl_context(rt->xl, mode, cs->base, cs->limit);
 }
 

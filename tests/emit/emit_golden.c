@@ -5,10 +5,10 @@
  *   emit_golden --accept CASES EXPECTED    writes EXPECTED
  *
  * A case is a line "name | mode | window or soft | code", mode being flat, user, based (no flat data segment), uwin,
- * mixed (compares its bytes) or real, and code hex bytes with spaces, or @N for "at offset N of the page". A line
- * without | is a heading. Each case is also had from a template, at another place and after an eviction, in every mode,
- * and must be what translation gives. Addresses are labels, fields of struct cpu have their names, edges and helpers
- * are named: the text changes only when the code does. */
+ * mixed (compares its bytes), real, or para and vm86 (CS is a paragraph), and code hex bytes with spaces, or @N for "at
+ * offset N of the page". A line without | is a heading. Each case is also had from a template, at another place and
+ * after an eviction, in every mode, and must be what translation gives. Addresses are labels, fields of struct cpu have
+ * their names, edges and helpers are named: the text changes only when the code does. */
 #include "tests/emit/clone_check.h"
 #include "tests/emit/host_check.h"
 #include "translator/store/store.h"
@@ -29,10 +29,11 @@ struct field {
         offsetof(struct cpu, f), #f \
     }
 static const struct field fields[] = {
-    FIELD(x87.ip),  FIELD(x87.cs),     FIELD(x87.dp),      FIELD(x87.ds),      FIELD(x87.op),  FIELD(eip),
-    FIELD(aflags),  FIELD(df),         FIELD(eflags_sys),  FIELD(irq_pending), FIELD(fpu_hot), FIELD(iflag),
-    FIELD(sse_hot), FIELD(tsc_offset), FIELD(tsc_until),   FIELD(cr0),         FIELD(cr2),     FIELD(cr3),
-    FIELD(cr4),     FIELD(kick),       FIELD(intr_shadow), FIELD(ram),
+    FIELD(idtr.limit),  FIELD(idtr.base),   FIELD(nmi_blocked), FIELD(far_target), FIELD(x87.ip),  FIELD(x87.cs),
+    FIELD(x87.dp),      FIELD(x87.ds),      FIELD(x87.op),      FIELD(eip),        FIELD(aflags),  FIELD(df),
+    FIELD(eflags_sys),  FIELD(irq_pending), FIELD(fpu_hot),     FIELD(iflag),      FIELD(sse_hot), FIELD(tsc_offset),
+    FIELD(tsc_until),   FIELD(cr0),         FIELD(cr2),         FIELD(cr3),        FIELD(cr4),     FIELD(kick),
+    FIELD(intr_shadow), FIELD(ram),
 };
 static const char *const callout_name[] = {
 #define CALLOUT(name, text) #name,
@@ -240,6 +241,8 @@ static u32 mode_named(const char *name)
     if (!strcmp(name, "uwin")) return MODE_USER | MK_UWINDOW;
     if (!strcmp(name, "mixed")) return MODE_FLAT | MK_CHECKED;
     if (!strcmp(name, "real")) return 0;
+    if (!strcmp(name, "para")) return MK_CSLIMIT;
+    if (!strcmp(name, "vm86")) return MK_CSLIMIT | MK_PE | MK_VM | 3;
     fprintf(stderr, "emit_golden: no mode %s\n", name);
     exit(2);
 }
@@ -271,9 +274,10 @@ static int one_case(struct golden *g, char *line, FILE *out)
     u8 code[256] = { 0 };
     laddr eip = EIP;
     struct xlf *f = &g->f[!strcmp(part[2], "window")];
+    u32 mode = mode_named(part[1]);
+    if (mode & MK_CSLIMIT) eip &= 0xffff;
     unsigned n = parse_code(part[3], code, &eip);
     xl_flush(f->xl);
-    u32 mode = mode_named(part[1]);
     struct block *b = xlf_translate(f, eip, mode, code, mode & MK_CHECKED && n < 48 ? 48 : n);
     fprintf(out, "== %s (%s, %s): %u instructions, %u bytes\n", part[0], part[1], part[2], b->ninsns, b->host_len);
     print_guest(f, b, code, out);

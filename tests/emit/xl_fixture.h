@@ -42,6 +42,14 @@ static inline void xlf_free(struct xlf *f)
     decoder_free(f->dec);
 }
 
+/* Of segmented code: with a limit, in a paragraph of real or virtual-8086 mode. */
+#define XLF_PARAGRAPH 0x1234
+static inline u32 xlf_context(u32 mode)
+{
+    bool paragraph = mode & MK_CSLIMIT && (mode & (MK_PE | MK_VM)) != MK_PE;
+    return !mode_segmented(mode) ? 0 : paragraph ? context_of_paragraph(mode, XLF_PARAGRAPH) : 1;
+}
+
 /* n bytes at eip, which may run past its page: those on the next page are at physical pa2. */
 static inline struct xl_source xlf_source2(laddr eip, paddr pa, paddr pa2, u32 mode, const u8 *bytes, unsigned n)
 {
@@ -51,8 +59,8 @@ static inline struct xl_source xlf_source2(laddr eip, paddr pa, paddr pa2, u32 m
                                .eip = eip,
                                .pa = pa,
                                .mode = mode,
-                               .context = mode_segmented(mode) ? 1 : 0,
-                               .limit = 0xffffffff,
+                               .context = xlf_context(mode),
+                               .limit = mode & MK_CSLIMIT ? 0xffff : 0xffffffff,
                                .bytes = bytes,
                                .nbytes = first,
                                .bytes2 = more ? bytes + first : NULL,

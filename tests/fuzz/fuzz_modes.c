@@ -27,6 +27,8 @@
 #include "tests/insn_encode.h"
 #include "translator/front/decode.h"
 
+#define IRETS 0xe0u /* vectors of real mode from there on lead to an IRET */
+#define IRET_AT (STUBS_AT + 0x400)
 #define RAM_BYTES 0x100000u
 #define SYS_AT 0xa0000u /* tables and stubs of the protected modes: programs start below */
 #define PD_AT SYS_AT
@@ -152,10 +154,11 @@ static void make_memory(struct fuzz *f)
         const u8 stub[4] = { 0xe6, (u8)v, 0xeb, 0xfe }; /* out v, al; jmp . */
         u32 at = STUBS_AT + 4 * v;
         memcpy(m + at, stub, 4);
-        put32(m + 4 * v, (STUBS_AT >> 4) << 16 | 4 * v);
+        put32(m + 4 * v, (STUBS_AT >> 4) << 16 | (v < IRETS ? 4 * v : IRET_AT - STUBS_AT));
         put32(m + IDT_AT + 8 * v, 8 << 16 | (at & 0xffff));
         put32(m + IDT_AT + 8 * v + 4, (at & 0xffff0000) | 0x8e00 | (rng_percent(r, 30) ? 3 << 13 : 0));
     }
+    m[IRET_AT] = 0xcf;
     make_gdt(f);
     memcpy(m + GDT_AT, f->gdt, sizeof f->gdt);
     for (u32 i = 0; i < 1024; i++) {
@@ -245,6 +248,36 @@ static unsigned random_insn(struct fuzz *f, bool code32, u8 out[32])
     return insn_encode(row, &e, out);
 }
 
+static u8 *put_push16(u8 *to, u32 v)
+{
+    to[0] = 0x68, to[1] = (u8)v, to[2] = (u8)(v >> 8);
+    return to + 3;
+}
+
+/* A far transfer of real or virtual-8086 mode to what follows it, mostly under another name; or INT to an IRET. */
+static unsigned random_far(struct fuzz *f, const struct program *p, u8 *out)
+{
+    struct rng *r = &f->rng;
+    unsigned what = rng_below(r, 5), len = what < 2 ? 5 : what == 2 ? 7 : what == 3 ? 10 : 2;
+    u32 ip = p->in.eip + p->ncode + len, sel = p->in.seg[S_CS].sel, others = rng_below(r, 4);
+    u8 *to = out;
+    if (ip + others * 16 <= 0xffff && sel >= others) ip += others * 16, sel -= others;
+    if (what < 2) {
+        *to++ = what ? 0xea : 0x9a;
+        *to++ = (u8)ip, *to++ = (u8)(ip >> 8), *to++ = (u8)sel, *to++ = (u8)(sel >> 8);
+        return len;
+    }
+    if (what == 4) {
+        *to++ = 0xcd, *to++ = (u8)(IRETS + rng_below(r, 256 - IRETS));
+        return len;
+    }
+    u32 flags = rng_u32(r) & (rng_percent(r, 70) ? F_ARITH | F_DF | F_IF : 0xffff & ~(u32)F_TF);
+    if (what == 3) to = put_push16(to, rng_percent(r, 3) ? flags | F_TF : flags | (p->in.eflags_sys & F_IOPL));
+    to = put_push16(put_push16(to, sel), ip);
+    *to = what == 3 ? 0xcf : 0xcb;
+    return len;
+}
+
 static void random_code(struct fuzz *f, struct program *p, bool code32)
 {
     struct rng *r = &f->rng;
@@ -252,7 +285,8 @@ static void random_code(struct fuzz *f, struct program *p, bool code32)
     bool wild = rng_percent(r, 5);
     for (p->n = 0; p->n < want && p->ncode + 32 < CODE_MAX; p->n++) {
         u8 bytes[32];
-        unsigned len = random_insn(f, code32, bytes);
+        bool far = (p->mode < PROT16 || p->mode == VM86) && rng_percent(r, 6);
+        unsigned len = far ? random_far(f, p, bytes) : random_insn(f, code32, bytes);
         if (wild)
             for (unsigned i = 0; i < len; i++) bytes[i] = (u8)rng_u32(r);
         p->start[p->n] = (u16)p->ncode;

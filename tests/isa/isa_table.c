@@ -53,8 +53,10 @@ static void try_form(struct op_line *l, const struct insn_row *row, unsigned m, 
     u8 bytes[32];
     unsigned n = insn_encode(row, &e, bytes);
     if (decode(dec, bytes, n, 0x1000, e.code32, ~0u, &in) != DECODE_OK || in.row != row) return;
-    const struct xl_source src = { .mode = modes[m], .limit = ~0u };
-    struct xl_ctx x = { .opt = &opt, .src = &src };
+    bool paragraphs = (modes[m] & (MK_PE | MK_VM)) != MK_PE;
+    u32 context = paragraphs ? context_of_paragraph(modes[m], 0) : 1;
+    const struct xl_source src = { .mode = modes[m], .context = context, .limit = ~0u };
+    struct xl_ctx x = { .opt = &opt, .src = &src, .scan.n = 2 /* it is not the last of its block */ };
     l->mode[m].tried++;
     l->mode[m].done += xl_policy(&x, &in) != xl_lower_emulate;
     if (m != 1) return;

@@ -2,6 +2,7 @@
 #include "tests/emit/xl_fixture.h"
 #include "translator/lower/island.h"
 #include "translator/lower/lower_ctl.h"
+#include "translator/lower/lower_far.h"
 #include "translator/lower/lower_int.h"
 #include "translator/lower/lower_string.h"
 #include "translator/lower/lower_sys.h"
@@ -70,7 +71,69 @@ START_TEST(strings_are_inline_and_repeated_ones_a_helper_where_segments_are_flat
 }
 END_TEST
 
-START_TEST(stack_segment_loads_are_the_interpreters)
+/* 16-bit code, that one instruction of a block of n. */
+static lower_fn *policy16(u32 mode, u32 context, unsigned n, const char *bytes, unsigned len)
+{
+    ck_assert_int_eq(decode(f.dec, (const u8 *)bytes, len, 0x1000, false, ~0u, &in), DECODE_OK);
+    src = (struct xl_source){ .mode = mode, .context = context, .limit = 0xffff };
+    x = (struct xl_ctx){ .opt = &f.xl->cfg.opt, .src = &src, .scan.n = n };
+    return xl_policy(&x, &in);
+}
+#define REAL_MODE MK_CSLIMIT
+#define VM86_MODE (MK_CSLIMIT | MK_PE | MK_VM | 3)
+#define PROT16_MODE (MK_CSLIMIT | MK_PE)
+#define POLICY16(mode, bytes) policy16(mode, xlf_context(mode), 2, bytes, sizeof(bytes) - 1)
+
+START_TEST(far_transfers_between_paragraphs_are_in_line)
+{
+    const char *const far[] = { "\x9a\x34\x12\x00\xf0", "\xea\x34\x12\x00\xf0", "\xff\x1c", "\xff\x2c", "\xcb" };
+    const unsigned len[] = { 5, 5, 2, 2, 1 };
+    for (unsigned i = 0; i < ARRAY_LEN(far); i++) {
+        ck_assert(policy16(REAL_MODE, xlf_context(REAL_MODE), 1, far[i], len[i]) == lower_far_paragraph);
+        ck_assert(policy16(VM86_MODE, xlf_context(VM86_MODE), 1, far[i], len[i]) == lower_far_paragraph);
+        ck_assert(policy16(REAL_MODE, 1, 1, far[i], len[i]) == lower_far); /* CS is not one */
+        ck_assert(policy16(PROT16_MODE, 1, 1, far[i], len[i]) == lower_far);
+    }
+    ck_assert(POLICY16(REAL_MODE, "\xcd\x21") == lower_int_real);
+    ck_assert(POLICY16(VM86_MODE, "\xcd\x21") == lower_far); /* IOPL, and the TSS, say where it goes */
+    ck_assert(POLICY16(REAL_MODE, "\xcf") == lower_iret_paragraph);
+    ck_assert(POLICY16(VM86_MODE, "\xcf") == lower_iret_paragraph);
+    ck_assert(POLICY16(REAL_MODE, "\x66\xcf") == lower_far); /* of 32 bits */
+    ck_assert(POLICY16(REAL_MODE, "\x66\xcb") == lower_far);
+}
+END_TEST
+
+START_TEST(segmented_code_goes_on_behind_a_load_of_ss_in_the_same_block_or_not_at_all)
+{
+    const u32 modes[] = { REAL_MODE, VM86_MODE, PROT16_MODE };
+    for (unsigned i = 0; i < ARRAY_LEN(modes); i++) {
+        ck_assert(POLICY16(modes[i], "\x8e\xd0") == lower_load_ss);
+        ck_assert(POLICY16(modes[i], "\x17") == lower_load_ss);
+        ck_assert(POLICY16(modes[i], "\x0f\xb2\x24") == lower_load_far); /* SS and SP at once: no shadow */
+        ck_assert(POLICY16(modes[i] | MK_CHECKED, "\x8e\xd0") == xl_lower_emulate);
+        ck_assert(policy16(modes[i], xlf_context(modes[i]), 1, "\x8e\xd0", 2) == xl_lower_emulate);
+    }
+}
+END_TEST
+
+START_TEST(interrupt_flag_of_programs_is_in_line_in_segmented_code)
+{
+    ck_assert(POLICY16(VM86_MODE, "\xfa") == lower_cli_user);
+    ck_assert(POLICY16(VM86_MODE, "\xfb") == lower_sti_user);
+    ck_assert(POLICY16(VM86_MODE, "\x9c") == lower_pushf_vm86);
+    ck_assert(POLICY16(VM86_MODE, "\x66\x9c") == xl_lower_emulate); /* VM is not to be seen */
+    ck_assert(POLICY16(VM86_MODE, "\x9d") == lower_popf16);
+    ck_assert(POLICY16(PROT16_MODE | 3, "\xfa") == lower_cli_user);
+    ck_assert(POLICY16(PROT16_MODE | 1, "\xfa") == xl_lower_emulate);
+    ck_assert(POLICY16(REAL_MODE, "\xfa") == lower_cli);
+    ck_assert(POLICY16(REAL_MODE, "\xf3\xa5") == lower_rep_string);
+    ck_assert(POLICY16(REAL_MODE, "\xf3\xad") == xl_lower_emulate); /* LODS */
+    ck_assert(POLICY16(REAL_MODE, "\xc8\x10\x00\x00") == lower_enter);
+    ck_assert(POLICY16(REAL_MODE, "\xc8\x10\x00\x01") == xl_lower_emulate);
+}
+END_TEST
+
+START_TEST(stack_segment_loads_of_flat_code_are_the_interpreters)
 {
     ck_assert(POLICY(MODE_FLAT, "\x8e\xd0") == xl_lower_emulate); /* mov ss, ax */
     ck_assert(POLICY(MODE_FLAT, "\x17") == xl_lower_emulate);
@@ -170,7 +233,10 @@ int main(void)
     tcase_add_test(t, every_mode_is_translated_but_single_steps);
     tcase_add_test(t, code_is_segmented_unless_it_is_32_bit_protected_mode_on_such_a_stack_without_a_code_limit);
     tcase_add_test(t, strings_are_inline_and_repeated_ones_a_helper_where_segments_are_flat);
-    tcase_add_test(t, stack_segment_loads_are_the_interpreters);
+    tcase_add_test(t, stack_segment_loads_of_flat_code_are_the_interpreters);
+    tcase_add_test(t, far_transfers_between_paragraphs_are_in_line);
+    tcase_add_test(t, segmented_code_goes_on_behind_a_load_of_ss_in_the_same_block_or_not_at_all);
+    tcase_add_test(t, interrupt_flag_of_programs_is_in_line_in_segmented_code);
     tcase_add_test(t, INVLPG_needs_an_address_without_a_base);
     tcase_add_test(t, what_64_bit_mode_lacks_or_means_otherwise_is_never_copied);
     tcase_add_test(t, no_sensitive_row_is_copied);

@@ -144,7 +144,7 @@ START_TEST(what_the_interpreter_does_ends_a_block)
     static const struct {
         const char *bytes;
         unsigned n;
-    } last[] = { { "\x0f\xa2", 2 }, { "\x60", 1 },     { "\x27", 1 },
+    } last[] = { { "\x0f\xa2", 2 }, { "\x37", 1 },     { "\x27", 1 },
                  { "\x0f\x0b", 2 }, { "\x0f\xff", 2 }, { "\x67\xa1\0\0", 4 } };
     for (unsigned i = 0; i < ARRAY_LEN(last); i++) {
         u8 code[16];

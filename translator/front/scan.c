@@ -58,6 +58,12 @@ static bool within_limit(const struct xl_source *src, const struct insn *in)
     return !mode_segmented(src->mode) || (last >= in->eip && last <= src->limit);
 }
 
+/* Segmented code goes on behind a load of SS: interrupts wait for the next instruction. */
+static bool ends_block(const struct xl_source *src, const struct insn *in)
+{
+    return in->row->attr & A_END && !(in->row->attr & A_SHADOW && mode_segmented(src->mode));
+}
+
 void xl_scan(struct scan *s, const struct xl_source *src, struct decoder *dec, u32 features)
 {
     unsigned off = 0;
@@ -87,7 +93,7 @@ void xl_scan(struct scan *s, const struct xl_source *src, struct decoder *dec, u
         s->n++;
         off += in->len;
         if (reaches_stop(src, off)) break;
-        if (s->straddles || in->row->attr & A_END) break;
+        if (s->straddles || ends_block(src, in)) break;
         if (src->mode & MK_CHECKED && ends_checked(s, src, off)) break;
     }
     s->bound |= src->bound || src->mode & MK_CHECKED || mode_segmented(src->mode);

@@ -41,7 +41,7 @@ struct xl_source {
     paddr pa;
     u32 mode; /* enum mode_key bits */
     /* Of segmented code only (mode_segmented): */
-    u32 context; /* xl_context() */
+    u32 context; /* context_of_paragraph(), or xl_context() */
     u32 limit;   /* of CS */
     const u8 *bytes, *bytes2;
     unsigned nbytes, nbytes2;

@@ -10,7 +10,7 @@
 #define XL_MAX_ISLANDS 16
 #define XL_MAX_RECORDS (XL_MAX_INSNS * 4 + XL_MAX_ISLANDS * 4)
 #define XL_MAX_TALLIES (TALLIES * 24 + 80) /* host bytes of counting them, and of looking at the limit */
-#define XL_MAX_CODE (XL_MAX_INSNS * XL_MAX_HOST_INSN + XL_MAX_TALLIES + 128 + 512) /* 512: the ways out */
+#define XL_MAX_CODE (XL_MAX_INSNS * XL_MAX_HOST_INSN + XL_MAX_TALLIES + 128 + 1024) /* 1024: the ways out */
 
 /* From host offset `host` of a block on, the code belongs to the guest instruction `guest` bytes into the block. */
 struct record {

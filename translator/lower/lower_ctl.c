@@ -80,6 +80,14 @@ void lower_pop(struct xl_ctx *x, const struct insn *in)
     xl_esp_add(x, (s32)size);
 }
 
+/* Of nesting level 0. */
+void lower_enter(struct xl_ctx *x, const struct insn *in)
+{
+    xl_room(x);
+    emit_mov_ri32(&x->e, H_R8, in->opsize | (in->imm & 0xffff) << 8);
+    xl_call_helper(x, HELPER_ENTER);
+}
+
 void lower_leave(struct xl_ctx *x, const struct insn *in)
 {
     struct hmem m = xl_stack(x, H_BP, 0, XL_R, in->opsize);
@@ -160,29 +168,44 @@ static void load_entry(struct xl_ctx *x)
 }
 
 /* In segmented code, whose entries name the context too. */
-static void load_tagged_entry(struct xl_ctx *x)
+static void load_tagged_entry(struct xl_ctx *x, u32 context)
 {
     struct emit *e = &x->e;
-    emit_lea32(e, H_R9, hm(H_R8, (s32)jump_spread(x->src->context)));
+    emit_lea32(e, H_R9, hm(H_R8, (s32)jump_spread(context)));
     emit_movzx16(e, H_R9, H_R9);
     emit_lea64(e, H_R9, hmx(H_R9, H_R9, 1, 0));
     emit_mov_rr64(e, H_R10, H_CX);
-    emit_mov_ri64_long(e, H_R11, jump_tag(x->src->context, 0));
+    emit_mov_ri64_long(e, H_R11, jump_tag(context, 0));
     emit_lea64(e, H_R11, hmx(H_R11, H_R8, 1, 0));
     emit_load64(e, H_CX, hmx(H_JC, H_R9, 8, 0));
     emit_lea64(e, H_CX, hmx(H_CX, H_R11, 1, 0));
 }
 
-void xl_goto_r8(struct xl_ctx *x)
+void xl_goto_entry(struct xl_ctx *x)
 {
-    struct emit *e = &x->e;
+    jump_cache_test(x);
+    emit_jmp_m(&x->e, hmx(H_JC, H_R9, 8, (s32)offsetof(struct jump_entry, code)));
+    x->ended = true;
+}
+
+void xl_goto_context(struct xl_ctx *x, u32 context)
+{
     lower_stream_wrote(x);
     xl_room(x);
-    if (xl_segmented(x)) load_tagged_entry(x);
-    else load_entry(x);
-    jump_cache_test(x);
-    emit_jmp_m(e, hmx(H_JC, H_R9, 8, (s32)offsetof(struct jump_entry, code)));
-    x->ended = true;
+    load_tagged_entry(x, context);
+    xl_goto_entry(x);
+}
+
+void xl_goto_r8(struct xl_ctx *x)
+{
+    if (xl_segmented(x)) {
+        xl_goto_context(x, x->src->context);
+        return;
+    }
+    lower_stream_wrote(x);
+    xl_room(x);
+    load_entry(x);
+    xl_goto_entry(x);
 }
 
 /* A target in reg that CS does not let be executed faults here, with nothing committed. */

@@ -133,6 +133,19 @@ static enum site_state site_here(const struct xl_ctx *x)
     return site_get(x->sites, x->src->pa + (in->eip - x->src->eip));
 }
 
+/* Words at an offset of 16 bits, in R8, of which none may wrap around to offset 0. The guest's ECX is in R10, RCX is
+ * free. */
+static void check_wrap(struct xl_ctx *x, unsigned size)
+{
+    struct emit *e = &x->e;
+    emit_mov_ri32(e, H_CX, size - 1);
+    emit_lea64(e, H_CX, hmx(H_CX, H_R8, 1, -0x10000)); /* negative: all below 64 KiB */
+    emit_mov_ri32(e, H_R9, 63);
+    emit_shrx64(e, H_CX, H_CX, H_R9);
+    xl_island_beyond(x, emit_jrcxz(e));
+    xl_room(x);
+}
+
 /* In segmented code: the offset in R8 against the segment's limit, then its base.
  *     mov   r10, rcx
  *     mov   rcx, [r15+seg_room]
@@ -142,14 +155,16 @@ static enum site_state site_here(const struct xl_ctx *x)
  *     jrcxz beyond                beyond: mov rcx, r10; call [EMULATE]
  *     mov   r9d, [r15+base]
  *     lea   r8d, [r8+r9] */
-static struct hmem segmented_access(struct xl_ctx *x, struct hmem ea, bool offset16, enum segreg seg,
+enum offset_width { OFFSET_32, OFFSET_16, OFFSET_FRAME16 /* of several words */ };
+static struct hmem segmented_access(struct xl_ctx *x, struct hmem ea, enum offset_width width, enum segreg seg,
                                     enum xl_access acc, unsigned size)
 {
     struct emit *e = &x->e;
     const s32 room = (s32)(offsetof(struct cpu, seg_room) + ((acc == XL_W) * S_COUNT + seg) * sizeof(u64));
     emit_lea32(e, H_R8, ea);
-    if (offset16) emit_movzx16(e, H_R8, H_R8);
+    if (width != OFFSET_32) emit_movzx16(e, H_R8, H_R8);
     emit_mov_rr64(e, H_R10, H_CX);
+    if (width == OFFSET_FRAME16) check_wrap(x, size);
     emit_load64(e, H_CX, hm(H_CPU, room));
     emit_lea64(e, H_CX, hmx(H_CX, H_R8, 1, (s32)size - 1));
     emit_mov_ri32(e, H_R9, 63);
@@ -167,9 +182,16 @@ struct hmem xl_mem_at16(struct xl_ctx *x, struct hmem ea, enum segreg seg, enum 
 {
     BUG_ON(!xl_segmented(x));
     xl_room(x);
-    struct hmem m = segmented_access(x, ea, true, seg, acc, size);
+    struct hmem m = segmented_access(x, ea, OFFSET_16, seg, acc, size);
     lower_stream_access(x, m, acc == XL_W, size);
     return m;
+}
+
+struct hmem xl_mem_linear(struct xl_ctx *x, enum xl_access acc, unsigned size)
+{
+    xl_room(x);
+    if (!mode_has_window(x) || site_here(x) == SITE_SOFT) return soft_access(x, acc, size, false);
+    return hmx(H_WINDOW, H_R8, 1, 0);
 }
 
 struct hmem xl_stack(struct xl_ctx *x, int reg, s32 disp, enum xl_access acc, unsigned size)
@@ -178,9 +200,17 @@ struct hmem xl_stack(struct xl_ctx *x, int reg, s32 disp, enum xl_access acc, un
     return (narrow ? xl_mem_at16 : xl_mem_at)(x, hm(reg, disp), S_SS, acc, size);
 }
 
+/* Virtual-8086 mode has no limit but 64 KiB, which is looked at anyway. */
+struct hmem xl_frame(struct xl_ctx *x, s32 disp, enum xl_access acc, unsigned size)
+{
+    if (x->src->mode & (MK_SS32 | MK_VM)) return xl_stack(x, H_ESP, disp, acc, size);
+    xl_room(x);
+    return segmented_access(x, hm(H_ESP, disp), OFFSET_FRAME16, S_SS, acc, size);
+}
+
 static struct hmem access(struct xl_ctx *x, struct hmem ea, enum segreg seg, enum xl_access acc, unsigned size)
 {
-    if (xl_segmented(x)) return segmented_access(x, ea, false, seg, acc, size);
+    if (xl_segmented(x)) return segmented_access(x, ea, OFFSET_32, seg, acc, size);
     if (!xl_seg_flat(x, seg)) ea = add_base(x, ea, seg);
     if (mode_has_window(x)) {
         enum site_state site = site_here(x);

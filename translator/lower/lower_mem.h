@@ -17,6 +17,10 @@ bool xl_seg_flat(const struct xl_ctx *x, enum segreg seg); /* base 0, limit 4 Gi
 struct hmem xl_mem(struct xl_ctx *x, const struct insn *in, enum xl_access acc, unsigned size);
 /* As what is at register + disp on the stack: with the width that the stack has. */
 struct hmem xl_stack(struct xl_ctx *x, int reg, s32 disp, enum xl_access acc, unsigned size);
+/* Several words at ESP + disp, of which none wraps around. In segmented code, untold. */
+struct hmem xl_frame(struct xl_ctx *x, s32 disp, enum xl_access acc, unsigned size);
+/* At the linear address in R8; at CPL 0. */
+struct hmem xl_mem_linear(struct xl_ctx *x, enum xl_access acc, unsigned size);
 /* With an offset of 16 bits, as what is beyond them is not looked at. Segmented code only. */
 struct hmem xl_mem_at16(struct xl_ctx *x, struct hmem ea, enum segreg seg, enum xl_access acc, unsigned size);
 struct hmem xl_mem_at(struct xl_ctx *x, struct hmem ea, enum segreg seg, enum xl_access acc, unsigned size);

@@ -5,9 +5,9 @@
 #include "translator/lower/lower_sys.h"
 #include "translator/lower/reloc.h"
 
-/* The guest's EFLAGS from the host's: arithmetic flags are right as they are, and of the others the host has exactly IF
- * and bit 1 set (rt_enter sees to that), so adding the difference composes them without a masking operation. */
-void lower_pushf(struct xl_ctx *x, const struct insn *in)
+/* The arithmetic flags are right as the host has them, and of the others it has exactly IF and bit 1 set (rt_enter sees
+ * to that), so adding the difference composes them without a masking operation. */
+void xl_eflags_to_r11(struct xl_ctx *x)
 {
     struct emit *e = &x->e;
     xl_room(x);
@@ -23,6 +23,12 @@ void lower_pushf(struct xl_ctx *x, const struct insn *in)
     emit_shrx32(e, H_R9, H_R9, H_R10);
     emit_rorx32(e, H_R9, H_R9, 32 - 10);
     emit_lea32(e, H_R11, hmx(H_R11, H_R9, 1, 0));
+}
+
+void lower_pushf(struct xl_ctx *x, const struct insn *in)
+{
+    struct emit *e = &x->e;
+    xl_eflags_to_r11(x);
     /* PUSHF stores RF and VM as zero (SDM vol. 2, PUSHF); neither is ever set here. */
     struct hmem m = xl_stack(x, H_ESP, -(s32)in->opsize, XL_W, in->opsize);
     emit_store(e, m, H_R11, in->opsize);
@@ -117,6 +123,41 @@ static void call_helper_eip(struct xl_ctx *x, enum helper h, vaddr eip)
     call_helper(x, h);
 }
 
+/* What programs at CPL 3 may do to IF with an IOPL of 3, and only then. */
+static void need_iopl3(struct xl_ctx *x)
+{
+    struct emit *e = &x->e;
+    xl_room(x);
+    emit_mov_rr64(e, H_R10, H_CX);
+    emit_load32(e, H_CX, CPU_FIELD(eflags_sys));
+    emit_rorx32(e, H_CX, H_CX, 14);
+    emit_mov_ri32(e, H_R9, 30);
+    emit_shrx32(e, H_CX, H_CX, H_R9);
+    emit_lea32(e, H_CX, hm(H_CX, -3));
+    u8 *three = emit_jrcxz(e);
+    emit_mov_rr64(e, H_CX, H_R10);
+    xl_callout(x, CALLOUT_EMULATE);
+    emit_patch8(e, three, e->p);
+    emit_mov_rr64(e, H_CX, H_R10);
+    xl_room(x);
+}
+
+void lower_cli_user(struct xl_ctx *x, const struct insn *in)
+{
+    need_iopl3(x);
+    lower_cli(x, in);
+}
+void lower_sti_user(struct xl_ctx *x, const struct insn *in)
+{
+    need_iopl3(x);
+    lower_sti(x, in);
+}
+void lower_pushf_vm86(struct xl_ctx *x, const struct insn *in)
+{
+    need_iopl3(x);
+    lower_pushf(x, in);
+}
+
 void lower_popf16(struct xl_ctx *x, const struct insn *in) { call_helper_eip(x, HELPER_POPF16, in->next); }
 
 /* The helper always leaves: HELPER_NEXT, HELPER_JUMP or HELPER_EMULATE. */
@@ -129,11 +170,14 @@ static void end_in_helper(struct xl_ctx *x, enum helper h, vaddr eip)
 void lower_rep_string(struct xl_ctx *x, const struct insn *in)
 {
     unsigned size = in->opcode & 1 ? in->opsize : 1;
+    enum segreg from = in->prefixes & IP_SEG ? (enum segreg)in->seg : S_DS;
     enum helper_string op = in->op == OP_MOVS   ? STRING_MOVS
                             : in->op == OP_STOS ? STRING_STOS
                             : in->op == OP_CMPS ? STRING_CMPS
                                                 : STRING_SCAS;
-    call_helper_arg(x, HELPER_STRING, HELPER_STRING_ARG(size, op, (in->prefixes & IP_REPNE) != 0));
+    u32 arg = HELPER_STRING_ARG(size, op, (in->prefixes & IP_REPNE) != 0);
+    if (!xl_segmented(x)) call_helper_arg(x, HELPER_STRING, arg);
+    else call_helper_arg(x, HELPER_STRING_SEGMENTED, arg | HELPER_STRING_FROM(from, in->addrsize));
 }
 
 /* The segment register gets the selector in r8d. */
@@ -162,6 +206,24 @@ void lower_pop_sreg(struct xl_ctx *x, const struct insn *in)
     emit_loadz(&x->e, H_R8, xl_stack(x, H_ESP, 0, XL_R, in->opsize), 2);
     load_sreg(x, in->opnd[0].reg);
     xl_esp_add(x, in->opsize);
+}
+
+/* Interrupts wait for the next instruction, which this block goes on with: only one that has come already is to be
+ * looked at. */
+void lower_load_ss(struct xl_ctx *x, const struct insn *in)
+{
+    struct emit *e = &x->e;
+    xl_room(x);
+    emit_mov_rr64(e, H_R10, H_CX);
+    emit_load32(e, H_CX, CPU_FIELD(irq_pending));
+    u8 *quiet = emit_jrcxz(e);
+    emit_mov_rr64(e, H_CX, H_R10);
+    xl_callout(x, CALLOUT_EMULATE);
+    emit_patch8(e, quiet, e->p);
+    emit_mov_rr64(e, H_CX, H_R10);
+    xl_room(x);
+    if (in->op == OP_POP_SREG) lower_pop_sreg(x, in);
+    else lower_mov_sreg(x, in);
 }
 
 /* LDS and its like: the offset waits while the selector is loaded, which may fail. */
@@ -234,9 +296,22 @@ void lower_far(struct xl_ctx *x, const struct insn *in)
                            : in->op == OP_RETF  ? FAR_RET
                            : in->op == OP_IRET  ? FAR_IRET
                                                 : FAR_INT;
+    const struct hmem off = CPU_FIELD(scratch[0]), sel = hm(H_CPU, (s32)offsetof(struct cpu, scratch) + 4);
+    struct emit *e = &x->e;
     xl_room(x);
-    emit_store_imm(&x->e, CPU_FIELD(scratch[0]), in->nops ? in->imm : 0, 4);
-    emit_store_imm(&x->e, hm(H_CPU, (s32)offsetof(struct cpu, scratch) + 4), in->imm2, 4);
+    if (insn_has_mem(in)) { /* R8 is the last part of its address */
+        struct hmem m = xl_mem(x, in, XL_R, in->opsize + 2);
+        emit_loadz(e, H_R11, m, in->opsize);
+        xl_room(x);
+        emit_lea32(e, H_R8, hm(H_R8, in->opsize));
+        emit_loadz(e, H_R8, m, 2);
+        xl_room(x);
+        emit_store(e, off, H_R11, 4);
+        emit_store(e, sel, H_R8, 4);
+    } else {
+        emit_store_imm(e, off, in->nops ? in->imm : 0, 4);
+        emit_store_imm(e, sel, in->imm2, 4);
+    }
     emit_store_imm(&x->e, CPU_FIELD(scratch[1]), HELPER_FAR_OF(kind, in->opsize, in->len), 4);
     end_in_helper(x, HELPER_FAR, in->eip);
 }

@@ -5,6 +5,8 @@
 
 lower_fn lower_ldmxcsr, lower_pushf, lower_cli, lower_sti, lower_mov_from_sreg, lower_mov_from_cr, lower_rdtsc;
 lower_fn lower_rep_string, lower_mov_sreg, lower_pop_sreg, lower_push_sreg, lower_popf, lower_popf16, lower_iret,
-    lower_int, lower_sysenter, lower_sysexit, lower_invlpg, lower_far, lower_load_far, lower_pusha;
+    lower_int, lower_sysenter, lower_sysexit, lower_invlpg, lower_far, lower_load_far, lower_pusha, lower_cli_user,
+    lower_sti_user, lower_pushf_vm86, lower_load_ss;
+void xl_eflags_to_r11(struct xl_ctx *x); /* as PUSHF has them; R9 and R10 are scratch */
 
 #endif

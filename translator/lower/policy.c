@@ -2,6 +2,7 @@
  * re-encoded), simulation in line (a lower_* of its own), callout, and leaving for the interpreter. */
 #include "translator/lower/island.h"
 #include "translator/lower/lower_ctl.h"
+#include "translator/lower/lower_far.h"
 #include "translator/lower/lower_int.h"
 #include "translator/lower/lower_mem.h"
 #include "translator/lower/lower_stream.h"
@@ -15,6 +16,8 @@ bool xl_can_translate(u32 mode) { return !(mode & MK_SLOW); }
 bool xl_mode_has_window(u32 mode) { return (mode & MK_CPL) == 0 || (mode & MK_UWINDOW) != 0; }
 
 static bool supervisor(const struct xl_ctx *x) { return (x->src->mode & MK_CPL) == 0; }
+
+static bool user(const struct xl_ctx *x) { return (x->src->mode & MK_CPL) == 3; }
 
 static bool gpr_is_esp(const struct operand *o) { return o->kind == OPK_REG && o->reg == G_ESP && o->size > 1; }
 static bool high_byte(const struct operand *o) { return o->kind == OPK_REG && o->size == 1 && o->reg >= 4; }
@@ -47,6 +50,7 @@ static lower_fn *policy_string(const struct xl_ctx *x, const struct insn *in)
     if (in->addrsize != 4 && !xl_segmented(x)) return xl_lower_emulate;
     if (!(in->prefixes & (IP_REP | IP_REPNE))) return lower_string;
     if (lower_stream_memory(x, in)) return xl_lower_emulate; /* the helper tells nobody of what it does */
+    if (xl_segmented(x)) return in->op == OP_LODS ? xl_lower_emulate : lower_rep_string;
     if (in->op == OP_STOS || in->op == OP_SCAS) return x->src->mode & MK_ESFLAT ? lower_rep_string : xl_lower_emulate;
     bool flat = x->src->mode & MK_ESFLAT && x->src->mode & MK_DSFLAT
                 && (!(in->prefixes & IP_SEG) || in->seg == S_DS || in->seg == S_ES);
@@ -59,33 +63,53 @@ static bool has_cr(const struct xl_ctx *x, unsigned n)
     return n == 0 || n == 2 || n == 3 || (n == 4 && x->opt->features & 1u << FEAT_CPUID);
 }
 
+/* Interrupts are to wait for the next instruction, which must be in this block, and stay there. */
+static lower_fn *policy_load_ss(const struct xl_ctx *x)
+{
+    bool goes_on = x->cur + 1 < x->scan.n && !(x->src->mode & MK_CHECKED) && !x->src->tap;
+    return xl_segmented(x) && goes_on ? lower_load_ss : xl_lower_emulate;
+}
+
+static lower_fn *policy_far(const struct xl_ctx *x, const struct insn *in)
+{
+    bool real = !(x->src->mode & MK_PE);
+    if (!xl_segmented(x)) return xl_lower_emulate;
+    if (!(x->src->context & CONTEXT_PARAGRAPHS) || in->opsize != 2 || x->stream.memory) return lower_far;
+    if (in->op == OP_INT) return real ? lower_int_real : lower_far;
+    return in->op == OP_IRET ? lower_iret_paragraph : lower_far_paragraph;
+}
+
 static lower_fn *policy_system(const struct xl_ctx *x, const struct insn *in)
 {
     bool segmented = xl_segmented(x);
     switch (in->op) {
     case OP_PUSHF: /* in virtual-8086 mode it depends on IOPL */
-        return in->opsize == 4 || segmented ? x->src->mode & MK_VM ? xl_lower_emulate : lower_pushf : xl_lower_emulate;
-    case OP_CLI: return supervisor(x) ? lower_cli : xl_lower_emulate;
-    case OP_STI: return supervisor(x) ? lower_sti : xl_lower_emulate;
+        if (x->src->mode & MK_VM) return in->opsize == 2 ? lower_pushf_vm86 : xl_lower_emulate;
+        return in->opsize == 4 || segmented ? lower_pushf : xl_lower_emulate;
+    case OP_CLI: return supervisor(x) ? lower_cli : segmented && user(x) ? lower_cli_user : xl_lower_emulate;
+    case OP_STI: return supervisor(x) ? lower_sti : segmented && user(x) ? lower_sti_user : xl_lower_emulate;
     case OP_MOV_FROM_SREG: return lower_mov_from_sreg;
     case OP_MOV_FROM_CR: return supervisor(x) && has_cr(x, in->opnd[1].reg) ? lower_mov_from_cr : xl_lower_emulate;
     case OP_POPF:
-        if (!supervisor(x) || in->opsize != (segmented ? 2 : 4)) return xl_lower_emulate;
-        return segmented ? lower_popf16 : lower_popf;
+        if (segmented) return in->opsize == 2 ? lower_popf16 : xl_lower_emulate;
+        return supervisor(x) && in->opsize == 4 ? lower_popf : xl_lower_emulate;
     case OP_PUSH_SREG: return in->opsize == 4 || segmented ? lower_push_sreg : xl_lower_emulate;
-    /* SS opens an interrupt shadow: the interpreter's. */
     case OP_POP_SREG:
-        return (in->opsize == 4 || segmented) && in->opnd[0].reg != S_SS ? lower_pop_sreg : xl_lower_emulate;
-    case OP_MOV_TO_SREG: return in->opnd[0].reg != S_SS && in->opnd[0].reg != S_CS ? lower_mov_sreg : xl_lower_emulate;
+        if (in->opnd[0].reg == S_SS) return policy_load_ss(x);
+        return in->opsize == 4 || segmented ? lower_pop_sreg : xl_lower_emulate;
+    case OP_MOV_TO_SREG:
+        if (in->opnd[0].reg == S_SS) return policy_load_ss(x);
+        return in->opnd[0].reg != S_CS ? lower_mov_sreg : xl_lower_emulate;
+    case OP_LSS:
     case OP_LDS:
     case OP_LES:
     case OP_LFS:
     case OP_LGS: return segmented ? lower_load_far : xl_lower_emulate;
-    case OP_IRET: return segmented ? lower_far : in->opsize == 4 ? lower_iret : xl_lower_emulate;
-    case OP_RETF: return segmented ? lower_far : xl_lower_emulate;
+    case OP_IRET: return segmented || in->opsize != 4 ? policy_far(x, in) : lower_iret;
+    case OP_INT: return segmented ? policy_far(x, in) : lower_int;
+    case OP_RETF:
     case OP_JMPF:
-    case OP_CALLF: return segmented && in->opnd[0].kind == OPK_FAR ? lower_far : xl_lower_emulate;
-    case OP_INT: return segmented ? lower_far : lower_int;
+    case OP_CALLF: return policy_far(x, in);
     case OP_SYSENTER: return lower_sysenter;
     case OP_SYSEXIT: return lower_sysexit;
     case OP_INVLPG:
@@ -200,7 +224,8 @@ static lower_fn *policy_stack(const struct xl_ctx *x, const struct insn *in)
         return insn_has_mem(in) && in->base == G_ESP && !(x->src->mode & MK_SS32) ? xl_lower_emulate : lower_pop;
     case OP_LEAVE: return lower_leave;
     case OP_PUSHA:
-    case OP_POPA: return xl_segmented(x) ? lower_pusha : xl_lower_emulate;
+    case OP_POPA: return x->stream.memory ? xl_lower_emulate : lower_pusha;
+    case OP_ENTER: return in->imm2 & 31 || x->stream.memory ? xl_lower_emulate : lower_enter;
     default: return xl_lower_emulate;
     }
 }

@@ -19,7 +19,7 @@ u32 xl_context(struct xl *xl, u32 mode, u32 base, u32 limit)
         memset(s->slot, 0, sizeof s->slot);
         s->used = 0;
     }
-    BUG_ON(s->numbered == UINT32_MAX);
+    BUG_ON(s->numbered == CONTEXT_PARAGRAPHS - 1);
     s->used++;
     s->slot[i] = (struct context){ mode, base, limit, ++s->numbered };
     return s->numbered;
