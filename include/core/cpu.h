@@ -227,6 +227,7 @@ struct cpu {
     void *helpers[HELPER_COUNT]; /* by enum helper: int (*)(struct cpu *, u32) */
     struct seg_memo seg_memo[S_COUNT][SEG_MEMOS];
     u64 tally[TALLIES]; /* where that is asked for; tally[TALLY_INSNS] by the interpreter always */
+    u32 insns_ahead;    /* while translated code tells of an instruction: counted already, but not done */
     u64 insns_limit;    /* of tally[TALLY_INSNS]: the guest stops there; INSNS_NO_LIMIT: nowhere */
     /* Where the trace stream is written (runtime/run/stream.c), while there is one. */
     struct {

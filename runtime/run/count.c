@@ -53,7 +53,7 @@ void rt_count(struct rt *rt, bool on)
     rt_tap_changed(rt);
 }
 
-u64 rt_instructions(const struct rt *rt) { return rt->cpu->tally[TALLY_INSNS]; }
+u64 rt_instructions(const struct rt *rt) { return rt->cpu->tally[TALLY_INSNS] - rt->cpu->insns_ahead; }
 
 static u64 more_than_now(const struct rt *rt, u64 more)
 {

@@ -91,8 +91,10 @@ static u32 set_number(struct probes *p, u64 set)
 u32 probes_told(struct probes *p, const struct insn *in, laddr la, unsigned cpl)
 {
     bool returns = in->op == OP_IRET || in->op == OP_SYSEXIT;
+    bool ports = in->op == OP_IN || in->op == OP_OUT || in->op == OP_INS || in->op == OP_OUTS;
     u64 set = 0;
     if (returns && p->of[EV_SYSRET]) return TAP_INTERPRET;
+    if (ports && p->of[EV_IN] | p->of[EV_OUT]) return TAP_INTERPRET; /* which knows how many came before */
     for
         EACH(i, p->told[EV_INSN] | p->of[EV_SYSCALL])
     if (begins_with(&p->slot[i], in, la, cpl)) set |= 1ull << i;
@@ -173,7 +175,9 @@ int helper_tell(struct cpu *c, u32 arg);
 int helper_tell(struct cpu *c, u32 arg)
 {
     struct probes *p = &c->rt->probes;
-    if (tell_begins(p, c, p->set[arg & 0xffff])) {
+    bool skip = tell_begins(p, c, p->set[arg & 0xffff]);
+    c->insns_ahead = 0;
+    if (skip) {
         c->eip += arg >> 16;
         p->skipped = true;
         return HELPER_NEXT;
@@ -224,6 +228,7 @@ int helper_entry(struct cpu *c, u32 eip)
 {
     c->eip = eip;
     entered_told(&c->rt->probes, c);
+    c->insns_ahead = 0;
     return c->rt->probes.stopped ? HELPER_EMULATE : HELPER_DONE; /* what is interpreted is looked behind */
 }
 
@@ -296,13 +301,12 @@ static int probes_changed(struct probes *p)
     p->in_code = code != 0 || stream_wants(stream, STREAM_BLOCKS | STREAM_MEMORY);
     p->hooks.accesses = stream_wants(stream, STREAM_MEMORY);
     p->hooks.blocks = p->of[EV_BLOCK] != 0;
-    /* The interpreter knows where it is if it does one at a time. */
-    p->hooks.insns =
-        (all & ~(p->of[EV_EXCEPTION] | p->of[EV_INTERRUPT] | p->of[EV_IN] | p->of[EV_OUT])) != 0 || stream->cfg.what;
+    /* The interpreter knows where it is, and how many came before, if it does one at a time; or at an exception. */
+    p->hooks.insns = (all & ~(p->of[EV_EXCEPTION] | p->of[EV_INTERRUPT])) != 0 || stream->cfg.what;
     p->rt->cpu->probes = all || stream->cfg.what ? &p->hooks : NULL;
     interp_probes_changed(p->rt->interp);
     p->sets = 0;
-    if (was || p->in_code) rt_tap_changed(p->rt);
+    if (was || p->in_code || p->rt->tap.on) rt_tap_changed(p->rt);
     return watch_all(p);
 }
 

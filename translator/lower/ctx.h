@@ -54,15 +54,16 @@ struct xl_ctx {
     unsigned nislands;
     u8 seg_checked; /* 1 << enum segreg: seg_complex has been looked at in this block */
     bool fpu_checked, sse_checked;
-    struct x87_track x87;     /* what of the x87 unit's pointers is still to be stored */
-    bool moves_x87;           /* the block has instructions that move them */
-    u32 tally[XL_MAX_INSNS];  /* what each instruction adds to (struct xl_tap); 0: the interpreter counts it */
-    u32 told[XL_MAX_INSNS];   /* xl_tap.told, where there is a tap */
-    u64 was_told;             /* 1 << index: code before has told of it */
-    u8 *tally_patch[TALLIES]; /* where how many that are is to be filled in */
-    u32 tallied;              /* the set of those that are not NULL */
-    struct stream_put stream; /* lower_stream.c */
-    bool ended;               /* control does not fall out of what has been emitted */
+    struct x87_track x87;              /* what of the x87 unit's pointers is still to be stored */
+    bool moves_x87;                    /* the block has instructions that move them */
+    u32 tally[XL_MAX_INSNS];           /* what each instruction adds to (struct xl_tap); 0: the interpreter counts it */
+    u32 told[XL_MAX_INSNS];            /* xl_tap.told, where there is a tap */
+    u64 was_told;                      /* 1 << index: code before has told of it */
+    u8 *tally_patch[TALLIES];          /* where how many that are is to be filled in */
+    u8 *ahead_patch[1 + XL_MAX_INSNS]; /* how many are counted but not done: at the entry, [0], and at an instruction */
+    u32 tallied;                       /* the set of those that are not NULL */
+    struct stream_put stream;          /* lower_stream.c */
+    bool ended;                        /* control does not fall out of what has been emitted */
     struct {
         u8 *patch, *thunk;
         laddr target; /* on the page that the block begins on */

@@ -51,6 +51,14 @@ static void look_at_limit(struct xl_ctx *x)
     emit_mov_rr64(e, H_CX, H_R10);
 }
 
+/* For whoever asks how many have been retired: what has been counted is all of the block. */
+static void say_ahead(struct xl_ctx *x, unsigned i)
+{
+    if (!(x->tallied >> TALLY_INSNS & 1)) return;
+    emit_store_imm(&x->e, CPU_FIELD(insns_ahead), N_PLACEHOLDER, 4);
+    x->ahead_patch[i] = x->e.p - 4;
+}
+
 static unsigned cpl(const struct xl_ctx *x) { return x->src->mode & MK_CPL; }
 
 void lower_tap_begin(struct xl_ctx *x)
@@ -58,6 +66,7 @@ void lower_tap_begin(struct xl_ctx *x)
     const struct xl_tap *t = x->src->tap;
     x->tallied = 0;
     x->was_told = 0;
+    memset(x->ahead_patch, 0, sizeof x->ahead_patch);
     if (!t) return;
     for (unsigned i = 0; i < x->scan.n; i++) {
         const struct insn *in = &x->scan.insn[i];
@@ -75,6 +84,7 @@ void lower_tap_begin(struct xl_ctx *x)
     for (unsigned i = 0; i < TALLIES; i++)
         if (entry >> i & 1) add(x, i, 1);
     if (!t->told_entry(t->arg, x->src->la, cpl(x))) return;
+    say_ahead(x, 0);
     emit_mov_ri32(&x->e, H_R8, x->src->eip);
     xl_call_helper(x, HELPER_ENTRY);
 }
@@ -97,6 +107,7 @@ void lower_tap_tell(struct xl_ctx *x, const struct insn *in)
     if (!x->src->tap || x->told[x->cur] == TAP_NOBODY) return;
     xl_flush_islands(x, true); /* those before belong to others */
     emit_store_imm(&x->e, CPU_FIELD(eip), in->eip, 4);
+    say_ahead(x, 1 + x->cur);
     emit_mov_ri32(&x->e, H_R8, x->told[x->cur] | (in->next - in->eip) << 16);
     x->was_told |= 1ull << x->cur;
     xl_record(x, x->cur);
@@ -111,5 +122,11 @@ void lower_tap_end(struct xl_ctx *x)
         for (unsigned k = 0; k < x->n; k++) n += x->tally[k] >> i & 1;
         memcpy(x->tally_patch[i], &n, 4);
     }
+    u32 ahead = 0;
+    for (unsigned k = x->n; k-- > 0;) {
+        ahead += x->tally[k] >> TALLY_INSNS & 1;
+        if (x->ahead_patch[1 + k]) memcpy(x->ahead_patch[1 + k], &ahead, 4);
+    }
+    if (x->ahead_patch[0]) memcpy(x->ahead_patch[0], &ahead, 4);
     lower_stream_end(x);
 }
