@@ -140,13 +140,14 @@ class Client:
             self.socket.close()
 
 
-def connect(where, acks=False):
-    """Waits for a door that is about to open."""
+def connect(where, acks=False, alive=lambda: True):
+    """Waits for a door that is about to open, or turns us away for the one before, whose leave it has not noticed yet.
+    Gives up once nobody is alive behind it."""
     end = time.monotonic() + LIMIT
     while True:
         try:
             return Client(where, acks)
-        except (ConnectionRefusedError, FileNotFoundError):
-            if time.monotonic() > end:
+        except (ConnectionError, FileNotFoundError, Lost):
+            if time.monotonic() > end or not alive():
                 raise
             time.sleep(0.02)
