@@ -476,6 +476,9 @@ int pc_reset(struct pc *pc)
     struct snap_part part[PC_PARTS_MAX];
     unsigned n = pc_parts(pc, part, PC_PARTS_MAX);
     for (unsigned i = 0; i < n; i++) snap_part_reset(&part[i]);
+    /* Once more: a line that has risen because its device was reset is no request. */
+    const struct snap_part pic = pic_part(pc->pic);
+    snap_part_reset(&pic);
     return pc->firmware ? 0 : firmware_write(pc);
 }
 

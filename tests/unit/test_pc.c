@@ -223,6 +223,19 @@ START_TEST(the_timer_interrupts_through_the_pic)
 END_TEST
 
 /* IRQ0 is pin 2 of the I/O APIC, and other ISA interrupts are pins of their own number. */
+/* OUT0 is high after a reset. That it was low before is no interrupt. */
+START_TEST(the_timers_reset_is_no_interrupt)
+{
+    struct vm_error err;
+    ck_assert_int_eq(0, board(16 << 20, 0, &err));
+    out8(0x43, 0x30); /* counter 0, mode 0: OUT is low */
+    ck_assert_int_eq(0, pc_reset(pc));
+    out8(0x20, 0x0a); /* OCW3: IRR is read */
+    ck_assert_uint_eq(0, bus_in(rt.bus, 0x20, 1) & 1);
+    board_end();
+}
+END_TEST
+
 START_TEST(the_timer_interrupts_through_the_io_apic_pin_2)
 {
     struct vm_error err;
@@ -454,6 +467,7 @@ int main(void)
     tcase_add_test(t, com1_is_left_as_firmware_leaves_it);
     tcase_add_test(t, the_bios_data_area_tells_of_the_ebda_and_com1);
     tcase_add_test(t, the_timer_interrupts_through_the_pic);
+    tcase_add_test(t, the_timers_reset_is_no_interrupt);
     tcase_add_test(t, the_timer_interrupts_through_the_io_apic_pin_2);
     tcase_add_test(t, power_off_reset_and_debug_exit_reach_the_machine);
     tcase_add_loop_test(t, a_debug_exit_port_that_is_taken_is_refused, 0, 10);
