@@ -159,7 +159,7 @@ def run(options, name):
         except subprocess.TimeoutExpired:
             probe.terminate()
             said = probe.communicate()[1]
-        if 'direct execution' in said:
+        if '--direct: ' in said:
             print(f'{name}: not on this host: {said.strip()}')
             return NOT_HERE
     log = os.path.join(options.work, name + '.log')

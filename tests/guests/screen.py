@@ -364,6 +364,7 @@ def text(work):
         while termios.tcgetattr(child) != before and time.monotonic() < until:
             time.sleep(0.01)
         check(termios.tcgetattr(child) == before, 'stopped: its settings are as they were')
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)  # going on before that would be in vain
         terminal.clear()
         os.kill(process.pid, signal.SIGCONT)
         shows(lambda: terminal.alternate and terminal.line(0) == 'type: aB<48>%c', 'gone on: all is there again')
