@@ -9,6 +9,7 @@
 #include "src/dev/pc_devices.h"
 #include "tests/fuzz/card.h"
 #include "tests/fuzz/disk.h"
+#include "tests/fuzz/drivers.h"
 
 #define PARTS 6u /* two channels, four drives at most */
 
@@ -68,12 +69,7 @@ static void board_new(struct board *b, unsigned kind)
     side_new(&b->a, kind);
     side_new(&b->twin, kind);
 }
-/* The disks rest, as a board sees to it before it is saved, reset, or comes to its end. What one has done may begin
- * another's work. */
-static void settle(struct board *b)
-{
-    for (unsigned i = 0; i < IDE_DRIVES; i = disk_finish(&b->a.disk[i]) ? 0 : i + 1) {}
-}
+static void settle(struct board *b) { disks_settle(b->a.disk, IDE_DRIVES); }
 static void board_free(struct board *b)
 {
     settle(b);
@@ -225,39 +221,30 @@ static void step(struct board *b)
     }
 }
 
-#ifdef LIBFUZZER
-int LLVMFuzzerTestOneInput(const u8 *data, size_t n);
-int LLVMFuzzerTestOneInput(const u8 *data, size_t n)
+/* ---- their course ---- */
+
+static struct board board;
+
+static void driver_begin(unsigned kind) { board_new(&board, kind); }
+static void driver_step(void) { step(&board); }
+static void driver_end(void)
 {
-    struct board b;
-    if (!n) return 0;
-    choose_by_input(data + 1, n - 1);
-    board_new(&b, data[0] % ARRAY_LEN(kinds));
-    while (left) step(&b);
-    check_saved(&b);
-    board_free(&b);
-    return 0;
+    check_saved(&board);
+    board_free(&board);
 }
-#else
-int main(int argc, char **argv)
+static unsigned driver_kinds(void) { return ARRAY_LEN(kinds); }
+static bool driver_reached(unsigned kind, u64 n)
 {
-    u64 count = 200;
-    bool bad = false;
-    if (!choose_by_options(argc, argv, &count)) return 2;
-    for (unsigned kind = 0; kind < ARRAY_LEN(kinds); kind++) {
-        disk_reads = disk_writes = disk_others = 0;
-        for (u64 n = 0; n < count; n++) {
-            struct board b;
-            board_new(&b, kind);
-            for (unsigned i = 1000 + rnd(2000); i--;) step(&b);
-            check_saved(&b);
-            board_free(&b);
-        }
-        printf("kind %u: %llu drivers, %llu reads, %llu writes, %llu other requests\n", kind, (unsigned long long)count,
-               (unsigned long long)disk_reads, (unsigned long long)disk_writes, (unsigned long long)disk_others);
-        if (count >= 20 && (!disk_reads || (!disk_writes && !kinds[kind].readonly)))
-            bad = true; /* it must be reached */
-    }
-    return bad;
+    bool enough = n < 20 || (disk_reads && (disk_writes || kinds[kind].readonly));
+    printf("kind %u: %llu drivers, %llu reads, %llu writes, %llu other requests\n", kind, (unsigned long long)n,
+           (unsigned long long)disk_reads, (unsigned long long)disk_writes, (unsigned long long)disk_others);
+    disk_reads = disk_writes = disk_others = 0;
+    return enough;
 }
-#endif
+static const struct drivers drivers = { .kinds = driver_kinds,
+                                        .count = 200,
+                                        .steps = 1000,
+                                        .begin = driver_begin,
+                                        .step = driver_step,
+                                        .end = driver_end,
+                                        .reached = driver_reached };

@@ -8,6 +8,7 @@
 #include "runtime/mem/physmem.h"
 #include "src/board/nics.h"
 #include "tests/fuzz/card.h"
+#include "tests/fuzz/drivers.h"
 
 #include <string.h>
 
@@ -218,41 +219,37 @@ static void step(struct board *b)
     }
 }
 
-#ifdef LIBFUZZER
-int LLVMFuzzerTestOneInput(const u8 *data, size_t n);
-int LLVMFuzzerTestOneInput(const u8 *data, size_t n)
+/* ---- their course ---- */
+
+static struct board board;
+
+static unsigned driver_kinds(void)
 {
-    unsigned models = 0;
-    struct board b;
-    if (!n) return 0;
-    while (nic_model(models)) models++;
-    choose_by_input(data + 1, n - 1);
-    board_new(&b, nic_model(data[0] % models));
-    while (left) step(&b);
-    check_saved(&b);
-    board_free(&b);
-    return 0;
+    unsigned n = 0;
+    while (nic_model(n)) n++;
+    return n;
 }
-#else
-int main(int argc, char **argv)
+static void driver_begin(unsigned kind) { board_new(&board, nic_model(kind)); }
+static void driver_start(void) { start(&board); }
+static void driver_step(void) { step(&board); }
+static void driver_end(void)
 {
-    u64 count = 200;
-    bool bad = false;
-    if (!choose_by_options(argc, argv, &count)) return 2;
-    for (unsigned m = 0; nic_model(m); m++) {
-        sent = received = 0;
-        for (u64 n = 0; n < count; n++) {
-            struct board b;
-            board_new(&b, nic_model(m));
-            start(&b);
-            for (unsigned i = 1000 + rnd(2000); i--;) step(&b);
-            check_saved(&b);
-            board_free(&b);
-        }
-        printf("%s: %llu drivers, %llu frames sent, %llu received\n", nic_model(m), (unsigned long long)count,
-               (unsigned long long)sent, (unsigned long long)received);
-        if (starts[m] && count >= 100 && (!sent || !received)) bad = true; /* it must be reached */
-    }
-    return bad;
+    check_saved(&board);
+    board_free(&board);
 }
-#endif
+static bool driver_reached(unsigned kind, u64 n)
+{
+    bool enough = n < 100 || !starts[kind] || (sent && received);
+    printf("%s: %llu drivers, %llu frames sent, %llu received\n", nic_model(kind), (unsigned long long)n,
+           (unsigned long long)sent, (unsigned long long)received);
+    sent = received = 0;
+    return enough;
+}
+static const struct drivers drivers = { .kinds = driver_kinds,
+                                        .count = 200,
+                                        .steps = 1000,
+                                        .begin = driver_begin,
+                                        .start = driver_start,
+                                        .step = driver_step,
+                                        .end = driver_end,
+                                        .reached = driver_reached };

@@ -8,6 +8,7 @@
 #include "runtime/mem/physmem.h"
 #include "src/board/sounds.h"
 #include "tests/fuzz/card.h"
+#include "tests/fuzz/drivers.h"
 
 #include <string.h>
 
@@ -205,43 +206,37 @@ static void step(struct board *b, struct board *twin)
     }
 }
 
-#ifdef LIBFUZZER
-int LLVMFuzzerTestOneInput(const u8 *data, size_t n);
-int LLVMFuzzerTestOneInput(const u8 *data, size_t n)
+/* ---- their course ---- */
+
+static struct board board, twin;
+
+static void driver_begin(unsigned kind)
 {
-    struct board b, twin;
-    if (!n) return 0;
-    choose_by_input(data + 1, n - 1);
-    board_new(&b, data[0] % SOUND_KINDS);
-    board_new(&twin, b.kind);
-    while (left) step(&b, &twin);
-    check_saved(&b, &twin);
-    board_free(&b);
+    board_new(&board, kind);
+    board_new(&twin, kind);
+}
+static void driver_start(void) { start(&board); }
+static void driver_step(void) { step(&board, &twin); }
+static void driver_end(void)
+{
+    check_saved(&board, &twin);
+    board_free(&board);
     board_free(&twin);
-    return 0;
 }
-#else
-int main(int argc, char **argv)
+static unsigned driver_kinds(void) { return SOUND_KINDS; }
+static bool driver_reached(unsigned kind, u64 n)
 {
-    u64 count = 200;
-    bool bad = false;
-    if (!choose_by_options(argc, argv, &count)) return 2;
-    for (unsigned kind = 0; kind < SOUND_KINDS; kind++) {
-        heard = 0;
-        for (u64 n = 0; n < count; n++) {
-            struct board b, twin;
-            board_new(&b, kind);
-            board_new(&twin, kind);
-            start(&b);
-            for (unsigned i = 500 + rnd(1000); i--;) step(&b, &twin);
-            check_saved(&b, &twin);
-            board_free(&b);
-            board_free(&twin);
-        }
-        printf("%s: %llu drivers, %llu frames heard\n", sound_name(kind, NULL), (unsigned long long)count,
-               (unsigned long long)heard);
-        if (count >= 100 && heard < 10 * count) bad = true; /* it must be reached */
-    }
-    return bad;
+    bool enough = n < 100 || heard >= 10 * n;
+    printf("%s: %llu drivers, %llu frames heard\n", sound_name(kind, NULL), (unsigned long long)n,
+           (unsigned long long)heard);
+    heard = 0;
+    return enough;
 }
-#endif
+static const struct drivers drivers = { .kinds = driver_kinds,
+                                        .count = 200,
+                                        .steps = 500,
+                                        .begin = driver_begin,
+                                        .start = driver_start,
+                                        .step = driver_step,
+                                        .end = driver_end,
+                                        .reached = driver_reached };

@@ -9,6 +9,7 @@
 #include "runtime/mem/physmem.h"
 #include "src/dev/pc_devices.h"
 #include "tests/fuzz/card.h"
+#include "tests/fuzz/drivers.h"
 
 #define SECTORS 512u
 #define FRAMES_AT (AREA + AREA_SIZE) /* the list of frames, mostly left alone */
@@ -346,41 +347,36 @@ static void step(struct board *b, struct board *twin)
     }
 }
 
-#ifdef LIBFUZZER
-int LLVMFuzzerTestOneInput(const u8 *data, size_t n);
-int LLVMFuzzerTestOneInput(const u8 *data, size_t n)
+/* ---- their course ---- */
+
+static struct board board, twin;
+
+static void driver_begin(unsigned kind UNUSED)
 {
-    struct board b, twin;
-    choose_by_input(data, n);
-    board_new(&b);
+    board_new(&board);
     board_new(&twin);
-    if (rnd(8)) start(&b);
-    while (left) step(&b, &twin);
-    check_saved(&b, &twin);
-    board_free(&b);
-    board_free(&twin);
-    return 0;
 }
-#else
-int main(int argc, char **argv)
+static void driver_start(void) { start(&board); }
+static void driver_step(void) { step(&board, &twin); }
+static void driver_end(void)
 {
-    u64 count = 100;
-    bool bad = false;
-    if (!choose_by_options(argc, argv, &count)) return 2;
-    for (u64 n = 0; n < count; n++) {
-        struct board b, twin;
-        board_new(&b);
-        board_new(&twin);
-        start(&b);
-        for (unsigned i = 500 + rnd(1000); i--;) step(&b, &twin);
-        check_saved(&b, &twin);
-        board_free(&b);
-        board_free(&twin);
-    }
-    printf("%llu drivers; reports: %llu, %llu; disk requests: %llu, %llu\n", (unsigned long long)count,
+    check_saved(&board, &twin);
+    board_free(&board);
+    board_free(&twin);
+}
+static bool driver_reached(unsigned kind UNUSED, u64 n)
+{
+    bool enough = true;
+    printf("%llu drivers; reports: %llu, %llu; disk requests: %llu, %llu\n", (unsigned long long)n,
            (unsigned long long)moved[TABLET], (unsigned long long)moved[KEYBOARD], (unsigned long long)moved[STICK],
            (unsigned long long)moved[LOCKED]);
-    for (unsigned i = 0; count >= 50 && i < DEVICES; i++) bad |= moved[i] < count; /* all must be reached */
-    return bad;
+    for (unsigned i = 0; n >= 50 && i < DEVICES; i++) enough &= moved[i] >= n;
+    return enough;
 }
-#endif
+static const struct drivers drivers = { .count = 100,
+                                        .steps = 500,
+                                        .begin = driver_begin,
+                                        .start = driver_start,
+                                        .step = driver_step,
+                                        .end = driver_end,
+                                        .reached = driver_reached };
