@@ -159,14 +159,7 @@ def traced(bench):
         timeout=120,
     )
     same(p.returncode, 15, 'status')
-    rows = []
-    for line in p.stderr.decode().splitlines():
-        m = re.match(r'exec ([0-9a-f]{8}): (.*) fl ([0-9a-f]+) cpl (\d)', line)
-        words = m[2].split()
-        row = dict(zip(words[::2], (int(w, 16) for w in words[1::2])), eip=int(m[1], 16), eflags=int(m[3], 16))
-        if not rows or rows[-1]['eip'] != row['eip']:
-            rows.append(row)
-    return rows
+    return rsp.traced_rows(p.stderr.decode())
 
 
 def test_thousands_of_steps_are_those_of_the_interpreters_trace(bench):

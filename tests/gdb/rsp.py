@@ -1,4 +1,5 @@
 """A client of gdb's remote protocol, of the simplest kind: each request is one call."""
+import re
 import select
 import socket
 import time
@@ -151,3 +152,16 @@ def connect(where, acks=False, alive=lambda: True):
             if time.monotonic() > end or not alive():
                 raise
             time.sleep(0.02)
+
+
+def traced_rows(trace):
+    """What --trace exec has printed, for single steps to be compared with: a list of registers, of the first of each run
+    of instructions at one place."""
+    rows = []
+    for line in trace.splitlines():
+        m = re.match(r'exec ([0-9a-f]{8}): (.*) fl ([0-9a-f]+) cpl (\d)', line)
+        words = m[2].split()
+        row = dict(zip(words[::2], (int(w, 16) for w in words[1::2])), eip=int(m[1], 16), eflags=int(m[3], 16))
+        if not rows or rows[-1]['eip'] != row['eip']:
+            rows.append(row)
+    return rows

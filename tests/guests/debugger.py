@@ -107,13 +107,7 @@ def traced(kernel, n):
         stderr=subprocess.PIPE,
         timeout=LIMIT,
     )
-    rows = []
-    for line in p.stderr.decode().splitlines():
-        m = re.match(r'exec ([0-9a-f]{8}): (.*) fl ([0-9a-f]+) cpl (\d)', line)
-        words = m[2].split()
-        row = dict(zip(words[::2], (int(w, 16) for w in words[1::2])), eip=int(m[1], 16), eflags=int(m[3], 16))
-        if not rows or rows[-1]['eip'] != row['eip']:
-            rows.append(row)
+    rows = rsp.traced_rows(p.stderr.decode())
     assert len(rows) > n // 2, p.stderr[-500:]
     return rows[:-1]  # the last may not be done
 

@@ -16,6 +16,16 @@ void xl_callout(struct xl_ctx *x, enum callout c)
     emit_call_m(&x->e, hm(H_CPU, (s32)(offsetof(struct cpu, callouts) + 8 * c)));
 }
 
+void xl_emulate_unless_cx_is_0(struct xl_ctx *x)
+{
+    struct emit *e = &x->e;
+    u8 *zero = emit_jrcxz(e);
+    emit_mov_rr64(e, H_CX, H_R10);
+    xl_callout(x, CALLOUT_EMULATE);
+    emit_patch8(e, zero, e->p);
+    emit_mov_rr64(e, H_CX, H_R10);
+}
+
 void xl_island_beyond(struct xl_ctx *x, u8 *branch)
 {
     BUG_ON(x->nislands == XL_MAX_ISLANDS);

@@ -13,6 +13,8 @@ void xl_room(struct xl_ctx *x); /* to be called before up to XL_ROOM bytes: keep
 void xl_island_beyond(struct xl_ctx *x, u8 *branch);
 void xl_flush_islands(struct xl_ctx *x, bool falls_through);
 void xl_callout(struct xl_ctx *x, enum callout c);
+/* This instruction is the interpreter's unless ECX is 0. The guest's RCX is in R10, and is in RCX again behind it. */
+void xl_emulate_unless_cx_is_0(struct xl_ctx *x);
 void xl_call_helper(struct xl_ctx *x, enum helper h); /* its argument is in r8d, which islands leave alone */
 void xl_check_fpu(struct xl_ctx *x, const struct insn *in);
 lower_fn xl_lower_emulate;

@@ -116,11 +116,7 @@ static void check_vector(struct xl_ctx *x, u32 at)
     emit_mov_ri32(e, H_R9, 31);
     emit_shrx32(e, H_R8, H_R8, H_R9); /* AC */
     emit_lea32(e, H_CX, hmx(H_CX, H_R8, 1, 0));
-    u8 *fine = emit_jrcxz(e);
-    emit_mov_rr64(e, H_CX, H_R10);
-    xl_callout(x, CALLOUT_EMULATE);
-    emit_patch8(e, fine, e->p);
-    emit_mov_rr64(e, H_CX, H_R10);
+    xl_emulate_unless_cx_is_0(x);
 }
 
 void lower_int_real(struct xl_ctx *x, const struct insn *in)
@@ -187,25 +183,15 @@ void lower_iret_paragraph(struct xl_ctx *x, const struct insn *in)
     emit_loadz(e, H_R8, CPU_FIELD(nmi_blocked), 1);
     emit_op_rr(e, 0, 0x0b, 0, H_R9, H_R8); /* or   r9d, r8d */
     u8 *odd = emit_jcc32(e, 5);            /* jnz           */
-    emit_rorx32(e, H_R9, H_R11, 9);
-    emit_and_ri32(e, H_R9, 1);
-    emit_mov_rr32(e, H_R8, H_R9);
-    emit_op_rr(e, 0, 0xf7, 0, 3, H_R8);                      /* neg  r8d                */
-    emit_op_rm(e, 0, 0x85, 0, H_R8, CPU_FIELD(irq_pending)); /* test [irq_pending], r8d */
-    u8 *waits = emit_jcc32(e, 5);                            /* jnz                     */
+    xl_if_from_r11(x);
+    u8 *waits = emit_jcc32(e, 5); /* jnz */
     emit_store(e, CPU_FIELD(iflag), H_R9, 1);
     emit_rorx32(e, H_R9, H_R11, 10);
     emit_and_ri32(e, H_R9, 1);
     emit_op_rr(e, 0, 0xf7, 0, 3, H_R9); /* neg  r9d */
     emit_lea32(e, H_R9, hmx(H_R9, H_R9, 1, 1));
     emit_store(e, CPU_FIELD(df), H_R9, 4);
-    emit_op_rr(e, 0, 0x0fb6, 0, H_AX, H_R11); /* movzx eax, r11b */
-    emit_rorx32(e, H_AX, H_AX, 24);
-    emit_rorx32(e, H_R11, H_R11, 11);
-    emit_and_ri32(e, H_R11, 1);
-    emit_lea32(e, H_AX, hmx(H_AX, H_R11, 1, 0));
-    emit_flags_from_ax(e);
-    emit_mov_rr32(e, H_AX, H_R10);
+    xl_arith_from_r11(x);
     xl_esp_add(x, 6);
     emit_load32(e, H_R8, CPU_FIELD(far_target));
     goto_r8(x);

@@ -134,11 +134,7 @@ static void need_iopl3(struct xl_ctx *x)
     emit_mov_ri32(e, H_R9, 30);
     emit_shrx32(e, H_CX, H_CX, H_R9);
     emit_lea32(e, H_CX, hm(H_CX, -3));
-    u8 *three = emit_jrcxz(e);
-    emit_mov_rr64(e, H_CX, H_R10);
-    xl_callout(x, CALLOUT_EMULATE);
-    emit_patch8(e, three, e->p);
-    emit_mov_rr64(e, H_CX, H_R10);
+    xl_emulate_unless_cx_is_0(x);
     xl_room(x);
 }
 
@@ -216,11 +212,7 @@ void lower_load_ss(struct xl_ctx *x, const struct insn *in)
     xl_room(x);
     emit_mov_rr64(e, H_R10, H_CX);
     emit_load32(e, H_CX, CPU_FIELD(irq_pending));
-    u8 *quiet = emit_jrcxz(e);
-    emit_mov_rr64(e, H_CX, H_R10);
-    xl_callout(x, CALLOUT_EMULATE);
-    emit_patch8(e, quiet, e->p);
-    emit_mov_rr64(e, H_CX, H_R10);
+    xl_emulate_unless_cx_is_0(x);
     xl_room(x);
     if (in->op == OP_POP_SREG) lower_pop_sreg(x, in);
     else lower_mov_sreg(x, in);
@@ -289,6 +281,28 @@ void lower_rdtsc(struct xl_ctx *x, const struct insn *in)
     emit_patch8(e, done, e->p);
 }
 
+void xl_if_from_r11(struct xl_ctx *x)
+{
+    struct emit *e = &x->e;
+    emit_rorx32(e, H_R9, H_R11, 9);
+    emit_and_ri32(e, H_R9, 1);
+    emit_mov_rr32(e, H_R8, H_R9);
+    emit_op_rr(e, 0, 0xf7, 0, 3, H_R8);                      /* neg  r8d                */
+    emit_op_rm(e, 0, 0x85, 0, H_R8, CPU_FIELD(irq_pending)); /* test [irq_pending], r8d */
+}
+
+void xl_arith_from_r11(struct xl_ctx *x)
+{
+    struct emit *e = &x->e;
+    emit_op_rr(e, 0, 0x0fb6, 0, H_AX, H_R11); /* movzx eax, r11b */
+    emit_rorx32(e, H_AX, H_AX, 24);
+    emit_rorx32(e, H_R11, H_R11, 11);
+    emit_and_ri32(e, H_R11, 1);
+    emit_lea32(e, H_AX, hmx(H_AX, H_R11, 1, 0));
+    emit_flags_from_ax(e);
+    emit_mov_rr32(e, H_AX, H_R10);
+}
+
 void lower_far(struct xl_ctx *x, const struct insn *in)
 {
     enum helper_far kind = in->op == OP_JMPF    ? FAR_JMP
@@ -333,21 +347,11 @@ void lower_popf(struct xl_ctx *x, const struct insn *in)
     emit_and_ri32(e, H_R9, ~(u32)(F_ARITH | F_IF | F_FIXED));
     emit_op_rm(e, 0, 0x0b, 0, H_R9, CPU_FIELD(eflags_sys)); /* or   r9d, [eflags_sys]  */
     odd = emit_jcc8(e, 5);                                  /* jnz                     */
-    emit_rorx32(e, H_R9, H_R11, 9);
-    emit_and_ri32(e, H_R9, 1);
-    emit_mov_rr32(e, H_R8, H_R9);
-    emit_op_rr(e, 0, 0xf7, 0, 3, H_R8);                      /* neg  r8d                */
-    emit_op_rm(e, 0, 0x85, 0, H_R8, CPU_FIELD(irq_pending)); /* test [irq_pending], r8d */
+    xl_if_from_r11(x);
     waits = emit_jcc8(e, 5);
     emit_store(e, CPU_FIELD(iflag), H_R9, 1);
     emit_store_imm(e, CPU_FIELD(df), 1, 4);
-    emit_op_rr(e, 0, 0x0fb6, 0, H_AX, H_R11); /* movzx eax, r11b */
-    emit_rorx32(e, H_AX, H_AX, 24);
-    emit_rorx32(e, H_R11, H_R11, 11);
-    emit_and_ri32(e, H_R11, 1);
-    emit_lea32(e, H_AX, hmx(H_AX, H_R11, 1, 0));
-    emit_flags_from_ax(e);
-    emit_mov_rr32(e, H_AX, H_R10);
+    xl_arith_from_r11(x);
     xl_esp_add(x, 4);
     done = emit_jmp8(e);
     emit_patch8(e, odd, e->p);

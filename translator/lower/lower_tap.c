@@ -44,11 +44,7 @@ static void look_at_limit(struct xl_ctx *x)
     emit_shrx64(e, H_R8, H_R8, H_R9);
     emit_mov_rr64(e, H_R10, H_CX);
     emit_mov_rr32(e, H_CX, H_R8);
-    u8 *within = emit_jrcxz(e);
-    emit_mov_rr64(e, H_CX, H_R10);
-    xl_callout(x, CALLOUT_EMULATE);
-    emit_patch8(e, within, e->p);
-    emit_mov_rr64(e, H_CX, H_R10);
+    xl_emulate_unless_cx_is_0(x);
 }
 
 /* For whoever asks how many have been retired: what has been counted is all of the block. */
