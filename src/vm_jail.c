@@ -294,7 +294,7 @@ static int enter(struct vm *vm, const struct jail_config *cfg, const char **what
     *what = "system calls";
     int rc = jail_new(&jail, cfg);
     if (rc) return rc;
-    *what = "descriptors";
+    *what = "prctl (PR_SET_DUMPABLE)";
     if ((rc = jail_process())) return rc;
     if ((rc = confined_new(&vm->confined, jail, vm->rt, what))) return rc;
     *what = "threads";

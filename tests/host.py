@@ -318,6 +318,7 @@ def what_can_be_worked_round_is(b):
 def what_cannot_is_one_line_with_the_name_of_the_call(b):
     for calls, words in (
         (['timer_create', 'timerfd_create'], ()),
+        (['prctl'], ()),
         (['ptrace'], ('--direct', 'always')),
         (['prctl'], ('--direct', 'always')),
         (['close_range'], ('--direct', 'always')),
