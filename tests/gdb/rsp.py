@@ -155,8 +155,8 @@ def connect(where, acks=False, alive=lambda: True):
 
 
 def traced_rows(trace):
-    """What --trace exec has printed, for single steps to be compared with: a list of registers, of the first of each run
-    of instructions at one place."""
+    """What --trace exec has printed, for single steps to be compared with: a list of registers, of the first of each
+    run of instructions at one place."""
     rows = []
     for line in trace.splitlines():
         m = re.match(r'exec ([0-9a-f]{8}): (.*) fl ([0-9a-f]+) cpl (\d)', line)
