@@ -218,14 +218,17 @@ END_TEST
 
 START_TEST(emission_past_the_end_is_dropped_and_remembered)
 {
-    u8 small[8];
+    u8 small[32];
     static u8 code_far[5000];
     memset(small, 0xcc, sizeof small);
-    e = (struct emit){ .start = small, .p = small, .end = small + 4 };
+    e = (struct emit){ .start = small, .p = small, .end = small + 20 };
+    emit_mov_ri32(&e, H_R8, 0x11223344);
+    ck_assert(!e.overflow);
+    ck_assert_ptr_eq(e.p, small + 6);
     emit_mov_ri32(&e, H_R8, 0x11223344);
     ck_assert(e.overflow);
-    ck_assert_ptr_eq(e.p, e.end);
-    for (unsigned i = 4; i < 8; i++) ck_assert_uint_eq(small[i], 0xcc);
+    ck_assert_ptr_eq(e.p, small + 6); /* as a whole */
+    for (unsigned i = 6; i < sizeof small; i++) ck_assert_uint_eq(small[i], 0xcc);
     emit_patch8(&e, code_far, code_far + 4000); /* not a BUG any more: nothing of this will run */
 }
 END_TEST

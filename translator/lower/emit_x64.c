@@ -1,18 +1,24 @@
 /* Owns the encoding of host instructions (SDM vol. 2, chapter 2). See emit_x64.h for the forms. */
 #include "translator/lower/emit_x64.h"
 
+#define INSN_MAX 16 /* bytes of what has no immediate, and one more */
+
+/* Room for n bytes more, of an instruction or a part of one. */
+static bool has_room(struct emit *e, unsigned n)
+{
+    bool fits = (size_t)(e->end - e->p) >= n;
+    e->overflow |= !fits;
+    return fits;
+}
+
 static void emit_u8(struct emit *e, u8 v)
 {
-    if (e->p < e->end) *e->p++ = v;
-    else e->overflow = true;
+    if (has_room(e, 1)) *e->p++ = v;
 }
 
 void emit_bytes(struct emit *e, const void *b, unsigned n)
 {
-    if ((unsigned)(e->end - e->p) < n) {
-        n = (unsigned)(e->end - e->p);
-        e->overflow = true;
-    }
+    if (!has_room(e, n)) return;
     __builtin_memcpy(e->p, b, n);
     e->p += n;
 }
@@ -28,62 +34,62 @@ void emit_note(struct emit *e, enum reloc_kind kind, unsigned at)
         (struct reloc){ .at = (u16)(e->p - 4 - e->start), .kind = kind, .field = (u16)(at ? l->insn + at : 0) };
 }
 
-static void emit_prefixes(struct emit *e, u32 pfx)
+/* What follows puts bytes at p, for which there is room, and returns where it has come to. */
+static u8 *put_u32(u8 *p, u32 v)
 {
-    for (; pfx; pfx >>= 8) emit_u8(e, (u8)pfx);
+    __builtin_memcpy(p, &v, 4);
+    return p + 4;
 }
 
-static void emit_opcode(struct emit *e, u32 opc)
+/* Prefixes, REX, opcode. */
+static u8 *put_opcode(u8 *p, u32 pfx, unsigned rex, bool always_rex, u32 opc)
 {
-    if (opc >> 16) emit_u8(e, (u8)(opc >> 16));
-    if (opc >> 8) emit_u8(e, (u8)(opc >> 8));
-    emit_u8(e, (u8)opc);
+    for (; pfx; pfx >>= 8) *p++ = (u8)pfx;
+    if (rex || always_rex) *p++ = (u8)(0x40 | rex);
+    if (opc >> 16) *p++ = (u8)(opc >> 16);
+    if (opc >> 8) *p++ = (u8)(opc >> 8);
+    *p++ = (u8)opc;
+    return p;
 }
 
-static void emit_modrm_mem(struct emit *e, int reg, struct hmem m)
+static u8 *put_modrm_mem(u8 *p, int reg, struct hmem m)
 {
     unsigned r = (unsigned)(reg & 7) << 3;
+    unsigned ss = m.index == H_NONE ? 0 : (unsigned)__builtin_ctz(m.scale);
+    unsigned ix = m.index == H_NONE ? 4 : (unsigned)(m.index & 7);
     if (m.base == H_NONE) { /* [disp32] or [index*scale+disp32]: mod 00, SIB with base 101 */
-        unsigned ss = m.index == H_NONE ? 0 : (unsigned)__builtin_ctz(m.scale);
-        unsigned ix = m.index == H_NONE ? 4 : (unsigned)(m.index & 7);
-        emit_u8(e, (u8)(r | 4));
-        emit_u8(e, (u8)(ss << 6 | ix << 3 | 5));
-        emit_u32(e, (u32)m.disp);
-        emit_note(e, RELOC_PLAIN, m.at);
-        return;
+        *p++ = (u8)(r | 4);
+        *p++ = (u8)(ss << 6 | ix << 3 | 5);
+        return put_u32(p, (u32)m.disp);
     }
     unsigned b = (unsigned)(m.base & 7);
     unsigned mod = m.at ? 2 : m.disp == 0 && b != 5 ? 0 : m.disp >= -128 && m.disp <= 127 ? 1 : 2;
     if (m.index != H_NONE || b == 4) {
-        unsigned ss = m.index == H_NONE ? 0 : (unsigned)__builtin_ctz(m.scale);
-        unsigned ix = m.index == H_NONE ? 4 : (unsigned)(m.index & 7);
-        emit_u8(e, (u8)(mod << 6 | r | 4));
-        emit_u8(e, (u8)(ss << 6 | ix << 3 | b));
+        *p++ = (u8)(mod << 6 | r | 4);
+        *p++ = (u8)(ss << 6 | ix << 3 | b);
     } else {
-        emit_u8(e, (u8)(mod << 6 | r | b));
+        *p++ = (u8)(mod << 6 | r | b);
     }
-    if (mod == 1) emit_u8(e, (u8)m.disp);
-    if (mod == 2) emit_u32(e, (u32)m.disp);
-    emit_note(e, RELOC_PLAIN, m.at);
+    if (mod == 1) *p++ = (u8)m.disp;
+    return mod == 2 ? put_u32(p, (u32)m.disp) : p;
 }
 
 void emit_op_rm(struct emit *e, u32 pfx, u32 opc, unsigned flags, int reg, struct hmem m)
 {
-    emit_prefixes(e, pfx);
+    if (!has_room(e, INSN_MAX)) return;
     unsigned rex = (flags & OF_W ? 8 : 0) | (reg & 8 ? 4 : 0) | (m.index != H_NONE && (m.index & 8) ? 2 : 0)
                    | (m.base != H_NONE && (m.base & 8) ? 1 : 0);
-    if (rex || ((flags & OF_BYTE_REG) && reg >= 4)) emit_u8(e, (u8)(0x40 | rex));
-    emit_opcode(e, opc);
-    emit_modrm_mem(e, reg, m);
+    e->p = put_modrm_mem(put_opcode(e->p, pfx, rex, (flags & OF_BYTE_REG) && reg >= 4, opc), reg, m);
+    if (m.at) emit_note(e, RELOC_PLAIN, m.at);
 }
 
 void emit_op_rr(struct emit *e, u32 pfx, u32 opc, unsigned flags, int reg, int rm)
 {
-    emit_prefixes(e, pfx);
+    if (!has_room(e, INSN_MAX)) return;
     unsigned rex = (flags & OF_W ? 8 : 0) | (reg & 8 ? 4 : 0) | (rm & 8 ? 1 : 0);
-    if (rex || ((flags & OF_BYTE_REG) && (reg >= 4 || rm >= 4))) emit_u8(e, (u8)(0x40 | rex));
-    emit_opcode(e, opc);
-    emit_u8(e, (u8)(0xc0 | (reg & 7) << 3 | (rm & 7)));
+    u8 *p = put_opcode(e->p, pfx, rex, (flags & OF_BYTE_REG) && (reg >= 4 || rm >= 4), opc);
+    *p++ = (u8)(0xc0 | (reg & 7) << 3 | (rm & 7));
+    e->p = p;
 }
 
 void emit_lea32(struct emit *e, int dst, struct hmem m)
@@ -104,9 +110,11 @@ void emit_mov_rr64(struct emit *e, int dst, int src) { emit_op_rr(e, 0, 0x8b, OF
 
 void emit_mov_ri32(struct emit *e, int dst, u32 imm)
 {
-    if (dst & 8) emit_u8(e, 0x41);
-    emit_u8(e, (u8)(0xb8 | (dst & 7)));
-    emit_u32(e, imm);
+    if (!has_room(e, INSN_MAX)) return;
+    u8 *p = e->p;
+    if (dst & 8) *p++ = 0x41;
+    *p++ = (u8)(0xb8 | (dst & 7));
+    e->p = put_u32(p, imm);
 }
 
 void emit_mov_ri64(struct emit *e, int dst, u64 imm)
@@ -163,19 +171,27 @@ void emit_store_imm(struct emit *e, struct hmem m, u32 imm, unsigned size)
 void emit_movzx16(struct emit *e, int dst, int src) { emit_op_rr(e, 0, 0x0fb7, 0, dst, src); }
 
 /* VEX.LZ.pp.map.W opcode /r, register forms (SDM vol. 2, 2.3.5). */
+static u8 *put_vex(u8 *p, unsigned map, unsigned pp, bool w, int vvvv, u8 opc, int reg, int rm)
+{
+    *p++ = 0xc4;
+    *p++ = (u8)((reg & 8 ? 0 : 0x80) | 0x40 | (rm & 8 ? 0 : 0x20) | map);
+    *p++ = (u8)((w ? 0x80 : 0) | (~vvvv & 15) << 3 | pp);
+    *p++ = opc;
+    *p++ = (u8)(0xc0 | (reg & 7) << 3 | (rm & 7));
+    return p;
+}
+
 static void emit_vex(struct emit *e, unsigned map, unsigned pp, bool w, int vvvv, u8 opc, int reg, int rm)
 {
-    emit_u8(e, 0xc4);
-    emit_u8(e, (u8)((reg & 8 ? 0 : 0x80) | 0x40 | (rm & 8 ? 0 : 0x20) | map));
-    emit_u8(e, (u8)((w ? 0x80 : 0) | (~vvvv & 15) << 3 | pp));
-    emit_u8(e, opc);
-    emit_u8(e, (u8)(0xc0 | (reg & 7) << 3 | (rm & 7)));
+    if (has_room(e, INSN_MAX)) e->p = put_vex(e->p, map, pp, w, vvvv, opc, reg, rm);
 }
 
 void emit_rorx32(struct emit *e, int dst, int src, unsigned n)
 {
-    emit_vex(e, 3, 3, false, 0, 0xf0, dst, src);
-    emit_u8(e, (u8)n);
+    if (!has_room(e, INSN_MAX)) return;
+    u8 *p = put_vex(e->p, 3, 3, false, 0, 0xf0, dst, src);
+    *p++ = (u8)n;
+    e->p = p;
 }
 void emit_shrx32(struct emit *e, int dst, int src, int count) { emit_vex(e, 2, 3, false, count, 0xf7, dst, src); }
 void emit_shrx64(struct emit *e, int dst, int src, int count) { emit_vex(e, 2, 3, true, count, 0xf7, dst, src); }

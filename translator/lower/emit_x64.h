@@ -4,7 +4,8 @@
  *   guest EAX ECX EDX EBX EBP ESI EDI   the same-numbered host register, upper half zero
  *   guest ESP                           R14d
  *   R15 struct cpu   R13 jump cache   R12 window base or 10   R8-R11 scratch   RSP the host's stack
- * Emission past the end of the buffer is dropped and remembered in overflow: the caller looks once, at the end. */
+ * An instruction within 16 bytes of the buffer's end is dropped as a whole, and that is remembered in overflow: the
+ * caller looks once, at the end. */
 #ifndef TRANSLATOR_EMIT_X64_H
 #define TRANSLATOR_EMIT_X64_H
 #include "core/types.h"

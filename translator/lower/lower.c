@@ -21,8 +21,15 @@ static void emit_thunks(struct xl_ctx *x)
     }
 }
 
+/* Code of integers has nothing to do with the x87 unit's pointers: most of it is that. */
+static bool moves_x87_pointers(const struct xl_ctx *x, const struct insn *in)
+{
+    return in->row->cls == CLS_x87 || x->x87.last;
+}
+
 void xl_lower(struct xl_ctx *x)
 {
+    const bool tap = x->src->tap != NULL;
     x->nrec = x->nislands = x->nedges = 0;
     x->seg_checked = 0;
     x->fpu_checked = x->sse_checked = x->ended = false;
@@ -39,16 +46,17 @@ void xl_lower(struct xl_ctx *x)
         x->relocs.insn = in->eip - x->src->eip;
         xl_room(x);
         xl_record(x, x->cur);
-        lower_stream_insn(x, in);
-        bool left = lower_tap_leaves(x, x->cur);
+        if (unlikely(tap)) lower_stream_insn(x, in);
+        bool left = unlikely(tap) && lower_tap_leaves(x, x->cur);
         lower_fn *how = left ? lower_tap_interpret : xl_policy(x, in);
         left |= how == xl_lower_emulate;
-        if (!left) lower_tap_tell(x, in);
-        lower_x87_before(x, in);
+        if (unlikely(tap) && !left) lower_tap_tell(x, in);
+        bool x87 = moves_x87_pointers(x, in);
+        if (x87) lower_x87_before(x, in);
         if (!left && in->row->attr & A_FPU) xl_check_fpu(x, in);
         how(x, in);
-        if (!x->ended) lower_stream_wrote(x);
-        lower_x87_after(x, in);
+        if (unlikely(tap) && !x->ended) lower_stream_wrote(x);
+        if (x87) lower_x87_after(x, in);
         if (x->src->mode & MK_CHECKED) lower_check_behind(x);
     }
     if (!x->ended) lower_x87_end(x);
@@ -57,5 +65,5 @@ void xl_lower(struct xl_ctx *x)
     else if (!x->ended) xl_goto(x, next, 0);
     xl_flush_islands(x, false);
     emit_thunks(x);
-    if (!x->e.overflow) lower_tap_end(x);
+    if (unlikely(tap) && !x->e.overflow) lower_tap_end(x);
 }

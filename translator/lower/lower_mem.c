@@ -183,7 +183,7 @@ struct hmem xl_mem_at16(struct xl_ctx *x, struct hmem ea, enum segreg seg, enum 
     BUG_ON(!xl_segmented(x));
     xl_room(x);
     struct hmem m = segmented_access(x, ea, OFFSET_16, seg, acc, size);
-    lower_stream_access(x, m, acc == XL_W, size);
+    if (unlikely(x->stream.memory)) lower_stream_access(x, m, acc == XL_W, size);
     return m;
 }
 
@@ -224,7 +224,7 @@ struct hmem xl_mem_at(struct xl_ctx *x, struct hmem ea, enum segreg seg, enum xl
 {
     xl_room(x);
     struct hmem m = access(x, ea, seg, acc, size);
-    lower_stream_access(x, m, acc == XL_W, size);
+    if (unlikely(x->stream.memory)) lower_stream_access(x, m, acc == XL_W, size);
     return m;
 }
 

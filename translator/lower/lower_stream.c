@@ -169,7 +169,7 @@ static void put_reads(struct xl_ctx *x, struct hmem m, unsigned size)
 
 void lower_stream_access(struct xl_ctx *x, struct hmem m, bool write, unsigned size)
 {
-    if (!x->stream.memory || !size) return;
+    if (!size) return;
     xl_flush_islands(x, true); /* which are not to get out of reach */
     BUG_ON(m.index != H_R8 || m.scale != 1 || m.disp || x->stream.writing);
     if (!write || reads_what_it_writes(&x->scan.insn[x->cur])) put_reads(x, m, size);

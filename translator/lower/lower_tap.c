@@ -62,8 +62,8 @@ void lower_tap_begin(struct xl_ctx *x)
     const struct xl_tap *t = x->src->tap;
     x->tallied = 0;
     x->was_told = 0;
-    memset(x->ahead_patch, 0, sizeof x->ahead_patch);
     if (!t) return;
+    memset(x->ahead_patch, 0, sizeof x->ahead_patch);
     for (unsigned i = 0; i < x->scan.n; i++) {
         const struct insn *in = &x->scan.insn[i];
         x->tally[i] = t->insn(t->arg, in, xl_linear(x, in->eip), cpl(x));
@@ -100,7 +100,7 @@ void lower_tap_interpret(struct xl_ctx *x, const struct insn *in)
 /* Whoever leaves from here on has told of it: the records say so. */
 void lower_tap_tell(struct xl_ctx *x, const struct insn *in)
 {
-    if (!x->src->tap || x->told[x->cur] == TAP_NOBODY) return;
+    if (x->told[x->cur] == TAP_NOBODY) return;
     xl_flush_islands(x, true); /* those before belong to others */
     emit_store_imm(&x->e, CPU_FIELD(eip), in->eip, 4);
     say_ahead(x, 1 + x->cur);
