@@ -1,19 +1,22 @@
 #!/bin/sh
 # Fetches what the benchmark's Debian programs need: packages of Debian 12 with all that they depend on, unpacked into
-# one root directory, and the sources that are built there.
+# one root directory, and the sources that are built there. `network` is another such directory, with iperf3 and a tar
+# ball of the kernel's headers (bench/around.py).
 #
 # The root is packed into a guest's initramfs, and entered by chroot on the host. Nothing is configured in it (no script
 # of a package runs), and what no measurement uses is left out, for the guest holds it in memory: documentation,
 # translations, link-time optimisation, sanitizers.
-# Everything lands in ${TRANSVISOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/transvisor}/packages-ARCHITECTURE; a second
-# run finds it there and touches no network. Prints PACKAGES_I386= or PACKAGES_AMD64=, the directory.
-# Usage: fetch.sh [--refresh] [i386|amd64]        (default: i386)
+# Everything lands in ${TRANSVISOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/transvisor}/packages-ARCHITECTURE or
+# network-ARCHITECTURE; a second run finds it there and touches no network. Prints PACKAGES_I386=, PACKAGES_AMD64=,
+# NETWORK_I386= or NETWORK_AMD64=, the directory.
+# Usage: fetch.sh [--refresh] [packages|network] [i386|amd64]        (default: packages i386)
 set -eu
 
 packages="busybox-static dash coreutils openssl 7zip sysbench sqlite3 gcc make libc6-dev"
 sources="lua5.4 tree"
 cache=${TRANSVISOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/transvisor}
 refresh=no
+set=packages
 arch=i386
 
 die() { echo "fetch.sh: $*" >&2; exit 1; }
@@ -21,8 +24,9 @@ die() { echo "fetch.sh: $*" >&2; exit 1; }
 for arg in "$@"; do
     case $arg in
     --refresh) refresh=yes ;;
+    packages | network) set=$arg ;;
     i386 | amd64) arch=$arg ;;
-    *) echo "usage: fetch.sh [--refresh] [i386|amd64]" >&2; exit 2 ;;
+    *) echo "usage: fetch.sh [--refresh] [packages|network] [i386|amd64]" >&2; exit 2 ;;
     esac
 done
 for tool in apt-get dpkg-deb tar; do
@@ -58,6 +62,14 @@ fetch_sources() {
     done
 }
 
+# The headers that all flavours of the newest kernel have in common.
+fetch_headers() {
+    name=$(apt-cache pkgnames linux-headers-6.1.0- | grep -E '^linux-headers-6\.1\.0-[0-9]+-common$' | sort -V | tail -n 1)
+    mkdir -p "$new/headers" "$new/root/usr/lib/bench"
+    (cd "$new/headers" && apt-get -q download "$name" >&2) || die "cannot download $name from $mirror"
+    dpkg-deb --fsys-tarfile "$new"/headers/*.deb > "$new/root/usr/lib/bench/headers.tar" || die "cannot unpack $name"
+}
+
 leave_out() {
     (
         cd "$new/root"
@@ -67,14 +79,21 @@ leave_out() {
     )
 }
 
-target=$cache/packages-$arch
-if [ $refresh = yes ] || [ ! -e "$target/usr/lib/bench/tree.tar" ]; then
+case $set in
+packages) last=tree.tar ;;
+network)
+    packages="busybox-static iperf3"
+    last=headers.tar
+    ;;
+esac
+target=$cache/$set-$arch
+if [ $refresh = yes ] || [ ! -e "$target/usr/lib/bench/$last" ]; then
     mkdir -p "$new/root"
     apt_setup $arch
     echo "fetch.sh: fetching $packages for $arch, and what they depend on" >&2
     fetch_packages
-    fetch_sources
+    case $set in packages) fetch_sources ;; network) fetch_headers ;; esac
     leave_out
     rm -rf "$target" && mv "$new/root" "$target"
 fi
-echo "PACKAGES_$(echo $arch | tr a-z A-Z)='$target'"
+echo "$(echo "${set}_$arch" | tr a-z A-Z)='$target'"

@@ -89,8 +89,18 @@ def kernel_path(flavour):
     return fetch(os.path.join(GUESTS, 'fetch.sh'), flavour, 'busybox')['KERNEL_' + flavour.upper().replace('-', '_')]
 
 
+def fetched_root(what, arch):
+    """The directory that bench/fetch.sh has: packages or network."""
+    return fetch(os.path.join(HERE, 'fetch.sh'), what, arch)[f'{what}_{arch}'.upper()]
+
+
 def packages_root(arch):
-    return fetch(os.path.join(HERE, 'fetch.sh'), arch)['PACKAGES_' + arch.upper()]
+    return fetched_root('packages', arch)
+
+
+def modules():
+    """A tree with the 686 kernel's modules."""
+    return fetch(os.path.join(GUESTS, 'fetch.sh'), '686', 'busybox', 'modules-686')['MODULES_686']
 
 
 def plan_directory(directory, program, script):
@@ -103,9 +113,9 @@ def plan_directory(directory, program, script):
     return directory
 
 
-def pack(variant, output, directory=None, tree=None):
-    """An initramfs: one of tests/guests/init, a plan_directory() in /bin, and a root to start from."""
-    arguments = ['--tree', tree] if tree else []
+def pack(variant, output, directory=None, *trees):
+    """An initramfs: one of tests/guests/init, a plan_directory() in /bin, and roots to start from."""
+    arguments = [word for tree in trees if tree for word in ('--tree', tree)]
     for file in sorted(os.listdir(directory)) if directory else []:
         arguments += ['--add', os.path.join(directory, file)]
     subprocess.run([os.path.join(GUESTS, 'mkinitramfs.sh'), *arguments, variant, output], check=True)

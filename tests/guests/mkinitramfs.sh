@@ -8,6 +8,7 @@
 #   selftests  runs the programs of the tree's /selftests (tests/guests/selftests.py)
 #   sound   plays tones by the sound cards whose modules are in the tree's /lib/m (tests/guests/sound.py)
 #   bench   runs the measurements that /bin/plan names (bench/run.py): give it and its programs with --add
+#   around  measures networks and a shared folder (bench/around.py)
 #
 # Nothing of it is run, for not every host runs i386 programs: the guest links the applets itself (busybox --install).
 # Needs no root: /dev/console comes from the initramfs that every kernel has built in.
@@ -23,7 +24,7 @@ busybox=
 die() { echo "mkinitramfs.sh: $*" >&2; exit 1; }
 usage() {
     echo "usage: mkinitramfs.sh [--compress none|gzip] [--busybox FILE] [--tree DIRECTORY] [--add FILE]..." \
-         "shell|boot|script|net|sound|selftests|bench OUTPUT" >&2
+         "shell|boot|script|net|sound|selftests|bench|around OUTPUT" >&2
     exit 2
 }
 
@@ -72,8 +73,8 @@ script)
     install -m 755 "$here/init/script" "$root/init"
     install -m 755 "$here/init/selftest.sh" "$root/bin/selftest.sh"
     ;;
-net)
-    install -m 755 "$here/init/net" "$root/init"
+net | around)
+    install -m 755 "$here/init/$variant" "$root/init"
     install -m 755 "$here/init/lease" "$root/bin/lease"
     ;;
 *)
