@@ -64,7 +64,8 @@ fetch_sources() {
 
 # The headers that all flavours of the newest kernel have in common.
 fetch_headers() {
-    name=$(apt-cache pkgnames linux-headers-6.1.0- | grep -E '^linux-headers-6\.1\.0-[0-9]+-common$' | sort -V | tail -n 1)
+    name=$(apt-cache pkgnames linux-headers-6.1.0- | grep -E '^linux-headers-6\.1\.0-[0-9]+-common$' | sort -V |
+        tail -n 1)
     mkdir -p "$new/headers" "$new/root/usr/lib/bench"
     (cd "$new/headers" && apt-get -q download "$name" >&2) || die "cannot download $name from $mirror"
     dpkg-deb --fsys-tarfile "$new"/headers/*.deb > "$new/root/usr/lib/bench/headers.tar" || die "cannot unpack $name"

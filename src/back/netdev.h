@@ -33,6 +33,21 @@ void frame_queue_free(struct frame_queue *q);
 bool frame_queue_put(struct frame_queue *q, const void *data, size_t n); /* false: there is no room, or no memory */
 struct frame *frame_queue_take(struct frame_queue *q);                   /* the caller's to free; NULL: it is empty */
 
+/* ---- netdev_merge.c: frames of one TCP stream as one packet ---- */
+
+/* What has been put together, and what it takes for more to follow. */
+struct netdev_merge {
+    u8 *packet; /* NETDEV_LARGE_MAX bytes, or NULL */
+    size_t len; /* 0: nothing waits */
+    u16 part;   /* bytes of data of each frame but the last */
+    u32 next;   /* the sequence number that follows */
+    bool ended; /* nothing can follow */
+};
+/* Whether one may begin with that frame: TCP over IPv4 with data, and nothing unusual. Nothing is copied yet. */
+bool netdev_merge_begin(struct netdev_merge *m, const u8 *frame, size_t n);
+/* Whether `next` follows; then it is put behind `first`, that it began with, or what has been put together. */
+bool netdev_merge_add(struct netdev_merge *m, const struct frame *first, const struct frame *next);
+
 /* ---- netdev_link.c: what all back ends have: a thread, and the queues between it and the vCPU thread ---- */
 
 struct pcap;
@@ -47,8 +62,11 @@ struct netdev_link {
     pthread_mutex_t lock;
     struct frame_queue out, in; /* from the guest, to it */
     bool ending;
+    bool untold; /* the back end's thread's: something has been received since netdev_link_tell() */
     u64 dropped;
-    struct frame *held;
+    struct frame_queue taken;  /* out of `in`, and not handed over yet */
+    struct netdev_merge merge; /* of these, likewise */
+    bool sums;                 /* set by who opens it: checksums of what comes in are its own, and right */
 };
 /* To be closed by netdev_link_fini() whatever comes back. err: "net: ..". */
 MUST_CHECK int netdev_link_init(struct netdev_link *l, const struct netdev_host *host, struct pcap *dump,
@@ -56,10 +74,12 @@ MUST_CHECK int netdev_link_init(struct netdev_link *l, const struct netdev_host 
 MUST_CHECK int netdev_link_start(struct netdev_link *l, void *(*thread)(void *), void *arg, struct vm_error *err);
 void netdev_link_stop(struct netdev_link *l); /* waits for the thread, if it was started */
 void netdev_link_fini(struct netdev_link *l);
-/* On the back end's thread. */
+/* On the back end's thread. It takes at most NETDEV_BATCH frames from outside before it tells of them. */
+#define NETDEV_BATCH 64u
 bool netdev_link_ending(struct netdev_link *l);
 struct frame *netdev_link_sent(struct netdev_link *l); /* the guest's next frame, to be freed; NULL: none */
 void netdev_link_received(struct netdev_link *l, const void *frame, size_t n);
+void netdev_link_tell(struct netdev_link *l); /* wakes the vCPU thread if there is something new; before each poll() */
 void netdev_link_dropped(struct netdev_link *l);
 void netdev_link_awake(struct netdev_link *l); /* wake_fd has been seen */
 void netdev_link_wake(struct netdev_link *l);  /* for any thread */

@@ -1,6 +1,6 @@
 /* Owns the thread of a network back end, and the queues between it and the vCPU thread.
  *   I1  out, in, ending and dropped are touched only under lock; host.wake() is not called under it.
- *   I2  held is the vCPU thread's: the frame that the card had no room for.                     [netdev_link_deliver]
+ *   I2  taken and merge are the vCPU thread's: frames that the card had no room for.            [netdev_link_deliver]
  *   I3  The dump is the back end's thread's, so that no file keeps the guest waiting.
  * Enter at netdev_link_sent(), netdev_link_received(), netdev_link_deliver(). */
 #include "core/hostfd.h"
@@ -52,7 +52,13 @@ void netdev_link_received(struct netdev_link *l, const void *frame, size_t n)
     bool first = !l->in.first, fine = fits && frame_queue_put(&l->in, frame, n);
     l->dropped += !fine;
     pthread_mutex_unlock(&l->lock);
-    if (first && fine) l->host.wake(l->host.arg);
+    l->untold |= first && fine;
+}
+
+void netdev_link_tell(struct netdev_link *l)
+{
+    if (l->untold) l->host.wake(l->host.arg);
+    l->untold = false;
 }
 
 void netdev_link_dropped(struct netdev_link *l)
@@ -76,18 +82,46 @@ static void link_send(void *be, const u8 *frame, size_t n)
 
 static void link_ready(void *be) { netdev_link_deliver(be); }
 
+/* What has come in is the vCPU thread's then. */
+static void take_in(struct netdev_link *l)
+{
+    pthread_mutex_lock(&l->lock);
+    if (l->in.first) {
+        l->taken = l->in;
+        frame_queue_init(&l->in, l->in.max);
+    }
+    pthread_mutex_unlock(&l->lock);
+}
+
+/* As many of the frames as follow the first of them. */
+static void merge(struct netdev_link *l)
+{
+    struct frame *first = l->taken.first;
+    if (!netdev_merge_begin(&l->merge, first->data, first->len)) return;
+    while (first->next && netdev_merge_add(&l->merge, first, first->next)) {
+        struct frame *next = first->next;
+        l->taken.bytes -= next->len;
+        if (!(first->next = next->next)) l->taken.last = &first->next;
+        free(next);
+    }
+    if (l->merge.len) free(frame_queue_take(&l->taken));
+}
+
 void netdev_link_deliver(struct netdev_link *l)
 {
-    struct netdev *d = &l->dev;
+    const struct netdev *d = &l->dev;
     while (d->receive) {
-        if (!l->held) {
-            pthread_mutex_lock(&l->lock);
-            l->held = frame_queue_take(&l->in);
-            pthread_mutex_unlock(&l->lock);
+        if (l->merge.len) {
+            if (d->large && !d->large->receive(d->fe, l->merge.packet, l->merge.len, l->merge.part)) return;
+            l->merge.len = 0;
+            continue;
         }
-        if (!l->held || !d->receive(d->fe, l->held->data, l->held->len)) return;
-        free(l->held);
-        l->held = NULL;
+        if (!l->taken.first) take_in(l);
+        if (!l->taken.first) return;
+        if (l->sums && d->large && d->large->takes(d->fe)) merge(l);
+        if (l->merge.len) continue;
+        if (!d->receive(d->fe, l->taken.first->data, l->taken.first->len)) return;
+        free(frame_queue_take(&l->taken));
     }
 }
 
@@ -109,6 +143,7 @@ int netdev_link_init(struct netdev_link *l, const struct netdev_host *host, stru
     l->dump = dump;
     frame_queue_init(&l->out, QUEUE_MAX);
     frame_queue_init(&l->in, QUEUE_MAX);
+    frame_queue_init(&l->taken, QUEUE_MAX);
     pthread_mutex_init(&l->lock, NULL);
     l->wake_fd = hostfd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     return l->wake_fd < 0 ? vm_fail(err, -errno, "net: %s", strerror(errno)) : 0;
@@ -137,6 +172,7 @@ void netdev_link_fini(struct netdev_link *l)
     if (l->wake_fd >= 0) close(l->wake_fd);
     frame_queue_free(&l->out);
     frame_queue_free(&l->in);
-    free(l->held);
+    frame_queue_free(&l->taken);
+    free(l->merge.packet);
     pthread_mutex_destroy(&l->lock);
 }

@@ -96,10 +96,10 @@ static void send_to_all(struct wire *w, const struct peer *but, const u8 *whole,
 
 static u32 length_of(const u8 *head) { return (u32)head[0] << 24 | head[1] << 16 | head[2] << 8 | head[3]; }
 
-/* What has come from a peer. false: it is no peer of ours, or has gone. */
+/* What has come from a peer, or some of it. false: it is no peer of ours, or has gone. */
 static bool peer_take(struct wire *w, struct peer *p)
 {
-    for (;;) {
+    for (unsigned reads = 0; reads < 2 * NETDEV_BATCH; reads++) {
         u8 *at = p->buf + p->have, waste[4096];
         u32 len = p->have >= HEADER ? length_of(p->buf) : 0;
         size_t want = p->skip ? (p->skip < sizeof waste ? p->skip : sizeof waste)
@@ -125,6 +125,7 @@ static bool peer_take(struct wire *w, struct peer *p)
             p->have = 0;
         }
     }
+    return true;
 }
 
 /* ---- joining ---- */
@@ -241,6 +242,7 @@ static void *socket_thread(void *arg)
         struct pollfd fds[2 + PEERS_MAX];
         if (!is_joined(w)) (void)!wire_join(w); /* whatever is wrong may pass */
         take_sent(w);
+        netdev_link_tell(&w->link);
         fds[0] = (struct pollfd){ .fd = w->link.wake_fd, .events = POLLIN };
         fds[1] = (struct pollfd){ .fd = accepts ? w->listen : -1, .events = POLLIN };
         for (unsigned i = 0; i < PEERS_MAX; i++) {

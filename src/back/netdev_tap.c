@@ -30,7 +30,8 @@ static void take_received(struct tap *t)
 {
     u8 frame[NETDEV_FRAME_MAX + 1]; /* a longer one is cut to what is too long as well */
     ssize_t n;
-    while ((n = read(t->fd, frame, sizeof frame)) > 0) netdev_link_received(&t->link, frame, (size_t)n);
+    for (unsigned i = 0; i < NETDEV_BATCH && (n = read(t->fd, frame, sizeof frame)) > 0; i++)
+        netdev_link_received(&t->link, frame, (size_t)n);
 }
 
 static void *tap_thread(void *arg)
@@ -39,6 +40,7 @@ static void *tap_thread(void *arg)
     struct pollfd fds[2] = { { .fd = t->link.wake_fd, .events = POLLIN }, { .fd = t->fd, .events = POLLIN } };
     while (!netdev_link_ending(&t->link)) {
         take_sent(t);
+        netdev_link_tell(&t->link);
         if (poll(fds, 2, -1) <= 0) continue;
         if (fds[0].revents) netdev_link_awake(&t->link);
         if (fds[1].revents & POLLIN) take_received(t);

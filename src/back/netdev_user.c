@@ -16,6 +16,8 @@
 
 #define POLL_MAX 4096u
 #define NS_OF_MS 1000000u
+#define WATCH_NS 50000
+#define SHORT_WAIT_NS 200000
 
 struct user_timer {
     SlirpTimerCb fn;
@@ -68,6 +70,7 @@ struct user {
     struct user_timer *timers;
     struct pollfd fds[POLL_MAX];
     unsigned nfds;
+    bool watches; /* the next wait begins with watching for its end */
 };
 
 static s64 now_ns(void *opaque UNUSED) { return (s64)host_ns(CLOCK_MONOTONIC); }
@@ -159,16 +162,29 @@ static void take_sent(struct user *u)
     for (struct frame *f; (f = netdev_link_sent(&u->link)); free(f)) u->lib.input(u->slirp, f->data, (int)f->len);
 }
 
+/* poll(). After a wait that was short it watches for a moment before it sleeps: what follows closely takes less than it
+ * takes to put a thread to sleep and to wake it. */
+static int wait_for(struct user *u, int ms)
+{
+    const s64 begin = now_ns(NULL);
+    int rc = 0;
+    while (u->watches && ms && (rc = poll(u->fds, u->nfds, 0)) == 0) u->watches = now_ns(NULL) - begin < WATCH_NS;
+    if (!rc) rc = poll(u->fds, u->nfds, ms);
+    u->watches = rc > 0 && now_ns(NULL) - begin < SHORT_WAIT_NS;
+    return rc;
+}
+
 static void *user_thread(void *arg)
 {
     struct user *u = arg;
     while (!netdev_link_ending(&u->link)) {
         u32 most = UINT32_MAX;
         take_sent(u);
+        netdev_link_tell(&u->link);
         u->fds[0] = (struct pollfd){ .fd = u->link.wake_fd, .events = POLLIN };
         u->nfds = 1;
         u->lib.pollfds_fill(u->slirp, &most, add_poll, u);
-        int rc = poll(u->fds, u->nfds, timeout_ms(u, most));
+        int rc = wait_for(u, timeout_ms(u, most));
         if (rc > 0 && u->fds[0].revents) netdev_link_awake(&u->link);
         u->lib.pollfds_poll(u->slirp, rc < 0, get_revents, u);
         timers_run(u);
@@ -262,6 +278,8 @@ int netdev_user_open(struct netdev_link **out, const struct netdev_user_config *
     u->link.close = user_close;
     int rc = netdev_link_init(&u->link, host, dump, err);
     if (!rc) rc = slirp_start(u, cfg, err);
+    u->link.sums = true;
+    u->link.dev.sends_large = !dump; /* a dump has frames as they are on a wire */
     if (!rc) rc = netdev_link_start(&u->link, user_thread, u, err);
     if (rc) user_close(&u->link);
     else *out = &u->link;

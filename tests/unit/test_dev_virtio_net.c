@@ -8,7 +8,7 @@ enum { RX, TX };
 
 static struct netdev net;
 static struct virtio_net *card;
-static u8 sent[NETDEV_FRAME_MAX], frame[NETDEV_FRAME_MAX];
+static u8 sent[NETDEV_LARGE_MAX], frame[NETDEV_FRAME_MAX];
 static size_t sent_len;
 static unsigned sents, readies;
 
@@ -212,6 +212,57 @@ START_TEST(checksums_and_segments_that_the_driver_leaves_out_are_made)
 }
 END_TEST
 
+START_TEST(a_packet_goes_out_whole_where_that_is_taken)
+{
+    static u8 packet[12 + 54 + 3000];
+    driver_start(1 | 1 << 11, 2);
+    net.sends_large = true;
+    tcp_make(packet + 12, 3000);
+    packet[0] = 1, packet[6] = 34, packet[8] = 16;
+    packet[1] = 1, packet[2] = 54, packet[4] = 1448 & 0xff, packet[5] = 1448 >> 8;
+    put(BUF_AT, packet, sizeof packet);
+    desc(TX, 0, BUF_AT, sizeof packet, 0, 0);
+    offer(TX, 0);
+    kick(TX);
+    ck_assert_uint_eq(1, sents);
+    ck_assert_uint_eq(54 + 3000, sent_len);
+    ck_assert_mem_eq(packet + 12 + 54, sent + 54, 3000);
+    ck_assert_uint_eq(54 - 14 + 3000, (u32)(sent[16] << 8 | sent[17]));
+    ck_assert_uint_eq(0xffff, tcp_sum(sent, sent_len));
+    ck_assert_uint_eq(0xffff, sum16(sent + 14, 20, 0));
+}
+END_TEST
+
+START_TEST(frames_put_together_come_in_as_one_packet_that_says_so)
+{
+    enum { LEN = 54 + 3000, GUEST_CSUM = 1 << 1, GUEST_TSO4 = 1 << 7 };
+    static u8 packet[LEN], got[12 + LEN];
+    driver_start(MRG_RXBUF | GUEST_CSUM, 2);
+    ck_assert(!net.large->takes(net.fe));
+    driver_start(GUEST_CSUM | GUEST_TSO4, 2);
+    ck_assert(!net.large->takes(net.fe));
+    driver_start(MRG_RXBUF | GUEST_CSUM | GUEST_TSO4, 2);
+    ck_assert(net.large->takes(net.fe));
+    tcp_make(packet, 3000);
+    packet[16] = packet[17] = packet[24] = 0x5a; /* lengths and sums of one of the frames */
+    offer_buffer(0, 2048);
+    ck_assert(!net.large->receive(net.fe, packet, LEN, 1448)); /* it needs two */
+    ck_assert_uint_eq(0, used_idx(RX));
+    offer_buffer(1, 2048);
+    ck_assert(net.large->receive(net.fe, packet, LEN, 1448));
+    ck_assert_uint_eq(2, used_idx(RX));
+    get(BUF_AT, got, 2048);
+    get(BUF_AT + 0x1000, got + 2048, sizeof got - 2048);
+    static const u8 head[12] = { 1, 1, 54, 0, 1448 & 0xff, 1448 >> 8, 34, 0, 16, 0, 2, 0 };
+    ck_assert_mem_eq(head, got, sizeof head);
+    ck_assert_mem_eq(packet + 54, got + 12 + 54, 3000);
+    ck_assert_uint_eq(LEN - 14, (u32)(got[28] << 8 | got[29]));
+    ck_assert_uint_eq(0xffff, sum16(got + 26, 20, 0));
+    const u32 seed = sum16(got + 12 + 26, 8, 6 + 3020);
+    ck_assert_uint_eq(seed, (u32)(got[62] << 8 | got[63]));
+}
+END_TEST
+
 START_TEST(a_driver_that_asks_hears_which_checksums_are_right)
 {
     u8 got;
@@ -243,6 +294,8 @@ int main(void)
     tcase_add_test(t, who_is_not_ready_gets_nothing_and_stops_nobody);
     tcase_add_test(t, a_driver_that_lies_about_its_buffers_breaks_the_card);
     tcase_add_test(t, checksums_and_segments_that_the_driver_leaves_out_are_made);
+    tcase_add_test(t, a_packet_goes_out_whole_where_that_is_taken);
+    tcase_add_test(t, frames_put_together_come_in_as_one_packet_that_says_so);
     tcase_add_test(t, a_driver_that_asks_hears_which_checksums_are_right);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

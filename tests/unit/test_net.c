@@ -122,6 +122,138 @@ START_TEST(a_port_that_is_taken_is_an_error_with_its_reason)
 }
 END_TEST
 
+/* ---- frames of one stream ---- */
+
+/* A frame with n bytes of a stream from `seq` on, each of which says where in the stream it is. */
+static struct frame *stream_frame(u32 seq, u16 n, u8 flags)
+{
+    const u16 ip_len = (u16)(40 + n);
+    const u8 head[54] = { 2,
+                          0,
+                          0,
+                          0,
+                          0,
+                          1,
+                          2,
+                          0,
+                          0,
+                          0,
+                          0,
+                          2,
+                          8,
+                          0,
+                          0x45,
+                          0,
+                          ip_len >> 8,
+                          (u8)ip_len,
+                          0,
+                          (u8)seq,
+                          0x40,
+                          0,
+                          64,
+                          6,
+                          (u8)n,
+                          (u8)seq,
+                          10,
+                          0,
+                          2,
+                          2,
+                          10,
+                          0,
+                          2,
+                          15,
+                          0,
+                          80,
+                          4,
+                          0,
+                          (u8)(seq >> 24),
+                          (u8)(seq >> 16),
+                          (u8)(seq >> 8),
+                          (u8)seq,
+                          0,
+                          0,
+                          0,
+                          1,
+                          0x50,
+                          flags,
+                          0xff,
+                          0xff,
+                          1,
+                          2,
+                          0,
+                          0 };
+    struct frame *f = malloc(sizeof *f + sizeof head + n);
+    ck_assert_ptr_nonnull(f);
+    f->len = sizeof head + n;
+    memcpy(f->data, head, sizeof head);
+    for (u16 i = 0; i < n; i++) f->data[sizeof head + i] = (u8)((seq + i) * 31 >> 3);
+    return f;
+}
+
+/* Whether b follows a, of 100 bytes at 1000, with the byte at `at` changed by `by`. */
+static bool follows(u32 seq, u16 n, u8 flags, size_t at, u8 by)
+{
+    struct netdev_merge m = { 0 };
+    struct frame *a = stream_frame(1000, 100, 0x10), *b = stream_frame(seq, n, flags);
+    b->data[at] ^= by;
+    bool yes = netdev_merge_begin(&m, a->data, a->len) && netdev_merge_add(&m, a, b);
+    ck_assert_uint_eq(yes ? a->len + n : 0, m.len);
+    if (yes) ck_assert_mem_eq(b->data + 54, m.packet + a->len, n);
+    free(m.packet);
+    free(a);
+    free(b);
+    return yes;
+}
+
+START_TEST(frames_of_a_stream_are_put_together_and_no_others)
+{
+    enum { ACK = 0x10, PSH = 8, FIN = 1, SYN = 2, RST = 4, URG = 0x20, CWR = 0x80 };
+    ck_assert(follows(1100, 100, ACK, 0, 0) && follows(1100, 7, ACK, 0, 0) && follows(1100, 100, ACK | PSH, 0, 0));
+    ck_assert(!follows(1101, 100, ACK, 0, 0) && !follows(1000, 100, ACK, 0, 0) && !follows(1100, 101, ACK, 0, 0));
+    ck_assert(!follows(1100, 0, ACK, 0, 0));
+    for (unsigned flag = 1; flag < 0x100; flag <<= 1)
+        if (flag != ACK && flag != PSH) ck_assert_msg(!follows(1100, 100, (u8)(ACK | flag), 0, 0), "flag %x", flag);
+    ck_assert(!follows(1100, 100, PSH, 0, 0));
+    for (size_t at = 0; at < 54;
+         at++) { /* what is the frame's own: number and sum of IP, sum and urgent pointer of TCP */
+        bool own = at == 18 || at == 19 || at == 24 || at == 25 || at == 50 || at == 51;
+        bool urgent = at == 52 || at == 53; /* nothing without its flag */
+        if (!urgent) ck_assert_msg(follows(1100, 100, ACK, at, 4) == own, "byte %zu", at);
+    }
+}
+END_TEST
+
+START_TEST(a_packet_that_was_put_together_is_what_was_sent_up_to_where_it_ends)
+{
+    struct netdev_merge m = { 0 };
+    struct frame *first = stream_frame(UINT32_MAX - 2000, 1448, 0x10);
+    u32 seq = UINT32_MAX - 2000 + 1448;
+    unsigned n = 1;
+    ck_assert(netdev_merge_begin(&m, first->data, first->len));
+    for (bool more = true; more; n += more, seq += 1448) {
+        struct frame *f = stream_frame(seq, 1448, 0x10);
+        more = netdev_merge_add(&m, first, f);
+        free(f);
+    }
+    ck_assert_uint_eq((NETDEV_LARGE_MAX - 54) / 1448, n);
+    ck_assert_uint_eq(54 + n * 1448, m.len);
+    ck_assert_uint_eq(1448, m.part);
+    for (u32 i = 0; i < n * 1448; i++) ck_assert_uint_eq((u8)((UINT32_MAX - 2000 + i) * 31 >> 3), m.packet[54 + i]);
+    ck_assert(netdev_merge_begin(&m, first->data, first->len));
+    struct frame *last = stream_frame(UINT32_MAX - 2000 + 1448, 1448, 0x18),
+                 *beyond = stream_frame(UINT32_MAX - 2000 + 2896, 1448, 0x10);
+    ck_assert(netdev_merge_add(&m, first, last));
+    ck_assert_uint_eq(0x18, m.packet[47]); /* a push is seen, and ends it */
+    ck_assert(!netdev_merge_add(&m, first, beyond));
+    first->data[14] = 0x46; /* options of IP, which nobody puts together */
+    ck_assert(!netdev_merge_begin(&m, first->data, first->len));
+    free(m.packet);
+    free(first);
+    free(last);
+    free(beyond);
+}
+END_TEST
+
 /* ---- a wire at a socket ---- */
 
 enum { ENDS = 3, FRAMES = 2000, GREETING = 0xfe };
@@ -459,6 +591,8 @@ int main(void)
     tcase_add_test(t, none_is_no_card_and_what_never_runs_is_on_no_wire);
     tcase_add_test(t, the_host_answers_to_arp_and_the_answer_waits_for_room);
     tcase_add_test(t, a_port_that_is_taken_is_an_error_with_its_reason);
+    tcase_add_test(t, frames_of_a_stream_are_put_together_and_no_others);
+    tcase_add_test(t, a_packet_that_was_put_together_is_what_was_sent_up_to_where_it_ends);
     suite_add_tcase(s, t);
     t = tcase_create("wire");
     tcase_add_checked_fixture(t, wire_setup, wire_teardown);

@@ -95,6 +95,21 @@ static void on_frame(void *card, const u8 *frame, size_t n)
     else netdev_send(e->net, frame, n);
 }
 
+/* What goes in one piece counts as the frames that it is. */
+static void on_packet(void *card, const u8 *packet, size_t n)
+{
+    struct e1000 *e = card;
+    const struct e1000_context *c = &e->context[1];
+
+    if (n <= NETDEV_FRAME_MAX) {
+        on_frame(card, packet, n);
+        return;
+    }
+    for (size_t done = c->header; done < n; done += c->size)
+        count_frame(e, packet, c->header + (n - done < c->size ? n - done : c->size), false);
+    netdev_send(e->net, packet, n);
+}
+
 static void context_set(struct e1000 *e, const u8 *d)
 {
     u8 command = d[11];
@@ -133,8 +148,8 @@ static size_t tag_insert(const struct e1000 *e, u8 *p, size_t len, u16 tag)
 /* A packet whose descriptors have been gathered: first and last of them say what is to be done. */
 static void packet_send(struct e1000 *e, size_t len, const u8 *first, const u8 *last)
 {
-    static const struct netdev_ops ops = { .send = on_frame };
-    struct netdev out = { .ops = &ops, .be = e };
+    static const struct netdev_ops ops = { .send = on_packet };
+    struct netdev out = { .ops = &ops, .be = e, .sends_large = e->net->sends_large && !is_looped(e) };
     u8 *p = e->packet, command = last[11], options = first[13];
     bool data = command & CMD_DEXT, cut = data && (first[11] & CMD_TSE);
     const struct e1000_context *c = &e->context[cut];

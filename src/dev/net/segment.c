@@ -109,7 +109,30 @@ static void headers_fix(u8 *frame, const struct segment *s, size_t done, size_t 
     put_sum(sum, inet_sum(inet_sum(add, pseudo, 4), l4, l4_len));
 }
 
-unsigned segment_send(const u8 *packet, size_t len, const struct segment *s, struct netdev *to)
+/* In one piece, if that is taken. */
+static bool send_whole(u8 *packet, size_t len, const struct segment *s, struct netdev *to)
+{
+    if (!to->sends_large || s->v6 || s->udp || s->network != NETDEV_FRAME_MIN || len > NETDEV_LARGE_MAX) return false;
+    headers_fix(packet, s, 0, len - s->header, 0, true);
+    netdev_send(to, packet, len);
+    return true;
+}
+
+void segment_join(u8 *packet, size_t len)
+{
+    u8 *ip = packet + NETDEV_FRAME_MIN;
+    const size_t header = (ip[0] & 15) * 4u, n = len - NETDEV_FRAME_MIN;
+    const u8 pseudo[4] = { 0, PROTOCOL_TCP, (u8)((n - header) >> 8), (u8)(n - header) };
+    u16 sum;
+
+    put_be16(ip + IP4_LENGTH, (u16)n);
+    memset(ip + IP4_SUM, 0, 2);
+    put_sum(ip + IP4_SUM, inet_sum(0, ip, header));
+    sum = (u16)~inet_fold(inet_sum(inet_sum(0, ip + IP4_FROM, 8), pseudo, 4));
+    memcpy(ip + header + TCP_SUM, &sum, 2);
+}
+
+unsigned segment_send(u8 *packet, size_t len, const struct segment *s, struct netdev *to)
 {
     const size_t l3_min = s->v6 ? IP6 : IP4_MIN, l4_min = s->udp ? UDP : TCP_MIN;
     u8 frame[NETDEV_FRAME_MAX];
@@ -119,6 +142,7 @@ unsigned segment_send(const u8 *packet, size_t len, const struct segment *s, str
         || s->header > len || !s->size || s->header + s->size > sizeof frame)
         return 0;
     size_t done = 0, all = len - s->header;
+    if (all > s->size && send_whole(packet, len, s, to)) return (unsigned)segment_count(s, all);
     do {
         size_t n = all - done < s->size ? all - done : s->size;
 

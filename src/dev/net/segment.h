@@ -22,7 +22,13 @@ struct segment {
     bool v6, udp;
 };
 /* Cuts a packet into frames; each is a whole one with lengths, numbers and checksums of its own. Whatever offsets and
- * sizes are, nothing outside of the packet is touched; what makes no frame is not sent. Returns how many were. */
-unsigned segment_send(const u8 *packet, size_t len, const struct segment *s, struct netdev *to);
+ * sizes are, nothing outside of the packet is touched; what makes no frame is not sent. Returns how many were. Where
+ * `to` takes it in one piece it goes so, with its headers made in place. */
+unsigned segment_send(u8 *packet, size_t len, const struct segment *s, struct netdev *to);
+/* The frames that n bytes of data are cut into. */
+static inline size_t segment_count(const struct segment *s, size_t n) { return n ? (n + s->size - 1) / s->size : 1; }
+/* The headers of frames of TCP over IPv4 that have been put together: lengths, IP's checksum, and in place of TCP's the
+ * sum of its pseudo header. */
+void segment_join(u8 *packet, size_t len);
 
 #endif
