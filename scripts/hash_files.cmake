@@ -1,4 +1,5 @@
-# cmake -DOUTPUT=HEADER -DFILES=A;B;.. -P hash_files.cmake: writes TRANSLATOR_VERSION, one hash of all the files' contents.
+# cmake -DOUTPUT=HEADER -DFILES=A;B;.. -P hash_files.cmake: writes TRANSLATOR_VERSION, one hash of all the files'
+# contents.
 set(all "")
 foreach(file ${FILES})
   file(SHA256 ${file} hash)

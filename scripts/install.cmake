@@ -8,13 +8,16 @@ foreach(part ${PARTS})
 endforeach()
 set(MAP ${CMAKE_SOURCE_DIR}/src/libtransvisor.map)
 add_library(transvisor_shared SHARED $<TARGET_OBJECTS:version>)
-set_target_properties(transvisor_shared PROPERTIES OUTPUT_NAME transvisor VERSION ${PROJECT_VERSION} SOVERSION 0 LINK_DEPENDS ${MAP} LINKER_LANGUAGE C)
+set_target_properties(transvisor_shared PROPERTIES OUTPUT_NAME transvisor VERSION ${PROJECT_VERSION} SOVERSION 0
+    LINK_DEPENDS ${MAP} LINKER_LANGUAGE C)
 add_dependencies(transvisor_shared ${PARTS})
 if(NOT TRANSVISOR_SANITIZE) # clang's sanitizers are in the program alone
   target_link_options(transvisor_shared PRIVATE -Wl,-z,defs)
 endif()
-target_link_libraries(transvisor_shared PRIVATE -Wl,--version-script=${MAP} -Wl,--whole-archive ${PART_FILES} -Wl,--no-whole-archive
-  PkgConfig::CAPSTONE PkgConfig::XXHASH PkgConfig::LZ4 PkgConfig::PNG PkgConfig::ZLIB PkgConfig::SECCOMP Threads::Threads rt)
+target_link_libraries(transvisor_shared PRIVATE -Wl,--version-script=${MAP} -Wl,--whole-archive ${PART_FILES}
+    -Wl,--no-whole-archive
+  PkgConfig::CAPSTONE PkgConfig::XXHASH PkgConfig::LZ4 PkgConfig::PNG PkgConfig::ZLIB PkgConfig::SECCOMP
+  Threads::Threads rt)
 set_property(TARGET transvisor_shared APPEND PROPERTY LINK_DEPENDS ${PART_FILES})
 
 set(STATIC_LIBRARY ${CMAKE_BINARY_DIR}/libtransvisor.a)
@@ -32,7 +35,8 @@ add_executable(face_docs src/face/docs.c)
 target_link_libraries(face_docs PRIVATE face)
 set(HEADER ${CMAKE_SOURCE_DIR}/include/transvisor/vm.h)
 add_custom_command(OUTPUT transvisor.1 COMMAND face_docs man ${PROJECT_VERSION} transvisor.1 DEPENDS face_docs VERBATIM)
-add_custom_command(OUTPUT transvisor.bash COMMAND face_docs bash ${PROJECT_VERSION} transvisor.bash DEPENDS face_docs VERBATIM)
+add_custom_command(OUTPUT transvisor.bash COMMAND face_docs bash ${PROJECT_VERSION} transvisor.bash DEPENDS face_docs
+    VERBATIM)
 add_custom_command(OUTPUT libtransvisor.3
   COMMAND Python3::Interpreter ${CMAKE_SOURCE_DIR}/scripts/header_man.py ${HEADER} ${PROJECT_VERSION} libtransvisor.3
   DEPENDS ${HEADER} ${CMAKE_SOURCE_DIR}/scripts/header_man.py VERBATIM)
@@ -63,4 +67,5 @@ install(FILES ${HEADER} include/transvisor/stream.h DESTINATION ${CMAKE_INSTALL_
 install(FILES ${CMAKE_BINARY_DIR}/transvisor.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 install(FILES ${CMAKE_BINARY_DIR}/transvisor.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 install(FILES ${CMAKE_BINARY_DIR}/libtransvisor.3 DESTINATION ${CMAKE_INSTALL_MANDIR}/man3)
-install(FILES ${CMAKE_BINARY_DIR}/transvisor.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME transvisor)
+install(FILES ${CMAKE_BINARY_DIR}/transvisor.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
+    RENAME transvisor)

@@ -33,7 +33,10 @@ run() { status=$1; words=$2; shift 2; expect "$status" "$words" "$program" run "
 
 # bytes OFFSET OCTAL... >FILE: overwrites bytes of the file that is standard output, opened for writing without
 # truncation
-poke() { file=$1; offset=$2; shift 2; printf "$(printf '\\%s' "$@")" | dd of="$file" bs=1 seek="$offset" conv=notrunc 2>/dev/null; }
+poke() {
+    file=$1; offset=$2; shift 2
+    printf "$(printf '\\%s' "$@")" | dd of="$file" bs=1 seek="$offset" conv=notrunc 2>/dev/null
+}
 
 # A bzImage in form: protocol 2.15, three setup sectors and 64 KiB, whose code writes 10h to port F4h and halts.
 make_linux() {
@@ -124,7 +127,8 @@ run 1 "initrd $dir/missing: No such file" --kernel "$good" --initrd "$dir/missin
 run 1 "initrd $dir/empty: the file is empty" --kernel "$good" --initrd "$dir/empty"
 run 1 "initrd $dir/missing: No such file" --kernel "$good" --initrd "$good,$dir/missing"
 truncate -s 63M "$dir/initrd"
-run 1 "initrd $dir/initrd: 66060288 bytes do not fit in memory beside the kernel" --kernel "$good" --initrd "$dir/initrd" --memory 64M
+run 1 "initrd $dir/initrd: 66060288 bytes do not fit in memory beside the kernel" \
+    --kernel "$good" --initrd "$dir/initrd" --memory 64M
 run 2 'append: 3000 characters; kernel .* takes at most 2047' --kernel "$good" --append "$(printf '%3000d' 1)"
 
 # --- What the host does not serve.
@@ -132,10 +136,13 @@ run 1 'serial file:/nonexistent/log: No such file' --kernel "$good" --serial fil
 run 1 'serial unix:/nonexistent/s: No such file' --kernel "$good" --serial unix:/nonexistent/s
 run 1 'stats /nonexistent/stats: No such file' --kernel "$good" --stats /nonexistent/stats
 total=$(awk '/MemTotal/ { print int($2 / 1024) + 64 }' /proc/meminfo)
-if [ "$total" -lt 3584 ]; then run 1 "memory: $total MiB asked for, the host has" --kernel "$good" --memory "${total}M"; fi
+if [ "$total" -lt 3584 ]; then
+    run 1 "memory: $total MiB asked for, the host has" --kernel "$good" --memory "${total}M"
+fi
 expect 1 '(guest memory|CPU|code cache|interpreter|decoder|machine).*: Cannot allocate memory' \
     sh -c 'ulimit -v 300000; exec "$0" run --kernel "$1" --memory 256M' "$program" "$good"
-expect 1 ': Too many open files' sh -c 'exec 3>&- 4>&- 5>&-; ulimit -n 4; exec "$0" run --kernel "$1"' "$program" "$good"
+expect 1 ': Too many open files' \
+    sh -c 'exec 3>&- 4>&- 5>&-; ulimit -n 4; exec "$0" run --kernel "$1"' "$program" "$good"
 
 # --- Translated code that is kept between runs: a bad directory is an error, a bad file is named, ignored, and made
 # anew.
@@ -144,16 +151,22 @@ run 1 "cache $good: Not a directory" --kernel "$good" --cache "$good"
 run 1 "cache /nonexistent/cache: No such file" --kernel "$good" --cache /nonexistent/cache
 run 1 'cache : No such file' --kernel "$good" --cache ''
 mkdir "$dir/readonly" && chmod 555 "$dir/readonly"
-if [ ! -w "$dir/readonly" ]; then run 1 "cache $dir/readonly: Permission denied" --kernel "$good" --cache "$dir/readonly"; fi
+if [ ! -w "$dir/readonly" ]; then
+    run 1 "cache $dir/readonly: Permission denied" --kernel "$good" --cache "$dir/readonly"
+fi
 
-cached() { "$program" run --kernel "$good" --debug-exit 0xf4 --memory 16M --cache "$dir/cache" >"$dir/out" 2>"$dir/err" </dev/null; }
+cached() {
+    "$program" run --kernel "$good" --debug-exit 0xf4 --memory 16M --cache "$dir/cache" \
+        >"$dir/out" 2>"$dir/err" </dev/null
+}
 # ignored WORDS: the run is as good as ever, but for one line; the next one finds a file that it likes, in place of
 # $kept.
 ignored() {
     run 33 "$1; ignored" --kernel "$good" --debug-exit 0xf4 --memory 16M --cache "$dir/cache"
     cases=$((cases + 1))
     cached
-    if [ $? -eq 33 ] && [ ! -s "$dir/err" ] && [ -f "$kept" ] && [ ! -L "$kept" ] && [ "$(stat -c %a "$kept")" = 600 ]; then return; fi
+    if [ $? -eq 33 ] && [ ! -s "$dir/err" ] && [ -f "$kept" ] && [ ! -L "$kept" ] &&
+        [ "$(stat -c %a "$kept")" = 600 ]; then return; fi
     failures=$((failures + 1))
     echo "FAIL: after '$1' the cache is not as it should be: $(ls -l "$kept") $(cat "$dir/err")"
 }

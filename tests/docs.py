@@ -12,7 +12,8 @@ import sys
 # A path begins with one of the tree's folders. NAME.c, a pattern (*, {a,b}) or what a build makes (build/..) is not
 # meant.
 PATH = re.compile(
-    r'(?<![\w/.$}-])((?:docs|include|translator|runtime|src|tests|bench|scripts|examples)/[\w./-]*\w\.(?:c|h|S|def|py|sh|md|txt|ini))(?![\w*])'
+    r'(?<![\w/.$}-])((?:docs|include|translator|runtime|src|tests|bench|scripts|examples)/'
+    r'[\w./-]*\w\.(?:c|h|S|def|py|sh|md|txt|ini))(?![\w*])'
 )
 FOLDER = re.compile(r'`((?:docs|include|translator|runtime|src|tests|bench|scripts|examples)/(?:[\w-]+/)*)`')
 

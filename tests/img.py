@@ -15,7 +15,12 @@ QEMU_IMG = '/usr/bin/qemu-img'
 
 def img(bench, *words, status=0, says=''):
     done = subprocess.run(
-        [os.path.abspath(bench.program), 'img', *words], cwd=bench.dir, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT
+        [os.path.abspath(bench.program), 'img', *words],
+        cwd=bench.dir,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
     )
     check(done.returncode == status, f'{words}: status {done.returncode}, {done.stdout!r}, {done.stderr!r}')
     check(says in (done.stderr if status else done.stdout + done.stderr), f'{words}: {done.stdout!r} {done.stderr!r}')

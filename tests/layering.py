@@ -17,7 +17,10 @@ RULES = [
     (r'src/snap/', [r'src/snap/', CORE]),  # knows no chip
     (r'include/transvisor/', []),  # installed alone: nothing of ours
     (r'translator/front/', [r'translator/front/', CORE]),
-    (r'runtime/run/(stream|probes)\.c', [r'runtime/', CORE, r'include/transvisor/stream\.h', DECODER, r'translator/translator\.h']),  # its format
+    (
+        r'runtime/run/(stream|probes)\.c',
+        [r'runtime/', CORE, r'include/transvisor/stream\.h', DECODER, r'translator/translator\.h'],
+    ),  # its format
     (r'translator/lower/', [r'translator/(front|lower)/', r'translator/translator\.h', CORE]),
     (r'translator/store/', [r'translator/(front|lower|store)/', r'translator/translator\.h', CORE]),
     (r'translator/translator\.h', [r'translator/front/', CORE]),  # what embedders include
@@ -46,7 +49,12 @@ RULES = [
     ),  # a back end never sees a chip
     (
         r'src/face/',
-        [r'src/face/', r'src/(error|parse|wait|listen)\.h', r'include/transvisor/', r'include/core/(types|hostfd|thread)\.h'],
+        [
+            r'src/face/',
+            r'src/(error|parse|wait|listen)\.h',
+            r'include/transvisor/',
+            r'include/core/(types|hostfd|thread)\.h',
+        ],
     ),
     (r'src/(vm|xlate)\.c', [r'src/', OUTER_CORE, r'include/transvisor/', r'runtime/runtime\.h']),
     (r'src/board/', [r'src/', OUTER_CORE, r'include/transvisor/', r'runtime/runtime\.h']),

@@ -81,8 +81,8 @@ def accesses_to_a_range_are_told_with_their_value(b):
 def a_function_gets_registers_and_memory(b):
     path = library(b)
     # mov ebx, offset text; mov esi, 42; push esi; cpuid; ..; text
-    code = b'\xbc\x00\x00\x20\x00\xbb' + struct.pack('<I', 0x100020 + 18 + len(END)) + b'\xbe\x2a\x00\x00\x00\x56\x0f\xa2'
-    code += END + b'hello\x00'
+    code = b'\xbc\x00\x00\x20\x00\xbb' + struct.pack('<I', 0x100020 + 18 + len(END))
+    code += b'\xbe\x2a\x00\x00\x00\x56\x0f\xa2' + END + b'hello\x00'
     err = run(b, code, '--probe', 'insn=cpuid', '--call', f'verdict={path}:told(u32 [esp], str ebx)')
     check('told 42 hello\n' in err, err)
 
@@ -94,7 +94,12 @@ def its_result_changes_a_register_or_skips(b):
     run(b, code, '--probe', 'insn=nop', '--call', f'eax={path}:undeclared(uint32_t eax)', status=0x0B)  # of 1005h
     # The first `out` is skipped: mov eax, 9; out f4h, al; and then END.
     err = run(
-        b, b'\xb8\x09\x00\x00\x00\xe6\xf4' + END, '--probe', 'insn=out,if=eax==9', '--call', f'verdict={path}:told(u32 1, str la)'
+        b,
+        b'\xb8\x09\x00\x00\x00\xe6\xf4' + END,
+        '--probe',
+        'insn=out,if=eax==9',
+        '--call',
+        f'verdict={path}:told(u32 1, str la)',
     )
     check(hits(err) == [1], err)
 

@@ -26,7 +26,9 @@ def main():
         said = re.search(r'^\| [^|]* \| %s \| [^|]* \| (\d+) \|' % letter, text, re.M)
         if not said or int(said.group(1)) != count(letter):
             wrong.append(f'{letter}: {said.group(1) if said else "nothing"} in the table, {count(letter)} in jail.def')
-    said = re.search(r'without network, NBD, VNC and shared folders has (\d+) in all; one with everything (\d+)\.', text)
+    said = re.search(
+        r'without network, NBD, VNC and shared folders has (\d+) in all; one with everything (\d+)\.', text
+    )
     have = (count('VMDSTPR'), count(EVERYBODY))
     if not said or tuple(map(int, said.groups())) != have:
         wrong.append(f'in all: {said.groups() if said else "nothing"} in the text, {have} in jail.def')

@@ -32,10 +32,11 @@
  *
  * Not compared: without --undefined-flags, flags the manual leaves undefined (insn_flags_undef, followed through the
  * code); FIP, FDP and FOP in the FXSAVE image, and in memory where FXSAVE puts them, and where FNSTENV or FNSAVE does,
- * too, unless the judge is AMD's processor or the interpreter (Intel's newer ones keep them under other conditions); what an instruction of several accesses (PUSHA, POPA, ENTER, FNSAVE ...) has done before a page fault,
- * and which of them faulted; of two memory operands that both fault, which is reported (operands.c: each must be
- * reported as that operand faults); the I/D bit of page-fault errors on fetches (the engine's paging is without NX);
- * MXCSR_MASK; the x87 state after #XM in a conversion between XMM and MMX. */
+ * too, unless the judge is AMD's processor or the interpreter (Intel's newer ones keep them under other conditions);
+ * what an instruction of several accesses (PUSHA, POPA, ENTER, FNSAVE ...) has done before a page fault, and which of
+ * them faulted; of two memory operands that both fault, which is reported (operands.c: each must be reported as that
+ * operand faults); the I/D bit of page-fault errors on fetches (the engine's paging is without NX); MXCSR_MASK; the x87
+ * state after #XM in a conversion between XMM and MMX. */
 #include <cpuid.h>
 #include <errno.h>
 #include <getopt.h>

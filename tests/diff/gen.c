@@ -488,8 +488,8 @@ static u32 special_target(struct gen *g, const struct insn_row *row, u32 target)
     }
 }
 
-/* What the judge's processor does not give of the x87 unit's pointers. AMD's leave them out of FXSAVE unless an exception
- * is pending, Intel's newer ones keep some of them for exceptions only. */
+/* What the judge's processor does not give of the x87 unit's pointers. AMD's leave them out of FXSAVE unless an
+ * exception is pending, Intel's newer ones keep some of them for exceptions only. */
 static void ignore_pointers(const struct gen *g, struct unit *u, unsigned op, u32 at, bool op16)
 {
     if (op == OP_FNSTENV || op == OP_FNSAVE) {

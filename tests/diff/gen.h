@@ -33,8 +33,8 @@ struct sequence {
 void gen_fx_state(struct rng *r, u8 fx[512]); /* x87 and SSE state of all kinds */
 
 /* No case has these: what shows the host's tables, clock or identity, what Linux takes for a system call, and loads of
- * segment registers with selectors from memory (see safe_selector). INT1, because hypervisors on AMD reflect it with the
- * wrong EIP. */
+ * segment registers with selectors from memory (see safe_selector). INT1, because hypervisors on AMD reflect it with
+ * the wrong EIP. */
 bool gen_shows_host(const struct insn_row *row);
 
 struct gen;

@@ -11,7 +11,8 @@ apt_setup() {
     [ "$apt_ready" != "$1" ] || return 0
     apt=$cache/apt
     [ "$1" = i386 ] || apt=$cache/apt-$1
-    mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/etc/sources.d" "$apt/etc/apt.conf.d" "$apt/etc/preferences.d"
+    mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/etc/sources.d" \
+        "$apt/etc/apt.conf.d" "$apt/etc/preferences.d"
     : > "$apt/status"
     signed=
     [ ! -r $keyring ] || signed="[signed-by=$keyring] "

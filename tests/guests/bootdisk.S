@@ -1,6 +1,6 @@
-/* A disk that boots, in 16-bit code: the first sector loads the rest by INT 13h, which asks the BIOS for what programs of its time asked
- * it for. Each check prints its letter; a small one is a failure. The last sector of the program is data to be found.
- * Made and judged by firmware.py. */
+/* A disk that boots, in 16-bit code: the first sector loads the rest by INT 13h, which asks the BIOS for what programs
+ * of its time asked it for. Each check prints its letter; a small one is a failure. The last sector of the program is
+ * data to be found. Made and judged by firmware.py. */
     .include "boot16.inc"
     boot_sector
     movb %dl, drive

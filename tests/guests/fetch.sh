@@ -110,15 +110,16 @@ fetch_package() {
     rm -rf "$new"
 }
 
-# Into $cache/$1, of the package of kernel version $2, the modules that the rest names; as fetch_package puts things into
-# place.
+# Into $cache/$1, of the package of kernel version $2, the modules that the rest names; as fetch_package puts things
+# into place.
 kvm_modules="irqbypass kvm rng-core ccp kvm-amd"
 fetch_modules() {
     into=$1 version=$2
     shift 2
     rm -rf "$new" && mkdir -p "$new/tree/$version/lib/m"
     echo "fetch.sh: fetching the modules of linux-image-$version" >&2
-    (cd "$new" && apt-get -q download "linux-image-$version" >&2) || die "cannot download linux-image-$version from $mirror"
+    (cd "$new" && apt-get -q download "linux-image-$version" >&2) ||
+        die "cannot download linux-image-$version from $mirror"
     dpkg-deb -x "$new"/*.deb "$new/root" || die "cannot unpack linux-image-$version"
     for module in "$@"; do
         find "$new/root/lib/modules" -name "$module.ko" -exec cp {} "$new/tree/$version/lib/m/" \;
@@ -135,7 +136,8 @@ fetch_selftests() {
     (cd "$new" && apt-get -q download linux-source-6.1 >&2) || die "cannot download linux-source-6.1 from $mirror"
     dpkg-deb --fsys-tarfile "$new"/*.deb | tar -xO ./usr/src/linux-source-6.1.tar.xz |
         tar -xJ -C "$new/tree" --strip-components 1 --wildcards '*/tools/testing/selftests/kselftest*.h' \
-            '*/tools/testing/selftests/x86/*' '*/arch/x86/include/asm/desc_defs.h' || die "cannot unpack linux-source-6.1"
+            '*/tools/testing/selftests/x86/*' '*/arch/x86/include/asm/desc_defs.h' ||
+            die "cannot unpack linux-source-6.1"
     rm -rf "${cache:?}/selftests" && mv "$new/tree" "$cache/selftests"
     rm -rf "$new"
 }
@@ -195,7 +197,8 @@ done
 # Written anew each time, from what is there, and put in place in one step: several tests may run this at once.
 paths=$cache/paths.env.$$
 : > "$paths"
-for pair in KERNEL_686=686 KERNEL_686_PAE=686-pae KERNEL_RT_686_PAE=rt-686-pae BUSYBOX=busybox BUSYBOX_HOST=busybox-host \
+for pair in KERNEL_686=686 KERNEL_686_PAE=686-pae KERNEL_RT_686_PAE=rt-686-pae BUSYBOX=busybox \
+            BUSYBOX_HOST=busybox-host \
             KERNEL_AMD64=amd64 BUSYBOX_AMD64=busybox-amd64 MODULES_686=modules-686 MODULES_AMD64=modules-amd64 \
             SELFTESTS=selftests SYMBOLS_686=symbols-686; do
     file=$(found "${pair#*=}")

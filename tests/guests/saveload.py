@@ -139,7 +139,8 @@ def signals(program, work, name, options, boot, busybox):
         raise Failure(f'from the tenth file on: {rest}, in the first process {whole}')
     if len(run_guest.sums(before)) + len(rest) + 1 < len(whole):
         raise Failure(
-            f'{len(run_guest.sums(before))} checksums before the tenth save and {len(rest)} after it are not {len(whole)}'
+            f'{len(run_guest.sums(before))} checksums before the tenth save and {len(rest)} after it '
+            f'are not {len(whole)}'
         )
 
 

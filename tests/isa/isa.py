@@ -33,14 +33,14 @@ it.
 The interpreter has all of them, in all modes. The columns:
 
 - **needs**: the CPU feature without which it is #UD (`--cpu MODEL,-FEATURE`).
-- **kernel, user, 16-bit, real, vm86**: translated in flat 32-bit code at CPL 0 and 3, in 16-bit protected mode at
-  CPL 3, in real and in virtual-8086 mode. yes: all forms; part: some, or not with every operand; interp: translated code calls
-  the interpreter for it. Prefixes that are rare, and operands that are, may lead to the interpreter as well.
+- **kernel, user, 16-bit, real, vm86**: translated in flat 32-bit code at CPL 0 and 3, in 16-bit protected mode at CPL
+  3, in real and in virtual-8086 mode. yes: all forms; part: some, or not with every operand; interp: translated code
+  calls the interpreter for it. Prefixes that are rare, and operands that are, may lead to the interpreter as well.
 - **direct**: whether a page of user code that has it may run directly on the processor (docs/direct.md); where the host
   gives another result than the guest's processor, it may not.
 - **tested**: u, k: compared with the processor in random 32-bit code (k: run at CPL 0 by our engines); s: in 16-bit
-  code in segments of an LDT; #GP: only as a privileged instruction that faults there. Guests and unit tests that have it
-  follow; fuzz/ and unit/test_interp run all of them in any state.
+  code in segments of an LDT; #GP: only as a privileged instruction that faults there. Guests and unit tests that have
+  it follow; fuzz/ and unit/test_interp run all of them in any state.
 
 """
 

@@ -88,7 +88,8 @@ def insn_tests(build):
             continue  # QEMU's processor reports a pending x87 exception at FWAIT alone
         words = 'tcg ' + WORDS.get(name, '')
         command = (
-            f'transvisor run --kernel {name}.elf --append "{words}" --memory 64M --engine bt --serial stdio --debug-exit 0xf4'
+            f'transvisor run --kernel {name}.elf --append "{words}" --memory 64M --engine bt'
+            + ' --serial stdio --debug-exit 0xf4'
             + OPTIONS.get(name, '')
         )
         test = Test(name, command, [f'{build}/transvisor', f'{folder}/{name}.elf'], status=33, says=f'{name}: PASS, ')
@@ -104,7 +105,10 @@ def boot_tests(build):
     archive = os.path.join(build, 'tests', 'nested', 'boot.cpio')
     kernel = run.fetched('686', 'busybox', 'busybox-host')['KERNEL_686']
     subprocess.run(['sh', os.path.join(guests, 'mkinitramfs.sh'), 'boot', archive], check=True)
-    command = 'transvisor run --kernel vmlinuz --initrd boot.cpio --append "console=ttyS0 panic=-1 quiet" --memory 256M --engine bt'
+    command = (
+        'transvisor run --kernel vmlinuz --initrd boot.cpio --append "console=ttyS0 panic=-1 quiet"'
+        ' --memory 256M --engine bt'
+    )
     return [
         Test(
             '686-boot-bt',
@@ -245,7 +249,8 @@ judge() {
     timeout -s KILL "$5" sh -c "$6" >/tmp/output 2>&1
     status=$?
     took="$(now) $begin"
-    if [ $status -eq "$2" ] && { [ -z "$3" ] || grep -qF -e "$3" /tmp/output; } && ! grep '^FAIL' /tmp/output | grep -qvF -e "${4:-FAIL-none}"; then
+    if [ $status -eq "$2" ] && { [ -z "$3" ] || grep -qF -e "$3" /tmp/output; } &&
+        ! grep '^FAIL' /tmp/output | grep -qvF -e "${4:-FAIL-none}"; then
         echo "$took" | awk -v name="$1" '{ printf "ok      %-20s %.1f s\\n", name, $1 - $2 }'
     else
         failed=$((failed + 1))

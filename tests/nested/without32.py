@@ -18,7 +18,10 @@ import time
 SKIPPED = 77
 # The native judge and what stands in for it, direct execution and what it says when it cannot be had, the guests'
 # checksums.
-TESTS = r'diff/|direct/proc|unit/test_(dx_process|dispatch|space|window)|insn/(direct.*|hostile)/|cli$|guests/686-script-bt$'
+TESTS = (
+    r'diff/|direct/proc|unit/test_(dx_process|dispatch|space|window)|insn/(direct.*|hostile)/|cli$|'
+    r'guests/686-script-bt$'
+)
 
 
 def listed(ctest, build):

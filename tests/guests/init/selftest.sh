@@ -8,7 +8,8 @@ fail() { echo "FAIL $1"; failed=1; }
 failed=0
 
 # --- Data: a deterministic stream that compresses a little.
-awk 'BEGIN { x = 12345; for (i = 0; i < 6000; i++) { x = (x * 1103515245 + 12345) % 2147483648; printf "%d %08x line%d\n", x % 1000, x, i } }' > data
+awk 'BEGIN { x = 12345; for (i = 0; i < 6000; i++) { x = (x * 1103515245 + 12345) % 2147483648
+    printf "%d %08x line%d\n", x % 1000, x, i } }' > data
 record data < data
 
 # --- Pipes, fork and exec: every stage is a process of its own.
@@ -16,7 +17,9 @@ sort -n data | uniq -w 3 | tail -n 100 | record sort-uniq
 sort -k2 data | cut -d' ' -f2 | tr 0-9a-f f-za-f | rev | record sort-cut-tr-rev
 sort -rn data | head -n 500 | sed 's/line\([0-9]*\)/\1-enil/; /7/d' | grep -v '^9' | wc | record sed-grep-wc
 awk '{ n[$1 % 17] += $1 } END { for (i = 0; i < 17; i++) print i, n[i] }' data | record awk-sums
-awk 'BEGIN { x = 1; for (i = 1; i < 400; i++) { x = x * 1.37 + 1 / i - x * x / 1e9; printf "%.9f %.6e\n", x, x / i } }' | record awk-x87
+awk 'BEGIN { x = 1; for (i = 1; i < 400; i++) { x = x * 1.37 + 1 / i - x * x / 1e9
+    printf "%.9f %.6e\n", x, x / i } }' |
+    record awk-x87
 od -A d -t x2 data | tail -n 200 | record od
 echo '2^521 - 1; 355/113; sqrt(2)' | bc -l | record bc
 n=0
