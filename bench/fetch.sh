@@ -42,7 +42,8 @@ trap 'exit 1' HUP INT TERM
 fetch_packages() {
     mkdir -p "$new/archives/partial"
     # The private state knows of no installed package, so this is the whole closure.
-    apt-get -q -y install --download-only --no-install-recommends -o Dir::Cache::archives="$new/archives/" $packages >&2 ||
+    apt-get -q -y install --download-only --no-install-recommends -o Dir::Cache::archives="$new/archives/" \
+        $packages >&2 ||
         die "cannot download $packages ($arch) from $mirror"
     for deb in "$new"/archives/*.deb; do
         dpkg-deb -x "$deb" "$new/root" || die "cannot unpack $deb"
@@ -74,7 +75,8 @@ fetch_headers() {
 leave_out() {
     (
         cd "$new/root"
-        rm -rf usr/share var usr/lib/*/gconv usr/lib/gcc/*/*/lto1 usr/bin/*lto-dump* usr/bin/*gold usr/bin/*dwp usr/bin/*gp-*
+        rm -rf usr/share var usr/lib/*/gconv usr/lib/gcc/*/*/lto1 usr/bin/*lto-dump* usr/bin/*gold \
+            usr/bin/*dwp usr/bin/*gp-*
         rm -rf usr/lib/gcc/*/*/lib*san* usr/lib/*/lib*san.so* usr/lib/*/libgprofng*
         mkdir -p dev proc sys tmp
     )
