@@ -211,6 +211,8 @@ static int main_files(int set, const struct vm_config *cfg, const struct vm_jail
         rc = jail_files_add(set, cfg->cache_dir, JAIL_READ | JAIL_WRITE | JAIL_MAKE | JAIL_REMOVE | JAIL_LIST);
     if (!rc) rc = add_results(set, j->saves);
     if (!rc) rc = add_results(set, j->screenshots);
+    for (const char *const *path = j->sockets; !rc && path && *path; path++)
+        rc = jail_files_add_folder_of(set, *path, JAIL_REMOVE);
     for (unsigned i = 0; i <= LINES && !rc; i++) {
         const char *line = i ? lines_spec(cfg, i - 1) : cfg->serial;
         if (line && !strncmp(line, unix_line, strlen(unix_line)))

@@ -3,12 +3,16 @@
 
   machines.py TRANSVISOR [-k WORD]     runs the cases (those whose name holds WORD)
 """
+import fcntl
 import json
 import os
 import pty
+import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 
 import cli
@@ -162,6 +166,63 @@ def a_console_is_this_terminal_until_the_user_leaves(h):
     os.close(slave)
     h.ask('stop', 'one', '--force')
     check('does not run' in h.ask('console', 'one', status=1), 'a console of none')
+
+
+class Terminal:
+    """What a terminal shows, taken piece by piece."""
+
+    def __init__(self, fd):
+        self.fd, self.said = fd, b''
+
+    def until(self, text):
+        """What comes up to that, and with it."""
+        deadline = time.monotonic() + LIMIT
+        while text not in self.said:
+            ready = select.select([self.fd], [], [], max(deadline - time.monotonic(), 0))[0]
+            check(ready, f'{text} is not in {self.said}')
+            self.said += os.read(self.fd, 4096)
+        end = self.said.index(text) + len(text)
+        got, self.said = self.said[:end], self.said[end:]
+        return got
+
+
+@home
+def ctrl_a_c_on_a_console_opens_the_machines_monitor(h):
+    h.made(ECHO)
+    h.ask('start', 'one')
+    master, slave = pty.openpty()
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack('4H', 24, 30, 0, 0))
+    c = subprocess.Popen([os.path.abspath(h.bench.program), 'console', 'one'], env=h.env, stdin=slave, stdout=slave,
+                         stderr=subprocess.PIPE)
+    c.stderr.readline()
+    shown = Terminal(master)
+    os.write(master, b'before')
+    shown.until(b'before')  # what the guest says is shown while the monitor is there, too
+    os.write(master, b'\x01c')
+    shown.until(b'(transvisor) ')
+    os.write(master, b'info stat\t')  # completed, which shows two
+    shown.until(b'stats')
+    os.write(master, b'us\r')
+    check(b'VM status: running\r\n' in shown.until(b'running\r\n'), 'status')
+    os.write(master, b'stop\rinfo status\r')
+    shown.until(b'VM status: paused\r\n')
+    os.write(master, b'cont\r')
+    shown.until(b'cont')
+    os.write(master, b'x' * 60 + b'\x15end')  # a line that is wider than the terminal is shown in part
+    row = shown.until(b' end')
+    check(b'x' * 15 in row and b'x' * 16 not in row, 'the width')
+    os.write(master, b'\x15\x01cafter')
+    shown.until(b'after')
+    os.write(master, b'\x01c')
+    check(b'lists its commands' not in shown.until(b'(transvisor) '), 'greeted twice')
+    os.write(master, b'\x10')  # the history stays
+    shown.until(b'cont')
+    os.write(master, b'\x15quit\r')
+    check(c.wait(LIMIT) == 0, 'the end')
+    os.close(master)
+    os.close(slave)
+    h.state('off')
+    check(os.listdir(os.path.join(h.env['XDG_RUNTIME_DIR'], 'transvisor')) == [], 'a socket is left')
 
 
 @home

@@ -317,6 +317,7 @@ struct vm_jail {
     const char *const *saves; /* files that vm_save_file() and vm_save_soon() will write; NULL ends them; or NULL */
     const char *const *screenshots; /* the same for vm_screenshot() and vm_screenshot_soon() */
     int any_file;                   /* the calling thread may open whatever the user may: for a monitor's commands */
+    const char *const *sockets; /* paths of sockets that the calling thread will take away; NULL ends them; or NULL */
 };
 /* Between runs, once. 0, or -errno: the process may be in its jail or not, and had better end. */
 int vm_jail(struct vm *vm, const struct vm_jail *how, struct vm_error *err);

@@ -5,7 +5,8 @@
 #include "transvisor/vm.h"
 
 /* Connects standard input and output with the socket at path, until it ends, or the user types Ctrl-A x (on a
- * terminal). What ends is only the connection. 0 or -errno. */
-MUST_CHECK int console_run(const char *path, struct vm_error *err);
+ * terminal), and what is typed there between a Ctrl-A c and the next with the socket at monitor, a human monitor's
+ * door. What ends is only the connection. 0 or -errno. */
+MUST_CHECK int console_run(const char *path, const char *monitor, struct vm_error *err);
 
 #endif

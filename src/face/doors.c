@@ -1,13 +1,15 @@
 /* Owns which doors there are, and what is told at the end. */
 #include "src/face/doors.h"
 #include "src/face/gdb_door.h"
+#include "src/face/human_door.h"
 #include "src/face/monitor_door.h"
 
-int doors_open(struct doors *d, const char *gdb, const char *monitor, struct vm_error *err)
+int doors_open(struct doors *d, const struct doors_config *cfg, struct vm_error *err)
 {
     *d = (struct doors){ 0 };
-    int rc = gdb ? gdb_door_open(&d->gdb, gdb, err) : 0;
-    if (!rc && monitor) rc = monitor_door_open(&d->monitor, monitor, err);
+    int rc = cfg->gdb ? gdb_door_open(&d->gdb, cfg->gdb, err) : 0;
+    if (!rc && cfg->monitor) rc = monitor_door_open(&d->monitor, cfg->monitor, err);
+    if (!rc && cfg->human) rc = human_door_open(&d->human, cfg->human, cfg->files, err);
     if (rc) doors_close(d, VM_EXIT_ERROR, 0);
     return rc;
 }
@@ -16,7 +18,8 @@ int doors_start(struct doors *d, struct session *s)
 {
     d->session = s;
     int rc = d->gdb ? gdb_door_start(d->gdb, s) : 0;
-    return rc || !d->monitor ? rc : monitor_door_start(d->monitor, s);
+    if (!rc && d->monitor) rc = monitor_door_start(d->monitor, s);
+    return rc || !d->human ? rc : human_door_start(d->human, s);
 }
 
 void doors_was_reset(void *doors)
@@ -49,5 +52,6 @@ void doors_close(struct doors *d, enum vm_exit how, int status)
                        quit    ? "host-qmp-quit"
                        : known ? ends[how].reason
                                : "host-error");
+    human_door_close(d->human);
     *d = (struct doors){ 0 };
 }

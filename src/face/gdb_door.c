@@ -3,8 +3,8 @@
  *       meanwhile, and sends what has been answered.                                              [call, flush]
  *   I2  A machine stands from a debugger's coming until that lets it go on; one whose debugger is lost goes on. */
 #include "src/face/gdb_door.h"
-#include "src/face/door.h"
 #include "src/face/gdb.h"
+#include "src/face/outbox.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -16,32 +16,15 @@ struct gdb_door {
     struct session_listener listener;
     struct gdb *gdb;  /* NULL: there is no debugger */
     bool stdio, left; /* left: the debugger has said goodbye */
-    bool failed;      /* there is no memory for what is to be sent */
     int status;
-    u8 *out; /* what is to be sent */
-    size_t out_n, out_room;
+    struct outbox out;
     const u8 *in; /* what has come */
     size_t in_n;
 };
 
 /* ---- on the machine's thread ---- */
 
-static void on_send(void *arg, const void *bytes, size_t n)
-{
-    struct gdb_door *g = arg;
-    if (g->out_n + n > g->out_room) {
-        size_t room = 2 * (g->out_n + n);
-        u8 *more = realloc(g->out, room);
-        if (!more) {
-            g->failed = true;
-            return;
-        }
-        g->out = more;
-        g->out_room = room;
-    }
-    memcpy(g->out + g->out_n, bytes, n);
-    g->out_n += n;
-}
+static void on_send(void *arg, const void *bytes, size_t n) { outbox_add(&((struct gdb_door *)arg)->out, bytes, n); }
 
 static enum gdb_stop on_state(void *arg)
 {
@@ -96,9 +79,8 @@ static void away(void *arg)
 
 static void flush(struct gdb_door *g)
 {
-    door_send(g->door, g->out, g->out_n);
-    g->out_n = 0;
-    if (g->failed || g->left) door_hang_up(g->door);
+    outbox_send(&g->out, g->door);
+    if (g->left) door_hang_up(g->door);
 }
 
 static void call(struct gdb_door *g, void (*fn)(void *arg))
@@ -109,7 +91,8 @@ static void call(struct gdb_door *g, void (*fn)(void *arg))
 static void on_opened(void *arg)
 {
     struct gdb_door *g = arg;
-    g->left = g->failed = false;
+    g->left = false;
+    outbox_empty(&g->out);
     call(g, enter);
     if (!g->gdb) door_hang_up(g->door);
 }
@@ -125,7 +108,6 @@ static void on_input(void *arg, const u8 *bytes, size_t n)
 static void on_closed(void *arg)
 {
     struct gdb_door *g = arg;
-    g->out_n = 0;
     if (g->gdb) session_call(g->session, away, g);
 }
 
@@ -174,6 +156,6 @@ void gdb_door_close(struct gdb_door *g, int status)
     g->status = status;
     door_close(g->door);
     gdb_free(g->gdb); /* the session did not take the call for it */
-    free(g->out);
+    outbox_free(&g->out);
     free(g);
 }

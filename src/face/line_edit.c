@@ -261,7 +261,7 @@ static void alt(struct line_edit *e, u8 c)
     }
 }
 
-/* Of ECMA-48, as xterm and the Linux console send them. */
+/* Of ECMA-48, as xterm and the Linux console send them; xterm's CSI 8 t. */
 static void sequence(struct line_edit *e, char final)
 {
     static const struct {
@@ -277,6 +277,12 @@ static void sequence(struct line_edit *e, char final)
     const char *modifier = strchr(e->sequence, ';');
     if (modifier && (final == 'C' || final == 'D')) { /* with Ctrl or Alt */
         alt(e, final == 'C' ? 'f' : 'b');
+        return;
+    }
+    if (final == 't' && number == 8 && modifier) { /* the size of a terminal: rows and columns */
+        const char *columns = strchr(modifier + 1, ';');
+        unsigned long n = columns ? strtoul(columns + 1, NULL, 10) : 0;
+        line_edit_columns(e, n < 10000 ? (unsigned)n : 0);
         return;
     }
     for (size_t i = 0; i < ARRAY_LEN(keys); i++)

@@ -23,7 +23,9 @@ MUST_CHECK int machine_find(struct machine *m, const char *name, struct vm_error
 MUST_CHECK int machine_make_folders(const struct machine *m, struct vm_error *err);
 /* A file in its folder. 0 or -ENAMETOOLONG. */
 MUST_CHECK int machine_file(const struct machine *m, const char *name, char *path, size_t room, struct vm_error *err);
-/* Where its console listens: in a directory that is this user's alone, which is made. 0 or -errno. */
+/* Where its console listens: in a directory that is this user's alone, which is made. 0 or -errno. Beside it, with
+ * MACHINE_MONITOR behind the path, its human monitor does. */
+#define MACHINE_MONITOR "+monitor" /* no name has a + */
 MUST_CHECK int machine_console(const struct machine *m, char *path, size_t room, struct vm_error *err);
 /* Calls fn with each machine's name, in alphabetical order. 0, what fn has returned, or -errno. */
 MUST_CHECK int machine_each(int (*fn)(void *arg, const char *name), void *arg, struct vm_error *err);

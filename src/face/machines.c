@@ -162,7 +162,8 @@ static _Noreturn void be_machine(const struct machine *m, const char *log, int a
                                  int ready)
 {
     struct vm_error err;
-    char console[sizeof((struct machine_status *)0)->console] = "", serial[sizeof console + 8];
+    char console[sizeof((struct machine_status *)0)->console] = "", serial[sizeof console + 8],
+                                               monitor[sizeof serial + sizeof MACHINE_MONITOR];
     struct config *c = NULL;
     setsid();
     int rc = config_load(&c, m->config, &err);
@@ -174,7 +175,7 @@ static _Noreturn void be_machine(const struct machine *m, const char *log, int a
         vm_fail(&err, rc, "%.300s: %s", log, strerror(-rc));
         machine_release(claim, 1);
     }
-    char **words = calloc((size_t)argc + 5, sizeof *words);
+    char **words = calloc((size_t)argc + 7, sizeof *words);
     if (claim < 0 || rc || !words) {
         if (!words) vm_fail(&err, -ENOMEM, "machine: out of memory");
         fprintf(stderr, "transvisor: %s\n", err.text);
@@ -187,6 +188,9 @@ static _Noreturn void be_machine(const struct machine *m, const char *log, int a
         snprintf(serial, sizeof serial, "unix:%s", console);
         words[n++] = "--serial";
         words[n++] = serial;
+        snprintf(monitor, sizeof monitor, "%s" MACHINE_MONITOR, serial);
+        words[n++] = "--human-monitor";
+        words[n++] = monitor;
     }
     for (int i = 0; i < argc; i++) words[n++] = argv[i];
     int status = run(n, words, m->folder, ready);
@@ -344,11 +348,13 @@ int machine_console_of(const struct machine_args *a, struct vm_error *err)
 {
     struct machine m;
     struct machine_status s;
+    char monitor[sizeof s.console + sizeof MACHINE_MONITOR];
     int rc = machine_find(&m, a->name, err);
     if (!rc) rc = machine_status(&m, &s, err);
     if (rc) return rc;
     if (s.state != MACHINE_RUNNING) return vm_fail(err, -ESRCH, "%s does not run; transvisor start %s", m.name, m.name);
     if (!s.console[0])
         return vm_fail(err, -ENOENT, "%s has its serial port elsewhere (\"serial\" in %.300s)", m.name, m.config);
-    return console_run(s.console, err);
+    snprintf(monitor, sizeof monitor, "%s" MACHINE_MONITOR, s.console);
+    return console_run(s.console, monitor, err);
 }

@@ -239,13 +239,16 @@ static int jail(struct vm *vm, const struct run_args *a, struct vm_error *err)
         fputs("transvisor: warning: no jail: --engine kvm needs what it gives up\n", stderr);
         return 0;
     }
-    const char *saves[3] = { NULL }, *const screenshots[] = { a->screenshot, NULL };
+    const char *saves[3] = { NULL }, *const screenshots[] = { a->screenshot, NULL }, *sockets[2] = { NULL };
+    if (a->human_monitor && !strncmp(a->human_monitor, "unix:", 5)) sockets[0] = a->human_monitor + 5;
     unsigned n = 0;
     if (a->save) saves[n++] = a->save;
     if (a->save_at_exit) saves[n] = a->save_at_exit;
-    const struct vm_jail how = {
-        .size = sizeof how, .saves = saves, .screenshots = screenshots, .any_file = opens_any_file(a)
-    };
+    const struct vm_jail how = { .size = sizeof how,
+                                 .saves = saves,
+                                 .screenshots = screenshots,
+                                 .any_file = opens_any_file(a),
+                                 .sockets = sockets };
     return vm_jail(vm, &how, err);
 }
 
@@ -484,7 +487,9 @@ static int run_described(struct run_args *a)
         symbols_close(symbols);
         return fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err.text);
     }
-    if ((rc = doors_open(&doors, a->gdb, a->monitor, &err))) {
+    const bool files = a->no_jail || opens_any_file(a);
+    const struct doors_config where = { a->gdb, a->monitor, a->human_monitor, files };
+    if ((rc = doors_open(&doors, &where, &err))) {
         probes_close(probes);
         symbols_close(symbols);
         return fail(rc == -EINVAL ? STATUS_USAGE : STATUS_ERROR, err.text);
@@ -518,7 +523,7 @@ static int run_described(struct run_args *a)
     a->cfg.disk_failed = doors_disk_failed;
     a->cfg.disk_failed_arg = &doors;
     /* Without memory for it Ctrl-A c says that there is none. */
-    struct terminal_monitor *monitor = terminal_monitor_new(a->no_jail || opens_any_file(a));
+    struct terminal_monitor *monitor = terminal_monitor_new(files);
     a->cfg.talk = monitor ? terminal_monitor_talk : NULL;
     a->cfg.talk_arg = monitor;
     if ((rc = a->load ? load_machine(&vm, &a->cfg, a->load, &err) : vm_create(&vm, &a->cfg, &err))) {

@@ -3,7 +3,7 @@
  *   I2  What happens to the machine is noted on its thread, under lock, and told in this order by the door's; what
  *       does not fit any more is left out.                                            [note, tell_events] */
 #include "src/face/monitor_door.h"
-#include "src/face/door.h"
+#include "src/face/outbox.h"
 #include "src/face/qmp.h"
 
 #include <errno.h>
@@ -28,9 +28,7 @@ struct monitor_door {
     pthread_mutex_t lock;
     struct noted noted[EVENTS_MAX];
     unsigned n;
-    bool failed; /* there is no memory for what is to be sent */
-    u8 *out;     /* what is to be sent */
-    size_t out_n, out_room;
+    struct outbox out;
     const u8 *in; /* what has come */
     size_t in_n;
 };
@@ -39,19 +37,7 @@ struct monitor_door {
 
 static void on_send(void *arg, const void *bytes, size_t n)
 {
-    struct monitor_door *m = arg;
-    if (m->out_n + n > m->out_room) {
-        size_t room = 2 * (m->out_n + n);
-        u8 *more = realloc(m->out, room);
-        if (!more) {
-            m->failed = true;
-            return;
-        }
-        m->out = more;
-        m->out_room = room;
-    }
-    memcpy(m->out + m->out_n, bytes, n);
-    m->out_n += n;
+    outbox_add(&((struct monitor_door *)arg)->out, bytes, n);
 }
 
 static void note_down(struct monitor_door *m, const struct noted *what)
@@ -115,12 +101,7 @@ static void input(void *arg)
 
 /* ---- on the door's thread ---- */
 
-static void flush(struct monitor_door *m)
-{
-    door_send(m->door, m->out, m->out_n);
-    m->out_n = 0;
-    if (m->failed) door_hang_up(m->door);
-}
+static void flush(struct monitor_door *m) { outbox_send(&m->out, m->door); }
 
 static void call(struct monitor_door *m, void (*fn)(void *arg))
 {
@@ -130,7 +111,7 @@ static void call(struct monitor_door *m, void (*fn)(void *arg))
 static void on_opened(void *arg)
 {
     struct monitor_door *m = arg;
-    m->failed = false;
+    outbox_empty(&m->out);
     call(m, enter);
     if (!m->qmp) door_hang_up(m->door);
 }
@@ -146,7 +127,6 @@ static void on_input(void *arg, const u8 *bytes, size_t n)
 static void on_closed(void *arg)
 {
     struct monitor_door *m = arg;
-    m->out_n = 0;
     qmp_free(m->qmp);
     m->qmp = NULL;
 }
@@ -202,6 +182,6 @@ void monitor_door_close(struct monitor_door *m, bool guest, const char *reason)
     door_close(m->door);
     qmp_free(m->qmp);
     pthread_mutex_destroy(&m->lock);
-    free(m->out);
+    outbox_free(&m->out);
     free(m);
 }

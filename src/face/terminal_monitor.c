@@ -2,14 +2,12 @@
  *
  * What is typed comes on a thread that must not wait for the machine, for the machine may be about to end that thread.
  * So it is noted down, and dealt with on the machine's thread, between two runs.
- *   I1  heard[] and session are touched only under lock; edit on the machine's thread alone.          [talk, serve]
+ *   I1  heard[] and session are touched only under lock; human on the machine's thread alone.        [talk, serve]
  *   I2  Of bytes at most HEARD_MAX wait; a beginning and an end are never lost for want of that room.        [note] */
 #include "src/face/terminal_monitor.h"
-#include "src/face/hmp.h"
-#include "src/face/line_edit.h"
+#include "src/face/human.h"
 
 #include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -26,8 +24,7 @@ struct terminal_monitor {
     struct session_call call;
     struct heard *heard;
     size_t n, room;
-    struct line_edit *edit;
-    bool files, greeted;
+    struct human *human;
 };
 
 /* ---- on the machine's thread ---- */
@@ -38,58 +35,13 @@ static void on_put(void *arg, const char *bytes, size_t n)
     vm_say(m->session->vm, bytes, n);
 }
 
-/* Lines end as terminals want it. */
-static void say(struct terminal_monitor *m, const char *text)
-{
-    while (*text) {
-        size_t n = strcspn(text, "\n");
-        on_put(m, text, n);
-        text += n;
-        if (!*text) break;
-        on_put(m, "\r\n", 2);
-        text++;
-    }
-}
-
-static void on_done(void *arg, const char *line)
-{
-    struct terminal_monitor *m = arg;
-    char *text = NULL;
-    size_t n = 0;
-    FILE *out = open_memstream(&text, &n);
-    if (out) hmp_line(m->session, line, out);
-    if (!out || fclose(out)) say(m, "out of memory\n");
-    else say(m, text);
-    free(text);
-}
-
-static void on_word(void *arg, const char *word) { line_words_add(arg, word); }
-
-static void on_complete(void *arg, const char *before, struct line_words *words)
-{
-    const struct terminal_monitor *m = arg;
-    hmp_complete(m->session, before, on_word, words);
-}
-
-static void begin(struct terminal_monitor *m)
-{
-    say(m, "\n");
-    if (!m->greeted) {
-        say(m, "The machine's monitor: `help` lists its commands, Ctrl-A c goes back.\n");
-        if (!m->files)
-            say(m, "In its jail it opens the files of --save and --screenshot alone; --monitor or --no-jail: any.\n");
-    }
-    m->greeted = true;
-    line_edit_show(m->edit);
-}
-
 static void deal_with(struct terminal_monitor *m, struct heard h)
 {
     struct winsize size;
     if (m->session->quit) return;
-    line_edit_columns(m->edit, ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) ? 0 : size.ws_col);
-    if (h.what == VM_TALK_BEGINS) begin(m);
-    if (h.what == VM_TALK_BYTES) line_edit_input(m->edit, &h.byte, 1);
+    human_columns(m->human, ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) ? 0 : size.ws_col);
+    if (h.what == VM_TALK_BEGINS) human_begins(m->human, m->session);
+    if (h.what == VM_TALK_BYTES) human_input(m->human, &h.byte, 1);
 }
 
 static void serve(void *arg)
@@ -137,13 +89,11 @@ struct terminal_monitor *terminal_monitor_new(bool files)
 {
     struct terminal_monitor *m = calloc(1, sizeof *m);
     if (!m) return NULL;
-    const struct line_edit_host host = { .put = on_put, .done = on_done, .complete = on_complete, .arg = m };
-    m->edit = line_edit_new("(transvisor) ", &host);
-    if (!m->edit) {
+    m->human = human_new(files, on_put, m);
+    if (!m->human) {
         free(m);
         return NULL;
     }
-    m->files = files;
     m->call = (struct session_call){ .fn = serve, .arg = m };
     pthread_mutex_init(&m->lock, NULL);
     return m;
@@ -160,7 +110,7 @@ void terminal_monitor_start(struct terminal_monitor *m, struct session *s)
 void terminal_monitor_free(struct terminal_monitor *m)
 {
     if (!m) return;
-    line_edit_free(m->edit);
+    human_free(m->human);
     pthread_mutex_destroy(&m->lock);
     free(m->heard);
     free(m);

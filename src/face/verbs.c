@@ -604,6 +604,9 @@ static const struct opt run_options[] = {
       .help = "trace to standard error, only for EIP in FROM..TO; `--trace help` lists what" },
     { .group = "Looking inside", .name = "monitor", .aliases = "qmp", .type = OPT_CALL, .parse = parse_monitor,
       .arg = "tcp:[ADDRESS:]PORT|unix:PATH|stdio", .help = "a door for programs that speak QMP, as they do with QEMU" },
+    { .group = "Looking inside", .name = "human-monitor", .type = OPT_STRING, RUN(human_monitor),
+      .arg = "tcp:[ADDRESS:]PORT|unix:PATH|stdio",
+      .help = "a door for a person's terminal: what Ctrl-A c opens" },
     { .group = "Looking inside", .name = "gdb", .type = OPT_STRING, RUN(gdb),
       .arg = "tcp:[ADDRESS:]PORT|unix:PATH|stdio",
       .help = "a door for gdb's `target remote`, on the host's loopback if no ADDRESS is said" },
@@ -807,6 +810,7 @@ int run_args_finish(struct run_args *a, struct vm_error *err)
     } users[] = { { "--display", a->cfg.display, "text" },
                   { "--gdb", a->gdb, "stdio" },
                   { "--monitor", a->monitor, "stdio" },
+                  { "--human-monitor", a->human_monitor, "stdio" },
                   { "--virtio-console", a->cfg.console, "stdio" },
                   { "--serial", a->cfg.serial, "stdio" } };
     const char *user = NULL;

@@ -64,10 +64,11 @@ struct run_args {
     u64 screenshot_ms;                      /* since the start; 0: at the end */
     struct watch_typing typing[TYPING_MAX]; /* what is typed, in this order */
     unsigned typings;
-    char vnc[512];       /* what cfg.display points to after --vnc */
-    const char *monitor; /* where QMP is spoken, or NULL */
-    const char *gdb;     /* where debuggers come in, or NULL */
-    bool gdb_usual;      /* where they expect it */
+    char vnc[512];             /* what cfg.display points to after --vnc */
+    const char *monitor;       /* where QMP is spoken, or NULL */
+    const char *human_monitor; /* where a person comes in, or NULL */
+    const char *gdb;           /* where debuggers come in, or NULL */
+    bool gdb_usual;            /* where they expect it */
     bool paused;
     bool count;
     u64 speed; /* MHz; 0: as fast as it goes */
