@@ -57,6 +57,16 @@ int seg_load(struct cpu *c, enum segreg s, u16 sel)
     return 0;
 }
 
+int seg_load_in_mode(struct cpu *c, enum segreg s, u16 sel, bool *same)
+{
+    const struct seg before = c->seg[s];
+    u32 mode = c->mode;
+    if (unlikely(seg_load(c, s, sel))) return GUEST_FAULT;
+    *same = mode_translated(c->mode) == mode_translated(mode);
+    if (!*same) seg_set(c, s, &before);
+    return 0;
+}
+
 void seg_remember(struct cpu *c, enum segreg s, u16 sel, u32 mode)
 {
     struct desc d = { 0 };

@@ -7,6 +7,9 @@
 
 MUST_CHECK int seg_load(struct cpu *c, enum segreg s, u16 sel); /* MOV/POP/LDS: protected (all checks, accessed bit),
                                                                    real and vm86 */
+/* As seg_load(), if that leaves the mode key as it is (*same). Else nothing has been loaded: where sel came from may
+ * depend on the register (POP SS; MOV DS, [mem]), so that who does the instruction anew must find it as it was. */
+MUST_CHECK int seg_load_in_mode(struct cpu *c, enum segreg s, u16 sel, bool *same);
 /* Remembers (struct seg_memo) that sel has just been loaded into s, when c->mode was mode. */
 void seg_remember(struct cpu *c, enum segreg s, u16 sel, u32 mode);
 /* Linear address of [off, off+size) in segment s, with limit and type checks: #GP(0), or #SS(0) for SS. acc ACC_X is

@@ -309,19 +309,17 @@ int helper_string_segmented(struct cpu *c, u32 arg)
 
 /* ---- segment registers ---- */
 
-/* A load that changes what the rest of the block was translated for ends it. */
-static int after_seg_load(struct cpu *c, u32 mode_before)
-{
-    return mode_translated(c->mode) == mode_translated(mode_before) ? HELPER_DONE : HELPER_EMULATE;
-}
-
+/* A load that changes what the rest of the block was translated for is the interpreter's, which ends the block. */
 int helper_mov_sreg(struct cpu *c, u32 arg)
 {
+    enum segreg s = (enum segreg)(arg & 7);
     u32 mode = c->mode;
+    bool same;
     cpu_x87_latch(c);
-    if (seg_load(c, (enum segreg)(arg & 7), (u16)(arg >> 8))) return again(c);
-    seg_remember(c, (enum segreg)(arg & 7), (u16)(arg >> 8), mode);
-    return after_seg_load(c, mode); /* doing it a second time does no harm */
+    if (seg_load_in_mode(c, s, (u16)(arg >> 8), &same)) return again(c);
+    if (!same) return HELPER_EMULATE;
+    seg_remember(c, s, (u16)(arg >> 8), mode);
+    return HELPER_DONE;
 }
 
 /* ---- segmented code ---- */

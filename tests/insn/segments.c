@@ -57,6 +57,21 @@ static void fs(u32 seg_base, u32 limit, u8 access, u8 flags)
 #define GP(fn, offset) do { load_fs(S0); CHECK_TRAPS(fn, offset, V_GP, 0); } while (0)
 #define FINE(fn, offset) do { load_fs(S0); CHECK_EQ(caught(fn, (void *)(offset)), 0); } while (0)
 
+/* A register from memory that it leads to itself: the selector is where the register leads before. What the flat one
+ * has there and what the new one has differ. */
+static void load_ds_by_ds(void)
+{
+    u32 got;
+    section("DS from memory by DS");
+    gdt[S1 / 8] = descriptor(PAGE, 0xfffff, SEG_DATA, SEG_BIG | SEG_GRAN);
+    for (u32 i = 0; i < 3; i++) {
+        poke(base, S1), poke(base + PAGE, SEL_KDATA);
+        __asm__ volatile("movw (%1), %%ds; movl %%ds, %0; pushl %%ss; popl %%ds" : "=&r"(got) : "r"(memory) : "memory");
+        CHECK_EQ(got & 0xffff, S1);
+    }
+    poke(base + PAGE, 0);
+}
+
 static void bases(void)
 {
     section("bases");
@@ -470,6 +485,7 @@ void guest_main(void)
         if (paging)
             paging_start(false, false);
         memset(memory, 0, 16 * PAGE);
+        load_ds_by_ds();
         bases();
         limits();
         types();
