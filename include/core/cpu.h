@@ -128,7 +128,8 @@ static inline u32 jump_index(vaddr eip) { return (eip + (eip >> 12 | eip << 20))
 #define CONTEXT_PARAGRAPHS 0x80000000u
 static inline u32 context_of_paragraph(u32 mode, u16 paragraph)
 {
-    u32 rest = (mode & MK_VM ? 1u : 0) | (mode & MK_PG ? 2u : 0) | (mode & MK_SS32 ? 4u : 0);
+    u32 rest =
+        (mode & MK_VM ? 1u : 0) | (mode & MK_PG ? 2u : 0) | (mode & MK_SS32 ? 4u : 0) | (mode & MK_UWINDOW ? 8u : 0);
     return CONTEXT_PARAGRAPHS | rest << 16 | paragraph;
 }
 /* lower_far.c computes the same. */

@@ -61,11 +61,12 @@ static void send_sites_back(struct rt *rt, u64 cpu_ns)
     if (most) xl_sites_age(rt->xl, (u32)(clock_now(rt->clock) / 1000000), most);
 }
 
-/* The identity of the code at EIP: its page's bytes. 0: it is not in RAM. */
+/* The identity of the code at CS:EIP: its page's bytes. 0: it is not in RAM. */
 static u64 text_here(const struct rt *rt)
 {
     struct walk w;
-    const u8 *host = mmu_look(rt->cpu, rt->cpu->eip & PAGE_MASK, &w) ? bus_ram_ptr(rt->bus, w.pa) : NULL;
+    laddr la = rt->cpu->seg[S_CS].base + rt->cpu->eip;
+    const u8 *host = mmu_look(rt->cpu, la & PAGE_MASK, &w) ? bus_ram_ptr(rt->bus, w.pa) : NULL;
     return host ? XXH3_64bits(host, PAGE_SIZE) : 0;
 }
 

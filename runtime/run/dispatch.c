@@ -34,7 +34,14 @@ static struct window *user_window(const struct rt *rt) { return rt->windows ? wi
 static u32 mode_here(const struct rt *rt)
 {
     u32 mode = mode_translated(rt->cpu->mode);
-    return mode | (rt->cpu->cpl == 3 && !mode_segmented(mode) && user_window(rt) ? MK_UWINDOW : 0);
+    return mode | (rt->cpu->cpl == 3 && mode & MK_PG && user_window(rt) ? MK_UWINDOW : 0);
+}
+
+/* Of code in that mode; NULL: it has none. Without paging all see the same memory, the supervisor's. */
+static struct window *window_of(const struct rt *rt, u32 mode)
+{
+    if (!rt->windows || !xl_mode_has_window(mode)) return NULL;
+    return mode & MK_UWINDOW ? user_window(rt) : windows_supervisor(rt->windows);
 }
 
 /* ---- where the code is ---- */
@@ -181,32 +188,34 @@ static void map_missing(struct rt *rt)
     if (window_map_ahead(user_window(rt), rt->missing.la, rt->missing.write)) account_map_end(rt, begin);
 }
 
-static enum xl_jump_cache prepare_segmented(struct rt *rt)
+static enum xl_jump_cache prepare_segmented(struct rt *rt, u32 mode)
 {
     struct cpu *c = rt->cpu;
-    u32 context = context_here(rt, mode_translated(c->mode));
+    u32 context = context_here(rt, mode);
     c->context_tag = jump_tag(context, 0);
     c->context_spread = jump_spread(context);
-    c->jump_cache = xl_jump_cache(rt->xl, XL_JC_SEGMENTED);
-    c->window = rt->windows && c->cpl == 0 ? window_base(windows_supervisor(rt->windows)) : XL_NO_WINDOW;
     return XL_JC_SEGMENTED;
+}
+
+static enum xl_jump_cache prepare_flat(struct rt *rt, u32 mode)
+{
+    unsigned which = cpl_class(mode);
+    if (rt->jump_mode[which] == mode && rt->jump_base[which] == rt->cpu->seg[S_CS].base) return which;
+    rt->jump_mode[which] = mode;
+    rt->jump_base[which] = rt->cpu->seg[S_CS].base;
+    xl_jump_flush(rt->xl, which);
+    return which;
 }
 
 enum xl_jump_cache dispatch_prepare(struct rt *rt)
 {
     struct cpu *c = rt->cpu;
     u32 mode = mode_here(rt);
-    unsigned which = cpl_class(mode);
-    if (unlikely(mode_segmented(mode))) return prepare_segmented(rt);
-    if (rt->jump_mode[which] != mode || rt->jump_base[which] != c->seg[S_CS].base) {
-        rt->jump_mode[which] = mode;
-        rt->jump_base[which] = c->seg[S_CS].base;
-        xl_jump_flush(rt->xl, which);
-    }
+    enum xl_jump_cache which = unlikely(mode_segmented(mode)) ? prepare_segmented(rt, mode) : prepare_flat(rt, mode);
     c->jump_cache = xl_jump_cache(rt->xl, which);
     if (mode & MK_UWINDOW && rt->missing.waits) map_missing(rt);
-    if (!rt->windows || !xl_mode_has_window(mode)) c->window = XL_NO_WINDOW;
-    else c->window = window_base(mode & MK_UWINDOW ? user_window(rt) : windows_supervisor(rt->windows));
+    const struct window *w = window_of(rt, mode);
+    c->window = w ? window_base(w) : XL_NO_WINDOW;
     return which;
 }
 
@@ -261,13 +270,14 @@ static int window_fault(struct rt *rt)
     struct xl_point at;
     bool write;
     recover_point(rt, &at);
-    struct window *w = c->cpl == 3 ? user_window(rt) : windows_supervisor(rt->windows);
+    struct window *w = window_of(rt, mode_here(rt));
+    bool user = w != windows_supervisor(rt->windows);
     u64 off = hostsig_fault_addr(&write) - window_base(w);
     c->ctr.fault_window++;
     c->ctr.fault_guard += off >> 32 != 0;
     u64 begin = account_begin();
     if (fault_is_lasting(rt, w, off, write)) xl_site_fault(rt->xl, at.pa, off >> 32 != 0);
-    if (c->cpl != 3) return dispatch_emulate(rt, at.eip);
+    if (!user) return dispatch_emulate(rt, at.eip);
     account_fault_end(rt, begin);
     int r = dispatch_emulate(rt, at.eip);
     if (c->cpl != 3 && !(off >> 32)) { /* it has raised an exception */

@@ -44,7 +44,7 @@ static void setup(void)
     ck_assert_int_eq(hostsig_install(), 0); /* measures what a fault costs */
     fix_paging(false);
     cpu->cpl = 3;
-    cpu->mode = MK_PE | MK_CS32 | MK_SS32 | MK_CPL; /* flat: segmented code has no window of the user's */
+    cpu->mode = MK_PE | MK_PG | MK_CS32 | MK_SS32 | MK_CPL;
     tlb_flush_all(cpu);
     account_kick(rt); /* time begins */
 }
