@@ -71,3 +71,16 @@ def compare(old_rows, new_rows):
         )
     out.sort(key=lambda c: -c['change'])
     return out, math.exp(drift)
+
+
+def ratio_change(old_rows, new_rows, first='bt'):
+    """By how much the ratios of one contestant's medians to the others' have changed, as a median over all of them:
+    |new / old - 1|. None: there are none in both."""
+
+    def ratios(rows):
+        by_key = {key(r): r['value'] for r in rows if r['value']}
+        return {k: v / by_key[first, k[1]] for k, v in by_key.items() if k[0] != first and (first, k[1]) in by_key}
+
+    old, new = ratios(old_rows), ratios(new_rows)
+    changes = [abs(new[k] / old[k] - 1) for k in new if k in old]
+    return statistics.median(changes) if changes else None

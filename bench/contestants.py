@@ -11,15 +11,17 @@ import subprocess
 import tempfile
 import threading
 import time
+from typing import NamedTuple
 
 # A guest that loses ticks on a busy host concludes that its TSC is at fault, and measures with jiffies from then on.
 APPEND = 'console=ttyS0 quiet tsc=reliable'
 
 
 class Run:
-    """One execution of a plan: what it printed, when, and what the process weighed at the end of its work."""
+    """One execution of a plan: what it printed, when, and what the process weighed at the end of its work. on_line(run,
+    line, process) is told of each line."""
 
-    def __init__(self, command, last_marker, timeout, environment=None, good_status=0):
+    def __init__(self, command, last_marker, timeout, environment=None, good_status=0, on_line=None):
         self.values = {}  # name -> (value, unit), as the contestant itself saw it
         self.within = {}  # name -> least, quartile, median, quartile, most, of those that have a distribution
         self.wall = {}  # name -> ms, as the host saw it
@@ -28,6 +30,7 @@ class Run:
         self.boot_ms = None
         self.first_ms = None  # of output
         self.total_ms = None  # to the end of the process
+        self.system_s = None  # that the host's kernel has worked for it
         self.rss_anon_mib = None
         self.output = []
         self.error = None
@@ -51,6 +54,8 @@ class Run:
                 self.output.append(line)
                 if self.first_ms is None:
                     self.first_ms = (now - began) * 1e3
+                if on_line:
+                    on_line(self, line, process)
                 if 'GUEST-INIT-REACHED' in line and self.boot_ms is None:
                     self.boot_ms = (now - began) * 1e3
                     self.ended('boot', started, process.pid)
@@ -70,7 +75,9 @@ class Run:
                     killer.cancel()
                     killer = threading.Timer(20, kill_session, [process])  # from here on only a power-off is awaited
                     killer.start()
-            status = process.wait()
+            _, status, usage = os.wait4(process.pid, 0)
+            status = process.returncode = os.waitstatus_to_exitcode(status)
+            self.system_s = usage.ru_stime
             self.total_ms = (time.monotonic() - began) * 1e3
         finally:
             killer.cancel()
@@ -146,22 +153,51 @@ def flat_stats(path):
     return flat
 
 
-def components(stats, seconds):
+# What the translator leaves to the interpreter ("callouts"), by instruction; all others are there for their memory: a
+# device's, or one that needs a page walk.
+CALLOUTS = {
+    'ports': {'IN', 'OUT', 'INS', 'OUTS'},
+    'system registers': {
+        'MOV_TO_CR', 'MOV_FROM_CR', 'MOV_TO_DR', 'MOV_FROM_DR', 'LMSW', 'CLTS', 'INVLPG', 'LGDT', 'LIDT', 'LLDT', 'LTR',
+        'WRMSR', 'RDMSR', 'RDTSC', 'CPUID', 'CLI', 'STI', 'PUSHF', 'POPF', 'HLT',
+    },
+    'far transfers': {
+        'JMPF', 'CALLF', 'RETF', 'IRET', 'INT', 'INT3', 'INTO', 'SYSENTER', 'SYSEXIT', 'MOV_TO_SREG', 'POP_SREG', 'LDS',
+        'LES', 'LFS', 'LGS', 'LSS',
+    },
+}
+MEMORY = 'memory'
+
+
+def callouts(stats):
+    """Cycles by kind."""
+    out = {kind: 0 for kind in (*CALLOUTS, MEMORY)}
+    for name, cycles in stats.get('emulated_cycles_by_mnemonic', {}).items():
+        out[next((kind for kind, names in CALLOUTS.items() if name in names), MEMORY)] += cycles
+    return out
+
+
+def components(stats, seconds, system_s):
     """Where the time of a run of so many seconds went, by its --stats: {kind: seconds}. What is kernel's or user's is
-    found by sampling; the translator and devices count as the kernel's, and are taken off that."""
+    found by sampling, and all that is not guest code has its share in both."""
     run = stats.get('run_cycles')
     if not run:
         return {}
-    s = {key: stats.get(key + '_cycles', 0) * seconds / run for key in (
-        'kernel', 'user', 'direct', 'xl', 'template', 'clone', 'dev', 'idle')}
-    translator = s['xl'] + s['template'] + s['clone']
+    unit = seconds / run
+    parts = {f'callouts, {kind}': cycles * unit for kind, cycles in callouts(stats).items()}
+    parts['translator'] = sum(stats.get(f'{what}_cycles', 0) for what in ('xl', 'template', 'clone')) * unit
+    parts['devices'] = stats.get('dev_cycles', 0) * unit
+    parts['host kernel'] = system_s or 0
+    kernel, user = (stats.get(f'{who}_cycles', 0) * unit for who in ('kernel', 'user'))
+    direct = stats.get('direct_cycles', 0) * unit
+    guest = max(1e-9, kernel + user - direct)
+    left = max(0, 1 - sum(parts.values()) / guest)
     return {
-        'kernel code': max(0, s['kernel'] - translator - s['dev']),
-        'user code': max(0, s['user'] - s['direct']),
-        'user code, direct': s['direct'],
-        'translator': translator,
-        'devices': s['dev'],
-        'idle': s['idle'],
+        'kernel code': kernel * left,
+        'user code': max(0, user - direct) * left,
+        'user code, direct': direct,
+        **parts,
+        'idle': stats.get('idle_cycles', 0) * unit,
     }
 
 
@@ -173,6 +209,13 @@ SMALLEST = (
     struct.pack('<8I', 0x1BADB002, 1 << 16, -(0x1BADB002 + (1 << 16)) & 0xFFFFFFFF, 0x100000, 0x100000, 0, 0, 0x100020)
     + b'\xb0\x10\xe6\xf4\xf4'
 )
+
+
+class Extras(NamedTuple):
+    """What a machine has beside processor and memory."""
+
+    disks: dict = {}  # by bus (virtio, ide): the image
+    port: int = None  # of the host's loopback, which is the guest's port 80
 
 
 class Host:
@@ -194,12 +237,13 @@ class Host:
     def conditions(self):
         return {'programs': f'{self.bits} bits'}
 
-    def run(self, directory, root):
+    def run(self, directory, root, on_line=None):
         if root:
             command = ['unshare', '-m' if os.geteuid() == 0 else '-rm', 'sh', '-c', self.ENTER, 'sh', root, directory]
             return Run(command, 'BENCH-DONE', self.timeout)
         environment = {**os.environ, 'PATH': f'{directory}:{os.environ["PATH"]}'}
-        return Run(['sh', '-c', '. "$0/plan"; echo BENCH-DONE', directory], 'BENCH-DONE', self.timeout, environment)
+        command = ['sh', '-c', '. "$0/plan"; echo BENCH-DONE', directory]
+        return Run(command, 'BENCH-DONE', self.timeout, environment, on_line=on_line)
 
 
 class Qemu:
@@ -219,9 +263,14 @@ class Qemu:
     def command(self, memory):
         return ['qemu-system-i386', '-accel', self.accel, '-m', memory, '-nographic', '-no-reboot', '-cpu', self.cpu]
 
-    def run(self, image, memory, marker):
+    def run(self, image, memory, marker, *, extras=Extras(), on_line=None):
         linux = ['-kernel', self.kernel, '-initrd', image, '-append', APPEND]
-        return Run(self.command(memory) + linux, marker, self.timeout)
+        for bus, path in extras.disks.items():
+            linux += ['-drive', f'file={path},format=raw,if={bus}']
+        if extras.port:
+            linux += ['-netdev', f'user,id=net,hostfwd=tcp:127.0.0.1:{extras.port}-:80']
+            linux += ['-device', 'virtio-net-pci,netdev=net']
+        return Run(self.command(memory) + linux, marker, self.timeout, on_line=on_line)
 
     def run_kernel(self, kernel, memory):
         leave = ['-device', f'isa-debug-exit,iobase={DEBUG_EXIT},iosize=4']
@@ -257,10 +306,23 @@ class Transvisor:
     def conditions(self):
         return {'arguments': ' '.join(self.arguments)}
 
-    def run(self, image, memory, marker, *more):
+    def run(self, image, memory, marker, *more, extras=Extras(), on_line=None):
         linux = ['--kernel', self.kernel, '--initrd', image, '--append', APPEND]
         command = [self.program, 'run', *linux, '--memory', memory, '--serial', 'stdio', '--stats', self.stats_file]
-        run = Run([*command, *self.arguments, *more], marker, self.timeout)
+        for bus, path in extras.disks.items():
+            command += ['--disk', f'{path},format=raw' + (',bus=virtio' if bus == 'virtio' else '')]
+        if extras.port:
+            command += ['--net', f'user,hostfwd=tcp:127.0.0.1:{extras.port}-:80']
+        return self.finish([*command, *more], marker, on_line)
+
+    def go_on(self, saved, marker):
+        """From where a machine was saved."""
+        return self.finish(
+            [self.program, 'run', '--load', saved, '--serial', 'stdio', '--stats', self.stats_file], marker, None
+        )
+
+    def finish(self, command, marker, on_line):
+        run = Run([*command, *self.arguments], marker, self.timeout, on_line=on_line)
         self.stats = flat_stats(self.stats_file)
         return run
 
@@ -286,4 +348,6 @@ TRANSVISORS = {
     'kvm': '--engine kvm',
     'interp': '--engine interp',
 }
-NAMES = ['native', 'kvm', 'qemu-tcg', 'qemu-kvm', 'interp', 'bt-nodirect']
+NAMES = ['native', 'kvm', 'qemu-tcg', 'qemu-kvm', 'interp', 'bt-nodirect', 'v86']
+# Of these, who cannot take part anywhere yet, and why.
+NEVER = {'v86': 'nothing here drives it: it is a library for browsers and Node'}

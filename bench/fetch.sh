@@ -6,10 +6,11 @@
 # The root is packed into a guest's initramfs, and entered by chroot on the host. Nothing is configured in it (no script
 # of a package runs), and what no measurement uses is left out, for the guest holds it in memory: documentation,
 # translations, link-time optimisation, sanitizers.
-# Everything lands in ${TRANSVISOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/transvisor}/packages-ARCHITECTURE or
-# network-ARCHITECTURE; a second run finds it there and touches no network. Prints PACKAGES_I386=, PACKAGES_AMD64=,
-# NETWORK_I386= or NETWORK_AMD64=, the directory.
-# Usage: fetch.sh [--refresh] [packages|network] [i386|amd64]        (default: packages i386)
+# Everything lands in ${TRANSVISOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/transvisor}/packages-ARCHITECTURE,
+# network-ARCHITECTURE or load-ARCHITECTURE (what loads a web server: bench/load.py); a second run finds it there and
+# touches no network. Prints PACKAGES_I386=, PACKAGES_AMD64=, NETWORK_I386=, NETWORK_AMD64= or LOAD_AMD64=, the
+# directory.
+# Usage: fetch.sh [--refresh] [packages|network|load] [i386|amd64]        (default: packages i386)
 set -eu
 
 packages="busybox-static dash coreutils openssl 7zip sysbench sqlite3 gcc make libc6-dev"
@@ -24,9 +25,9 @@ die() { echo "fetch.sh: $*" >&2; exit 1; }
 for arg in "$@"; do
     case $arg in
     --refresh) refresh=yes ;;
-    packages | network) set=$arg ;;
+    packages | network | load) set=$arg ;;
     i386 | amd64) arch=$arg ;;
-    *) echo "usage: fetch.sh [--refresh] [packages|network] [i386|amd64]" >&2; exit 2 ;;
+    *) echo "usage: fetch.sh [--refresh] [packages|network|load] [i386|amd64]" >&2; exit 2 ;;
     esac
 done
 for tool in apt-get dpkg-deb tar; do
@@ -83,14 +84,18 @@ leave_out() {
 }
 
 case $set in
-packages) last=tree.tar ;;
+packages) last=lib/bench/tree.tar ;;
 network)
     packages="busybox-static iperf3"
-    last=headers.tar
+    last=lib/bench/headers.tar
+    ;;
+load)
+    packages="apache2-utils"
+    last=bin/ab
     ;;
 esac
 target=$cache/$set-$arch
-if [ $refresh = yes ] || [ ! -e "$target/usr/lib/bench/$last" ]; then
+if [ $refresh = yes ] || [ ! -e "$target/usr/$last" ]; then
     mkdir -p "$new/root"
     apt_setup $arch
     echo "fetch.sh: fetching $packages for $arch, and what they depend on" >&2

@@ -23,6 +23,7 @@ FORKS = 40000  # forkwait: so many processes, one after another
 # Of each source: the name here, unit, what each of its systems took, and what they called it and did.
 FIGURES = {
     ADAMS_AGESEN: [
+        ('forkwait', 'ms', [6000, 36900, 106400], f'forkwait: {FORKS} processes'),
         ('fork', 'ns', [s * 1e9 / FORKS for s in (6.0, 36.9, 106.4)], f'forkwait: {FORKS} in 6.0, 36.9 and 106.4 s'),
         ('call_ret', 'cycles', [11, 51, 11], 'call/ret'),
         ('in', 'cycles', [3209, 3209 / 15, 15826], 'in, port 80h; software: "fifteen times faster than native"'),

@@ -16,7 +16,17 @@ CACHE = os.environ.get('TRANSVISOR_CACHE') or os.path.join(
     os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'), 'transvisor'
 )
 I386_ONLY = ('os.c', 'smc.c', 'watch.c', 'nano.c', 'lmbench.c')
-SCRIPTS = [os.path.join(GUEST, f) for f in ('packages.sh', 'shell_loop.sh', 'sqlite.sql')]
+SCRIPTS = [os.path.join(GUEST, f) for f in ('packages.sh', 'shell_loop.sh', 'sqlite.sql', 'web.sh')]
+# Debian's drivers, in the order in which they need each other.
+VIRTIO = ['virtio', 'virtio_ring', 'virtio_pci_legacy_dev', 'virtio_pci_modern_dev', 'virtio_pci']
+DRIVERS = {
+    'disk': [
+        *VIRTIO, 'virtio_blk', 'crct10dif_common', 'crc-t10dif', 'crc64', 'crc64-rocksoft', 't10-pi', 'scsi_common',
+        'scsi_mod', 'libata', 'ata_piix', 'sd_mod',
+    ],
+    'web': [*VIRTIO, 'failover', 'net_failover', 'virtio_net'],
+}
+DISK_BYTES = 64 << 20
 
 
 def build_program(bits):
@@ -103,12 +113,44 @@ def modules():
     return fetch(os.path.join(GUESTS, 'fetch.sh'), '686', 'busybox', 'modules-686')['MODULES_686']
 
 
-def plan_directory(directory, program, script):
+def ab_command():
+    """Debian's ab, from a root of its own: with that root's loader and libraries."""
+    root = fetch(os.path.join(HERE, 'fetch.sh'), 'load', 'amd64')['LOAD_AMD64']
+    libraries = ':'.join(os.path.join(root, d, 'x86_64-linux-gnu') for d in ('usr/lib', 'lib'))
+    loader = os.path.join(root, 'lib64', 'ld-linux-x86-64.so.2')
+    return [loader, '--library-path', libraries, os.path.join(root, 'usr', 'bin', 'ab')]
+
+
+def busybox_here():
+    """One that this host runs."""
+    return fetch(os.path.join(GUESTS, 'fetch.sh'), '686', 'busybox', 'busybox-host')['BUSYBOX_HOST']
+
+
+def drivers_tree(directory, image):
+    """A root with the drivers that an image needs in /lib/m, and their order in /lib/m/bench."""
+    into = os.path.join(directory, 'lib', 'm')
+    os.makedirs(into)
+    for name in DRIVERS[image]:
+        shutil.copy(os.path.join(modules(), 'lib', 'm', name + '.ko'), into)
+    with open(os.path.join(into, 'bench'), 'w', encoding='ascii') as order:
+        order.write('\n'.join(DRIVERS[image]) + '\n')
+    return directory
+
+
+def make_disk(path):
+    """With something everywhere: no request is answered by a hole."""
+    with open(path, 'wb') as file:
+        for _ in range(DISK_BYTES >> 20):
+            file.write(os.urandom(1 << 20))
+    return path
+
+
+def plan_directory(directory, program, script, *more):
     """What a plan and its programs need beside the root's own: files for one directory of PATH."""
     os.makedirs(directory)
     with open(os.path.join(directory, 'plan'), 'w') as plan:
         plan.write(script)
-    for file in [program, *SCRIPTS]:
+    for file in [program, *SCRIPTS, *more]:
         shutil.copy(file, directory)
     return directory
 

@@ -1,6 +1,7 @@
 """A result as one page of HTML that needs nothing else: plots as SVG inside, and the data they were made of."""
 import json
 
+import contestants
 import history
 import svg
 import table
@@ -15,7 +16,8 @@ figcaption { font-size: 13px; color: #555 }
 @media print { body { max-width: none; margin: 0 } h2 { break-after: avoid } }'''
 
 NOT_TIMES = ('MiB', 'x')
-COMPONENTS = ['kernel code', 'user code', 'user code, direct', 'translator', 'devices', 'idle']
+COMPONENTS = ['kernel code', 'user code', 'user code, direct', 'translator', *(
+    f'callouts, {kind}' for kind in (*contestants.CALLOUTS, contestants.MEMORY)), 'devices', 'host kernel', 'idle']
 
 
 def cells(row, tag='td'):
@@ -57,20 +59,38 @@ def machine(result):
     return html_table(['', ''], rows)
 
 
-def against_native(names, contestants):
-    host = next((h for h in ('native', 'native64') if any(h in r for r in names.values())), None)
-    others = [c for c in contestants if c not in ('native', 'native64')]
+def bars(names, contestants, reference):
+    """Everybody's time over one contestant's; None if nobody was measured beside it."""
+    others = [c for c in contestants if c != reference]
     groups = []
     for name, row in names.items():
-        if host in row and row[host]['value'] and row[host]['unit'] not in NOT_TIMES:
-            ratios = {c: row[c]['value'] / row[host]['value'] for c in others if c in row and row[c]['value']}
+        if reference in row and row[reference]['value'] and row[reference]['unit'] not in NOT_TIMES:
+            ratios = {c: row[c]['value'] / row[reference]['value'] for c in others if c in row and row[c]['value']}
             if ratios:
-                groups.append((name, {c: (r, f'{name}, {c}: {table.number(r)} of {host}') for c, r in ratios.items()}))
+                said = {c: (r, f'{name}, {c}: {table.number(r)} of {reference}') for c, r in ratios.items()}
+                groups.append((name, said))
     if not groups:
-        return ''
-    picture = svg.log_bars('time over native time', groups, others, lambda v: f'{v:g}', reference=1.0)
-    caption = f'Time over {host} time, on a logarithmic scale: less is better.'
-    return f'<h2>Against {host}</h2>' + figure(picture, caption)
+        return None
+    return svg.log_bars(f'time over {reference} time', groups, others, lambda v: f'{v:g}', reference=1.0)
+
+
+def against(names, contestants):
+    """The host, who is what all is compared with, and QEMU, who is there on hosts without 32-bit code, too."""
+    out = ''
+    for reference in [c for c in ('native', 'native64', 'qemu-tcg') if c in contestants]:
+        picture = bars(names, contestants, reference)
+        if picture:
+            caption = f'Time over {reference} time, on a logarithmic scale: less is better.'
+            out += f'<h2>Against {reference}</h2>' + figure(picture, caption)
+    return out
+
+
+def picture(result):
+    """One plot as a file of its own: against native, or QEMU where the host runs no 32-bit code. None: neither."""
+    rows = [r for r in result['rows'] if r['value'] is not None]
+    contestants = list(dict.fromkeys(r['contestant'] for r in rows))
+    plots = (bars(by_name(rows), contestants, reference) for reference in ('native', 'qemu-tcg', 'native64'))
+    return next(filter(None, plots), None)
 
 
 def operations(names, contestants):
@@ -93,12 +113,26 @@ def operations(names, contestants):
     )
 
 
+WHOLES = {
+    'boot': 'A boot to /init and to power-off.',
+    'compile': 'A C program built by make and gcc (gcc_build): of a guest that does so, less one that does not.',
+}
+
+
 def components(result):
-    rows = [(c['contestant'], c['seconds']) for c in result.get('components', []) if sum(c['seconds'].values())]
-    if not rows:
+    out = ''
+    for what, caption in WHOLES.items():
+        rows = [(c['contestant'], c['seconds']) for c in result.get('components', []) if c.get('what', 'boot') == what]
+        rows = [row for row in rows if sum(row[1].values())]
+        if rows:
+            out += figure(svg.stacked(f'where the time of a {what} goes', rows, COMPONENTS, 's'), caption)
+    if not out:
         return ''
-    picture = svg.stacked('where the time of a boot goes', rows, COMPONENTS, 's')
-    return '<h2>Time by component</h2>' + figure(picture, 'A boot to /init: kernel and user by sampling, at kicks.')
+    return '<h2>Time by component</h2>' + out + (
+        '<p>Guest code, kernel\'s and user\'s, is told apart by sampling at kicks, callouts (what the translator '
+        'leaves to the interpreter) by timing one in 61; all that is not guest code is taken off both in '
+        'proportion. Host kernel: its work for the process, by the host.</p>'
+    )
 
 
 def timeline(result):
@@ -179,7 +213,7 @@ def page(result):
             '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>transvisor bench</title>',
             f'<style>{STYLE}</style></head><body><h1>transvisor bench</h1>',
             f'<p>{svg.esc(result["when"])}, {result["runs"]} runs in {result["seconds"]} s.{cut} {svg.esc(said)}</p>',
-            against_native(names, contestants),
+            against(names, contestants),
             operations(names, contestants),
             components(result),
             timeline(result),

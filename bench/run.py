@@ -28,20 +28,26 @@ import time
 
 import compare
 import contestants
+import load
 import machine
 import material
 import page
 import rows
 import table
+import whole
 from progress import Progress, duration
-from workloads import ALONGSIDE, BY_NAME, QUICK_SCALE, TABLE, chosen, plan
+from workloads import ALONGSIDE, BY_NAME, DISKS, QUICK_SCALE, TABLE, WEB, chosen, plan
 
-MEMORY = {'bare': '512M', 'packages': '1G', 'boot': '512M', 'kernel': '64M'}
+MEMORY = {'bare': '512M', 'packages': '1G', 'boot': '512M', 'kernel': '64M', 'disk': '256M', 'web': '256M'}
 # Seconds that no further round may begin after, if it would end later than that.
 BUDGET = {True: 170, False: 39 * 60}
 # What a piece takes, as a guess for the first round: for the translator, and how much longer or shorter others take.
-GUESS = {'nano_user': 1, 'bare': 12, 'packages': 40, 'boot': 2.5, 'cached_boot': 5, 'kernel': 2}
+GUESS = {
+    'nano_user': 1, 'bare': 12, 'packages': 40, 'boot': 2.5, 'boot_cold': 3, 'cached_boot': 5, 'kernel': 2, 'disk': 8,
+    'web': 10, 'restored': 16, 'compile': 25,
+}
 PACE = {'native': 0.6, 'native64': 0.6, 'qemu-tcg': 3, 'interp': 20, 'bt-nodirect': 1.1}
+ONCE = ('compile',)  # in the first round alone
 
 
 def die(text, status=1):
@@ -63,6 +69,8 @@ def parse_arguments():
     parser.add_argument('--compare', metavar='OLD.json', help='say what became slower since')
     parser.add_argument('--html', metavar='FILE', help='write a page with plots there')
     more = parser.add_argument_group('for development')
+    more.add_argument('--svg', metavar='FILE', help='write one plot there, against native or QEMU')
+    more.add_argument('--from', dest='earlier', metavar='FILE', help='measure nothing: pages and tables of that result')
     more.add_argument('--transvisor', metavar='FILE', help='the program (default: the newest build*/transvisor)')
     more.add_argument(
         '--variant',
@@ -144,7 +152,9 @@ class Bench:
         self.programs, self.scale = {}, None
         self.clock_warnings = []
         self.boots = {}  # by contestant: moments of each boot, in ms
-        self.components = {}  # by contestant: where the last boot's time went
+        self.components = {}  # by (contestant, what): where its time went, at last
+        self.memory = MEMORY
+        self.disks, self.ab, self.port = {}, None, None  # what disk and web are measured with
         self.interrupted = 0  # by that signal
         self.contestants = []
         self.machine = machine.describe(self.program)
@@ -178,6 +188,8 @@ class Bench:
                 self.enter(
                     contestants.Transvisor(name, arguments, self.program, self.kernel, stats, options.timeout)
                 )
+            elif name in contestants.NEVER:
+                self.missing[name] = contestants.NEVER[name]
             elif name.startswith('qemu'):
                 self.enter(self.qemu(name))
             elif name.startswith('native'):
@@ -234,6 +246,11 @@ class Bench:
         for image in ('bare', 'packages'):
             if image in wanted:
                 self.attempt(image, lambda: self.prepare_image(image))
+        if 'disk' in wanted:
+            self.attempt('disk', self.prepare_disk)
+        if 'web' in wanted:
+            self.attempt('web', self.prepare_web)
+        self.prepare_wholes()
         hosts = [c for c in self.contestants if isinstance(c, contestants.Host) and c.bits == 32]
         for host in hosts if any(w.group == 'nano' for w in self.workloads) else ():
             self.roots[host.name, 'nano_user'] = None
@@ -258,25 +275,75 @@ class Bench:
         material.pack('bench', path, self.directories['guest', image], self.roots['guest', image])
         self.images[image] = path
 
+    def pack(self, image, script, tree=None):
+        """A guest's image with a plan and the program."""
+        directory = os.path.join(self.scratch, f'guest-{image}')
+        material.plan_directory(directory, self.program_for(32), script)
+        path = os.path.join(self.scratch, image + '.cpio')
+        material.pack('bench', path, directory, tree)
+        self.images[image] = path
+
+    def host_plan(self, host, image, script, *more):
+        directory = os.path.join(self.scratch, f'{host.name}-{image}')
+        material.plan_directory(directory, self.program_for(host.bits), script, *more)
+        self.directories[host.name, image], self.roots[host.name, image] = directory, None
+
+    def prepare_disk(self):
+        """A file for each bus, and the guest's names of them. A host has the same files."""
+        for bus in DISKS:
+            self.disks[bus] = material.make_disk(os.path.join(self.scratch, f'disk-{bus}'))
+        for host in [c for c in self.contestants if isinstance(c, contestants.Host)]:
+            self.host_plan(host, 'disk', plan(self.workloads, 'disk', {'disk': self.disks}))
+        tree = material.drivers_tree(os.path.join(self.scratch, 'disk-drivers'), 'disk')
+        devices = {bus: f'/dev/{name}' for bus, name in DISKS.items()}
+        self.pack('disk', plan(self.workloads, 'disk', {'disk': devices}), tree)
+
+    def prepare_web(self):
+        self.ab, self.port = load.find_ab(), load.free_port()
+        files = ' '.join(f'{name}={size}' for name, size in WEB.items())
+        for host in [c for c in self.contestants if isinstance(c, contestants.Host)]:
+            busybox = os.path.join(self.scratch, f'{host.name}-busybox', 'busybox')
+            os.makedirs(os.path.dirname(busybox))
+            shutil.copy(material.busybox_here(), busybox)
+            web = f'host 127.0.0.1:{self.port} {files}'
+            self.host_plan(host, 'web', plan(self.workloads, 'web', {'web': web}), busybox)
+        tree = material.drivers_tree(os.path.join(self.scratch, 'web-drivers'), 'web')
+        lease = os.path.join(tree, 'bin', 'lease')
+        os.makedirs(os.path.dirname(lease))
+        shutil.copy(os.path.join(material.GUESTS, 'init', 'lease'), lease)
+        os.chmod(lease, 0o755)
+        self.pack('web', plan(self.workloads, 'web', {'web': f'guest 80 {files}'}), tree)
+
+    def prepare_wholes(self):
+        names = {whole.PIECE_OF.get(w.name) for w in self.workloads}
+        if 'restored' in names:
+            self.attempt('restored', lambda: self.pack('saved', whole.SAVED_PLAN))
+        root = self.roots.get(('guest', 'packages'))
+        if 'compile' in names and root:
+            for image, script in (('compile_not', ''), ('compile', 'packages.sh gcc_build\n')):
+                self.attempt(image, lambda image=image, script=script: self.pack(image, script, root))
+
     # ---- the pieces: (contestant, what, how it is shown) ----
 
     def pieces(self):
         """Of one round, in an order that lets contestants take turns."""
         wanted = [(name, 'kernel') for name, kernel in self.kernels.items() if kernel]
         wanted += [('nano_user', 'nano_user')] if 'nano' in self.kernels else []
-        wanted += [(image, image) for image in ('bare', 'packages') if self.images.get(image)]
-        names = {w.name for w in self.workloads}
-        wanted += [(n, n) for n in ('boot', 'cached_boot') if n in names and self.images.get('boot')]
-        return wanted
+        wanted += [(image, image) for image in ('bare', 'packages', 'disk', 'web') if self.images.get(image)]
+        needs = {**dict.fromkeys(whole.WHOLES, 'boot'), 'restored': 'saved', 'compile': 'compile'}
+        names = {whole.PIECE_OF.get(w.name, w.name) for w in self.workloads}
+        return wanted + [(n, n) for n in whole.WHOLES if n in names and self.images.get(needs[n])]
 
     def takes_part(self, contestant, piece, kind):
         if isinstance(contestant, contestants.Host):
             return (contestant.name, piece) in self.directories
         if kind == 'nano_user':
             return False
+        if kind in ('cached_boot', 'restored', 'compile') and contestant.name not in self.variants:
+            return False
         if kind == 'cached_boot':
-            return contestant.name in self.variants and contestant.has_option('--cache')
-        too_slow = ('bare', 'packages', 'boot') if self.options.quick else ('bare', 'packages')
+            return contestant.has_option('--cache')
+        too_slow = ('bare', 'packages', 'disk', 'web') + (('boot',) if self.options.quick else ())
         if contestant.slow and kind in too_slow and not self.options.only:
             self.missing[f'{contestant.name}, {kind}'] = 'takes too long; name workloads with --only to have it'
             return False
@@ -285,7 +352,7 @@ class Bench:
     def round(self, number):
         """Steps: (key, text, guess in seconds, what to do)."""
         first = number % max(1, len(self.contestants))  # the order turns, so that nobody is always first
-        for piece, kind in self.pieces():
+        for piece, kind in [p for p in self.pieces() if not number or p[1] not in ONCE]:
             for contestant in self.contestants[first:] + self.contestants[:first]:
                 if self.takes_part(contestant, piece, kind):
                     text = f'run {number + 1} of {self.options.runs}: {contestant.name}: {piece}'
@@ -294,18 +361,24 @@ class Bench:
 
     def do(self, contestant, piece, kind, number):
         if isinstance(contestant, contestants.Host):
-            run = contestant.run(self.directories[contestant.name, piece], self.roots[contestant.name, piece])
+            directory, root = self.directories[contestant.name, piece], self.roots[contestant.name, piece]
+            run = contestant.run(directory, root, on_line=self.load_for(piece))
         elif kind == 'kernel':
             run = contestant.run_kernel(self.kernels[piece], MEMORY['kernel'])
-        elif kind == 'boot':
-            self.boot(contestant, number)
-            return
-        elif kind == 'cached_boot':
-            self.cached_boot(contestant, number)
+        elif kind in whole.WHOLES:
+            whole.WHOLES[kind](self, contestant, number)
             return
         else:
-            run = contestant.run(self.images[piece], MEMORY[piece], 'BENCH-DONE')
+            extras = contestants.Extras(
+                self.disks if kind == 'disk' else {}, self.port if kind == 'web' else None
+            )
+            run = contestant.run(
+                self.images[piece], MEMORY[piece], 'BENCH-DONE', extras=extras, on_line=self.load_for(piece)
+            )
         self.note(contestant, run, f'{piece}-{number}')
+
+    def load_for(self, piece):
+        return load.Load(self.ab, self.port) if piece == 'web' else None
 
     def note(self, contestant, run, label):
         """Keeps what a run printed, and its figures."""
@@ -333,37 +406,6 @@ class Bench:
 
     def share(self, run, name):
         return run.share.get(name, 1) if self.options.processor_time else 1
-
-    def boot(self, contestant, label):
-        run = contestant.run(self.images['boot'], MEMORY['boot'], 'GUEST-INIT-REACHED')
-        self.note(contestant, run, f'boot-{label}')
-        conditions = contestant.conditions()
-        took = run.boot_ms and run.boot_ms * self.share(run, 'boot')
-        self.rows.add(contestant.name, 'boot', 'ms', took, **conditions)
-        if run.boot_ms and run.total_ms:
-            self.boots.setdefault(contestant.name, []).append((run.first_ms, run.boot_ms, run.total_ms))
-            stats = getattr(contestant, 'stats', None)
-            if stats:
-                self.components[contestant.name] = contestants.components(stats, run.total_ms / 1e3)
-        if contestant.name in self.variants:
-            self.rows.add(contestant.name, 'vmm_overhead', 'MiB', run.rss_anon_mib, **conditions)
-            insns, cycles = contestant.stats.get('guest_insns'), contestant.stats.get('xl_cycles')
-            if insns and cycles:
-                self.rows.add(contestant.name, 'xl_cycles_per_insn', 'cycles', cycles / insns, **conditions)
-
-    def cached_boot(self, variant, label):
-        """Translation time of a boot that finds the cache that the boot before it has filled, over that one's. Loading
-        templates and making blocks of them count as translation."""
-        cycles = []
-        with tempfile.TemporaryDirectory(dir=self.scratch) as cache:
-            for which in ('first', 'second'):
-                run = variant.run(self.images['boot'], MEMORY['boot'], 'GUEST-INIT-REACHED', '--cache', cache)
-                self.note(variant, run, f'cached-boot-{which}-{label}')
-                cycles.append(
-                    sum(variant.stats.get(name, 0) for name in ('xl_cycles', 'template_cycles', 'clone_cycles'))
-                )
-        if all(cycles):
-            self.rows.add(variant.name, 'cached_boot', 'x', cycles[1] / cycles[0], **variant.conditions())
 
     def measure(self):
         """All rounds, as far as there is time, and until somebody interrupts. Returns how many have been done."""
@@ -468,6 +510,9 @@ def say_changes(old, result, path):
         print('nothing was measured in both')
         return False
     print(table.changes(changes))
+    ratios = compare.ratio_change(old['rows'], result['rows'])
+    if ratios is not None:
+        print(f'ratios of bt to the others have changed by {100 * ratios:.1f} % (median)')
     slower = [f'{c["name"]} ({c["contestant"]})' for c in changes if c['verdict'] == 'slower']
     print(f'slower: {", ".join(slower) or "nothing"}')
     return bool(slower)
@@ -477,6 +522,24 @@ def boot_phases(moments):
     """Medians of what lies between the moments of some boots, in seconds."""
     first, init, off = (statistics.median(m) / 1e3 for m in zip(*moments))
     return {'to the first output': first, 'to /init': init - first, 'to power-off': off - init}
+
+
+def draw(options, result):
+    for path, text in ((options.html, page.page), (options.svg, page.picture)):
+        if path:
+            with open(path, 'w', encoding='utf-8') as out:
+                out.write(text(result) or '')
+
+
+def show_again(options):
+    """Of an earlier run: its page and plot, and what --compare finds."""
+    try:
+        result = rows.load(options.earlier)
+        old = rows.load(options.compare) if options.compare else None
+    except (OSError, ValueError) as error:
+        die(str(error))
+    draw(options, result)
+    return 3 if old and say_changes(old, result, options.compare) else 0
 
 
 def main():
@@ -492,8 +555,10 @@ def main():
         die(f"no workload or group is called '{error}' (bench/run.py --list prints them)", 2)
     except (OSError, ValueError) as error:
         die(str(error))
-    for path in filter(None, (options.json, options.html)):
+    for path in filter(None, (options.json, options.html, options.svg)):
         must_be_writable(path)
+    if options.earlier:
+        return show_again(options)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(options, workloads, scratch)
@@ -512,7 +577,9 @@ def main():
         'noise': rows.noise(measured),
         'rows': measured,
         'boots': [{'contestant': who, 'seconds': boot_phases(moments)} for who, moments in bench.boots.items()],
-        'components': [{'contestant': who, 'seconds': parts} for who, parts in bench.components.items()],
+        'components': [
+            {'contestant': who, 'what': what, 'seconds': parts} for (who, what), parts in bench.components.items()
+        ],
         'missing': bench.missing,
         'problems': bench.problems,
         'interrupted': bool(bench.interrupted),
@@ -522,9 +589,7 @@ def main():
     if options.json:
         with open(options.json, 'w', encoding='utf-8') as out:
             json.dump(result, out, indent=1)
-    if options.html:
-        with open(options.html, 'w', encoding='utf-8') as out:
-            out.write(page.page(result))
+    draw(options, result)
     if bench.interrupted:
         return 128 + bench.interrupted
     return 1 if bench.problems or not measured else 3 if slower else 0

@@ -34,7 +34,7 @@ def circle(x, y, radius, colour, title=None):
 def picture(width, height, parts, title):
     name = f'role="img" aria-label="{esc(title)}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {name}>'
-    return head + ''.join(parts) + '</svg>'
+    return '\n'.join([head, *parts, '</svg>']).replace('><title>', '>\n<title>') + '\n'
 
 
 class LogAxis:

@@ -9,8 +9,9 @@ import collections
 YOUNG_COUNT = 25  # processes of 20 ms each, one after another
 MEDLEY_MS = [20, 500, 30, 200, 50, 320, 80, 130]  # of each kernel, one after another in one process
 
-# image: bare (busybox and the benchmark program), packages (Debian's programs too), kernel (the Multiboot guest that
-# command names, which measures itself; there is no native side), machine.
+# image: bare (busybox and the benchmark program), packages (Debian's programs too), disk and web (bare, with a disk or
+# a network and their drivers), kernel (the Multiboot guest that command names, which measures itself; there is no
+# native side), machine.
 # aims: (what is compared, the most it may be): a ratio's name, or `value`.
 Workload = collections.namedtuple('Workload', 'name group unit image command aims')
 
@@ -43,10 +44,11 @@ CLIFFS = {
 # Those of ring 3 are measured natively as well.
 NANO = [
     'loop', 'call_ret', 'indirect_1', 'indirect_4', 'indirect_64', 'rdtsc', 'cpuid', 'segment_load', 'pushf_popf',
-    'cli_sti', 'in', 'out', 'rep_insw_256', 'mmio_read', 'tpr_write', 'cr0_ts', 'cr0_wp', 'cr4_pge', 'invlpg',
+    'cli_sti', 'in', 'out', 'rep_insw_256', 'mmio_read', 'mmio_write', 'tpr_write', 'cr0_ts', 'cr0_wp', 'cr4_pge',
+    'invlpg',
     'pte_same', 'pte_unmap_map', 'pte_unmap_map_use', 'address_space_switch', 'int_iret', 'syscall_int',
     'syscall_sysenter', 'self_ipi', 'self_modify', 'call_gate', 'code16_call', 'cr3_load', 'lgdt', 'page_fault',
-    'divide_error', 'hlt_to_interrupt', 'task_switch',
+    'divide_error', 'iret_to_user', 'pte_p_to_np', 'pte_np_to_p', 'pte_np_to_p_use', 'hlt_to_interrupt', 'task_switch',
     *(f'user_{what}' for what in (
         'loop', 'call', 'indirect_1', 'indirect_4', 'indirect_64', 'rdtsc', 'cpuid', 'segment_load', 'pushf_popf')),
 ]
@@ -56,6 +58,13 @@ LMBENCH = [
     'lat_null', 'lat_stat', 'lat_open_close', 'lat_select_100', 'lat_sig_install', 'lat_unix', 'lat_pagefault',
     'lat_mmap_1m', 'lat_proc_fork', 'lat_proc_exec', 'lat_proc_sh',
 ]
+
+# Of a disk on each bus, and of the host on the same file: us for a MiB one after another, and for 4 KiB anywhere.
+DISKS = {'virtio': 'vda', 'ide': 'sda'}
+DISK = ['read', 'write', 'rread', 'rwrite']
+
+# A web server (busybox httpd) under ab on the host, by user networking: us for a request, four at a time.
+WEB = {'web_4k': 4096, 'web_1m': 1 << 20}
 
 PROGRAMS = {
     'openssl_sha256': 'ns',
@@ -107,9 +116,19 @@ TABLE = [
     packages('shell_loop', 'shell', 'ms', ('ratio_qemu', 1 / 4)),
     packages('shell_loop_static', 'shell', 'ms', ('ratio_qemu', 1 / 4)),
     packages('gcc_build', 'build', 'ms', ('ratio_native', 1 / 0.6)),
+    *[
+        Workload(f'disk_{bus}_{what}', 'disk', 'us', 'disk', f'bench --disk {{disk[{bus}]}} disk_{bus}', ())
+        for bus in DISKS
+        for what in DISK
+    ],
+    *[Workload(n, 'web', 'us', 'web', 'web.sh {web}', ()) for n in WEB],
+    Workload('forkwait', 'forkwait', 'ms', 'bare', 'bench forkwait', ()),
     packages('lua_build', 'long', 'ms', ('ratio_native', 1 / 0.6)),
     Workload('boot', 'machine', 'ms', 'machine', None, (('ratio_qemu', 0.3),)),
+    Workload('boot_cold', 'machine', 'ms', 'machine', None, ()),
     Workload('cached_boot', 'machine', 'x', 'machine', None, (('value', 0.25),)),
+    *[Workload(n, 'machine', 'ms', 'machine', None, ()) for n in ('boot_cache_new', 'boot_cache_kept')],
+    *[Workload(n, 'machine', 'ms', 'machine', None, ()) for n in ('work_resident', 'work_restored', 'restore')],
 ]
 BY_NAME = {w.name: w for w in TABLE}
 

@@ -22,11 +22,13 @@ sys.path.insert(0, os.path.join(HERE, '..', 'bench'))
 import compare  # noqa: E402
 import contestants  # noqa: E402
 import history  # noqa: E402
+import load  # noqa: E402
+import material  # noqa: E402
 import page  # noqa: E402
 import rows  # noqa: E402
 import table  # noqa: E402
 from progress import Progress  # noqa: E402
-from workloads import BY_NAME, NANO, named, plan  # noqa: E402
+from workloads import BY_NAME, DISK, NANO, named, plan  # noqa: E402
 
 PROGRAM = None
 
@@ -69,6 +71,14 @@ def test_a_change_within_the_spread_is_no_change():
     old, new = [row('a', 'bt', 100, 140, 70)], [row('a', 'bt', 115, 150, 80)]
     same(verdicts(old, new), {('a', 'bt'): 'same'}, 'verdicts')
     same(verdicts([row('a', 'bt', 100)], [row('a', 'bt', 300)]), {('a', 'bt'): 'unknown'}, 'of one sample each')
+
+
+def test_ratios_that_repeat_have_not_changed():
+    old = [row(n, who, v) for n in 'abc' for who, v in (('bt', 100), ('qemu-tcg', 500))]
+    new = [row('a', 'bt', 200), row('a', 'qemu-tcg', 1000), row('b', 'bt', 100), row('b', 'qemu-tcg', 550)]
+    new += [row('c', 'bt', 100), row('c', 'qemu-tcg', 250)]
+    same(round(compare.ratio_change(old, new), 6), 0.1, 'median of none, a tenth and a half')
+    same(compare.ratio_change(old, old[:1]), None, 'of one contestant')
 
 
 def test_a_slower_machine_is_not_a_slower_translator():
@@ -115,7 +125,10 @@ def test_the_page_has_a_plot_of_each_kind_and_the_data(folder):
                     'load before': [1.0], 'mitigations': {'meltdown': 'Mitigation: PTI'}, 'versions': {},
                     'check': {'/dev/kvm': {'state': 'ok', 'text': 'is there'}, 'can_run': True}},
         'boots': [{'contestant': 'bt', 'seconds': {'to the first output': 0.2, 'to /init': 2, 'to power-off': 0.1}}],
-        'components': [{'contestant': 'bt', 'seconds': {'kernel code': 1.5, 'translator': 0.5}}],
+        'components': [
+            {'contestant': 'bt', 'what': 'boot', 'seconds': {'kernel code': 1.5, 'translator': 0.5}},
+            {'contestant': 'bt', 'what': 'compile', 'seconds': {'user code': 3, 'callouts, ports': 0.5}},
+        ],
     }
     text = page.page(result)
     titles = ['Against native', 'Cost of an operation', 'Time by component', 'time line', 'Spread', 'Medians']
@@ -136,16 +149,20 @@ def test_the_page_has_a_plot_of_each_kind_and_the_data(folder):
 
     reader = Reader()
     reader.feed(text)
-    same((reader.plots, reader.outside), (5, []), 'plots, and what it needs from elsewhere')
+    same((reader.plots, reader.outside), (7, []), 'plots, and what it needs from elsewhere')
     same(json.loads(reader.data), json.loads(json.dumps(result)), 'the embedded data')
     assert 'no <KVM>' not in text and 'no &lt;KVM&gt;' in text, 'text that is no markup'
     browser = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
-    if browser:
+    if not browser:
+        print('skipped: the page in a real browser: there is no Chromium here (Debian: chromium)')
+    else:
         path, shot = os.path.join(folder, 'page.html'), os.path.join(folder, 'page.png')
         with open(path, 'w', encoding='utf-8') as file:
             file.write(text)
         subprocess.run(
-            [browser, '--headless', '--no-sandbox', '--disable-gpu', f'--screenshot={shot}', 'file://' + path],
+            [browser, '--headless', '--no-sandbox', '--disable-gpu', '--no-first-run',
+             '--disable-background-networking', f'--user-data-dir={folder}/profile',
+             f'--screenshot={shot}', 'file://' + path],
             capture_output=True, timeout=120, check=True,
         )
         assert os.path.getsize(shot) > 10000, 'a browser draws it'
@@ -177,6 +194,40 @@ def test_a_guests_line_may_have_a_distribution():
     run = contestants.Run(['sh', '-c', script], 'BENCH-DONE', 20)
     same(run.values, {'a': (12.5, 'cycles'), 'b': (3.0, 'ns')}, 'values')
     same(run.within, {'a': [1, 2, 3, 4, 5.5]}, 'distributions')
+
+
+def test_components_come_to_the_whole_time():
+    stats = {
+        'run_cycles': 1000, 'kernel_cycles': 600, 'user_cycles': 300, 'idle_cycles': 100, 'xl_cycles': 90,
+        'dev_cycles': 45, 'direct_cycles': 0, 'emulated_cycles_by_mnemonic': {'IN': 50, 'MOV_TO_CR': 20, 'MOV': 5},
+    }
+    parts = contestants.components(stats, 10.0, 0.15)
+    same(round(sum(parts.values()), 6), 10.0, 'seconds in all')
+    same(round(parts['kernel code'] / parts['user code'], 6), 2.0, 'what is taken off in proportion')
+    want = {'callouts, ports': 0.5, 'callouts, system registers': 0.2, 'callouts, memory': 0.05, 'host kernel': 0.15}
+    same({k: round(parts[k], 6) for k in want}, want, 'parts')
+    same(contestants.components({}, 10.0, 0.1), {}, 'without statistics')
+
+
+def test_what_ab_says_becomes_microseconds():
+    said = '''Complete requests:      {}
+Failed requests:        {}
+Time per request:       2.000 [ms] (mean)
+Time per request:       0.500 [ms] (mean, across all concurrent requests)
+'''
+    same(load.microseconds(said.format(100, 0)), 500.0, 'of a request')
+    same([load.microseconds(said.format(*n)) for n in ((0, 0), (100, 3))], [None, None], 'of none, or some lost')
+
+
+def test_the_host_measures_its_disk(folder):
+    path = os.path.join(folder, 'disk')
+    with open(path, 'wb') as file:
+        file.write(os.urandom(2 << 20))
+    program = material.build_program(64)
+    run = contestants.Run([program, '--disk', path, 'disk_ide'], 'disk_ide_rwrite', 100)
+    same(set(run.values), {f'disk_ide_{what}' for what in DISK}, f'rows ({run.output})')
+    assert all(value > 0 and unit == 'us' for value, unit in run.values.values()), run.values
+    assert run.values['disk_ide_read'][0] > run.values['disk_ide_rread'][0], 'a MiB takes longer than 4 KiB'
 
 
 def test_who_is_late_is_ended_with_what_it_has_started():
@@ -317,6 +368,16 @@ def test_who_is_missing_is_named_with_the_reason(folder):
     for name in ('bt', 'kvm', 'interp'):
         why = [line for line in lines if line.startswith(f'missing: {name}: ')]
         assert name in there or (why and ('KVM' in why[0] or '/dev/kvm' in why[0])), done.stdout
+
+
+def test_disk_and_web_are_measured_in_a_guest(folder):
+    path = os.path.join(folder, 'r.json')
+    done = bench('--only', 'disk,web', '--against', 'none', '--runs', '1', '--json', path)
+    there = {r['name'] for r in rows.load(path)['rows']}
+    missing = [line for line in done.stdout.splitlines() if line.startswith('missing: ')]
+    for group in ('disk', 'web'):
+        want = {w.name for w in named([group])}
+        assert want <= there or any(line.startswith(f'missing: {group}: ') for line in missing), done.stdout
 
 
 def test_wrong_words_are_one_line(folder):

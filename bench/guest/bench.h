@@ -46,6 +46,12 @@ void bench_nano_user(unsigned units);
 /* lmbench's latencies (lmbench.c): ns, by their names there. */
 void bench_lmbench(unsigned units);
 
+/* A disk, or a file in its place (disk.c): PREFIX_read, PREFIX_write, us for a MiB one after another; PREFIX_rread,
+ * PREFIX_rwrite, us for 4 KiB anywhere. What is on it is lost. */
+void bench_disk(const char *path, const char *prefix);
+/* The paper's forkwait (os.c): ms for so many processes one after another. */
+void bench_forkwait(unsigned units);
+
 /* Other programs, as processes (process.c). Each reports ms of wall time; a child's failure is a failure. */
 /* `name` of this program, `count` times over: ms of one */
 void run_young(const char *label, unsigned count, const char *name, const char *units);

@@ -4,6 +4,7 @@
  *   bench --units N --young COUNT NAME     one of them in COUNT processes one after another: young_NAME, ms of each
  *   bench --medley NAME:UNITS...           several of them in this process, not told apart: medley, ms of all
  *   bench --time NAME COMMAND...           another program: NAME, ms
+ *   bench --disk PATH PREFIX               a disk, which is written to: PREFIX_read and the like
  *   bench --list                           the measurements' names
  *   bench --exit                           nothing (what the exec measurement executes) */
 #define _GNU_SOURCE
@@ -41,6 +42,7 @@ static const struct {
     { "pipe", bench_pipe },
     { "signal", bench_signal },
     { "ctxsw", bench_ctxsw },
+    { "forkwait", bench_forkwait },
     { "smc_zero_page", bench_smc_zero_page },
     { "smc_counter", bench_smc_counter },
     { "smc_cross_modify", bench_smc_cross_modify },
@@ -139,7 +141,7 @@ static int usage(void)
 {
     fprintf(stderr,
             "usage: bench [--units 1..1000000] NAME... | --units N --young COUNT NAME | --medley NAME:UNITS... | "
-            "--time NAME COMMAND... | --list\n");
+            "--time NAME COMMAND... | --disk PATH PREFIX | --list\n");
     return 2;
 }
 
@@ -157,6 +159,11 @@ int main(int argc, char **argv)
     if (strcmp(verb, "--time") == 0 && argc > 3) {
         begin(argv[2]);
         run_timed(argv[2], argv + 3);
+        return 0;
+    }
+    if (strcmp(verb, "--disk") == 0 && argc == 4) {
+        begin(argv[3]);
+        bench_disk(argv[2], argv[3]);
         return 0;
     }
     if (strcmp(verb, "--medley") == 0 && argc > 2) return run_medley(argv + 2, argc - 2);

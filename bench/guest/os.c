@@ -109,6 +109,13 @@ static uint64_t fork_wait(unsigned n)
     return now_ns() - start;
 }
 
+/* Adams & Agesen's: 40,000 processes. */
+void bench_forkwait(unsigned units)
+{
+    (void)units;
+    report("forkwait", (double)fork_wait(40000) / 1e6, "ms");
+}
+
 static uint64_t exec_wait(unsigned n)
 {
     uint64_t start = now_ns();

@@ -10,10 +10,11 @@ const char guest_name[] = "nano";
 enum { INT_VECTOR = 0x82, SELF_VECTOR = 0x50, NOWHERE = 0x40000000, PAGES = 0x41000000, OTHER_PAGES = 16, PORT = 0x80 };
 enum { MSR_SYSENTER_CS = 0x174, MSR_SYSENTER_ESP = 0x175, MSR_SYSENTER_EIP = 0x176 };
 enum { APIC_ID = 0x20, APIC_TPR = 0x80, APIC_EOI = 0xb0, APIC_SPURIOUS = 0xf0, APIC_ICR = 0x300 };
+enum { USER_VECTOR = 0x83, MANY_PAGES = 256 /* from PAGES on, with a page-table entry each */, IRETS = 256 };
 enum { SEL_GATE = TEST_SEL(0), SEL_TASK = TEST_SEL(1), SEL_CODE16 = TEST_SEL(2), HLT_SAMPLES = 41, HLT_TICKS = 240 };
 
 extern const u8 nano_iret[], nano_sysexit[], nano_skip2[], nano_skip2_error[], nano_lret[], nano_lret16[], nano_eoi[],
-    nano_task[], nano_patched[];
+    nano_task[], nano_patched[], nano_stamped[];
 __asm__(".text\n"
         "nano_iret: iretl\n"
         "nano_sysexit: sysexit\n"
@@ -23,6 +24,8 @@ __asm__(".text\n"
         "nano_lret: lretl\n"
         "nano_lret16: .byte 0x66; lret\n"
         "nano_eoi: movl $0, 0xfee000b0\n"
+        "iretl\n"
+        "nano_stamped: rdtsc\n"
         "iretl\n"
         "nano_task: iretl\n"
         "jmp nano_task\n"
@@ -107,6 +110,12 @@ static void op_mmio_read(void *arg, u32 n)
     for (; n; n--) (void)apic_read(APIC_ID);
 }
 
+static void op_mmio_write(void *arg, u32 n)
+{
+    (void)arg;
+    for (; n; n--) apic_write(APIC_SPURIOUS, 0x1ff);
+}
+
 static void op_self_ipi(void *arg, u32 n)
 {
     (void)arg;
@@ -158,6 +167,43 @@ static void op_pte_unmap_map_use(void *arg, u32 n)
     }
 }
 
+/* A change of many page-table entries, each of another page: all of them are put back meanwhile, which is not timed. */
+static void many_set(u32 value)
+{
+    for (u32 i = 0; i < MANY_PAGES; i++) {
+        pte[i] = value;
+        invlpg(PAGES + i * PAGE);
+        if (value) (void)peek(PAGES + i * PAGE);
+    }
+}
+static u32 unmap_took(u32 n)
+{
+    many_set(pte_value);
+    u64 start = rdtsc();
+    for (u32 i = 0; i < n; i++) {
+        pte[i] = 0;
+        invlpg(PAGES + i * PAGE);
+    }
+    return (u32)(rdtsc() - start);
+}
+static u32 map_took(u32 n)
+{
+    many_set(0);
+    u64 start = rdtsc();
+    for (u32 i = 0; i < n; i++) pte[i] = pte_value;
+    return (u32)(rdtsc() - start);
+}
+static u32 map_use_took(u32 n)
+{
+    many_set(0);
+    u64 start = rdtsc();
+    for (u32 i = 0; i < n; i++) {
+        pte[i] = pte_value;
+        (void)peek(PAGES + i * PAGE);
+    }
+    return (u32)(rdtsc() - start);
+}
+
 /* ---- from CPL 3 ---- */
 
 static __attribute__((noinline)) u32 user_int(u32 n)
@@ -171,6 +217,27 @@ static __attribute__((noinline)) u32 user_sysenter(u32 n)
     for (; n; n--)
         __asm__ volatile("movl %%esp, %%ecx; movl $1f, %%edx; sysenter; 1:" : : : "ecx", "edx", "memory", "cc");
     return 0;
+}
+
+/* IRET to ring 3 alone, with the RDTSC after it: each is timed by itself, from the RDTSC before. */
+static __attribute__((noinline)) u32 user_iret(u32 n)
+{
+    u32 took = 0;
+    for (; n; n--) {
+        u32 begin, end;
+        __asm__ volatile("int $0x83; movl %%eax, %0; rdtsc; movl %%eax, %1"
+                         : "=&r"(begin), "=&r"(end)
+                         :
+                         : "eax", "edx", "memory");
+        took += end - begin;
+    }
+    return took;
+}
+
+static u32 iret_took(u32 n)
+{
+    ring3(user_iret, n);
+    return trap.eax;
 }
 
 static void op_ring3(void *fn, u32 n) { ring3((u32(*)(u32))fn, n); }
@@ -229,6 +296,7 @@ static void prepare(void)
     paging_of(spaces[0]);
     gdt_register.base = (u32)gdt;
     idt_set(INT_VECTOR, gate(SEL_KCODE, (u32)nano_iret, 0xee, 0));
+    idt_set(USER_VECTOR, gate(SEL_KCODE, (u32)nano_stamped, 0xee, 0));
     idt_set(SELF_VECTOR, gate(SEL_KCODE, (u32)nano_eoi, 0x8e, 0));
     wrmsr(MSR_SYSENTER_CS, SEL_KCODE);
     wrmsr(MSR_SYSENTER_ESP, (u32)trap_stack_top);
@@ -281,6 +349,7 @@ void guest_main(void)
         { "out", op_out, 0 },
         { "rep_insw_256", op_insw, (u32)words },
         { "mmio_read", op_mmio_read, 0 },
+        { "mmio_write", op_mmio_write, 0 },
         { "tpr_write", op_tpr, 0 },
         { "cr0_ts", op_ts, 0 },
         { "cr0_wp", op_cr0, CR0_WP },
@@ -307,6 +376,10 @@ void guest_main(void)
     measure_fault("divide_error", V_DE, nano_skip2, op_divide, NULL);
     for (u32 i = 0; i < sizeof nano_user / sizeof nano_user[0]; i++)
         nano_measure(nano_user[i].name, op_ring3, (void *)nano_user[i].fn);
+    nano_measure_own("iret_to_user", iret_took, IRETS);
+    nano_measure_own("pte_p_to_np", unmap_took, MANY_PAGES);
+    nano_measure_own("pte_np_to_p", map_took, MANY_PAGES);
+    nano_measure_own("pte_np_to_p_use", map_use_took, MANY_PAGES);
     measure_hlt();
     nano_measure("task_switch", op_task, NULL);
     CHECK(nano_patched[1] != 0); /* it has been written to */

@@ -20,6 +20,8 @@
 #include "runtime/mem/window.h"
 #include "runtime/run/x87.h"
 
+#include <x86intrin.h>
+
 #define ROM_SLICE 64 /* instructions: until code that can be translated may have come */
 
 int rt_enter(struct cpu *c, const void *code); /* enter_x64.S */
@@ -376,15 +378,19 @@ int dispatch_deliver(struct rt *rt)
     return exc_deliver(rt->cpu);
 }
 
-/* Interprets the instruction at eip; a shadow that it opens is only worth keeping if something is pending. */
+/* Interprets the instruction at eip; a shadow that it opens is only worth keeping if something is pending. One in
+ * EMULATED_TIMED is timed, and stands for all of them: reading the TSC costs as much as many an instruction. */
 int dispatch_emulate(struct rt *rt, vaddr eip)
 {
     struct cpu *c = rt->cpu;
+    bool timed = ++c->ctr.emulated % EMULATED_TIMED == 0;
+    u64 begin = unlikely(timed) ? __rdtsc() : 0;
     c->eip = eip;
-    c->ctr.emulated++;
     TRACE(&rt->trace, exits, eip, "emulate %08x cpl %u\n", eip, c->cpl);
     int r = interp_one(rt->interp) ? dispatch_deliver(rt) : 0;
-    rt->emulated_op[interp_last_op(rt->interp)]++;
+    unsigned op = interp_last_op(rt->interp);
+    rt->emulated_op[op]++;
+    if (unlikely(timed)) rt->emulated_cycles[op] += (__rdtsc() - begin) * EMULATED_TIMED;
     if (cpu_shadow_is_idle(c)) c->intr_shadow = SHADOW_NONE;
     return r;
 }

@@ -72,7 +72,7 @@ void rt_diagnose(struct rt *rt, FILE *out)
     exc_describe_chain(c, out);
 }
 
-static void print_emulated(const struct rt *rt, FILE *out)
+static void print_by_op(FILE *out, const char *what, const u64 by_op[OP_COUNT])
 {
     static const char *const name[OP_COUNT] = {
         [OP_INVALID] = "invalid",
@@ -81,10 +81,10 @@ static void print_emulated(const struct rt *rt, FILE *out)
 #undef INSN_OP
     };
     const char *sep = "";
-    fprintf(out, "  \"emulated_by_mnemonic\": {");
+    fprintf(out, "  \"%s\": {", what);
     for (unsigned i = 0; i < OP_COUNT; i++) {
-        if (!rt->emulated_op[i]) continue;
-        fprintf(out, "%s\"%s\": %llu", sep, name[i], (unsigned long long)rt->emulated_op[i]);
+        if (!by_op[i]) continue;
+        fprintf(out, "%s\"%s\": %llu", sep, name[i], (unsigned long long)by_op[i]);
         sep = ", ";
     }
     fprintf(out, "},\n");
@@ -98,7 +98,8 @@ void rt_stats_json(struct rt *rt, FILE *out)
 #include "core/counters.def"
 #undef COUNTER
     if (rt->engine->report) rt->engine->report(rt, out);
-    print_emulated(rt, out);
+    print_by_op(out, "emulated_by_mnemonic", rt->emulated_op);
+    print_by_op(out, "emulated_cycles_by_mnemonic", rt->emulated_cycles); /* of a sample */
     if (rt->tap.count || !rt->xl)
         fprintf(out, "  \"instructions_retired\": %llu,\n", (unsigned long long)rt_instructions(rt));
     u64 cycles = rt->run_cycles + (rt->running ? __rdtsc() - rt->run_began : 0);

@@ -33,6 +33,8 @@ enum rt_request { REQUEST_STOP = 1, REQUEST_RESET = 2 };
 /* What the loop is asked to do. */
 enum rt_way { WAY_RUN, WAY_STEP, WAY_STEP_WITH_INTERRUPTS, WAY_WAIT };
 
+enum { EMULATED_TIMED = 61 /* a prime: guests repeat themselves in other numbers */ };
+
 struct rt {
     struct rt_config cfg;
     const struct engine_ops *engine;
@@ -97,10 +99,11 @@ struct rt {
     struct probes probes;
     struct stream stream;
     struct stops stops;
-    u64 emulated_op[OP_COUNT];    /* by mnemonic: what translated code left to the interpreter */
-    u64 sampled_at, sampled_idle; /* host TSC and idle_cycles at the last sample of where the guest's time goes */
-    u64 run_began;                /* host TSC, of the present rt_run() or the last */
-    u64 run_cycles;               /* in all of them that have ended */
+    u64 emulated_op[OP_COUNT];     /* by mnemonic: what translated code left to the interpreter */
+    u64 emulated_cycles[OP_COUNT]; /* host TSC, likewise: of a sample, one in EMULATED_TIMED, times that */
+    u64 sampled_at, sampled_idle;  /* host TSC and idle_cycles at the last sample of where the guest's time goes */
+    u64 run_began;                 /* host TSC, of the present rt_run() or the last */
+    u64 run_cycles;                /* in all of them that have ended */
 };
 
 /* Something can be delivered at this boundary, unless a shadow is open. While an NMI handler runs with IF clear,

@@ -21,7 +21,7 @@ const struct opt bench_options[] = {
     { .name = "only", .type = OPT_STRING, .rank = OPT_COMMON, BENCH(only), .arg = "NAME[,NAME..]",
       .help = "these, or groups: nano, lmbench, compute, young, system, cliffs, programs, shell, build, boot, .." },
     { .name = "against", .type = OPT_STRING, .rank = OPT_COMMON, BENCH(against), .arg = "NAME[,NAME..]",
-      .help = "beside bt: native, kvm, qemu-tcg, qemu-kvm, interp, bt-nodirect, or none [all that can be had]" },
+      .help = "beside bt: native, kvm, qemu-tcg, qemu-kvm, interp, bt-nodirect, v86, or none [all that can be had]" },
     { .name = "runs", .type = OPT_NUMBER, .rank = OPT_COMMON, BENCH(runs), .arg = "N", .min = 1, .max = 1000,
       .help = "how often each is measured [3]" },
     { .name = "json", .type = OPT_STRING, .rank = OPT_COMMON, BENCH(json), .arg = "FILE",

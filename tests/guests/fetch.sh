@@ -48,12 +48,13 @@ new=$cache/new.$$
 trap 'rm -rf "$new"' EXIT
 trap 'exit 1' HUP INT TERM
 
-# Modules that the guests of net.py and devices.py load: network cards, shared folders, small virtio devices, USB.
+# Modules that the guests of net.py, devices.py and bench/run.py load: network cards, shared folders, small virtio
+# devices, USB, disks.
 modules="mii pcnet32 e1000 8139too 8139cp 8390 8390p ne2k-pci ne virtio virtio_ring virtio_pci_modern_dev
     virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net
     fscache netfs 9pnet 9pnet_virtio 9p virtio-rng virtio_console virtio_balloon
     usb-common usbcore uhci-hcd hid hid-generic usbhid evdev usb-storage scsi_common scsi_mod sd_mod
-    crct10dif_common crc-t10dif crc64 crc64-rocksoft t10-pi
+    virtio_blk libata ata_piix crct10dif_common crc-t10dif crc64 crc64-rocksoft t10-pi
     soundcore snd snd-timer snd-pcm snd-seq-device snd-rawmidi snd-hwdep ac97_bus snd-ac97-codec snd-intel8x0 gameport
     snd-ens1370 snd-opl3-lib snd-mpu401-uart snd-sb-common snd-sb16-dsp snd-sb16-csp snd-sb16 pcspkr"
 
