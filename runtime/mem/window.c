@@ -33,6 +33,8 @@
 #define MIN_RUN 16  /* pages: a shorter supervisor run is worth a mapping only if it stays */
 #define CHURN_MAX 4 /* changes after which a page is not worth one, if it is not part of a long run */
 #define CHURN_SLOTS 4096u
+#define UNMAPS_MAX \
+    8 /* runs of stale pages in a region; of more all of it goes by one call, and what was good comes back */
 #define USER_RUN_MAX 64 /* pages mapped around a user fault, if contiguous */
 #define SUP_CHUNK \
     64 /* likewise around a supervisor fault, aligned: 256 KiB. The host's mappings of neighbouring chunks merge */
@@ -334,15 +336,21 @@ static void region_validate(struct window *w, unsigned r)
         mmu_watch_region(w->ws->c, (laddr)r << REGION_SHIFT);
         return;
     }
-    u32 stale = 0;
+    u8 stale[REGION_PAGES + 1] = { 0 };
+    u32 first = r * REGION_PAGES, runs = 0;
     for (u32 i = 0; i < REGION_PAGES; i++) {
-        if (page_valid(w, r * REGION_PAGES + i)) continue;
-        if (++stale > 8) count_stale(w, r * REGION_PAGES + i); /* the others are counted below */
+        if (page_valid(w, first + i)) continue;
+        stale[i] = 1;
+        count_stale(w, first + i);
+        runs += !i || !stale[i - 1];
     }
-    if (stale > 8)
-        unmap_pages(w, r * REGION_PAGES, REGION_PAGES); /* one call instead of many; what was good comes back */
-    else if (stale)
-        for (u32 i = 0; i < REGION_PAGES; i++) page_validate(w, r * REGION_PAGES + i);
+    if (runs > UNMAPS_MAX) unmap_pages(w, first, REGION_PAGES);
+    else
+        for (u32 i = 0, n; runs && i < REGION_PAGES; i += n + 1) {
+            for (n = 0; stale[i + n]; n++)
+                ;
+            if (n) unmap_pages(w, first + i, n);
+        }
     region_note(w, r);
 }
 

@@ -189,6 +189,26 @@ START_TEST(a_short_run_that_keeps_changing_is_refused_every_other_time)
 }
 END_TEST
 
+/* A kernel with some pages of its own for each process must not lose all that lies near them at each switch. */
+START_TEST(pages_that_change_with_cr3_leave_their_neighbours_mapped)
+{
+    enum { N = 128, FIRST = 64, OTHERS = 16 };
+    map_linear(N, P | W | A | D, P | W | A);
+    for (unsigned i = 0; i < N; i++)
+        if (state(sup, LA + i * PAGE_SIZE) == NONE) ck_assert(window_map(sup, LA + i * PAGE_SIZE, true));
+    u64 unmaps = cpu->ctr.window_unmaps;
+    for (unsigned i = FIRST; i < FIRST + OTHERS; i++) *pte32(LA + i * PAGE_SIZE) += 0x200000;
+    tlb_flush_nonglobal(cpu);
+    for (unsigned i = 0; i < N; i++)
+        ck_assert_int_eq(state(sup, LA + i * PAGE_SIZE), i - FIRST < OTHERS ? NONE : WRITE);
+    ck_assert_uint_eq(cpu->ctr.window_unmaps, unmaps + 1);
+    for (unsigned i = 0; i < FIRST; i += 4) *pte32(LA + i * PAGE_SIZE) += 0x200000; /* all of it by one call, too */
+    tlb_flush_nonglobal(cpu);
+    for (unsigned i = 0; i < N; i++) ck_assert_int_eq(state(sup, LA + i * PAGE_SIZE), NONE);
+    ck_assert_uint_eq(cpu->ctr.window_unmaps, unmaps + 2);
+}
+END_TEST
+
 /* Nothing that protection relies on to find a mapping may run out. */
 START_TEST(short_runs_are_protected_wherever_they_are)
 {
@@ -642,6 +662,7 @@ int main(void)
     tcase_add_test(t, a_page_is_writable_only_when_its_own_entry_is_dirty);
     tcase_add_test(t, pages_not_accessed_yet_are_left_out_so_that_their_a_bit_gets_set);
     tcase_add_test(t, a_short_run_that_keeps_changing_is_refused_every_other_time);
+    tcase_add_test(t, pages_that_change_with_cr3_leave_their_neighbours_mapped);
     tcase_add_test(t, short_runs_are_protected_wherever_they_are);
     tcase_add_test(t, what_is_not_supervisor_ram_is_refused);
     tcase_add_test(t, nothing_is_mapped_in_the_guards_of_any_window);
