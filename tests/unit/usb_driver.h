@@ -1,5 +1,5 @@
-/* A driver of a UHCI controller: its registers, and a schedule of transfer descriptors in memory. Time is the test's.
- * */
+/* A driver of a UHCI controller: its registers, and a schedule of transfer descriptors in memory. Time is the
+ * test's. */
 #ifndef TESTS_UNIT_USB_DRIVER_H
 #define TESTS_UNIT_USB_DRIVER_H
 #include "core/clock.h"

@@ -21,8 +21,8 @@ static void emit_thunks(struct xl_ctx *x)
     }
 }
 
-/* Code of integers has nothing to do with the x87 unit's pointers: most of it is that. */
-static bool moves_x87_pointers(const struct xl_ctx *x, const struct insn *in)
+/* Most code has nothing to do with the x87 unit's pointers. With some to be stored, each instruction may end that. */
+static bool concerns_x87_pointers(const struct xl_ctx *x, const struct insn *in)
 {
     return in->row->cls == CLS_x87 || x->x87.last;
 }
@@ -51,7 +51,7 @@ void xl_lower(struct xl_ctx *x)
         lower_fn *how = left ? lower_tap_interpret : xl_policy(x, in);
         left |= how == xl_lower_emulate;
         if (unlikely(tap) && !left) lower_tap_tell(x, in);
-        bool x87 = moves_x87_pointers(x, in);
+        bool x87 = concerns_x87_pointers(x, in);
         if (x87) lower_x87_before(x, in);
         if (!left && in->row->attr & A_FPU) xl_check_fpu(x, in);
         how(x, in);
