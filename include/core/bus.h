@@ -26,6 +26,9 @@ MUST_CHECK int bus_map_pio(struct bus *b, u16 base, u32 len, const struct io_ops
 MUST_CHECK int bus_map_mmio(struct bus *b, paddr base, u64 len, const struct io_ops *ops, void *dev, const char *name);
 void bus_unmap_pio(struct bus *b, u16 base);
 void bus_unmap_mmio(struct bus *b, paddr base);
+/* The device mapped at base takes equal writes in a row in one call: n of val, at off, off + size, .. */
+typedef void io_fill(void *dev, u32 off, unsigned size, u32 val, u32 n);
+void bus_mmio_fills(struct bus *b, paddr base, io_fill *fill);
 /* Maps a read-only memory: reads are memory, writes are dropped. data is borrowed; len is a multiple of 4 KiB. */
 MUST_CHECK int bus_map_rom(struct bus *b, paddr base, u64 len, const u8 *data, const char *name);
 
@@ -43,6 +46,9 @@ u32 bus_in(struct bus *b, u16 port, unsigned size);
 void bus_out(struct bus *b, u16 port, unsigned size, u32 val);
 u32 bus_mmio_read(struct bus *b, paddr pa, unsigned size);
 void bus_mmio_write(struct bus *b, paddr pa, unsigned size, u32 val);
+/* n writes of val from pa on, which is aligned, all of them within a page. false: nothing there takes them in one call,
+ * and none was made. */
+bool bus_mmio_fill(struct bus *b, paddr pa, unsigned size, u32 val, u32 n);
 
 /* Memory of a device's own: a frame buffer, a card's RAM. Where it is mapped it is as fast as RAM: the guest may run
  * code in it, windows and direct execution reach it, DMA does. It is zero at first, keeps its contents wherever it is

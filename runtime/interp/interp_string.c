@@ -5,7 +5,7 @@
  *   I2  A REP comes back with ST_AGAIN after some thousand iterations, or when decoded code has changed: it may have
  *       overwritten itself.
  *
- * REP MOVS and STOS upwards in plain RAM go page by page. */
+ * REP MOVS and STOS upwards in plain RAM go page by page, and so does STOS to a device that takes fills. */
 #include "runtime/interp/interp_core.h"
 #include "runtime/interp/interp_sys.h"
 
@@ -160,8 +160,8 @@ static u32 bulk_stos(struct interp *ip, struct cpu *c, const struct insn *in, un
     laddr to = di + c->seg[S_ES].base;
     u8 *dst = tlb_hit(ip->tlb_w, to, 1);
     n = min_u32(n, min_u32(room_in_segment(c, in, S_ES, true, di, size), room_in_page(to, size)));
-    if (!n || !dst) return 0;
-    for (u32 i = 0; i < n; i++) host_store(dst + i * size, size, c->gpr[G_EAX]);
+    if (!n || (!dst && !mem_fill_device(c, to, size, c->cpl == 3, c->gpr[G_EAX], n))) return 0;
+    for (u32 i = 0; dst && i < n; i++) host_store(dst + i * size, size, c->gpr[G_EAX]);
     index_add(c, in, G_EDI, n * size);
     return n;
 }

@@ -405,6 +405,23 @@ int mem_write(struct cpu *c, laddr la, unsigned n, bool user, u64 val)
     return 0;
 }
 
+bool mem_fill_device(struct cpu *c, laddr la, unsigned size, bool user, u32 val, u32 n)
+{
+    struct fpu_parked f;
+    struct walk w;
+    if (c->probes || c->watch->probes.data) return false; /* who wants each write */
+    if (OFFSET(la) % size || OFFSET(la) + (u64)n * size > PAGE_SIZE) return false;
+    /* The first write to a page sets its bits. */
+    if (!mmu_walk(c, la, ACC_W, user, &w) || !w.accessed || !w.dirty) return false;
+    fpu_park(c, &f);
+    bool done = bus_mmio_fill(c->bus, w.pa, size, val, n);
+    fpu_unpark(&f);
+    if (!done) return false;
+    c->ctr.mmio += n;
+    CPU_TRACE(c, io, "write %llx.%u = %x at %08x, %u times\n", (unsigned long long)w.pa, size, val, c->eip, n);
+    return true;
+}
+
 /* How much of a device access goes into one call: no more than to the next multiple of 8. */
 static unsigned piece(paddr pa, unsigned left)
 {

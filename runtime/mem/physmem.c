@@ -44,6 +44,7 @@
 struct range {
     u64 base, len;            /* len 0: a free slot (ports only) */
     const struct io_ops *ops; /* NULL: ROM */
+    io_fill *fill;            /* or NULL */
     void *dev;
     const u8 *rom;
     struct bus_ram *ram; /* or NULL */
@@ -698,6 +699,21 @@ void bus_mmio_write(struct bus *b, paddr pa, unsigned size, u32 val)
         return;
     }
     for (unsigned i = 0; i < size; i++) bus_phys_write(b, pa + i, 1, val >> i * 8 & 0xff);
+}
+
+void bus_mmio_fills(struct bus *b, paddr base, io_fill *fill)
+{
+    unsigned i = range_from(b, base);
+    BUG_ON(i >= b->nranges || b->range[i].base != base || !b->range[i].ops);
+    b->range[i].fill = fill;
+}
+
+bool bus_mmio_fill(struct bus *b, paddr pa, unsigned size, u32 val, u32 n)
+{
+    const struct range *r = ram_page(b, pa) == NO_PAGE ? range_at(b, pa) : NULL;
+    if (!r || !r->fill || r->base + r->len - pa < (u64)n * size) return false;
+    r->fill(r->dev, (u32)(pa - r->base), size, val & (u32)ones(size), n);
+    return true;
 }
 
 /* ---- DMA ---- */

@@ -205,6 +205,48 @@ START_TEST(write_modes_do_what_the_data_sheet_says)
 }
 END_TEST
 
+/* Whatever the registers are, n writes in one call are n writes. */
+START_TEST(a_fill_is_as_many_writes)
+{
+    static u8 before[0x40000], one_by_one[sizeof before], at_once[sizeof before];
+    u64 x = 88172645463325252ull;
+    unsigned changed = 0;
+    for (u32 i = 0; i < sizeof before; i++) before[i] = (u8)(i * 2654435761u >> 24);
+    for (unsigned round = 0; round < 400; round++) {
+        u32 r[6];
+        for (unsigned i = 0; i < 6; i++) {
+            x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+            r[i] = (u32)(x >> 20);
+        }
+        set_mode(&planar640);
+        seq(2, round % 4 ? r[0] & 15 : 15);
+        seq(4, r[0] >> 4 & 7 ? 6 : (u8)(r[0] >> 8 & 14)); /* mostly planes */
+        for (u8 i = 0; i < 5; i++) gr(i, (u8)(round & 1 ? 0 : r[1] >> 4 * i & 15));
+        gr(3, (u8)(round & 2 ? 0 : r[2] & 31));
+        gr(5, (u8)(r[2] >> 8 & 3));
+        gr(6, (u8)(r[2] >> 12 & 15) | 1);
+        gr(8, (u8)(round & 4 ? 0xff : r[2] >> 16));
+        peek(WINDOW + (r[3] & 0xffff)); /* latches */
+        const unsigned size = 1u << r[3] % 3, n = 1 + r[4] % (4096 / size);
+        const u32 room = 4096 - n * size;
+        const u32 pa = WINDOW + (r[5] & 0x1f000) + (room ? (r[5] >> 20) % room & ~(size - 1) : 0);
+        const u32 val = round & 8 ? (r[1] & 0xff) * 0x01010101u : r[1];
+        if (bus_ram_ptr(bus, pa)) continue; /* linear: no device */
+        bus_dma_write(bus, LFB, before, sizeof before);
+        ck_assert(bus_mmio_fill(bus, pa, size, val, n));
+        bus_dma_read(bus, LFB, at_once, sizeof at_once);
+        bus_dma_write(bus, LFB, before, sizeof before);
+        for (u32 i = 0; i < n; i++) bus_mmio_write(bus, pa + i * size, size, val);
+        bus_dma_read(bus, LFB, one_by_one, sizeof one_by_one);
+        changed += !!memcmp(before, at_once, sizeof before);
+        ck_assert_msg(!memcmp(one_by_one, at_once, sizeof at_once), "round %u: %u of %u bytes at %x", round, n, size,
+                      pa);
+    }
+    ck_assert_uint_gt(changed, 100);
+    ck_assert(!bus_mmio_fill(bus, LFB, 1, 0, 1)); /* memory is none of its business */
+}
+END_TEST
+
 START_TEST(read_mode_1_compares_colours)
 {
     set_mode(&planar640);
@@ -471,6 +513,7 @@ int main(void)
     TCase *t = tcase_create("all");
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, write_modes_do_what_the_data_sheet_says);
+    tcase_add_test(t, a_fill_is_as_many_writes);
     tcase_add_test(t, read_mode_1_compares_colours);
     tcase_add_test(t, sixteen_colours_come_from_four_planes);
     tcase_add_test(t, mode_13h_is_memory_itself);

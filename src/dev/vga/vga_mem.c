@@ -48,6 +48,14 @@ static bool is_linear(const struct vga *v)
 }
 
 static const struct io_ops low_ops, high_ops;
+static io_fill low_fill, high_fill;
+
+/* Where memory is too short for that, nothing is there, and a guest reads ones. */
+static void map_low(struct vga *v)
+{
+    if (!bus_map_mmio(v->bus, VGA_WINDOW, VGA_BANK, &low_ops, v, "VGA window"))
+        bus_mmio_fills(v->bus, VGA_WINDOW, low_fill);
+}
 
 void vga_map(struct vga *v)
 {
@@ -66,8 +74,7 @@ void vga_map(struct vga *v)
     } else {
         return;
     }
-    /* Where memory is too short for that, nothing is there, and a guest reads ones. */
-    if (!want) (void)!bus_map_mmio(v->bus, VGA_WINDOW, VGA_BANK, &low_ops, v, "VGA window");
+    if (!want) map_low(v);
 }
 
 int vga_mem_new(struct vga *v)
@@ -75,8 +82,13 @@ int vga_mem_new(struct vga *v)
     int err = bus_map_mmio(v->bus, VGA_WINDOW, VGA_BANK, &low_ops, v, "VGA window");
     if (err) return err;
     err = bus_map_mmio(v->bus, VGA_WINDOW + VGA_BANK, VGA_BANK, &high_ops, v, "VGA window");
-    if (err) bus_unmap_mmio(v->bus, VGA_WINDOW);
-    return err;
+    if (err) {
+        bus_unmap_mmio(v->bus, VGA_WINDOW);
+        return err;
+    }
+    bus_mmio_fills(v->bus, VGA_WINDOW, low_fill);
+    bus_mmio_fills(v->bus, VGA_WINDOW + VGA_BANK, high_fill);
+    return 0;
 }
 
 void vga_mem_free(struct vga *v)
@@ -90,7 +102,7 @@ void vga_mem_unmap(struct vga *v)
     if (!v->window) return;
     bus_unmap_ram_window(v->ram);
     v->window = false;
-    (void)!bus_map_mmio(v->bus, VGA_WINDOW, VGA_BANK, &low_ops, v, "VGA window");
+    map_low(v);
 }
 
 /* ---- what ---- */
@@ -205,6 +217,47 @@ static void low_write(void *dev, u32 off, unsigned size, u32 val)
 }
 static u32 high_read(void *dev, u32 off, unsigned size) { return low_read(dev, off + VGA_BANK, size); }
 static void high_write(void *dev, u32 off, unsigned size, u32 val) { low_write(dev, off + VGA_BANK, size, val); }
+
+/* Planar memory: what a byte becomes depends on itself, registers and latches alone, none of which a write changes. */
+static void fill_planes(struct vga *v, u32 off, unsigned size, u32 val, u32 n)
+{
+    typedef u32 four __attribute__((vector_size(16)));
+    u32 mask = planes(v->seq[SEQ_MAP_MASK]), data[4], first, i = 0;
+
+    if (!mask || !window_offset(v, off, &first)) return;
+    for (unsigned k = 0; k < 4; k++) data[k] = write_data(v, (u8)(val >> 8 * (k % size))) & mask;
+    n *= size;
+    bus_ram_written(v->ram, planar(v, first), (u64)n * 4);
+    u8 *p = v->mem + planar(v, first);
+    four pattern = { data[0], data[1], data[2], data[3] };
+    for (; i + 4 <= n; i += 4) {
+        four old;
+        memcpy(&old, p + i * 4, sizeof old);
+        old = (old & ~mask) | pattern;
+        memcpy(p + i * 4, &old, sizeof old);
+    }
+    for (; i < n; i++) {
+        u32 now = (load(v, planar(v, first) + i * 4) & ~mask) | data[i % 4];
+        memcpy(p + i * 4, &now, sizeof now);
+    }
+}
+static void low_fill(void *dev, u32 off, unsigned size, u32 val, u32 n)
+{
+    struct vga *v = dev;
+    bool planes_only = !(v->seq[SEQ_MEMORY] & SEQ_CHAIN_4) && v->seq[SEQ_MEMORY] & SEQ_NO_ODD_EVEN;
+    u32 first, last, end = off + n * size - 1;
+
+    /* All of it is in one piece of memory, or none of it is. */
+    if (planes_only && window_offset(v, off, &first) && window_offset(v, end, &last)
+        && planar(v, last) - planar(v, first) == (last - first) * 4)
+        fill_planes(v, off, size, val, n);
+    else
+        for (u32 i = 0; i < n; i++) low_write(dev, off + i * size, size, val);
+}
+static void high_fill(void *dev, u32 off, unsigned size, u32 val, u32 n)
+{
+    low_fill(dev, off + VGA_BANK, size, val, n);
+}
 
 static const struct io_ops low_ops = { low_read, low_write };
 static const struct io_ops high_ops = { high_read, high_write };
