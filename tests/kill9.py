@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""A machine that is killed at any moment under load has lost nothing that its guest was told is on disk.
+"""A machine that is killed at any moment under load has lost nothing that its guest was told is on disk. Neither has
+one whose NBD server is killed: its guest hears of that.
 
   kill9.py TRANSVISOR [--rounds N] [--seed N]     N kills for each kind of image [3]
 
@@ -11,10 +12,12 @@ import argparse
 import os
 import random
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import cli
@@ -72,8 +75,8 @@ def run_and_kill(command, seconds):
 class Journal:
     """What each sector holds, as far as is known."""
 
-    def __init__(self):
-        self.at = [0] * SECTORS
+    def __init__(self, at=None):
+        self.at = at or [0] * SECTORS
 
     def compare(self, raw, first, told):
         """told: the last number that was sent; writes after it may be there, each whole, or not."""
@@ -90,10 +93,15 @@ class Journal:
             self.at[s] = n
 
 
-def rounds(program, folder, kind, options, count, rng):
-    image, kernel, raw = (os.path.join(folder, name) for name in ('disk', 'guest', 'raw'))
-    tool(program, 'create', '-q', '-f', kind, *options, image, str(SECTORS * 512))
+def rounds(program, folder, kind, options, count, rng, backing=False):
+    image, kernel, raw, base = (os.path.join(folder, name) for name in ('disk', 'guest', 'raw', 'base'))
     journal, first, flushed = Journal(), 1, 0
+    if backing:  # a sector of which a cluster keeps what was there before
+        journal = Journal([0xFFFF0000 | n for n in range(SECTORS)])
+        with open(base, 'wb') as f:
+            f.write(b''.join(struct.pack('<I', n) * 128 for n in journal.at))
+        options = [*options, '-b', base, '-F', 'raw']
+    tool(program, 'create', '-q', '-f', kind, *options, image, str(SECTORS * 512))
     for _ in range(count):
         with open(kernel, 'wb') as f:
             f.write(guest(first))
@@ -106,7 +114,89 @@ def rounds(program, folder, kind, options, count, rng):
             journal.compare(f.read(), first, told[-1])
         flushed += len(told)
         first = told[-1] + SECTORS
-    print(f'kill9.py: {kind} {" ".join(options)}: {count} kills, {flushed} flushes, nothing lost')
+    what = 'with a backing file' if backing else ' '.join(options)
+    print(f'kill9.py: {kind} {what}: {count} kills, {flushed} flushes, nothing lost')
+
+
+class NbdServer(threading.Thread):
+    """One disk for one client. It dies in the midst of a write, after so many, and takes with it what it has not been
+    told to flush."""
+
+    READ, WRITE, FLUSH = 0, 1, 3
+
+    def __init__(self, path, disk, writes):
+        super().__init__(daemon=True)
+        self.safe, self.cached, self.writes = disk, bytearray(disk), writes
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen()
+        self.start()
+
+    def negotiate(self, stream):
+        stream.write(b'NBDMAGICIHAVEOPT' + struct.pack('>H', 1))
+        stream.flush()
+        stream.read(4)
+        option = 0
+        while option != 7:  # NBD_OPT_GO
+            option, length = struct.unpack('>8xII', stream.read(16))
+            stream.read(length)
+            answer = struct.pack('>QI', 0x3E889045565A9, option)
+            if option == 7:  # HAS_FLAGS, SEND_FLUSH
+                stream.write(answer + struct.pack('>IIHQH', 3, 12, 0, len(self.safe), 5))
+                stream.write(answer + struct.pack('>II', 1, 0))
+            else:
+                stream.write(answer + struct.pack('>II', 0x80000001, 0))
+            stream.flush()
+
+    def run(self):
+        connection = self.listener.accept()[0]
+        stream = connection.makefile('rwb')
+        self.negotiate(stream)
+        while True:
+            _, _, kind, handle, at, length = struct.unpack('>IHHQQI', stream.read(28))
+            data = b''
+            if kind == self.READ:
+                data = self.cached[at : at + length]
+            elif kind == self.WRITE and self.writes:
+                self.cached[at : at + length] = stream.read(length)
+                self.writes -= 1
+            elif kind == self.FLUSH:
+                self.safe = bytes(self.cached)
+            else:
+                stream.read(length // 2)
+                connection.shutdown(socket.SHUT_RDWR)
+                return
+            stream.write(struct.pack('>IIQ', 0x67446698, 0, handle) + data)
+            stream.flush()
+
+
+def server_rounds(program, folder, count, rng):
+    path, kernel = os.path.join(folder, 'socket'), os.path.join(folder, 'guest')
+    journal, disk, first, flushed = Journal(), bytes(SECTORS * 512), 1, 0
+    for _ in range(count):
+        with open(kernel, 'wb') as f:
+            f.write(guest(first))
+        server = NbdServer(path, disk, 4 + rng.randrange(400))
+        words = ['--kernel', kernel, '--memory', '16M', '--disk', f'nbd:unix:{path}', '--debug-exit', '0xf4']
+        m = subprocess.run(
+            [program, 'run', *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=LIMIT,
+            check=False,
+        )
+        # The guest ends with its disk's error register: ABRT, or UNC.
+        if m.returncode not in ((0x04 << 1) | 1, (0x40 << 1) | 1):
+            raise SystemExit(f'FAIL: the guest heard nothing of a dead server: status {m.returncode}, {m.stderr}')
+        server.join(LIMIT)
+        told = [n for (n,) in struct.iter_unpack('<I', m.stdout[: len(m.stdout) // 4 * 4])]
+        journal.compare(server.safe, first, told[-1])
+        disk = server.safe
+        flushed += len(told)
+        first = told[-1] + SECTORS
+        os.remove(path)
+    print(f'kill9.py: NBD: {count} dead servers, {flushed} flushes, nothing lost')
 
 
 def main():
@@ -116,13 +206,16 @@ def main():
     parser.add_argument('--seed', type=int, default=13)
     options = parser.parse_args()
     rng = random.Random(options.seed)
-    for kind, words in (
-        ('raw', []),
-        ('qcow2', []),
-        ('qcow2', ['-o', 'cluster_size=4K,lazy_refcounts=on']),
+    for kind, words, backing in (
+        ('raw', [], False),
+        ('qcow2', [], False),
+        ('qcow2', ['-o', 'cluster_size=4K,lazy_refcounts=on'], False),
+        ('qcow2', [], True),
     ):
         with tempfile.TemporaryDirectory() as folder:
-            rounds(options.program, folder, kind, words, options.rounds, rng)
+            rounds(options.program, folder, kind, words, options.rounds, rng, backing)
+    with tempfile.TemporaryDirectory() as folder:
+        server_rounds(options.program, folder, options.rounds, rng)
     return 0
 
 
