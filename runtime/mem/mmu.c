@@ -409,7 +409,7 @@ bool mem_fill_device(struct cpu *c, laddr la, unsigned size, bool user, u32 val,
 {
     struct fpu_parked f;
     struct walk w;
-    if (c->probes || c->watch->probes.data) return false; /* who wants each write */
+    if (c->probes || c->watch->probes.data || c->watch->breaks.data) return false; /* who wants each write */
     if (OFFSET(la) % size || OFFSET(la) + (u64)n * size > PAGE_SIZE) return false;
     /* The first write to a page sets its bits. */
     if (!mmu_walk(c, la, ACC_W, user, &w) || !w.accessed || !w.dirty) return false;

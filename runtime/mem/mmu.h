@@ -39,8 +39,8 @@ bool mmu_tables_user_accessed(const struct mmu_tables *t, unsigned k);
  * ones. */
 MUST_CHECK int mem_read(struct cpu *c, laddr la, unsigned n, bool user, u64 *out);
 MUST_CHECK int mem_write(struct cpu *c, laddr la, unsigned n, bool user, u64 val);
-/* Equal writes in a row, as mem_write() makes them, to a device that takes them in one call (bus_mmio_fill()): n of val,
- * size bytes each, within a page. false: none was made; mem_write() finds out why. */
+/* Equal writes in a row, as mem_write() makes them, to a device that takes them in one call (bus_mmio_fill()): n of
+ * val, size bytes each, within a page. false: none was made; mem_write() finds out why. */
 MUST_CHECK bool mem_fill_device(struct cpu *c, laddr la, unsigned size, bool user, u32 val, u32 n);
 /* Longer ones (FXSAVE, TSS, strings): any n up to 4096. */
 MUST_CHECK int mem_read_buf(struct cpu *c, laddr la, void *buf, unsigned n, bool user);

@@ -1,0 +1,272 @@
+/* REP STOS into the VGA's planar memory is as many writes: what they leave, where a fault, a trap or the segment's end
+ * stops them, and what becomes of the pages' bits. */
+#include "rt.h"
+
+const char guest_name[] = "planar";
+
+enum { WINDOW = 0xa0000, AT = 0x10000000, PAGES = 4, LEN = PAGES * PAGE, AD = PTE_A | PTE_D };
+static u32 traps_met, trapped_at[8];
+
+static void outw(u16 port, u16 v) { __asm__ volatile("outw %0, %1" : : "a"(v), "d"(port)); }
+static void seq(u8 reg, u8 v) { outw(0x3c4, (u16)(v << 8 | reg)); }
+static void gr(u8 reg, u8 v) { outw(0x3ce, (u16)(v << 8 | reg)); }
+
+/* A graphics mode's planes at A0000h, all written as they come. */
+static void planes(void)
+{
+    outb(0x3c2, 0xe3);
+    seq(2, 15);
+    seq(4, 6);
+    for (u8 i = 0; i < 5; i++) gr(i, 0);
+    gr(5, 0);
+    gr(6, 5);
+    gr(7, 15);
+    gr(8, 0xff);
+}
+
+static void map(u32 bits)
+{
+    for (u32 i = 0; i < PAGES; i++)
+        pte_set(AT + i * PAGE, (WINDOW + i * PAGE) | bits);
+    write_cr3(read_cr3());
+}
+
+/* All four planes' bytes, one after another. */
+static void read_planes(u8 *to)
+{
+    gr(5, 0);
+    for (u8 plane = 0; plane < 4; plane++) {
+        gr(4, plane);
+        memcpy(to + plane * LEN, (void *)AT, LEN);
+    }
+}
+
+static void prepare(u32 seed)
+{
+    planes();
+    for (u8 plane = 0; plane < 4; plane++) {
+        seq(2, (u8)(1 << plane));
+        for (u32 i = 0; i < LEN; i += 4)
+            poke(AT + i, (i + plane + seed) * 2654435761u);
+    }
+    seq(2, 15);
+}
+
+struct fill {
+    u32 edi, ecx, eax, size;
+};
+
+static void fill(void *arg)
+{
+    struct fill *f = arg;
+    u32 d = f->edi, n = f->ecx;
+    switch (f->size) {
+    case 1: __asm__ volatile("rep stosb" : "+D"(d), "+c"(n) : "a"(f->eax) : "memory"); break;
+    case 2: __asm__ volatile("rep stosw" : "+D"(d), "+c"(n) : "a"(f->eax) : "memory"); break;
+    default: __asm__ volatile("rep stosl" : "+D"(d), "+c"(n) : "a"(f->eax) : "memory");
+    }
+    f->edi = d, f->ecx = n;
+}
+static u32 fill_user(u32 p)
+{
+    fill((void *)p);
+    return 0;
+}
+
+static void one_by_one(const struct fill *f)
+{
+    for (u32 i = 0; i < f->ecx; i++) {
+        u32 at = f->edi + i * f->size;
+        switch (f->size) {
+        case 1: *(volatile u8 *)at = (u8)f->eax; break;
+        case 2: *(volatile u16 *)at = (u16)f->eax; break;
+        default: poke(at, f->eax);
+        }
+    }
+}
+
+static u32 x = 1;
+static u32 any(void)
+{
+    x = x * 1664525 + 1013904223;
+    return x >> 8;
+}
+
+static void contents(void)
+{
+    u8 *got = pages_alloc(4 * PAGES, PAGE), *want = pages_alloc(4 * PAGES, PAGE);
+
+    section("contents");
+    map(7);
+    for (u32 round = 0; round < 48; round++) {
+        struct fill f = { .size = 1u << any() % 3, .eax = any() * 0x10001 };
+        f.edi = AT + any() % (LEN / 2);
+        f.ecx = 1 + any() % ((AT + LEN - f.edi) / f.size);
+        u8 regs[6] = { any() & 15, any() & 15, any() & 31, any() & 15, any() & 3, any() };
+        u32 latch = AT + any() % LEN;
+        for (u32 slow = 0; slow < 2; slow++) {
+            prepare(round);
+            if (round & 1)
+                seq(2, regs[3]);
+            if (round & 2) {
+                gr(0, regs[0]);
+                gr(1, regs[1]);
+                gr(3, regs[2]);
+                gr(8, regs[5]);
+            }
+            gr(5, round & 4 ? regs[4] : 0);
+            peek8(latch);
+            struct fill g = f;
+            if (slow)
+                one_by_one(&f);
+            else
+                fill(&g);
+            if (!slow)
+                CHECK_EQ(g.edi, f.edi + f.ecx * f.size);
+            if (!slow)
+                CHECK_EQ(g.ecx, 0);
+            read_planes(slow ? want : got);
+        }
+        CHECK(!memcmp(got, want, 4 * LEN));
+    }
+}
+
+static void faults(void)
+{
+    section("faults, and the bits of pages");
+    prepare(0);
+    for (u32 user = 0; user < 2; user++) {
+        static struct fill f;
+        map(7);
+        pte_set(AT + 2 * PAGE, 0);
+        write_cr3(read_cr3());
+        f = (struct fill){ AT + 0x801, 0x4000, 0x5a, 1 };
+        CHECK_EQ(user ? ring3(fill_user, (u32)&f) : caught(fill, &f), 1);
+        CHECK_EQ(trap.vector, V_PF);
+        CHECK_EQ(trap.error, 2 | user * 4);
+        CHECK_EQ(trap.cr2, AT + 2 * PAGE);
+        CHECK_EQ(trap.edi, AT + 2 * PAGE);
+        CHECK_EQ(trap.ecx, 0x4000 - (2 * PAGE - 0x801));
+        CHECK_EQ(pte_get(AT) & AD, AD);
+        CHECK_EQ(pte_get(AT + PAGE) & AD, AD);
+        CHECK_EQ(pte_get(AT + 3 * PAGE) & AD, 0);
+        CHECK_EQ(peek8(AT + 2 * PAGE - 1), 0x5a);
+        map(5);
+        write_cr0(read_cr0() | CR0_WP);
+        f = (struct fill){ AT + 0x10, 8, 0xa5, 4 };
+        CHECK_EQ(user ? ring3(fill_user, (u32)&f) : caught(fill, &f), 1);
+        CHECK_EQ(trap.error, 3 | user * 4);
+        CHECK_EQ(trap.ecx, 8);
+        CHECK_EQ(pte_get(AT) & AD, 0);
+        CHECK(peek8(AT + 0x10) != 0xa5);
+        write_cr0(read_cr0() & ~(u32)CR0_WP);
+    }
+    map(7);
+    section("the other direction, and none");
+    poke(AT + 0x100, 0);
+    u32 d = AT + 0x103, n = 3;
+    __asm__ volatile("std; rep stosb; cld" : "+D"(d), "+c"(n) : "a"(0x11) : "memory");
+    CHECK_EQ(d, AT + 0x100);
+    CHECK_EQ(peek(AT + 0x100), 0x11111100);
+    map(7);
+    d = AT, n = 0;
+    __asm__ volatile("rep stosl" : "+D"(d), "+c"(n) : "a"(0) : "memory");
+    CHECK_EQ(pte_get(AT) & AD, 0);
+}
+
+static u32 segment_fill(u32 edi, u32 ecx)
+{
+    __asm__ volatile("pushl %%es; movw %w2, %%es; rep stosb; popl %%es"
+                     : "+D"(edi), "+c"(ecx) : "r"(TEST_SEL(0)), "a"(0x77) : "memory");
+    return ecx;
+}
+static void over_the_limit(void *arg)
+{
+    (void)arg;
+    segment_fill(0xf00, 0x300);
+}
+
+static void limits(void)
+{
+    section("a segment's end");
+    prepare(3);
+    poke8(AT + 0x1080, 0);
+    gdt[(TEST_SEL(0)) / 8] = descriptor(AT, 0x107f, SEG_DATA, SEG_BIG);
+    CHECK_TRAPS(over_the_limit, NULL, V_GP, 0);
+    CHECK_EQ(trap.edi, 0x1080);
+    CHECK_EQ(trap.ecx, 0x300 - 0x180);
+    CHECK_EQ(peek8(AT + 0x107f), 0x77);
+    CHECK_EQ(peek8(AT + 0x1080), 0);
+    __asm__ volatile("movw %w0, %%es" : : "r"(SEL_KDATA));
+}
+
+static bool on_db(struct frame *f)
+{
+    if (traps_met < 8)
+        trapped_at[traps_met] = f->edi;
+    traps_met++;
+    return true;
+}
+
+static void debugged(void)
+{
+    section("between two elements");
+    on_trap(V_DB, on_db);
+    traps_met = 0;
+    u32 d = AT + 0x200, n = 4;
+    __asm__ volatile("pushfl; orl $0x100, (%%esp); popfl; rep stosb; pushfl; andl $~0x100, (%%esp); popfl"
+                     : "+D"(d), "+c"(n) : "a"(0x33) : "memory", "cc");
+    CHECK(traps_met >= 4);
+    for (u32 i = 0; i < 4; i++)
+        CHECK_EQ(trapped_at[i], AT + 0x201 + i);
+    u32 watched = AT + 0x300, dr7 = 0x10402; /* DR0: writes of a byte, in every task */
+    __asm__ volatile("movl %0, %%dr0; movl %1, %%dr7" : : "r"(watched), "r"(dr7));
+    traps_met = 0;
+    struct fill f = { AT + 0x200, 0x400, 0x44, 1 };
+    fill(&f);
+    CHECK_EQ(traps_met, 1);
+    CHECK_EQ(trapped_at[0], watched + 1);
+    dr7 = 0x400;
+    __asm__ volatile("movl %0, %%dr7" : : "r"(dr7));
+}
+
+static volatile u32 ticks, left_at_tick;
+static bool on_timer(struct frame *f)
+{
+    ticks++;
+    left_at_tick = f->ecx;
+    pic_eoi(0);
+    return true;
+}
+
+static void interrupted(void)
+{
+    section("an interrupt in the midst");
+    on_trap(IRQ_BASE, on_timer);
+    pic_unmask(0);
+    u32 whole = 0, midway = 0;
+    for (u32 round = 0; round < 4000 && !midway; round++) {
+        u32 d = AT, n = LEN;
+        pit_oneshot(10 + round % 200);
+        ticks = 0;
+        __asm__ volatile("sti; nop; rep stosb; cli" : "+D"(d), "+c"(n) : "a"(0x66) : "memory");
+        CHECK_EQ(d, AT + LEN);
+        CHECK_EQ(n, 0);
+        whole += !ticks;
+        midway += ticks && left_at_tick > 0 && left_at_tick < LEN;
+        while (!ticks)
+            __asm__ volatile("sti; hlt; cli" : : : "memory");
+    }
+    CHECK_EQ(midway, 1);
+    pic_mask(0);
+}
+
+void guest_main(void)
+{
+    paging_start(false, false);
+    contents();
+    faults();
+    limits();
+    debugged();
+    interrupted();
+}
