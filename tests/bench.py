@@ -31,6 +31,7 @@ from progress import Progress  # noqa: E402
 from workloads import BY_NAME, DISK, NANO, named, plan  # noqa: E402
 
 PROGRAM = None
+INSTRUMENTS = os.path.join(HERE, '..', 'bench', 'instruments.py')
 
 
 def same(got, want, what):
@@ -398,6 +399,22 @@ def test_wrong_words_are_one_line(folder):
 def test_without_python_one_line_says_so(folder):
     done = bench('--quick', status=1, path=folder)
     same(done.stderr, 'transvisor: bench: python3 is not installed (Debian: python3)\n', 'standard error')
+
+
+def test_what_instruments_cost_is_measured_and_is_rows(folder):
+    path = os.path.join(folder, 'json')
+    done = subprocess.run(
+        [sys.executable, '-B', INSTRUMENTS, '--transvisor', PROGRAM, '--brief', '--runs', '1', '--loops', 'short']
+        + ['--only', 'plain,breakpoint,probe,stream', '--json', path],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    same(done.returncode, 0, done.stderr)
+    found = {r['name']: r['value'] for r in rows.load(path)['rows']}
+    for name in ('short', 'short_breakpoint_ratio', 'short_probe_ratio', 'short_stream_events'):
+        assert found[name] > 0, found
 
 
 def main():

@@ -10,13 +10,15 @@
 # and touches no network (--refresh asks the archive again). One index of the archive may fail to refresh, so the
 # update is best effort and the download is the check.
 # Prints, and writes to paths.env there: KERNEL_686, KERNEL_686_PAE, KERNEL_RT_686_PAE, BUSYBOX, BUSYBOX_HOST,
-# KERNEL_AMD64, BUSYBOX_AMD64, MODULES_686, MODULES_AMD64, SELFTESTS, SYMBOLS_686.
+# KERNEL_AMD64, BUSYBOX_AMD64, MODULES_686, MODULES_AMD64, SELFTESTS, SYMBOLS_686, QEMU_SOURCE.
 # SELFTESTS: the sources of Linux's own tests of x86, as they stand in the kernel's tree (tests/guests/selftests.py).
 # modules-686 is a tree with those modules of the 686 kernel that the guests of net.py, devices.py and sound.py
 # load, in /lib/m; modules-amd64 one with KVM's of the amd64 kernel (tests/nested/suite.py).
 # SYMBOLS_686: the 686 kernel with its debug symbols, from a package of 760 MB (tests/guests/debugger.py).
+# QEMU_SOURCE: of QEMU's sources, its QMP client in Python (tests/gdb/qmp_client.py) and its plugin execlog with the
+# header of plugins (bench/instruments.py).
 # Usage: fetch.sh [--refresh] [NAME ...], of 686 686-pae rt-686-pae busybox busybox-host (the default), amd64,
-# busybox-amd64, modules-686, modules-amd64, selftests, symbols-686
+# busybox-amd64, modules-686, modules-amd64, selftests, symbols-686, qemu-source
 set -eu
 
 cache=${TRANSVISOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/transvisor}
@@ -29,10 +31,10 @@ for arg in "$@"; do
     case $arg in
     --refresh) refresh=yes ;;
     686|686-pae|rt-686-pae|busybox|amd64|busybox-amd64) wanted="$wanted $arg" ;;
-    modules-686|modules-amd64|selftests|symbols-686) wanted="$wanted $arg" ;;
+    modules-686|modules-amd64|selftests|symbols-686|qemu-source) wanted="$wanted $arg" ;;
     busybox-host) wanted="$wanted busybox $arg" ;; # whose version it must have
     *) echo "usage: fetch.sh [--refresh] [686|686-pae|rt-686-pae|busybox|busybox-host|amd64|busybox-amd64|" >&2
-       echo "                             modules-686|modules-amd64|selftests|symbols-686 ...]" >&2
+       echo "                             modules-686|modules-amd64|selftests|symbols-686|qemu-source ...]" >&2
        exit 2 ;;
     esac
 done
@@ -85,7 +87,7 @@ found() {
         kernel=$(found amd64)
         if [ -n "$kernel" ] && [ -d "$cache/$1/${kernel##*/vmlinuz-}" ]; then echo "$cache/$1/${kernel##*/vmlinuz-}"; fi
         ;;
-    selftests) if [ -d "$cache/selftests" ]; then echo "$cache/selftests"; fi ;;
+    selftests | qemu-source) if [ -d "$cache/$1" ]; then echo "$cache/$1"; fi ;;
     symbols-686)
         kernel=$(found 686)
         [ -z "$kernel" ] || ls "$cache/$1/vmlinux-${kernel##*/vmlinuz-}" 2>/dev/null || true
@@ -143,6 +145,22 @@ fetch_selftests() {
     rm -rf "$new"
 }
 
+# Source packages are in an index of their own.
+fetch_qemu_source() {
+    apt_setup amd64
+    rm -rf "$new" && mkdir -p "$new/tree" "$new/lists/partial"
+    echo "fetch.sh: fetching the source package qemu" >&2
+    sed 's/^deb /deb-src /' "$apt/etc/sources.list" > "$new/sources.list"
+    set -- -q -o Dir::Etc::SourceList="$new/sources.list" -o Dir::State::Lists="$new/lists"
+    apt-get "$@" update >"$new/update.log" 2>&1 || true           # one index may fail; the download is the check
+    (cd "$new" && apt-get "$@" source --download-only --only-source --tar-only qemu >&2) ||
+        die "cannot download the sources of qemu from $mirror"
+    tar -xf "$new"/qemu_*.orig.tar.* -C "$new/tree" --strip-components 1 --wildcards '*/python/qemu/qmp/*' \
+        '*/contrib/plugins/execlog.c' '*/include/qemu/qemu-plugin.h' || die "cannot unpack the sources of qemu"
+    rm -rf "${cache:?}/qemu-source" && mv "$new/tree" "$cache/qemu-source"
+    rm -rf "$new"
+}
+
 # The kernel of version $1 as it was linked.
 fetch_symbols() {
     apt_setup i386
@@ -180,6 +198,7 @@ for name in $wanted; do
         fetch_modules "$name" "${kernel##*/vmlinuz-}" $kvm_modules
         ;;
     selftests) fetch_selftests ;;
+    qemu-source) fetch_qemu_source ;;
     symbols-686)
         kernel=$(found 686)
         [ -n "$kernel" ] || die "the symbols are those of the 686 kernel: fetch that, too"
@@ -201,7 +220,7 @@ paths=$cache/paths.env.$$
 for pair in KERNEL_686=686 KERNEL_686_PAE=686-pae KERNEL_RT_686_PAE=rt-686-pae BUSYBOX=busybox \
             BUSYBOX_HOST=busybox-host \
             KERNEL_AMD64=amd64 BUSYBOX_AMD64=busybox-amd64 MODULES_686=modules-686 MODULES_AMD64=modules-amd64 \
-            SELFTESTS=selftests SYMBOLS_686=symbols-686; do
+            SELFTESTS=selftests SYMBOLS_686=symbols-686 QEMU_SOURCE=qemu-source; do
     file=$(found "${pair#*=}")
     [ -z "$file" ] || echo "${pair%%=*}='$file'" >> "$paths"
 done
