@@ -30,7 +30,7 @@ import rsp  # noqa: E402
 from fetched import SKIPPED, fetched  # noqa: E402
 
 OPTIONS = argparse.Namespace()
-LIMIT = 300
+LIMIT = 900
 NAMES = ['start_kernel', 'do_timer', 'memcpy', 'entry_INT80_32', 'entry_SYSENTER_32']  # the table has functions alone
 MEGABYTES = 64
 
