@@ -29,6 +29,13 @@ void bus_unmap_mmio(struct bus *b, paddr base);
 /* The device mapped at base takes equal writes in a row in one call: n of val, at off, off + size, .. */
 typedef void io_fill(void *dev, u32 off, unsigned size, u32 val, u32 n);
 void bus_mmio_fills(struct bus *b, paddr base, io_fill *fill);
+/* The device mapped at base takes part in string instructions: n times size bytes from or to the port at off, one after
+ * another as IN and OUT would. Returns how many it has moved. 0: it wants them one by one. */
+struct io_strings {
+    u32 (*in)(void *dev, u32 off, unsigned size, u8 *to, u32 n);
+    u32 (*out)(void *dev, u32 off, unsigned size, const u8 *from, u32 n);
+};
+void bus_pio_strings(struct bus *b, u16 base, const struct io_strings *strings);
 /* Maps a read-only memory: reads are memory, writes are dropped. data is borrowed; len is a multiple of 4 KiB. */
 MUST_CHECK int bus_map_rom(struct bus *b, paddr base, u64 len, const u8 *data, const char *name);
 
@@ -44,6 +51,9 @@ void bus_ram_readonly(struct bus *b, paddr base, u64 len, bool on);
  * straddling two, is split into bytes. */
 u32 bus_in(struct bus *b, u16 port, unsigned size);
 void bus_out(struct bus *b, u16 port, unsigned size, u32 val);
+/* Up to n in a row. Returns how many there were; 0: none, they go one by one. */
+u32 bus_in_string(struct bus *b, u16 port, unsigned size, u8 *to, u32 n);
+u32 bus_out_string(struct bus *b, u16 port, unsigned size, const u8 *from, u32 n);
 u32 bus_mmio_read(struct bus *b, paddr pa, unsigned size);
 void bus_mmio_write(struct bus *b, paddr pa, unsigned size, u32 val);
 /* n writes of val from pa on, which is aligned, all of them within a page. false: nothing there takes them in one call,

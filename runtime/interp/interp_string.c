@@ -5,7 +5,8 @@
  *   I2  A REP comes back with ST_AGAIN after some thousand iterations, or when decoded code has changed: it may have
  *       overwritten itself.
  *
- * REP MOVS and STOS upwards in plain RAM go page by page, and so does STOS to a device that takes fills. */
+ * REP MOVS and STOS upwards in plain RAM go page by page. So do STOS to a device that takes fills, and INS and OUTS of
+ * a device that moves strings. */
 #include "runtime/interp/interp_core.h"
 #include "runtime/interp/interp_sys.h"
 
@@ -166,6 +167,32 @@ static u32 bulk_stos(struct interp *ip, struct cpu *c, const struct insn *in, un
     return n;
 }
 
+static u32 bulk_ins(struct interp *ip, struct cpu *c, const struct insn *in, unsigned size, u32 n)
+{
+    if (!bulk_allowed(ip, c) || c->probes) return 0;
+    u32 di = index_get(c, in, G_EDI);
+    laddr to = di + c->seg[S_ES].base;
+    u8 *dst = tlb_hit(ip->tlb_w, to, 1);
+    n = min_u32(n, min_u32(room_in_segment(c, in, S_ES, true, di, size), room_in_page(to, size)));
+    if (!n || !dst) return 0;
+    n = interp_io_in_string(ip, (u16)c->gpr[G_EDX], size, dst, n);
+    index_add(c, in, G_EDI, n * size);
+    return n;
+}
+
+static u32 bulk_outs(struct interp *ip, struct cpu *c, const struct insn *in, unsigned size, u32 n)
+{
+    if (!bulk_allowed(ip, c) || c->probes) return 0;
+    u32 si = index_get(c, in, G_ESI);
+    laddr from = si + c->seg[in->seg].base;
+    const u8 *src = tlb_hit(ip->tlb_r, from, 1);
+    n = min_u32(n, min_u32(room_in_segment(c, in, in->seg, false, si, size), room_in_page(from, size)));
+    if (!n || !src) return 0;
+    n = interp_io_out_string(ip, (u16)c->gpr[G_EDX], size, src, n);
+    index_add(c, in, G_ESI, n * size);
+    return n;
+}
+
 /* ---- REP ---- */
 
 enum rep_end { REP_COUNT, REP_COUNT_AND_ZF }; /* what ends it */
@@ -206,13 +233,13 @@ HANDLER(do_ins)
 {
     if (interp_io_check(ip, (u16)c->gpr[G_EDX], element_size(in))) return ST_FAULT;
     c->eip = in->eip; /* for devices that trace */
-    return repeat(ip, c, in, one_ins, NULL, REP_COUNT);
+    return repeat(ip, c, in, one_ins, bulk_ins, REP_COUNT);
 }
 HANDLER(do_outs)
 {
     if (interp_io_check(ip, (u16)c->gpr[G_EDX], element_size(in))) return ST_FAULT;
     c->eip = in->eip;
-    return repeat(ip, c, in, one_outs, NULL, REP_COUNT);
+    return repeat(ip, c, in, one_outs, bulk_outs, REP_COUNT);
 }
 
 interp_fn interp_string_handler(const struct insn *in)

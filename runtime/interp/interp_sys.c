@@ -57,6 +57,23 @@ void interp_io_out(struct interp *ip, u16 port, unsigned size, u32 val)
     bus_out(ip->c->bus, port, size, val & size_mask(size));
 }
 
+/* For who has no probes to tell. */
+u32 interp_io_in_string(struct interp *ip, u16 port, unsigned size, u8 *to, u32 n)
+{
+    n = bus_in_string(ip->c->bus, port, size, to, n);
+    ip->c->ctr.pio += n;
+    if (n) CPU_TRACE(ip->c, io, "in  %04x.%u, %u times at %08x\n", port, size, n, ip->c->eip);
+    return n;
+}
+
+u32 interp_io_out_string(struct interp *ip, u16 port, unsigned size, const u8 *from, u32 n)
+{
+    n = bus_out_string(ip->c->bus, port, size, from, n);
+    ip->c->ctr.pio += n;
+    if (n) CPU_TRACE(ip->c, io, "out %04x.%u, %u times at %08x\n", port, size, n, ip->c->eip);
+    return n;
+}
+
 static u16 port_operand(const struct cpu *c, const struct insn *in, unsigned i)
 {
     return in->opnd[i].kind == OPK_IMM ? (u16)(in->imm & 0xff) : (u16)c->gpr[G_EDX];

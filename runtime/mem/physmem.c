@@ -42,9 +42,10 @@
 #define OFFSET_MASK ((paddr)PAGE_SIZE - 1)
 
 struct range {
-    u64 base, len;            /* len 0: a free slot (ports only) */
-    const struct io_ops *ops; /* NULL: ROM */
-    io_fill *fill;            /* or NULL */
+    u64 base, len;                    /* len 0: a free slot (ports only) */
+    const struct io_ops *ops;         /* NULL: ROM */
+    io_fill *fill;                    /* or NULL */
+    const struct io_strings *strings; /* or NULL; ports only */
     void *dev;
     const u8 *rom;
     struct bus_ram *ram; /* or NULL */
@@ -838,4 +839,24 @@ void bus_out(struct bus *b, u16 port, unsigned size, u32 val)
     if (size == 1) return;
     for (unsigned i = 0; i < size; i++)
         if (port + i < PORTS) bus_out(b, (u16)(port + i), 1, val >> i * 8 & 0xff);
+}
+
+void bus_pio_strings(struct bus *b, u16 base, const struct io_strings *strings)
+{
+    BUG_ON(!b->port[base]);
+    struct range *r = &b->port_range[b->port[base] - 1];
+    BUG_ON(r->base != base);
+    r->strings = strings;
+}
+
+u32 bus_in_string(struct bus *b, u16 port, unsigned size, u8 *to, u32 n)
+{
+    const struct range *r = port_at(b, port, size);
+    return r && r->strings ? r->strings->in(r->dev, (u32)(port - r->base), size, to, n) : 0;
+}
+
+u32 bus_out_string(struct bus *b, u16 port, unsigned size, const u8 *from, u32 n)
+{
+    const struct range *r = port_at(b, port, size);
+    return r && r->strings ? r->strings->out(r->dev, (u32)(port - r->base), size, from, n) : 0;
 }

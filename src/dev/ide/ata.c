@@ -83,21 +83,36 @@ static void fail_at(struct drive *d, u8 error)
 
 static u32 block_now(const struct drive *d) { return d->left < d->block ? d->left : d->block; }
 
-static void pio_read_done(struct blockdev_req *r, int err)
+/* The next block is in the buffer. */
+static void pio_offer(struct drive *d)
 {
-    struct drive *d = r->arg;
-
-    if (!drive_completed(d)) return;
-    if (err) {
-        fail_at(d, ERR_UNC);
-        return;
-    }
     d->pos = 0;
     d->end = d->have = block_now(d) * SECTOR;
     d->lba += block_now(d);
     d->left -= block_now(d);
     d->status = ST_DRDY | ST_DSC | ST_DRQ;
     channel_irq(d->ch, true);
+}
+
+static void pio_read_done(struct blockdev_req *r, int err)
+{
+    struct drive *d = r->arg;
+
+    if (!drive_completed(d)) return;
+    if (err) fail_at(d, ERR_UNC);
+    else pio_offer(d);
+}
+
+/* What is before the sector that cannot be read has been read all the same. */
+static void pio_ahead_done(struct blockdev_req *r, int err)
+{
+    struct drive *d = r->arg;
+
+    if (!drive_completed(d)) return;
+    d->careful = err;
+    d->ahead_lba = d->lba;
+    d->ahead_n = err ? 0 : (u32)(r->len / SECTOR);
+    pio_next(d);
 }
 
 static void pio_write_done(struct blockdev_req *r, int err)
@@ -125,7 +140,17 @@ static void pio_next(struct drive *d)
 {
     d->pos = d->end = 0;
     if (d->phase == PHASE_PIO_IN) {
-        drive_submit(d, BLOCKDEV_READ, d->lba * SECTOR, (u64)block_now(d) * SECTOR, pio_read_done);
+        u64 at = d->lba - d->ahead_lba;
+        u32 n = block_now(d);
+        if (at < d->ahead_n && n <= d->ahead_n - at) {
+            memcpy(d->buffer, d->ahead + at * SECTOR, (size_t)n * SECTOR);
+            pio_offer(d);
+        } else if (n == d->left || d->careful) {
+            drive_submit(d, BLOCKDEV_READ, d->lba * SECTOR, (u64)n * SECTOR, pio_read_done);
+        } else {
+            n = d->left < DRIVE_AHEAD / SECTOR ? d->left : DRIVE_AHEAD / SECTOR;
+            drive_read_ahead(d, d->lba * SECTOR, n * SECTOR, pio_ahead_done);
+        }
     } else {
         d->end = block_now(d) * SECTOR;
         d->status = ST_DRDY | ST_DSC | ST_DRQ;
@@ -180,6 +205,8 @@ static void transfer_begin(struct drive *d, enum phase phase, u8 block)
     d->lba = address(d);
     d->left = count(d);
     d->block = block;
+    d->ahead_n = 0; /* it may have been written since */
+    d->careful = false;
     if (d->lba >= d->sectors || d->left > d->sectors - d->lba) {
         drive_end(d, ERR_IDNF);
         return;

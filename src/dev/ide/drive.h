@@ -13,6 +13,7 @@ enum { REASON_COMMAND = 1, REASON_TO_HOST = 2 }; /* in the count register, for p
 
 #define DRIVE_BUFFER 8192u /* bytes: sixteen sectors, four of a CD */
 #define MULTIPLE_MAX 16u
+#define DRIVE_AHEAD 65536u  /* bytes */
 #define DRIVE_SEGMENTS 512u /* pieces of one DMA transfer */
 #define CD_SECTOR 2048u
 
@@ -57,6 +58,12 @@ struct drive {
     bool prevented;      /* the guest wants its medium to stay */
     u8 event;            /* what GET EVENT STATUS has to tell of the medium: enum media_event */
 
+    /* What a PIO command will come to, read at once. Whoever has not got it reads it again. */
+    u8 *ahead; /* DRIVE_AHEAD bytes of a disk's */
+    u64 ahead_lba;
+    u32 ahead_n;  /* sectors; 0: none */
+    bool careful; /* there is a sector ahead that cannot be read: one block at a time */
+
     /* Under way: never while the board is saved or reset (pc_quiesce). */
     struct blockdev_req req;
     struct iovec iov[DRIVE_SEGMENTS];
@@ -75,6 +82,8 @@ void drive_set_head(struct drive *d, u8 head);
 /* Starts the disk's work on buffer[0, n), or on iov; done() of the command set goes on from there. */
 void drive_submit(struct drive *d, enum blockdev_op op, u64 offset, u64 n,
                   void (*then)(struct blockdev_req *r, int err));
+/* Reads n bytes into ahead; likewise. */
+void drive_read_ahead(struct drive *d, u64 offset, u32 n, void (*then)(struct blockdev_req *r, int err));
 /* Ends the command: status and an interrupt. error: bits of the error register, 0: it went well. */
 void drive_end(struct drive *d, u8 error);
 /* Is the bus master running in this direction? Then makes iov of its list, for exactly n bytes. 0, -EAGAIN: it is not

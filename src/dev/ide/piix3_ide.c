@@ -103,14 +103,13 @@ void drive_end(struct drive *d, u8 error)
     channel_irq(d->ch, true);
 }
 
-void drive_submit(struct drive *d, enum blockdev_op op, u64 offset, u64 n,
-                  void (*then)(struct blockdev_req *r, int err))
+/* buffer: where it goes or comes from; NULL: iov says. */
+static void submit(struct drive *d, enum blockdev_op op, u64 offset, u64 n, u8 *buffer,
+                   void (*then)(struct blockdev_req *r, int err))
 {
-    bool dma = d->phase == PHASE_DMA_IN || d->phase == PHASE_DMA_OUT;
-
     BUG_ON(d->busy);
-    if (!dma && n) {
-        d->iov[0] = (struct iovec){ d->buffer, n };
+    if (buffer && n) {
+        d->iov[0] = (struct iovec){ buffer, n };
         d->niov = 1;
     }
     d->req = (struct blockdev_req){
@@ -119,6 +118,18 @@ void drive_submit(struct drive *d, enum blockdev_op op, u64 offset, u64 n,
     d->busy = true;
     d->status = ST_BSY;
     blockdev_submit(d->dev, &d->req);
+}
+
+void drive_submit(struct drive *d, enum blockdev_op op, u64 offset, u64 n,
+                  void (*then)(struct blockdev_req *r, int err))
+{
+    bool dma = d->phase == PHASE_DMA_IN || d->phase == PHASE_DMA_OUT;
+    submit(d, op, offset, n, dma ? NULL : d->buffer, then);
+}
+
+void drive_read_ahead(struct drive *d, u64 offset, u32 n, void (*then)(struct blockdev_req *r, int err))
+{
+    submit(d, BLOCKDEV_READ, offset, n, d->ahead, then);
 }
 
 /* The guest's list, up to n bytes. *more: it has more than that. */
@@ -175,7 +186,7 @@ static void drive_reset(struct drive *d)
     ata_signature(d);
     d->phase = PHASE_NONE;
     d->pos = d->end = d->have = 0;
-    d->left = 0;
+    d->left = d->ahead_n = 0;
     d->error = 1; /* it is well */
     d->status = d->cdrom ? 0 : ST_DRDY | ST_DSC;
 }
@@ -299,6 +310,36 @@ static void data_write(struct drive *d, unsigned size, u32 val)
     else ata_moved(d);
 }
 
+/* No further than the end of a block: what comes then may want the processor. */
+static u32 data_in(void *dev, u32 off, unsigned size, u8 *to, u32 n)
+{
+    struct channel *ch = dev;
+    struct drive *d = selected(ch);
+
+    if (off != T_DATA || empty(ch) || !(d->status & ST_DRQ) || d->phase != PHASE_PIO_IN) return 0;
+    u32 most = (d->end - d->pos) / size;
+    if (n > most) n = most;
+    memcpy(to, d->buffer + d->pos, (size_t)n * size);
+    d->pos += n * size;
+    if (n && d->pos == d->end) {
+        if (d->cdrom) atapi_moved(d);
+        else ata_moved(d);
+    }
+    return n;
+}
+static u32 data_out(void *dev, u32 off, unsigned size, const u8 *from, u32 n)
+{
+    struct drive *d = selected(dev);
+
+    if (off != T_DATA || !(d->status & ST_DRQ) || d->phase != PHASE_PIO_OUT) return 0;
+    u32 most = (d->end - d->pos) / size;
+    if (n > most) n = most;
+    memcpy(d->buffer + d->pos, from, (size_t)n * size);
+    d->pos += n * size;
+    if (n && d->pos == d->end) ata_moved(d);
+    return n;
+}
+
 static u32 task_read(void *dev, u32 off, unsigned size)
 {
     struct channel *ch = dev;
@@ -333,6 +374,7 @@ static u32 control_read(void *dev, u32 off UNUSED, unsigned size UNUSED) { retur
 static void control_io_write(void *dev, u32 off UNUSED, unsigned size UNUSED, u32 val) { control_write(dev, (u8)val); }
 
 static const struct io_ops task_ops = { task_read, task_write };
+static const struct io_strings task_strings = { data_in, data_out };
 static const struct io_ops control_ops = { control_read, control_io_write };
 
 /* ---- the bus masters ---- */
@@ -521,7 +563,7 @@ static void drive_put(struct drive *d, struct blockdev *dev)
     d->sectors = dev ? dev->size / BLOCKDEV_SECTOR : 0;
 }
 
-static void drive_init(struct drive *d, struct channel *ch, const struct ide_disk *disk)
+static int drive_init(struct drive *d, struct channel *ch, const struct ide_disk *disk)
 {
     d->ch = ch;
     d->there = disk->dev || disk->cdrom;
@@ -529,6 +571,8 @@ static void drive_init(struct drive *d, struct channel *ch, const struct ide_dis
     d->serial = disk->serial;
     drive_put(d, disk->dev);
     if (d->there) drive_on_reset(d);
+    if (d->there && !d->cdrom) d->ahead = malloc(DRIVE_AHEAD);
+    return d->there && !d->cdrom && !d->ahead ? -ENOMEM : 0;
 }
 
 int ide_new(struct ide **out, struct bus *b, struct pci *p, struct irq_line irq14, struct irq_line irq15,
@@ -546,19 +590,25 @@ int ide_new(struct ide **out, struct bus *b, struct pci *p, struct irq_line irq1
         ch->ide = ide;
         ch->irq = i ? irq15 : irq14;
         channel_on_reset(ch);
-        for (unsigned n = 0; n < 2; n++) drive_init(&ch->drive[n], ch, &disk[i * 2 + n]);
+        for (unsigned n = 0; n < 2 && !err; n++) err = drive_init(&ch->drive[n], ch, &disk[i * 2 + n]);
     }
     for (unsigned i = 0; i < 2 && !err; i++) {
         err = bus_map_pio(b, base[i], 8, &task_ops, &ide->ch[i], "ide");
+        if (!err) bus_pio_strings(b, base[i], &task_strings);
         if (!err) err = bus_map_pio(b, control[i], 1, &control_ops, &ide->ch[i], "ide control");
     }
     if (!err) err = ide_attach(ide, p);
     if (err) {
-        free(ide); /* NOT the ports: the bus goes down with a board that could not be built */
+        ide_free(ide); /* NOT the ports: the bus goes down with a board that could not be built */
         return err;
     }
     *out = ide;
     return 0;
 }
 
-void ide_free(struct ide *ide) { free(ide); }
+void ide_free(struct ide *ide)
+{
+    if (!ide) return;
+    for (unsigned i = 0; i < IDE_DRIVES; i++) free(ide->ch[i / 2].drive[i % 2].ahead);
+    free(ide);
+}
