@@ -472,7 +472,7 @@ START_TEST(a_directory_that_becomes_a_link_while_it_is_walked_leads_nowhere_else
     s->folder.by_steps = _i;
     ending = false;
     ck_assert_int_eq(0, pthread_create(&t, NULL, swapper, NULL));
-    for (unsigned i = 0; i < 20000 || (found < 10 || refused < 10 || wrote < 10); i++) {
+    for (unsigned i = 0; i < 5000 || (found < 10 || refused < 10 || wrote < 10); i++) {
         ck_assert_uint_lt(i, 2000000);
         if (!(i % 40)) attach(); /* forget */
         u32 fid = 1 + i % 40;
