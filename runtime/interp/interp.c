@@ -227,14 +227,17 @@ static const struct iblock *block_here(struct interp *ip, struct iblock *one)
     return one;
 }
 
+static bool insn_within_limit(const struct cpu *c, const struct insn *in)
+{
+    u32 last = in->eip + in->len - 1;
+    return last >= in->eip && last <= c->seg[S_CS].limit;
+}
+
 /* A CS with a limit: what of the block lies within it. */
 static unsigned block_within_limit(struct cpu *c, const struct iblock *b, unsigned n)
 {
     unsigned whole = 0;
-    u32 limit = c->seg[S_CS].limit;
-    while (whole < n && b->recs[whole].in.eip + b->recs[whole].in.len - 1 <= limit
-           && b->recs[whole].in.eip + b->recs[whole].in.len > b->recs[whole].in.eip)
-        whole++;
+    while (whole < n && insn_within_limit(c, &b->recs[whole].in)) whole++;
     if (!whole) exc_raise_err(c, V_GP, 0);
     return whole;
 }

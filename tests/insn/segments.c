@@ -331,6 +331,18 @@ static void based_code(void *unused)
     CHECK_EQ(fetched, 0x0003e8b9);
 }
 
+/* The last byte of a segment of 4 GiB lies within its limit; behind it EIP is 0. */
+static void last_byte(void *unused)
+{
+    u32 count = 0;
+    struct { u32 offset; u16 selector; } __attribute__((packed)) p = {0xffffffff, S1};
+    (void)unused;
+    memory[0x6000] = 0x40, memory[0x6001] = 0xcb;              /* ffffffff: inc eax; 0: lret */
+    gdt[S1 / 8] = descriptor(base + 0x6001, 0xfffff, SEG_CODE, SEG_BIG | SEG_GRAN);
+    __asm__ volatile("lcall *%1" : "+a"(count) : "m"(p) : "memory", "cc");
+    CHECK_EQ(count, 1);
+}
+
 static void based_fault(void *unused)
 {
     (void)unused;
@@ -495,6 +507,7 @@ void guest_main(void)
         for (int i = 0; i < 3; i++) {
             CHECK_EQ(caught(other_base_code, NULL), 0);
             CHECK_EQ(caught(data_segment, NULL), 0);
+            CHECK_EQ(caught(last_byte, NULL), 0);
             CHECK_EQ(caught(based_code, NULL), 0);
             CHECK_TRAPS(based_fault, 0, V_DE, 0);
             CHECK_EQ(trap.eip, 0x12);
