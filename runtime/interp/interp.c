@@ -182,6 +182,13 @@ static unsigned bytes_within_limit(const struct cpu *c)
     return limit != 0xffffffff && last < INSN_BYTES_MAX ? last + 1 : INSN_BYTES_MAX;
 }
 
+/* Where none is known the length is a guess, made from bytes that the limit may not let be fetched. */
+static bool cut_by_limit(const struct cpu *c, const struct insn *in)
+{
+    u32 limit = c->seg[S_CS].limit;
+    return in->row == &insn_rows[INSN_INVALID] && limit != 0xffffffff && limit - in->eip < INSN_BYTES_MAX - 1;
+}
+
 /* The instruction at eip alone, when it cannot be kept: on two pages, in ROM or a device, or among data. */
 static int scratch_decode(struct interp *ip, laddr la)
 {
@@ -217,10 +224,10 @@ static const struct iblock *block_here(struct interp *ip, struct iblock *one)
         paddr pa = f->pa | (la & ~PAGE_MASK);
         struct iblock *b = &ip->blocks[block_slot(pa, c->eip)];
         u32 code32 = (c->mode & MK_CS32) != 0;
-        if (likely(b->pa == pa && b->eip == c->eip && b->code32 == code32 && b->generation == *page_generation(ip, pa)))
-            return b;
-        if (block_make(ip, b, f, la)) return b;
-        b->generation = 0;
+        if (likely(b->pa == pa && b->eip == c->eip && b->code32 == code32 && b->generation == *page_generation(ip, pa))
+            || block_make(ip, b, f, la)) {
+            if (likely(!cut_by_limit(c, &b->recs[0].in))) return b;
+        } else b->generation = 0;
     }
     if (scratch_decode(ip, la)) return NULL;
     *one = (struct iblock){ .eip = c->eip, .recs = &ip->scratch, .n = 1, .bytes = ip->scratch.in.len };
@@ -233,11 +240,12 @@ static bool insn_within_limit(const struct cpu *c, const struct insn *in)
     return last >= in->eip && last <= c->seg[S_CS].limit;
 }
 
-/* A CS with a limit: what of the block lies within it. */
+/* A CS with a limit: what of the block lies within it. What is at its begin has been looked at by block_here(). */
 static unsigned block_within_limit(struct cpu *c, const struct iblock *b, unsigned n)
 {
     unsigned whole = 0;
-    while (whole < n && insn_within_limit(c, &b->recs[whole].in)) whole++;
+    while (whole < n && insn_within_limit(c, &b->recs[whole].in) && !(whole && cut_by_limit(c, &b->recs[whole].in)))
+        whole++;
     if (!whole) exc_raise_err(c, V_GP, 0);
     return whole;
 }

@@ -394,6 +394,12 @@ static void code_limits(void)
     memory[0x4000 + 0x1e] = 0xeb, memory[0x4000 + 0x1f] = 0x10;        /* a jump beyond it: the jump faults */
     CHECK_TRAPS(run_past_limit, 0, V_GP, 0);
     CHECK_EQ(trap.eip, 0x1e);
+    /* That no processor knows it is decided by bytes within the limit, whatever lies behind. */
+    memcpy(memory + 0x4000 + 0x1c, "\x66\x0f\xae\x5e", 4);
+    for (int i = 0; i < 3; i++) {
+        CHECK_TRAPS(run_past_limit, 0, V_UD, 0);
+        CHECK_EQ(trap.eip, 0x1c);
+    }
 }
 
 static void data_segment(void *unused)
