@@ -16,6 +16,7 @@ struct shares {
 };
 
 static void closed_submit(void *be UNUSED, struct sharedev_req *r UNUSED) { BUG_ON("the machine never runs"); }
+static void closed_settle(void *be UNUSED) {}
 static void closed_reset(void *be UNUSED) {}
 static void closed_save(void *be UNUSED, struct byte_queue *to UNUSED) {}
 static void closed_load(void *be UNUSED, const struct byte_queue *from UNUSED) {}
@@ -32,7 +33,8 @@ static unsigned descriptors(unsigned shares)
 
 static int one_open(struct shares *s, unsigned i, const char *text, const struct share_host *host, struct vm_error *err)
 {
-    static const struct sharedev_ops closed_ops = { closed_submit, closed_reset, closed_save, closed_load };
+    static const struct sharedev_ops closed_ops = { closed_submit, closed_settle, closed_reset, closed_save,
+                                                    closed_load };
     struct share_spec spec;
     int rc = share_parse(&spec, text, i, err);
     if (rc) return rc;

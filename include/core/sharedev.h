@@ -25,6 +25,7 @@ struct sharedev_req {
 struct byte_queue;
 struct sharedev_ops {
     void (*submit)(void *be, struct sharedev_req *r);
+    void (*settle)(void *be);
     void (*reset)(void *be);
     void (*save)(void *be, struct byte_queue *to);
     void (*load)(void *be, const struct byte_queue *from);
@@ -37,6 +38,9 @@ struct sharedev {
 
 /* Messages are answered in the order in which they were submitted. */
 static inline void sharedev_submit(struct sharedev *d, struct sharedev_req *r) { d->ops->submit(d->be, r); }
+/* Waits for a moment for what has been submitted: what is answered by then has its done() called from within. For when
+ * a chip has submitted all that there is; not from within done(). */
+static inline void sharedev_settle(struct sharedev *d) { d->ops->settle(d->be); }
 /* The guest has forgotten what it had open. */
 static inline void sharedev_reset(struct sharedev *d) { d->ops->reset(d->be); }
 /* What the guest has open, as bytes, and back; nothing is under way. What is not there any more, or bytes that make no

@@ -81,6 +81,8 @@ static void share_finished(void *owner, struct job *j)
 
 static void dev_submit(void *be, struct sharedev_req *r) { worker_submit(((struct share *)be)->worker, &r->job); }
 
+static void dev_settle(void *be) { worker_settle(((struct share *)be)->worker); }
+
 static void dev_reset(void *be)
 {
     struct share *s = be;
@@ -102,7 +104,7 @@ static void dev_load(void *be, const struct byte_queue *from)
 int share_open(struct sharedev **out, const struct share_spec *spec, const struct share_host *host,
                struct vm_error *err)
 {
-    static const struct sharedev_ops ops = { dev_submit, dev_reset, dev_save, dev_load };
+    static const struct sharedev_ops ops = { dev_submit, dev_settle, dev_reset, dev_save, dev_load };
     static const struct worker_ops work = { share_run, share_finished };
     struct share *s = calloc(1, sizeof *s);
     if (!s) return vm_fail(err, -ENOMEM, "share: out of memory");

@@ -18,6 +18,10 @@ MUST_CHECK int worker_new(struct worker **out, enum thread_role role, const stru
  * NULL. Whoever must not lose a job drains first. */
 void worker_free(struct worker *w);
 void worker_submit(struct worker *w, struct job *j);
+/* Watches for a moment for what has been submitted, and completes it: a job that is short is done by then, without that
+ * either thread has slept and has been woken. From its first call on the worker watches for the next job in the same
+ * way. On the vCPU thread, not from within finished(). */
+void worker_settle(struct worker *w);
 /* Calls finished() for all that is done. On the vCPU thread. */
 void worker_complete(struct worker *w);
 /* Waits until nothing is under way, and completes it: before a save, a reset, the end. What finished() submits, too. */

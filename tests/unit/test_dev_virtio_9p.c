@@ -8,7 +8,7 @@
 /* A folder that answers when the test says so, with what the message was. */
 static struct sharedev folder;
 static struct job *first;
-static unsigned messages, resets;
+static unsigned messages, resets, quick; /* quick: messages that it answers while it is watched */
 static struct byte_queue given;
 static struct virtio_9p *dev;
 
@@ -19,6 +19,11 @@ static void on_submit(void *be UNUSED, struct sharedev_req *r)
     r->job.next = NULL;
     *at = &r->job;
     messages++;
+}
+static bool answer(u32 n);
+static void on_settle(void *be UNUSED)
+{
+    for (; quick; quick--) ck_assert(answer(8));
 }
 static void on_reset(void *be UNUSED) { resets++; }
 static void on_save(void *be UNUSED, struct byte_queue *to)
@@ -44,11 +49,11 @@ static bool answer(u32 n)
 
 static void setup(void)
 {
-    static const struct sharedev_ops ops = { on_submit, on_reset, on_save, on_load };
+    static const struct sharedev_ops ops = { on_submit, on_settle, on_reset, on_save, on_load };
     board_new();
     folder = (struct sharedev){ .ops = &ops, .tag = "files" };
     first = NULL;
-    messages = resets = 0;
+    messages = resets = quick = 0;
     ck_assert_int_eq(0, virtio_9p_new(&dev, bus, pci, SLOT, "virtio-9p0", &folder));
     board_start();
 }
@@ -102,6 +107,21 @@ START_TEST(a_message_goes_to_the_folder_and_its_answer_comes_back)
 }
 END_TEST
 
+START_TEST(what_is_answered_soon_is_there_before_the_driver_goes_on)
+{
+    driver_start(1, 1);
+    quick = 1;
+    send(0);
+    ck_assert_uint_eq(1, used_idx(0));
+    ck_assert(intx);
+    send(4);
+    ck_assert_uint_eq(2, messages);
+    ck_assert_uint_eq(1, used_idx(0));
+    ck_assert(answer(8));
+    ck_assert_uint_eq(2, used_idx(0));
+}
+END_TEST
+
 START_TEST(what_cannot_be_answered_breaks_the_device_until_it_is_reset)
 {
     driver_start(1, 1);
@@ -152,6 +172,7 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, a_driver_finds_the_device_and_its_tag);
     tcase_add_test(t, a_message_goes_to_the_folder_and_its_answer_comes_back);
+    tcase_add_test(t, what_is_answered_soon_is_there_before_the_driver_goes_on);
     tcase_add_test(t, what_cannot_be_answered_breaks_the_device_until_it_is_reset);
     tcase_add_test(t, a_reset_waits_for_what_is_under_way_and_gives_it_to_nobody);
     tcase_add_test(t, the_session_is_part_of_a_saved_machine);

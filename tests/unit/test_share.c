@@ -736,6 +736,39 @@ START_TEST(messages_are_answered_by_a_thread_and_a_reset_forgets)
 }
 END_TEST
 
+/* Whoever watches is not woken for what it sees, and is for what it does not. */
+START_TEST(an_answer_is_found_by_watching_or_by_being_woken)
+{
+    struct sharedev *d;
+    struct vm_error err;
+    const struct share_host host = { wake, NULL, 64 };
+    const struct share_spec spec = { .dir = (char *)at("top"), .tag = "t" };
+    const struct iovec out = { msg, sizeof msg }, in = { ans, sizeof ans };
+    struct sharedev_req r = { &out, &in, 1, 1, 0, sizeof ans, 0, answered, NULL, { 0 } };
+    const bool several = sysconf(_SC_NPROCESSORS_ONLN) > 1; /* processors: else nothing happens meanwhile */
+    unsigned watched = 0;
+    ck_assert_int_eq(0, mkdir(at("top"), 0755));
+    ck_assert_int_eq(0, share_open(&d, &spec, &host, &err));
+    begin(T_VERSION);
+    put("ds", 8192u, "9P2000.L");
+    size_set();
+    r.out_len = msg_len;
+    answers = 0;
+    sem_init(&woken, 0, 0);
+    for (unsigned i = 1; i <= 200 || (several && !watched); i++) {
+        sharedev_submit(d, &r);
+        sharedev_settle(d);
+        watched += answers == i;
+        while (answers < i) {
+            while (sem_wait(&woken)) {}
+            share_complete(d);
+        }
+    }
+    sharedev_settle(d); /* with nothing under way */
+    share_close(d);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("share");
@@ -765,6 +798,7 @@ int main(void)
     tcase_add_test(t, a_state_that_lies_opens_nothing_outside);
     tcase_add_test(t, a_description_is_a_folder_and_words);
     tcase_add_test(t, messages_are_answered_by_a_thread_and_a_reset_forgets);
+    tcase_add_test(t, an_answer_is_found_by_watching_or_by_being_woken);
     suite_add_tcase(suite, t);
     SRunner *r = srunner_create(suite);
     srunner_run_all(r, CK_NORMAL);

@@ -46,7 +46,7 @@ static void idle_put(struct virtio_9p *d, struct request *r)
     d->idle = r;
 }
 
-static void share_notify(void *dev, unsigned queue);
+static void share_take(struct virtio_9p *d);
 static void share_done(struct sharedev_req *req)
 {
     struct request *r = req->arg;
@@ -62,18 +62,16 @@ static void share_done(struct sharedev_req *req)
     if (req->written) virtio_push(d->v, 0, &r->chain, req->written);
     else virtio_break(d->v); /* no message, or no room for an answer */
     idle_put(d, r);
-    share_notify(d, 0); /* there may have been more than there was room for */
+    share_take(d); /* there may have been more than there was room for */
 }
 
-static void share_notify(void *dev, unsigned queue)
+static void share_take(struct virtio_9p *d)
 {
-    struct virtio_9p *d = dev;
-
     while (d->idle) {
         struct request *r = d->idle;
         struct vchain *c = &r->chain;
 
-        if (!virtio_pop(d->v, queue, c)) return;
+        if (!virtio_pop(d->v, 0, c)) return;
         d->idle = r->next;
         r->req = (struct sharedev_req){ .out = vchain_out(c),
                                         .in = vchain_in(c),
@@ -87,6 +85,15 @@ static void share_notify(void *dev, unsigned queue)
         d->under_way++;
         sharedev_submit(d->folder, &r->req);
     }
+}
+
+/* A driver waits for most answers, and they take less than it takes to put it to sleep. */
+static void share_notify(void *dev, unsigned queue UNUSED)
+{
+    struct virtio_9p *d = dev;
+
+    share_take(d);
+    if (d->under_way) sharedev_settle(d->folder);
 }
 
 static void share_reset(void *dev)
