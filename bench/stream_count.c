@@ -1,6 +1,6 @@
 /* The least that a consumer of a trace stream does: it reads every record of FILE or unix:SOCKET, and counts them
  * (bench/instruments.py). */
-#include "stream_reader.h"
+#include <stream_reader.h>
 
 int main(int argc, char **argv)
 {
