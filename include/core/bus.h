@@ -29,6 +29,10 @@ void bus_unmap_mmio(struct bus *b, paddr base);
 /* The device mapped at base takes equal writes in a row in one call: n of val, at off, off + size, .. */
 typedef void io_fill(void *dev, u32 off, unsigned size, u32 val, u32 n);
 void bus_mmio_fills(struct bus *b, paddr base, io_fill *fill);
+/* An access to the device mapped at base concerns what is in it alone: no interrupt, mapping or clock of the machine's.
+ * Translated code is not left for it. */
+void bus_mmio_passive(struct bus *b, paddr base);
+bool bus_is_passive(const struct bus *b, paddr pa, unsigned size);
 /* The device mapped at base takes part in string instructions: n times size bytes from or to the port at off, one after
  * another as IN and OUT would. Returns how many it has moved. 0: it wants them one by one. */
 struct io_strings {

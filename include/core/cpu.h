@@ -87,8 +87,14 @@ enum callout {
 };
 #define CALLOUTS_MAX 8
 _Static_assert(CALLOUT_COUNT <= CALLOUTS_MAX, "grow CALLOUTS_MAX");
-/* CALLOUT_TLB's r9d: access size in bytes, and which table missed. */
+/* CALLOUT_TLB's r9d: access size in bytes, which table missed, and what may be done to a device without leaving
+ * translated code: MOV, which loads once, or stores a general register (TLB_STORES()). */
 #define TLB_DESC(size, kind) ((size) | (kind) << 8)
+#define TLB_DESC_SIZE(desc) ((desc)&0xff)
+#define TLB_DESC_KIND(desc) ((enum tlb_kind)((desc) >> 8 & 3))
+#define TLB_LOADS (1u << 12)
+#define TLB_STORES(reg) (1u << 13 | (u32)(reg) << 16) /* 1-byte registers as in operands */
+#define TLB_STORED(desc) ((desc) >> 16)
 
 enum helper {
 #define HELPER(name, fn, text) HELPER_##name,
@@ -253,6 +259,7 @@ struct cpu {
     u8 *ram;                          /* the RAM view: through it blocks compare their bytes (MK_CHECKED) */
     u32 stop_neg[4];                  /* minus the addresses of enabled code breakpoints, else 0: stops.h */
     struct watch_book *watch;         /* runtime/mem/watch.c: pages with breakpoints */
+    u64 bounced;                      /* what translated code loads in place of a device's memory, or stores */
     u32 tlb_generation;               /* bumped by every soft-TLB flush of any kind */
     struct tables *tables;            /* runtime/mem/tables.c: page tables in use; NULL: they are not watched */
     const struct probe_hooks *probes; /* runtime/cpu/probe.h: who wants to be told of what happens; NULL: nobody */

@@ -422,6 +422,16 @@ bool mem_fill_device(struct cpu *c, laddr la, unsigned size, bool user, u32 val,
     return true;
 }
 
+bool mem_passive_access(struct cpu *c, laddr la, unsigned size, bool write, bool user, u64 *val)
+{
+    paddr pa;
+    if (c->probes || OFFSET(la) + size > PAGE_SIZE) return false;
+    if (!mmu_try(c, la, write ? ACC_W : ACC_R, user, &pa) || !bus_is_passive(c->bus, pa, size)) return false;
+    if (write) phys_write(c, pa, size, *val);
+    else *val = phys_read(c, pa, size);
+    return true;
+}
+
 /* How much of a device access goes into one call: no more than to the next multiple of 8. */
 static unsigned piece(paddr pa, unsigned left)
 {

@@ -42,6 +42,9 @@ MUST_CHECK int mem_write(struct cpu *c, laddr la, unsigned n, bool user, u64 val
 /* Equal writes in a row, as mem_write() makes them, to a device that takes them in one call (bus_mmio_fill()): n of
  * val, size bytes each, within a page. false: none was made; mem_write() finds out why. */
 MUST_CHECK bool mem_fill_device(struct cpu *c, laddr la, unsigned size, bool user, u32 val, u32 n);
+/* One access to a passive device (bus_mmio_passive()): *val is written, or read into. false: it is no such access, and
+ * nothing was done; mem_read() or mem_write() find out why. */
+MUST_CHECK bool mem_passive_access(struct cpu *c, laddr la, unsigned size, bool write, bool user, u64 *val);
 /* Longer ones (FXSAVE, TSS, strings): any n up to 4096. */
 MUST_CHECK int mem_read_buf(struct cpu *c, laddr la, void *buf, unsigned n, bool user);
 MUST_CHECK int mem_write_buf(struct cpu *c, laddr la, const void *buf, unsigned n, bool user);

@@ -46,6 +46,7 @@ struct range {
     const struct io_ops *ops;         /* NULL: ROM */
     io_fill *fill;                    /* or NULL */
     const struct io_strings *strings; /* or NULL; ports only */
+    bool passive;                     /* bus_mmio_passive() */
     void *dev;
     const u8 *rom;
     struct bus_ram *ram; /* or NULL */
@@ -707,6 +708,19 @@ void bus_mmio_fills(struct bus *b, paddr base, io_fill *fill)
     unsigned i = range_from(b, base);
     BUG_ON(i >= b->nranges || b->range[i].base != base || !b->range[i].ops);
     b->range[i].fill = fill;
+}
+
+void bus_mmio_passive(struct bus *b, paddr base)
+{
+    unsigned i = range_from(b, base);
+    BUG_ON(i >= b->nranges || b->range[i].base != base || !b->range[i].ops);
+    b->range[i].passive = true;
+}
+
+bool bus_is_passive(const struct bus *b, paddr pa, unsigned size)
+{
+    const struct range *r = ram_page(b, pa) == NO_PAGE ? range_at(b, pa) : NULL;
+    return r && r->passive && r->base + r->len - pa >= size;
 }
 
 bool bus_mmio_fill(struct bus *b, paddr pa, unsigned size, u32 val, u32 n)

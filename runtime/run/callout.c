@@ -46,12 +46,28 @@ static u64 table_write(struct cpu *c, laddr la, unsigned size, bool user)
     return (u64)bus_ram_ptr(c->bus, pa) - la;
 }
 
-/* A soft-TLB miss: the addend of la's page, or 0 if the access is not plain RAM within one page (or faults): the
- * interpreter then does the whole instruction. */
+/* The general register that an instruction stores; the stub has put all of them home. */
+static u32 stored(const struct cpu *c, u32 desc)
+{
+    unsigned reg = TLB_STORED(desc);
+    return TLB_DESC_SIZE(desc) == 1 ? c->gpr[reg & 3] >> reg / 4 * 8 & 0xff : c->gpr[reg];
+}
+
+/* MOV from or to a passive device: it is done here, and what translated code does then is done to c->bounced. */
+static u64 device_access(struct cpu *c, laddr la, u32 desc, bool write, bool user)
+{
+    u32 size = TLB_DESC_SIZE(desc);
+    if (!(desc & (write ? TLB_STORES(0) : TLB_LOADS)) || (c->rt && c->rt->trace.mask)) return 0;
+    c->bounced = write ? stored(c, desc) : 0;
+    return mem_passive_access(c, la, size, write, user, &c->bounced) ? (u64)&c->bounced - la : 0;
+}
+
+/* A soft-TLB miss: the addend of la's page, or of what is in place of a device's memory; or 0 if the access is neither
+ * (or faults): the interpreter then does the whole instruction. */
 u64 callout_tlb(struct cpu *c, laddr la, u32 desc)
 {
-    u32 size = desc & 0xff;
-    enum tlb_kind kind = (enum tlb_kind)(desc >> 8);
+    u32 size = TLB_DESC_SIZE(desc);
+    enum tlb_kind kind = TLB_DESC_KIND(desc);
     if ((la & ~PAGE_MASK) + size > PAGE_SIZE) return 0;
     bool write = kind == TLB_SUP_W || kind == TLB_USER_W;
     u64 *entry = &cpu_tlb(c, kind)[la >> PAGE_SHIFT];
@@ -64,8 +80,9 @@ u64 callout_tlb(struct cpu *c, laddr la, u32 desc)
         if (once) return once;
     }
     u8 *host = fill(c, la, write, user);
-    if (!host && write && c->tables) return table_write(c, la, size, user);
-    return host ? (u64)host - la : 0;
+    if (host) return (u64)host - la;
+    u64 once = write && c->tables ? table_write(c, la, size, user) : 0;
+    return once ? once : device_access(c, la, desc, write, user);
 }
 
 /* Whether x87/SSE instructions may run on the host's registers now: not with CR0.TS or EM, nor SSE without CR4.OSFXSR.

@@ -206,11 +206,15 @@ exit_saved:                             /* r9d: reason; guest GPRs and flags are
         mov     eax, [r15 + CPU_GPR + 0]
 .endm
 
-/* Soft-TLB miss. r8d linear address, r9d TLB_DESC, r10d guest ECX. Back with rcx = addend. */
+/* Soft-TLB miss. r8d linear address, r9d TLB_DESC, r10d guest ECX. Back with rcx = addend. What is stored may be any
+ * register. */
         .globl  rt_stub_tlb
 rt_stub_tlb:
         STASH_FLAGS
         SAVE_VOLATILE
+        mov     [r15 + CPU_GPR + 12], ebx
+        mov     [r15 + CPU_GPR + 16], r14d
+        mov     [r15 + CPU_GPR + 20], ebp
         SAVE_XMM
         mov     rdi, r15
         mov     esi, r8d

@@ -106,8 +106,8 @@ static bool refuse(struct fuzz *z)
 u64 callout_tlb(struct cpu *c, laddr la, u32 desc)
 {
     struct fuzz *z = fuzz_of(c);
-    if ((la & ~PAGE_MASK) + (desc & 0xff) > PAGE_SIZE) return 0;
-    u64 *entry = &cpu_tlb(c, (enum tlb_kind)(desc >> 8))[la >> PAGE_SHIFT];
+    if ((la & ~PAGE_MASK) + TLB_DESC_SIZE(desc) > PAGE_SIZE) return 0;
+    u64 *entry = &cpu_tlb(c, TLB_DESC_KIND(desc))[la >> PAGE_SHIFT];
     if (!*entry) {
         if (z->nfilled == MAX_FILLED || refuse(z)) return 0;
         z->filled[z->nfilled++] = entry;

@@ -1,5 +1,5 @@
 /* REP STOS into the VGA's planar memory is as many writes: what they leave, where a fault, a trap or the segment's end
- * stops them, and what becomes of the pages' bits. */
+ * stops them, and what becomes of the pages' bits. MOV goes there and back with every register. */
 #include "rt.h"
 
 const char guest_name[] = "planar";
@@ -200,6 +200,43 @@ static void limits(void)
     __asm__ volatile("movw %w0, %%es" : : "r"(SEL_KDATA));
 }
 
+/* Each register, from where translated code stores it, and back: plane 0 alone, so that it is as memory is. */
+#define MOVES(store, load, want)                                                                                   \
+    do {                                                                                                           \
+        u32 got_;                                                                                                  \
+        poke(AT + 0x400, 0), poke(AT + 0x404, 0);                                                                  \
+        __asm__ volatile("pushal; movl %%esp, %%fs:0; movl $0x14131211, %%eax; movl $0x24232221, %%ecx; "          \
+                         "movl $0x34333231, %%edx; movl $0x44434241, %%ebx; movl $0x54535251, %%esp; "             \
+                         "movl $0x64636261, %%ebp; movl $0x74737271, %%esi; movl $0x84838281, %%edi; stc; "        \
+                         store "; sbbl %%eax, %%eax; " load "; movl %%fs:0, %%esp; movl %%edx, 20(%%esp); popal"   \
+                         : "=d"(got_) : : "memory", "cc");                                                         \
+        CHECK_EQ(got_, want);                                                                                      \
+    } while (0)
+#define PLACE "0x10000400" /* AT + 400h */
+#define MOVE4(reg, want) MOVES("movl %%" #reg ", " PLACE, "movl " PLACE ", %%edx; addl %%eax, %%edx", (want) - 1)
+#define MOVE2(reg, want) MOVES("movw %%" #reg ", " PLACE, "movzwl " PLACE ", %%edx; addl %%eax, %%edx", (want) - 1)
+#define MOVE1(reg, want)                                                                                           \
+    MOVES("movb %%" #reg ", " PLACE, "xorl %%edx, %%edx; movb " PLACE ", %%dl; addl %%eax, %%edx", (want) - 1)
+static u32 esp_kept;
+static void moves(void)
+{
+    section("MOV of each register");
+    map(7);
+    planes();
+    seq(2, 1), gr(1, 0), gr(3, 0), gr(4, 0), gr(5, 0), gr(8, 0xff);
+    gdt[TEST_SEL(1) / 8] = descriptor((u32)&esp_kept, 3, SEG_DATA, SEG_BIG);
+    __asm__ volatile("movw %w0, %%fs" : : "r"(TEST_SEL(1)));
+    for (int i = 0; i < 3; i++) {
+        MOVE4(eax, 0x14131211); MOVE4(ecx, 0x24232221); MOVE4(edx, 0x34333231); MOVE4(ebx, 0x44434241);
+        MOVE4(esp, 0x54535251); MOVE4(ebp, 0x64636261); MOVE4(esi, 0x74737271); MOVE4(edi, 0x84838281);
+        MOVE2(ax, 0x1211); MOVE2(cx, 0x2221); MOVE2(dx, 0x3231); MOVE2(bx, 0x4241);
+        MOVE2(sp, 0x5251); MOVE2(bp, 0x6261); MOVE2(si, 0x7271); MOVE2(di, 0x8281);
+        MOVE1(al, 0x11); MOVE1(cl, 0x21); MOVE1(dl, 0x31); MOVE1(bl, 0x41);
+        MOVE1(ah, 0x12); MOVE1(ch, 0x22); MOVE1(dh, 0x32); MOVE1(bh, 0x42);
+    }
+    __asm__ volatile("movw %w0, %%fs" : : "r"(SEL_KDATA));
+}
+
 static bool on_db(struct frame *f)
 {
     if (traps_met < 8)
@@ -267,6 +304,7 @@ void guest_main(void)
     contents();
     faults();
     limits();
+    moves();
     debugged();
     interrupted();
 }

@@ -65,6 +65,15 @@ static unsigned log2_size(unsigned size) { return size <= 1 ? 0 : size <= 2 ? 1 
 
 static bool mode_has_window(const struct xl_ctx *x) { return x->opt->window && xl_mode_has_window(x->src->mode); }
 
+/* What makes an access one that may be done to a device in its place: MOV alone has no other effect. */
+static u32 bounces(const struct xl_ctx *x, enum xl_access acc, unsigned size)
+{
+    const struct insn *in = &x->scan.insn[x->cur];
+    if (in->op != OP_MOV || size > 4) return 0;
+    if (acc != XL_W) return TLB_LOADS;
+    return in->opnd[1].kind == OPK_REG ? TLB_STORES(in->opnd[1].reg) : 0;
+}
+
 /* ecx_saved: R10 has the guest's ECX already, and RCX is free. */
 static struct hmem soft_access(struct xl_ctx *x, enum xl_access acc, unsigned size, bool ecx_saved)
 {
@@ -80,9 +89,11 @@ static struct hmem soft_access(struct xl_ctx *x, enum xl_access acc, unsigned si
     emit_load64(e, H_CX, hmx(H_CPU, H_R9, 8, (s32)(sizeof(struct cpu_area) + kind * TLB_TABLE_BYTES)));
     u8 *miss = emit_jrcxz(e);
     BUG_ON(x->nislands == XL_MAX_ISLANDS);
-    x->island[x->nislands++] = (struct island){
-        .kind = ISLAND_TLB, .branch = miss, .back = e->p, .desc = TLB_DESC(size, kind), .insn = (u16)x->cur
-    };
+    x->island[x->nislands++] = (struct island){ .kind = ISLAND_TLB,
+                                                .branch = miss,
+                                                .back = e->p,
+                                                .desc = TLB_DESC(size, kind) | bounces(x, acc, size),
+                                                .insn = (u16)x->cur };
     emit_mov_rr64(e, H_R9, H_CX);
     emit_mov_rr64(e, H_CX, H_R10);
     return hmx(H_R9, H_R8, 1, 0);

@@ -53,8 +53,9 @@ static io_fill low_fill, high_fill;
 /* Where memory is too short for that, nothing is there, and a guest reads ones. */
 static void map_low(struct vga *v)
 {
-    if (!bus_map_mmio(v->bus, VGA_WINDOW, VGA_BANK, &low_ops, v, "VGA window"))
-        bus_mmio_fills(v->bus, VGA_WINDOW, low_fill);
+    if (bus_map_mmio(v->bus, VGA_WINDOW, VGA_BANK, &low_ops, v, "VGA window")) return;
+    bus_mmio_fills(v->bus, VGA_WINDOW, low_fill);
+    bus_mmio_passive(v->bus, VGA_WINDOW);
 }
 
 void vga_map(struct vga *v)
@@ -87,7 +88,9 @@ int vga_mem_new(struct vga *v)
         return err;
     }
     bus_mmio_fills(v->bus, VGA_WINDOW, low_fill);
+    bus_mmio_passive(v->bus, VGA_WINDOW);
     bus_mmio_fills(v->bus, VGA_WINDOW + VGA_BANK, high_fill);
+    bus_mmio_passive(v->bus, VGA_WINDOW + VGA_BANK);
     return 0;
 }
 
