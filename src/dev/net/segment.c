@@ -18,6 +18,16 @@ static void put_be16(u8 *p, u16 v)
 
 u64 inet_sum(u64 sum, const u8 *p, size_t n)
 {
+    u64 odd = 0;
+
+    for (; n >= 16; p += 16, n -= 16) {
+        u64 v[2];
+
+        memcpy(v, p, sizeof v);
+        sum += (v[0] & 0xffffffff) + (v[1] & 0xffffffff);
+        odd += (v[0] >> 32) + (v[1] >> 32);
+    }
+    sum += odd;
     for (; n >= 4; p += 4, n -= 4) {
         u32 v;
 
