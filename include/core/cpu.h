@@ -214,7 +214,7 @@ struct cpu {
     /* ---- what the stubs need, and the rest of what translated code needs ---- */
     void *jump_cache; /* what R13 must be: the present privilege class's jump cache, or the all-miss one */
     u64 exit_arg;     /* see exits.def */
-    u64 host_rsp;     /* rt_enter()'s frame */
+    u64 host_rsp;     /* rt_enter()'s frame; 0: no translated code runs */
     u64 scratch[3];   /* for enter_x64.S */
     u64 window;       /* what R12 must be: host address of guest linear 0 in the window of the present mode, or 10 where
                        * that has none (emit_x64.h) */

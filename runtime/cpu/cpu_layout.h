@@ -10,6 +10,7 @@
 #define CPU_JUMP_CACHE 1296
 #define CPU_EXIT_ARG 1304
 #define CPU_HOST_RSP 1312
+#define CPU_KICK 0
 #define CPU_SCRATCH 1320
 #define CPU_WINDOW 1344
 #define CPU_FX 144
@@ -26,6 +27,7 @@
 #define CPU_HELPER_MOV_SREG 1536
 #define CPU_SEG_MEMO 1680
 #define CPU_TLB_SUP_R 16384 /* behind struct cpu_area */
+#define ASM_TLB_TABLE_SHIFT 27
 /* Offsets into struct seg, and attributes as real and virtual-8086 mode make them. */
 #define SEG_BASE 4
 #define SEG_LIMIT 8
@@ -55,6 +57,7 @@
 #define ASM_EXIT_FAULT 3
 #define ASM_EXIT_SIGNAL 4
 #define ASM_EXIT_NEXT 5
+#define ASM_EXIT_KICKED 6
 
 #define ASM_HELPER_NEXT 2
 #define ASM_HELPER_JUMP 3

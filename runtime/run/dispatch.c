@@ -486,6 +486,7 @@ int dispatch_translated(struct rt *rt)
         dispatch_trace(rt);
         laddr from = c->eip;
         int r = 0;
+        const u8 shadow = c->intr_shadow;
         c->intr_shadow = 0; /* whatever runs now is the instruction behind */
         enum exit_reason why = (enum exit_reason)rt_enter(c, xl_entry(rt->xl, b));
         TRACE(&rt->trace, exits, from, "exit %s from %08x cpl %u\n", exit_names[why], from, c->cpl);
@@ -503,6 +504,7 @@ int dispatch_translated(struct rt *rt)
             r = rt->step_result;
             rt->step_result = 0;
             break;
+        case EXIT_KICKED: c->intr_shadow = shadow; break;
         }
         if (r) return r;
     }

@@ -29,7 +29,8 @@ _Static_assert(offsetof(struct cpu, seg) == CPU_SEG && offsetof(struct cpu, gdtr
                    && offsetof(struct cpu, seg_complex) == CPU_SEG_COMPLEX
                    && offsetof(struct cpu, seg_room) == CPU_SEG_ROOM && offsetof(struct cpu, seg_memo) == CPU_SEG_MEMO
                    && offsetof(struct cpu, helpers[HELPER_MOV_SREG]) == CPU_HELPER_MOV_SREG
-                   && sizeof(struct cpu_area) == CPU_TLB_SUP_R && TLB_SUP_R == 0,
+                   && sizeof(struct cpu_area) == CPU_TLB_SUP_R && TLB_SUP_R == 0
+                   && TLB_TABLE_BYTES == 1ull << ASM_TLB_TABLE_SHIFT && offsetof(struct cpu, kick) == CPU_KICK,
                "cpu_layout.h");
 _Static_assert(offsetof(struct seg_memo, raw) == MEMO_RAW && offsetof(struct seg_memo, key) == MEMO_KEY
                    && offsetof(struct seg_memo, complex) == MEMO_COMPLEX && offsetof(struct seg_memo, seg) == MEMO_SEG
@@ -46,8 +47,8 @@ _Static_assert(offsetof(struct seg, sel) == 0 && offsetof(struct seg, base) == S
 _Static_assert(offsetof(struct fxstate, xmm) == FX_XMM, "cpu_layout.h");
 _Static_assert(EXIT_JUMP == ASM_EXIT_JUMP && EXIT_CHAIN == ASM_EXIT_CHAIN && EXIT_EMULATE == ASM_EXIT_EMULATE
                    && EXIT_FAULT == ASM_EXIT_FAULT && EXIT_SIGNAL == ASM_EXIT_SIGNAL && EXIT_NEXT == ASM_EXIT_NEXT
-                   && HELPER_DONE == 0 && HELPER_NEXT == ASM_HELPER_NEXT && HELPER_JUMP == ASM_HELPER_JUMP
-                   && HELPER_JUMP_SEGMENTED == ASM_HELPER_JUMP_SEGMENTED,
+                   && EXIT_KICKED == ASM_EXIT_KICKED && HELPER_DONE == 0 && HELPER_NEXT == ASM_HELPER_NEXT
+                   && HELPER_JUMP == ASM_HELPER_JUMP && HELPER_JUMP_SEGMENTED == ASM_HELPER_JUMP_SEGMENTED,
                "cpu_layout.h");
 _Static_assert(RT_CODE_CACHE_MIN == XL_CACHE_MIN && RT_CODE_CACHE_MAX == XL_CACHE_MAX, "what runtime.h promises");
 

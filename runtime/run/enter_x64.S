@@ -57,7 +57,8 @@
         mov     edi, [r15 + CPU_GPR + 28]
 .endm
 
-/* int rt_enter(struct cpu *c, const void *code): runs translated code until an exit; returns enum exit_reason. */
+/* int rt_enter(struct cpu *c, const void *code): runs translated code until an exit; returns enum exit_reason. The look
+ * at kick comes after host_rsp says that code runs: a kick before it is seen here, and the handler sees to a later one. */
         .globl  rt_enter
         .type   rt_enter, @function
 rt_enter:
@@ -71,6 +72,9 @@ rt_enter:
         mov     r15, rdi
         mov     r11, rsi
         mov     [r15 + CPU_HOST_RSP], rsp
+        mov     r9d, ASM_EXIT_KICKED
+        cmp     dword ptr [r15 + CPU_KICK], 0
+        jne     exit_home
         mov     r13, [r15 + CPU_JUMP_CACHE]
         mov     r12, [r15 + CPU_WINDOW]
         LOAD_GPRS_FLAGS
@@ -135,8 +139,10 @@ exit_saved:                             /* r9d: reason; guest GPRs and flags are
         mov     r9, rbx
         mov     dword ptr [r15 + CPU_FPU_HOT], 0
         mov     dword ptr [r15 + CPU_SSE_HOT], 0
-1:      mov     eax, r9d
-        mov     rsp, [r15 + CPU_HOST_RSP]
+1:      mov     rsp, [r15 + CPU_HOST_RSP]
+exit_home:
+        mov     eax, r9d
+        mov     qword ptr [r15 + CPU_HOST_RSP], 0
         add     rsp, 8
         pop     r15
         pop     r14
@@ -207,10 +213,29 @@ exit_saved:                             /* r9d: reason; guest GPRs and flags are
 .endm
 
 /* Soft-TLB miss. r8d linear address, r9d TLB_DESC, r10d guest ECX. Back with rcx = addend. What is stored may be any
- * register. */
+ * register. A misaligned access within a page that the TLB has, as a copy of network packets makes them by the thousand,
+ * is answered here, as callout_tlb() would. */
         .globl  rt_stub_tlb
 rt_stub_tlb:
         STASH_FLAGS
+        movzx   eax, r9b                /* size */
+        lea     ecx, [r8 + rax - 1]
+        xor     ecx, r8d
+        shr     ecx, 12
+        jnz     1f                      /* it goes on in the next page */
+        mov     eax, r9d
+        shr     eax, 8
+        and     eax, 3                  /* kind */
+        shl     rax, ASM_TLB_TABLE_SHIFT
+        mov     ecx, r8d
+        shr     ecx, 12
+        lea     rax, [rax + rcx*8]
+        mov     rcx, [r15 + rax + CPU_TLB_SUP_R]
+        test    rcx, rcx
+        jz      1f
+        UNSTASH_FLAGS
+        ret
+1:
         SAVE_VOLATILE
         mov     [r15 + CPU_GPR + 12], ebx
         mov     [r15 + CPU_GPR + 16], r14d

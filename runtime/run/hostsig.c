@@ -4,8 +4,9 @@
  *
  *   I1  A handler never emulates. In translated code it redirects RIP to an exit stub, which finds all guest registers
  *       where they are; the dispatcher does the rest.
- *   I2  A kick that arrives outside of translated code (in a stub, in the dispatcher) is repeated by a timer until the
- *       dispatcher acknowledges it, so none is lost in the gap between looking at cpu->kick and entering a block. */
+ *   I2  A kick that arrives in a stub is repeated by a timer until the dispatcher acknowledges it. One that arrives
+ *       outside of rt_enter() is not: that looks at cpu->kick before it enters a block.                       [on_kick]
+ */
 #define _GNU_SOURCE
 #include "core/host_ns.h"
 #include "runtime/run/hostsig.h"
@@ -59,7 +60,7 @@ static void on_kick(int sig, siginfo_t *si, void *ctx)
     } else if (self.run.xl) {
         c->jump_cache = xl_jump_cache(self.run.xl, XL_JC_MISS);
         if (xl_break(self.run.xl, (u64)r[REG_RIP])) r[REG_R13] = (greg_t)(u64)c->jump_cache;
-        else {
+        else if (c->host_rsp) {
             self.rekick_armed = true;
             hosttimer_set(self.rekick, host_ns(CLOCK_MONOTONIC) + REKICK_NS);
         }

@@ -254,6 +254,7 @@ static void enter(struct fuzz *z, laddr eip)
         z->run.why = (enum exit_reason)rt_enter(c, xl_entry(f->xl, b));
         z->exits[z->run.why]++;
         switch (z->run.why) {
+        case EXIT_KICKED: break; /* behind hostsig_ack() */
         case EXIT_JUMP: z->run.eip = c->eip; return;
         case EXIT_CHAIN: z->run.eip = xl_edge_target(xl_edge(f->xl, c->exit_arg)); return;
         case EXIT_FAULT:
