@@ -5,6 +5,7 @@
 #   boot    prints a marker and powers off: how long a boot takes
 #   script  runs tests/guests/init/selftest.sh and reports dmesg: compared with the same run on the host
 #   net     drives the network cards whose modules are in the tree's /lib/m (tests/guests/net.py)
+#   wire    has traffic with another such guest (likewise; --add its wire)
 #   selftests  runs the programs of the tree's /selftests (tests/guests/selftests.py)
 #   sound   plays tones by the sound cards whose modules are in the tree's /lib/m (tests/guests/sound.py)
 #   bench   runs the measurements that /bin/plan names (bench/run.py): give it and its programs with --add
@@ -24,7 +25,7 @@ busybox=
 die() { echo "mkinitramfs.sh: $*" >&2; exit 1; }
 usage() {
     echo "usage: mkinitramfs.sh [--compress none|gzip] [--busybox FILE] [--tree DIRECTORY] [--add FILE]..." \
-         "shell|boot|script|net|sound|selftests|bench|around OUTPUT" >&2
+         "shell|boot|script|net|wire|sound|selftests|bench|around OUTPUT" >&2
     exit 2
 }
 
@@ -73,7 +74,7 @@ script)
     install -m 755 "$here/init/script" "$root/init"
     install -m 755 "$here/init/selftest.sh" "$root/bin/selftest.sh"
     ;;
-net | around)
+net | around | wire)
     install -m 755 "$here/init/$variant" "$root/init"
     install -m 755 "$here/init/lease" "$root/bin/lease"
     ;;
