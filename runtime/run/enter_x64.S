@@ -58,7 +58,8 @@
 .endm
 
 /* int rt_enter(struct cpu *c, const void *code): runs translated code until an exit; returns enum exit_reason. The look
- * at kick comes after host_rsp says that code runs: a kick before it is seen here, and the handler sees to a later one. */
+ * at kick comes after host_rsp says that code runs: a kick before it is seen here, and the handler sees to a later one.
+ */
         .globl  rt_enter
         .type   rt_enter, @function
 rt_enter:
@@ -213,29 +214,36 @@ exit_home:
 .endm
 
 /* Soft-TLB miss. r8d linear address, r9d TLB_DESC, r10d guest ECX. Back with rcx = addend. What is stored may be any
- * register. A misaligned access within a page that the TLB has, as a copy of network packets makes them by the thousand,
- * is answered here, as callout_tlb() would. */
+ * register. A misaligned access within a page that the TLB has, as a copy of network packets makes them by the
+ * thousand, is answered here, as callout_tlb() would. */
         .globl  rt_stub_tlb
-rt_stub_tlb:
-        STASH_FLAGS
+rt_stub_tlb:                            /* nothing changes flags up to the first call */
+        mov     [r15 + CPU_GPR + 0], eax
         movzx   eax, r9b                /* size */
-        lea     ecx, [r8 + rax - 1]
-        xor     ecx, r8d
-        shr     ecx, 12
-        jnz     1f                      /* it goes on in the next page */
-        mov     eax, r9d
-        shr     eax, 8
-        and     eax, 3                  /* kind */
-        shl     rax, ASM_TLB_TABLE_SHIFT
-        mov     ecx, r8d
-        shr     ecx, 12
+        lea     eax, [r8 + rax - 1]
+        mov     ecx, 12
+        shrx    eax, eax, ecx
+        shrx    ecx, r8d, ecx
+        not     eax
+        lea     ecx, [rcx + rax + 1]    /* 0: it ends in the page in which it begins */
+        jrcxz   3f
+2:      mov     eax, [r15 + CPU_GPR + 0]
+        jmp     rt_stub_tlb_miss
+3:      mov     ecx, 22
+        shlx    eax, r9d, ecx           /* kind, at the top */
+        mov     ecx, 30
+        shrx    eax, eax, ecx
+        mov     ecx, ASM_TLB_TABLE_SHIFT
+        shlx    rax, rax, rcx
+        mov     ecx, 12
+        shrx    ecx, r8d, ecx
         lea     rax, [rax + rcx*8]
         mov     rcx, [r15 + rax + CPU_TLB_SUP_R]
-        test    rcx, rcx
-        jz      1f
-        UNSTASH_FLAGS
+        jrcxz   2b
+        mov     eax, [r15 + CPU_GPR + 0]
         ret
-1:
+rt_stub_tlb_miss:
+        STASH_FLAGS
         SAVE_VOLATILE
         mov     [r15 + CPU_GPR + 12], ebx
         mov     [r15 + CPU_GPR + 16], r14d

@@ -417,18 +417,21 @@ void clock_run_due(struct clock *c)
 
 /* ---- the host's alarm ---- */
 
+/* Two timers: while a deadline is near, as of a card that delays its interrupts, the other stays at what comes behind
+ * it, for to move a timer may take as long as to handle the signal. */
 struct alarm {
-    struct hosttimer *timer;
-    u64 due; /* host ns; in the past: the host's timer is not armed */
+    struct hosttimer *timer[2];
+    u64 due[2]; /* host ns; in the past: the host's timer is not armed */
 };
 
 int alarm_new(struct alarm **out, int signo, pid_t tid)
 {
     struct alarm *a = calloc(1, sizeof *a);
     if (!a) return -ENOMEM;
-    int err = hosttimer_new(&a->timer, signo, tid);
+    int err = hosttimer_new(&a->timer[0], signo, tid);
+    if (!err) err = hosttimer_new(&a->timer[1], signo, tid);
     if (err) {
-        free(a);
+        alarm_free(a);
         return err;
     }
     *out = a;
@@ -438,7 +441,8 @@ int alarm_new(struct alarm **out, int signo, pid_t tid)
 void alarm_free(struct alarm *a)
 {
     if (!a) return;
-    hosttimer_free(a->timer);
+    hosttimer_free(a->timer[0]);
+    hosttimer_free(a->timer[1]);
     free(a);
 }
 
@@ -458,14 +462,21 @@ void alarm_set(struct alarm *a, u64 guest_deadline_ns, const struct clock *clk)
         return; /* never, or beyond what the host's timer holds */
     u64 host = host_time_of(clk, guest_deadline_ns);
     if (host / NS_PER_S > INT32_MAX) return;
-    if (a->due <= host && a->due > host_ns(CLOCK_MONOTONIC)) return;
-    hosttimer_set(a->timer, host ? host : 1); /* 0 would disarm */
-    a->due = host;
+    const u64 now = host_ns(CLOCK_MONOTONIC);
+    for (unsigned i = 0; i < 2; i++)
+        if (a->due[i] <= host && a->due[i] > now) return;
+    bool second = a->due[1] <= now;                              /* it is not armed, or */
+    if (a->due[0] > now && a->due[1] > a->due[0]) second = true; /* both are, and it is the later */
+    hosttimer_set(a->timer[second], host ? host : 1);            /* 0 would disarm */
+    a->due[second] = host;
 }
 
 void alarm_stop(struct alarm *a)
 {
-    if (a->due <= host_ns(CLOCK_MONOTONIC)) return;
-    hosttimer_set(a->timer, 0);
-    a->due = 0;
+    const u64 now = host_ns(CLOCK_MONOTONIC);
+    for (unsigned i = 0; i < 2; i++) {
+        if (a->due[i] <= now) continue;
+        hosttimer_set(a->timer[i], 0);
+        a->due[i] = 0;
+    }
 }
