@@ -10,6 +10,7 @@
 #include "src/cache_dir.h"
 #include "src/back/audio.h"
 #include "src/back/chardev.h"
+#include "src/back/netdev.h"
 #include "src/disks.h"
 #include "src/error.h"
 #include "src/wait.h"
@@ -176,6 +177,7 @@ static void frames_deliver(void *arg)
 }
 
 static void on_net_wake(void *vm) { post(vm, frames_deliver); }
+static void on_net_asked(void *vm) { rt_expect(((struct vm *)vm)->rt); }
 
 static void audio_tell(void *arg)
 {
@@ -417,7 +419,8 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
     rc = disks_open(&vm->disks, &vm->cfg, vm->cfg.inspect ? NULL : &disk_host, err);
     if (rc) goto out;
     const struct wait_end net_end = { stop_asked, vm };
-    rc = vm_nets_open(&vm->nets, vm, on_net_wake, &net_end, err);
+    const struct netdev_host net_host = { on_net_wake, on_net_asked, vm };
+    rc = vm_nets_open(&vm->nets, vm, &net_host, &net_end, err);
     if (rc) goto out;
     const struct audio_host audio_host = { on_audio_wake, vm };
     const char *audio = vm->cfg.audio && !vm->cfg.inspect ? vm->cfg.audio : "none";

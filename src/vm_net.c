@@ -31,16 +31,15 @@ static int rom_open(struct vm_nets *n, unsigned i, const struct vm *vm, const st
     return rc == -ENOENT && !asked ? 0 : rc;
 }
 
-int vm_nets_open(struct vm_nets **out, struct vm *vm, void (*wake)(void *vm), const struct wait_end *end,
+int vm_nets_open(struct vm_nets **out, struct vm *vm, const struct netdev_host *host, const struct wait_end *end,
                  struct vm_error *err)
 {
-    const struct netdev_host host = { wake, vm };
     struct vm_nets *n = calloc(1, sizeof *n);
     if (!n) return vm_fail(err, -ENOMEM, "net: out of memory");
     *out = n;
     for (unsigned i = 0; i < VM_NETS_MAX; i++) {
         const char *spec = i ? vm->cfg.more_nets[i - 1] : vm->cfg.net;
-        int rc = net_open(&n->net[i], spec, i ? NULL : vm->cfg.net_dump, vm->cfg.inspect ? NULL : &host, end, err);
+        int rc = net_open(&n->net[i], spec, i ? NULL : vm->cfg.net_dump, vm->cfg.inspect ? NULL : host, end, err);
         if (rc) return rc;
         if (!n->net[i]) continue;
         net_number(n->net[i], i);

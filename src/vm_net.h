@@ -5,9 +5,10 @@
 
 struct vm;
 struct vm_nets;
-/* As vm's description has them. wake: called on a back end's thread when vm_nets_deliver() is wanted. 0 or -errno. */
-MUST_CHECK int vm_nets_open(struct vm_nets **out, struct vm *vm, void (*wake)(void *vm), const struct wait_end *end,
-                            struct vm_error *err);
+struct netdev_host;
+/* As vm's description has them. host: as of back ends, with vm_nets_deliver() to be arranged for. 0 or -errno. */
+MUST_CHECK int vm_nets_open(struct vm_nets **out, struct vm *vm, const struct netdev_host *host,
+                            const struct wait_end *end, struct vm_error *err);
 void vm_nets_close(struct vm_nets *n); /* copes with NULL; after the cards */
 void vm_nets_deliver(struct vm_nets *n);
 /* What the board is to have. false: there is no card i. */

@@ -13,6 +13,7 @@
 #include "translator/translator.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/types.h>
 
 struct interp;
@@ -73,6 +74,11 @@ struct rt {
     struct alarm *alarm;
     bool running;
     pthread_t thread; /* the one in rt_run() */
+    struct {
+        bool expects;          /* rt_expect() since the last HLT */
+        atomic_bool now;       /* a HLT watches cpu->kick: no signal is needed */
+        unsigned vain, passes; /* how often it is not to, as it was in vain before; and yet */
+    } watch;                   /* run.c */
     enum rt_way way;
     bool pass;     /* a debugger's breakpoint at the first instruction of the next run does not count */
     bool standing; /* guest time stands */

@@ -4,6 +4,7 @@
  *   I2  cpu->irq_pending is nonzero iff something could be delivered as soon as IF and the shadow allow. [update_irq]
  *   I3  A request to stop or reset sets kick, so that it is seen within one block. */
 #define _GNU_SOURCE
+#include "core/host_ns.h"
 #include "runtime/run/alarm.h"
 #include "runtime/cpu/cpu.h"
 #include "runtime/cpu/cpu_models.h"
@@ -25,6 +26,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <x86intrin.h>
+
+#define WATCH_NS 100000u
+#define WATCH_LOOKS 16u
+#define WATCH_PASSES_MAX 63u
 
 /* ---- the thread ---- */
 
@@ -205,8 +210,11 @@ void rt_kick(struct rt *rt)
     /* Whoever raises it sends the one signal: real-time signals queue, and a busy sender would fill the host's queue.
      */
     bool raised = __atomic_exchange_n(&rt->cpu->kick, 1, __ATOMIC_SEQ_CST) != 0;
-    if (!raised && rt->running && !pthread_equal(pthread_self(), rt->thread)) rt->engine->kick(rt);
+    if (raised || !rt->running || pthread_equal(pthread_self(), rt->thread)) return;
+    if (!atomic_load(&rt->watch.now)) rt->engine->kick(rt);
 }
+
+void rt_expect(struct rt *rt) { rt->watch.expects = true; }
 
 static void request(struct rt *rt, unsigned what)
 {
@@ -342,12 +350,36 @@ void rt_sleep(struct rt *rt)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
+/* Watches for a kick before the thread sleeps: to be put to sleep and to be woken takes longer than what is expected.
+ * What is in vain is left off for a while. Whoever kicks looks at watch.now behind cpu->kick, this looks at cpu->kick
+ * behind watch.now: so a kick without a signal is seen here, or in rt_sleep(). */
+static bool watch_for_kick(struct rt *rt)
+{
+    if (!rt->watch.expects) return false;
+    rt->watch.expects = false;
+    if (rt->watch.passes) {
+        rt->watch.passes--;
+        return false;
+    }
+    const u64 begin = __rdtsc(), until = host_ns(CLOCK_MONOTONIC) + WATCH_NS;
+    atomic_store(&rt->watch.now, true);
+    while (!rt->cpu->kick && host_ns(CLOCK_MONOTONIC) < until)
+        for (unsigned i = 0; i < WATCH_LOOKS && !rt->cpu->kick; i++) __builtin_ia32_pause();
+    atomic_store(&rt->watch.now, false);
+    const bool kicked = rt->cpu->kick;
+    rt->watch.vain = kicked ? 0 : 2 * rt->watch.vain + 1;
+    if (rt->watch.vain > WATCH_PASSES_MAX) rt->watch.vain = WATCH_PASSES_MAX;
+    rt->watch.passes = rt->watch.vain;
+    rt->cpu->ctr.idle_cycles += __rdtsc() - begin;
+    return kicked;
+}
+
 /* HLT. */
 static void idle(struct rt *rt)
 {
     clock_sleep(rt->clock);
     if (rt->cfg.speed_mhz) on_deadline(rt, clock_next_deadline(rt->clock));
-    rt_sleep(rt);
+    if (!watch_for_kick(rt)) rt_sleep(rt);
     clock_wake(rt->clock);
 }
 

@@ -11,9 +11,11 @@
 
 #include <pthread.h>
 
-/* Called on the back end's own thread: frames wait, arrange for netdev_link_deliver() on the vCPU thread, soon. */
+/* wake: called on the back end's own thread: frames wait, arrange for netdev_link_deliver() on the vCPU thread, soon.
+ * asked: on the vCPU thread: the back end's has been woken for a frame, which may soon be answered; or NULL. */
 struct netdev_host {
     void (*wake)(void *arg);
+    void (*asked)(void *arg);
     void *arg;
 };
 

@@ -77,7 +77,9 @@ static void link_send(void *be, const u8 *frame, size_t n)
     bool first = !l->out.first;
     if (!frame_queue_put(&l->out, frame, n)) l->dropped++;
     pthread_mutex_unlock(&l->lock);
-    if (first) netdev_link_wake(l);
+    if (!first) return;
+    netdev_link_wake(l);
+    if (l->host.asked) l->host.asked(l->host.arg);
 }
 
 static void link_ready(void *be) { netdev_link_deliver(be); }

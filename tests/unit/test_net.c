@@ -21,7 +21,7 @@
 
 static sem_t woken;
 static void wake(void *arg) { sem_post(arg); }
-static const struct netdev_host host = { wake, &woken };
+static const struct netdev_host host = { wake, NULL, &woken };
 
 static u8 got[NETDEV_FRAME_MAX];
 static size_t got_len;
