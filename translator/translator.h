@@ -116,8 +116,9 @@ struct xl_point {
     vaddr begins; /* where the block does */
 };
 bool xl_recover(struct xl *xl, u64 host_pc, struct xl_point *out);
-/* A block that counts (struct xl_tap) was left there: what it has counted of the instruction at that point, or with
- * `after` of the one behind it, and of all that follow in it, is taken off. */
+/* A block that counts (struct xl_tap) was left there, before the instruction at that point, or with `after` behind it:
+ * what it has counted of those that follow in it is taken off, or if it has counted nothing yet, what it has done is
+ * added. */
 void xl_tallies_undo(const struct xl *xl, const struct xl_point *at, bool after, u64 tally[TALLIES]);
 /* What a block that was left before its end has not stored in cpu->x87: fills in *out for the guest instruction at
  * which it was left. False: nothing. Not for signal handlers. */

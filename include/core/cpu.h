@@ -178,7 +178,7 @@ struct seg_memo {
 
 /* What is counted of the code that runs (translator/front/source.h, struct xl_tap): by index, */
 #define TALLIES 32u
-#define TALLY_INSNS 0u /* instructions retired: REP is one, once it is done; what faults is none */
+#define TALLY_INSNS 31u /* instructions retired: REP is one, once it is done; what faults is none */
 #define INSNS_NO_LIMIT (~(u64)0 >> 1)
 
 /* A record of the trace stream as translated code writes it; transvisor/stream.h is what it is. */
@@ -233,9 +233,8 @@ struct cpu {
     u32 far_target; /* CS << 16 | IP, while an instruction that goes there looks at the rest of its frame */
     void *helpers[HELPER_COUNT]; /* by enum helper: int (*)(struct cpu *, u32) */
     struct seg_memo seg_memo[S_COUNT][SEG_MEMOS];
-    u64 tally[TALLIES]; /* where that is asked for; tally[TALLY_INSNS] by the interpreter always */
-    u32 insns_ahead;    /* while translated code tells of an instruction: counted already, but not done */
-    u64 insns_limit;    /* of tally[TALLY_INSNS]: the guest stops there; INSNS_NO_LIMIT: nowhere */
+    u32 insns_ahead; /* while translated code tells of an instruction: counted already, but not done */
+    u64 insns_limit; /* of cpu_tally()[TALLY_INSNS]: the guest stops there; INSNS_NO_LIMIT: nowhere */
     /* Where the trace stream is written (runtime/run/stream.c), while there is one. */
     struct {
         u8 *at;        /* the next record */
@@ -321,15 +320,26 @@ static inline bool cpu_in_paragraph(const struct cpu *c)
 }
 static inline bool cpu_protected(const struct cpu *c) { return (c->cr0 & CR0_PE) && !(c->eflags_sys & F_VM); }
 
+/* R15 points to cpu: half of what is counted is within 8 bits of displacement in front of it. */
 struct cpu_area {
+    u8 front[4096 - TALLIES * sizeof(u64)];
+    u64 tally[TALLIES]; /* counts, where they are asked for; tally[TALLY_INSNS] by the interpreter always */
     struct cpu cpu;
     u8 pad[16384 - sizeof(struct cpu)];
     /* TLB_KINDS tables of TLB_TABLE_BYTES each follow. */
 };
-_Static_assert(sizeof(struct cpu_area) == 16384, "tables start on a page");
+#define CPU_TALLY_AT ((s32)offsetof(struct cpu_area, tally) - (s32)offsetof(struct cpu_area, cpu))
+#define CPU_TLB_AT ((s32)(sizeof(struct cpu_area) - offsetof(struct cpu_area, cpu)))
+#define CPU_MAPPING (sizeof(struct cpu_area) + (u64)TLB_KINDS * TLB_TABLE_BYTES)
+_Static_assert(offsetof(struct cpu_area, cpu) == 4096 && CPU_TLB_AT == 16384, "tables start on a page");
+static inline struct cpu_area *cpu_area(struct cpu *c)
+{
+    return (struct cpu_area *)((u8 *)c - offsetof(struct cpu_area, cpu));
+}
+static inline u64 *cpu_tally(const struct cpu *c) { return cpu_area((struct cpu *)(uintptr_t)c)->tally; }
 static inline u64 *cpu_tlb(struct cpu *c, enum tlb_kind k)
 {
-    return (u64 *)((u8 *)c + sizeof(struct cpu_area) + (u64)k * TLB_TABLE_BYTES);
+    return (u64 *)((u8 *)c + CPU_TLB_AT + (u64)k * TLB_TABLE_BYTES);
 }
 
 #endif

@@ -1,7 +1,7 @@
 /* Owns one CPU's lifetime and its control and debug registers. Segment registers: seg.c. MSRs: msr.c. Models:
  * cpu_models.c.
  *
- *   I1  struct cpu is the head of one mapping with the soft-TLB tables behind it.                    [cpu_new,
+ *   I1  struct cpu is in one mapping with the counts in front of it and the soft-TLB tables behind.   [cpu_new,
  *       cpu_free]
  *   I2  mode and seg_complex say what CR0, EFLAGS, DR7, CPL and the segment registers say.           [cpu_update_mode]
  *   I3  With CR0.PG and CR4.PAE set, pdpte[] is valid and has no reserved bit set.                   [cpu_read_pdptes]
@@ -25,15 +25,13 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-#define CPU_MAPPING (sizeof(struct cpu_area) + (u64)TLB_KINDS * TLB_TABLE_BYTES)
-
 /* ---- lifetime ---- */
 
 /* All but the tables' tails: where the host keeps account of what could be written (strict overcommit), half a gigabyte
  * would be too much to ask for. */
 static int make_writable(struct cpu *c)
 {
-    int failed = mprotect(c, sizeof(struct cpu_area), PROT_READ | PROT_WRITE);
+    int failed = mprotect(cpu_area(c), sizeof(struct cpu_area), PROT_READ | PROT_WRITE);
     for (enum tlb_kind k = 0; k < TLB_KINDS && !failed; k++)
         failed = mprotect(cpu_tlb(c, k), (u64)TLB_PAGES * sizeof(u64), PROT_READ | PROT_WRITE);
     return failed;
@@ -44,7 +42,7 @@ int cpu_new(struct cpu **out, struct bus *bus, const struct cpu_model *model)
     /* Address space for the most part: the tables are touched where the guest touches memory, and their tails never. */
     void *m = mmap(NULL, CPU_MAPPING, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (m == MAP_FAILED) return -errno;
-    struct cpu *c = m;
+    struct cpu *c = &((struct cpu_area *)m)->cpu;
     if (make_writable(c)) {
         int failed = -errno;
         munmap(m, CPU_MAPPING);
@@ -69,7 +67,7 @@ void cpu_free(struct cpu *c)
 {
     if (!c) return;
     tlb_fini(c);
-    munmap(c, CPU_MAPPING);
+    munmap(cpu_area(c), CPU_MAPPING);
 }
 
 #define CR0_KNOWN (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)

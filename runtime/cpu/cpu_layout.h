@@ -26,7 +26,7 @@
 #define CPU_SEG_ROOM 1416
 #define CPU_HELPER_MOV_SREG 1536
 #define CPU_SEG_MEMO 1680
-#define CPU_TLB_SUP_R 16384 /* behind struct cpu_area */
+#define CPU_TLB_SUP_R 16384 /* behind struct cpu_area: CPU_TLB_AT */
 #define ASM_TLB_TABLE_SHIFT 27
 /* Offsets into struct seg, and attributes as real and virtual-8086 mode make them. */
 #define SEG_BASE 4

@@ -291,12 +291,12 @@ static inline int run_block(struct interp *ip, struct cpu *c, const struct ibloc
         if (unlikely(++r == end || ip->attention)) {
             c->eip = r[-1].in.next;
             *done = (unsigned)(r - b->recs);
-            c->tally[TALLY_INSNS] += *done;
+            cpu_tally(c)[TALLY_INSNS] += *done;
             return ST_NEXT;
         }
     }
     *done = (unsigned)(r - b->recs) + (st != ST_FAULT);
-    c->tally[TALLY_INSNS] += *done - (st == ST_AGAIN || st == ST_WAIT);
+    cpu_tally(c)[TALLY_INSNS] += *done - (st == ST_AGAIN || st == ST_WAIT);
     if (st == ST_FAULT) breaks_forget(&c->watch->breaks);
     if (st != ST_JUMP) c->eip = r->in.eip;
     return st;

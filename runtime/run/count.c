@@ -53,11 +53,11 @@ void rt_count(struct rt *rt, bool on)
     rt_tap_changed(rt);
 }
 
-u64 rt_instructions(const struct rt *rt) { return rt->cpu->tally[TALLY_INSNS] - rt->cpu->insns_ahead; }
+u64 rt_instructions(const struct rt *rt) { return cpu_tally(rt->cpu)[TALLY_INSNS] - rt->cpu->insns_ahead; }
 
 static u64 more_than_now(const struct rt *rt, u64 more)
 {
-    u64 now = rt->cpu->tally[TALLY_INSNS];
+    u64 now = cpu_tally(rt->cpu)[TALLY_INSNS];
     return more < INSNS_NO_LIMIT - now ? now + more : INSNS_NO_LIMIT;
 }
 
@@ -74,7 +74,7 @@ void count_step(struct rt *rt, u64 more) { limits_set(rt, rt->tap.limit, more_th
 
 bool count_limit_met(struct rt *rt)
 {
-    if (rt->cpu->tally[TALLY_INSNS] < rt->tap.limit) return false;
+    if (cpu_tally(rt->cpu)[TALLY_INSNS] < rt->tap.limit) return false;
     rt_limit(rt, UINT64_MAX);
     return true;
 }

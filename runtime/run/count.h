@@ -11,11 +11,11 @@ void count_step(struct rt *rt, u64 more);
 /* The limit of rt_limit() has been reached; it is gone. */
 bool count_limit_met(struct rt *rt);
 /* The limit has been reached: nothing is to be run. */
-static inline bool count_is_full(const struct cpu *c) { return c->tally[TALLY_INSNS] >= c->insns_limit; }
+static inline bool count_is_full(const struct cpu *c) { return cpu_tally(c)[TALLY_INSNS] >= c->insns_limit; }
 /* How many of n instructions may be run at once. */
 static inline u64 count_room(const struct cpu *c, u64 n)
 {
-    u64 room = count_is_full(c) ? 0 : c->insns_limit - c->tally[TALLY_INSNS];
+    u64 room = count_is_full(c) ? 0 : c->insns_limit - cpu_tally(c)[TALLY_INSNS];
     return room < n ? room : n;
 }
 

@@ -225,11 +225,11 @@ enum xl_jump_cache dispatch_prepare(struct rt *rt)
 static void tallies_undo(struct rt *rt, const struct xl_point *at, bool after, vaddr next)
 {
     struct cpu *c = rt->cpu;
-    u64 before = c->tally[TALLY_INSNS];
-    xl_tallies_undo(rt->xl, at, after, c->tally);
+    u64 before = cpu_tally(c)[TALLY_INSNS];
+    xl_tallies_undo(rt->xl, at, after, cpu_tally(c));
     if (likely(!rt->stream.cfg.what)) return;
     laddr base = c->seg[S_CS].base;
-    stream_left(&rt->stream, base + at->begins, base + next, before - c->tally[TALLY_INSNS]);
+    stream_left(&rt->stream, base + at->begins, base + next, before - cpu_tally(c)[TALLY_INSNS]);
 }
 
 /* Where translated code was left, when that is not at a block's end. */

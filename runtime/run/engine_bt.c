@@ -29,8 +29,8 @@ _Static_assert(offsetof(struct cpu, seg) == CPU_SEG && offsetof(struct cpu, gdtr
                    && offsetof(struct cpu, seg_complex) == CPU_SEG_COMPLEX
                    && offsetof(struct cpu, seg_room) == CPU_SEG_ROOM && offsetof(struct cpu, seg_memo) == CPU_SEG_MEMO
                    && offsetof(struct cpu, helpers[HELPER_MOV_SREG]) == CPU_HELPER_MOV_SREG
-                   && sizeof(struct cpu_area) == CPU_TLB_SUP_R && TLB_SUP_R == 0
-                   && TLB_TABLE_BYTES == 1ull << ASM_TLB_TABLE_SHIFT && offsetof(struct cpu, kick) == CPU_KICK,
+                   && CPU_TLB_AT == CPU_TLB_SUP_R && TLB_SUP_R == 0 && TLB_TABLE_BYTES == 1ull << ASM_TLB_TABLE_SHIFT
+                   && offsetof(struct cpu, kick) == CPU_KICK,
                "cpu_layout.h");
 _Static_assert(offsetof(struct seg_memo, raw) == MEMO_RAW && offsetof(struct seg_memo, key) == MEMO_KEY
                    && offsetof(struct seg_memo, complex) == MEMO_COMPLEX && offsetof(struct seg_memo, seg) == MEMO_SEG

@@ -15,7 +15,7 @@
 
 void pace_begin(struct rt *rt)
 {
-    clock_set_speed(rt->clock, rt->cfg.speed_mhz, &rt->cpu->tally[TALLY_INSNS]);
+    clock_set_speed(rt->clock, rt->cfg.speed_mhz, &cpu_tally(rt->cpu)[TALLY_INSNS]);
     count_step(rt, 0);
 }
 

@@ -9,7 +9,7 @@
 
 struct probe {
     bool used;
-    u8 tally; /* > 0: blocks count it in line, in cpu->tally[] */
+    u8 tally; /* > 0: blocks count it in line, in cpu_tally()[] */
     struct rt_probe is;
     u64 hits; /* without tally */
 };

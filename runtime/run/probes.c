@@ -195,7 +195,7 @@ static bool behind_int(struct rt *rt, const struct rt_probe *p, laddr la)
 static void done(void *arg, struct cpu *c, const struct insn *in, laddr la, u8 cpl)
 {
     struct probes *p = arg;
-    for (u32 m = probes_tally_insn(p, in, la, cpl); m; m &= m - 1) c->tally[__builtin_ctz(m)]++;
+    for (u32 m = probes_tally_insn(p, in, la, cpl); m; m &= m - 1) cpu_tally(c)[__builtin_ctz(m)]++;
     bool returns = (in->op == OP_IRET || in->op == OP_SYSEXIT) && cpl < 3 && c->cpl == 3;
     if (likely(!returns || !p->of[EV_SYSRET])) return;
     struct rt_event e = event_here(c, EV_SYSRET);
@@ -218,7 +218,7 @@ static void entered(void *arg, struct cpu *c)
 {
     struct probes *p = arg;
     laddr la = c->eip + c->seg[S_CS].base;
-    for (u32 m = probes_tally_entry(p, la, c->cpl); m; m &= m - 1) c->tally[__builtin_ctz(m)]++;
+    for (u32 m = probes_tally_entry(p, la, c->cpl); m; m &= m - 1) cpu_tally(c)[__builtin_ctz(m)]++;
     if (p->told[EV_BLOCK]) entered_told(p, c);
 }
 
@@ -312,13 +312,13 @@ static int probes_changed(struct probes *p)
 
 int probes_stream_changed(struct probes *p) { return probes_changed(p); }
 
-/* A counter of translated code's that nobody has; 0: there is none. */
+/* A counter of translated code's that nobody has; 0: there is none. The last ones are reached by the shortest code. */
 static u8 free_tally(const struct probes *p)
 {
-    u32 used = 1u << TALLY_INSNS;
+    u32 used = 1u << TALLY_INSNS | 1;
     for (unsigned i = 0; i < PROBES_MAX; i++)
         if (p->slot[i].used) used |= 1u << p->slot[i].tally;
-    return ~used ? (u8)__builtin_ctz(~used) : 0;
+    return ~used ? (u8)(31 - __builtin_clz(~used)) : 0;
 }
 
 int rt_probe_add(struct rt *rt, const struct rt_probe *is, unsigned *id)
@@ -332,7 +332,7 @@ int rt_probe_add(struct rt *rt, const struct rt_probe *is, unsigned *id)
     struct probe *s = &p->slot[i];
     *s = (struct probe){ .used = true, .is = *is };
     if (!is->fn && (is->event == EV_INSN || is->event == EV_BLOCK)) s->tally = free_tally(p);
-    if (s->tally) rt->cpu->tally[s->tally] = 0;
+    if (s->tally) cpu_tally(rt->cpu)[s->tally] = 0;
     int rc = probes_changed(p);
     if (rc) {
         s->used = false;
@@ -354,7 +354,7 @@ int rt_probe_remove(struct rt *rt, unsigned id)
 u64 rt_probe_hits(const struct rt *rt, unsigned id)
 {
     const struct probe *s = &rt->probes.slot[id % PROBES_MAX];
-    return s->tally ? rt->cpu->tally[s->tally] : s->hits;
+    return s->tally ? cpu_tally(rt->cpu)[s->tally] : s->hits;
 }
 
 unsigned rt_probe_met(const struct rt *rt) { return rt->probes.met; }

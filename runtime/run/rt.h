@@ -98,7 +98,7 @@ struct rt {
         bool on;     /* the translator is asked for tap */
         bool count;  /* rt_count() */
         bool counts; /* instructions are counted, for that or for a limit */
-        u64 limit;   /* of tally[TALLY_INSNS], by rt_limit(), */
+        u64 limit;   /* of cpu_tally()[TALLY_INSNS], by rt_limit(), */
         u64 step;    /* and by count_step() */
         struct xl_tap tap;
     } tap; /* count.c */

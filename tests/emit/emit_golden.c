@@ -80,7 +80,7 @@ static void print_mem(const char *text, s64 disp, FILE *out)
     }
     fprintf(out, "%.*s", (int)(open - text), text);
     if (!strncmp(open + 7, "r9*8", 4)) {
-        fprintf(out, "[tlb.%s + r9*8]", tlb_name[(disp - (s64)sizeof(struct cpu_area)) / (s64)TLB_TABLE_BYTES]);
+        fprintf(out, "[tlb.%s + r9*8]", tlb_name[(disp - CPU_TLB_AT) / (s64)TLB_TABLE_BYTES]);
     } else {
         name_cpu_field((u64)disp, name, sizeof name);
         fprintf(out, "[cpu.%s]", name);

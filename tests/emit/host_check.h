@@ -91,11 +91,11 @@ static inline const char *host_check_mem(struct host_check *h, const cs_x86 *x, 
     if (x->addr_size != 8) return HOST_FAIL(h, "32-bit address");
     if (op->mem.base == X86_REG_R12) return host_check_window(h, op);
     if (op->mem.base == X86_REG_R15 && op->mem.index == X86_REG_INVALID)
-        return op->mem.disp >= 0 && op->mem.disp + op->size <= (s64)sizeof(struct cpu)
+        return op->mem.disp >= CPU_TALLY_AT && op->mem.disp + op->size <= (s64)sizeof(struct cpu)
                    ? NULL
-                   : HOST_FAIL(h, "outside of struct cpu");
+                   : HOST_FAIL(h, "outside of struct cpu and its counts");
     if (op->mem.base == X86_REG_R15 && op->mem.index == X86_REG_R9) {
-        s64 table = op->mem.disp - (s64)sizeof(struct cpu_area);
+        s64 table = op->mem.disp - CPU_TLB_AT;
         return !write && op->mem.scale == 8 && table >= 0 && table % (s64)TLB_TABLE_BYTES == 0
                        && table / (s64)TLB_TABLE_BYTES < TLB_KINDS
                    ? NULL

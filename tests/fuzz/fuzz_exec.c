@@ -421,10 +421,11 @@ static void set_up(struct fuzz *z)
         xlf_init(&z->f[i], 8 << 20, i, 0);
         for (unsigned k = 0; k < JUMP_ENTRIES; k++) z->f[i].xl->jc[XL_JC_MISS][k].code = rt_exit_jump;
     }
-    z->cpu = mmap(NULL, sizeof(struct cpu_area) + TLB_KINDS * TLB_TABLE_BYTES, PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    struct cpu_area *area =
+        mmap(NULL, CPU_MAPPING, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     z->ram_fd = memfd_create("ram", MFD_CLOEXEC);
-    BUG_ON(z->cpu == MAP_FAILED || z->ram_fd < 0 || ftruncate(z->ram_fd, RAM_BYTES));
+    BUG_ON(area == MAP_FAILED || z->ram_fd < 0 || ftruncate(z->ram_fd, RAM_BYTES));
+    z->cpu = &area->cpu;
     z->ram = mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, z->ram_fd, 0);
     z->reservation =
         mmap((void *)0x100100000000ull, RESERVED_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -29,13 +29,13 @@
 
 static struct cpu *cpu;
 static struct bus *bus;
-static const u64 fix_area = sizeof(struct cpu_area) + TLB_KINDS * TLB_TABLE_BYTES;
 
 static UNUSED void fix_setup(void)
 {
     ck_assert_int_eq(bus_new(&bus, FIX_RAM), 0);
-    cpu = mmap(NULL, fix_area, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    ck_assert_ptr_ne(cpu, MAP_FAILED);
+    void *m = mmap(NULL, CPU_MAPPING, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    ck_assert_ptr_ne(m, MAP_FAILED);
+    cpu = &((struct cpu_area *)m)->cpu;
     cpu->bus = bus;
     cpu->model = cpu_model_at(0);
     ck_assert_int_eq(tlb_init(cpu), 0);
@@ -44,7 +44,7 @@ static UNUSED void fix_setup(void)
 static UNUSED void fix_teardown(void)
 {
     tlb_fini(cpu);
-    munmap(cpu, fix_area);
+    munmap(cpu_area(cpu), CPU_MAPPING);
     bus_free(bus);
 }
 

@@ -169,6 +169,8 @@ START_TEST(named_forms_are_what_they_say)
     EMITS(emit_lea64(&e, H_R9, hmx(H_R9, H_R9, 1, 0)), "lea r9, [r9 + r9]");
     EMITS(emit_jmp_m(&e, hmx(H_JC, H_R9, 8, 8)), "jmp qword ptr [r13 + r9*8 + 8]");
     EMITS(emit_call_m(&e, hm(H_CPU, 0x68)), "call qword ptr [r15 + 0x68]");
+    EMITS(emit_inc64_m(&e, hm(H_CPU, -8)), "inc qword ptr [r15 - 8]");
+    EMITS(emit_add64_mi8(&e, hm(H_CPU, -16), 48), "add qword ptr [r15 - 0x10], 0x30");
     EMITS(emit_op_rm(&e, 0x66, 0x0f6f, 0, 3, hmx(H_WINDOW, H_R8, 1, 0)), "movdqa xmm3, xmmword ptr [r12 + r8]");
 }
 END_TEST

@@ -246,6 +246,27 @@ START_TEST(blocks_are_counted_and_told_alike)
 }
 END_TEST
 
+/* With a limit all is counted when a block is entered, else where flags do not matter: behind what may fault. */
+START_TEST(a_block_that_is_left_early_was_entered)
+{
+    u64 hits[2], insns[2];
+    for (unsigned limited = 0; limited < 2; limited++) {
+        start_probed(_i);
+        struct rt_probe p = probe_of("block");
+        unsigned blocks = add(&p);
+        p = probe_of("insn");
+        unsigned all = add(&p);
+        if (limited) rt_limit(rt, 1u << 20);
+        (void)run();
+        hits[limited] = rt_probe_hits(rt, blocks);
+        insns[limited] = rt_probe_hits(rt, all);
+        end();
+    }
+    ck_assert_uint_eq(hits[0], hits[1]);
+    ck_assert_uint_eq(insns[0], insns[1]);
+}
+END_TEST
+
 static enum rt_verdict skip(void *arg, const struct rt_event *e, struct cpu_arch *cpu)
 {
     (void)arg, (void)e;
@@ -357,6 +378,7 @@ END_TEST
 
 SMALL_GUEST_SUITE("probes", 60, each_engine_tells_the_same_of_each_event, many_probes_are_told_in_one_order,
                   what_an_event_says_is_what_happens, counts_in_line_are_what_one_by_one_gives,
-                  blocks_are_counted_and_told_alike, an_instruction_that_is_skipped_is_not_done_and_not_counted,
-                  a_register_that_is_changed_is_changed, a_stop_is_behind_the_instruction_and_the_guest_goes_on,
-                  a_probe_that_is_gone_leaves_nothing, what_cannot_be_is_refused)
+                  blocks_are_counted_and_told_alike, a_block_that_is_left_early_was_entered,
+                  an_instruction_that_is_skipped_is_not_done_and_not_counted, a_register_that_is_changed_is_changed,
+                  a_stop_is_behind_the_instruction_and_the_guest_goes_on, a_probe_that_is_gone_leaves_nothing,
+                  what_cannot_be_is_refused)

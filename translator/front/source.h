@@ -10,15 +10,16 @@ struct insn;
 #define XL_CHECKED_MAX 480 /* guest bytes, at most, of a block that compares them (MK_CHECKED) */
 
 /* What is to be noticed of the code that runs, besides what it does. Who asks for nothing (xl_source.tap is NULL) gets
- * code that knows nothing of it. Masks are of cpu->tally[]: bit i asks for a one more in tally[i].
+ * code that knows nothing of it. Masks are of cpu_tally()[]: bit i asks for a one more in [i].
  *
- * A block adds what its instructions come to when it is entered. Who leaves it in the middle, or does the rest of it
- * another way, takes back what has not been done (xl_tallies_undo). An instruction that is left to the interpreter is
+ * A block adds what its instructions come to at once: when it is entered, or before one of the first that set flags,
+ * where adding is cheaper. Who leaves it in the middle, or does the rest of it another way, sets that right
+ * (xl_tallies_undo). An instruction that is left to the interpreter is
  * counted there. */
 #define TAP_NOBODY 0xffffffffu
 #define TAP_INTERPRET 0xfffffffeu
 struct xl_tap {
-    bool limited; /* before cpu->tally[TALLY_INSNS] becomes more than cpu->insns_limit, it leaves for the interpreter */
+    bool limited; /* before cpu_tally()[TALLY_INSNS] becomes more than cpu->insns_limit, it leaves for the interpreter */
     u32 (*insn)(const void *arg, const struct insn *in, laddr la, unsigned cpl); /* what each one at la adds to */
     u32 (*entry)(const void *arg, laddr la, unsigned cpl); /* what each time adds to that a block is entered at la */
     /* Who is to be told that it begins: a number for HELPER_TELL, TAP_NOBODY, or TAP_INTERPRET where it is to be left

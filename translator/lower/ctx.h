@@ -8,6 +8,7 @@
 
 #define XL_MAX_HOST_INSN 288 /* host bytes that one guest instruction may become, its islands included */
 #define XL_MAX_ISLANDS 16
+#define XL_AT_ENTRY XL_MAX_INSNS /* xl_ctx.counted_before, struct counted */
 #define XL_MAX_RECORDS (XL_MAX_INSNS * 4 + XL_MAX_ISLANDS * 4)
 #define XL_MAX_TALLIES (TALLIES * 24 + 80) /* host bytes of counting them, and of looking at the limit */
 #define XL_MAX_CODE (XL_MAX_INSNS * XL_MAX_HOST_INSN + XL_MAX_TALLIES + 128 + 1024) /* 1024: the ways out */
@@ -59,9 +60,11 @@ struct xl_ctx {
     u32 tally[XL_MAX_INSNS];           /* what each instruction adds to (struct xl_tap); 0: the interpreter counts it */
     u32 told[XL_MAX_INSNS];            /* xl_tap.told, where there is a tap */
     u64 was_told;                      /* 1 << index: code before has told of it */
-    u8 *tally_patch[TALLIES];          /* where how many that are is to be filled in */
+    u8 *tally_patch[TALLIES];          /* where how many that are is to be filled in; NULL: nowhere */
     u8 *ahead_patch[1 + XL_MAX_INSNS]; /* how many are counted but not done: at the entry, [0], and at an instruction */
-    u32 tallied;                       /* the set of those that are not NULL */
+    u32 tallied;                       /* the set of what its instructions add to, */
+    u32 entered;                       /* and that of what its being entered adds to */
+    unsigned counted_before;           /* which instruction; XL_AT_ENTRY */
     struct stream_put stream;          /* lower_stream.c */
     bool ended;                        /* control does not fall out of what has been emitted */
     struct {

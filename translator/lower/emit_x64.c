@@ -204,6 +204,12 @@ void emit_and_ri32(struct emit *e, int dst, u32 imm)
     emit_op_rr(e, 0, 0x81, 0, 4, dst);
     emit_u32(e, imm);
 }
+void emit_inc64_m(struct emit *e, struct hmem m) { emit_op_rm(e, 0, 0xff, OF_W, 0, m); }
+void emit_add64_mi8(struct emit *e, struct hmem m, u8 imm)
+{
+    emit_op_rm(e, 0, 0x83, OF_W, 0, m);
+    emit_u8(e, imm);
+}
 void emit_rdtsc(struct emit *e) { emit_bytes(e, "\x0f\x31", 2); }
 void emit_flags_to_ax(struct emit *e) { emit_bytes(e, "\x9f\x0f\x90\xc0", 4); /* lahf; seto al */ }
 void emit_flags_from_ax(struct emit *e) { emit_bytes(e, "\x04\x7f\x9e", 3); /* add al, 7f; sahf */ }

@@ -101,6 +101,8 @@ void emit_shlx64(struct emit *e, int dst, int src, int count);
 void emit_sarx32(struct emit *e, int dst, int src, int count);
 void emit_not64(struct emit *e, int reg); /* changes no flags */
 void emit_and_ri32(struct emit *e, int dst, u32 imm);
+void emit_inc64_m(struct emit *e, struct hmem m);
+void emit_add64_mi8(struct emit *e, struct hmem m, u8 imm); /* sign-extended */
 void emit_rdtsc(struct emit *e);
 void emit_pushfq(struct emit *e);
 /* The arithmetic flags to AH and, of OF, AL; and back, AL being 0 or 1. */

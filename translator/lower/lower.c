@@ -54,6 +54,7 @@ void xl_lower(struct xl_ctx *x)
         bool x87 = concerns_x87_pointers(x, in);
         if (x87) lower_x87_before(x, in);
         if (!left && in->row->attr & A_FPU) xl_check_fpu(x, in);
+        if (unlikely(tap) && !left) lower_tap_count(x);
         how(x, in);
         if (unlikely(tap) && !x->ended) lower_stream_wrote(x);
         if (x87) lower_x87_after(x, in);

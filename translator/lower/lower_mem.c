@@ -86,7 +86,7 @@ static struct hmem soft_access(struct xl_ctx *x, enum xl_access acc, unsigned si
     if (k) emit_rorx32(e, H_R9, H_R8, k);
     emit_shrx32(e, H_R9, k ? H_R9 : H_R8, count);
     if (!ecx_saved) emit_mov_rr64(e, H_R10, H_CX);
-    emit_load64(e, H_CX, hmx(H_CPU, H_R9, 8, (s32)(sizeof(struct cpu_area) + kind * TLB_TABLE_BYTES)));
+    emit_load64(e, H_CX, hmx(H_CPU, H_R9, 8, CPU_TLB_AT + (s32)(kind * TLB_TABLE_BYTES)));
     u8 *miss = emit_jrcxz(e);
     BUG_ON(x->nislands == XL_MAX_ISLANDS);
     x->island[x->nislands++] = (struct island){ .kind = ISLAND_TLB,

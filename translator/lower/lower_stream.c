@@ -67,19 +67,20 @@ static void make_room(struct xl_ctx *x)
     emit_mov_rr64(e, H_CX, H_R10);
 }
 
-void lower_stream_block(struct xl_ctx *x)
+bool lower_stream_block(struct xl_ctx *x)
 {
     bool any = false;
     for (unsigned i = 0; i < x->scan.n && !any; i++) any = wants(x, xl_linear(x, x->scan.insn[i].eip));
-    if (!any) return;
+    if (!any) return false;
     make_room(x);
-    if (!(wants(x, x->src->la) & STREAM_BLOCKS)) return;
+    if (!(wants(x, x->src->la) & STREAM_BLOCKS)) return true;
     record_begin(x, STREAM_KIND_BLOCK, 0, x->src->la);
     emit_store_imm(&x->e, hm(H_R10, STREAM_RECORD_ADDRESS), x->src->la, 4);
     emit_store_imm(&x->e, hm(H_R10, STREAM_RECORD_VALUE), 0, 4);
     x->stream.block_patch = x->e.p - 4;
     emit_store_imm(&x->e, hm(H_R10, STREAM_RECORD_VALUE + 4), x->src->mode & MK_CPL, 4);
     record_end(x);
+    return true;
 }
 
 /* What is left to the interpreter counts there, and is told of there; it is the last. */

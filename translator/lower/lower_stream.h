@@ -3,7 +3,7 @@
 #define TRANSLATOR_LOWER_STREAM_H
 #include "translator/lower/ctx.h"
 
-void lower_stream_block(struct xl_ctx *x); /* first of all: room, and the block's record */
+bool lower_stream_block(struct xl_ctx *x); /* first of all: room, and the block's record; false: nothing goes into it */
 bool lower_stream_memory(const struct xl_ctx *x, const struct insn *in); /* its accesses do */
 void lower_stream_insn(struct xl_ctx *x, const struct insn *in);         /* it is lowered next */
 /* If they do: its access at m, which is [r9+r8] or [r12+r8], R8 being the linear address. Uses R10. What is read is put

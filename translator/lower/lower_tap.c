@@ -1,5 +1,9 @@
-/* Pass 3, a block of which something is to be noticed (struct xl_tap). Without flag effects:
- *     mov   r8, [r15+tally]      for each that its instructions add to, how often being known at its end
+/* Pass 3, a block of which something is to be noticed (struct xl_tap). Where the flags are of no use to anyone, before
+ * an instruction that sets them:
+ *     inc   qword [r15+tally]    for each that its being entered adds to
+ *     add   qword [r15+tally], n for each that its instructions add to, how often being known at its end
+ * Else when it is entered, without flag effects:
+ *     mov   r8, [r15+tally]
  *     lea   r8, [r8+n]
  *     mov   [r15+tally], r8
  * and where there is a limit, r8 being the number of instructions:
@@ -22,8 +26,9 @@
 #include <string.h>
 
 #define N_PLACEHOLDER 0x7fffffff /* so that it has 32 bits */
+_Static_assert(XL_MAX_INSNS < 128, "ADD has it in 8");
 
-static struct hmem tally_field(unsigned i) { return hm(H_CPU, (s32)(offsetof(struct cpu, tally) + 8 * i)); }
+static struct hmem tally_field(unsigned i) { return hm(H_CPU, CPU_TALLY_AT + 8 * (s32)i); }
 
 static void add(struct xl_ctx *x, unsigned i, s32 n)
 {
@@ -57,13 +62,56 @@ static void say_ahead(struct xl_ctx *x, unsigned i)
 
 static unsigned cpl(const struct xl_ctx *x) { return x->src->mode & MK_CPL; }
 
+/* Sets the flags that counting changes, whatever they were. It cannot fault: who is told of a fault sees the old ones.
+ * The logic ones set AF too: it is only not said to what. */
+static bool sets_flags(const struct xl_ctx *x, const struct insn *in)
+{
+    const struct insn_row *row = in->row;
+    u32 changed = x->tallied ? F_ARITH : F_ARITH & ~F_CF; /* ADD, INC */
+    switch (in->op) {
+    case OP_ADD:
+    case OP_ADC:
+    case OP_SUB:
+    case OP_SBB:
+    case OP_CMP:
+    case OP_NEG:
+    case OP_INC:
+    case OP_DEC:
+    case OP_AND:
+    case OP_OR:
+    case OP_XOR:
+    case OP_TEST: return !insn_has_mem(in) && !(changed & ~(row->writes | row->undef)) && !(changed & row->reads);
+    default: return false;
+    }
+}
+
+/* Before which instruction it may be counted, and not at the entry: for those that nobody looks at meanwhile. */
+static unsigned counted_before(const struct xl_ctx *x)
+{
+    for (unsigned i = 0; i < x->scan.n; i++) {
+        if (x->told[i] != TAP_NOBODY || x->scan.insn[i].row->attr & A_END) break;
+        if (sets_flags(x, &x->scan.insn[i])) return i;
+    }
+    return XL_AT_ENTRY;
+}
+
+static void count_at_entry(struct xl_ctx *x)
+{
+    for (unsigned i = 0; i < TALLIES; i++) /* the number of instructions last */
+        if (x->tallied >> i & 1) add(x, i, N_PLACEHOLDER);
+    if (x->src->tap->limited) look_at_limit(x);
+    for (unsigned i = 0; i < TALLIES; i++)
+        if (x->entered >> i & 1) add(x, i, 1);
+}
+
 void lower_tap_begin(struct xl_ctx *x)
 {
     const struct xl_tap *t = x->src->tap;
-    x->tallied = 0;
+    x->tallied = x->entered = 0;
     x->was_told = 0;
     if (!t) return;
     memset(x->ahead_patch, 0, sizeof x->ahead_patch);
+    memset(x->tally_patch, 0, sizeof x->tally_patch);
     for (unsigned i = 0; i < x->scan.n; i++) {
         const struct insn *in = &x->scan.insn[i];
         x->tally[i] = t->insn(t->arg, in, xl_linear(x, in->eip), cpl(x));
@@ -72,17 +120,26 @@ void lower_tap_begin(struct xl_ctx *x)
     }
     x->cur = 0;
     xl_record(x, 0);
-    lower_stream_block(x);
-    for (unsigned i = TALLIES; i-- > 0;) /* the number of instructions last */
-        if (x->tallied >> i & 1) add(x, i, N_PLACEHOLDER);
-    if (t->limited) look_at_limit(x);
-    u32 entry = t->entry(t->arg, x->src->la, cpl(x));
-    for (unsigned i = 0; i < TALLIES; i++)
-        if (entry >> i & 1) add(x, i, 1);
-    if (!t->told_entry(t->arg, x->src->la, cpl(x))) return;
+    bool streams = lower_stream_block(x), told = t->told_entry(t->arg, x->src->la, cpl(x));
+    x->entered = t->entry(t->arg, x->src->la, cpl(x));
+    x->counted_before = streams || told || t->limited ? XL_AT_ENTRY : counted_before(x);
+    if (x->counted_before == XL_AT_ENTRY) count_at_entry(x);
+    if (!told) return;
     say_ahead(x, 0);
     emit_mov_ri32(&x->e, H_R8, x->src->eip);
     xl_call_helper(x, HELPER_ENTRY);
+}
+
+void lower_tap_count(struct xl_ctx *x)
+{
+    if (x->cur != x->counted_before) return;
+    for (unsigned i = 0; i < TALLIES; i++) {
+        if (x->entered >> i & 1) emit_inc64_m(&x->e, tally_field(i));
+        if (!(x->tallied >> i & 1)) continue;
+        emit_add64_mi8(&x->e, tally_field(i), 0);
+        x->tally_patch[i] = x->e.p - 1;
+    }
+    xl_room(x);
 }
 
 bool lower_tap_leaves(const struct xl_ctx *x, unsigned i) { return x->src->tap && x->told[i] == TAP_INTERPRET; }
@@ -114,9 +171,9 @@ void lower_tap_end(struct xl_ctx *x)
 {
     for (unsigned i = 0; i < TALLIES; i++) {
         u32 n = 0;
-        if (!(x->tallied >> i & 1)) continue;
+        if (!(x->tallied >> i & 1) || !x->tally_patch[i]) continue;
         for (unsigned k = 0; k < x->n; k++) n += x->tally[k] >> i & 1;
-        memcpy(x->tally_patch[i], &n, 4);
+        memcpy(x->tally_patch[i], &n, x->counted_before == XL_AT_ENTRY ? 4 : 1);
     }
     u32 ahead = 0;
     for (unsigned k = x->n; k-- > 0;) {

@@ -116,11 +116,13 @@ void xl_commit(struct xl *xl, const struct xl_ctx *x, struct block *b)
     xl->used = xl_align(b->host_off + b->host_len);
     xl->side_used += x->nrec * sizeof x->rec[0];
     b->tallies = 0;
-    if (x->tallied) {
+    if (x->tallied || x->entered) {
+        struct counted how = { .before = x->counted_before, .entered = x->entered };
         xl->side_used = (xl->side_used + 3) & ~3ull;
         b->tallies = (u32)xl->side_used;
-        memcpy(xl->side + b->tallies, x->tally, x->n * sizeof x->tally[0]);
-        xl->side_used += x->n * sizeof x->tally[0];
+        memcpy(xl->side + b->tallies, &how, sizeof how);
+        memcpy(xl->side + b->tallies + sizeof how, x->tally, x->n * sizeof x->tally[0]);
+        xl->side_used += sizeof how + x->n * sizeof x->tally[0];
     }
     for (unsigned i = 0; i < x->nedges; i++)
         b->edge[i] = (struct edge){ .from = b,

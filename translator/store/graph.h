@@ -42,7 +42,7 @@ struct block {
     u16 nrec, guest_len, ninsns;
     paddr pa2;   /* of the page that its one instruction ends in, or XL_NO_PAGE */
     u32 bytes;   /* the guest's, guest_len of them, in side */
-    u32 tallies; /* a mask for each instruction, in side (struct xl_tap); 0: it counts nothing */
+    u32 tallies; /* struct counted, in side; 0: it counts nothing */
     struct edge edge[2];
     struct edge *in;
     struct block *into_next; /* if it straddles: on the list of pa2's page */
@@ -55,6 +55,13 @@ struct alias {
     u32 used; /* xl->finds, when a block was last looked for there */
     struct block *first;
     struct alias *next; /* of the same physical page */
+};
+
+/* What a block counts (struct xl_tap), in cpu_tally(). */
+struct counted {
+    u32 before;  /* which of its instructions it does; XL_AT_ENTRY: when it is entered */
+    u32 entered; /* what its being entered adds to: a mask, */
+    u32 insn[];  /* and each instruction */
 };
 
 struct code_page {

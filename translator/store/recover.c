@@ -75,13 +75,22 @@ static unsigned insn_index(const struct xl *xl, const struct block *b, unsigned 
     return n;
 }
 
+static void add(u64 tally[TALLIES], u32 mask, int n)
+{
+    for (u32 m = mask; m; m &= m - 1) tally[__builtin_ctz(m)] += (u64)(s64)n;
+}
+
 void xl_tallies_undo(const struct xl *xl, const struct xl_point *at, bool after, u64 tally[TALLIES])
 {
     const struct block *b = at->block;
     if (!b->tallies) return;
-    const u32 *mask = (const u32 *)(xl->side + b->tallies);
-    for (unsigned i = insn_index(xl, b, at->eip - b->eip) + after; i < b->ninsns; i++)
-        for (u32 m = mask[i]; m; m &= m - 1) tally[__builtin_ctz(m)]--;
+    const struct counted *how = (const struct counted *)(xl->side + b->tallies);
+    unsigned done = insn_index(xl, b, at->eip - b->eip) + after;
+    if (how->before != XL_AT_ENTRY && done <= how->before) {
+        add(tally, how->entered, 1);
+        for (unsigned i = 0; i < done; i++) add(tally, how->insn[i], 1);
+    } else
+        for (unsigned i = done; i < b->ninsns; i++) add(tally, how->insn[i], -1);
 }
 
 bool xl_break(struct xl *xl, u64 host_pc)
