@@ -94,7 +94,8 @@ u64 dirty_log_pages(const struct dirty_log *l);     /* 4 KiB each, in the order 
 u64 dirty_log_take(struct dirty_log *l, u64 *bits); /* a bit for each, in words of 64; returns how many are set */
 
 /* DMA and loaders: any length, RAM (devices' too) and ROM only; bytes outside read as ones and writes to them are
- * dropped. A write retires translations of what it overwrites. Returns the number of bytes that hit RAM. */
+ * dropped. A write retires translations of what it overwrites. Returns the number of bytes that hit RAM or, read,
+ * ROM. */
 u64 bus_dma_read(struct bus *b, paddr pa, void *buf, u64 len);
 u64 bus_dma_write(struct bus *b, paddr pa, const void *buf, u64 len);
 

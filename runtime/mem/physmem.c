@@ -767,7 +767,7 @@ u64 bus_dma_read(struct bus *b, paddr pa, void *buf, u64 len)
         n = dma_run(b, pa + done, len - done, &ram, &rom);
         if (ram || rom) {
             bytes_copy(to + done, ram ? ram : rom, n);
-            hit += ram ? n : 0;
+            hit += n;
         } else {
             fill_ones(to + done, n);
         }

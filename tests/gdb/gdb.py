@@ -30,12 +30,13 @@ def same(got, want, what):
 class Machine:
     """The guest under a debugger that has just come in. It stands before its first instruction."""
 
-    def __init__(self, bench, *words, elf=None, paused=True, client=True, **popen):
+    def __init__(self, bench, *words, elf=None, guest=None, paused=True, client=True, **popen):
         self.path = os.path.join(bench.folder, 'door')
         elf = elf or bench.steps
         out = subprocess.PIPE if popen else subprocess.DEVNULL
         self.process = subprocess.Popen(
-            [bench.program, 'run', elf, '--memory', '16M', '--engine', bench.engine, '--debug-exit', '0xf4']
+            [bench.program, 'run', *(guest or [elf]), '--memory', '16M', '--engine', bench.engine]
+            + ['--debug-exit', '0xf4']
             + ([] if '--gdb' in words else ['--gdb', 'unix:' + self.path])
             + (['--paused'] if paused else [])
             + ([] if popen else ['--serial', 'null'])
@@ -375,9 +376,20 @@ def test_whatever_comes_the_machine_lives(bench):
     m.client.go()
     m.client.remove(SOFT, bench.at['back'])
     m.client.close()
-    for junk in (b'\0' * 100000, b'$' * 50000, b'$' + b'a' * 100000 + b'#00', b'$m1,', b'$#00', b'}#$}', b'\x03' * 1000,
-                 b'$Z0,#00$Z9,1,1#00', b'$vCont;x#00', b'$qXfer:features:read:target.xml:ffffffffffff,1#00',
-                 b'$M0,ffffffffffffffff:00#00', b'-' * 1000):
+    for junk in (
+        b'\0' * 100000,
+        b'$' * 50000,
+        b'$' + b'a' * 100000 + b'#00',
+        b'$m1,',
+        b'$#00',
+        b'}#$}',
+        b'\x03' * 1000,
+        b'$Z0,#00$Z9,1,1#00',
+        b'$vCont;x#00',
+        b'$qXfer:features:read:target.xml:ffffffffffff,1#00',
+        b'$M0,ffffffffffffffff:00#00',
+        b'-' * 1000,
+    ):
         s = socket.socket(socket.AF_UNIX)
         s.connect(m.path)
         try:
@@ -454,8 +466,8 @@ def test_words_that_are_wrong_are_told(bench):
 # ---- gdb ----
 
 
-def run_gdb(bench, path, *commands):
-    words = ['gdb', '-nx', '-batch', bench.steps, '-ex', 'set confirm off', '-ex', f'target remote {path}']
+def run_gdb(path, *commands, elf=None):
+    words = ['gdb', '-nx', '-batch', *([elf] if elf else []), '-ex', 'set confirm off', '-ex', f'target remote {path}']
     for command in commands:
         words += ['-ex', command]
     p = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=120)
@@ -470,13 +482,14 @@ def test_debians_gdb_finds_its_way(bench):
     while not os.path.exists(m.path) and time.monotonic() < end:
         time.sleep(0.02)
     out = run_gdb(
-        bench, m.path,
+        m.path,
         'hbreak round', 'continue', 'printf "HERE %x\\n", $eip', 'break int80', 'continue', 'printf "INT %x\\n", $eip',
         'stepi', 'stepi', 'printf "IRET %x\\n", $eip', 'delete', 'watch *(int *)&counter', 'continue',
         'printf "COUNTER %d at %x\\n", *(int *)&counter, $eip', 'printf "CR0 %x\\n", $cr0', 'x/2i $eip',
         'p $xmm1.v4_int32[0]', 'p $st0', 'info registers eflags', 'monitor info gdt',
         'delete', 'tbreak end', 'continue',
         'printf "END %d\\n", *(int *)&counter', 'detach',
+        elf=bench.steps,
     )  # fmt: skip
     for text in (
         'HERE %x' % bench.at['round'], 'INT %x' % bench.at['int80'], 'IRET %x' % bench.at['after_int'],
@@ -485,6 +498,34 @@ def test_debians_gdb_finds_its_way(bench):
     ):  # fmt: skip
         assert text in out, f'{text} is not in:\n{out}'
     m.end(15)
+    return None
+
+
+# JMP F000:E000, where the processor begins; MOV AX, 3; PUSH AX; JMP back one.
+ROM = {0xFFF0: '\xea\x00\xe0\x00\xf0', 0xE000: '\xb8\x03\x00\x50\xeb\xfd'}
+
+
+def test_code_of_16_bits_is_shown_as_such(bench):
+    rom = bytearray(0x10000)
+    for at, code in ROM.items():
+        rom[at : at + len(code)] = code.encode('latin-1')
+    path = os.path.join(bench.folder, 'rom')
+    with open(path, 'wb') as f:
+        f.write(rom)
+    c = Machine(bench, guest=['--firmware', path, '--display', 'none']).client
+    assert '<architecture>i8086' in c.document('features:read:target.xml')
+    same(c.memory(0xFFFFFFF0, 5), rom[0xFFF0:0xFFF5], 'where the processor begins')
+    same(c.memory(0xFE000, 6), rom[0xE000:0xE006], 'the same ROM below 1 MiB')
+    for want in (0xE000, 0xE003, 0xE004, 0xE003):
+        c.step()
+        same(c.registers()['eip'], want, 'after a step')
+    c.good(b'D')
+    c.close()
+    if not shutil.which('gdb'):
+        return SKIP
+    out = run_gdb(os.path.join(bench.folder, 'door'), 'show architecture', 'x/i 0xffff0', 'x/3i 0xfe000', 'detach')
+    for text in ('i8086', 'ljmp   $0xf000,$0xe000', 'mov    $0x3,%ax', 'push   %ax'):
+        assert text in out, f'{text} is not in:\n{out}'
     return None
 
 
