@@ -360,6 +360,16 @@ static int machine_reset(struct vm *vm, struct vm_error *err)
     return rc;
 }
 
+/* For rt_config.symbol. */
+static const char *name_of(void *arg, u32 address, u32 *offset)
+{
+    struct vm *vm = arg;
+    vm->naming = true;
+    const char *name = vm->cfg.symbol(vm->cfg.symbol_arg, address, offset);
+    vm->naming = false;
+    return name;
+}
+
 /* from: the saved machine to take up; NULL: a new one, which boots. */
 static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *err)
 {
@@ -376,8 +386,8 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
         .tlb_strict = vm->cfg.tlb_strict,
         .speed_mhz = vm->cfg.speed_mhz,
         .perf_map = vm->cfg.perf_map,
-        .symbol = vm->cfg.symbol,
-        .symbol_arg = vm->cfg.symbol_arg,
+        .symbol = vm->cfg.symbol ? name_of : NULL,
+        .symbol_arg = vm,
         .jitdump = vm->cfg.jitdump,
         .disabled_classes = vm->disabled_classes,
         .trace = vm->trace,

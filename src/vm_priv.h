@@ -59,6 +59,7 @@ struct vm {
     _Atomic bool stop, pause; /* asked for, and not answered yet */
 
     bool running;       /* in vm_run() or vm_reset() */
+    bool naming;        /* in cfg.symbol, on the thread that runs the guest */
     bool has_event;     /* of the present run: the first counts */
     enum vm_exit event; /* if has_event, or over */
     bool off;           /* the guest has switched itself off */

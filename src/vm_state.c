@@ -56,7 +56,7 @@ static const char *register_name(const char *field)
 int vm_get_registers(struct vm *vm, struct vm_registers *out)
 {
     struct cpu_arch a;
-    if (vm->running) return -EBUSY;
+    if (vm->running && !vm->naming) return -EBUSY;
     rt_get_state(vm->rt, &a);
     memset(out, 0, sizeof *out);
     for (size_t i = 0; i < ARRAY_LEN(words); i++) memcpy((u8 *)out + words[i].here, (u8 *)&a + words[i].arch, 4);

@@ -226,7 +226,8 @@ struct vm_config {
     bool rng, balloon;
     const char *console;
     /* Names the guest's kernel code, for perf_map and jitdump: the function that a linear address is in, and how far,
-     * or NULL. It lives as long as the machine. On the thread that runs the guest. NULL: names are addresses. */
+     * or NULL. It lives as long as the machine. On the thread that runs the guest, and it may read registers and
+     * memory. NULL: names are addresses. */
     const char *(*symbol)(void *arg, uint32_t address, uint32_t *offset);
     void *symbol_arg;
     bool hpet; /* high precision event timers, and the ACPI table that tells of them */
@@ -356,7 +357,7 @@ struct vm_registers {
     uint8_t reserved[4];      /* 0 */
     uint8_t fx[512];          /* x87, MMX and SSE: a 32-bit FXSAVE image */
 };
-/* Between runs. 0, or -EBUSY. */
+/* Between runs, or in vm_config.symbol. 0, or -EBUSY. */
 int vm_get_registers(struct vm *vm, struct vm_registers *out);
 /* The registers, as if they had always been so. Bits that are fixed in EFLAGS, DR6 and DR7 are so afterwards. 0 or
  * -EBUSY; -EINVAL: the processor could not hold that, err begins with the name of the register, nothing has been done.

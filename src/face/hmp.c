@@ -1,6 +1,7 @@
 /* Owns the words of the human monitor: QEMU's, where it has the same command. */
 #include "src/face/hmp.h"
 #include "src/face/inspect.h"
+#include "src/face/kaslr.h"
 #include "src/face/session_actions.h"
 #include "src/face/symbols.h"
 #include "src/parse.h"
@@ -368,6 +369,7 @@ void hmp_line(struct session *s, const char *text, FILE *out)
     for (char *w = strtok_r(words, " \t\r\n", &save); w && l.n < WORDS_MAX; w = strtok_r(NULL, " \t\r\n", &save))
         l.word[l.n++] = w;
     if (!l.n) return;
+    kaslr_look(s->symbols, s->vm);
     for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
         if (!is_called(&commands[i], l.word[0])) continue;
         if (l.n - 1 < commands[i].least) fprintf(out, "usage: %s %s\n", commands[i].name, commands[i].args);

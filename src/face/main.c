@@ -9,6 +9,7 @@
 #include "src/face/image.h"
 #include "src/face/img.h"
 #include "src/face/json.h"
+#include "src/face/kaslr.h"
 #include "src/face/machines.h"
 #include "src/face/preset.h"
 #include "src/face/probes.h"
@@ -287,8 +288,8 @@ static int attach_instruments(struct vm *vm, const struct run_args *a, struct pr
 }
 
 static int run_machine(struct vm *vm, struct stopper *s, struct watch *w, struct stats_file *stats, struct doors *doors,
-                       const struct run_args *a, struct probes *probes, const struct symbols *symbols,
-                       struct notes *notes, struct terminal_monitor *terminal)
+                       const struct run_args *a, struct probes *probes, struct symbols *symbols, struct notes *notes,
+                       struct terminal_monitor *terminal)
 {
     struct vm_error err = { "" };
     struct session session;
@@ -457,7 +458,16 @@ static int read_machine(struct run_args *a, struct config **config, const struct
 }
 
 /* For vm_config.symbol. */
-static const char *find_symbol(void *arg, u32 address, u32 *offset) { return symbols_at(arg, address, offset); }
+struct naming {
+    struct symbols *symbols;
+    struct vm *vm;
+};
+static const char *find_symbol(void *arg, u32 address, u32 *offset)
+{
+    const struct naming *n = arg;
+    if (n->vm) kaslr_look(n->symbols, n->vm);
+    return symbols_at(n->symbols, address, offset);
+}
 
 /* Runs what has been described. */
 static int run_described(struct run_args *a)
@@ -512,9 +522,10 @@ static int run_described(struct run_args *a)
     a->cfg.serial_output_arg = &watch;
     const struct wait_end end = { stopper_asked, &s };
     struct stats_file stats = { .path = a->stats, .end = &end };
+    struct naming naming = { .symbols = symbols };
     if (symbols) {
         a->cfg.symbol = find_symbol;
-        a->cfg.symbol_arg = symbols;
+        a->cfg.symbol_arg = &naming;
     }
     a->cfg.cancelled = stopper_asked;
     a->cfg.cancelled_arg = &s;
@@ -536,7 +547,7 @@ static int run_described(struct run_args *a)
         vm_free(vm);
         status = rc == -ECANCELED ? STATUS_SIGNAL + s.caught : stats_fail(&stats, STATUS_ERROR, rc);
     } else {
-        notes.vm = vm;
+        naming.vm = notes.vm = vm;
         status = run_machine(vm, &s, &watch, &stats, &doors, a, probes, symbols, &notes, monitor);
     }
     terminal_monitor_free(monitor);

@@ -41,7 +41,7 @@ struct session_listener {
 
 struct session {
     struct vm *vm;
-    const struct symbols *symbols; /* of the guest's, or NULL; borrowed */
+    struct symbols *symbols; /* of the guest's, or NULL; borrowed */
     pthread_mutex_t lock;
     pthread_cond_t done;
     struct session_call *first, **last; /* waiting; under lock */

@@ -1,6 +1,8 @@
 /* Owns a guest's symbols: reading them, and looking them up.
  *   I1  by_address is sorted, and has code only; all names are in text, each with its zero.   [finish]
- *   I2  An ELF file is looked at within its bytes alone: it may be anybody's.                 [part] */
+ *   I2  An ELF file is looked at within its bytes alone: it may be anybody's.                 [part]
+ *   I3  Addresses here are the file's: the slide comes to them where they are looked up. Once found it stays.
+ *                                                                                             [symbols_settle] */
 #include "src/face/symbols.h"
 #include "core/hostfd.h"
 #include "src/error.h"
@@ -17,6 +19,8 @@
 #define FILE_MAX ((size_t)1 << 30)
 #define REACH (1u << 20) /* nothing is further than that into a function */
 #define NAME_MAX_ 256u
+#define ENOUGH_HANDLERS 8u    /* that are functions' beginnings: chance makes one of them one */
+#define SLIDE_UNKNOWN (~0ull) /* no address */
 
 struct symbol {
     u32 at;
@@ -26,9 +30,10 @@ struct symbol {
 struct symbols {
     char *text; /* the file */
     size_t len, n, room, codes;
-    u32 slide;
-    struct symbol *all;        /* by name */
-    struct symbol *by_address; /* those of code */
+    u64 slide;                       /* added to all addresses; SLIDE_UNKNOWN */
+    u32 tried[SYMBOLS_HANDLERS_MAX]; /* the handlers that have not told it */
+    struct symbol *all;              /* by name */
+    struct symbol *by_address;       /* those of code */
 };
 
 /* ---- reading ---- */
@@ -42,7 +47,7 @@ static int add(struct symbols *s, u64 at, bool code, const char *name)
         if (!more) return -ENOMEM;
         s->all = more, s->room = room;
     }
-    s->all[s->n++] = (struct symbol){ (u32)at + s->slide, code, name };
+    s->all[s->n++] = (struct symbol){ (u32)at, code, name };
     s->codes += code;
     return 0;
 }
@@ -174,13 +179,14 @@ int symbols_open(struct symbols **out, const char *spec, struct vm_error *err)
 {
     char file[4096];
     const char *comma = strstr(spec, ",slide=");
-    u64 slide = 0;
+    bool found = comma && !strcmp(comma + 7, "auto");
+    u64 slide = found ? SLIDE_UNKNOWN : 0;
     snprintf(file, sizeof file, "%.*s", comma ? (int)(comma - spec) : (int)strlen(spec), spec);
-    if (comma && parse_u64(comma + 7, UINT32_MAX, &slide))
-        return vm_fail(err, -EINVAL, "--symbols %.200s: slide= is not an address", spec);
+    if (comma && !found && parse_u64(comma + 7, UINT32_MAX, &slide))
+        return vm_fail(err, -EINVAL, "--symbols %.200s: slide= is neither an address nor auto", spec);
     struct symbols *s = calloc(1, sizeof *s);
     if (!s) return vm_fail(err, -ENOMEM, "--symbols: out of memory");
-    s->slide = (u32)slide;
+    s->slide = slide;
     int rc = read_file(s, file);
     if (!rc) rc = s->len > EI_NIDENT && !memcmp(s->text, ELFMAG, SELFMAG) ? read_elf(s) : read_text(s);
     if (!rc) rc = finish(s);
@@ -204,6 +210,69 @@ void symbols_close(struct symbols *s)
     free(s);
 }
 
+/* ---- where the kernel is ---- */
+
+/* The first symbol at the file's address `at` or above. */
+static size_t first_from(const struct symbols *s, u32 at)
+{
+    size_t low = 0, high = s->codes;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (s->by_address[mid].at < at) low = mid + 1;
+        else high = mid;
+    }
+    return low;
+}
+
+static bool begins_code(const struct symbols *s, u32 at)
+{
+    size_t i = first_from(s, at);
+    return i < s->codes && s->by_address[i].at == at;
+}
+
+static const struct symbol *named(const struct symbols *s, const char *name)
+{
+    const struct symbol key = { .name = name };
+    return bsearch(&key, s->all, s->n, sizeof key, by_name);
+}
+
+/* Linux's first IDT (arch/x86/kernel/head_32.S): small entries, one after the other, of one symbol. */
+static bool settle_early(struct symbols *s, const u32 *handler, size_t n)
+{
+    const struct symbol *first = named(s, "early_idt_handler_array");
+    u32 each = handler[1] - handler[0];
+    for (size_t i = 0; i < n; i++)
+        if (handler[i] != handler[0] + i * each) return false;
+    if (!first || !each || each > 16) return false;
+    s->slide = handler[0] - first->at;
+    return true;
+}
+
+bool symbols_settled(const struct symbols *s) { return !s || s->slide != SLIDE_UNKNOWN; }
+
+bool symbols_settle(struct symbols *s, const u32 *handler, size_t n)
+{
+    u32 place = 0, ways = 0;
+    size_t last = n;
+    if (symbols_settled(s)) return true;
+    if (!memcmp(handler, s->tried, n * sizeof *handler)) return false;
+    memcpy(s->tried, handler, n * sizeof *handler);
+    if (settle_early(s, handler, n)) return true;
+    while (last && !handler[last - 1]) last--;
+    if (!last) return false;
+    for (size_t i = 0; i < s->codes; i++) {
+        u32 slide = handler[last - 1] - s->by_address[i].at, fit = 0, are = 0;
+        if (slide % 4096 || (i && s->by_address[i].at == s->by_address[i - 1].at)) continue;
+        for (size_t k = 0; k < last; k++) {
+            are += handler[k] != 0;
+            fit += handler[k] && begins_code(s, handler[k] - slide);
+        }
+        if (fit == are && fit >= ENOUGH_HANDLERS) place = slide, ways++;
+    }
+    if (ways == 1) s->slide = place;
+    return ways == 1;
+}
+
 /* ---- looking up ---- */
 
 bool symbols_find(const struct symbols *s, const char *name, u32 *address)
@@ -211,21 +280,21 @@ bool symbols_find(const struct symbols *s, const char *name, u32 *address)
     char alone[NAME_MAX_];
     u64 more = 0;
     size_t n = strcspn(name, "+");
-    if (!s || n >= sizeof alone || (name[n] && parse_u64(name + n + 1, UINT32_MAX, &more))) return false;
+    u64 slide = s ? s->slide : SLIDE_UNKNOWN;
+    if (slide == SLIDE_UNKNOWN || n >= sizeof alone || (name[n] && parse_u64(name + n + 1, UINT32_MAX, &more)))
+        return false;
     snprintf(alone, sizeof alone, "%.*s", (int)n, name);
-    const struct symbol key = { .name = alone }, *found = bsearch(&key, s->all, s->n, sizeof key, by_name);
-    if (found) *address = found->at + (u32)more;
+    const struct symbol *found = named(s, alone);
+    if (found) *address = found->at + (u32)(slide + more);
     return found != NULL;
 }
 
 const char *symbols_at(const struct symbols *s, u32 address, u32 *offset)
 {
-    size_t low = 0, high = s ? s->codes : 0;
-    while (low < high) {
-        size_t mid = (low + high) / 2;
-        if (s->by_address[mid].at <= address) low = mid + 1;
-        else high = mid;
-    }
+    u64 slide = s ? s->slide : SLIDE_UNKNOWN;
+    if (slide == SLIDE_UNKNOWN) return NULL;
+    address -= (u32)slide;
+    size_t low = address == UINT32_MAX ? s->codes : first_from(s, address + 1);
     if (!low || address - s->by_address[low - 1].at >= REACH) return NULL;
     while (low > 1 && s->by_address[low - 2].at == s->by_address[low - 1].at) low--; /* of several, always the same */
     *offset = address - s->by_address[low - 1].at;
@@ -248,6 +317,8 @@ static int put_end(const struct symbols *s, const char *end, size_t n, char *out
     u32 at;
     snprintf(name, sizeof name, "%.*s", (int)n, end);
     if (!s || isdigit((unsigned char)name[0])) return snprintf(out, room, "%s", name);
+    if (!symbols_settled(s))
+        return vm_fail(err, -EINVAL, "where '%.100s' is, is known once the kernel runs (slide=auto)", name);
     if (!symbols_find(s, name, &at)) return vm_fail(err, -EINVAL, "there is no symbol '%.100s'", name);
     return snprintf(out, room, "0x%x", at);
 }

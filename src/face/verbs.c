@@ -594,7 +594,7 @@ static const struct opt run_options[] = {
     { .group = "Looking inside", .name = "call", .type = OPT_CALL, .repeats = true, .only_typed = true,
       .parse = parse_call, .arg = "[eax=]LIB.so:FUNCTION(TYPE VALUE,..)",
       .help = "what the --probe before it calls (docs/instruments.md)" },
-    { .group = "Looking inside", .name = "symbols", .type = OPT_STRING, RUN(symbols), .arg = "FILE[,slide=ADDR]",
+    { .group = "Looking inside", .name = "symbols", .type = OPT_STRING, RUN(symbols), .arg = "FILE[,slide=ADDR|auto]",
       .help = "names of the guest kernel's addresses: a System.map, /proc/kallsyms, or an ELF file" },
     { .group = "Looking inside", .name = "trace-stream", .type = OPT_STRING, RUN(stream), .only_typed = true,
       .arg = "FILE|unix:SOCKET[,what=..][,at=A-B][,wait=on]",

@@ -18,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -38,14 +39,14 @@ MEGABYTES = 64
 class Guest:
     """The kernel with a shell on its serial port."""
 
-    def __init__(self, kernel, work, *words, engine='bt'):
+    def __init__(self, kernel, work, *words, engine='bt', place='nokaslr'):
         self.door = os.path.join(work, 'door')
         initramfs = os.path.join(work, 'shell.cpio')
         if not os.path.exists(initramfs):
             subprocess.run([os.path.join(HERE, 'mkinitramfs.sh'), 'shell', initramfs], check=True)
         self.process = subprocess.Popen(
             [OPTIONS.transvisor, 'run', '--kernel', kernel, '--initrd', initramfs, '--memory', '128M']
-            + ['--append', 'console=ttyS0 panic=-1 nokaslr norandmaps loglevel=4', '--engine', engine]
+            + ['--append', f'console=ttyS0 panic=-1 {place} norandmaps loglevel=4', '--engine', engine]
             + ['--timeout', str(LIMIT), *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -86,15 +87,20 @@ class Guest:
         self.process.wait()
 
 
+def table(g, names):
+    """What the guest's own table says."""
+    g.says(rb'/ # ')
+    g.types(f"grep -E ' ({'|'.join(names)})$' /proc/kallsyms; echo th''at is all")
+    begin, end = g.says(rb'kallsyms').end(), g.says(rb'that is all').start()
+    text = g.text[begin:end].decode('latin-1')
+    return {name: int(at, 16) for at, name in re.findall(r'([0-9a-f]{8}) \w (\w+)\s', text)}
+
+
 def addresses(kernel, work):
-    """What the guest's own table says; each boot has the same (nokaslr)."""
+    """Each boot has the same (nokaslr)."""
     with Guest(kernel, work) as g:
-        g.says(rb'/ # ')
-        g.types(f"grep -E ' ({'|'.join(NAMES)})$' /proc/kallsyms; echo th''at is all")
-        begin, end = g.says(rb'kallsyms').end(), g.says(rb'that is all').start()
-        text = g.text[begin:end].decode('latin-1')
-    found = {name: int(at, 16) for at, name in re.findall(r'([0-9a-f]{8}) \w (\w+)\s', text)}
-    assert sorted(found) == sorted(NAMES), text
+        found = table(g, NAMES)
+    assert sorted(found) == sorted(NAMES), found
     return found
 
 
@@ -158,6 +164,40 @@ def symbols(kernel, work):
     kernel_(kernel, work, fetched('the debug symbols are not to be had', '686', 'symbols-686')['SYMBOLS_686'])
 
 
+def slid(kernel, work):
+    """A kernel that chooses its place: --symbols FILE,slide=auto finds it, for the monitor and for perf."""
+    with Guest(kernel, work) as g:
+        found = table(g, [*NAMES, 'asm_exc_.*', 'early_idt_handler_array', 'schedule'])
+    path, door = os.path.join(work, 'map'), os.path.join(work, 'monitor')
+    with open(path, 'w', encoding='ascii') as file:
+        file.writelines(f'{at:08x} T {name}\n' for name, at in found.items())
+    words = ['--symbols', path + ',slide=auto', '--perf-map', '--human-monitor', 'unix:' + door]
+    slides = set()
+    for _ in range(8):  # there are few places: chance may choose the usual one
+        with Guest(kernel, work, *words, place='kaslr') as g:
+            there = table(g, NAMES)
+            slide = there['do_timer'] - found['do_timer']
+            assert all(there[name] == found[name] + slide for name in NAMES), (there, found)
+            with socket.socket(socket.AF_UNIX) as s:
+                s.connect(door)
+                s.sendall(b'info symbol schedule+4\ninfo symbol 0x%x\n' % (there['memcpy'] + 3))
+                said = b''
+                while b' is memcpy+0x3' not in said:
+                    part = s.recv(4096)
+                    assert part, said
+                    said += part
+            assert b'schedule+4 is at %08x' % (found['schedule'] + slide + 4) in said, said
+            with open(f'/tmp/perf-{g.process.pid}.map', encoding='ascii') as file:
+                names = {line.split()[2].split('+')[0] for line in file}
+            os.unlink(file.name)
+        assert {'start_kernel', 'do_timer', 'schedule'} <= names, [n for n in names if not n.startswith('guest_')]
+        slides.add(slide)
+        if slide:
+            break
+    assert slides != {0}, 'it always chose the usual place'
+    print(f'slides: {", ".join(map(hex, slides))}')
+
+
 def load(kernel, work):
     with Guest(kernel, work, '--gdb', f'unix:{work}/door') as g:
         g.says(rb'/ # ')
@@ -180,7 +220,7 @@ def load(kernel, work):
         print(f'a hundred debuggers, {len(sums)} sums')
 
 
-TESTS = {'steps': steps, 'many-steps': many_steps, 'kernel': kernel_, 'symbols': symbols, 'load': load}
+TESTS = {'steps': steps, 'many-steps': many_steps, 'kernel': kernel_, 'symbols': symbols, 'slid': slid, 'load': load}
 LONG = ('many-steps', 'symbols')
 
 

@@ -66,6 +66,52 @@ START_TEST(a_system_map_names_addresses)
 }
 END_TEST
 
+/* Handlers of a kernel, and others whose addresses end as theirs do. */
+static const char handlers_map[] =
+    "c0ffe100 t other\nc1000100 t asm_0\nc1000120 t asm_1\nc1000180 t asm_2\nc1000200 t asm_3\n"
+    "c1000210 t asm_4\nc1000240 t asm_5\nc1000280 t asm_6\nc10002c0 t asm_7\nc10002d0 t asm_8\n"
+    "c10072d0 t late\nc1010000 T schedule\nc1020000 T early_idt_handler_array\n";
+
+START_TEST(a_kernels_place_is_found_by_its_handlers)
+{
+    static const u32 there[] = { 0x100, 0x120, 0x180, 0x200, 0, 0x240, 0x280, 0x2c0, 0x2d0, 0 };
+    u32 gate[ARRAY_LEN(there)], at, off;
+    const u32 slide = 0x5800000;
+    write_file(handlers_map, sizeof handlers_map - 1);
+    struct symbols *s = opened(",slide=auto");
+    ck_assert(!symbols_settled(s));
+    ck_assert(!symbols_find(s, "schedule", &at));
+    ck_assert_ptr_null(symbols_at(s, 0xc1010004, &off));
+    memset(gate, 0, sizeof gate);
+    ck_assert(!symbols_settle(s, gate, ARRAY_LEN(gate)));
+    for (unsigned i = 0; i < 4; i++) gate[i] = 0xc1000000 + there[i] + slide;
+    ck_assert_msg(!symbols_settle(s, gate, ARRAY_LEN(gate)), "four are too few");
+    for (unsigned i = 0; i < ARRAY_LEN(there); i++) gate[i] = there[i] ? 0xc1000000 + there[i] + slide : 0;
+    gate[5] += 16;
+    ck_assert_msg(!symbols_settle(s, gate, ARRAY_LEN(gate)), "one is no function");
+    gate[5] -= 16;
+    ck_assert(symbols_settle(s, gate, ARRAY_LEN(gate)));
+    ck_assert(symbols_settled(s) && symbols_find(s, "schedule", &at));
+    ck_assert_uint_eq(at, 0xc1010000 + slide);
+    ck_assert_str_eq(symbols_at(s, at + 8, &off), "schedule");
+    ck_assert_uint_eq(off, 8);
+    symbols_close(s);
+}
+END_TEST
+
+START_TEST(linuxs_first_handlers_tell_it_too)
+{
+    u32 gate[20], at;
+    write_file(handlers_map, sizeof handlers_map - 1);
+    struct symbols *s = opened(",slide=auto");
+    for (unsigned i = 0; i < ARRAY_LEN(gate); i++) gate[i] = 0xd1020000 + 9 * i;
+    ck_assert(symbols_settle(s, gate, ARRAY_LEN(gate)));
+    ck_assert(symbols_find(s, "schedule", &at));
+    ck_assert_uint_eq(at, 0xd1010000);
+    symbols_close(s);
+}
+END_TEST
+
 /* A file with a null section, the names, and the symbols. */
 static size_t make_elf(u8 *out)
 {
@@ -157,6 +203,8 @@ int main(void)
     Suite *s = suite_create("symbols");
     TCase *t = tcase_create("files");
     tcase_add_test(t, a_system_map_names_addresses);
+    tcase_add_test(t, a_kernels_place_is_found_by_its_handlers);
+    tcase_add_test(t, linuxs_first_handlers_tell_it_too);
     tcase_add_test(t, an_elf_file_names_addresses);
     tcase_add_test(t, an_elf_file_that_is_damaged_is_refused_or_read_within_its_bytes);
     tcase_add_test(t, what_is_no_file_of_symbols_is_said);

@@ -19,7 +19,8 @@ struct insn;
 #define TAP_NOBODY 0xffffffffu
 #define TAP_INTERPRET 0xfffffffeu
 struct xl_tap {
-    bool limited; /* before cpu_tally()[TALLY_INSNS] becomes more than cpu->insns_limit, it leaves for the interpreter */
+    /* Before cpu_tally()[TALLY_INSNS] becomes more than cpu->insns_limit, it leaves for the interpreter. */
+    bool limited;
     u32 (*insn)(const void *arg, const struct insn *in, laddr la, unsigned cpl); /* what each one at la adds to */
     u32 (*entry)(const void *arg, laddr la, unsigned cpl); /* what each time adds to that a block is entered at la */
     /* Who is to be told that it begins: a number for HELPER_TELL, TAP_NOBODY, or TAP_INTERPRET where it is to be left
