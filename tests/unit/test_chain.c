@@ -142,12 +142,32 @@ START_TEST(what_must_not_be_linked_is_not)
         from = xl_translate(f.xl, &src, &evicted);
         src = xlf_source2(EIP + 0xffe, PA + 0xffe, partial ? XL_NO_PAGE : 0x9000, MODE_FLAT, mov, 5);
         to = xl_translate(f.xl, &src, &evicted);
-        ck_assert_uint_eq(xl_edge_target(&from->edge[0]), EIP + 0xffe);
+        ck_assert_ptr_null(from->edge[0].from); /* there is no edge to what may be such a block */
         ck_assert_int_eq(xl_block_partial(to), partial);
-        xl_link(f.xl, &from->edge[0], to);
-        ck_assert_ptr_null(from->edge[0].to);
         xl_jump_fill(f.xl, XL_JC_SUPERVISOR, to);
         ck_assert_int_eq(f.xl->jc[XL_JC_SUPERVISOR][jump_index(to->eip)].code == NULL, partial);
+        xl_flush(f.xl);
+    }
+}
+END_TEST
+
+START_TEST(edges_lead_to_whatever_cannot_run_into_the_next_page)
+{
+    for (unsigned target = 0xfe0; target < 0x1010; target++) {
+        u8 jump[5] = { 0xe9 }, jcc[6] = { 0x0f, 0x84 };
+        u32 rel = target - 0xe05;
+        bool evicted;
+        memcpy(jump + 1, &rel, 4);
+        rel--;
+        memcpy(jcc + 2, &rel, 4);
+        struct xl_source src = xlf_source2(EIP + 0xe00, PA + 0xe00, XL_NO_PAGE, MODE_FLAT, jump, sizeof jump);
+        struct block *from = xl_translate(f.xl, &src, &evicted);
+        ck_assert_int_eq(from->edge[0].from != NULL, target + 15 <= 0x1000);
+        xl_flush(f.xl);
+        src.bytes = jcc, src.nbytes = sizeof jcc;
+        from = xl_translate(f.xl, &src, &evicted);
+        ck_assert_int_eq(from->edge[1].from != NULL, target + 15 <= 0x1000);
+        ck_assert_uint_eq(xl_edge_target(&from->edge[target + 15 <= 0x1000]), EIP + 0xe06);
         xl_flush(f.xl);
     }
 }
@@ -528,6 +548,7 @@ int main(void)
     tcase_add_test(t, a_retired_source_is_off_its_targets_lists);
     tcase_add_test(t, a_loop_links_to_itself_and_comes_apart);
     tcase_add_test(t, what_must_not_be_linked_is_not);
+    tcase_add_test(t, edges_lead_to_whatever_cannot_run_into_the_next_page);
     tcase_add_test(t, a_break_outside_of_code_says_so);
     tcase_add_test(t, a_jump_cache_answers_for_what_it_was_told_and_for_nothing_else);
     tcase_add_test(t, nothing_is_at_EIP_0_before_it_is_filled_nor_after_a_flush);

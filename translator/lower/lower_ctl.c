@@ -98,9 +98,15 @@ void lower_leave(struct xl_ctx *x, const struct insn *in)
 
 /* ---- transfers ---- */
 
-static bool same_page(const struct xl_ctx *x, vaddr target)
+#define LONGEST_INSN 15u
+
+/* An instruction that runs into the next page is never the target of an edge (xl_link). Which of the last ones of a
+ * page do is not asked: a template is made for an offset in a page, and what is at the target may be other bytes where
+ * it is used. */
+static bool edge_to(const struct xl_ctx *x, vaddr target)
 {
-    return !((xl_linear(x, target) ^ x->src->la) & PAGE_MASK);
+    laddr la = xl_linear(x, target);
+    return !((la ^ x->src->la) & PAGE_MASK) && (la & ~PAGE_MASK) + LONGEST_INSN <= PAGE_SIZE;
 }
 
 static void add_edge(struct xl_ctx *x, u8 *patch, vaddr target)
@@ -145,7 +151,7 @@ void xl_goto_checked(struct xl_ctx *x, vaddr target, unsigned at)
 
 void xl_goto(struct xl_ctx *x, vaddr target, unsigned at)
 {
-    if (!same_page(x, target)) {
+    if (!edge_to(x, target)) {
         xl_goto_checked(x, target, at);
         return;
     }
@@ -267,7 +273,7 @@ void lower_ret(struct xl_ctx *x, const struct insn *in)
 /* Both ways of a conditional: taken is the branch whose rel8 or rel32 is to be filled. */
 void lower_jcc(struct xl_ctx *x, const struct insn *in)
 {
-    if (same_page(x, in->target)) {
+    if (edge_to(x, in->target)) {
         add_edge(x, emit_jcc32(&x->e, in->cc), in->target);
     } else {
         xl_room(x);
