@@ -81,7 +81,8 @@ static void as_the_kernel_sees_them(void)
 }
 
 /* In the kernel itself. */
-static u32 env[7], env2[7];
+u32 env[7];
+static u32 env2[7];
 
 static void as_the_program_sees_them(void)
 {
@@ -116,6 +117,34 @@ static void as_the_program_sees_them(void)
     is(0x11111111, 0x555, 0x2222, 0x33333333, 0x4444);
 }
 
+/* FSTP writes the instruction after the next. In a page that is written to as often as that, a block looks at its own
+ * bytes behind each write, and is left there when they differ. CDQ is one that ends what is known of an operand's
+ * address. */
+__asm__(".text\n"
+        ".balign 256\n"
+        "write_page: movl $200, %ecx\n"
+        "1: incl 2f; decl %ecx; jnz 1b; ret\n"
+        "2: .long 0\n"
+        "write_code: movl 4(%esp), %eax; fninit; fldl (%eax)\n"
+        "writer: fstpl written; cltd\n"
+        "written: .byte 0xb8, 1, 0, 0, 0, 0x90, 0x90, 0x90\n"
+        "fnstenv env; ret\n");
+extern const u8 writer[], written[];
+void write_page(void);
+u32 write_code(const u8 *code);
+
+static void when_code_is_overwritten(void)
+{
+    static const u8 code[2][8] = { { 0xb8, 1, 0, 0, 0, 0x90, 0x90, 0x90 }, { 0xb8, 2, 0, 0, 0, 0x90, 0x90, 0x90 } };
+    section("the code behind is overwritten");
+    write_page();
+    for (u32 i = 0; i < 12; i++) {
+        CHECK_EQ(write_code(code[i == 9]), 1 + (i == 9));
+        CHECK_EQ(env[3], (u32)writer);
+        CHECK_EQ(env[5], (u32)written);
+    }
+}
+
 /* Reported late: the program goes on until the next instruction that waits. */
 USER(divides, fninit; fldcw 40(%ebx); fld1; fdivl 32(%ebx); movl $1, %ebx; movl $2, %ecx; fld1; DONE);
 
@@ -140,6 +169,7 @@ void guest_main(void)
     for (int i = 0; i < 50; i++)
         as_the_kernel_sees_them();
     as_the_program_sees_them();
+    when_code_is_overwritten();
     as_an_exception_names_them(data);
     user_stop();
 }

@@ -27,6 +27,15 @@ static bool concerns_x87_pointers(const struct xl_ctx *x, const struct insn *in)
     return in->row->cls == CLS_x87 || x->x87.last;
 }
 
+/* Behind the instruction that has been lowered. Whoever leaves there does so before the next one: recovery takes what
+ * that one would lose of the pointers as stored (xl_recover_x87). */
+static void check_behind(struct xl_ctx *x)
+{
+    const struct insn *next = x->n + 1 < x->scan.n ? &x->scan.insn[x->n + 1] : NULL;
+    if (next && !x->ended && concerns_x87_pointers(x, next)) lower_x87_before(x, next);
+    lower_check_behind(x);
+}
+
 void xl_lower(struct xl_ctx *x)
 {
     const bool tap = x->src->tap != NULL;
@@ -46,19 +55,19 @@ void xl_lower(struct xl_ctx *x)
         x->relocs.insn = in->eip - x->src->eip;
         xl_room(x);
         xl_record(x, x->cur);
+        bool x87 = concerns_x87_pointers(x, in);
+        if (x87) lower_x87_before(x, in); /* before anything that may leave */
         if (unlikely(tap)) lower_stream_insn(x, in);
         bool left = unlikely(tap) && lower_tap_leaves(x, x->cur);
         lower_fn *how = left ? lower_tap_interpret : xl_policy(x, in);
         left |= how == xl_lower_emulate;
         if (unlikely(tap) && !left) lower_tap_tell(x, in);
-        bool x87 = concerns_x87_pointers(x, in);
-        if (x87) lower_x87_before(x, in);
         if (!left && in->row->attr & A_FPU) xl_check_fpu(x, in);
         if (unlikely(tap) && !left) lower_tap_count(x);
         how(x, in);
         if (unlikely(tap) && !x->ended) lower_stream_wrote(x);
         if (x87) lower_x87_after(x, in);
-        if (x->src->mode & MK_CHECKED) lower_check_behind(x);
+        if (x->src->mode & MK_CHECKED) check_behind(x);
     }
     if (!x->ended) lower_x87_end(x);
     vaddr next = x->scan.insn[x->cur].next;
