@@ -263,6 +263,18 @@ def disk(work):
     )
 
 
+def usb_disk(work):
+    need(SEABIOS, 'seabios')
+    path = boot_disk(work)
+    return Case(
+        ['--disk', f'{path},bus=usb', '--boot', 'disk', '--debug-exit', '0xf4'],
+        ['Booting from Hard Disk', CHECKS, 'press a key', 'key: k'],
+        KEY,
+        0x21,
+        lambda: written(path, True),
+    )
+
+
 class NbdServer(threading.Thread):
     """An NBD server of one disk, for one client; dies after so many reads."""
 
@@ -532,6 +544,7 @@ CASES = {
     'modes': modes,
     'modes-386': modes_386,
     'disk': disk,
+    'usb-disk': usb_disk,
     'disk-virtio': disk_virtio,
     'nbd': nbd,
     'nbd-dies': nbd_dies,

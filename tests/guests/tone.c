@@ -92,7 +92,8 @@ static void play(int card, int device, unsigned rate, unsigned bits, unsigned ch
     mask_set(&hw, SNDRV_PCM_HW_PARAM_SUBFORMAT, SNDRV_PCM_SUBFORMAT_STD);
     interval_set(&hw, SNDRV_PCM_HW_PARAM_CHANNELS, channels, channels);
     interval_set(&hw, SNDRV_PCM_HW_PARAM_RATE, rate, rate);
-    interval_set(&hw, SNDRV_PCM_HW_PARAM_PERIOD_SIZE, 512, 2048);
+    /* What is long has a buffer of a third of a second, as players have it; what is short, one that goes round. */
+    interval_set(&hw, SNDRV_PCM_HW_PARAM_PERIOD_SIZE, ms < 1000 ? 512 : 2048, 2048);
     interval_set(&hw, SNDRV_PCM_HW_PARAM_PERIODS, 3, 8);
     if (ioctl(fd, SNDRV_PCM_IOCTL_HW_PARAMS, &hw)) die("HW_PARAMS");
     if (ioctl(fd, SNDRV_PCM_IOCTL_PREPARE)) die("PREPARE");

@@ -399,86 +399,6 @@ START_TEST(two_of_the_same_index_fit_into_a_jump_cache)
 }
 END_TEST
 
-/* As rt_exit_jump looks behind the user's jump cache. */
-static const void *more(vaddr eip)
-{
-    const struct jump_entry *e = xl_jump_more(f.xl, XL_JC_USER);
-    for (unsigned i = 0; i < JUMP_MORE_WAYS; i++)
-        if (e[jump_more_index(eip) * JUMP_MORE_WAYS + i].neg_tag + eip + 1 == 0)
-            return e[jump_more_index(eip) * JUMP_MORE_WAYS + i].code;
-    return NULL;
-}
-
-static struct block *make_user(unsigned off) { return make(off, "\xc3", 1, MODE_USER, 0x100000); }
-static bool odd_page(void *arg, vaddr eip) { return (void)arg, eip >> PAGE_SHIFT & 1; }
-
-START_TEST(what_the_users_jump_cache_has_no_place_for_is_found_behind_it)
-{
-    enum { N = 5 }; /* all of one index */
-    struct block *b[N];
-    ck_assert_ptr_null(xl_jump_more(f.xl, XL_JC_SUPERVISOR));
-    ck_assert_ptr_null(more(0));
-    for (unsigned i = 0, off = 0x100; i < N; off++)
-        if (jump_index(EIP + off) == jump_index(EIP + 0x100)) b[i++] = make_user(off);
-    for (unsigned way = 0; way < 4; way++) {
-        for (unsigned i = 0; i < N; i++) xl_jump_fill_page(f.xl, XL_JC_USER, b[i]);
-        for (unsigned i = 0; i < N; i++) ck_assert_ptr_eq(more(b[i]->eip), xl_entry(f.xl, b[i]));
-        for (unsigned i = 0; i < N - 2; i++) ck_assert_ptr_null(jump(XL_JC_USER, b[i]->eip));
-        ck_assert_ptr_null(more(b[0]->eip + JUMP_MORE_BUCKETS));
-        if (way == 0) xl_jump_flush(f.xl, XL_JC_USER);
-        for (unsigned i = 0; i < N; i++) {
-            if (way == 1) xl_jump_drop_page(f.xl, XL_JC_USER, b[i]->la);
-            if (way == 2) xl_retire(f.xl, b[i]->pa, 1);
-        }
-        if (way == 3) xl_jump_drop_some(f.xl, XL_JC_USER, odd_page, NULL);
-        for (unsigned i = 0; i < N; i++) {
-            bool stays = way == 3 && !odd_page(NULL, b[i]->eip);
-            ck_assert_ptr_eq(more(b[i]->eip), stays ? xl_entry(f.xl, b[i]) : NULL);
-            if (way == 2) xl_forget(f.xl, b[i]), b[i] = make_user(b[i]->eip - EIP);
-        }
-        xl_jump_flush(f.xl, XL_JC_USER);
-    }
-}
-END_TEST
-
-START_TEST(a_full_bucket_loses_one_and_all_is_gone_after_a_flush)
-{
-    struct block *b[JUMP_MORE_WAYS + 1];
-    unsigned n = 0, found = 0;
-    for (unsigned off = 0; n < ARRAY_LEN(b); off++)
-        if (jump_more_index(EIP + off) == jump_more_index(EIP)) b[n++] = make_user(off);
-    for (unsigned i = 0; i < n; i++) {
-        xl_jump_fill(f.xl, XL_JC_USER, b[i]);
-        ck_assert_ptr_eq(more(b[i]->eip), xl_entry(f.xl, b[i]));
-    }
-    for (unsigned i = 0; i < n; i++) found += more(b[i]->eip) != NULL;
-    ck_assert_uint_eq(found, JUMP_MORE_WAYS);
-    ck_assert_uint_eq(f.xl->more->count, 1);
-    for (unsigned i = 0; i < n; i++) xl_retire(f.xl, b[i]->pa, 1);
-    ck_assert_uint_eq(f.xl->more->count, 1); /* empty, but on the list, once */
-    xl_jump_flush(f.xl, XL_JC_USER);
-    ck_assert_uint_eq(f.xl->more->count, 0);
-    for (unsigned i = 0; i < JUMP_MORE_BUCKETS; i++)
-        for (unsigned k = 0; k < JUMP_MORE_WAYS; k++)
-            ck_assert(!f.xl->more->bucket[i][k].neg_tag && !f.xl->more->bucket[i][k].code);
-}
-END_TEST
-
-START_TEST(a_page_that_comes_back_drives_nothing_out_of_the_users_jump_cache)
-{
-    struct block *a = make_user(0x100), *b = make_user(0x200), *other = NULL;
-    for (unsigned off = 0x1000; !other; off++)
-        if (jump_index(EIP + off) == jump_index(a->eip)) other = make_user(off);
-    xl_jump_fill_page(f.xl, XL_JC_USER, a);
-    xl_jump_flush(f.xl, XL_JC_USER);
-    xl_jump_fill_page(f.xl, XL_JC_USER, other);
-    xl_jump_fill_page(f.xl, XL_JC_USER, b);
-    ck_assert_ptr_eq(f.xl->jc[XL_JC_USER][jump_index(a->eip)].code, xl_entry(f.xl, other));
-    ck_assert_ptr_null(jump(XL_JC_USER, a->eip));
-    ck_assert_ptr_eq(more(a->eip), xl_entry(f.xl, a));
-}
-END_TEST
-
 START_TEST(a_page_comes_back_into_a_jump_cache_as_a_whole)
 {
     struct block *a = make_ret(0x100), *b = make_ret(0x200), *never = make_ret(0x300), *gone = make_ret(0x400);
@@ -642,9 +562,6 @@ int main(void)
     tcase_add_test(t, the_pages_that_a_jump_cache_knows_are_told_in_order_until_a_flush);
     tcase_add_test(t, some_entries_are_dropped_however_often_and_the_others_stay);
     tcase_add_test(t, two_of_the_same_index_fit_into_a_jump_cache);
-    tcase_add_test(t, what_the_users_jump_cache_has_no_place_for_is_found_behind_it);
-    tcase_add_test(t, a_full_bucket_loses_one_and_all_is_gone_after_a_flush);
-    tcase_add_test(t, a_page_that_comes_back_drives_nothing_out_of_the_users_jump_cache);
     tcase_add_test(t, the_graph_stays_whole_whatever_happens);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

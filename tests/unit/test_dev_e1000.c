@@ -1,4 +1,6 @@
 /* The 82540EM as drivers see it: Intel 317453. */
+#include "src/dev/net/ether.h"
+#include "src/dev/net/segment.h"
 #include "tests/unit/nic_board.h"
 
 enum {
@@ -391,6 +393,26 @@ START_TEST(what_may_be_delayed_is)
 }
 END_TEST
 
+/* IEEE 802.3, 3.2.9, a bit at a time; RFC 1071, a word at a time. */
+START_TEST(sums_of_any_length_are_what_their_definitions_say)
+{
+    static u8 data[NETDEV_FRAME_MAX + 3];
+    for (unsigned i = 0; i < sizeof data; i++) data[i] = (u8)(i * i * 7 + (i >> 3));
+    for (unsigned at = 0; at < 3; at++) {
+        u32 crc = ~0u, words = 0;
+        for (unsigned n = 0; n < NETDEV_FRAME_MAX; n++) {
+            ck_assert_msg(ether_fcs(data + at, n) == ~crc, "%u bytes at %u: %08x", n, at, ether_fcs(data + at, n));
+            const u16 sum = (u16)~inet_fold(inet_sum(0, data + at, n));
+            ck_assert_msg(sum == words, "%u bytes at %u: %04x, not %04x", n, at, sum, words);
+            crc ^= data[at + n];
+            for (unsigned bit = 0; bit < 8; bit++) crc = crc >> 1 ^ (crc & 1 ? 0xedb88320 : 0);
+            words += n & 1 ? (u32)data[at + n] << 8 : data[at + n];
+            words = (words & 0xffff) + (words >> 16);
+        }
+    }
+}
+END_TEST
+
 START_TEST(in_loopback_frames_come_back)
 {
     start(EN | 0xc0);
@@ -455,6 +477,7 @@ int main(void)
     tcase_add_test(t, interrupts_come_no_faster_than_itr_says);
     tcase_add_test(t, what_may_be_delayed_is);
     tcase_add_test(t, in_loopback_frames_come_back);
+    tcase_add_test(t, sums_of_any_length_are_what_their_definitions_say);
     tcase_add_test(t, a_card_saved_in_the_middle_goes_on_in_another);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

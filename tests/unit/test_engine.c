@@ -1,21 +1,23 @@
 /* run.c and engine.h: the loop around an engine, shown with an engine of a page that only counts; and what holds of the
  * real ones when rt_run() is called again and again, from one thread and from many. */
 #include "core/clock.h"
+#include "core/host_ns.h"
 #include "runtime/run/rt.h"
 
 #include <check.h>
 #include <pthread.h>
+#include <sched.h>
 #include <string.h>
 
 static struct rt *rt;
 
 /* ---- an engine ---- */
 
-/* Counts in EAX, and does at each count what the script says. */
+/* Counts in EAX, and does at each count what the script says. h: HLT, s: rt_stop(), r: rt_request_reset(), d: triple
+ * fault, f: the host fails, i/I: CLI/STI, a: HLT for an answer. */
 static struct fake {
-    const char *script; /* h: HLT, s: rt_stop(), r: rt_request_reset(), d: triple fault, f: the host fails, i/I: CLI/STI
-                         */
-    char log[64];       /* what the loop asked for, a letter each */
+    const char *script;
+    char log[64]; /* what the loop asked for, a letter each */
     unsigned ran, bound, unbound, kicks;
     u8 vector; /* of the last interrupt */
 } fake;
@@ -31,6 +33,33 @@ static int fake_create(struct rt *m, const char **what)
     m->cpu->iflag = 1;
     return fake.script ? 0 : -1;
 }
+/* ---- somebody who is asked, and answers by a post ---- */
+
+#define QUESTIONS 3000u
+static struct {
+    _Atomic unsigned asked;
+    unsigned answers;
+} other;
+
+static void answer(void *arg)
+{
+    (void)arg;
+    other.answers++;
+    rt_cpu(rt)->halted = 0;
+}
+
+/* At once, while the machine watches, about when it ceases to, and when it sleeps. */
+static void *answer_each(void *arg)
+{
+    (void)arg;
+    for (unsigned n = 0; n < QUESTIONS; n++) {
+        while (other.asked == n) sched_yield();
+        for (u64 end = host_ns(CLOCK_MONOTONIC) + n % 130 * 1000; host_ns(CLOCK_MONOTONIC) < end;) {}
+        ck_assert_int_eq(rt_post(rt, answer, NULL), 0);
+    }
+    return NULL;
+}
+
 static void fake_destroy(struct rt *m) { (void)m, fake_log('D'); }
 static int fake_bind(struct rt *m)
 {
@@ -45,6 +74,13 @@ static enum engine_event fake_run(struct rt *m)
     switch (*fake.script ? *fake.script++ : 's') {
     case 'h': m->cpu->halted = 1; break;
     case 's': rt_stop(m); break;
+    case 'a': /* asks again and again */
+        if (other.answers == QUESTIONS) break;
+        fake.script--;
+        m->cpu->halted = 1;
+        rt_expect(m);
+        other.asked++;
+        break;
     case 'r': rt_request_reset(m); break;
     case 'b': rt_stop(m), rt_request_reset(m); break; /* both */
     case 'i': m->cpu->iflag = 0; break;
@@ -209,6 +245,20 @@ START_TEST(a_halted_machine_sleeps_until_another_thread_stops_it)
 }
 END_TEST
 
+START_TEST(an_answer_wakes_a_machine_that_expects_it_whenever_it_comes)
+{
+    pthread_t t;
+    start("a");
+    other.asked = other.answers = 0;
+    ck_assert_int_eq(pthread_create(&t, NULL, answer_each, NULL), 0);
+    ck_assert_int_eq(rt_run(rt), RT_STOPPED);
+    pthread_join(t, NULL);
+    ck_assert_uint_eq(other.answers, QUESTIONS);
+    ck_assert_uint_le(fake.kicks, QUESTIONS); /* what is seen at once needs no signal */
+    end();
+}
+END_TEST
+
 static void *run_once(void *arg)
 {
     *(enum rt_exit *)arg = rt_run(rt);
@@ -280,6 +330,7 @@ int main(void)
     tcase_add_test(t, interrupts_are_given_when_the_engine_is_open_to_them_and_NMIs_first);
     tcase_add_test(t, an_exception_that_came_with_the_state_is_delivered_first);
     tcase_add_test(t, a_halted_machine_sleeps_until_another_thread_stops_it);
+    tcase_add_test(t, an_answer_wakes_a_machine_that_expects_it_whenever_it_comes);
     tcase_add_test(t, what_belongs_to_a_thread_is_made_once_and_again_only_for_another_thread);
     tcase_add_test(t, timers_wake_a_halted_machine_on_whichever_thread_it_runs);
     tcase_add_test(t, a_timer_left_behind_does_not_disturb_the_thread);

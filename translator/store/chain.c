@@ -7,12 +7,10 @@
  *       [xl_jump_forget, xl_jump_drop_some]
  *   I4  An EIP has two entries where it may be: that of its jump_index(), and the one after that. It is filled in at
  * the first; what it finds there of the same index moves on to the second. Translated code looks at the first only; its
- * way out, rt_exit_jump in enter_x64.S, looks at the second before it leaves, and for the user where there is more
- * room (jump_more.c).                                                                 [xl_jump_fill]
+ * way out, rt_exit_jump in enter_x64.S, looks at the second before it leaves.             [xl_jump_fill]
  *   I5  Segmented code has a jump cache of its own, whose entries name the context too: it goes on being right when CS
  *       changes. There each has one entry. */
 #include "translator/store/chain.h"
-#include "translator/store/jump_more.h"
 
 #include <string.h>
 
@@ -66,7 +64,6 @@ void xl_jump_forget(struct xl *xl, const struct block *b)
         struct jump_entry *j = &xl->jc[which][(index_of(b) + i) % JUMP_ENTRIES];
         if (j->code == xl_entry(xl, b)) j->neg_eip = (u32)-b->eip + TOMBSTONE;
     }
-    if (which == XL_JC_USER) jump_more_remove(xl, b->eip, xl_entry(xl, b));
 }
 
 void xl_unlink_out(struct xl *xl, struct block *b)
@@ -88,7 +85,6 @@ void xl_reset_edges(struct xl *xl, struct block *b)
 }
 
 void *xl_jump_cache(struct xl *xl, enum xl_jump_cache which) { return xl->jc[which]; }
-void *xl_jump_more(struct xl *xl, enum xl_jump_cache which) { return which == XL_JC_USER ? xl->more->bucket : NULL; }
 
 /* An empty entry matches no EIP that is looked for there; 0 would match EIP 0. */
 void xl_jump_empty(struct xl *xl, enum xl_jump_cache which) { xl->jc[which][0].neg_eip = xl->jc[which][1].neg_eip = 1; }
@@ -158,17 +154,8 @@ void xl_jump_fill(struct xl *xl, enum xl_jump_cache which, struct block *b)
     if (!b->context && there->code && there->neg_eip != (u32)-b->eip && jump_index(-there->neg_eip) == index)
         jump_put(xl, which, (index + 1) % JUMP_ENTRIES, *there);
     jump_put(xl, which, index, (struct jump_entry){ .neg_tag = neg_tag(b), .code = xl->rx + b->host_off });
-    if (which == XL_JC_USER) jump_more_put(xl, b);
     note_page(xl, which, b->la);
     if (b->pa2 != XL_NO_PAGE) note_page(xl, which, b->la + PAGE_SIZE);
-}
-
-/* One that has not been missed drives nobody out where there is more room. */
-static void jump_refill(struct xl *xl, enum xl_jump_cache which, struct block *b)
-{
-    bool taken = which == XL_JC_USER && xl->jc[which][index_of(b)].code;
-    if (!taken) xl_jump_fill(xl, which, b);
-    else if (!b->partial && b->state == BLOCK_LIVE) jump_more_put(xl, b);
 }
 
 /* Whether EIPs of the one mean the same in the other's mode and code segment. */
@@ -184,14 +171,13 @@ void xl_jump_fill_page(struct xl *xl, enum xl_jump_cache which, struct block *b)
     xl_jump_fill(xl, which, b);
     if (!first) return;
     for (struct block *other = b->alias->first; other; other = other->alias_next)
-        if (other->jumped && same_segment(other, b) && other->pa2 == XL_NO_PAGE) jump_refill(xl, which, other);
+        if (other->jumped && same_segment(other, b) && other->pa2 == XL_NO_PAGE) xl_jump_fill(xl, which, other);
 }
 
 void xl_jump_flush(struct xl *xl, enum xl_jump_cache which)
 {
     if (!xl->jc_count[which]) return;
     for (u32 i = 0; i < xl->jc_count[which]; i++) xl->jc[which][xl->jc_list[which][i]] = (struct jump_entry){ 0 };
-    if (which == XL_JC_USER) jump_more_flush(xl);
     xl_jump_empty(xl, which);
     xl->jc_count[which] = 0;
     forget_pages(xl->jc_pages[which]);
@@ -207,7 +193,6 @@ void xl_jump_drop_some(struct xl *xl, enum xl_jump_cache which, bool (*drops)(vo
         bool there = home == index || (home + 1) % JUMP_ENTRIES == index; /* else a tombstone already */
         if (there && drops(arg, eip)) j->neg_eip += TOMBSTONE;
     }
-    if (which == XL_JC_USER) jump_more_drop(xl, drops, arg);
 }
 
 #define REACH 15u /* an instruction of the page before may run into this one */
@@ -218,13 +203,11 @@ static bool in_page(void *first, vaddr eip) { return eip - *(const vaddr *)first
 /* They are found by index: an entry for each of them, and the next. */
 static void drop_by_index(struct xl *xl, enum xl_jump_cache which, vaddr first)
 {
-    for (vaddr eip = first; in_page(&first, eip); eip++) {
-        if (which == XL_JC_USER) jump_more_remove(xl, eip, NULL);
+    for (vaddr eip = first; in_page(&first, eip); eip++)
         for (u32 place = 0; place < 2; place++) {
             struct jump_entry *j = &xl->jc[which][(jump_index(eip) + place) % JUMP_ENTRIES];
             if (j->code && j->neg_eip == (u32)-eip) j->neg_eip += TOMBSTONE;
         }
-    }
 }
 
 void xl_jump_drop_page(struct xl *xl, enum xl_jump_cache which, laddr la)

@@ -28,7 +28,6 @@ static void tables_init(struct xl *xl)
     struct xl_tables *t = xl->tables;
     xl->pages = t->pages;
     xl->alias_found = t->alias_found;
-    xl->more = &t->more;
     for (unsigned i = 0; i < XL_JC_COUNT; i++) {
         xl->jc[i] = t->jc[i];
         xl_jump_empty(xl, (enum xl_jump_cache)i);

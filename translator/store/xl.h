@@ -23,17 +23,9 @@ struct page_set {
     u64 line[TLB_PAGES / PAGE_SET_LINE / 64];
 };
 
-struct jump_more {
-    _Alignas(64) struct jump_entry bucket[JUMP_MORE_BUCKETS][JUMP_MORE_WAYS];
-    u16 list[JUMP_MORE_BUCKETS]; /* the buckets that have entries */
-    u32 count;                   /* on the list */
-    u32 turn;                    /* whose turn it is to go, where a bucket is full */
-};
-
 /* What is reached at random, together: few host pages, if they are huge. */
 struct xl_tables {
     struct jump_entry jc[XL_JC_COUNT][JUMP_ENTRIES];
-    struct jump_more more;
     struct code_page *pages[1u << XL_PAGE_BITS];
     struct alias *alias_found[1u << XL_ALIAS_BITS];
     u16 jc_list[XL_JC_MISS][JUMP_ENTRIES];
@@ -90,7 +82,6 @@ struct xl {
 
     /* chain.c: jump caches */
     struct jump_entry *jc[XL_JC_COUNT];
-    struct jump_more *more; /* jump_more.c: behind the user's */
     u16 *jc_list[XL_JC_MISS];
     struct page_set *jc_pages[XL_JC_MISS];
     u32 jc_count[XL_JC_MISS]; /* entries on jc_list */
