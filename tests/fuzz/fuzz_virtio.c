@@ -2,30 +2,25 @@
  * console, a balloon) hold whatever comes, mostly nearly right. Nothing may crash, stop for ever, or leave the guest's
  * memory (under ASan, that of the device either).
  *
- *   fuzz_virtio [--seed N] [--count N] */
+ *   fuzz_virtio [--seed N] [--count N]
+ *   libfuzzer_virtio (-DTRANSVISOR_FUZZER=ON): the input is the choices that a seed makes otherwise. */
 #include "core/blockdev.h"
 #include "core/netdev.h"
 #include "core/rngdev.h"
 #include "runtime/mem/physmem.h"
 #include "src/dev/pc_devices.h"
+#include "tests/fuzz/drivers.h"
 
-#include <getopt.h>
+#include <stdio.h>
 #include <string.h>
 
 #define RAM (16u << 20)
 #define AREA 0x100000u /* where rings, tables and buffers are, all over each other */
 #define AREA_SIZE 0x8000u
 #define MEM_BASE 0xe0000000u
-#define DEVICES 5u /* at 00:03.0 and on */
+#define FIRST_SLOT 3u
 
-static u64 rng;
-static u32 rnd(u32 n)
-{
-    rng ^= rng << 13;
-    rng ^= rng >> 7;
-    rng ^= rng << 17;
-    return (u32)((rng * 0x2545f4914f6cdd1dull) >> 32) % n;
-}
+/* ---- what is behind the devices ---- */
 
 static struct job *first;
 static void on_submit(void *be UNUSED, struct blockdev_req *r)
@@ -65,12 +60,36 @@ static void on_send(void *be UNUSED, const u8 *frame UNUSED, size_t n)
 }
 static void on_ready(void *be UNUSED) {}
 
+static const struct blockdev_ops disk_ops = { on_submit };
+static const struct netdev_ops net_ops = { on_send, on_ready };
+static const struct chardev_ops line_ops = { on_print };
+static const struct rngdev source = { on_ask, NULL };
+
+/* ---- the board ---- */
+
+enum kind { NET, DISK, NUMBERS, LINE, BALLOON, KINDS }; /* at 00:03.0 and on */
+
+static struct {
+    struct bus *bus;
+    struct clock *clk; /* that fields of chips know of */
+    struct pci *pci;
+    struct virtio_net *net_card;
+    struct virtio_blk *blk;
+    struct virtio_rng *rng_card;
+    struct virtio_console *console;
+    struct virtio_balloon *balloon;
+    struct blockdev disk;
+    struct netdev net;
+    struct chardev line;
+    u32 bar; /* of the device that this driver is for */
+} board;
+
 static u64 address(void)
 {
     static const u64 odd[] = { 0, RAM - 8, RAM, 0xf0000000, ~0ull, ~0ull - 16, 1ull << 63 };
     return rnd(40) ? AREA + rnd(AREA_SIZE / 16) * 16 : odd[rnd(ARRAY_LEN(odd))];
 }
-static void descriptor(struct bus *b, u64 at, bool table)
+static void descriptor(u64 at, bool table)
 {
     struct {
         u64 addr;
@@ -87,19 +106,27 @@ static void descriptor(struct bus *b, u64 at, bool table)
         d.flags = 2;
     }
     if (d.flags & 4) d.len = rnd(20) * 16;
-    (void)bus_dma_write(b, at, &d, 16);
+    (void)bus_dma_write(board.bus, at, &d, 16);
 }
 
-/* What the devices are in front of. */
-struct behind {
-    struct netdev *net;
-    struct chardev *line;
-    struct virtio_balloon *balloon;
-};
-
-static void step(struct bus *b, u32 bar, const struct behind *be)
+/* From the device's other side. */
+static void behind(void)
 {
     static u8 frame[NETDEV_LARGE_MAX];
+    switch (rnd(4)) {
+    case 0: (void)board.net.receive(board.net.fe, frame, rnd(NETDEV_FRAME_MAX + 1)); break;
+    case 1: board.line.rx(board.line.fe, frame, rnd(NETDEV_FRAME_MAX)); break;
+    case 2: virtio_balloon_want(board.balloon, rnd(0xffffffff)); break;
+    default: /* of no bytes but zeroes: what a header says is the card's to doubt */
+        if (!board.net.large->takes(board.net.fe)) break;
+        (void)board.net.large->receive(board.net.fe, frame, 54 + rnd(NETDEV_LARGE_MAX - 54 + 1), (u16)rnd(0x10000));
+    }
+}
+
+static void driver_step(void)
+{
+    struct bus *b = board.bus;
+    const u32 bar = board.bar;
     u16 v;
     switch (rnd(12)) {
     case 0: bus_mmio_write(b, bar + 20, 1, rnd(4) ? 0xf : rnd(256)); break;
@@ -109,20 +136,10 @@ static void step(struct bus *b, u32 bar, const struct behind *be)
         (void)bus_mmio_read(b, bar + rnd(0x4000), 1u << rnd(3));
         break;
     case 3: finish(); break;
-    case 4:
-        switch (rnd(4)) {
-        case 0: (void)be->net->receive(be->net->fe, frame, rnd(NETDEV_FRAME_MAX + 1)); break;
-        case 1: be->line->rx(be->line->fe, frame, rnd(NETDEV_FRAME_MAX)); break;
-        case 3: /* of no bytes but zeroes: what a header says is the card's to doubt */
-            if (!be->net->large->takes(be->net->fe)) break;
-            (void)be->net->large->receive(be->net->fe, frame, 54 + rnd(NETDEV_LARGE_MAX - 54 + 1), (u16)rnd(0x10000));
-            break;
-        case 2: virtio_balloon_want(be->balloon, rnd(0xffffffff)); break;
-        }
-        break;
+    case 4: behind(); break;
     case 5:
-    case 6: descriptor(b, AREA + rnd(32) * 16, false); break;
-    case 7: descriptor(b, AREA + rnd(AREA_SIZE / 16) * 16, true); break;
+    case 6: descriptor(AREA + rnd(32) * 16, false); break;
+    case 7: descriptor(AREA + rnd(AREA_SIZE / 16) * 16, true); break;
     case 8:
     case 9:
         v = (u16)rnd(rnd(20) ? 16 : 0xffff);
@@ -140,8 +157,10 @@ static void step(struct bus *b, u32 bar, const struct behind *be)
 }
 
 /* A driver that begins by the book. */
-static void start(struct bus *b, u32 bar)
+static void driver_start(void)
 {
+    struct bus *b = board.bus;
+    const u32 bar = board.bar;
     bus_mmio_write(b, bar + 20, 1, 0);
     finish();
     for (unsigned i = 0; i < 2; i++) {
@@ -161,62 +180,64 @@ static void start(struct bus *b, u32 bar)
     bus_mmio_write(b, bar + 20, 1, 0xf);
 }
 
-int main(int argc, char **argv)
+/* ---- their course ---- */
+
+static unsigned driver_kinds(void) { return KINDS; }
+
+static void driver_begin(unsigned kind)
 {
-    static const struct option options[] = { { "seed", required_argument, 0, 's' },
-                                             { "count", required_argument, 0, 'c' },
-                                             { 0 } };
-    static const struct blockdev_ops disk_ops = { on_submit };
-    static const struct netdev_ops net_ops = { on_send, on_ready };
     const struct irq_line none[16] = { 0 };
-    struct blockdev disk = { .ops = &disk_ops, .size = 1 << 20 };
-    struct netdev net = { .ops = &net_ops, .sends_large = true };
-    const struct nic_desc nic = { .slot = 3, .net = &net, .mac = { 2 }, .name = "virtio-net" };
-    static const struct chardev_ops line_ops = { on_print };
-    static const struct rngdev source = { on_ask, NULL };
-    struct chardev line = { .ops = &line_ops };
-    struct virtio_rng *rng_card;
-    struct virtio_console *console;
-    struct virtio_balloon *balloon;
-    struct virtio_blk *blk;
-    struct virtio_net *card;
-    struct bus *b;
-    struct clock *clk; /* that fields of chips know of */
-    struct pci *pci;
-    u64 seed = 1, count = 20000;
-    for (int o; (o = getopt_long(argc, argv, "", options, NULL)) >= 0;) {
-        if (o == '?') return 2;
-        *(o == 's' ? &seed : &count) = strtoull(optarg, NULL, 0);
-    }
-    BUG_ON(bus_new(&b, RAM) || clock_new(&clk) || pci_new(&pci, b, none, none, (struct dev_event){ 0 }));
-    BUG_ON(virtio_net_new(&card, b, pci, &nic) || virtio_blk_new(&blk, b, pci, 4, "blk", &disk, "S"));
-    BUG_ON(virtio_rng_new(&rng_card, b, pci, 5, &source) || virtio_console_new(&console, b, pci, 6, &line)
-           || virtio_balloon_new(&balloon, b, pci, 7));
-    const struct behind behind = { &net, &line, balloon };
-    pci_firmware_setup(pci, MEM_BASE, 0xc000);
-    u32 bar[DEVICES];
-    for (unsigned i = 0; i < DEVICES; i++) {
-        bus_out(b, 0xcf8, 4, 0x80000004u | (3 + i) << 11);
-        bus_out(b, 0xcfc, 4, 7);
-        bus_out(b, 0xcf8, 4, 0x80000020u | (3 + i) << 11);
-        bar[i] = bus_in(b, 0xcfc, 4);
-    }
-    rng = seed * 0x9e3779b97f4a7c15ull | 1;
-    for (u64 n = 0; n < count; n++) {
-        start(b, bar[n % DEVICES]);
-        for (unsigned i = rnd(200); i--;) step(b, bar[n % DEVICES], &behind);
-    }
-    finish();
-    printf("%llu drivers, %llu disk requests done, %llu frames sent, %llu random numbers, %llu characters\n",
-           (unsigned long long)count, (unsigned long long)finished, (unsigned long long)sent,
-           (unsigned long long)numbers, (unsigned long long)printed);
-    virtio_balloon_free(balloon);
-    virtio_console_free(console);
-    virtio_rng_free(rng_card);
-    virtio_blk_free(blk);
-    virtio_net_free(card);
-    pci_free(pci);
-    clock_free(clk);
-    bus_free(b);
-    return count >= 1000 && (!finished || !sent || !numbers || !printed); /* all must be reached */
+    board.disk = (struct blockdev){ .ops = &disk_ops, .size = 1 << 20 };
+    board.net = (struct netdev){ .ops = &net_ops, .sends_large = true };
+    board.line = (struct chardev){ .ops = &line_ops };
+    first = NULL;
+    asked = NULL;
+    const struct nic_desc nic = { .slot = FIRST_SLOT + NET, .net = &board.net, .mac = { 2 }, .name = "virtio-net" };
+    BUG_ON(bus_new(&board.bus, RAM) || clock_new(&board.clk));
+    BUG_ON(pci_new(&board.pci, board.bus, none, none, (struct dev_event){ 0 }));
+    BUG_ON(virtio_net_new(&board.net_card, board.bus, board.pci, &nic));
+    BUG_ON(virtio_blk_new(&board.blk, board.bus, board.pci, FIRST_SLOT + DISK, "blk", &board.disk, "S"));
+    BUG_ON(virtio_rng_new(&board.rng_card, board.bus, board.pci, FIRST_SLOT + NUMBERS, &source));
+    BUG_ON(virtio_console_new(&board.console, board.bus, board.pci, FIRST_SLOT + LINE, &board.line));
+    BUG_ON(virtio_balloon_new(&board.balloon, board.bus, board.pci, FIRST_SLOT + BALLOON));
+    pci_firmware_setup(board.pci, MEM_BASE, 0xc000);
+    bus_out(board.bus, 0xcf8, 4, 0x80000004u | (FIRST_SLOT + kind) << 11);
+    bus_out(board.bus, 0xcfc, 4, 7);
+    bus_out(board.bus, 0xcf8, 4, 0x80000020u | (FIRST_SLOT + kind) << 11);
+    board.bar = bus_in(board.bus, 0xcfc, 4);
 }
+static void driver_end(void)
+{
+    finish();
+    virtio_balloon_free(board.balloon);
+    virtio_console_free(board.console);
+    virtio_rng_free(board.rng_card);
+    virtio_blk_free(board.blk);
+    virtio_net_free(board.net_card);
+    pci_free(board.pci);
+    clock_free(board.clk);
+    bus_free(board.bus);
+}
+static bool driver_reached(unsigned kind, u64 n)
+{
+    static const struct {
+        const char *what;
+        u64 *count;
+    } of[KINDS] = { [NET] = { "frames sent", &sent },
+                    [DISK] = { "disk requests done", &finished },
+                    [NUMBERS] = { "random numbers", &numbers },
+                    [LINE] = { "characters", &printed },
+                    [BALLOON] = { "drivers of a balloon", NULL } };
+    const u64 count = of[kind].count ? *of[kind].count : n;
+    printf("%llu drivers: %llu %s\n", (unsigned long long)n, (unsigned long long)count, of[kind].what);
+    if (of[kind].count) *of[kind].count = 0;
+    return n < 200 || count;
+}
+static const struct drivers drivers = { .kinds = driver_kinds,
+                                        .count = 200,
+                                        .steps = 50,
+                                        .begin = driver_begin,
+                                        .start = driver_start,
+                                        .step = driver_step,
+                                        .end = driver_end,
+                                        .reached = driver_reached };
