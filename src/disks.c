@@ -50,9 +50,11 @@ static int medium_open(struct image *im, const struct vm_disk *v, struct vm_erro
 {
     bool readonly = v->readonly || v->cdrom;
     if (v->snapshot && readonly) return vm_fail(err, -EINVAL, "disk %s: a snapshot of what is never written", v->file);
-    const struct image_options how = {
-        .format = v->format, .readonly = readonly, .snapshot = v->snapshot, .unit = v->cdrom ? 2048 : BLOCKDEV_SECTOR
-    };
+    const struct image_options how = { .format = v->format,
+                                       .readonly = readonly,
+                                       .snapshot = v->snapshot,
+                                       .direct = v->cache == VM_CACHE_NONE,
+                                       .unit = v->cdrom ? 2048 : BLOCKDEV_SECTOR };
     int rc = image_open(im, v->file, &how, err);
     if (!rc && v->bus == VM_BUS_FLOPPY && !fdc_format(im->size)) {
         rc = vm_fail(err, -EINVAL, "disk %s: %llu bytes fit on no floppy disk", v->file, (unsigned long long)im->size);
@@ -73,6 +75,15 @@ static bool on_failure(void *arg, bool write, int err)
     return stops;
 }
 
+static struct blockdev_medium medium_of(const struct image *im, const struct vm_disk *v)
+{
+    return (struct blockdev_medium){ .ops = im->ops,
+                                     .image = im->state,
+                                     .size = im->size,
+                                     .readonly = v->readonly || v->cdrom,
+                                     .write_through = v->cache == VM_CACHE_WRITETHROUGH };
+}
+
 /* The drive's thread is there from the start, whether there is a medium or not: one may come when no thread can be made
  * any more (src/jail.h). */
 static int drive_open(struct disks *d, unsigned i, const struct vm_disk *v, struct vm_error *err)
@@ -83,8 +94,8 @@ static int drive_open(struct disks *d, unsigned i, const struct vm_disk *v, stru
     };
     int rc = *v->file ? medium_open(im, v, err) : 0;
     if (rc) return rc;
-    rc = blockdev_new(&d->drive[i].dev, im->ops, im->state, im->size, v->readonly || v->cdrom,
-                      image_nbd_named(v->file) ? THREAD_NBD : THREAD_DISK, &host);
+    const struct blockdev_medium medium = medium_of(im, v);
+    rc = blockdev_new(&d->drive[i].dev, &medium, image_nbd_named(v->file) ? THREAD_NBD : THREAD_DISK, &host);
     if (!rc) return 0;
     image_close(im);
     return vm_fail(err, rc, "disk %s: its thread could not be made", v->file);
@@ -160,7 +171,8 @@ int disks_change(struct disks *d, unsigned i, const struct vm_disk *medium, stru
     int rc = *v.file ? medium_open(&fresh, &v, err) : 0;
     if (rc) return rc;
     settle(d->drive[i].dev);
-    blockdev_change(d->drive[i].dev, fresh.ops, fresh.state, fresh.size, v.readonly || v.cdrom);
+    const struct blockdev_medium next = medium_of(&fresh, &v);
+    blockdev_change(d->drive[i].dev, &next);
     image_close(im);
     *im = fresh;
     at->dev = fresh.ops ? d->drive[i].dev : NULL;

@@ -149,6 +149,8 @@ int vm_config_check(struct vm *vm, struct vm_error *err)
             return vm_fail(err, -EINVAL, "disk %s: there is no format %u", c->disk[i].file, c->disk[i].format);
         else if (c->disk[i].file && c->disk[i].werror > VM_WERROR_ENOSPC)
             return vm_fail(err, -EINVAL, "disk %s: there is no werror %u", c->disk[i].file, c->disk[i].werror);
+        else if (c->disk[i].file && c->disk[i].cache > VM_CACHE_NONE)
+            return vm_fail(err, -EINVAL, "disk %s: there is no cache %u", c->disk[i].file, c->disk[i].cache);
     bool no_firmware = c->kernel || (c->firmware && !strcmp(c->firmware, VM_FIRMWARE_NONE));
     if (no_firmware && (c->option_rom[0] || c->smbios[0]))
         return vm_fail(err, -EINVAL, "%s: is for firmware, and none runs here",

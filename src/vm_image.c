@@ -72,7 +72,7 @@ static int target_open(struct target *t, const char *path, struct vm_error *err)
     int fd = t->is_new ? open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666) : -1;
     if (t->is_new && fd < 0) return vm_fail(err, -errno, "disk %s: %s", path, strerror(errno));
     if (fd >= 0) close(fd);
-    int rc = image_file_open(&t->f, path, true, err);
+    int rc = image_file_open(&t->f, path, IMAGE_WRITE, err);
     if (!rc && t->f.regular && ftruncate(t->f.fd, 0)) rc = vm_fail(err, -errno, "disk %s: %s", path, strerror(errno));
     t->f.size = 0;
     return rc;
@@ -198,7 +198,7 @@ int vm_image_check(const char *file, enum vm_format format, bool repair, struct 
 {
     struct image_file f;
     struct qcow2_check found;
-    int rc = image_file_open(&f, file, repair, err);
+    int rc = image_file_open(&f, file, repair ? IMAGE_WRITE : 0, err);
     if (rc) return rc;
     int kind = format == VM_FORMAT_PROBE ? image_format_probe(&f) : (int)format;
     if (kind == VM_FORMAT_RAW) rc = vm_fail(err, -EOPNOTSUPP, "disk %s: is raw: there is nothing to check", file);
@@ -222,7 +222,7 @@ int vm_image_info(const char *file, enum vm_format format, struct vm_image_info 
     struct image_file f;
     struct qcow2_header h;
     struct stat st;
-    int rc = image_file_open(&f, file, false, err);
+    int rc = image_file_open(&f, file, 0, err);
     if (rc) return rc;
     int kind = format == VM_FORMAT_PROBE ? image_format_probe(&f) : (int)format;
     *out = (struct vm_image_info){ .bytes = f.size + -f.size % BLOCKDEV_SECTOR };
@@ -299,7 +299,7 @@ int vm_image_commit(const char *file, struct vm_error *err)
     const struct image_chain alone = { .open = open_nothing };
     struct image_file f;
     struct image top = { 0 }, base = { 0 };
-    int rc = image_file_open(&f, file, true, err);
+    int rc = image_file_open(&f, file, IMAGE_WRITE, err);
     if (rc) return rc;
     if (image_format_probe(&f) != VM_FORMAT_QCOW2) {
         image_file_close(&f);

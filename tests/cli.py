@@ -611,6 +611,8 @@ def what_users_of_other_programs_type_is_understood_or_answered(b):
         (('run', '--disk', disk + ',bus=scsi'), later),
         (('run', '--disk', disk + ',bus=virtio,media=cdrom'), 'is on IDE'),
         (('run', '--disk', disk + ',format=vmdk'), later),
+        (('run', '--disk', disk + ',cache=unsafe'), later),
+        (('run', '--disk', 'nbd:unix:/nowhere,cache=none'), 'cache=none is for files and block devices'),
         (('run', '--disk', disk + ',colour=red'), 'colour=red'),
         (('run', '--boot', 'tape', disk), 'is not a list of floppy'),
         (('run', image) + ('--net', 'user') * 9, 'room for 8 cards'),

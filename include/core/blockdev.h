@@ -24,6 +24,7 @@ struct blockdev_req {
     u64 offset, len;         /* bytes, multiples of BLOCKDEV_SECTOR, within the disk; FLUSH: 0 */
     const struct iovec *iov; /* READ, WRITE: len bytes of host memory; bus_sg_map() makes it of a guest's list */
     unsigned niov;
+    bool durable; /* WRITE, ZERO: as if a FLUSH came right behind it. Its done() is that one's */
     void (*done)(struct blockdev_req *r, int err); /* 0 or -errno; the request is the chip's again, to be submitted */
     void *arg;                                     /* the chip's */
 
@@ -40,6 +41,7 @@ struct blockdev {
     void *be;
     u64 size; /* bytes, a multiple of BLOCKDEV_SECTOR */
     bool readonly;
+    bool write_through; /* all writes are durable: there is no cache that a guest would have to know of */
 };
 
 /* Requests may be done in another order than they were submitted in; one that overlaps another under way may be done

@@ -79,6 +79,11 @@ enum vm_bus { VM_BUS_IDE, VM_BUS_VIRTIO, VM_BUS_FLOPPY, VM_BUS_USB };
  * that would make it look like another format from then on. Say RAW where a guest may write what it likes. */
 enum vm_format { VM_FORMAT_PROBE, VM_FORMAT_RAW, VM_FORMAT_QCOW2 };
 
+/* When a write of the guest's is done. WRITEBACK: once the host has it, which may lose it in a power cut until the
+ * guest has flushed, as with a disk that has a cache. WRITETHROUGH: once it would outlive that; the guest sees a disk
+ * without a cache. NONE: as WRITEBACK, but without the host's page cache (O_DIRECT), where its file system can. */
+enum vm_cache { VM_CACHE_WRITEBACK, VM_CACHE_WRITETHROUGH, VM_CACHE_NONE };
+
 /* A drive of the machine's. A disk is a raw or qcow2 image (versions 2 and 3, which may be based on other images), a
  * block device, or what an NBD server has: nbd:unix:SOCKET, nbd:HOST:PORT, nbd://HOST[:PORT]/NAME. A file is locked:
  * another machine may use it at the same time only if neither of them writes to it. */
@@ -97,6 +102,7 @@ struct vm_disk {
     uint8_t bus;    /* enum vm_bus */
     uint8_t format; /* enum vm_format */
     uint8_t werror; /* enum vm_werror */
+    uint8_t cache;  /* enum vm_cache */
 };
 #define VM_DISKS_MAX 4u
 #define VM_NETS_MAX 8u /* network cards */

@@ -26,10 +26,8 @@ static int request_check(const struct blockdev *d, const struct blockdev_req *r)
     return bytes == r->len ? 0 : -EINVAL;
 }
 
-static int request_run(const struct disk *d, const struct blockdev_req *r)
+static int request_move(const struct disk *d, const struct blockdev_req *r)
 {
-    if (r->err) return r->err;
-    if (!d->ops) return -ENODEV;
     switch (r->op) {
     case BLOCKDEV_READ: return d->ops->read(d->image, r->offset, r->iov, r->niov);
     case BLOCKDEV_WRITE: return d->ops->write(d->image, r->offset, r->iov, r->niov);
@@ -38,6 +36,15 @@ static int request_run(const struct disk *d, const struct blockdev_req *r)
     case BLOCKDEV_DISCARD: return d->ops->discard ? d->ops->discard(d->image, r->offset, r->len) : 0;
     }
     return -EINVAL;
+}
+
+static int request_run(const struct disk *d, const struct blockdev_req *r)
+{
+    const bool writes = r->op == BLOCKDEV_WRITE || r->op == BLOCKDEV_ZERO;
+    if (r->err) return r->err;
+    if (!d->ops) return -ENODEV;
+    int rc = request_move(d, r);
+    return !rc && writes && (r->durable || d->dev.write_through) ? d->ops->flush(d->image) : rc;
 }
 
 static void disk_run(void *disk, struct job *j)
@@ -68,17 +75,26 @@ static void disk_submit(void *be, struct blockdev_req *r)
     worker_submit(d->worker, &r->job);
 }
 
-int blockdev_new(struct blockdev **out, const struct block_image_ops *ops, void *image, u64 size, bool readonly,
-                 enum thread_role role, const struct blockdev_host *host)
+void blockdev_change(struct blockdev *dev, const struct blockdev_medium *m)
+{
+    struct disk *d = dev->be;
+    BUG_ON(m->size % BLOCKDEV_SECTOR);
+    d->ops = m->ops; /* which the thread sees: a request goes to it by way of a lock */
+    d->image = m->image;
+    dev->size = m->size;
+    dev->readonly = m->readonly;
+    dev->write_through = m->write_through;
+}
+
+int blockdev_new(struct blockdev **out, const struct blockdev_medium *medium, enum thread_role role,
+                 const struct blockdev_host *host)
 {
     static const struct blockdev_ops disk_ops = { .submit = disk_submit };
     static const struct worker_ops work = { disk_run, disk_finished };
     struct disk *d = calloc(1, sizeof *d);
     if (!d) return -ENOMEM;
-    BUG_ON(size % BLOCKDEV_SECTOR);
-    d->dev = (struct blockdev){ .ops = &disk_ops, .be = d, .size = size, .readonly = readonly };
-    d->ops = ops;
-    d->image = image;
+    d->dev = (struct blockdev){ .ops = &disk_ops, .be = d };
+    blockdev_change(&d->dev, medium);
     d->host = *host;
     d->held_last = &d->held;
     int rc = worker_new(&d->worker, role, &work, d, host->wake, host->arg);
@@ -115,16 +131,6 @@ void blockdev_give_up(struct blockdev *dev)
         next = j->next;
         r->done(r, r->err);
     }
-}
-
-void blockdev_change(struct blockdev *dev, const struct block_image_ops *ops, void *image, u64 size, bool readonly)
-{
-    struct disk *d = dev->be;
-    BUG_ON(size % BLOCKDEV_SECTOR);
-    d->ops = ops; /* which the thread sees: a request goes to it by way of a lock */
-    d->image = image;
-    dev->size = size;
-    dev->readonly = readonly;
 }
 
 void blockdev_free(struct blockdev *dev)

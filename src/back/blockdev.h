@@ -14,6 +14,14 @@ struct block_image_ops {
     int (*discard)(void *image, u64 offset, u64 len); /* NULL: it is as if nobody had asked */
 };
 
+/* What is in a drive. ops NULL: nothing, and every request fails. */
+struct blockdev_medium {
+    const struct block_image_ops *ops;
+    void *image; /* borrowed: outlives its stay */
+    u64 size;    /* bytes, a multiple of BLOCKDEV_SECTOR */
+    bool readonly, write_through;
+};
+
 struct blockdev_host {
     /* Called on the disk's own thread: requests are done, arrange for blockdev_complete() on the vCPU thread, soon. */
     void (*wake)(void *arg);
@@ -24,10 +32,9 @@ struct blockdev_host {
     void *hold_arg;
 };
 
-/* Borrows image, which outlives the disk; ops NULL: there is none yet. size: bytes, a multiple of BLOCKDEV_SECTOR.
- * role: its thread's, THREAD_DISK or THREAD_NBD. 0 or -errno. */
-MUST_CHECK int blockdev_new(struct blockdev **out, const struct block_image_ops *ops, void *image, u64 size,
-                            bool readonly, enum thread_role role, const struct blockdev_host *host);
+/* role: its thread's, THREAD_DISK or THREAD_NBD. 0 or -errno. */
+MUST_CHECK int blockdev_new(struct blockdev **out, const struct blockdev_medium *medium, enum thread_role role,
+                            const struct blockdev_host *host);
 /* Waits for the call that is under way; the rest is dropped, and done() is called for nothing any more. Copes with
  * NULL. Whoever must not lose a write drains first. */
 void blockdev_free(struct blockdev *d);
@@ -35,8 +42,8 @@ void blockdev_free(struct blockdev *d);
 bool blockdev_holds(const struct blockdev *d);
 void blockdev_retry(struct blockdev *d);
 void blockdev_give_up(struct blockdev *d);
-/* Another image takes its place; ops NULL: none, and every request fails. Nothing is under way (blockdev_drain()). */
-void blockdev_change(struct blockdev *d, const struct block_image_ops *ops, void *image, u64 size, bool readonly);
+/* Another medium takes its place. Nothing is under way (blockdev_drain()). */
+void blockdev_change(struct blockdev *d, const struct blockdev_medium *medium);
 /* Calls done() for all that is done. On the vCPU thread. */
 void blockdev_complete(struct blockdev *d);
 /* Waits until nothing is under way, and completes it: before a save, a reset, the end. What done() submits, too. */

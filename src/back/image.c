@@ -53,7 +53,7 @@ static int open_backing(struct image *out, const char *path, const char *format,
     if (kind < 0) return vm_fail(err, -ENOTSUP, "disk %s: its format '%.20s' is neither raw nor qcow2", path, format);
     if (above->depth >= CHAIN_MAX)
         return vm_fail(err, -ELOOP, "disk %s: more than %u images are based on each other", path, CHAIN_MAX);
-    int rc = image_file_open(&f, path, false, err);
+    int rc = image_file_open(&f, path, above->file->align ? IMAGE_DIRECT : 0, err);
     if (rc) return rc;
     for (const struct image_chain *c = above; c->file; c = c->above)
         if (c->file->dev == f.dev && c->file->ino == f.ino) {
@@ -72,10 +72,12 @@ int image_open(struct image *out, const char *path, const struct image_options *
     int rc;
     if (image_nbd_named(path) && how->format == VM_FORMAT_QCOW2)
         return vm_fail(err, -EINVAL, "disk %s: its server is to know the format (qemu-nbd -f qcow2)", path);
+    if (image_nbd_named(path) && how->direct)
+        return vm_fail(err, -EINVAL, "disk %s: cache=none is for files and block devices of this host", path);
     if (image_nbd_named(path)) {
         rc = image_nbd_open(out, path, write, err);
     } else {
-        rc = image_file_open(&f, path, write, err);
+        rc = image_file_open(&f, path, (write ? IMAGE_WRITE : 0) | (how->direct ? IMAGE_DIRECT : 0), err);
         if (!rc) rc = open_as(out, &f, path, how->format, write, &top, err);
     }
     if (rc) return rc;

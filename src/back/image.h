@@ -7,6 +7,7 @@ struct image_options {
     u8 format; /* enum vm_format; VM_FORMAT_PROBE: its first bytes say */
     bool readonly;
     bool snapshot; /* writes go to a file without a name, and are gone with it */
+    bool direct;   /* it and what it is based on are reached without the host's page cache */
     u32 unit;      /* the size is a multiple of so many bytes, the rest is not seen */
 };
 /* Opens and locks it, and what it is based on. A raw image whose format was not said takes no write that would make it

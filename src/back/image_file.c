@@ -1,6 +1,8 @@
 /* Owns what a read or write of an image's file comes to on the host.
  *   I1  The file is written to only under an exclusive lock of its open description.                [image_file_open]
- *   I2  A call has done all that it was asked for, or says that it has not: short counts end here.             [all] */
+ *   I2  A call has done all that it was asked for, or says that it has not: short counts end here.             [all]
+ *   I3  Without the host's page cache all that the host sees is aligned; what was not goes by way of `bounce`, with
+ *       what is around it in the file.                                                                     [direct] */
 #define _GNU_SOURCE
 #include "src/back/image_file.h"
 #include "core/hostfd.h"
@@ -13,38 +15,79 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define BLOCK_LEAST 512u
+#define ALIGN_MAX 4096u
+#define BOUNCE (256u << 10)
+
 /* past_end: what is behind the end reads as zeroes. */
-static int all(bool write, int fd, u8 *buf, size_t n, u64 at, bool past_end)
+static int whole(const struct image_file *f, bool write, u8 *buf, size_t n, u64 at, bool past_end)
 {
-    if (at > INT64_MAX || n > INT64_MAX - at) return -EIO;
+    const int fd = f->fd;
     for (size_t done = 0; done < n;) {
         ssize_t got = write ? pwrite(fd, buf + done, n - done, (off_t)(at + done))
                             : pread(fd, buf + done, n - done, (off_t)(at + done));
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return -errno;
-        if (!got && !past_end) return -EIO; /* somebody has cut it off */
-        if (!got) {
-            memset(buf + done, 0, n - done);
-            return 0;
-        }
         done += (size_t)got;
+        const bool ends = !got || (f->align && (size_t)got % f->align);
+        if (!ends || done == n) continue;
+        if (write || !past_end) return -EIO; /* somebody has cut it off */
+        memset(buf + done, 0, n - done);
+        return 0;
     }
     return 0;
 }
 
-int image_file_read(const struct image_file *f, u64 at, void *buf, size_t n)
+/* What is around [at, at + n) in the blocks that it begins and ends in, to be written with it. */
+static int edges_read(const struct image_file *f, u64 at, size_t n)
 {
-    return all(false, f->fd, buf, n, at, true);
+    const u64 begin = at & ~(u64)(f->align - 1), last = (at + n - 1) & ~(u64)(f->align - 1);
+    int rc = 0;
+    if (at != begin) rc = whole(f, false, f->bounce, f->align, begin, true);
+    if (rc || (at + n) % f->align == 0 || (at != begin && last == begin)) return rc;
+    return whole(f, false, f->bounce + (last - begin), f->align, last, true);
 }
+
+/* n bytes that bounce has room for. */
+static int bounced(const struct image_file *f, bool write, u8 *buf, size_t n, u64 at, bool past_end)
+{
+    const u64 begin = at & ~(u64)(f->align - 1);
+    const size_t len = (size_t)((at + n + f->align - 1) & ~(u64)(f->align - 1)) - (size_t)begin;
+    int rc = write ? edges_read(f, at, n) : 0;
+    if (write) memcpy(f->bounce + (at - begin), buf, n);
+    if (!rc) rc = whole(f, write, f->bounce, len, begin, past_end);
+    if (!rc && !write) memcpy(buf, f->bounce + (at - begin), n);
+    return rc;
+}
+
+static int direct(const struct image_file *f, bool write, u8 *buf, size_t n, u64 at, bool past_end)
+{
+    int rc = 0;
+    for (size_t k; n && !rc; buf += k, at += k, n -= k) {
+        const bool fits = !(((uintptr_t)buf | at) % f->align) && n >= f->align;
+        const size_t room = BOUNCE - (size_t)(at % f->align);
+        k = fits ? n - n % f->align : n < room ? n : room;
+        rc = fits ? whole(f, write, buf, k, at, past_end) : bounced(f, write, buf, k, at, past_end);
+    }
+    return rc;
+}
+
+static int all(const struct image_file *f, bool write, u8 *buf, size_t n, u64 at, bool past_end)
+{
+    if (at > INT64_MAX || n > INT64_MAX - at) return -EIO;
+    return (f->align ? direct : whole)(f, write, buf, n, at, past_end);
+}
+
+int image_file_read(const struct image_file *f, u64 at, void *buf, size_t n) { return all(f, false, buf, n, at, true); }
 int image_file_write(const struct image_file *f, u64 at, const void *buf, size_t n)
 {
-    return all(true, f->fd, (u8 *)buf, n, at, false);
+    return all(f, true, (u8 *)buf, n, at, false);
 }
 int image_file_move(const struct image_file *f, bool write, u64 at, const struct iovec *iov, unsigned niov)
 {
     int rc = 0;
     for (unsigned i = 0; i < niov && !rc; at += iov[i++].iov_len)
-        rc = all(write, f->fd, iov[i].iov_base, iov[i].iov_len, at, false);
+        rc = all(f, write, iov[i].iov_base, iov[i].iov_len, at, false);
     return rc;
 }
 
@@ -81,16 +124,34 @@ static int file_setup(struct image_file *f, const char *path, bool write, struct
     return 0;
 }
 
-int image_file_open(struct image_file *f, const char *path, bool write, struct vm_error *err)
+/* The host does not tell before Linux 6.1 what it wants, and not for all file systems: it is tried. */
+static int direct_setup(struct image_file *f, const char *path, struct vm_error *err)
 {
+    if (posix_memalign((void **)&f->bounce, ALIGN_MAX, BOUNCE)) f->bounce = NULL;
+    if (!f->bounce) return vm_fail(err, -ENOMEM, "disk %s: out of memory", path);
+    for (u32 align = BLOCK_LEAST; align <= ALIGN_MAX && !f->align; align *= 2)
+        if (pread(f->fd, f->bounce + align, align, 0) >= 0) f->align = align;
+    if (f->align) return 0;
+    return vm_fail(err, -ENOTSUP, "disk %s: the host cannot read it without its page cache (cache=none): %s", path,
+                   strerror(errno));
+}
+
+int image_file_open(struct image_file *f, const char *path, unsigned how, struct vm_error *err)
+{
+    const bool write = how & IMAGE_WRITE, no_cache = how & IMAGE_DIRECT;
     /* O_NONBLOCK: a FIFO is refused, not waited for. */
-    *f = (struct image_file){ .fd = hostfd(open(path, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK)) };
+    const int flags = (write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK | (no_cache ? O_DIRECT : 0);
+    *f = (struct image_file){ .fd = hostfd(open(path, flags)) };
     int rc = f->fd < 0 ? -errno : 0;
+    if (rc == -EINVAL && no_cache)
+        return vm_fail(err, -ENOTSUP, "disk %s: its file system cannot do without the host's page cache (cache=none)",
+                       path);
     if (rc)
         return vm_fail(err, rc, "disk %s: %s%s", path, strerror(-rc),
                        write && (rc == -EACCES || rc == -EROFS) ? "; snapshot=on or readonly=on need no write access"
                                                                 : "");
     rc = file_setup(f, path, write, err);
+    if (!rc && no_cache) rc = direct_setup(f, path, err);
     if (rc) image_file_close(f);
     return rc;
 }
@@ -99,4 +160,6 @@ void image_file_close(struct image_file *f)
 {
     if (f->fd >= 0) close(f->fd);
     f->fd = -1;
+    free(f->bounce);
+    f->bounce = NULL;
 }

@@ -11,10 +11,15 @@ struct image_file {
     bool regular; /* else a block device */
     u64 size;     /* bytes, as it was opened */
     u64 dev, ino; /* what file it is */
+    /* With IMAGE_DIRECT: what addresses, lengths and places in the file are multiples of, a power of two; and memory
+     * for those that are not. Else 0 and NULL. */
+    u32 align;
+    u8 *bounce;
 };
-/* Opens a regular file or block device, and locks it: alone if it is to be written to, else among readers. Errors name
- * path. Leaves f->fd at -1 if it fails. */
-MUST_CHECK int image_file_open(struct image_file *f, const char *path, bool write, struct vm_error *err);
+enum { IMAGE_WRITE = 1, IMAGE_DIRECT = 2 /* without the host's page cache */ };
+/* Opens a regular file or block device, and locks it: alone if it is to be written to, else among readers. how: of the
+ * above, or 0. Errors name path. Leaves f->fd at -1 if it fails. */
+MUST_CHECK int image_file_open(struct image_file *f, const char *path, unsigned how, struct vm_error *err);
 void image_file_close(struct image_file *f); /* copes with fd -1 */
 /* All of it, or -errno. What lies behind the end of the file is -EIO, or zeroes in image_file_read(). */
 MUST_CHECK int image_file_move(const struct image_file *f, bool write, u64 at, const struct iovec *iov, unsigned niov);

@@ -67,10 +67,17 @@ static void raw_close(void *raw)
 
 int image_raw_new(struct image *out, struct image_file *f, const char *path, bool guessed, struct vm_error *err)
 {
+    const u64 sectors = f->size / BLOCKDEV_SECTOR;
     struct raw *r = calloc(1, sizeof *r);
-    if (!r) {
+    int rc = r ? 0 : vm_fail(err, -ENOMEM, "disk %s: out of memory", path);
+    /* Else its last write would make it longer. */
+    if (!rc && f->align && sectors * BLOCKDEV_SECTOR % f->align)
+        rc = vm_fail(err, -EINVAL, "disk %s: its size is no multiple of %u bytes, as cache=none needs it there", path,
+                     f->align);
+    if (rc) {
         image_file_close(f);
-        return vm_fail(err, -ENOMEM, "disk %s: out of memory", path);
+        free(r);
+        return rc;
     }
     *r = (struct raw){ *f, guessed };
     *out = (struct image){ &raw_ops, r, f->size, raw_close };

@@ -182,6 +182,7 @@ static const struct {
         DISK_QCOW2,
         DISK_SERIAL,
         DISK_WERROR,
+        DISK_CACHE,
         DISK_LATER
     } what;
 } disk_words[] = {
@@ -206,7 +207,9 @@ static const struct {
     { "rerror", "report", DISK_AS_IT_IS },
     { "index", NULL, DISK_AS_IT_IS },
     { "id", NULL, DISK_AS_IT_IS },
-    { "cache", "writeback", DISK_AS_IT_IS },
+    { "cache", "writeback", DISK_CACHE },
+    { "cache", "writethrough", DISK_CACHE },
+    { "cache", "none", DISK_CACHE },
     { "cache", NULL, DISK_LATER },
     { "readonly", "on", DISK_READONLY },
     { "readonly", "off", DISK_AS_IT_IS },
@@ -217,6 +220,12 @@ static const struct {
 static u8 werror_named(const char *word)
 {
     return !strcmp(word, "stop") ? VM_WERROR_STOP : !strcmp(word, "enospc") ? VM_WERROR_ENOSPC : VM_WERROR_REPORT;
+}
+
+static u8 cache_named(const char *word)
+{
+    if (!strcmp(word, "none")) return VM_CACHE_NONE;
+    return !strcmp(word, "writethrough") ? VM_CACHE_WRITETHROUGH : VM_CACHE_WRITEBACK;
 }
 
 /* serial: the drive's place for it. */
@@ -238,6 +247,7 @@ static int disk_word(struct vm_disk *d, const char **serial, const char *typed, 
         case DISK_RAW: d->format = VM_FORMAT_RAW; return 0;
         case DISK_QCOW2: d->format = VM_FORMAT_QCOW2; return 0;
         case DISK_WERROR: d->werror = werror_named(word + n + 1); return 0;
+        case DISK_CACHE: d->cache = cache_named(word + n + 1); return 0;
         case DISK_SERIAL: *serial = word + n + 1; return 0;
         case DISK_LATER:
             return vm_fail(err, -EINVAL, "%s: %s is not supported yet; drives are raw or qcow2 images on IDE or virtio",
@@ -247,7 +257,7 @@ static int disk_word(struct vm_disk *d, const char **serial, const char *typed, 
     return vm_fail(
         err, -EINVAL,
         "%s: '%s' is none of format=raw|qcow2, bus=virtio|usb, snapshot=on, readonly=on, media=cdrom, serial=NAME, "
-        "werror=report|stop|enospc",
+        "werror=report|stop|enospc, cache=writeback|writethrough|none",
         typed, word);
 }
 
@@ -462,7 +472,7 @@ static const struct opt run_options[] = {
 
     { .group = "What to boot", .name = "disk", .aliases = "hda hdb hdc hdd d drive", .type = OPT_CALL,
       .rank = OPT_COMMON, .parse = parse_disk, .repeats = true, .arg = "FILE[,KEY=VALUE..]",
-      .help = "raw or qcow2 image, up to four; format=.., bus=virtio, snapshot=on, readonly=on, werror=.., serial=.." },
+      .help = "raw or qcow2, up to four; bus=virtio, format=.., snapshot=on, readonly=on, cache=.., serial=.." },
     { .group = "What to boot", .name = "cdrom", .type = OPT_CALL, .rank = OPT_COMMON, .parse = parse_cdrom,
       .repeats = true, .arg = "FILE", .help = "ISO image in a CD-ROM drive" },
     { .group = "What to boot", .name = "floppy", .aliases = "fda fdb", .type = OPT_CALL, .rank = OPT_PLAIN,

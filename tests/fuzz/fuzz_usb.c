@@ -77,7 +77,8 @@ static void board_new(struct board *b)
     BUG_ON(pci_new(&b->pci, b->bus, none, none, (struct dev_event){ 0 }));
     BUG_ON(uhci_new(&b->uhci, b->bus, b->clk, b->pci));
     for (unsigned i = 0; i < 2; i++) {
-        b->disk[i] = (struct blockdev){ &ops, &b->asked[i], (u64)SECTORS * BLOCKDEV_SECTOR, i };
+        b->disk[i] =
+            (struct blockdev){ .ops = &ops, .be = &b->asked[i], .size = (u64)SECTORS * BLOCKDEV_SECTOR, .readonly = i };
         BUG_ON(usb_hid_new(&b->hid[i], i) || usb_storage_new(&b->stick[i], "stick", &b->disk[i], "SERIAL"));
         usb_hid_on_room(b->hid[i], (struct dev_event){ i ? on_keyboard_room : on_tablet_room, NULL });
         uhci_plug(b->uhci, i, usb_hid_device(b->hid[i]));

@@ -43,7 +43,7 @@ static UNUSED void image_make(const char *path, const struct qcow2_create *how)
     int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     ck_assert_int_ge(fd, 0);
     close(fd);
-    ck_assert_msg(!image_file_open(&f, path, true, &err), "%s", err.text);
+    ck_assert_msg(!image_file_open(&f, path, IMAGE_WRITE, &err), "%s", err.text);
     ck_assert_msg(!qcow2_make(&f, path, how, &err), "%s", err.text);
     image_file_close(&f);
 }
@@ -101,7 +101,7 @@ static UNUSED struct qcow2_check checked(const char *path, bool repair)
     struct image_file f;
     struct vm_error err = { "" };
     struct qcow2_check found;
-    ck_assert_msg(!image_file_open(&f, path, repair, &err), "%s", err.text);
+    ck_assert_msg(!image_file_open(&f, path, repair ? IMAGE_WRITE : 0, &err), "%s", err.text);
     ck_assert_msg(!qcow2_check(&f, path, repair, &found, &err), "%s", err.text);
     image_file_close(&f);
     return found;

@@ -91,6 +91,7 @@ static void submit(struct request *q, enum blockdev_op op, u64 sector, void *dat
                                   .len = n,
                                   .iov = q->iov,
                                   .niov = op == BLOCKDEV_READ || op == BLOCKDEV_WRITE ? 3 : 0,
+                                  .durable = q->r.durable,
                                   .done = chip_done,
                                   .arg = q };
     blockdev_submit(disk, &q->r);
@@ -124,7 +125,8 @@ static void setup(void)
     sem_init(&woken, 0, 0);
     const struct blockdev_host host = { wake, &woken, hold, &holds };
     holds = holds_asked = 0;
-    ck_assert_int_eq(0, blockdev_new(&disk, &image_ops, &image, SIZE, false, THREAD_DISK, &host));
+    const struct blockdev_medium medium = { .ops = &image_ops, .image = &image, .size = SIZE };
+    ck_assert_int_eq(0, blockdev_new(&disk, &medium, THREAD_DISK, &host));
     ck_assert_uint_eq(SIZE, disk->size);
 }
 static void teardown(void)
@@ -176,6 +178,32 @@ START_TEST(a_flush_makes_durable_what_was_written_before)
     until(&f);
     ck_assert_int_eq(0, f.err);
     ck_assert_mem_eq(image.durable + 9 * BLOCKDEV_SECTOR, data, sizeof data);
+}
+END_TEST
+
+/* By the request that asks for it, and on a disk without a cache. */
+START_TEST(a_durable_write_outlives_a_power_cut_when_it_is_done)
+{
+    const struct blockdev_medium through = { &image_ops, &image, SIZE, .write_through = true };
+    u8 data[BLOCKDEV_SECTOR];
+    struct request w = { .r.durable = !_i }, r = { .r.durable = true };
+    memset(data, 0x5a, sizeof data);
+    if (_i) blockdev_change(disk, &through);
+    submit(&w, BLOCKDEV_WRITE, 9, data, sizeof data);
+    until(&w);
+    ck_assert_int_eq(0, w.err);
+    ck_assert_mem_eq(image.durable + 9 * BLOCKDEV_SECTOR, data, sizeof data);
+    submit(&w, BLOCKDEV_ZERO, 9, NULL, BLOCKDEV_SECTOR);
+    until(&w);
+    ck_assert_uint_eq(0, image.durable[9 * BLOCKDEV_SECTOR]);
+    ck_assert_uint_eq(2, image.flushes);
+    submit(&r, BLOCKDEV_READ, 9, data, sizeof data);
+    until(&r);
+    image.fail = -ENOSPC;
+    submit(&w, BLOCKDEV_WRITE, 9, data, sizeof data);
+    until(&w);
+    ck_assert_int_eq(-ENOSPC, w.err);
+    ck_assert_uint_eq(2, image.flushes);
 }
 END_TEST
 
@@ -324,6 +352,7 @@ int main(void)
     tcase_add_test(c, what_is_written_is_read_and_done_comes_to_the_thread_that_completes);
     tcase_add_test(c, submitting_waits_for_nothing);
     tcase_add_test(c, a_flush_makes_durable_what_was_written_before);
+    tcase_add_loop_test(c, a_durable_write_outlives_a_power_cut_when_it_is_done, 0, 2);
     tcase_add_loop_test(c, a_range_is_discarded_or_zeroed, 0, 2);
     tcase_add_test(c, what_does_not_fit_the_disk_never_reaches_the_image);
     tcase_add_test(c, failures_come_back_with_their_reason);

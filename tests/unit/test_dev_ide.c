@@ -19,7 +19,7 @@ struct memdisk {
     struct blockdev dev;
     u8 *data;
     struct blockdev_req *first;
-    unsigned requests;
+    unsigned requests, durable;
     int fail; /* what requests are answered with */
     u64 bad;  /* a sector that cannot be read; 0: none */
 };
@@ -38,6 +38,7 @@ static void mem_submit(void *be, struct blockdev_req *r)
     ck_assert_ptr_null(m->first); /* a drive asks for one thing at a time */
     m->first = r;
     m->requests++;
+    m->durable += r->durable;
 }
 static bool finish(struct memdisk *m)
 {
@@ -133,6 +134,58 @@ START_TEST(identify_tells_of_size_and_geometry)
     ck_assert_uint_eq('T' << 8 | 'R', w[27]);
     out(0x1f6, 0xb0); /* there is no second drive */
     ck_assert_uint_eq(0, in(0x1f7));
+}
+END_TEST
+
+/* Words 82 and 85, bit 5. */
+static unsigned write_cache(void)
+{
+    u16 w[256];
+    out(0x1f6, 0xa0);
+    out(0x1f7, 0xec);
+    for (unsigned i = 0; i < 256; i++) w[i] = (u16)bus_in(bus, 0x1f0, 2);
+    return (w[82] >> 5 & 1) << 1 | (w[85] >> 5 & 1);
+}
+static u8 set_feature(u8 feature)
+{
+    out(0x1f1, feature);
+    out(0x1f7, 0xef);
+    return in(0x1f7);
+}
+static void write_sector(void)
+{
+    lba28(100, 1);
+    out(0x1f7, 0x30);
+    for (unsigned i = 0; i < 256; i++) bus_out(bus, 0x1f0, 2, i);
+    ck_assert(finish(&hd));
+}
+
+START_TEST(a_write_is_durable_while_the_write_cache_is_off)
+{
+    ck_assert_uint_eq(3, write_cache());
+    write_sector();
+    ck_assert_uint_eq(0, hd.durable);
+    ck_assert(!(set_feature(0x82) & ERR));
+    ck_assert_uint_eq(2, write_cache());
+    write_sector();
+    ck_assert_uint_eq(1, hd.durable);
+    ck_assert(!(set_feature(0x02) & ERR));
+    ck_assert_uint_eq(3, write_cache());
+    write_sector();
+    ck_assert_uint_eq(1, hd.durable);
+}
+END_TEST
+
+START_TEST(a_disk_without_a_write_cache_says_so_and_cannot_switch_it_on)
+{
+    struct snap_part part[8];
+    hd.dev.write_through = true;
+    for (unsigned i = ide_parts(ide, part, 8); i--;) snap_part_reset(&part[i]);
+    ck_assert_uint_eq(0, write_cache());
+    ck_assert(set_feature(0x02) & ERR);
+    ck_assert_uint_eq(0, write_cache());
+    write_sector();
+    ck_assert_uint_eq(1, hd.durable);
 }
 END_TEST
 
@@ -737,6 +790,8 @@ int main(void)
 {
     const TTest *const tests[] = {
         identify_tells_of_size_and_geometry,
+        a_write_is_durable_while_the_write_cache_is_off,
+        a_disk_without_a_write_cache_says_so_and_cannot_switch_it_on,
         sectors_are_read_one_by_one_with_an_interrupt_for_each,
         what_is_before_a_bad_sector_is_read,
         what_was_read_ahead_is_read_again_by_the_next_command,

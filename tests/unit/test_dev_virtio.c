@@ -16,7 +16,7 @@ enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11, T_ZEROES 
 static struct blockdev disk;
 static u8 *image;
 static struct job *first;
-static unsigned requests, flushes, zeroed;
+static unsigned requests, flushes, zeroed, durable;
 static int fail;
 static struct virtio_blk *blk;
 
@@ -36,6 +36,7 @@ static bool finish(void)
     u64 at = r->offset;
     ck_assert_uint_le(at + r->len, disk.size);
     flushes += r->op == BLOCKDEV_FLUSH;
+    durable += r->durable;
     zeroed += r->op == BLOCKDEV_ZERO;
     for (unsigned i = 0; i < r->niov && !fail; at += r->iov[i++].iov_len) {
         if (r->op == BLOCKDEV_READ) memcpy(r->iov[i].iov_base, image + at, r->iov[i].iov_len);
@@ -54,7 +55,7 @@ static void setup(void)
     for (u32 i = 0; i < SECTORS * 512; i += 4) *(u32 *)(image + i) = i * 2654435761u;
     disk = (struct blockdev){ .ops = &ops, .size = SECTORS * 512 };
     first = NULL;
-    requests = flushes = zeroed = 0;
+    requests = flushes = zeroed = durable = 0;
     fail = 0;
     ck_assert_int_eq(0, virtio_blk_new(&blk, bus, pci, SLOT, "virtio-blk0", &disk, "SERIAL"));
     board_start();
@@ -224,11 +225,37 @@ START_TEST(reads_and_writes_move_what_is_there)
 }
 END_TEST
 
-START_TEST(without_the_flush_feature_a_write_is_flushed_before_it_is_done)
+START_TEST(without_the_flush_feature_a_write_is_durable)
 {
+    driver_start(F_FLUSH, 1);
+    request(T_OUT, 0, 512, 0);
+    ck_assert_uint_eq(0, durable);
     driver_start(0, 1);
     request(T_OUT, 0, 512, 0);
-    ck_assert_uint_eq(1, flushes);
+    ck_assert_uint_eq(1, durable);
+}
+END_TEST
+
+static u64 offered(void)
+{
+    u64 f = 0;
+    for (unsigned i = 0; i < 2; i++) {
+        wr(0, 4, i);
+        f |= (u64)rd(4, 4) << 32 * i;
+    }
+    return f;
+}
+
+START_TEST(a_disk_without_a_cache_offers_no_flush)
+{
+    ck_assert(offered() & F_FLUSH);
+    virtio_blk_free(blk);
+    board_free();
+    board_new();
+    disk.write_through = true;
+    ck_assert_int_eq(0, virtio_blk_new(&blk, bus, pci, SLOT, "virtio-blk0", &disk, "SERIAL"));
+    board_start();
+    ck_assert(!(offered() & F_FLUSH));
 }
 END_TEST
 
@@ -512,7 +539,8 @@ int main(void)
     tcase_add_test(t, the_window_in_configuration_space_reaches_the_registers);
     tcase_add_test(t, msix_sends_the_vector_of_the_queue_and_keeps_what_is_masked);
     tcase_add_test(t, reads_and_writes_move_what_is_there);
-    tcase_add_test(t, without_the_flush_feature_a_write_is_flushed_before_it_is_done);
+    tcase_add_test(t, without_the_flush_feature_a_write_is_durable);
+    tcase_add_test(t, a_disk_without_a_cache_offers_no_flush);
     tcase_add_test(t, beyond_the_end_and_in_parts_of_sectors_there_is_nothing);
     tcase_add_test(t, a_range_is_discarded_or_zeroed_and_a_wrong_one_is_not);
     tcase_add_test(t, its_name_is_what_it_was_given);

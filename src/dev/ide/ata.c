@@ -228,6 +228,9 @@ static void flush_done(struct blockdev_req *r, int err)
 
 /* ---- what it is ---- */
 
+#define WRITE_CACHE 0x20u /* in words 82 and 85 */
+static bool has_cache(const struct drive *d) { return !d->dev->write_through; }
+
 static void identify(struct drive *d)
 {
     u8 *b = d->buffer;
@@ -256,13 +259,13 @@ static void identify(struct drive *d)
     put_word(b, 60, lba28 & 0xffff);
     put_word(b, 61, lba28 >> 16);
     put_word(b, 63, 0x07 | ((d->dma_mode & 0xf8) == 0x20 ? 0x100u << (d->dma_mode & 7) : 0));
-    put_word(b, 64, 3);                                      /* PIO 3 and 4 */
-    for (unsigned i = 65; i <= 68; i++) put_word(b, i, 120); /* ns for a cycle */
-    put_word(b, 80, 0x7e);                                   /* ATA-1 to ATA-6 */
-    put_word(b, 82, 0x4020);                                 /* write cache, NOP */
-    put_word(b, 83, 0x7400);                                 /* FLUSH CACHE (EXT), 48-bit addresses */
+    put_word(b, 64, 3);                                         /* PIO 3 and 4 */
+    for (unsigned i = 65; i <= 68; i++) put_word(b, i, 120);    /* ns for a cycle */
+    put_word(b, 80, 0x7e);                                      /* ATA-1 to ATA-6 */
+    put_word(b, 82, 0x4000 | (has_cache(d) ? WRITE_CACHE : 0)); /* NOP */
+    put_word(b, 83, 0x7400);                                    /* FLUSH CACHE (EXT), 48-bit addresses */
     put_word(b, 84, 0x4000);
-    put_word(b, 85, 0x4020);
+    put_word(b, 85, 0x4000 | (d->uncached ? 0 : WRITE_CACHE));
     put_word(b, 86, 0x3400);
     put_word(b, 87, 0x4000);
     put_word(b, 88, 0x07 | ((d->dma_mode & 0xf8) == 0x40 ? 0x100u << (d->dma_mode & 7) : 0)); /* Ultra DMA 0 to 2 */
@@ -287,6 +290,9 @@ static void set_features(struct drive *d)
         return;
     case FEATURE_WRITE_CACHE:
     case FEATURE_NO_WRITE_CACHE:
+        if (has_cache(d)) d->uncached = d->feature == FEATURE_NO_WRITE_CACHE;
+        drive_end(d, has_cache(d) ? 0 : ERR_ABRT);
+        return;
     case FEATURE_READ_AHEAD:
     case FEATURE_NO_READ_AHEAD: drive_end(d, 0); return;
     default: drive_end(d, ERR_ABRT);

@@ -56,6 +56,7 @@ struct drive {
     bool attention;      /* a medium has come or gone, and nobody has been told */
     bool tray_open;      /* by the guest: what lies in it is still there once it is closed */
     bool prevented;      /* the guest wants its medium to stay */
+    bool uncached;       /* each write is durable: the write cache is off, by SET FEATURES or for good */
     u8 event;            /* what GET EVENT STATUS has to tell of the medium: enum media_event */
 
     /* What a PIO command will come to, read at once. Whoever has not got it reads it again. */

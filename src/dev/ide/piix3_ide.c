@@ -75,6 +75,7 @@ static const struct snap_field drive_fields[] = {
     SNAP(struct drive, tray_open, .since = 2, .keep = true),
     SNAP(struct drive, prevented, .since = 2),
     SNAP(struct drive, event, .since = 2, .max = EVENT_LAST),
+    SNAP(struct drive, uncached, .since = 3),
     { 0 },
 };
 
@@ -112,9 +113,14 @@ static void submit(struct drive *d, enum blockdev_op op, u64 offset, u64 n, u8 *
         d->iov[0] = (struct iovec){ buffer, n };
         d->niov = 1;
     }
-    d->req = (struct blockdev_req){
-        .op = op, .offset = offset, .len = n, .iov = d->iov, .niov = n ? d->niov : 0, .done = then, .arg = d
-    };
+    d->req = (struct blockdev_req){ .op = op,
+                                    .offset = offset,
+                                    .len = n,
+                                    .iov = d->iov,
+                                    .niov = n ? d->niov : 0,
+                                    .durable = d->uncached,
+                                    .done = then,
+                                    .arg = d };
     d->busy = true;
     d->status = ST_BSY;
     blockdev_submit(d->dev, &d->req);
@@ -472,7 +478,7 @@ static const struct snap_table channel_table = { .name = "ide channel",
                                                  .reset = channel_on_reset,
                                                  .check = channel_check };
 static const struct snap_table drive_table = { .name = "ide drive",
-                                               .version = 2,
+                                               .version = 3,
                                                .size = sizeof(struct drive),
                                                .fields = drive_fields,
                                                .reset = drive_on_reset,
@@ -489,6 +495,7 @@ static void drive_on_reset(void *chip)
 
     BUG_ON(d->busy);
     snap_reset(&drive_table, d);
+    d->uncached = d->dev && d->dev->write_through;
     drive_reset(d);
 }
 

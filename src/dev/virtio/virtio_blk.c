@@ -1,7 +1,7 @@
 /* Owns the requests of a virtio block device.
  *   I1  A request is free, or the disk's. The disk has it until done(), also beyond a reset by the driver: it is stale
  *       then, and goes back to nobody.                                                                 [blk_reset]
- *   I2  Without VIRTIO_BLK_F_FLUSH a write is on disk before the driver hears of it (5.2.6.2).          [blk_done]
+ *   I2  Without VIRTIO_BLK_F_FLUSH a write is on disk before the driver hears of it (5.2.6.2).           [submit]
  * Enter at blk_notify(). Virtual I/O Device (VIRTIO) 1.2, 5.2. */
 #include "core/blockdev.h"
 #include "src/dev/virtio/virtio.h"
@@ -66,17 +66,11 @@ static void blk_done(struct blockdev_req *req, int err)
 {
     struct request *r = req->arg;
     struct virtio_blk *b = r->blk;
-    bool write = req->op == BLOCKDEV_WRITE || req->op == BLOCKDEV_ZERO;
 
     if (r->epoch != b->epoch) {
         b->stale--;
         vchain_unmap(b->bus, &r->chain, r->chain.in_len);
         idle_put(b, r);
-        return;
-    }
-    if (!err && write && !virtio_has(b->v, F_FLUSH)) {
-        *req = (struct blockdev_req){ .op = BLOCKDEV_FLUSH, .done = blk_done, .arg = r };
-        blockdev_submit(b->disk, req);
         return;
     }
     b->under_way--;
@@ -100,6 +94,7 @@ static void submit(struct request *r, enum blockdev_op op, u64 sector, u64 len, 
                                     .len = len,
                                     .iov = r->data,
                                     .niov = niov,
+                                    .durable = !virtio_has(b->v, F_FLUSH),
                                     .done = blk_done,
                                     .arg = r };
     r->epoch = b->epoch;
@@ -221,7 +216,8 @@ int virtio_blk_new(struct virtio_blk **out, struct bus *bus, struct pci *p, u8 s
         .class_code = 1, /* mass storage */
         .name = name,
         .queues = 1,
-        .features = F_SEG_MAX | F_BLK_SIZE | F_FLUSH | (disk->readonly ? F_RO : F_DISCARD | F_WRITE_ZEROES),
+        .features = F_SEG_MAX | F_BLK_SIZE | (disk->write_through ? 0 : F_FLUSH)
+                    | (disk->readonly ? F_RO : F_DISCARD | F_WRITE_ZEROES),
         .config = b->config,
         .config_len = sizeof b->config,
         .ops = &ops,
