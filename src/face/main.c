@@ -547,7 +547,8 @@ static int run_described(struct run_args *a)
         vm_free(vm);
         status = rc == -ECANCELED ? STATUS_SIGNAL + s.caught : stats_fail(&stats, STATUS_ERROR, rc);
     } else {
-        naming.vm = notes.vm = vm;
+        naming.vm = vm;
+        notes.vm = vm;
         status = run_machine(vm, &s, &watch, &stats, &doors, a, probes, symbols, &notes, monitor);
     }
     terminal_monitor_free(monitor);
