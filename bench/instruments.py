@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What instruments cost (docs/instruments.md), in turns with QEMU's TCG and its plugin execlog: the loops of
+"""What instruments cost (docs/instruments.md), in turns with QEMU's TCG and plugins of it: the loops of
 bench/kernel/watched.c as they are; with doors that nobody uses; after a debugger has left; under one whose breakpoints
 and watchpoints are never met; with each block, or each instruction, counted; with a function called; with a trace
 stream that another process reads.
@@ -10,7 +10,8 @@ A figure in ns is of one pass, in CPU time of the thread that runs the guest; of
 passes. Ratios are those of one round, against the loop as it is, or (beside) to execlog's. An event is a record of the
 stream, of which a block is one, however many instructions it has; of execlog, an instruction or an access to memory. It
 writes them to /dev/null.
-execlog is built from QEMU's sources, which tests/guests/fetch.sh has. Medians of all rounds.
+execlog is built from QEMU's sources, which tests/guests/fetch.sh has; the plugin that counts each block is
+bench/qemu_count.c. Medians of all rounds.
 """
 import argparse
 import json
@@ -65,15 +66,18 @@ def thread_times(guest):
     return times
 
 
-def build_execlog(scratch):
-    """QEMU's plugin, and why there is none."""
+PLUGINS = {'execlog': ('contrib', 'plugins', 'execlog.c'), 'probe': None}  # in QEMU's sources, or ours
+
+
+def build_plugin(scratch, name):
+    """A plugin of QEMU's, and why there is none."""
     try:
         source = material.fetch(os.path.join(material.GUESTS, 'fetch.sh'), 'qemu-source')['QEMU_SOURCE']
         flags = subprocess.run(['pkg-config', '--cflags', 'glib-2.0'], capture_output=True, text=True, check=True)
-        plugin = os.path.join(scratch, 'execlog.so')
+        plugin, theirs = os.path.join(scratch, name + '.so'), PLUGINS[name]
         subprocess.run(
             ['gcc', '-O2', '-shared', '-fPIC', *flags.stdout.split(), '-I', os.path.join(source, 'include', 'qemu')]
-            + ['-o', plugin, os.path.join(source, 'contrib', 'plugins', 'execlog.c')],
+            + ['-o', plugin, os.path.join(source, *theirs) if theirs else os.path.join(HERE, 'qemu_count.c')],
             check=True,
         )
         return plugin, None
@@ -102,11 +106,17 @@ class Measure:
         text = subprocess.run(['nm', '-S', self.kernel], stdout=subprocess.PIPE, check=True, text=True).stdout
         self.at = {name: int(at, 16) for at, name in re.findall(r'^(\w+) (?:\w+ )?\w (\w+)$', text, re.M)}
         self.size = {name: int(n, 16) for n, name in re.findall(r'^\w+ (\w+) \w (\w+)$', text, re.M)}
-        self.plugin = None
+        self.plugin = {}  # by name
 
     def ours(self, loop, *words):
         return [self.program, 'run', '--kernel', self.kernel, '--append', loop + self.brief, '--memory', '64M'] + [
-            '--serial', 'stdio', '--debug-exit', DEBUG_EXIT, '--timeout', str(LIMIT), *words
+            '--serial',
+            'stdio',
+            '--debug-exit',
+            DEBUG_EXIT,
+            '--timeout',
+            str(LIMIT),
+            *words,
         ]
 
     def qemu(self, loop, *words):
@@ -241,14 +251,18 @@ class Measure:
     def qemu_plain(self, loop):
         return self.cpu(self.qemu(loop))
 
+    def qemu_probe(self, loop):
+        """Of each block of the machine: it cannot say which."""
+        return self.cpu(self.qemu(loop, '-plugin', self.plugin['probe']))
+
     def qemu_execlog(self, loop):
-        arguments = self.qemu(loop, '-plugin', self.plugin, '-d', 'plugin', '-D', '/dev/null')
+        arguments = self.qemu(loop, '-plugin', self.plugin['execlog'], '-d', 'plugin', '-D', '/dev/null')
         passes, _, passed, _ = self.run(arguments)
         return passed / passes, EVENTS[loop] * passes / passed * 1e9 if loop in EVENTS else None
 
 
 KINDS = ['plain', 'doors', 'detached', 'breakpoint', 'watchpoint', 'count', 'probe', 'call', 'stream', 'stream_blocks']
-QEMU_KINDS = ['qemu_plain', 'qemu_execlog']
+QEMU_KINDS = ['qemu_plain', 'qemu_probe', 'qemu_execlog']
 
 
 def one_round(measure, loop, kinds, turn, into):
@@ -300,10 +314,11 @@ def main():
     about = machine.describe(os.path.abspath(options.transvisor))
     with tempfile.TemporaryDirectory() as scratch:
         measure = Measure(options, scratch)
-        if 'qemu_execlog' in kinds:
-            measure.plugin, why = build_execlog(scratch)
-            if why:
-                missing['qemu_execlog'] = why
+        for name in PLUGINS:
+            if 'qemu_' + name in kinds:
+                measure.plugin[name], why = build_plugin(scratch, name)
+                if why:
+                    missing['qemu_' + name] = why
         if not about['versions']['qemu']:
             missing.update({kind: 'there is no qemu-system-i386' for kind in QEMU_KINDS if kind in kinds})
         kinds = [kind for kind in kinds if kind not in missing]
