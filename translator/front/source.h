@@ -14,8 +14,7 @@ struct insn;
  *
  * A block adds what its instructions come to at once: when it is entered, or before one of the first that set flags,
  * where adding is cheaper. Who leaves it in the middle, or does the rest of it another way, sets that right
- * (xl_tallies_undo). An instruction that is left to the interpreter is
- * counted there. */
+ * (xl_tallies_undo). An instruction that is left to the interpreter is counted there. */
 #define TAP_NOBODY 0xffffffffu
 #define TAP_INTERPRET 0xfffffffeu
 struct xl_tap {

@@ -59,7 +59,7 @@ struct alias {
 
 /* What a block counts (struct xl_tap), in cpu_tally(). */
 struct counted {
-    u32 before;  /* which of its instructions it does; XL_AT_ENTRY: when it is entered */
+    u32 before;  /* it counts before this one of its instructions; XL_AT_ENTRY: when it is entered */
     u32 entered; /* what its being entered adds to: a mask, */
     u32 insn[];  /* and each instruction */
 };

@@ -10,7 +10,7 @@
 #define XL_MAX_HOST (XL_MAX_CODE + 32)
 #define XL_MAX_SIDE                                                                                              \
     (XL_MAX_RECORDS * sizeof(struct record) + XL_MAX_RELOCS * sizeof(struct reloc) + XL_MAX_GUEST + XL_LOOKAHEAD \
-     + (XL_MAX_INSNS + 1) * sizeof(u32))
+     + sizeof(struct counted) + (XL_MAX_INSNS + 1) * sizeof(u32))
 
 #define XL_HASH_BITS 17 /* to begin with */
 #define XL_PAGE_BITS 14
