@@ -4,8 +4,9 @@
  *
  *   I1  A handler never emulates. In translated code it redirects RIP to an exit stub, which finds all guest registers
  *       where they are; the dispatcher does the rest.
- *   I2  A kick that arrives in a stub is repeated by a timer until the dispatcher acknowledges it. One that arrives
- *       outside of rt_enter() is not: that looks at cpu->kick before it enters a block.                       [on_kick]
+ *   I2  A kick that arrives in a stub, or just before the thread sleeps, is repeated by a timer until the dispatcher
+ *       acknowledges it. One that arrives elsewhere outside of rt_enter() is not: that looks at cpu->kick before it
+ *       enters a block.                                                                       [on_kick, hostsig_sleep]
  */
 #define _GNU_SOURCE
 #include "core/host_ns.h"
@@ -33,6 +34,7 @@ struct vthread {
     u64 number;               /* 0: not given yet */
     struct hosttimer *rekick; /* NULL: not made yet */
     bool rekick_armed;
+    volatile bool sleeps; /* it may be on its way to sleep */
     volatile int forward_tid, forward_signo;
     u64 fault_addr;
     bool fault_write;
@@ -46,6 +48,12 @@ static const int faults[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL };
 /* Of no other use on x86, and not a real-time signal: those are refused once too many wait (RLIMIT_SIGPENDING). */
 int hostsig_kick_signo(void) { return SIGSTKFLT; }
 
+static void rekick_later(void)
+{
+    self.rekick_armed = true;
+    hosttimer_set(self.rekick, host_ns(CLOCK_MONOTONIC) + REKICK_NS);
+}
+
 static void on_kick(int sig, siginfo_t *si, void *ctx)
 {
     (void)sig, (void)si;
@@ -55,15 +63,14 @@ static void on_kick(int sig, siginfo_t *si, void *ctx)
     greg_t *r = ((ucontext_t *)ctx)->uc_mcontext.gregs;
     c->kick = 1;
     if (self.run.leave) *self.run.leave = 1;
-    if (self.forward_tid) {
+    if (self.sleeps) {
+        rekick_later();
+    } else if (self.forward_tid) {
         syscall(SYS_tgkill, self.forward_tid, self.forward_tid, self.forward_signo);
     } else if (self.run.xl) {
         c->jump_cache = xl_jump_cache(self.run.xl, XL_JC_MISS);
         if (xl_break(self.run.xl, (u64)r[REG_RIP])) r[REG_R13] = (greg_t)(u64)c->jump_cache;
-        else if (c->host_rsp) {
-            self.rekick_armed = true;
-            hosttimer_set(self.rekick, host_ns(CLOCK_MONOTONIC) + REKICK_NS);
-        }
+        else if (c->host_rsp) rekick_later();
     }
     errno = saved;
 }
@@ -216,6 +223,22 @@ void hostsig_ack(struct cpu *c)
     if (!self.rekick_armed) return;
     self.rekick_armed = false;
     hosttimer_set(self.rekick, 0);
+}
+
+/* The signal is taken without its handler, whose frame and repeating timer were most of what an idle guest cost. Two
+ * calls to block it meanwhile are saved as well: Linux gives a signal to who waits for it, blocked or not. One that
+ * comes before that, or where a host does otherwise, has its handler run, which sees to it that another one comes. */
+void hostsig_sleep(void)
+{
+    struct cpu *c = self.run.cpu;
+    sigset_t kick;
+    sigemptyset(&kick);
+    sigaddset(&kick, hostsig_kick_signo());
+    self.sleeps = true;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST); /* the handler looks at it */
+    if (!c->kick && sigwaitinfo(&kick, NULL) > 0) c->kick = 1;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    self.sleeps = false;
 }
 
 /* The signal's number never changes while there is a thread to send it to: a kick may come in between. */

@@ -26,6 +26,8 @@ void hostsig_detach(void);
 void hostsig_forward(int tid, int signo);
 /* The kick has been seen by the dispatcher: jump caches work again. */
 void hostsig_ack(struct cpu *c);
+/* Sleeps until there is a kick of this thread's CPU. */
+void hostsig_sleep(void);
 /* What a host fault costs, from the faulting instruction through the handler and back: measured once. */
 u64 hostsig_fault_ns(void);
 /* Host address that the last EXIT_FAULT was about, and whether it was a write. */

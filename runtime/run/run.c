@@ -22,7 +22,6 @@
 #include "translator/front/decode.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <x86intrin.h>
@@ -336,18 +335,11 @@ static enum engine_event deliver_interrupt(struct rt *rt, bool *delivered)
     return rt->engine->inject(rt, INJECT_INTR, (u8)vector);
 }
 
-/* Sleeps until a kick. The signal is blocked, so that none slips in between, and taken without its handler, which would
- * cost two changes of the repeating timer and a signal frame: most of what an idle guest costs. */
 void rt_sleep(struct rt *rt)
 {
-    sigset_t kick, before;
-    sigemptyset(&kick);
-    sigaddset(&kick, hostsig_kick_signo());
-    pthread_sigmask(SIG_BLOCK, &kick, &before);
     u64 begin = __rdtsc();
-    if (!rt->cpu->kick && sigwaitinfo(&kick, NULL) > 0) rt->cpu->kick = 1;
+    hostsig_sleep();
     rt->cpu->ctr.idle_cycles += __rdtsc() - begin;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 /* Watches for a kick before the thread sleeps: to be put to sleep and to be woken takes longer than what is expected.
