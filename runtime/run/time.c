@@ -153,7 +153,7 @@ static u64 lag_at(const struct clock *c, u64 h)
     return given < c->lag ? c->lag - given : 0;
 }
 
-static void set_lag(struct clock *c, u64 h, u64 lag)
+static void set_lag(struct clock *c, u64 h, u64 lag, u64 ran)
 {
     if (lag > LAG_MAX_NS) lag = LAG_MAX_NS;
     u64 extra = lag * EXTRA_ONE / CATCH_UP_NS;
@@ -161,7 +161,7 @@ static void set_lag(struct clock *c, u64 h, u64 lag)
     c->horizon = h + LOOK_NS;
     c->lag = lag;
     c->extra = extra < EXTRA_MIN ? EXTRA_MIN : extra > EXTRA_MAX ? EXTRA_MAX : extra;
-    c->mark_ran = thread_ran_ns();
+    c->mark_ran = ran;
 }
 
 /* The TSC's rate, for as long as the lag is reckoned by it: once it has been used it stays until there is no lag. */
@@ -185,11 +185,15 @@ static void note_shown(struct clock *c)
     if (shown > c->tsc_shown) c->tsc_shown = shown;
 }
 
+/* The thread's CPU time is a call of the host. So it is read once, and not at all before the horizon, up to where
+ * nothing is hidden whatever has been taken. */
 void clock_look(struct clock *c)
 {
     if (!c->running || c->speed.mhz) return;
+    const bool known = c->mark_ran != NOT_KNOWN;
+    if (!c->lag && known && c->rate.ns && host_ns(CLOCK_MONOTONIC) < c->horizon) return;
     if (!c->lag) gauge_rate(c);
-    u64 ran = c->mark_ran == NOT_KNOWN ? NOT_KNOWN : thread_ran_ns() - c->mark_ran;
+    const u64 ran_now = thread_ran_ns(), ran = known ? ran_now - c->mark_ran : NOT_KNOWN;
     u64 h = host_ns(CLOCK_MONOTONIC), passed = h - c->mark, loss = passed > ran ? passed - ran : 0, seen = h;
     if (loss > LOOK_NS && h > c->horizon && c->rate.ns) {
         u64 hide = h - c->horizon < loss ? h - c->horizon : loss;
@@ -197,7 +201,7 @@ void clock_look(struct clock *c)
         c->hidden += hide;
         seen -= hide;
     }
-    set_lag(c, h, lag_at(c, seen) + (h - seen));
+    set_lag(c, h, lag_at(c, seen) + (h - seen), ran_now);
     if (c->lag && c->on_deadline && !c->firing) c->on_deadline(c->arg, clock_next_deadline(c)); /* another rate now */
 }
 
@@ -209,7 +213,8 @@ void clock_start(struct clock *c)
         if (c->running) speed_wake(c);
         return;
     }
-    set_lag(c, host_ns(CLOCK_MONOTONIC), lag_at(c, host_ns(CLOCK_MONOTONIC)));
+    const u64 h = host_ns(CLOCK_MONOTONIC);
+    set_lag(c, h, lag_at(c, h), thread_ran_ns());
 }
 
 void clock_stop(struct clock *c) { c->running = false; }
@@ -240,12 +245,12 @@ void clock_wake(struct clock *c)
         if (full - due > c->lag) c->hidden += full - due - c->lag;
     }
     c->asleep = false;
-    set_lag(c, h, full - now);
+    set_lag(c, h, full - now, thread_ran_ns());
 }
 
 void clock_expose(struct clock *c)
 {
-    if (c->running && c->lag) set_lag(c, host_ns(CLOCK_MONOTONIC), 0);
+    if (c->running && c->lag) set_lag(c, host_ns(CLOCK_MONOTONIC), 0, thread_ran_ns());
 }
 
 void clock_exposed(struct clock *c)
@@ -331,7 +336,7 @@ void clock_go_on(struct clock *c)
     c->manual = false;
     u64 h = host_ns(CLOCK_MONOTONIC);
     c->base = h - c->manual_now;
-    set_lag(c, h, 0); /* what passed meanwhile is nobody's loss */
+    set_lag(c, h, 0, thread_ran_ns()); /* what passed meanwhile is nobody's loss */
     if (c->speed.mhz) speed_set_ns(c, c->manual_now);
     c->wall_base = host_ns(CLOCK_REALTIME) - c->manual_now;
     c->told = NO_DEADLINE;
