@@ -58,6 +58,7 @@ bool xl_block_checked(const struct block *b);
  * instruction where they differ first: a block should end before it. */
 bool xl_block_holds(const struct xl *xl, const struct block *b, const struct xl_source *src, paddr *change);
 unsigned xl_block_bytes(const struct block *b); /* of guest code */
+bool xl_block_turned(const struct block *b);    /* it has xl_source.x87_due: for no jump cache */
 paddr xl_block_pa2(const struct block *b);      /* XL_NO_PAGE unless its last instruction straddles */
 bool xl_block_partial(const struct block *b);   /* its one instruction runs into a page that was not there: linked from
                                                  * nowhere, and to be made anew once that page is */
@@ -78,6 +79,10 @@ unsigned xl_page_starts(const struct xl *xl, paddr pa, const u8 *page, u16 *off,
 struct edge *xl_edge(struct xl *xl, u64 number); /* what EXIT_CHAIN tells */
 vaddr xl_edge_target(const struct edge *e);
 void xl_link(struct xl *xl, struct edge *e, struct block *to);
+/* Whether e, which was just left by, is a loop's from its end to its beginning, at to, and is better led to a copy of
+ * that which has the x87 unit's pointers still to be stored: to the block with to's key and xl_source.x87_due. It may
+ * be entered by whoever has come by e, and by nobody else. */
+bool xl_turns(const struct edge *e, const struct block *to);
 /* Makes the block around host pc leave for the dispatcher at its end. Async-signal-safe. Returns false if pc is in
  * none. */
 bool xl_break(struct xl *xl, u64 host_pc);

@@ -151,8 +151,17 @@ enum lookup {
     LOOKUP_NOT_RAM /* or what may fault in two ways */
 };
 
-/* The block at cpu->eip: found, revived or made. NULL: *why. */
-static struct block *block_here(struct rt *rt, enum lookup *why, bool *evicted)
+/* The second copy of a loop: found, revived or made. */
+static struct block *block_turned(struct rt *rt, struct xl_source *src, bool *evicted)
+{
+    src->x87_due = true;
+    struct block *b = xl_find(rt->xl, src);
+    if (b && !xl_block_live(b) && !xl_revive(rt->xl, b, src)) b = NULL;
+    return b ? b : xl_translate(rt->xl, src, evicted);
+}
+
+/* The block at cpu->eip: found, revived or made. NULL: *why. edge: what has led here, or NULL. */
+static struct block *block_here(struct rt *rt, const struct edge *edge, enum lookup *why, bool *evicted)
 {
     struct cpu *c = rt->cpu;
     struct xl_source src;
@@ -176,7 +185,8 @@ static struct block *block_here(struct rt *rt, enum lookup *why, bool *evicted)
         if (src.pa2 != XL_NO_PAGE) bus_mark_code(rt->bus, src.pa2);
         if (!xl_revive(rt->xl, b, &src)) b = NULL;
     }
-    return b ? b : make_block(rt, &src, evicted);
+    if (!b) return make_block(rt, &src, evicted);
+    return edge && xl_turns(edge, b) ? block_turned(rt, &src, evicted) : b;
 }
 
 /* An access of user code through its window has faulted on the host, and was a page fault of the guest's: its kernel
@@ -477,11 +487,11 @@ int dispatch_translated(struct rt *rt)
             edge = NULL;
             continue;
         }
-        struct block *b = block_here(rt, &why_not, &evicted);
+        struct block *b = block_here(rt, edge, &why_not, &evicted);
         if (!b) return without_block(rt, why_not);
         enum xl_jump_cache jc = dispatch_prepare(rt);
         if (edge && !evicted) xl_link(rt->xl, edge, b);
-        else fill_jump_cache(rt, jc, b);
+        else if (!xl_block_turned(b)) fill_jump_cache(rt, jc, b);
         edge = NULL;
         dispatch_trace(rt);
         laddr from = c->eip;

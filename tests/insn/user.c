@@ -3,6 +3,7 @@
 
 static u32 mark, first_mark;
 volatile u32 ticks;
+void (*user_ticked)(const struct frame *f);
 static u32 period;
 static struct ring *ring;              /* where user_page() takes pages from */
 
@@ -16,8 +17,9 @@ static void pages_of_a_program(void)
 
 static bool tick(struct frame *f)
 {
-    (void)f;
     ticks++;
+    if (user_ticked)
+        user_ticked(f);
     pic_eoi(0);
     if (period)
         pit_oneshot(period);

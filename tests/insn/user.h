@@ -37,5 +37,6 @@ u32 user_run_(const u8 *from, const u8 *end, u32 arg, struct frame *f);
 
 /* The timer's ticks since user_ticks(), which makes it tick every so many microseconds; 0 stops it. */
 void user_ticks(u32 us);
+extern void (*user_ticked)(const struct frame *f); /* told of each tick, and of what it has interrupted; or NULL */
 extern volatile u32 ticks;
 #endif

@@ -29,6 +29,18 @@ USER(on_the_stack, fninit; fldl -8(%esp); pushl %eax; fchs; DONE);
 USER(by_fs, fninit; fldl 8(%ebx); fldl %fs:16; DONE);
 USER(initialised, fninit; fldl 8(%ebx); fninit; DONE);
 USER(many_times, fninit; movl $100, %ecx; 1: fldl 8(%ebx); fstpl 16(%ebx); addl $8, %ebx; decl %ecx; jnz 1b; DONE);
+/* Loops of one block, left in a later turn: before its first x87 instruction, and at its operand. */
+USER(turn_before, fninit; movl $100, %ecx; 1: movl (%esi), %eax; fldl 8(%ebx); fstpl 16(%ebx);
+     addl $8, %ebx; addl $64, %esi; decl %ecx; jnz 1b; DONE);
+USER(turn_operand, fninit; movl $100, %ecx; 1: fldl (%esi); fstpl 8(%ebx, %ecx, 8);
+     addl $1024, %esi; decl %ecx; jnz 1b; DONE);
+USER(turn_loses, fninit; movl $100, %ecx; 1: movl %esi, %ebx; movl (%edi), %eax; fldl 8(%ebx); fstp %st(0);
+     addl $16, %esi; addl $32, %edi; decl %ecx; jnz 1b; DONE);
+USER(turn_large_steps, fninit; movl $3, %ecx; 1: fldl (%esi); fstpl (%ebx); addl $1024, %ebx; subl $-1024, %esi;
+     decl %ecx; jnz 1b; DONE);
+USER(turn_by_loop, fninit; movl $100, %ecx; 1: fldl 8(%ebx); fstpl 16(%ebx, %ecx, 8); loop 1b; DONE);
+USER(turn_interrupted, fninit; movl $1000, %edx; 2: movl $3500, %ecx; 1: fldl 8(%ebx, %ecx); fstp %st(0);
+     decl %ecx; jnz 1b; decl %edx; jnz 2b; DONE);
 
 /* User code runs until its end, or until it meets what is not there; then the kernel looks. */
 static u32 go_(const u8 *from, const u8 *end, u32 vector)
@@ -78,6 +90,41 @@ static void as_the_kernel_sees_them(void)
     GO(initialised, U_DONE), is(0, 0, 0, 0, 0);
     section("a loop");
     GO(many_times, U_DONE), IS(10, 0x55b, U_DATA + 99 * 8 + 16, SEL_UDATA);
+    section("a loop, left before its first x87 instruction");
+    GO(turn_before, V_PF), IS(12, 0x55b, U_DATA + 63 * 8 + 16, SEL_UDATA);
+    section("a loop, left by the operand of one");
+    GO(turn_operand, V_PF), IS(9, 0x55c, U_DATA + 97 * 8 + 8, SEL_UDATA);
+    section("a loop, left behind what has changed the operand's register");
+    GO(turn_loses, V_PF), IS(14, 0x5d8, U_DATA + 3 * 16 + 8, SEL_UDATA);
+    section("a loop with large steps");
+    GO(turn_large_steps, U_DONE), IS(9, 0x51b, U_DATA + 2 * 1024, SEL_UDATA);
+    section("LOOP");
+    GO(turn_by_loop, U_DONE), IS(10, 0x55c, U_DATA + 16 + 8, SEL_UDATA);
+}
+
+/* What turn_interrupted has come to, by the registers: its turns, from its FLD at byte 12 on, count ECX down. */
+static u32 turns_seen;
+static void look(const struct frame *f)
+{
+    u32 at = f->eip - U_CODE, turn = at > 18 || at == 12 ? f->ecx + 1 : f->ecx;
+    if (at < 12 || at > 19 || turn > 3500)
+        return;
+    fxsave();
+    IS(at == 16 ? 12 : 16, at == 16 ? 0x544 : 0x5d8, U_DATA + 8 + turn, SEL_UDATA);
+    turns_seen++;
+}
+
+static void at_interrupts(void)
+{
+    section("a loop, interrupted");
+    turns_seen = 0;
+    user_ticked = look;
+    user_ticks(200);
+    for (int i = 0; i < 100 && turns_seen < 20; i++)
+        GO(turn_interrupted, U_DONE), IS(16, 0x5d8, U_DATA + 8 + 1, SEL_UDATA);
+    user_ticks(0);
+    user_ticked = 0;
+    CHECK(turns_seen >= 20);
 }
 
 /* In the kernel itself. */
@@ -168,6 +215,7 @@ void guest_main(void)
     u32 data = user_page(U_DATA, P_RW);
     for (int i = 0; i < 50; i++)
         as_the_kernel_sees_them();
+    at_interrupts();
     as_the_program_sees_them();
     when_code_is_overwritten();
     as_an_exception_names_them(data);

@@ -47,6 +47,9 @@ struct xl_source {
     const u8 *bytes, *bytes2;
     unsigned nbytes, nbytes2;
     paddr pa2; /* physical address of bytes2, or XL_NO_PAGE */
+    /* The second copy of a loop, come to from the end of the first or of its own: what such an end leaves to be stored
+     * of the x87 unit's pointers is still to be stored (xl_turns). */
+    bool x87_due;
 
     /* Stops: addresses where the embedder may want to be asked before what is there runs (cpu->stop_neg). */
     bool bound;     /* there are some in its page: code for other places does not serve here, nor this elsewhere */

@@ -54,18 +54,37 @@ static bool changes_operand_0_only(const struct insn *in)
     }
 }
 
-/* ADD, SUB, INC and DEC of a register by a constant that is no reloc's: pointers that walk through an array. */
+/* ADD, SUB, INC and DEC of a register by a constant: pointers that walk through an array. */
 static bool steps(const struct insn *in, u32 *by)
 {
     if (in->row->cls != CLS_int || !in->nops || in->opnd[0].kind != OPK_REG || in->opnd[0].size != 4) return false;
-    bool by_imm8 = in->row->enc[1] == ENC_Ibs;
+    bool constant = in->nops > 1 && in->opnd[1].kind == OPK_IMM;
     switch (in->op) {
     case OP_INC: *by = 1; return true;
     case OP_DEC: *by = ~0u; return true;
-    case OP_ADD: *by = in->imm; return by_imm8;
-    case OP_SUB: *by = -in->imm; return by_imm8;
+    case OP_ADD: *by = in->imm; return constant;
+    case OP_SUB: *by = -in->imm; return constant;
     default: return false;
     }
+}
+
+bool x87_branch(const struct insn *in)
+{
+    switch (in->op) {
+    case OP_JCC:
+    case OP_LOOP:
+    case OP_LOOPE:
+    case OP_LOOPNE: return true;
+    case OP_JMP: return in->opnd[0].kind == OPK_REL;
+    default: return false;
+    }
+}
+
+bool x87_steps(const struct x87_track *t, const struct insn *in)
+{
+    u32 by;
+    return t->operand && steps(in, &by)
+           && (in->opnd[0].reg == t->operand->base || in->opnd[0].reg == t->operand->index);
 }
 
 void x87_track(struct x87_track *t, const struct insn *in)
@@ -89,6 +108,7 @@ bool x87_operand_lost(const struct x87_track *t, const struct insn *in)
     u32 by;
     if (!o || steps(in, &by)) return false;
     if (in->row->cls == CLS_x87) return in->op == OP_FNSTSW && !insn_has_mem(in); /* AX */
+    if (x87_branch(in)) return in->op != OP_JCC && in->op != OP_JMP && (o->base == G_ECX || o->index == G_ECX);
     if (in->row->cls != CLS_int || !changes_operand_0_only(in)) return true;
     if (!(in->row->attr & A_WR) || !in->nops || in->opnd[0].kind != OPK_REG) return false;
     int reg = in->opnd[0].size == 1 ? in->opnd[0].reg & 3 : in->opnd[0].reg;

@@ -15,12 +15,24 @@ struct x87_track {
     u32 moved;    /* to be added to what its registers make by now: they have been stepped on by constants */
 };
 
+/* What a block has to do with the x87 unit's pointers: a set. */
+enum block_x87 {
+    BLOCK_X87_MOVES = 1, /* its instructions move them (recover.c) */
+    BLOCK_X87_TURNS = 2, /* it ends in a branch to its own beginning, where some are still to be stored (xl_turns) */
+    BLOCK_X87_DUE = 4,   /* the copy that such a branch leads to: some are still to be stored where it begins */
+    BLOCK_X87_ALL = 7
+};
+
 /* Whether it moves the pointers: all x87 instructions but those of control. */
 bool x87_moves(const struct insn *in);
 /* FOP: the last three bits of the first opcode byte, and ModRM. */
 u16 x87_opcode(const struct insn *in);
+/* A relative branch that pushes nothing: the registers are as before it, but for the ECX of LOOP. */
+bool x87_branch(const struct insn *in);
 /* Whether the address of t->operand has to be stored before in runs. */
 bool x87_operand_lost(const struct x87_track *t, const struct insn *in);
+/* Whether in steps on a register of t->operand by a constant, which is part of its address then. */
+bool x87_steps(const struct x87_track *t, const struct insn *in);
 /* After in. FNINIT clears them all, at once. */
 void x87_track(struct x87_track *t, const struct insn *in);
 

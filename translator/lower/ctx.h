@@ -56,7 +56,8 @@ struct xl_ctx {
     u8 seg_checked; /* 1 << enum segreg: seg_complex has been looked at in this block */
     bool fpu_checked, sse_checked;
     struct x87_track x87;              /* what of the x87 unit's pointers is still to be stored */
-    bool moves_x87;                    /* the block has instructions that move them */
+    u8 x87_kind;                       /* enum block_x87: what is known of it so far */
+    bool turns;                        /* the block ends in a branch to its own beginning */
     u32 tally[XL_MAX_INSNS];           /* what each instruction adds to (struct xl_tap); 0: the interpreter counts it */
     u32 told[XL_MAX_INSNS];            /* xl_tap.told, where there is a tap */
     u64 was_told;                      /* 1 << index: code before has told of it */

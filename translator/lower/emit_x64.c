@@ -28,7 +28,7 @@ static void emit_u32(struct emit *e, u32 v) { emit_bytes(e, &v, 4); }
 void emit_note(struct emit *e, enum reloc_kind kind, unsigned at)
 {
     struct reloc_list *l = e->relocs;
-    if (e->overflow || (kind == RELOC_PLAIN && !at)) return;
+    if (e->overflow || (kind == RELOC_PLAIN && (!at || l->fixed))) return;
     BUG_ON(l->n == XL_MAX_RELOCS);
     l->r[l->n++] =
         (struct reloc){ .at = (u16)(e->p - 4 - e->start), .kind = kind, .field = (u16)(at ? l->insn + at : 0) };

@@ -52,12 +52,13 @@ struct reloc {
 
 /* For each instruction of a block: an address and an immediate in it, its displacement up to three times (of an x87
  * instruction, which has no immediate, once more). And what ends one: a return address, two ways through the jump
- * cache, two edges, the x87 instruction pointer. */
-#define XL_MAX_RELOCS (48 * 5 + 1 + 2 * 4 + 2 + 1)
+ * cache, two edges. The x87 unit's pointers: those of the turn before, and both on two ways out and at the end. */
+#define XL_MAX_RELOCS (48 * 5 + 1 + 2 * 4 + 2 + 1 + 3 * 2)
 struct reloc_list {
     struct reloc r[XL_MAX_RELOCS];
     unsigned n;
     unsigned insn; /* guest offset in the block of the instruction that is being lowered */
+    bool fixed;    /* its constants are in other code, too: the block is good for no others */
 };
 
 struct emit {

@@ -9,7 +9,7 @@
 #include "translator/lower/policy.h"
 #include "translator/lower/reloc.h"
 
-_Static_assert(XL_MAX_RELOCS == XL_MAX_INSNS * 5 + 1 + 2 * 4 + 2 + 1, "see emit_x64.h");
+_Static_assert(XL_MAX_RELOCS == XL_MAX_INSNS * 5 + 1 + 2 * 4 + 2 + 1 + 3 * 2, "see emit_x64.h");
 
 static void emit_thunks(struct xl_ctx *x)
 {
@@ -17,6 +17,7 @@ static void emit_thunks(struct xl_ctx *x)
         x->edge[i].thunk = x->e.p;
         emit_patch32(x->edge[i].patch, x->e.p);
         emit_edge(&x->e, x->number, i);
+        if (x->edge[i].target == x->src->la) lower_x87_leave(x);
         emit_jmp_m(&x->e, hm(H_CPU, (s32)(offsetof(struct cpu, callouts) + 8 * CALLOUT_CHAIN)));
     }
 }
@@ -43,8 +44,7 @@ void xl_lower(struct xl_ctx *x)
     x->seg_checked = 0;
     x->fpu_checked = x->sse_checked = x->ended = false;
     x->relocs.n = 0;
-    x->x87 = (struct x87_track){ 0 };
-    x->moves_x87 = false;
+    lower_x87_begin(x);
     x->stream = (struct stream_put){ 0 };
     lower_tap_begin(x);
     if (x->src->stop_here) lower_stop(x);

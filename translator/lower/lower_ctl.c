@@ -6,6 +6,7 @@
 #include "translator/lower/lower_ctl.h"
 #include "translator/lower/lower_mem.h"
 #include "translator/lower/lower_stream.h"
+#include "translator/lower/lower_x87.h"
 #include "translator/lower/reloc.h"
 
 /* ESP becomes reg + n, or only SP does if the stack is one of 16 bits. */
@@ -134,6 +135,7 @@ void xl_goto_checked(struct xl_ctx *x, vaddr target, unsigned at)
 {
     struct emit *e = &x->e;
     lower_stream_wrote(x);
+    lower_x87_leave(x);
     xl_room(x);
     if (xl_segmented(x)) {
         emit_mov_ri32(e, H_R8, target);
@@ -156,6 +158,7 @@ void xl_goto(struct xl_ctx *x, vaddr target, unsigned at)
         return;
     }
     lower_stream_wrote(x);
+    if (xl_linear(x, target) != x->src->la) lower_x87_leave(x); /* else its thunk does */
     add_edge(x, emit_jmp32(&x->e), target);
     x->ended = true;
 }

@@ -37,12 +37,13 @@ struct block *xl_find(struct xl *xl, const struct xl_source *src)
     p->used = ++xl->finds;
     for (struct block *b = xl->hash[block_slot(xl, p, src->pa, src->mode)]; b; b = b->hash_next)
         if (b->la == src->la && b->eip == src->eip && b->pa == src->pa && b->mode == src->mode
-            && b->context == src->context)
+            && b->context == src->context && !(b->x87 & BLOCK_X87_DUE) == !src->x87_due)
             return b;
     return NULL;
 }
 
 unsigned xl_block_bytes(const struct block *b) { return b->guest_len; }
+bool xl_block_turned(const struct block *b) { return b->x87 & BLOCK_X87_DUE; }
 bool xl_block_live(const struct block *b) { return b->state == BLOCK_LIVE; }
 bool xl_block_partial(const struct block *b) { return b->partial; }
 paddr xl_block_pa2(const struct block *b) { return b->pa2; }
@@ -111,7 +112,7 @@ void xl_commit(struct xl *xl, const struct xl_ctx *x, struct block *b)
     b->rec_off = (u32)xl->side_used;
     b->nrec = (u16)x->nrec;
     b->partial = x->scan.partial;
-    b->moves_x87 = x->moves_x87;
+    b->x87 = x->x87_kind;
     memcpy(xl->side + b->rec_off, x->rec, x->nrec * sizeof x->rec[0]);
     xl->used = xl_align(b->host_off + b->host_len);
     xl->side_used += x->nrec * sizeof x->rec[0];

@@ -22,9 +22,29 @@ static void point(struct xl *xl, const struct edge *e, u32 target_off)
     emit_patch32(xl->rw + e->patch, xl->rw + target_off);
 }
 
+/* Whether e leads to its block's own second copy, if that is wanted. */
+static bool edge_turns(const struct edge *e)
+{
+    return e->from->x87 & BLOCK_X87_TURNS && e->target == (e->from->la & ~PAGE_MASK);
+}
+
+static bool same_place(const struct block *a, const struct block *b)
+{
+    return a->la == b->la && a->eip == b->eip && a->pa == b->pa && a->mode == b->mode && a->context == b->context;
+}
+
+/* LIVE: so that what has run is what is there. */
+bool xl_turns(const struct edge *e, const struct block *to)
+{
+    const struct block *from = e->from;
+    return unlikely(edge_turns(e)) && from->state == BLOCK_LIVE && to->state == BLOCK_LIVE && same_place(from, to)
+           && to->x87 & BLOCK_X87_TURNS;
+}
+
 void xl_link(struct xl *xl, struct edge *e, struct block *to)
 {
     const struct block *from = e->from;
+    if (!(to->x87 & BLOCK_X87_DUE) == edge_turns(e)) return;
     if (e->to || from->state != BLOCK_LIVE || to->state != BLOCK_LIVE || to->pa2 != XL_NO_PAGE || to->partial) return;
     if (to->eip != xl_edge_target(e) || to->mode != from->mode || to->context != from->context
         || to->la - to->eip != from->la - from->eip || to->pa - to->la != from->pa - from->la)

@@ -3,6 +3,7 @@
 #ifndef TRANSLATOR_GRAPH_H
 #define TRANSLATOR_GRAPH_H
 #include "core/types.h"
+#include "translator/front/x87.h"
 
 /* A direct transfer of control within a page. */
 struct edge {
@@ -35,7 +36,7 @@ struct block {
     u16 nmoving;              /* the template's */
     u8 state;                 /* enum block_state */
     bool jumped;              /* has been in a jump cache */
-    bool moves_x87;           /* has instructions that move the x87 unit's pointers (recover.c) */
+    u8 x87;                   /* enum block_x87 */
     bool partial;             /* its one instruction runs into a page that was not there */
     u32 host_len;
     u32 rec_off; /* records, in side; of a block from a template, that one's */

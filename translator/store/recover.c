@@ -39,25 +39,39 @@ bool xl_recover(struct xl *xl, u64 host_pc, struct xl_point *out)
     return true;
 }
 
+/* What is still to be stored, and the instructions that it is of. */
+struct due {
+    struct x87_track t;
+    struct insn last, operand;
+};
+
+/* Through the instructions of b up to the one at eip, or all. */
+static void follow(struct xl *xl, const struct block *b, vaddr eip, struct due *d)
+{
+    struct insn in;
+    for (u32 off = 0; off < b->guest_len; off += in.len) {
+        enum decode_status st = decode(xl->cfg.dec, xl->side + b->bytes + off, b->guest_len - off, b->eip + off,
+                                       (b->mode & MK_CS32) != 0, xl->cfg.opt.features, &in);
+        if (st != DECODE_OK) break;                            /* left to the interpreter, and the last */
+        if (x87_operand_lost(&d->t, &in)) d->t.operand = NULL; /* it is stored */
+        if (in.eip == eip) break;
+        x87_track(&d->t, &in);
+        if (d->t.operand == &in) d->t.operand = &d->operand, d->operand = in;
+        if (d->t.last == &in) d->t.last = &d->last, d->last = in;
+    }
+}
+
 bool xl_recover_x87(struct xl *xl, const struct xl_point *at, struct xl_x87 *out)
 {
     const struct block *b = at->block;
-    struct insn insn[2], operand; /* the present one, and the last that has moved the pointers */
-    struct x87_track t = { 0 };
-    if (!b->moves_x87) return false;
-    for (u32 off = 0; off < b->guest_len; off += insn->len) {
-        enum decode_status st = decode(xl->cfg.dec, xl->side + b->bytes + off, b->guest_len - off, b->eip + off,
-                                       (b->mode & MK_CS32) != 0, xl->cfg.opt.features, &insn[0]);
-        if (st != DECODE_OK) break;                           /* left to the interpreter, and the last */
-        if (x87_operand_lost(&t, &insn[0])) t.operand = NULL; /* it is stored */
-        if (insn[0].eip == at->eip) break;
-        x87_track(&t, &insn[0]);
-        if (t.operand == &insn[0]) t.operand = &operand, operand = insn[0];
-        if (t.last == &insn[0]) t.last = &insn[1], insn[1] = insn[0];
-    }
-    *out = (struct xl_x87){ .moved = t.last != NULL, .addressed = t.operand != NULL };
-    if (t.last) out->ip = t.last->eip, out->op = x87_opcode(t.last);
-    if (t.operand) out->operand = operand, out->off = t.moved;
+    struct due d;
+    if (!b->x87) return false;
+    d.t = (struct x87_track){ 0 };
+    if (b->x87 & BLOCK_X87_DUE) follow(xl, b, b->eip + b->guest_len, &d); /* the turn before */
+    follow(xl, b, at->eip, &d);
+    *out = (struct xl_x87){ .moved = d.t.last != NULL, .addressed = d.t.operand != NULL };
+    if (d.t.last) out->ip = d.t.last->eip, out->op = x87_opcode(d.t.last);
+    if (d.t.operand) out->operand = d.operand, out->off = d.t.moved;
     return out->moved;
 }
 

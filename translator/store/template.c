@@ -195,6 +195,7 @@ enum match { EQUAL, EQUAL_BUT_FIELDS };
 static bool serves(const struct xl *xl, u32 i, const struct xl_source *src, enum match match)
 {
     const struct template *t = &xl->templates->t[i];
+    if (!(t->x87 & BLOCK_X87_DUE) != !src->x87_due) return false;
     if (t->mode != src->mode || t->offset != (src->la & ~PAGE_MASK) || t->depends > src->nbytes) return false;
     bool bytes = match == EQUAL ? !memcmp(bytes_of(xl, t), src->bytes, t->depends) : differs_in_fields(xl, t, src);
     return bytes && t->sites == sites_at(xl, records_of(xl, t), t->nrec, src->pa);
@@ -271,7 +272,7 @@ bool template_add(struct xl *xl, const struct xl_ctx *x, struct block *b)
                             .ninsns = b->ninsns,
                             .depends = (u16)depends,
                             .nedges = (u8)x->nedges,
-                            .moves_x87 = x->moves_x87,
+                            .x87 = x->x87_kind,
                             .used = true };
     for (unsigned i = 0; i < x->nedges; i++) {
         t->patch[i] = (u16)(b->edge[i].patch - b->host_off);
@@ -336,7 +337,7 @@ static void fill_block(const struct template *t, const struct xl_source *src, st
     b->nrec = t->nrec;
     b->guest_len = t->guest_len;
     b->ninsns = t->ninsns;
-    b->moves_x87 = t->moves_x87;
+    b->x87 = t->x87;
     for (unsigned i = 0; i < t->nedges; i++)
         b->edge[i] = (struct edge){
             .from = b, .patch = b->host_off + t->patch[i], .thunk = b->host_off + t->thunk[i], .target = t->target[i]

@@ -19,9 +19,9 @@ struct template
     u16 patch[2], thunk[2]; /* edges, by host offset in the block */
     u16 target[2];          /* and their targets, by offset in the page */
     u8 nedges;
-    u8 used;      /* made or used since it was loaded */
-    u16 offset;   /* in its linear page */
-    u8 moves_x87; /* the block's */
+    u8 used;    /* made or used since it was loaded */
+    u16 offset; /* in its linear page */
+    u8 x87;     /* the block's */
     u8 pad;
     u16 reserved;
 };

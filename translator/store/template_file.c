@@ -151,7 +151,7 @@ static bool relocs_valid(const struct template *t, const struct reloc *r)
 static bool fields_valid(const struct template *t)
 {
     if (!t->host_len || t->host_len > XL_MAX_CODE || t->nrec > XL_MAX_RECORDS || t->nrel > XL_MAX_RELOCS) return false;
-    if (t->moves_x87 > 1) return false;
+    if (t->x87 > BLOCK_X87_ALL) return false;
     if (!t->ninsns || t->ninsns > XL_MAX_INSNS || !t->guest_len || t->guest_len > XL_MAX_GUEST) return false;
     if (t->depends < t->guest_len || t->depends > t->guest_len + XL_LOOKAHEAD || t->offset + t->depends > PAGE_SIZE)
         return false;
