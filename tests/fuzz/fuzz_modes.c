@@ -46,9 +46,10 @@
 enum fuzz_mode { REAL, BIG, PROT16, USER16, VM86, MIXED, MODES };
 static const char *const mode_names[MODES] = { "real", "big", "prot16", "user16", "vm86", "mixed" };
 
+#define NO_VECTOR 0x100u
 struct machine {
     struct rt *rt;
-    u32 vector;
+    u32 vector; /* the port that it has written to last, which stops it; or NO_VECTOR */
 };
 
 struct program {
@@ -413,18 +414,25 @@ enum outcome { STOPPED, DIED, UNDECIDED };
 /* The program came to a vector's stub. One that wrote to such a port itself may have stopped in the middle of a REP. */
 static bool in_stub(const struct cpu_arch *a) { return a->seg[S_CS].base + a->eip - STUBS_AT < 4 * 256; }
 
+/* Of the trap behind the OUT that has asked for the stop: the next program must not find that asked for. */
+static enum outcome died(struct machine *m)
+{
+    if (m->vector != NO_VECTOR) (void)rt_run(m->rt);
+    return DIED;
+}
+
 static enum outcome run_interp(struct fuzz *f, const struct program *p, struct cpu_arch *out)
 {
     struct machine *m = &f->a;
     load(f, m, p, true);
-    m->vector = 0x100;
+    m->vector = NO_VECTOR;
     u64 before = m->rt->cpu->ctr.interp_insns;
     enum interp_stop why = interp_run(m->rt->interp, BUDGET);
     f->insns += m->rt->cpu->ctr.interp_insns - before;
     if (why != INTERP_KICK && why != INTERP_SHUTDOWN) return UNDECIDED;
     if (why == INTERP_KICK) (void)rt_run(m->rt); /* which takes the request */
     rt_get_state(m->rt, out);
-    if (why != INTERP_KICK) return DIED;
+    if (why != INTERP_KICK) return died(m);
     return in_stub(out) ? STOPPED : UNDECIDED;
 }
 
@@ -433,10 +441,10 @@ static enum outcome run_bt(struct fuzz *f, const struct program *p, bool again, 
     struct machine *m = &f->b;
     load(f, m, p, true);
     (void)again;
-    m->vector = 0x100;
+    m->vector = NO_VECTOR;
     enum rt_exit why = rt_run(m->rt);
     rt_get_state(m->rt, out);
-    return why == RT_STOPPED ? STOPPED : DIED;
+    return why == RT_STOPPED ? STOPPED : died(m);
 }
 
 static bool differ(FILE *out, const char *what, u64 a, u64 b)
