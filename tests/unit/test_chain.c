@@ -399,6 +399,39 @@ START_TEST(two_of_the_same_index_fit_into_a_jump_cache)
 }
 END_TEST
 
+static void jumped_are_first(const struct alias *p, unsigned want)
+{
+    const struct block *last = NULL;
+    unsigned n = 0;
+    for (const struct block *b = p->first; b && b->jumped; b = b->alias_next, n++) last = b;
+    ck_assert_ptr_eq(p->jumped, last);
+    ck_assert_uint_eq(n, want);
+    for (const struct block *b = last ? last->alias_next : p->first; b; b = b->alias_next) ck_assert(!b->jumped);
+}
+
+START_TEST(blocks_that_have_been_in_a_jump_cache_come_first_on_their_page)
+{
+    struct block *b[6];
+    for (unsigned i = 0; i < 6; i++) b[i] = make_ret(0x100 * (i + 1));
+    const struct alias *p = b[0]->alias;
+    jumped_are_first(p, 0);
+    for (unsigned i = 1; i < 6; i += 2) xl_jump_fill_page(f.xl, XL_JC_SUPERVISOR, b[i]);
+    xl_jump_fill_page(f.xl, XL_JC_SUPERVISOR, b[3]); /* once more */
+    jumped_are_first(p, 3);
+    make_ret(0x800);
+    jumped_are_first(p, 3);
+    xl_forget(f.xl, p->jumped == b[1] ? b[1] : b[5]); /* the last of them, */
+    xl_forget(f.xl, b[2]);
+    jumped_are_first(p, 2);
+    xl_forget(f.xl, b[3]);
+    xl_forget(f.xl, p->jumped);
+    jumped_are_first(p, 0);
+    xl_jump_fill_page(f.xl, XL_JC_SUPERVISOR, b[4]);
+    make_ret(0x900);
+    jumped_are_first(p, 1);
+}
+END_TEST
+
 START_TEST(a_page_comes_back_into_a_jump_cache_as_a_whole)
 {
     struct block *a = make_ret(0x100), *b = make_ret(0x200), *never = make_ret(0x300), *gone = make_ret(0x400);
@@ -558,6 +591,7 @@ int main(void)
     tcase_add_test(t, dropping_a_page_keeps_what_has_code_elsewhere);
     tcase_add_test(t, dropping_many_pages_drops_what_has_code_there);
     tcase_add_test(t, a_jump_cache_can_be_filled_and_flushed_for_ever);
+    tcase_add_test(t, blocks_that_have_been_in_a_jump_cache_come_first_on_their_page);
     tcase_add_test(t, a_page_comes_back_into_a_jump_cache_as_a_whole);
     tcase_add_test(t, the_pages_that_a_jump_cache_knows_are_told_in_order_until_a_flush);
     tcase_add_test(t, some_entries_are_dropped_however_often_and_the_others_stay);

@@ -11,6 +11,7 @@
  *   I5  Segmented code has a jump cache of its own, whose entries name the context too: it goes on being right when CS
  *       changes. There each has one entry. */
 #include "translator/store/chain.h"
+#include "translator/store/alias.h"
 
 #include <string.h>
 
@@ -187,11 +188,11 @@ static bool same_segment(const struct block *a, const struct block *b)
 void xl_jump_fill_page(struct xl *xl, enum xl_jump_cache which, struct block *b)
 {
     bool first = !xl_jump_knows(xl, which, b->la);
-    b->jumped = true;
+    xl_page_jumped(b);
     xl_jump_fill(xl, which, b);
     if (!first) return;
-    for (struct block *other = b->alias->first; other; other = other->alias_next)
-        if (other->jumped && same_segment(other, b) && other->pa2 == XL_NO_PAGE) xl_jump_fill(xl, which, other);
+    for (struct block *other = b->alias->first; other && other->jumped; other = other->alias_next)
+        if (same_segment(other, b)) xl_jump_fill(xl, which, other);
 }
 
 void xl_jump_flush(struct xl *xl, enum xl_jump_cache which)

@@ -35,7 +35,7 @@ struct block {
     u32 template;             /* index + 1 of the one whose relocations its code has; 0: it cannot be re-addressed */
     u16 nmoving;              /* the template's */
     u8 state;                 /* enum block_state */
-    bool jumped;              /* has been in a jump cache */
+    bool jumped;              /* has been in a jump cache, and lies on one page */
     u8 x87;                   /* enum block_x87 */
     bool partial;             /* its one instruction runs into a page that was not there */
     u32 host_len;
@@ -53,9 +53,10 @@ struct block {
 struct alias {
     u64 pfn;
     laddr la;
-    u32 used; /* xl->finds, when a block was last looked for there */
-    struct block *first;
-    struct alias *next; /* of the same physical page */
+    u32 used;             /* xl->finds, when a block was last looked for there */
+    struct block *first;  /* those that have `jumped` come before the others */
+    struct block *jumped; /* the last of them, or NULL */
+    struct alias *next;   /* of the same physical page */
 };
 
 /* What a block counts (struct xl_tap), in cpu_tally(). */
