@@ -1,4 +1,5 @@
-/* Accessed and dirty bits: set by exactly the accesses that the manual says, and by none that faults. SDM vol. 3, 4.8. */
+/* Accessed and dirty bits: set by exactly the accesses that the manual says, and by none that faults. SDM vol. 3,
+ * 4.8. */
 #include "rt.h"
 
 const char guest_name[] = "adbits";

@@ -66,7 +66,8 @@ static void __attribute__((noinline, noclone)) stepping(void)
         u32 x = 0;
         count = 0;
         /* POPF that sets TF: the first trap comes after the instruction that follows it. */
-        __asm__ volatile(STEP_ON "nop\ns1: addl $1, %0\ns2: jmp 1f\n\tnop\n1:\ns3: movl (%%esp), %%eax\ns4: pushfl\ns5: andl $~0x100, (%%esp)\n"
+        __asm__ volatile(STEP_ON "nop\ns1: addl $1, %0\ns2: jmp 1f\n\tnop\n1:\ns3: movl (%%esp), %%eax\ns4: pushfl\n"
+            "s5: andl $~0x100, (%%esp)\n"
                          "s6: popfl\ns7: nop\n.globl s1, s2, s3, s4, s5, s6, s7" : "+r"(x) : : "eax", "memory", "cc");
         /* POPF that clears TF is itself still followed by a trap: TF was set when it began. */
         check_steps(__LINE__, 7, (u32[]){(u32)s1, (u32)s2, (u32)s3, (u32)s4, (u32)s5, (u32)s6, (u32)s7});
@@ -76,7 +77,8 @@ static void __attribute__((noinline, noclone)) stepping(void)
     section("string instructions, one element a step");
     u32 c = 3, d = (u32)user_stack;
     count = 0;
-    __asm__ volatile(STEP_ON "nop\nr1: rep stosb\nr2: nop\nr3:" STEP_OFF "\n.globl r1, r2, r3" : "+c"(c), "+D"(d) : : "memory", "cc");
+    __asm__ volatile(STEP_ON "nop\nr1: rep stosb\nr2: nop\nr3:" STEP_OFF "\n.globl r1, r2, r3" : "+c"(c),
+        "+D"(d) : : "memory", "cc");
     CHECK_EQ(stepped[0], (u32)r1);
     CHECK_EQ(stepped[1], (u32)r1);
     CHECK_EQ(stepped[2], (u32)r1);
@@ -85,12 +87,14 @@ static void __attribute__((noinline, noclone)) stepping(void)
     CHECK_EQ(c, 0);
     section("MOV SS holds the trap back");
     count = 0;
-    __asm__ volatile("movl %%ss, %%eax\n\t" STEP_ON "nop\nm1: movl %%eax, %%ss\nm2: nop\nm3: nop\nm4:" STEP_OFF "\n.globl m1, m2, m3, m4"
+    __asm__ volatile("movl %%ss, %%eax\n\t" STEP_ON "nop\nm1: movl %%eax, %%ss\nm2: nop\nm3: nop\nm4:"
+        STEP_OFF "\n.globl m1, m2, m3, m4"
                      : : : "eax", "memory", "cc");
     CHECK_EQ(stepped[0], (u32)m1);
     CHECK_EQ(stepped[1], (u32)m3);
     CHECK_EQ(stepped[2], (u32)m4);
-    section("INT n and its handler");                          /* no trap inside; none after the INT, one after the IRET's next */
+    /* no trap inside; none after the INT, one after the IRET's next */
+    section("INT n and its handler");
     on_trap(0x80, just_return);
     count = 0;
     __asm__ volatile(STEP_ON "nop\ni1: int $0x80\ni2: nop\ni3:" STEP_OFF "\n.globl i1, i2, i3" : : : "memory", "cc");
@@ -101,7 +105,8 @@ static void __attribute__((noinline, noclone)) stepping(void)
 
 static u32 user_steps(u32 x)
 {
-    __asm__ volatile(STEP_ON "nop\nu1: addl $5, %0\nu2: call 1f\nu3:" STEP_OFF "jmp 2f\n1:\nu4: ret\n2:\n.globl u1, u2, u3, u4" : "+r"(x) : : "memory", "cc");
+    __asm__ volatile(STEP_ON "nop\nu1: addl $5, %0\nu2: call 1f\nu3:"
+        STEP_OFF "jmp 2f\n1:\nu4: ret\n2:\n.globl u1, u2, u3, u4" : "+r"(x) : : "memory", "cc");
     return x;
 }
 
@@ -193,7 +198,8 @@ static void data_breakpoints(void)
 
 static u32 __attribute__((noinline, noclone)) victim(u32 x)
 {
-    __asm__ volatile("victim_1: addl $1, %0\nvictim_2: addl $2, %0\nvictim_3: addl $4, %0\n.globl victim_1, victim_2, victim_3" : "+r"(x));
+    __asm__ volatile("victim_1: addl $1, %0\nvictim_2: addl $2, %0\nvictim_3: addl $4, %0\n"
+        ".globl victim_1, victim_2, victim_3" : "+r"(x));
     return x;
 }
 

@@ -138,11 +138,13 @@ static bool pit_counts_down(void)
         return false;
     CHECK(before < 0xf234 - 1000);
     CHECK(latched <= before);
-    CHECK(after + 300 < latched);                              /* a latched count stays until it is read: 300 us are 358 */
+    /* a latched count stays until it is read: 300 us are 358 */
+    CHECK(after + 300 < latched);
     return true;
 }
 
-/* A square wave on OUT (mode 3, 4096 counts). Its half periods are measured, but those in which the host looked away. */
+/* A square wave on OUT (mode 3, 4096 counts). Its half periods are measured, but those in which the host looked
+ * away. */
 static void pit_square_wave(void)
 {
     enum { WANTED = 20 };
@@ -360,7 +362,8 @@ static void rtc(void)
     section("RTC");
     u8 b = cmos(0x0b);
     CHECK_EQ(cmos(0x0d) & 0x80, 0x80);                         /* battery good */
-    cmos_write(0x0b, (u8)((b | 2) & 0x8f));                    /* 24 hours as it is, BCD or not: binary wanted is bit 2 */
+    /* 24 hours as it is, BCD or not: binary wanted is bit 2 */
+    cmos_write(0x0b, (u8)((b | 2) & 0x8f));
     u8 seconds = cmos(0), minutes = cmos(2);
     if (!(cmos(0x0b) & 4))
         seconds = (u8)((seconds >> 4) * 10 + (seconds & 15)), minutes = (u8)((minutes >> 4) * 10 + (minutes & 15));

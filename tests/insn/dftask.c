@@ -32,7 +32,8 @@ void task_body(u32 error, u32 esp)
 
 extern u8 df_entry[], plain_entry[];
 __asm__(".text\n"
-        "df_entry: movl %esp, %eax\n\tpushl %eax\n\tpushl 4(%esp)\n\tcall task_body\n\taddl $12, %esp\n\tiretl\n\tjmp df_entry\n"
+        "df_entry: movl %esp, %eax\n\tpushl %eax\n\tpushl 4(%esp)\n\tcall task_body\n\taddl $12, %esp\n\tiretl\n\t"
+            "jmp df_entry\n"
         "plain_entry: pushl %esp\n\tpushl $0\n\tcall task_body\n\taddl $8, %esp\n\tiretl\n\tjmp plain_entry\n"
         ".globl df_entry, plain_entry\n");
 
@@ -53,9 +54,11 @@ static u32 tss_type(u16 selector)
 }
 
 /* Runs the instructions, which end in a #DF, and goes on at the label "after". */
-#define DOUBLE_FAULT(name, insns)                                                                                           \
-    __asm__ volatile("movl %%esp, %1\n\tmovl $" #name "_after, %0\n\tmovl $0x1111, %%ebx\n\tmovl $0x2222, %%esi\n\tstc\n\t" insns "\n"   \
-                     #name "_after: movl $0, %0\n.globl " #name "_after, " #name "_at" : "=m"(resume_eip), "=m"(resume_esp)  \
+#define DOUBLE_FAULT(name, insns) \
+    __asm__ volatile("movl %%esp, %1\n\tmovl $" #name "_after, %0\n\tmovl $0x1111, %%ebx\n\tmovl $0x2222, %%esi\n\t" \
+        "stc\n\t" insns "\n" \
+                     #name "_after: movl $0, %0\n.globl " #name "_after, " #name "_at" : "=m"(resume_eip), \
+                         "=m"(resume_esp) \
                      : : "eax", "ecx", "edx", "ebx", "esi", "memory", "cc")
 
 static void judge(u32 at, u32 esp)
@@ -149,7 +152,8 @@ static void stack_limit(void)
     gdt[SMALL_STACK / 8] = descriptor((u32)user_stack, 0xfff, SEG_DATA, SEG_BIG);
     idt_set(V_SS, gate(SEL_DFTSS, 0, 0x85, 0));
     task_init(&dftss, df_entry);
-    __asm__ volatile("movl %%esp, %1\n\tmovl $ss1_after, %0\n\tmovl %2, %%ss\n\tmovl $0x1002, %%esp\nss1_at: pushl %%eax\n\t"
+    __asm__ volatile("movl %%esp, %1\n\tmovl $ss1_after, %0\n\tmovl %2, %%ss\n\tmovl $0x1002, %%esp\n"
+        "ss1_at: pushl %%eax\n\t"
                      "movl %3, %%ss\n\tmovl %1, %%esp\nss1_after: movl $0, %0\n.globl ss1_at"
                      : "=m"(resume_eip), "=m"(resume_esp) : "r"(SMALL_STACK), "r"(SEL_KDATA) : "memory", "eax");
     CHECK_EQ(task_ran, 1);
@@ -181,7 +185,8 @@ static void jump_task(void *unused) { (void)unused; __asm__ volatile("ljmp %0, $
 static void iret_nt(void *unused)
 {
     (void)unused;
-    __asm__ volatile("pushfl; orl $0x4000, (%%esp); popfl; pushl $2; pushl %%cs; pushl $1f; iretl; 1:" : : : "memory", "cc");
+    __asm__ volatile("pushfl; orl $0x4000, (%%esp); popfl; pushl $2; pushl %%cs; pushl $1f; iretl; 1:" : : : "memory",
+        "cc");
 }
 
 static void switches(void)
@@ -238,7 +243,8 @@ void guest_main(void)
 {
     for (int mode = 0; mode < 2; mode++) {
         paging_start(mode, false);
-        tss.cr3 = read_cr3();                                  /* no switch saves it: it is for the operating system to set */
+        /* no switch saves it: it is for the operating system to set */
+        tss.cr3 = read_cr3();
         double_faults();
         without_task();
         stack_limit();

@@ -18,7 +18,8 @@ static bool scramble(struct frame *f)
 {
     call_frame = *f;
     calls++;
-    f->eax += 1, f->ebx ^= 0x55555555, f->ecx = ~f->ecx, f->edx = -f->edx, f->esi += f->edi, f->edi -= f->ebp, f->ebp *= 3;
+    f->eax += 1, f->ebx ^= 0x55555555, f->ecx = ~f->ecx, f->edx = -f->edx, f->esi += f->edi, f->edi -= f->ebp,
+        f->ebp *= 3;
     return true;
 }
 
@@ -33,7 +34,8 @@ static void registers(void)
     for (u32 i = 0; i < 50; i++) {
         struct frame f = user_frame(U_CODE), at;
         PROGRAM(U_CODE, one_call);
-        f.eax = i * 0x01010101 + 1, f.ebx = i * 0x9e3779b9, f.ecx = 0x80000000 + i, f.edx = i << 24, f.esi = ~i, f.edi = i * 77, f.ebp = 0xffffffff - i;
+        f.eax = i * 0x01010101 + 1, f.ebx = i * 0x9e3779b9, f.ecx = 0x80000000 + i, f.edx = i << 24, f.esi = ~i,
+            f.edi = i * 77, f.ebp = 0xffffffff - i;
         at = f;
         CHECK_EQ(user_go(&f), U_DONE);
         CHECK_EQ(call_frame.eip, U_CODE + 2);
@@ -112,7 +114,8 @@ static void flags(void)
         CHECK_EQ(f.eflags, next_flags);
     }
     section("flags set by POPF");
-    static const u32 sets[] = {0, F_ID, F_NT, F_AC, F_NT | F_ID | F_DF, F_AC | F_CF | F_OF, F_NT | F_AC | F_ID | F_SF | F_ZF};
+    static const u32 sets[] = {0, F_ID, F_NT, F_AC, F_NT | F_ID | F_DF, F_AC | F_CF | F_OF, F_NT | F_AC | F_ID |
+        F_SF | F_ZF};
     PROGRAM(U_CODE, own_flags);
     for (u32 i = 0; i < sizeof(sets) / sizeof(sets[0]); i++) {
         f = user_frame(U_CODE);
@@ -166,8 +169,10 @@ USER(vsyscall,
     ret);
 /* Entered by SYSENTER: a frame as INT 82h would leave it, or back at once. */
 extern u8 sysenter_slow[], sysenter_fast[];
-__asm__(".text\nsysenter_slow: pushl $0x23; pushl %ecx; pushfl; orl $0x200, (%esp); pushl $0x1b; pushl %edx; pushl $0; pushl $0x82; jmp trap_common\n"
-        "sysenter_fast: incl calls; leal (%eax,%eax,2), %eax; addl %ebx, %eax; sti; sysexit\n.globl sysenter_slow, sysenter_fast\n");
+__asm__(".text\nsysenter_slow: pushl $0x23; pushl %ecx; pushfl; orl $0x200, (%esp); pushl $0x1b; pushl %edx; pushl $0; "
+        "pushl $0x82; jmp trap_common\n"
+        "sysenter_fast: incl calls; leal (%eax,%eax,2), %eax; addl %ebx, %eax; sti; sysexit\n"
+            ".globl sysenter_slow, sysenter_fast\n");
 
 static u32 called_often(u32 x, u32 n)
 {
@@ -192,7 +197,8 @@ static void system_calls(void)
     on_trap(0x82, call);
     for (int fast = 0; fast < 2; fast++) {
         calls = 0;
-        wrmsr(0x174, SEL_KCODE), wrmsr(0x175, (u32)trap_stack_top), wrmsr(0x176, (u32)(fast ? sysenter_fast : sysenter_slow));
+        wrmsr(0x174, SEL_KCODE), wrmsr(0x175, (u32)trap_stack_top),
+            wrmsr(0x176, (u32)(fast ? sysenter_fast : sysenter_slow));
         CHECK_EQ(RUN(loop_sysenter, 5, &f), U_DONE);
         CHECK_EQ(calls, 200);
         CHECK_EQ(f.eax, called_often(5, 200));
@@ -203,8 +209,9 @@ static void system_calls(void)
 }
 
 /* ---- Exceptions: vector, error code, EIP; nothing else of the state changes. */
-#define TRAPPING(name, before, insn)                                                                                     \
-    __asm__(".pushsection .text.user\n.balign 16\n" #name ":\n" before "\n" #name "_at:\n" insn "\n" #name "_behind:\nnop\nnop\nDONE\n" \
+#define TRAPPING(name, before, insn) \
+    __asm__(".pushsection .text.user\n.balign 16\n" #name ":\n" before "\n" #name "_at:\n" insn "\n" \
+        #name "_behind:\nnop\nnop\nDONE\n" \
             #name "_end:\n.globl " #name ", " #name "_at, " #name "_behind, " #name "_end\n.popsection\n");            \
     extern const u8 name[], name##_at[], name##_behind[], name##_end[]
 #define UNMASK_X87 "pushl $0x0340; fninit; fldcw (%esp); popl %eax; "
@@ -287,25 +294,40 @@ static const struct exception {
     const char *unless; /* told so, it is left out */
     u32 esp;            /* where the program has moved it; 0: not at all */
 } exceptions[] = {
-#define E(name, vector, error, where) {#name, name, name##_at, name##_behind, name##_end, vector, error, where, 0, NULL, 0}
+#define E(name, vector, error, where) {#name, name, name##_at, name##_behind, name##_end, vector, error, where, 0, \
+    NULL, 0}
 #define PF(name, error, cr2) {#name, name, name##_at, name##_behind, name##_end, V_PF, error, AT, cr2, NULL, 0}
-#define UNLESS(name, vector, error, where, what) {#name, name, name##_at, name##_behind, name##_end, vector, error, where, 0, what, 0}
-#define MOVED(name, vector, error, cr2, esp) {#name, name, name##_at, name##_behind, name##_end, vector, error, AT, cr2, NULL, esp}
-    E(de, V_DE, 0, AT), E(de_big, V_DE, 0, AT), E(de_aam, V_DE, 0, AT), E(ud2, V_UD, 0, AT), E(ud_lock, V_UD, 0, AT), E(ud_ff, V_UD, 0, AT),
-    E(bp, V_BP, 0, BEHIND), E(bp_long, V_BP, 0, BEHIND), E(bp_prefix, V_BP, 0, BEHIND), E(of, V_OF, 0, BEHIND), E(of_long, V_OF, 0, BEHIND),
-    E(br, V_BR, 0, AT), E(gp_hlt, V_GP, 0, AT), E(gp_cli, V_GP, 0, AT), E(gp_sti, V_GP, 0, AT), E(gp_in, V_GP, 0, AT), E(gp_out, V_GP, 0, AT),
-    E(gp_ins, V_GP, 0, AT), E(gp_outs, V_GP, 0, AT), E(gp_cr0, V_GP, 0, AT), E(gp_cr3, V_GP, 0, AT), E(gp_dr7, V_GP, 0, AT),
-    E(gp_rdmsr, V_GP, 0, AT), E(gp_wrmsr, V_GP, 0, AT), E(gp_clts, V_GP, 0, AT), E(gp_invlpg, V_GP, 0, AT), E(gp_wbinvd, V_GP, 0, AT),
-    E(gp_lgdt, V_GP, 0, AT), E(gp_lidt, V_GP, 0, AT), E(gp_lmsw, V_GP, 0, AT), E(gp_ltr, V_GP, 0, AT), E(gp_lldt, V_GP, 0, AT),
-    E(gp_sysexit, V_GP, 0, AT), E(gp_int21, V_GP, 0x21 * 8 + 2, AT), E(gp_int0e, V_GP, 0x0e * 8 + 2, AT), E(gp_int1, V_GP, 1 * 8 + 2, AT),
-    E(gp_intff, V_GP, 0xff * 8 + 2, AT), E(gp_int80, V_GP, 0x80 * 8 + 2, AT), E(int_83, 0x83, 0, BEHIND), E(gp_movaps, V_GP, 0, AT),
-    E(gp_sreg, V_GP, 0x10, AT), E(gp_sreg_far, V_GP, 0x7ff8, AT), MOVED(gp_pop, V_GP, 0x10, 0, U_TOP - 20), E(gp_jmpf, V_GP, 0x10, AT),
+#define UNLESS(name, vector, error, where, what) {#name, name, name##_at, name##_behind, name##_end, vector, error, \
+    where, 0, what, 0}
+#define MOVED(name, vector, error, cr2, esp) {#name, name, name##_at, name##_behind, name##_end, vector, error, AT, \
+    cr2, NULL, esp}
+    E(de, V_DE, 0, AT), E(de_big, V_DE, 0, AT), E(de_aam, V_DE, 0, AT), E(ud2, V_UD, 0, AT), E(ud_lock, V_UD, 0, AT),
+        E(ud_ff, V_UD, 0, AT),
+    E(bp, V_BP, 0, BEHIND), E(bp_long, V_BP, 0, BEHIND), E(bp_prefix, V_BP, 0, BEHIND), E(of, V_OF, 0, BEHIND),
+        E(of_long, V_OF, 0, BEHIND),
+    E(br, V_BR, 0, AT), E(gp_hlt, V_GP, 0, AT), E(gp_cli, V_GP, 0, AT), E(gp_sti, V_GP, 0, AT), E(gp_in, V_GP, 0, AT),
+        E(gp_out, V_GP, 0, AT),
+    E(gp_ins, V_GP, 0, AT), E(gp_outs, V_GP, 0, AT), E(gp_cr0, V_GP, 0, AT), E(gp_cr3, V_GP, 0, AT),
+        E(gp_dr7, V_GP, 0, AT),
+    E(gp_rdmsr, V_GP, 0, AT), E(gp_wrmsr, V_GP, 0, AT), E(gp_clts, V_GP, 0, AT), E(gp_invlpg, V_GP, 0, AT),
+        E(gp_wbinvd, V_GP, 0, AT),
+    E(gp_lgdt, V_GP, 0, AT), E(gp_lidt, V_GP, 0, AT), E(gp_lmsw, V_GP, 0, AT), E(gp_ltr, V_GP, 0, AT),
+        E(gp_lldt, V_GP, 0, AT),
+    E(gp_sysexit, V_GP, 0, AT), E(gp_int21, V_GP, 0x21 * 8 + 2, AT), E(gp_int0e, V_GP, 0x0e * 8 + 2, AT),
+        E(gp_int1, V_GP, 1 * 8 + 2, AT),
+    E(gp_intff, V_GP, 0xff * 8 + 2, AT), E(gp_int80, V_GP, 0x80 * 8 + 2, AT), E(int_83, 0x83, 0, BEHIND),
+        E(gp_movaps, V_GP, 0, AT),
+    E(gp_sreg, V_GP, 0x10, AT), E(gp_sreg_far, V_GP, 0x7ff8, AT), MOVED(gp_pop, V_GP, 0x10, 0, U_TOP - 20),
+        E(gp_jmpf, V_GP, 0x10, AT),
     MOVED(gp_iret, V_GP, 8, 0, U_TOP - 28),
     UNLESS(gp_short, V_GP, 0, AT, "tcg"), UNLESS(gp_readonly, V_GP, 0, AT, "tcg"),
-    UNLESS(gp_null, V_GP, 0, AT, "tcg"), E(mf, V_MF, 0, AT), UNLESS(mf_next, V_MF, 0, AT, "tcg"), UNLESS(xm, V_XM, 0, AT, "tcg"),
+    UNLESS(gp_null, V_GP, 0, AT, "tcg"), E(mf, V_MF, 0, AT), UNLESS(mf_next, V_MF, 0, AT, "tcg"),
+        UNLESS(xm, V_XM, 0, AT, "tcg"),
     UNLESS(ac, V_AC, 0, AT, "tcg"),
-    PF(pf_read, 4, 0x30000004), PF(pf_write, 6, 0x30000004), PF(pf_rmw, 6, 0x30000ffc), PF(pf_kernel, 5, 0x100000), PF(pf_kernel_write, 7, 0x100000),
-    MOVED(pf_push, V_PF, 6, 0x30000ffc, 0x30001000), MOVED(pf_call, V_PF, 6, 0x30000ffc, 0x30001000), PF(pf_across, 4, 0x08081000),
+    PF(pf_read, 4, 0x30000004), PF(pf_write, 6, 0x30000004), PF(pf_rmw, 6, 0x30000ffc), PF(pf_kernel, 5, 0x100000),
+        PF(pf_kernel_write, 7, 0x100000),
+    MOVED(pf_push, V_PF, 6, 0x30000ffc, 0x30001000), MOVED(pf_call, V_PF, 6, 0x30000ffc, 0x30001000),
+        PF(pf_across, 4, 0x08081000),
     PF(pf_across_write, 6, 0x08081000), PF(pf_high, 4, 0xfffff000), PF(pf_zero, 5, 0),
 };
 
@@ -318,13 +340,17 @@ static void check_exception(const struct exception *e, bool often)
     u32 before = f.esp;
     user_program(U_CODE, e->code, e->end);
     u32 vector = user_go(&f), want = U_CODE + (u32)((e->where == AT ? e->at : e->behind) - e->code);
-    bool right = vector == e->vector && f.error == e->error && f.eip == want && (vector != V_PF || trap.cr2 == e->cr2) && f.ebp == 0xb9b9b9b9 &&
-                 (f.esi == 0x51515151 || f.esi == U_DATA) && (f.edi == 0xd1d1d1d1 || f.edi == U_DATA) && (f.eflags & (F_IF | F_IOPL | F_TF)) == F_IF &&
+    bool right = vector == e->vector && f.error == e->error && f.eip == want &&
+        (vector != V_PF || trap.cr2 == e->cr2) && f.ebp == 0xb9b9b9b9 &&
+                 (f.esi == 0x51515151 || f.esi == U_DATA) && (f.edi == 0xd1d1d1d1 || f.edi == U_DATA) &&
+                     (f.eflags & (F_IF | F_IOPL | F_TF)) == F_IF &&
                  f.esp == (e->esp ? e->esp : before);
     CHECK(right);
     if (!right)
-        print("  %s%s: trap %u error 0x%x cr2 0x%x, want %u 0x%x 0x%x; eip 0x%x (want 0x%x) esp 0x%x eflags 0x%x esi 0x%x edi 0x%x ebp 0x%x\n", e->name,
-              often ? ", again" : "", vector, f.error, trap.cr2, e->vector, e->error, e->cr2, f.eip, want, f.esp, f.eflags, f.esi, f.edi, f.ebp);
+        print("  %s%s: trap %u error 0x%x cr2 0x%x, want %u 0x%x 0x%x; "
+            "eip 0x%x (want 0x%x) esp 0x%x eflags 0x%x esi 0x%x edi 0x%x ebp 0x%x\n", e->name,
+              often ? ", again" : "", vector, f.error, trap.cr2, e->vector, e->error, e->cr2, f.eip, want, f.esp,
+                  f.eflags, f.esi, f.edi, f.ebp);
 }
 
 static void set_up_segments(void)
@@ -572,7 +598,8 @@ static void debug_traps(void)
     CHECK_EQ(RUN(store_twice, 0, &f), U_DONE);
     CHECK_EQ(steps, 0);
     write_dr(0, U_CODE + (u32)(store_twice_2 - store_twice));
-    write_dr(7, 0x402);                                        /* execution: before the instruction, so it is told once and ended */
+    /* execution: before the instruction, so it is told once and ended */
+    write_dr(7, 0x402);
     on_trap(V_DB, NULL);
     CHECK_EQ(RUN(store_twice, 0, &f), V_DB);
     CHECK_EQ(f.eip, U_CODE + (u32)(store_twice_2 - store_twice));
@@ -589,7 +616,8 @@ USER(call_behind,
     jnz 1b;
     DONE);
 #define SENSITIVE(name, ...)                                                                               \
-    USER(name, movl $0x08080200, %edi; xorl %eax, %eax; xorl %edx, %edx; __VA_ARGS__; movl %eax, 16(%edi); movl %edx, 20(%edi); ret)
+    USER(name, movl $0x08080200, %edi; xorl %eax, %eax; xorl %edx, %edx; __VA_ARGS__; movl %eax, 16(%edi); \
+         movl %edx, 20(%edi); ret)
 SENSITIVE(see_sgdt, sgdt (%edi));
 SENSITIVE(see_sidt, sidt (%edi));
 SENSITIVE(see_sldt, sldt %eax);
@@ -612,7 +640,8 @@ SENSITIVE(see_iret, pushfl; pushl $0x1b; pushl $(0x08049000 + 1f - see_iret); ir
 SENSITIVE(see_lds, movl $0x11223344, (%edi); movl $0x43, 4(%edi); lgs (%edi), %eax; movl %gs:0x200, %edx);
 SENSITIVE(see_les, movl $0x11223344, (%edi); movl $0x23, 4(%edi); les (%edi), %eax; movl %es, %edx);
 SENSITIVE(see_null, xorl %ecx, %ecx; movl %ecx, %gs; movl %gs, %eax; movl $0x43, %ecx; movl %ecx, %gs; movl %gs, %edx);
-SENSITIVE(see_base, movl $0x77, 0x300(%edi); movl $0x43, %ecx; movl %ecx, %fs; movl %fs:0x500, %eax; movl $0x23, %ecx; movl %ecx, %fs);
+SENSITIVE(see_base, movl $0x77, 0x300(%edi); movl $0x43, %ecx; movl %ecx, %fs; movl %fs:0x500, %eax; movl $0x23, %ecx;
+     movl %ecx, %fs);
 SENSITIVE(see_cpuid, movl $1, %eax; pushl %ebx; cpuid; popl %ebx);
 SENSITIVE(see_cpuid_0, pushl %ebx; cpuid; movl %ebx, %edx; popl %ebx);
 
@@ -626,10 +655,12 @@ static void sees_(const char *name, const u8 *code, const u8 *end, u32 eax, u32 
     user_program(U_CODE + PAGE, code, end);
     f.fs = f.gs = TEST_SEL(0) | 3;
     u32 vector = user_go(&f);
-    bool right = vector == U_DONE && peek(at + 16) == eax && peek(at + 20) == edx && peek(at) == word0 && peek(at + 4) == word1;
+    bool right = vector == U_DONE && peek(at + 16) == eax && peek(at + 20) == edx && peek(at) == word0 &&
+        peek(at + 4) == word1;
     CHECK(right);
     if (!right)
-        print("  %s: trap %u error 0x%x eip 0x%x; eax 0x%x edx 0x%x memory 0x%x 0x%x, want 0x%x 0x%x 0x%x 0x%x\n", name, vector, f.error, f.eip,
+        print("  %s: trap %u error 0x%x eip 0x%x; eax 0x%x edx 0x%x memory 0x%x 0x%x, want 0x%x 0x%x 0x%x 0x%x\n",
+            name, vector, f.error, f.eip,
               peek(at + 16), peek(at + 20), peek(at), peek(at + 4), eax, edx, word0, word1);
 }
 #define SEES(name, eax, edx) sees_(#name, name, name##_end, eax, edx, 0, 0)
@@ -990,7 +1021,8 @@ static void timer(void)
         }
         least = late_us[0];
     }
-    CHECK(least < 20000);                                      /* how much depends on the host; the figure is for who compares */
+    /* how much depends on the host; the figure is for who compares */
+    CHECK(least < 20000);
     print("direct: timer late by us: least %u median %u most %u\n", least, late_us[TICKS / 2], late_us[TICKS - 1]);
 }
 

@@ -16,7 +16,8 @@ static inline void fxrstor(const struct fx *x) { __asm__ volatile("fxrstor %0" :
 static inline void clts(void) { __asm__ volatile("clts"); }
 static inline void stts(void) { write_cr0(read_cr0() | CR0_TS); }
 
-enum { THREADS = 3, LOOPS = 40, AREA = U_DATA, TLS_DATA = U_DATA + 0x800, TLS = TEST_SEL(0) | 3, TLS2 = TEST_SEL(1) | 3 };
+enum { THREADS = 3, LOOPS = 40, AREA = U_DATA, TLS_DATA = U_DATA + 0x800, TLS = TEST_SEL(0) | 3, TLS2 = TEST_SEL(1) |
+        3 };
 enum { RC_NEAREST, RC_DOWN, RC_UP };
 
 /* A thread: EBX its numbers (a control word, an MXCSR, two doubles, a third at gs:0), ESI times. It adds in ST0, XMM0
@@ -121,10 +122,12 @@ static void inspect(const struct fx *x, u32 i, u32 turns)
     if ((x->fcw | 0x40) != (0x37f | rounding(i) << 10 | 0x40) || (x->mxcsr & 0xffc0) != (0x1f80 | rounding(i) << 13))
         wrong++;
     for (u32 k = 0; k < 4; k++)
-        if (*(const u32 *)&x->xmm[5][4 * k] != bits32(10 * i + k + 1) || *(const u32 *)&x->xmm[0][4 * k] != bits32((10 * i + k + 1) * turns))
+        if (*(const u32 *)&x->xmm[5][4 * k] != bits32(10 * i + k + 1) ||
+            *(const u32 *)&x->xmm[0][4 * k] != bits32((10 * i + k + 1) * turns))
             wrong++;
     u32 sum = (i + 2) * turns, top = 31 - (u32)__builtin_clz(sum);
-    if (*(const u16 *)&x->st[0][8] != 16383 + top || *(const u64 *)&x->st[0][0] != (u64)sum << (63 - top) || x->ftw != 0x80)
+    if (*(const u16 *)&x->st[0][8] != 16383 + top || *(const u64 *)&x->st[0][0] != (u64)sum << (63 - top) ||
+        x->ftw != 0x80)
         wrong++;
 }
 
@@ -352,7 +355,8 @@ USER(mmx,
     movd %mm7, %eax;
     emms;
     DONE);
-USER(pending,                                                  /* a division by zero, unmasked, is told at the next x87 instruction */
+/* a division by zero, unmasked, is told at the next x87 instruction */
+USER(pending,
     fninit;
     pushl $0x037b;
     fldcw (%esp);

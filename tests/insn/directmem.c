@@ -129,7 +129,8 @@ static void on_demand(void)
     CHECK_EQ(copies, HEAP_PAGES);
     u32 wrong = 0;
     for (u32 i = 0; i < HEAP_PAGES; i++)
-        wrong += peek(old[i] + 8) != 1 || peek(physical(HEAP + i * PAGE) + 8) != 2 || physical(HEAP + i * PAGE) == old[i];
+        wrong += peek(old[i] + 8) != 1 || peek(physical(HEAP + i * PAGE) + 8) != 2 ||
+            physical(HEAP + i * PAGE) == old[i];
     CHECK_EQ(wrong, 0);
     on_trap(V_PF, NULL);
     section("all of it unmapped");
@@ -199,7 +200,8 @@ static void invalidation(void)
     CHECK_EQ(loaded(HEAP), 1);
 }
 
-/* ---- Rights. More of them may be noticed late, by one fault that says what is no longer so (4.10.4.3); fewer may not. */
+/* ---- Rights. More of them may be noticed late, by one fault that says what is no longer so (4.10.4.3); fewer may
+ * not. */
 static void rights(void)
 {
     u32 one = (u32)page_alloc();
@@ -335,7 +337,8 @@ USER(patch_self,                                               /* its immediate,
     DONE);
 USER(return_1, movl $1, %eax; ret);
 USER(return_2, movl $2, %eax; ret);
-USER(call_loop,                                                /* EBX: code; ESI: times; the kernel is called in between */
+/* EBX: code; ESI: times; the kernel is called in between */
+USER(call_loop,
     xorl %edx, %edx;
 1:  call *%ebx;
     addl %eax, %edx;
@@ -425,7 +428,8 @@ static void changing_code(void)
     CHECK_EQ(user_go(&f), U_DONE);
     CHECK_EQ(f.edx, 18);
     on_trap(0x80, NULL);
-    section("data beside code");                               /* a page that is written to all the time and executed as well */
+    /* a page that is written to all the time and executed as well */
+    section("data beside code");
     PROGRAM(OTHER, return_1);
     set(OTHER, physical(OTHER) | P_RW);
     PROGRAM(U_CODE, patch_other);
@@ -438,7 +442,8 @@ static void changing_code(void)
 
 /* ---- Address spaces that take turns: the same addresses, different pages. */
 enum { SPACES = 8, TURNS = 6 };                                /* more than a monitor may like to keep */
-USER(own_data,                                                 /* adds EBP, which is its number, to its word, and looks whether it was as left */
+/* adds EBP, which is its number, to its word, and looks whether it was as left */
+USER(own_data,
     xorl %ebx, %ebx;
 1:  addl %ebp, 0x08080000;
     addl %ebp, %ebx;
@@ -482,7 +487,8 @@ static void address_spaces(void)
 
     section("address spaces");
     memset(process, 0, sizeof(process));
-    for (int again = 0; again < 2; again++) {                  /* the second time, new programs in the old page directories */
+    /* the second time, new programs in the old page directories */
+    for (int again = 0; again < 2; again++) {
         for (u32 i = 0; i < SPACES; i++)
             make_process(i);
         on_trap(0x80, next_process);
@@ -694,7 +700,8 @@ static void small_pages_below(void)
 
 static void edges(void)
 {
-    static const u32 at[] = {0x1000, 0x7000, 0xf000, 0x10000, 0xbfff0000, 0xbffff000, 0xc0000000, 0xfffe0000, 0xfffff000};
+    static const u32 at[] = {0x1000, 0x7000, 0xf000, 0x10000, 0xbfff0000, 0xbffff000, 0xc0000000, 0xfffe0000,
+        0xfffff000};
 
     section("edges");
     small_pages_below();

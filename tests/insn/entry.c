@@ -1,4 +1,5 @@
-/* What a Multiboot kernel finds when it is entered: kernels out in the world rely on more than the specification says. */
+/* What a Multiboot kernel finds when it is entered: kernels out in the world rely on more than the specification
+ * says. */
 #include "rt.h"
 
 const char guest_name[] = "entry";

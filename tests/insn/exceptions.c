@@ -47,7 +47,8 @@ FN(pop_mem, "pushl $1\npop_mem_at:\n\tpopl (%edx)")
 FN1(call_mem, "call *(%edx)")
 FN1(jmp_mem, "jmp *(%edx)")
 FN(call_bad, "call *%edx\ncall_bad_at:")                        /* faults at the target, after the push */
-FN(after_work, "movl $5, %eax\n\taddl $7, %eax\n\tleal (%eax,%eax,2), %ecx\n\tcmpl %eax, %eax\n\tstc\nafter_work_at:\n\t"
+FN(after_work, "movl $5, %eax\n\taddl $7, %eax\n\tleal (%eax,%eax,2), %ecx\n\tcmpl %eax, %eax\n\tstc\n"
+        "after_work_at:\n\t"
                "movl (%edx), %ebx\n\tmovl $1, %eax")
 FN(second_load, "movl EXEDGE, %esi\nsecond_load_at:\n\tmovl (%edx), %edi")
 __asm__(".set EXEDGE, 0x40000000");
@@ -92,7 +93,8 @@ FN1(halt, "hlt")
 FN1(port, "inb $0x80, %al")
 FN1(write_cr, "movl %eax, %cr3")
 FN1(read_msr, "rdmsr")
-FN(bound_below, "movl $-5, (0x40000100)\n\tmovl $5, (0x40000104)\n\tmovl $6, %esi\n\tcmpl $0x11, %eax\n\tstc\nbound_below_at:\n\t"
+FN(bound_below, "movl $-5, (0x40000100)\n\tmovl $5, (0x40000104)\n\tmovl $6, %esi\n\tcmpl $0x11, %eax\n\tstc\n"
+        "bound_below_at:\n\t"
                 "boundl %esi, (0x40000100)")
 /* Traps, reported after the instruction. */
 FN(breakpoint, "int3\nbreakpoint_at:")
@@ -109,11 +111,13 @@ struct expectation {
 static void judge(const struct expectation *e, bool faulted, int line)
 {
     bool right = faulted && trap.vector == e->vector && trap.error == e->error && trap.eip == (u32)e->at &&
-                 (e->vector != V_PF || trap.cr2 == e->cr2) && (trap.eflags & (F_CF | F_PF | F_AF | F_ZF | F_SF | F_OF)) == e->flags;
+                 (e->vector != V_PF || trap.cr2 == e->cr2) && (trap.eflags & (F_CF | F_PF | F_AF | F_ZF | F_SF |
+                     F_OF)) == e->flags;
 
     check_true(__FILE__, line, e->name, right);
     if (!right)
-        print("  faulted %d user %d: vector %u error 0x%x eip 0x%x (want 0x%x) cr2 0x%x (want 0x%x) flags 0x%x (want 0x%x)\n", faulted,
+        print("  faulted %d user %d: vector %u error 0x%x eip 0x%x (want 0x%x) cr2 0x%x (want 0x%x) flags 0x%x (want "
+            "0x%x)\n", faulted,
               e->user, trap.vector, trap.error, trap.eip, (u32)e->at, trap.cr2, e->cr2, trap.eflags & 0xcd5, e->flags);
 }
 
@@ -186,7 +190,8 @@ static void special_operands(void)
     section("operands that are not at the argument");
     for (u32 user = 0; user < 2; user++) {
         u32 u = user ? 4 : 0;
-        expect(__LINE__, (struct expectation){"load_byte", load_byte, load_byte_at, V_PF, u, BAD, BAD + 3, FLAGS, user});
+        expect(__LINE__, (struct expectation){"load_byte", load_byte, load_byte_at, V_PF, u, BAD, BAD + 3, FLAGS,
+            user});
         expect(__LINE__, (struct expectation){"rmw_bts", rmw_bts, rmw_bts_at, V_PF, 2 | u, BAD, BAD + 4, FLAGS, user});
         e = (struct expectation){"call_bad", call_bad, (u8 *)BAD, V_PF, u, BAD, BAD, FLAGS, user};
         expect(__LINE__, e);
@@ -206,12 +211,16 @@ static void special_operands(void)
     }
     /* An access that begins on a good page: CR2 is the first byte of the bad one. */
     for (u32 user = 0; user < 2; user++) {
-        expect(__LINE__, (struct expectation){"load", load, load_at, V_PF, user ? 4 : 0, EDGE + PAGE - 1, EDGE + PAGE, FLAGS, user});
+        expect(__LINE__, (struct expectation){"load", load, load_at, V_PF, user ? 4 : 0, EDGE + PAGE - 1, EDGE + PAGE,
+            FLAGS, user});
         poke(EDGE + PAGE - 4, 0x01010101);
-        expect(__LINE__, (struct expectation){"rmw_add", rmw_add, rmw_add_at, V_PF, user ? 6 : 2, EDGE + PAGE - 3, EDGE + PAGE, FLAGS, user});
-        expect(__LINE__, (struct expectation){"store", store, store_at, V_PF, user ? 6 : 2, EDGE + PAGE - 2, EDGE + PAGE, FLAGS, user});
+        expect(__LINE__, (struct expectation){"rmw_add", rmw_add, rmw_add_at, V_PF, user ? 6 : 2, EDGE + PAGE - 3,
+            EDGE + PAGE, FLAGS, user});
+        expect(__LINE__, (struct expectation){"store", store, store_at, V_PF, user ? 6 : 2, EDGE + PAGE - 2,
+            EDGE + PAGE, FLAGS, user});
         CHECK_EQ(peek(EDGE + PAGE - 4), 0x01010101);
-        expect(__LINE__, (struct expectation){"rmw_cmpxchg8b", rmw_cmpxchg8b, rmw_cmpxchg8b_at, V_PF, user ? 6 : 2, EDGE + PAGE - 4,
+        expect(__LINE__, (struct expectation){"rmw_cmpxchg8b", rmw_cmpxchg8b, rmw_cmpxchg8b_at, V_PF, user ? 6 : 2,
+            EDGE + PAGE - 4,
                                               EDGE + PAGE, FLAGS, user});
     }
 }
@@ -242,11 +251,13 @@ static void stack_instructions(void)
         STACK(call_near, READ_ONLY + 8, 7, READ_ONLY + 4);
     }
     struct expectation e = {"pop_all", pop_all, pop_all_at, V_PF, 4, EDGE + PAGE - 8, EDGE + PAGE, FLAGS, true};
-    judge(&e, run(&e), __LINE__);                              /* two of eight could be had: processors keep them or not */
+    /* two of eight could be had: processors keep them or not */
+    judge(&e, run(&e), __LINE__);
     CHECK_EQ(trap.esp, EDGE + PAGE - 8);
     CHECK_EQ(trap.eax, 0x11);
     e = (struct expectation){"push_all", push_all, push_all_at, V_PF, 6, EDGE + 8, 0, FLAGS, true};
-    bool faulted = run(&e);                                    /* below EDGE nothing is mapped; which word faults is not laid down */
+    /* below EDGE nothing is mapped; which word faults is not laid down */
+    bool faulted = run(&e);
     CHECK(faulted && trap.vector == V_PF && trap.error == 6 && trap.cr2 < EDGE && trap.cr2 >= EDGE + 8 - 32);
     CHECK_EQ(trap.eip, (u32)push_all_at);
     CHECK_EQ(trap.esp, EDGE + 8);
@@ -305,7 +316,8 @@ static void __attribute__((noinline, noclone)) divide_by_zero_x87(void *arg)
     u16 control = 0x037b;                                      /* zero-divide unmasked */
 
     (void)arg;
-    __asm__ volatile(".globl x87_wait\n\tfninit; fldcw %0; fld1; fldz; fdivrp; nop; nop\nx87_wait: fwait; fninit" : : "m"(control));
+    __asm__ volatile(".globl x87_wait\n\tfninit; fldcw %0; fld1; fldz; fdivrp; nop; nop\nx87_wait: fwait; fninit"
+        : : "m"(control));
 }
 
 static void __attribute__((noinline, noclone)) divide_by_zero_sse(void *arg)
@@ -313,7 +325,8 @@ static void __attribute__((noinline, noclone)) divide_by_zero_sse(void *arg)
     u32 control = (u32)arg;
     static const float ones[4] __attribute__((aligned(16))) = {1, 1, 1, 1};
 
-    __asm__ volatile(".globl sse_div\n\tldmxcsr %0; .byte 0x0f, 0x57, 0xc9; movaps %1, %%xmm0\nsse_div: divps %%xmm1, %%xmm0"
+    __asm__ volatile(".globl sse_div\n\tldmxcsr %0; .byte 0x0f, 0x57, 0xc9; movaps %1, %%xmm0\n"
+        "sse_div: divps %%xmm1, %%xmm0"
                      : : "m"(control), "m"(ones));
 }
 
@@ -449,16 +462,16 @@ static void alignment(void)
 /* ---- String instructions. ESI, EDI, ECX and DF as given; what is left in them at the fault must be exact. */
 struct string_run { u32 esi, edi, ecx, df; };
 
-#define STRING_FN(name, insn)                                                                                                 \
-    extern u8 name##_at[];                                                                                                    \
-    static void __attribute__((noinline, noclone)) name(void *p)                                                                                                 \
-    {                                                                                                                         \
-        struct string_run *r = p;                                                                                             \
-        u32 s = r->esi, d = r->edi, c = r->ecx;                                                                               \
-        __asm__ volatile("testl %3, %3; jz 1f; std; 1:\n\t.globl " #name "_at\n" #name "_at:\n\t" insn "\n\tcld"              \
-                         : "+S"(s), "+D"(d), "+c"(c) : "d"(r->df), "a"(0x5a5a5a5a) : "memory", "cc");                          \
-        r->esi = s, r->edi = d, r->ecx = c;                                                                                   \
-    }                                                                                                                         \
+#define STRING_FN(name, insn) \
+    extern u8 name##_at[]; \
+    static void __attribute__((noinline, noclone)) name(void *p) \
+    { \
+        struct string_run *r = p; \
+        u32 s = r->esi, d = r->edi, c = r->ecx; \
+        __asm__ volatile("testl %3, %3; jz 1f; std; 1:\n\t.globl " #name "_at\n" #name "_at:\n\t" insn "\n\tcld" \
+                         : "+S"(s), "+D"(d), "+c"(c) : "d"(r->df), "a"(0x5a5a5a5a) : "memory", "cc"); \
+        r->esi = s, r->edi = d, r->ecx = c; \
+    } \
     static u32 name##_user(u32 p) { name((void *)p); return 0; }
 STRING_FN(movs8, "rep movsb")
 STRING_FN(movs32, "rep movsl")
@@ -468,7 +481,8 @@ STRING_FN(lods32, "rep lodsl")
 STRING_FN(scas8, "repne scasb")
 STRING_FN(cmps32, "repe cmpsl")
 
-static void string_check(int line, const char *name, void (*fn)(void *), u32 (*user_fn)(u32), const u8 *at, struct string_run r, u32 error,
+static void string_check(int line, const char *name, void (*fn)(void *), u32 (*user_fn)(u32), const u8 *at,
+        struct string_run r, u32 error,
                          u32 cr2, struct string_run left)
 {
     static struct string_run arg;
@@ -476,12 +490,15 @@ static void string_check(int line, const char *name, void (*fn)(void *), u32 (*u
     for (int user = 0; user < 2; user++) {
         arg = r;
         bool faulted = user ? ring3(user_fn, (u32)&arg) : caught(fn, &arg);
-        bool right = faulted && trap.vector == V_PF && trap.error == (error | (user ? 4 : 0)) && trap.cr2 == cr2 && trap.eip == (u32)at &&
+        bool right = faulted && trap.vector == V_PF && trap.error == (error | (user ? 4 : 0)) && trap.cr2 == cr2 &&
+            trap.eip == (u32)at &&
                      trap.esi == left.esi && trap.edi == left.edi && trap.ecx == left.ecx;
         check_true(__FILE__, line, name, right);
         if (!right)
-            print("  user %d faulted %d vector %u error 0x%x cr2 0x%x (want 0x%x) eip 0x%x (want 0x%x) esi 0x%x (want 0x%x) edi 0x%x "
-                  "(want 0x%x) ecx 0x%x (want 0x%x)\n", user, faulted, trap.vector, trap.error, trap.cr2, cr2, trap.eip, (u32)at, trap.esi,
+            print("  user %d faulted %d vector %u error 0x%x cr2 0x%x (want 0x%x) eip 0x%x (want 0x%x) esi 0x%x (want "
+                "0x%x) edi 0x%x "
+                  "(want 0x%x) ecx 0x%x (want 0x%x)\n", user, faulted, trap.vector, trap.error, trap.cr2, cr2,
+                      trap.eip, (u32)at, trap.esi,
                   left.esi, trap.edi, left.edi, trap.ecx, left.ecx);
     }
 }
@@ -498,7 +515,8 @@ static void strings(void)
         /* forwards: so many elements before the border, the rest undone */
         STRING(movs8, (struct string_run){buf, end - 100, 300, 0}, 2, end, (struct string_run){buf + 100, end, 200, 0});
         STRING(movs8, (struct string_run){end - 7, buf, 300, 0}, 0, end, (struct string_run){end, buf + 7, 293, 0});
-        STRING(movs32, (struct string_run){buf, end - 400, 300, 0}, 2, end, (struct string_run){buf + 400, end, 200, 0});
+        STRING(movs32, (struct string_run){buf, end - 400, 300, 0}, 2, end,
+            (struct string_run){buf + 400, end, 200, 0});
         STRING(movs32, (struct string_run){end - 40, buf, 30, 0}, 0, end, (struct string_run){end, buf + 40, 20, 0});
         STRING(stos8, (struct string_run){1, end - 9, 10, 0}, 2, end, (struct string_run){1, end, 1, 0});
         STRING(stos32, (struct string_run){1, end - 64, 100, 0}, 2, end, (struct string_run){1, end, 84, 0});
@@ -519,7 +537,8 @@ static void strings(void)
         STRING(movs32, (struct string_run){buf, end - 10, 5, 0}, 2, end, (struct string_run){buf + 8, end - 2, 3, 0});
         CHECK_EQ(peek(end - 4), 0x77777777);
         /* backwards: below EDGE nothing is mapped */
-        STRING(movs8, (struct string_run){buf + 500, EDGE + 99, 300, 1}, 2, EDGE - 1, (struct string_run){buf + 400, EDGE - 1, 200, 1});
+        STRING(movs8, (struct string_run){buf + 500, EDGE + 99, 300, 1}, 2, EDGE - 1,
+            (struct string_run){buf + 400, EDGE - 1, 200, 1});
         STRING(stos32, (struct string_run){1, EDGE + 36, 30, 1}, 2, EDGE - 4, (struct string_run){1, EDGE - 4, 20, 1});
         STRING(lods32, (struct string_run){EDGE + 36, 1, 30, 1}, 0, EDGE - 4, (struct string_run){EDGE - 4, 1, 20, 1});
     }
@@ -552,7 +571,8 @@ static u32 sum_up(u32 base)
 {
     u32 sum = 0;
 
-    for (u32 i = 0; i < 16 * PAGE; i += 4) {                    /* a read-modify-write on every word of memory not there yet */
+    /* a read-modify-write on every word of memory not there yet */
+    for (u32 i = 0; i < 16 * PAGE; i += 4) {
         *(volatile u32 *)(base + i) += i + 1;
         sum += *(volatile u32 *)(base + i);
     }
@@ -626,7 +646,8 @@ static void hot(void)
     CHECK_EQ(trap.cr2, base + 32 * PAGE);
     CHECK_EQ(trap.eip, (u32)hot_load);
     CHECK_EQ(trap.ecx, 32 * 1024);
-    for (u32 i = 31; i > 0; i -= 3) {                            /* memory goes away under code that has learnt it was there */
+    /* memory goes away under code that has learnt it was there */
+    for (u32 i = 31; i > 0; i -= 3) {
         pte_set(base + i * PAGE, 0);
         invlpg(base + i * PAGE);
         CHECK_TRAPS(hot_loop, 32 * 1024, V_PF, 0);

@@ -18,7 +18,8 @@ __asm__(".macro HIDE a, b, c=0x90, d=0x90\njmp 92f\n91: .byte 0xff, 0x04, 0x24, 
         "92: call 91b\n.byte 0xb8, \\a, \\b, \\c, \\d\n.endm\n"
         /* To 64-bit code right behind, on the same stack; and back. ECX is lost. */
         ".macro TO64\njmp 98f\n97: HIDE 0xcb, 0x90\n98: pushl $0x33\ncall 97b\n.code64\n.endm\n"
-        ".macro TO32\nleaq 98f(%rip), %rcx\nsubq $8, %rsp\nmovl %ecx, (%rsp)\nmovl $0x23, 4(%rsp)\nHIDE 0xcb, 0x90\n98:\n.code32\n.endm\n"
+        ".macro TO32\nleaq 98f(%rip), %rcx\nsubq $8, %rsp\nmovl %ecx, (%rsp)\nmovl $0x23, 4(%rsp)\nHIDE 0xcb, 0x90\n"
+            "98:\n.code32\n.endm\n"
         ".macro SYSCALL\nHIDE 0x0f, 0x05\n.endm\n.macro SYSENTER\nHIDE 0x0f, 0x34\n.endm\n");
 #define USER64(name, ...) USER(name, TO64; __VA_ARGS__; ud2; .code32)
 
@@ -54,7 +55,8 @@ static u32 go(struct frame *f)
     return vector;
 }
 
-USER(honest,                                                   /* sums of integers, of doubles, by way of a thread's segment */
+/* sums of integers, of doubles, by way of a thread's segment */
+USER(honest,
     fninit;
     movl $1000, %ecx;
     xorl %eax, %eax;
@@ -121,14 +123,16 @@ static struct frame with(struct frame regs)
 {
     struct frame f = user_frame(U_CODE);
 
-    f.eax = regs.eax, f.ebx = regs.ebx, f.ecx = regs.ecx, f.edx = regs.edx, f.esi = regs.esi, f.edi = regs.edi, f.ebp = regs.ebp;
+    f.eax = regs.eax, f.ebx = regs.ebx, f.ecx = regs.ecx, f.edx = regs.edx, f.esi = regs.esi, f.edi = regs.edi,
+        f.ebp = regs.ebp;
     f.eflags |= regs.eflags;
     if (regs.esp)
         f.esp = regs.esp;
     return f;
 }
 
-/* ---- The host's system calls. The numbers are such that a call that was let through leaves a trace and does no harm. */
+/* ---- The host's system calls. The numbers are such that a call that was let through leaves a trace and does no
+ * harm. */
 USER(int80, int $0x80; DONE);
 USER(sysenter32, SYSENTER; DONE);
 USER(syscall32, SYSCALL; DONE);
@@ -141,9 +145,11 @@ USER64(vsyscall_read, cltq; movq (%rax), %rcx; movq %rcx, (%rax));
 
 static void system_calls(void)
 {
-    static const u16 numbers64[] = {0, 1, 2, 3, 9, 10, 11, 12, 13, 15, 24, 39, 56, 57, 58, 60, 101, 157, 158, 202, 231, 257, 317, 319, 322, 425, 435,
+    static const u16 numbers64[] = {0, 1, 2, 3, 9, 10, 11, 12, 13, 15, 24, 39, 56, 57, 58, 60, 101, 157, 158, 202,
+        231, 257, 317, 319, 322, 425, 435,
                                     500, 0x4001},
-                     numbers32[] = {1, 2, 3, 4, 5, 11, 20, 26, 45, 90, 91, 120, 123, 125, 173, 192, 243, 252, 354, 358, 500};
+                     numbers32[] = {1, 2, 3, 4, 5, 11, 20, 26, 45, 90, 91, 120, 123, 125, 173, 192, 243, 252, 354,
+                         358, 500};
 
     section("system calls, 32 bits");
     for (u32 i = 0; i < sizeof(numbers32) / 2; i++) {
@@ -157,7 +163,8 @@ static void system_calls(void)
         regs.esp = HEAP, regs.ebp = HEAP;                      /* nothing is there */
         CHECK(attempt_(sysenter32, sysenter32_end, with(regs)) != U_DONE);
         CHECK(attempt_(syscall32, syscall32_end, with(regs)) != U_DONE);
-        CHECK(ATTEMPT(syscall32, .eax = numbers32[i], .ebx = 1, .ecx = U_DATA, .edx = 16, .esi = 1, .ebp = U_DATA) != U_DONE);
+        CHECK(ATTEMPT(syscall32, .eax = numbers32[i], .ebx = 1, .ecx = U_DATA, .edx = 16, .esi = 1,
+            .ebp = U_DATA) != U_DONE);
     }
     carries_on();
     section("system calls, 64 bits");
@@ -166,7 +173,8 @@ static void system_calls(void)
     for (u32 i = 0; i < sizeof(numbers32) / 2; i++)
         CHECK(ATTEMPT(int80_64, .eax = numbers32[i], .ebx = 1, .ecx = U_DATA, .edx = 16) != U_DONE);
     for (u32 i = 0; i < 8; i++)
-        CHECK(ATTEMPT(sysenter64, .eax = numbers64[i], .edi = 1, .esi = U_DATA, .ebp = i & 1 ? U_DATA : HEAP) != U_DONE);
+        CHECK(ATTEMPT(sysenter64, .eax = numbers64[i], .edi = 1, .esi = U_DATA,
+            .ebp = i & 1 ? U_DATA : HEAP) != U_DONE);
     for (u32 i = 0; i < 3; i++) {
         CHECK(ATTEMPT(vsyscall64, .eax = 0xff600000 + i * 0x400) != U_DONE);
         CHECK(ATTEMPT(vsyscall_read, .eax = 0xff600000 + i * 0x400) != U_DONE);
@@ -175,7 +183,8 @@ static void system_calls(void)
 }
 
 /* ---- The page that a monitor has in the process: read, written, executed. */
-USER(stub_read, movl %eax, 0x20000000; movl %eax, 0x20000000; TO64; movabsq $0x6a0000000000, %rsi; movl $0x20000000, %edi; movl $512, %ecx;
+USER(stub_read, movl %eax, 0x20000000; movl %eax, 0x20000000; TO64; movabsq $0x6a0000000000, %rsi; movl $0x20000000,
+     %edi; movl $512, %ecx;
      rep movsq; ud2; .code32);
 USER64(stub_write, movabsq $0x6a0000000000, %rcx; addq %rax, %rcx; movq %rax, (%rcx));
 USER64(stub_add, movabsq $0x6a0000000000, %rcx; lock addq $1, (%rcx, %rax));
@@ -221,7 +230,8 @@ static void stub(void)
     carries_on();
     section("the monitor's own code");
     for (u32 i = 0; i < STUB_CODE; i++) {
-        u32 list = user_page(U_DATA, P_RW);                    /* two calls: mprotect of the stub, mmap of something over it */
+        /* two calls: mprotect of the stub, mmap of something over it */
+        u32 list = user_page(U_DATA, P_RW);
         static const u32 op[2][12] = {{10, 0, 0, 0x6a00, 4096, 0, 7, 0}, {9, 0, 0, 0x6a00, 4096, 0, 7, 0, 0x32, 0}};
         poke(list, 2);
         memcpy((void *)(list + 8), op, sizeof(op));
@@ -234,7 +244,8 @@ static void stub(void)
 
 /* ---- Selectors: every one of them that LAR says anything about, and a sample of the others, into every segment
  * register. */
-USER(next_lar,                                                 /* ESI: the first selector above it that the processor knows, or 65536 */
+/* ESI: the first selector above it that the processor knows, or 65536 */
+USER(next_lar,
 1:  incl %esi;
     cmpl $0x10000, %esi;
     je 2f;
@@ -249,7 +260,8 @@ USER(load_fs, HIDE 0x8e, 0xe0; movl %fs:(%ebx), %ecx; movl %ecx, %fs:4(%ebx); in
 USER(load_gs, HIDE 0x8e, 0xe8; movl %gs:(%ebx), %ecx; movl %ecx, %gs:4(%ebx); int $0x80; movl %gs:(%ebx), %ecx; DONE);
 USER(load_ss, HIDE 0x8e, 0xd0; pushl %eax; popl %ecx; int $0x80; pushl %eax; DONE);
 USER(load_cs, movl %esp, %ecx; pushl %eax; call 1f; nop; int $0x80; pushl %eax; popl %eax; DONE; 1: HIDE 0xcb, 0x90);
-USER(load_all, pushl %eax; HIDE 0x07, 0x90; pushl %eax; HIDE 0x1f, 0x90; pushl %eax; HIDE 0x0f, 0xa1; pushl %eax; HIDE 0x0f, 0xa9; pushl %eax;
+USER(load_all, pushl %eax; HIDE 0x07, 0x90; pushl %eax; HIDE 0x1f, 0x90; pushl %eax; HIDE 0x0f, 0xa1; pushl %eax;
+     HIDE 0x0f, 0xa9; pushl %eax;
      HIDE 0x17, 0x90; int $0x80; DONE);
 
 static void into_every_register(u32 selector)
@@ -312,7 +324,8 @@ static void flags(void)
         struct frame regs = {.eax = v, .ebx = U_DATA};
         struct frame iret = {.eax = v, .ebx = SEL_UCODE};
 #define EACH(name) attempt_(name, name##_end, with(regs))
-        EACH(flags_nop), EACH(flags_int80), EACH(flags_sysenter), EACH(flags_fault), EACH(flags_misaligned), EACH(flags_syscall64),
+        EACH(flags_nop), EACH(flags_int80), EACH(flags_sysenter), EACH(flags_fault), EACH(flags_misaligned),
+            EACH(flags_syscall64),
             EACH(flags_int80_64), EACH(flags_iretq);
         attempt_(flags_iret, flags_iret_end, with(iret));
         iret.ebx = 0x23;
@@ -332,7 +345,8 @@ static void flags(void)
 }
 
 /* ---- What newer processors and 64-bit mode have to offer. */
-USER64(wrfsbase, movq $-1, %rax; shrq $20, %rax; wrfsbase %rax; wrgsbase %rax; rdfsbase %rcx; TO32; int $0x80; movl %fs:0x08080000, %eax; DONE; .code64);
+USER64(wrfsbase, movq $-1, %rax; shrq $20, %rax; wrfsbase %rax; wrgsbase %rax; rdfsbase %rcx; TO32; int $0x80;
+     movl %fs:0x08080000, %eax; DONE; .code64);
 USER64(swapgs, swapgs; xorl %edi, %edi);
 USER64(back_in_32, movq $-1, %r8; movq %r8, %r9; movq %r8, %r15; movq %r8, %rax; TO32; int $0x80; DONE; .code64);
 USER64(spin64, 1: jmp 1b);
@@ -345,11 +359,16 @@ USER64(iretq_kernel, pushq $0x18; pushq $0; pushq $2; pushq $0x10; pushq $0; .by
 USER64(bad_stack64, xorl %esp, %esp; pushq %rax);
 USER(xgetbv, xorl %ecx, %ecx; xgetbv; DONE);
 USER(rdpkru, xorl %ecx, %ecx; rdpkru; DONE);
-USER(wrpkru, xorl %ecx, %ecx; xorl %edx, %edx; movl $-4, %eax; wrpkru; movl 0x08080000, %eax; movl %eax, 0x08080004; int $0x80; movl 0x08080000, %ebx; DONE);
-USER(wrpkru_none, xorl %ecx, %ecx; xorl %edx, %edx; movl $-1, %eax; wrpkru; movl 0x08080000, %eax; movl %eax, 0x08080004; int $0x80; pushl %eax; DONE);
-USER(avx, vpxor %ymm0, %ymm0, %ymm0; vpcmpeqd %ymm1, %ymm1, %ymm1; vmovdqu %ymm1, 0x08080000; int $0x80; vmovdqu %ymm0, 0x08080000; DONE);
-USER(xsave, movl $-1, %eax; movl $-1, %edx; movl $0x08080000, %ebx; xsave (%ebx); movl $0, 516(%ebx); xrstor (%ebx); DONE);
-USER(xrstor_bad, movl $-1, %eax; movl $-1, %edx; movl $0x08080000, %ebx; movl $0xffffffff, 24(%ebx); movl $2, 512(%ebx); xrstor (%ebx); DONE);
+USER(wrpkru, xorl %ecx, %ecx; xorl %edx, %edx; movl $-4, %eax; wrpkru; movl 0x08080000, %eax; movl %eax, 0x08080004;
+     int $0x80; movl 0x08080000, %ebx; DONE);
+USER(wrpkru_none, xorl %ecx, %ecx; xorl %edx, %edx; movl $-1, %eax; wrpkru; movl 0x08080000, %eax; movl %eax,
+     0x08080004; int $0x80; pushl %eax; DONE);
+USER(avx, vpxor %ymm0, %ymm0, %ymm0; vpcmpeqd %ymm1, %ymm1, %ymm1; vmovdqu %ymm1, 0x08080000; int $0x80;
+     vmovdqu %ymm0, 0x08080000; DONE);
+USER(xsave, movl $-1, %eax; movl $-1, %edx; movl $0x08080000, %ebx; xsave (%ebx); movl $0, 516(%ebx); xrstor (%ebx);
+     DONE);
+USER(xrstor_bad, movl $-1, %eax; movl $-1, %edx; movl $0x08080000, %ebx; movl $0xffffffff, 24(%ebx); movl $2,
+     512(%ebx); xrstor (%ebx); DONE);
 USER(rdrand, rdrand %eax; rdseed %ebx; DONE);
 USER(rdtscp, HIDE 0x0f, 0x01, 0xf9; DONE);
 USER(rdpid, .byte 0xf3; .byte 0x0f; .byte 0xc7; .byte 0xf8; DONE);
@@ -358,7 +377,8 @@ USER(vmcall, HIDE 0x0f, 0x01, 0xc1; DONE);
 USER(monitor, HIDE 0x0f, 0x01, 0xc8; DONE);
 USER(xbegin, .byte 0xc7; .byte 0xf8; .long 0; int $0x80; DONE);
 USER(hidden_cpuid, HIDE 0x0f, 0xa2; DONE);
-USER(hidden_sgdt, movl $0x08080000, %eax; HIDE 0x0f, 0x01, 0x00; HIDE 0x0f, 0x01, 0x08; HIDE 0x0f, 0x00, 0x08; HIDE 0x0f, 0x01, 0x20; DONE);
+USER(hidden_sgdt, movl $0x08080000, %eax; HIDE 0x0f, 0x01, 0x00; HIDE 0x0f, 0x01, 0x08; HIDE 0x0f, 0x00, 0x08;
+     HIDE 0x0f, 0x01, 0x20; DONE);
 USER(hidden_into, movb $127, %al; addb $1, %al; HIDE 0xce, 0x90; DONE);
 USER(hidden_int3, HIDE 0xcd, 3; HIDE 0xcd, 4; HIDE 0xf1, 0x90; HIDE 0xcc, 0x90; DONE);
 USER(hlt, hlt; DONE);
@@ -378,7 +398,8 @@ static void newer(void)
         carries_on();
         TRY(wrpkru_none);
         carries_on();
-        TRY(avx), TRY(xsave), TRY(xrstor_bad), TRY(rdrand), TRY(rdtscp), TRY(rdpid), TRY(clflush), TRY(vmcall), TRY(monitor), TRY(xbegin);
+        TRY(avx), TRY(xsave), TRY(xrstor_bad), TRY(rdrand), TRY(rdtscp), TRY(rdpid), TRY(clflush), TRY(vmcall),
+            TRY(monitor), TRY(xbegin);
         carries_on();
         TRY(hidden_cpuid), TRY(hidden_sgdt), TRY(hidden_into), TRY(hidden_int3);
         CHECK(TRY(spin64) != U_DONE);
@@ -424,7 +445,8 @@ static bool skip_fault(struct frame *f)
 static void self_destruction(void)
 {
     static const u8 fill[] = {0x00, 0x0f, 0x90, 0xcc, 0xcd, 0xcb, 0xcf, 0xea, 0xf1, 0xf4, 0xff, 0xeb};
-    static const u32 stacks[] = {0, 1, 3, 0x1000, 0x100000, U_DATA, U_DATA + 7, 0x7fffffff, 0x80000000, 0xc0000000, 0xfffffffc, 0xffffffff};
+    static const u32 stacks[] = {0, 1, 3, 0x1000, 0x100000, U_DATA, U_DATA + 7, 0x7fffffff, 0x80000000, 0xc0000000,
+        0xfffffffc, 0xffffffff};
 
     section("code that undoes itself");
     for (u32 i = 0; i < sizeof(fill); i++) {
@@ -478,9 +500,12 @@ static u8 random(void)
 /* Half of them begin with what is worth trying. */
 static void random_eight(u8 *at)
 {
-    static const u8 heads[][2] = {{0x0f, 0x05}, {0x0f, 0x34}, {0xcd, 0x80}, {0x0f, 0x01}, {0x0f, 0x00}, {0x0f, 0xae}, {0x0f, 0xc7}, {0x48, 0x0f}, {0x66, 0x0f},
-                                  {0xf3, 0x0f}, {0x8e, 0xd8}, {0x8e, 0xd0}, {0x8e, 0xe8}, {0x9d, 0x90}, {0xcf, 0x90}, {0xcb, 0x90}, {0x48, 0xcf}, {0xf3, 0xa4},
-                                  {0xf1, 0x90}, {0xcc, 0x90}, {0x0f, 0x20}, {0x0f, 0x30}, {0xff, 0xe0}, {0x6a, 0x33}, {0x5c, 0x50}, {0xc5, 0xf8}, {0xf4, 0xf4}};
+    static const u8 heads[][2] = {{0x0f, 0x05}, {0x0f, 0x34}, {0xcd, 0x80}, {0x0f, 0x01}, {0x0f, 0x00}, {0x0f, 0xae},
+        {0x0f, 0xc7}, {0x48, 0x0f}, {0x66, 0x0f},
+                                  {0xf3, 0x0f}, {0x8e, 0xd8}, {0x8e, 0xd0}, {0x8e, 0xe8}, {0x9d, 0x90}, {0xcf, 0x90},
+                                      {0xcb, 0x90}, {0x48, 0xcf}, {0xf3, 0xa4},
+                                  {0xf1, 0x90}, {0xcc, 0x90}, {0x0f, 0x20}, {0x0f, 0x30}, {0xff, 0xe0}, {0x6a, 0x33},
+                                      {0x5c, 0x50}, {0xc5, 0xf8}, {0xf4, 0xf4}};
 
     for (u32 k = 0; k < 8; k++)
         at[k] = random();
@@ -508,7 +533,8 @@ static void random_code(u32 n)
         user_load(U_CODE + head, bytes, bytes + sizeof(bytes));
         f = user_frame(U_CODE);
         f.eax = random() & 1 ? random() : random() * 0x01010101u;
-        f.ebx = U_DATA + random() * 4, f.ecx = random(), f.edx = U_CODE + random(), f.esi = U_DATA + random(), f.edi = U_DATA + 0x800, f.ebp = U_TOP - 512, f.esp = U_TOP - 1024;
+        f.ebx = U_DATA + random() * 4, f.ecx = random(), f.edx = U_CODE + random(), f.esi = U_DATA + random(),
+            f.edi = U_DATA + 0x800, f.ebp = U_TOP - 512, f.esp = U_TOP - 1024;
         sub_calls = 0;
         go(&f);
         if (i % 32 == 0)

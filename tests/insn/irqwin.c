@@ -173,12 +173,14 @@ static u32 spin_memory(u32 x)
 }
 static u32 spin_indirect(u32 x)
 {
-    __asm__ volatile("movl $1, %%ecx\n\tmovl $1f, %%edx\n1: incl %0\n\ttestl %%ecx, %%ecx\n\tjz 2f\n\tjmp *%%edx\n2:" : "+r"(x) : : "ecx", "edx", "cc");
+    __asm__ volatile("movl $1, %%ecx\n\tmovl $1f, %%edx\n1: incl %0\n\ttestl %%ecx, %%ecx\n\tjz 2f\n\tjmp *%%edx\n2:"
+        : "+r"(x) : : "ecx", "edx", "cc");
     return x;
 }
 static u32 spin_call(u32 x)
 {
-    __asm__ volatile("movl $1, %%ecx\n1: call 3f\n\ttestl %%ecx, %%ecx\n\tjnz 1b\n\tjmp 2f\n3: incl %0\n\tret\n2:" : "+r"(x) : : "ecx", "cc");
+    __asm__ volatile("movl $1, %%ecx\n1: call 3f\n\ttestl %%ecx, %%ecx\n\tjnz 1b\n\tjmp 2f\n3: incl %0\n\tret\n2:"
+        : "+r"(x) : : "ecx", "cc");
     return x;
 }
 static void kernel_spin(void *fn)
@@ -253,13 +255,15 @@ static void in_strings(void)
     while (ticks < enough + 20 && rdtsc() < end) {
         u32 s = (u32)a, d = (u32)b, n = SIZE / 4, before = ticks;
         extern u8 rep_at[];
-        __asm__ volatile("sti\n\tnop\nrep_at: rep movsl\n\tcli\n.globl rep_at" : "+S"(s), "+D"(d), "+c"(n) : : "memory");
+        __asm__ volatile("sti\n\tnop\nrep_at: rep movsl\n\tcli\n.globl rep_at" : "+S"(s), "+D"(d),
+            "+c"(n) : : "memory");
         if (ticks != before && seen.eip == (u32)rep_at) {      /* between two elements: registers tell how far it is */
             hits++;
             if (seen.esi - (u32)a != seen.edi - (u32)b || seen.ecx * 4 + seen.esi - (u32)a != SIZE)
                 wrong++;
         }
-        if (n != 0 || s != (u32)a + SIZE || d != (u32)b + SIZE || memcmp(a, b, 4096) || memcmp(a + SIZE - 4096, b + SIZE - 4096, 4096))
+        if (n != 0 || s != (u32)a + SIZE || d != (u32)b + SIZE || memcmp(a, b, 4096) ||
+            memcmp(a + SIZE - 4096, b + SIZE - 4096, 4096))
             wrong++;
         *(u32 *)b = 0, *(u32 *)(b + SIZE - 4) = 0;
     }

@@ -131,8 +131,10 @@ static struct outcome plain, resumed;
 static struct frame frame_of(const struct op *o, u32 ss, u32 ds)
 {
     u32 at = BORDER - o->below, top = (u32)elsewhere + ELSEWHERE_BYTES - 256;
-    struct frame f = {.eax = 0x11111111, .ecx = 0x33333333, .edx = 0x22222222, .ebx = 0x44444444, .ebp = top, .esi = 0x66666666,
-                      .edi = 0x77777777, .ds = ds, .es = SEL_UDATA, .fs = SEL_UDATA, .gs = SEL_UDATA, .eip = (u32)o->code,
+    struct frame f = {.eax = 0x11111111, .ecx = 0x33333333, .edx = 0x22222222, .ebx = 0x44444444, .ebp = top,
+        .esi = 0x66666666,
+                      .edi = 0x77777777, .ds = ds, .es = SEL_UDATA, .fs = SEL_UDATA, .gs = SEL_UDATA,
+                          .eip = (u32)o->code,
                       .cs = SEL_UCODE, .eflags = 2 | F_CF | F_PF, .esp = top, .ss = ss};
 
     switch (o->place) {
@@ -161,7 +163,8 @@ static void note(struct outcome *to)
 {
     fxsave(to->fpu);
     *(u32 *)(to->fpu + 28) = 0;                                /* the mask of MXCSR */
-    to->eax = trap.eax, to->ecx = trap.ecx, to->edx = trap.edx, to->ebx = trap.ebx, to->esp = trap.esp, to->ebp = trap.ebp;
+    to->eax = trap.eax, to->ecx = trap.ecx, to->edx = trap.edx, to->ebx = trap.ebx, to->esp = trap.esp,
+        to->ebp = trap.ebp;
     to->esi = trap.esi, to->edi = trap.edi, to->eip = trap.eip, to->cs = trap.cs, to->ss = trap.ss;
     to->eflags = trap.eflags & 0xcd5, to->ds = trap_frame.ds & 0xffff, to->es = trap_frame.es & 0xffff;
     to->fs = trap_frame.fs & 0xffff;
@@ -297,7 +300,8 @@ _Static_assert(GATE1 == 0x4b, "call_ring1");
 /* Calls ring 1 through the gate from ring 3 with the given stacks; two parameters. */
 static int call_inner(u32 esp3)
 {
-    struct frame f = {.ds = SEL_UDATA, .es = SEL_UDATA, .fs = SEL_UDATA, .gs = SEL_UDATA, .eip = (u32)call_ring1, .cs = SEL_UCODE,
+    struct frame f = {.ds = SEL_UDATA, .es = SEL_UDATA, .fs = SEL_UDATA, .gs = SEL_UDATA, .eip = (u32)call_ring1,
+        .cs = SEL_UCODE,
                       .eflags = 2, .esp = esp3, .ss = SEL_UDATA};
     return user_enter(&f);
 }
@@ -338,7 +342,8 @@ static void inner_stacks(void)
     for (u32 bad = 0; bad < 2; bad++) {
         map(7, 7);
         tss.esp1 = (u32)elsewhere + 1024;
-        struct frame f = {.ds = SEL_UDATA, .es = SEL_UDATA, .fs = SEL_UDATA, .gs = SEL_UDATA, .eip = (u32)call_ring1_at, .cs = SEL_UCODE,
+        struct frame f = {.ds = SEL_UDATA, .es = SEL_UDATA, .fs = SEL_UDATA, .gs = SEL_UDATA,
+            .eip = (u32)call_ring1_at, .cs = SEL_UCODE,
                           .eflags = 2, .esp = BORDER - 4, .ss = SEL_UDATA};
         *(u32 *)(pages + PAGE - 4) = 0xaaaa, *(u32 *)(pages + PAGE) = 0xbbbb;
         map(bad ? 7 : 0, bad ? 0 : 7);

@@ -78,7 +78,8 @@ static void zero_page(void)
     RESULT(ones);
     u8 want = 0;
     for (int pass = 0; pass < 10; pass++)
-        want += want >= 0xc0 ? 2046 & 0xff : 2047 & 0xff;      /* the first instruction is one of them the first time only */
+        /* the first instruction is one of them the first time only */
+        want += want >= 0xc0 ? 2046 & 0xff : 2047 & 0xff;
     CHECK_EQ(peek8(page + 1), want);
 }
 

@@ -5,7 +5,8 @@
 
 const char guest_name[] = "model";
 
-enum { I486 = 1, CPUID_ = 2, TSC = 4, MSR = 8, CX8 = 16, CMOV = 32, SEP = 64, MMX = 128, FXSR = 256, SSE = 512, SSE2 = 1024,
+enum { I486 = 1, CPUID_ = 2, TSC = 4, MSR = 8, CX8 = 16, CMOV = 32, SEP = 64, MMX = 128, FXSR = 256, SSE = 512,
+        SSE2 = 1024,
        SSE3 = 2048, SSSE3 = 4096, MOVBE = 8192, NO_FPU = 16384 };
 #define P5 (I486 | CPUID_ | TSC | MSR | CX8)
 #define P2 (P5 | CMOV | SEP | MMX | FXSR)
@@ -30,7 +31,8 @@ static const struct { const char *word; u32 has, cr4; } models[] = {
 /* Each does it twice, so that translated code has it, too. */
 #define PROBE(name, insns) \
     extern const u8 name[]; \
-    __asm__(".text\n.globl " #name "\n" #name ": pushl %ebx\n\tpushl %esi\n\tpushl %edi\n\tmovl $scratch, %esi\n\txorl %eax, %eax\n\t" \
+    __asm__(".text\n.globl " #name "\n" #name ": pushl %ebx\n\tpushl %esi\n\tpushl %edi\n\tmovl $scratch, %esi\n\t" \
+        "xorl %eax, %eax\n\t" \
             "xorl %ecx, %ecx\n\txorl %edx, %edx\n\t" insns "\n\tpopl %edi\n\tpopl %esi\n\tpopl %ebx\n\tret\n");
 u8 scratch[512] __attribute__((aligned(16)));
 PROBE(p_invlpg, "invlpg (%esi)")
@@ -87,7 +89,8 @@ static u32 toggles(u32 bit)
 static u32 iret_with(u32 flags)
 {
     u32 got;
-    __asm__ volatile("pushl %1; pushl %%cs; pushl $1f; iretl; 1: pushfl; popl %0" : "=&r"(got) : "r"(flags) : "memory", "cc");
+    __asm__ volatile("pushl %1; pushl %%cs; pushl $1f; iretl; 1: pushfl; popl %0"
+        : "=&r"(got) : "r"(flags) : "memory", "cc");
     write_eflags(2);
     return got;
 }

@@ -28,10 +28,12 @@ static void access_check(int line, u32 address, unsigned access, u32 error, u32 
     bool want = error != ~0u;
     bool right = faulted == want && (!faulted || (trap.vector == V_PF && trap.error == error && trap.cr2 == address &&
                                                  (access & 3) != EXEC) ||
-                                     (faulted && trap.vector == V_PF && trap.error == error && trap.cr2 == address && trap.eip == address));
+                                     (faulted && trap.vector == V_PF && trap.error == error && trap.cr2 == address &&
+                                         trap.eip == address));
     check_true(__FILE__, line, "access", right);
     if (!right)
-        print("  access %u at 0x%x, entries 0x%x: faulted %d vector %u error 0x%x cr2 0x%x eip 0x%x, want error 0x%x\n", access, address,
+        print("  access %u at 0x%x, entries 0x%x: faulted %d vector %u error 0x%x cr2 0x%x eip 0x%x, want error 0x%x\n"
+            "", access, address,
               detail, faulted, trap.vector, trap.error, trap.cr2, trap.eip, error);
 }
 
@@ -94,7 +96,8 @@ static void large_pages(void)
                 for (unsigned i = 0; i < 6; i++) {
                     invlpg(at + offset);
                     access_check(__LINE__, at + offset, all_accesses[i],
-                                 expected(all_accesses[i], pde & 1, pde & 2, pde & 4, nx, wp), wp << 16 | nx << 8 | pde);
+                                 expected(all_accesses[i], pde & 1, pde & 2, pde & 4, nx, wp), wp << 16 | nx << 8 |
+                                     pde);
                 }
             }
     }
@@ -111,7 +114,8 @@ static void large_pages(void)
 static void reserved_check(int line, u32 address, u32 detail)
 {
     for (unsigned i = 0; i < 6; i++) {
-        u32 error = ERR_P | ERR_RSVD | ((all_accesses[i] & 3) == WRITE ? ERR_W : 0) | (all_accesses[i] & USER ? ERR_U : 0) |
+        u32 error = ERR_P | ERR_RSVD | ((all_accesses[i] & 3) == WRITE ? ERR_W : 0) |
+            (all_accesses[i] & USER ? ERR_U : 0) |
                     ((all_accesses[i] & 3) == EXEC && nx_on ? ERR_I : 0);
         invlpg(address);
         access_check(line, address, all_accesses[i], error, detail);
@@ -129,7 +133,8 @@ static void reserved_bits(void)
 
     poke(page, RET);
     if (!paging_is_pae()) {
-        pde_set(at, 0 | 1 << 21 | PTE_P | PTE_W | PTE_U | PTE_PS);       /* 4 MiB page: bit 21 is reserved whatever MAXPHYADDR */
+        /* 4 MiB page: bit 21 is reserved whatever MAXPHYADDR */
+        pde_set(at, 0 | 1 << 21 | PTE_P | PTE_W | PTE_U | PTE_PS);
         reserved_check(__LINE__, at, 21);
         pde_set(at, 0);
         pte_set(at, page | 0xe00 | PTE_P | PTE_W | PTE_U);               /* available to software */
@@ -202,7 +207,8 @@ static void borders(void)
 {
     u32 at = T + (8u << 20), first = (u32)pages_alloc(2, 2 * PAGE), second = (u32)page_alloc();
 
-    /* A store across the border whose second half may not be written changes nothing; CR2 is the second page's start. */
+    /* A store across the border whose second half may not be written changes nothing; CR2 is the second page's
+     * start. */
     write_cr0(read_cr0() | CR0_WP);
     pde_set(at, 0);
     pte_set(at, first | 7);

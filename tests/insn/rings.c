@@ -124,7 +124,8 @@ static u32 user_call_gate(u32 parameters)
 {
     u32 result = 0, esp0 = 0, cs = 0, before, after;
 
-    __asm__ volatile("movl %%esp, %%esi; pushl $0x2222; pushl $0x1111; testl %5, %5; jnz 1f; addl $8, %%esp; 1: lcall %6, $0; movl %%esp, %%edi"
+    __asm__ volatile("movl %%esp, %%esi; pushl $0x2222; pushl $0x1111; testl %5, %5; jnz 1f; addl $8, %%esp; "
+        "1: lcall %6, $0; movl %%esp, %%edi"
                      : "=&a"(result), "=&c"(esp0), "=&d"(cs), "=&S"(before), "=&D"(after)
                      : "b"(parameters), "i"(GATE | 3) : "memory", "cc");
     called.result = result, called.esp0 = esp0, called.cs = cs, called.esp_before = before, called.esp_after = after;
@@ -194,13 +195,15 @@ static void call_gates(void)
 extern u8 sysenter_entry[], after_sysenter[];
 u32 sysenter_flags, sysenter_esp, sysenter_cs, sysenter_ss;
 __asm__(".text\nsysenter_entry:\n\t"
-        "movl %esp, sysenter_esp\n\tpushfl\n\tpopl sysenter_flags\n\tmovl %cs, %edi\n\tmovl %edi, sysenter_cs\n\tmovl %ss, %edi\n\t"
+        "movl %esp, sysenter_esp\n\tpushfl\n\tpopl sysenter_flags\n\tmovl %cs, %edi\n\tmovl %edi, sysenter_cs\n\t"
+            "movl %ss, %edi\n\t"
         "movl %edi, sysenter_ss\n\taddl $1, %eax\n\tsysexit\n.globl sysenter_entry\n");
 
 static u32 __attribute__((noinline, noclone)) user_sysenter(u32 x)
 {
     u32 cs, ss, flags;
-    __asm__ volatile("pushl %%ebp; movl %%esp, %%ecx; movl $after_sysenter, %%edx; sysenter; after_sysenter: popl %%ebp; "
+    __asm__ volatile("pushl %%ebp; movl %%esp, %%ecx; movl $after_sysenter, %%edx; sysenter; "
+        "after_sysenter: popl %%ebp; "
                      "movl %%cs, %1; movl %%ss, %2; pushfl; popl %3"
                      : "+a"(x), "=&b"(cs), "=&S"(ss), "=&D"(flags) : : "ecx", "edx", "memory", "cc");
     return cs == SEL_UCODE && ss == SEL_UDATA && !(flags & F_IF) ? x : 0xbad;
@@ -240,13 +243,15 @@ static struct { u32 eip, cs, eflags, esp, ss; } frame;
 static void do_iret(void *unused)
 {
     (void)unused;
-    __asm__ volatile("pushl %0; pushl %1; pushl %2; pushl %3; pushl %4; iretl" : : "m"(frame.ss), "m"(frame.esp), "m"(frame.eflags),
+    __asm__ volatile("pushl %0; pushl %1; pushl %2; pushl %3; pushl %4; iretl" : : "m"(frame.ss), "m"(frame.esp),
+        "m"(frame.eflags),
                      "m"(frame.cs), "m"(frame.eip) : "memory");
 }
 static void do_iret_same(void *unused)
 {
     (void)unused;
-    __asm__ volatile("pushl %0; pushl %1; pushl %2; iretl" : : "m"(frame.eflags), "m"(frame.cs), "m"(frame.eip) : "memory");
+    __asm__ volatile("pushl %0; pushl %1; pushl %2; iretl" : : "m"(frame.eflags), "m"(frame.cs),
+        "m"(frame.eip) : "memory");
 }
 static void do_lret(void *unused)
 {
@@ -257,12 +262,14 @@ static void do_lret(void *unused)
 }
 u32 landed_esp;
 extern u8 landing[];
-__asm__(".text\nlanding: movl %esp, landed_esp\n\tmovl %fs, %ebx\n\tmovl %gs, %ecx\n\tpushfl\n\tpopl %edx\n\tmovl $0x1234, %eax\n\tint $0x81\n"
+__asm__(".text\nlanding: movl %esp, landed_esp\n\tmovl %fs, %ebx\n\tmovl %gs, %ecx\n\tpushfl\n\tpopl %edx\n\t"
+        "movl $0x1234, %eax\n\tint $0x81\n"
         ".globl landing");
 
 static void set_fs_gs_and_iret(void *selector)
 {
-    __asm__ volatile("movl %0, %%fs; movl %1, %%gs; movl %1, %%eax; movl %%eax, %%ds; movl %%eax, %%es" : : "r"(selector), "r"(SEL_UDATA) : "eax");
+    __asm__ volatile("movl %0, %%fs; movl %1, %%gs; movl %1, %%eax; movl %%eax, %%ds; movl %%eax, %%es"
+        : : "r"(selector), "r"(SEL_UDATA) : "eax");
     do_iret(NULL);
 }
 
@@ -273,7 +280,8 @@ static void outwards(void)
     const u32 top = (u32)user_stack_top;
 
     section("IRET outwards");
-    frame.eip = (u32)landing, frame.cs = SEL_UCODE, frame.eflags = 2 | F_CF | F_DF, frame.esp = top - 64, frame.ss = SEL_UDATA;
+    frame.eip = (u32)landing, frame.cs = SEL_UCODE, frame.eflags = 2 | F_CF | F_DF, frame.esp = top - 64,
+        frame.ss = SEL_UDATA;
     landed_esp = 0;
     CHECK_EQ(caught(set_fs_gs_and_iret, (void *)SEL_KDATA), 0);
     CHECK_EQ(trap.eax, 0x1234);
@@ -303,7 +311,8 @@ static void outwards(void)
     CHECK_TRAPS(do_iret, 0, V_GP, SEL_KDATA);
     gdt[OTHER_DATA / 8] = descriptor(0, 0xfffff, (SEG_DATA | SEG_DPL3) & 0x7f, SEG_BIG | SEG_GRAN);
     frame.ss = OTHER_DATA | 3;
-    CHECK_EQ(caught(do_iret, NULL), 1);                        /* the manual's pseudocode says #SS, its list of exceptions #NP */
+    /* the manual's pseudocode says #SS, its list of exceptions #NP */
+    CHECK_EQ(caught(do_iret, NULL), 1);
     CHECK(trap.vector == V_SS || trap.vector == V_NP);
     CHECK_EQ(trap.error, OTHER_DATA);
     frame.ss = SEL_UDATA;
@@ -334,7 +343,8 @@ static u32 user_rdtsc(u32 x) { rdtsc(); return x; }
 static u32 user_smsw(u32 x) { __asm__ volatile("smsw %w0" : "+r"(x)); return x; }
 static u32 user_sgdt(u32 p) { __asm__ volatile("sgdt (%0)" : : "r"(p) : "memory"); return 0; }
 static u32 user_cpuid(u32 x) { u32 r[4]; cpuid(x, r); return r[1]; }
-#define USER_INSN(name, insn) static u32 name(u32 x) { __asm__ volatile(insn : : "m"(*(u8 *)user_stack), "a"(0), "c"(0), "d"(0) : "memory"); return x; }
+#define USER_INSN(name, insn) static u32 name(u32 x) { __asm__ volatile(insn : : "m"(*(u8 *)user_stack), "a"(0), \
+    "c"(0), "d"(0) : "memory"); return x; }
 USER_INSN(user_hlt, "hlt")
 USER_INSN(user_lgdt, "lgdt %0")
 USER_INSN(user_lidt, "lidt %0")

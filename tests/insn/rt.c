@@ -155,7 +155,8 @@ void check_traps(const char *file, int line, const char *what, void (*fn)(void *
         return;
     failed(file, line);
     if (in_caught_report)
-        print("%s(0x%x): trap %u error 0x%x at 0x%x cr2 0x%x, want trap %u error 0x%x\n", what, (u32)arg, trap.vector, trap.error,
+        print("%s(0x%x): trap %u error 0x%x at 0x%x cr2 0x%x, want trap %u error 0x%x\n", what, (u32)arg, trap.vector,
+            trap.error,
               trap.eip, trap.cr2, vector, error);
     else
         print("%s(0x%x): no trap, want trap %u error 0x%x\n", what, (u32)arg, vector, error);
@@ -208,7 +209,8 @@ u64 descriptor(u32 base, u32 limit20, u8 access, u8 flags)
 
 u64 gate(u16 selector, u32 offset, u8 type_dpl_p, u8 params)
 {
-    return (u64)((offset & 0xffff0000) | (u32)type_dpl_p << 8 | params) << 32 | ((offset & 0xffff) | (u32)selector << 16);
+    return (u64)((offset & 0xffff0000) | (u32)type_dpl_p << 8 | params) << 32 |
+        ((offset & 0xffff) | (u32)selector << 16);
 }
 
 u32 idt_stub(u8 vector)
@@ -233,7 +235,8 @@ void trap_dispatch(struct frame *f)
     if (handlers[f->vector] && handlers[f->vector](f))
         return;
     memcpy(&trap_frame, f, sizeof(trap_frame) - (outer ? 0 : 8));
-    trap.vector = f->vector, trap.error = f->error, trap.eip = f->eip, trap.cs = f->cs & 0xffff, trap.eflags = f->eflags;
+    trap.vector = f->vector, trap.error = f->error, trap.eip = f->eip, trap.cs = f->cs & 0xffff,
+        trap.eflags = f->eflags;
     trap.esp = outer ? f->esp : (u32)&f->esp, trap.ss = outer ? f->ss & 0xffff : SEL_KDATA;
     trap.cr2 = read_cr2();
     trap.eax = f->eax, trap.ecx = f->ecx, trap.edx = f->edx, trap.ebx = f->ebx;
@@ -241,7 +244,8 @@ void trap_dispatch(struct frame *f)
     extern u32 unwind_esp;
     if (!unwind_esp) {
         failures++;
-        print("FAIL [%s] unexpected trap %u error 0x%x at %x:0x%x cr2 0x%x\n", section_name, f->vector, f->error, f->cs, f->eip,
+        print("FAIL [%s] unexpected trap %u error 0x%x at %x:0x%x cr2 0x%x\n", section_name, f->vector, f->error,
+            f->cs, f->eip,
               trap.cr2);
         finish();
     }
@@ -250,7 +254,8 @@ void trap_dispatch(struct frame *f)
 
 static void descriptors_init(void)
 {
-    struct { u16 limit; u32 base; } __attribute__((packed)) gdtr = {sizeof(gdt) - 1, (u32)gdt}, idtr = {sizeof(idt) - 1, (u32)idt};
+    struct { u16 limit; u32 base; } __attribute__((packed)) gdtr = {sizeof(gdt) - 1, (u32)gdt},
+        idtr = {sizeof(idt) - 1, (u32)idt};
 
     gdt[SEL_KCODE / 8] = descriptor(0, 0xfffff, SEG_CODE, SEG_BIG | SEG_GRAN);
     gdt[SEL_KDATA / 8] = descriptor(0, 0xfffff, SEG_DATA, SEG_BIG | SEG_GRAN);
@@ -348,7 +353,8 @@ u64 tsc_hz(void)
             struct pit_read to = pit_read2();
             if (inb(0x61) & 0x20)                    /* OUT: it has ended, perhaps before it was read */
                 break;
-            u64 span = to.after - from.before, doubt = (from.after - from.before + to.after - to.before) * 1000000 / span;
+            u64 span = to.after - from.before,
+                doubt = (from.after - from.before + to.after - to.before) * 1000000 / span;
             if (doubt < least && from.count != to.count) {
                 least = doubt;
                 hz = ((to.before + to.after) / 2 - (from.before + from.after) / 2) * PIT_HZ / (from.count - to.count);

@@ -39,7 +39,8 @@ enum {
 };
 #define TEST_SEL(n) (FIRST_TEST_SEL + 8 * (n))
 enum {  /* access byte: P, DPL 0, S */
-    SEG_CODE = 0x9b, SEG_DATA = 0x93, SEG_DATA_RO = 0x91, SEG_EXPAND_DOWN = 0x97, SEG_CODE_XO = 0x99, SEG_CODE_CONF = 0x9f,
+    SEG_CODE = 0x9b, SEG_DATA = 0x93, SEG_DATA_RO = 0x91, SEG_EXPAND_DOWN = 0x97, SEG_CODE_XO = 0x99,
+        SEG_CODE_CONF = 0x9f,
     SEG_DPL3 = 0x60, SEG_BIG = 0x4 /* flags nibble: D/B */, SEG_GRAN = 0x8,
 };
 extern u64 gdt[GDT_ENTRIES], ldt[16];
@@ -68,8 +69,10 @@ struct trap {   /* the last one that was caught */
     u32 vector, error, eip, cs, eflags, esp, ss, cr2, eax, ecx, edx, ebx, ebp, esi, edi;
 };
 extern volatile struct trap trap;
-extern struct frame trap_frame;                                  /* the same, whole; without esp and ss if there was no change of ring */
-enum { V_DE, V_DB, V_NMI, V_BP, V_OF, V_BR, V_UD, V_NM, V_DF, V_TS = 10, V_NP, V_SS, V_GP, V_PF, V_MF = 16, V_AC, V_MC, V_XM };
+/* the same, whole; without esp and ss if there was no change of ring */
+extern struct frame trap_frame;
+enum { V_DE, V_DB, V_NMI, V_BP, V_OF, V_BR, V_UD, V_NM, V_DF, V_TS = 10, V_NP, V_SS, V_GP, V_PF, V_MF = 16, V_AC,
+        V_MC, V_XM };
 
 int user_enter(const struct frame *f);                           /* as caught(), from that frame on */
 int caught(void (*fn)(void *arg), void *arg);
@@ -88,7 +91,8 @@ void check_traps(const char *file, int line, const char *what, void (*fn)(void *
 enum { PAGE = 4096, RAM_SIZE = 64 << 20 };
 void *page_alloc(void);                                          /* zeroed */
 void *pages_alloc(u32 count, u32 alignment);                     /* contiguous */
-u32 pages_mark(void);                                            /* pages_release(mark) frees all that was allocated since */
+/* pages_release(mark) frees all that was allocated since */
+u32 pages_mark(void);
 void pages_release(u32 mark);
 enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_PCD = 0x10, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80, PTE_G = 0x100 };
 #define PTE_NX (1ull << 63)
@@ -101,7 +105,8 @@ u64 pte_get(u32 linear);
 void pde_set(u32 linear, u64 entry);
 u64 pde_get(u32 linear);
 u32 paging_root(void);
-/* Another address space with the large pages of the present one; the one that the functions above are about, and CR3. */
+/* Another address space with the large pages of the present one; the one that the functions above are about, and
+ * CR3. */
 u32 paging_new_space(void);
 void paging_use(u32 root);
 void paging_of(u32 root); /* without CR3 */
@@ -118,8 +123,10 @@ DEFINE_CR(3)
 DEFINE_CR(4)
 enum { CR0_WP = 1 << 16, CR0_AM = 1 << 18, CR0_TS = 8, CR0_EM = 4, CR0_MP = 2, CR0_NE = 32 };
 #define CR0_PG 0x80000000u
-enum { CR4_TSD = 4, CR4_DE = 8, CR4_PSE = 0x10, CR4_PAE = 0x20, CR4_PGE = 0x80, CR4_OSFXSR = 0x200, CR4_OSXMMEXCPT = 0x400 };
-enum { F_CF = 1, F_PF = 4, F_AF = 16, F_ZF = 64, F_SF = 128, F_TF = 256, F_IF = 512, F_DF = 1024, F_OF = 2048, F_IOPL = 0x3000,
+enum { CR4_TSD = 4, CR4_DE = 8, CR4_PSE = 0x10, CR4_PAE = 0x20, CR4_PGE = 0x80, CR4_OSFXSR = 0x200,
+        CR4_OSXMMEXCPT = 0x400 };
+enum { F_CF = 1, F_PF = 4, F_AF = 16, F_ZF = 64, F_SF = 128, F_TF = 256, F_IF = 512, F_DF = 1024, F_OF = 2048,
+        F_IOPL = 0x3000,
        F_NT = 0x4000, F_RF = 0x10000, F_AC = 0x40000, F_ID = 0x200000 };
 static inline u32 read_eflags(void) { u32 v; __asm__ volatile("pushfl; popl %0" : "=r"(v)); return v; }
 static inline void write_eflags(u32 v) { __asm__ volatile("pushl %0; popfl" : : "r"(v) : "cc", "memory"); }

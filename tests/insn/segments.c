@@ -26,7 +26,8 @@ static void gs_load32(void *o) { __asm__ volatile("movl %%gs:(%0), %%eax" : : "r
 static void es_stos(void *o)
 {
     u32 d = (u32)o, n = 4;
-    __asm__ volatile("pushl %%es; movl %%fs, %%eax; movl %%eax, %%es; rep stosl; popl %%es" : "+D"(d), "+c"(n) : : "eax", "memory");
+    __asm__ volatile("pushl %%es; movl %%fs, %%eax; movl %%eax, %%es; rep stosl; popl %%es" : "+D"(d),
+        "+c"(n) : : "eax", "memory");
 }
 
 static u32 load_fs(u32 selector)
@@ -175,8 +176,10 @@ static void types(void)
 static void cs_store(void *o) { __asm__ volatile("movl %%eax, %%cs:(%0)" : : "r"(o) : "memory"); }
 static void cs_load(void *o) { __asm__ volatile("movl %%cs:(%0), %%eax" : : "r"(o) : "eax", "memory"); }
 static void load_fs_k(void *s) { load_fs((u32)s); }
-static void load_ss(void *s) { __asm__ volatile("movl %%ss, %%ecx; movl %0, %%ss; movl %%ecx, %%ss" : : "r"(s) : "ecx"); }
-static void pop_ds(void *s) { __asm__ volatile("movl %%ds, %%ecx; pushl %0; popl %%ds; movl %%ecx, %%ds" : : "r"(s) : "ecx"); }
+static void load_ss(void *s) { __asm__ volatile("movl %%ss, %%ecx; movl %0, %%ss; movl %%ecx, %%ss"
+        : : "r"(s) : "ecx"); }
+static void pop_ds(void *s) { __asm__ volatile("movl %%ds, %%ecx; pushl %0; popl %%ds; movl %%ecx, %%ds"
+        : : "r"(s) : "ecx"); }
 static void lss(void *s)
 {
     struct { u32 offset; u16 selector; } __attribute__((packed)) p = {0, (u16)(u32)s};
@@ -303,7 +306,8 @@ static void other_base_code(void *unused)
     __asm__ volatile("lcall *%1" : "=a"(eip) : "m"(p) : "memory");
     CHECK_EQ(eip, 0x15);
     gdt[S2 / 8] = descriptor(base + 0x8000, 0xfff, SEG_DATA, SEG_BIG);
-    __asm__ volatile("movl %%esp, %%esi; movl %%ss, %%edi; movl %1, %%ss; movl $0x800, %%esp; pushl $0x77; pushl $0x88; popl %0; "
+    __asm__ volatile("movl %%esp, %%esi; movl %%ss, %%edi; movl %1, %%ss; movl $0x800, %%esp; pushl $0x77; "
+        "pushl $0x88; popl %0; "
                      "movl %%edi, %%ss; movl %%esi, %%esp" : "=&a"(popped) : "r"(S2) : "esi", "edi", "memory");
     CHECK_EQ(popped, 0x88);
     CHECK_EQ(peek(base + 0x8000 + 0x7fc), 0x77);
@@ -384,7 +388,8 @@ static void code_limits(void)
     section("code beyond the limit");
     gdt[S1 / 8] = descriptor(base + 0x4000, 0x1f, SEG_CODE, SEG_BIG);
     memset(memory + 0x4000, 0x90, 0x40);
-    memory[0x4040] = 0xcb;                                     /* lret: where no limit is checked, this is how it ends */
+    /* lret: where no limit is checked, this is how it ends */
+    memory[0x4040] = 0xcb;
     CHECK_TRAPS(run_past_limit, 0, V_GP, 0);
     CHECK_EQ(trap.eip, 0x20);
     CHECK_EQ(trap.cs, S1);
@@ -411,8 +416,10 @@ static void data_segment(void *unused)
     gdt[S0 / 8] = descriptor(base + 0x1000, 0xfff, SEG_DATA, SEG_BIG);
     gdt[S2 / 8] = descriptor(base + 0x2000, 0xfff, SEG_DATA, SEG_BIG);
     poke(base + 0x1010, 0xc0de0001);
-    __asm__ volatile("movl %2, %%ds; movl %3, %%es; movl 0x10, %%eax; movl $0x10, %%esi; movl $0x20, %%edi; movsl; movl %%es:0x20, %%ecx; "
-                     "movl %4, %%ds; movl %4, %%es" : "=&a"(direct), "=&c"(stringed) : "r"(S0), "r"(S2), "r"(SEL_KDATA) : "esi", "edi", "memory");
+    __asm__ volatile("movl %2, %%ds; movl %3, %%es; movl 0x10, %%eax; movl $0x10, %%esi; movl $0x20, %%edi; movsl; "
+        "movl %%es:0x20, %%ecx; "
+                     "movl %4, %%ds; movl %4, %%es" : "=&a"(direct), "=&c"(stringed) : "r"(S0), "r"(S2),
+                         "r"(SEL_KDATA) : "esi", "edi", "memory");
     CHECK_EQ(direct, 0xc0de0001);
     CHECK_EQ(stringed, 0xc0de0001);
     CHECK_EQ(peek(base + 0x2020), 0xc0de0001);
@@ -429,7 +436,8 @@ static void query(void)
 
     section("LAR, LSL, VERR, VERW, ARPL");
 #define ASK(insn, selector) \
-    (value = 0xdead, ({ __asm__ volatile(insn " %2, %0; sete %b1" : "+r"(value), "=q"(zf) : "r"((u32)(selector)) : "cc"); }), zf & 1)
+    (value = 0xdead, ({ __asm__ volatile(insn " %2, %0; sete %b1" : "+r"(value), \
+        "=q"(zf) : "r"((u32)(selector)) : "cc"); }), zf & 1)
     gdt[S0 / 8] = descriptor(base, 0x12345, SEG_DATA, SEG_BIG | SEG_GRAN);
     CHECK_EQ(ASK("lar", S0), 1);
     CHECK_EQ(value & 0xf0ff00, 0xc09300);                       /* bits 16-19 are left undefined */
@@ -450,7 +458,8 @@ static void query(void)
     CHECK_EQ(ASK("lar", SEL_TSS), 1);
     CHECK_EQ(ASK("lsl", SEL_TSS), 1);
     CHECK_EQ(value, sizeof(struct tss) - 1);
-#define VERIFY(insn, selector) ({ __asm__ volatile(insn " %w1; sete %b0" : "=q"(zf) : "r"((u32)(selector)) : "cc"); zf & 1; })
+#define VERIFY(insn, selector) ({ __asm__ volatile(insn " %w1; sete %b0" : "=q"(zf) : "r"((u32)(selector)) : "cc"); \
+    zf & 1; })
     gdt[S0 / 8] = descriptor(base, 0, SEG_DATA_RO, 0);
     CHECK_EQ(VERIFY("verr", S0), 1);
     CHECK_EQ(VERIFY("verw", S0), 0);

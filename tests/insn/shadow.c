@@ -35,10 +35,12 @@ static void stores(u32 at)
     poke(at, 0x11111111);
     poke8(at + 1, 0x22);
     *(volatile u16 *)(at + 3) = 0x3333;                         /* not aligned */
-    __asm__ volatile("addl $7, (%0)\n\tlock incl (%0)\n\txchgl %1, (%0)\n\tbtsl $3, (%0)" : : "r"(at), "r"(9) : "memory", "cc");
+    __asm__ volatile("addl $7, (%0)\n\tlock incl (%0)\n\txchgl %1, (%0)\n\tbtsl $3, (%0)" : : "r"(at),
+        "r"(9) : "memory", "cc");
     __asm__ volatile("lock cmpxchgl %2, (%1)" : "+a"(old) : "r"(at), "r"(8) : "memory", "cc");
     __asm__ volatile("rep stosl" : "+D"(to), "+c"(n) : "a"(0x44444444) : "memory");
-    __asm__ volatile("movl %%esp, %%ecx\n\tleal 8(%0), %%esp\n\tpushl $1\n\tpushl $2\n\tmovl %%ecx, %%esp" : : "r"(at) : "ecx", "memory");
+    __asm__ volatile("movl %%esp, %%ecx\n\tleal 8(%0), %%esp\n\tpushl $1\n\tpushl $2\n\tmovl %%ecx, %%esp"
+        : : "r"(at) : "ecx", "memory");
 }
 
 static void dropped(u32 at)

@@ -113,7 +113,8 @@ static void own_block(u32 page)
     memcpy((void *)(page + 0x200), pusher, sizeof(pusher));
     make_return(page + 0x208, 1);
     memcpy((void *)(page + 0x212), home, sizeof(home));
-    __asm__ volatile("movl %%ebp, %%esi; call 1f; jmp 2f; 1: movl %%esp, %%ebp; leal 0x20c(%1), %%esp; xorl %%eax, %%eax; leal 0x200(%1), %%ecx; "
+    __asm__ volatile("movl %%ebp, %%esi; call 1f; jmp 2f; 1: movl %%esp, %%ebp; leal 0x20c(%1), %%esp; "
+        "xorl %%eax, %%eax; leal 0x200(%1), %%ecx; "
                      "jmp *%%ecx; 2: movl %%esi, %%ebp" : "=&a"(got) : "b"(page) : "ecx", "esi", "memory", "cc");
     CHECK_EQ(got, 9);
 }
@@ -204,7 +205,8 @@ static void alias(u32 page)
         __asm__ volatile("rep movsl" : "+D"(d), "+S"(s), "+c"(n) : : "memory");
         CHECK_EQ(call(T), i);
     }
-    section("by a processor's own store");                     /* an accessed bit is set in a page that holds code too */
+    /* an accessed bit is set in a page that holds code too */
+    section("by a processor's own store");
     u32 table_page = (u32)pde_get(T) & ~0xfffu;
     make_return(table_page + 0xf00, 5);                        /* the tail of the page table: entries nobody uses */
     CHECK_EQ(call(table_page + 0xf00), 5);

@@ -21,7 +21,8 @@ static u8 a_stack[4096] __attribute__((aligned(16))), b_stack[4096] __attribute_
 static u8 judge_stack[4096] __attribute__((aligned(16))), stack16[256] __attribute__((aligned(16)));
 
 static u32 type_of(u16 selector) { return (u32)(gdt[selector / 8] >> 40) & 0xff; }
-static void set_tss(u16 selector, const struct tss *t) { gdt[selector / 8] = descriptor((u32)t, sizeof(*t) - 1, 0x89, 0); }
+static void set_tss(u16 selector, const struct tss *t) {
+        gdt[selector / 8] = descriptor((u32)t, sizeof(*t) - 1, 0x89, 0); }
 static u32 task_register(void) { u32 v; __asm__ volatile("str %w0" : "=r"(v)); return v & 0xffff; }
 
 static void task_init(struct tss *t, const void *entry, u8 *stack)
@@ -54,11 +55,14 @@ void note_task(const struct tss *self, u32 esp)
 }
 extern const u8 a_entry[], a_calls_b[], b_entry[], ldt_entry[], code16[], judge_entry[], a_jumps_back[];
 __asm__(".text\n.globl a_entry, a_calls_b, b_entry, ldt_entry, code16, judge_entry, a_jumps_back\n"
-        "a_entry: movl %esp, %eax\n\tpushl %eax\n\tpushl $a\n\tcall note_task\n\taddl $8, %esp\n\tiretl\n\tjmp a_entry\n"
-        "a_calls_b: lcall $0x48, $0\n\tmovl %esp, %eax\n\tpushl %eax\n\tpushl $a\n\tcall note_task\n\taddl $8, %esp\n\tiretl\n\t"
+        "a_entry: movl %esp, %eax\n\tpushl %eax\n\tpushl $a\n\tcall note_task\n\taddl $8, %esp\n\tiretl\n\t"
+            "jmp a_entry\n"
+        "a_calls_b: lcall $0x48, $0\n\tmovl %esp, %eax\n\tpushl %eax\n\tpushl $a\n\tcall note_task\n\taddl $8, %esp\n\t"
+            "iretl\n\t"
         "jmp a_calls_b\n"
         "b_entry: call look_nested\n\tiretl\n\tjmp b_entry\n"
-        "ldt_entry: movl %fs:0, %eax\n\tmovl %eax, fs_word\n\tmovl window_at, %eax\n\tmovl (%eax), %eax\n\tmovl %eax, window_word\n\t"
+        "ldt_entry: movl %fs:0, %eax\n\tmovl %eax, fs_word\n\tmovl window_at, %eax\n\tmovl (%eax), %eax\n\t"
+            "movl %eax, window_word\n\t"
         "jmp a_entry\n"
         "a_jumps_back: ljmp $0x28, $0\n\tjmp a_jumps_back\n"
         /* inc ax; iret; jmp to the start: in 16 bits */
@@ -80,7 +84,8 @@ static void sixteen_bits(void)
     gdt[TSS_16 / 8] = descriptor((u32)&small, sizeof(small) - 1, 0x81, 0);
     gdt[CODE_16 / 8] = descriptor((u32)code16, 3, SEG_CODE, 0);
     gdt[STACK_16 / 8] = descriptor((u32)stack16, sizeof(stack16) - 1, SEG_DATA, 0);
-    small = (struct tss16){.ax = 0x7fff, .cx = 0x1234, .sp = sizeof(stack16), .flags = 2, .cs = CODE_16, .ss = STACK_16, .ds = STACK_16,
+    small = (struct tss16){.ax = 0x7fff, .cx = 0x1234, .sp = sizeof(stack16), .flags = 2, .cs = CODE_16,
+        .ss = STACK_16, .ds = STACK_16,
                            .es = STACK_16, .dx = 0x5678};
     for (u32 i = 1; i <= 3; i++) {
         u32 ebx = 0xabcd1234, esi = 0x55667788, edi = 0x99aabbcc;
@@ -285,7 +290,8 @@ static void gates(void)
 /* ---- The judge: a task for what goes wrong in a task. It is entered through a task gate with an error code on its
  * stack, and jumps to the main task, which has left by a JMP and is free therefore. */
 volatile u32 judged, judge_error, judge_link;
-__asm__("judge_entry: popl %eax\n\tmovl %eax, judge_error\n\tmovw judge_tss, %ax\n\tmovzwl %ax, %eax\n\tmovl %eax, judge_link\n\t"
+__asm__("judge_entry: popl %eax\n\tmovl %eax, judge_error\n\tmovw judge_tss, %ax\n\tmovzwl %ax, %eax\n\t"
+        "movl %eax, judge_link\n\t"
         "incl judged\n\tljmp $0x28, $0\n\tjmp judge_entry\n");
 
 static const char *vector_name(u32 v) { return v == V_TS ? "#TS" : v == V_NP ? "#NP" : v == V_SS ? "#SS" : "#GP"; }
@@ -306,7 +312,8 @@ static void bad_case(const char *what, u32 vector, u32 error)
     for (unsigned i = 0; i < 4; i++)
         idt_set(all[i], saved[i]);
     if (went || judged != 1 || judge_error != error)
-        print("  %s: want %s(0x%x), judged %u error 0x%x, trapped %u vector %u error 0x%x\n", what, vector_name(vector), error, judged,
+        print("  %s: want %s(0x%x), judged %u error 0x%x, trapped %u vector %u error 0x%x\n", what,
+            vector_name(vector), error, judged,
               judge_error, went, trap.vector, trap.error);
     CHECK_EQ(went, 0);
     CHECK_EQ(judged, 1);
@@ -427,7 +434,8 @@ static void bad_pages(void)
 /* ---- IRET with NT at CPL 3. */
 static u32 user_iret_nt(u32 unused)
 {
-    __asm__ volatile("pushfl; orl $0x4000, (%%esp); popfl; pushl $2; pushl %%cs; pushl $1f; iretl; 1:" : : : "memory", "cc");
+    __asm__ volatile("pushfl; orl $0x4000, (%%esp); popfl; pushl $2; pushl %%cs; pushl $1f; iretl; 1:" : : : "memory",
+        "cc");
     return unused;
 }
 

@@ -159,7 +159,8 @@ static u32 judge_ticks(u64 began, u64 period)
     u64 span = tick_times[TICKS_KEPT - 1] - tick_times[0];
     s64 drift = most_punctual(TICKS_KEPT * 2 / 3, TICKS_KEPT, period) - most_punctual(0, TICKS_KEPT / 3, period);
 
-    /* Never more ticks than time (a late one may be followed by others in haste). Long stretches without: another try. */
+    /* Never more ticks than time (a late one may be followed by others in haste). Long stretches without: another
+     * try. */
     CHECK((TICKS_KEPT - 1) * period <= tick_times[TICKS_KEPT - 1] - began);
     if (span > TICKS_KEPT * period * 8)
         return ~0u;

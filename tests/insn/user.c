@@ -94,7 +94,8 @@ void user_program(u32 linear, const u8 *from, const u8 *end)
 
 struct frame user_frame(u32 eip)
 {
-    return (struct frame){ .eip = eip, .cs = SEL_UCODE, .ss = SEL_UDATA, .ds = SEL_UDATA, .es = SEL_UDATA, .fs = SEL_UDATA, .gs = SEL_UDATA,
+    return (struct frame){ .eip = eip, .cs = SEL_UCODE, .ss = SEL_UDATA, .ds = SEL_UDATA, .es = SEL_UDATA,
+        .fs = SEL_UDATA, .gs = SEL_UDATA,
                            .eflags = F_IF | 2, .esp = U_TOP - 16 };
 }
 

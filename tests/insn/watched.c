@@ -20,7 +20,8 @@ static void set_address(unsigned n, u32 v)
     }
 }
 static void set_dr7(u32 v) { __asm__ volatile("movl %0, %%db7" : : "r"(v | 0x400)); }
-static u32 enable(unsigned n, u32 kind, u32 length) { return 2u << 2 * n | kind << (16 + 4 * n) | length << (18 + 4 * n); }
+static u32 enable(unsigned n, u32 kind, u32 length) { return 2u << 2 * n | kind << (16 + 4 * n) |
+        length << (18 + 4 * n); }
 static void arm(unsigned n, u32 at, u32 kind, u32 length) { set_address(n, at), set_dr7(enable(n, kind, length)); }
 static void disarm(void) { set_dr7(0); }
 
@@ -231,11 +232,13 @@ static void kernel(void)
     words[24] = 2, words[25] = SEL_KDATA;
     arm(0, (u32)&words[24], ACCESS, DWORD);
     hits = 0;
-    __asm__ volatile("cli; movl %%esp, %0; movl %1, %%esp; popfl; movl %0, %%esp" : "=&r"(sp) : "r"(&words[24]) : "memory", "cc");
+    __asm__ volatile("cli; movl %%esp, %0; movl %1, %%esp; popfl; movl %0, %%esp"
+        : "=&r"(sp) : "r"(&words[24]) : "memory", "cc");
     CHECK_EQ(hits, 1);
     arm(0, (u32)&words[25], ACCESS, DWORD);
     hits = 0;
-    __asm__ volatile("movl %%esp, %0; movl %1, %%esp; pop %%es; movl %0, %%esp" : "=&r"(sp) : "r"(&words[25]) : "memory");
+    __asm__ volatile("movl %%esp, %0; movl %1, %%esp; pop %%es; movl %0, %%esp"
+        : "=&r"(sp) : "r"(&words[25]) : "memory");
     CHECK_EQ(hits, 1);
     arm(0, (u32)&words[18], WRITE, WORD);                      /* two of sixteen bytes */
     hits = 0;
