@@ -9,6 +9,7 @@ Prints medians, and how they compare. Both have SeaBIOS write to the serial port
 import argparse
 import os
 import re
+import select
 import statistics
 import subprocess
 import sys
@@ -29,24 +30,9 @@ def ours(program, medium, image):
 
 
 def qemu(program, medium, image):
-    drive = f'file={image},format=raw,snapshot=on,if=' + {'floppy': 'floppy', 'cd': 'ide,media=cdrom'}.get(
-        medium, 'ide'
-    )
-    words = [
-        program,
-        '-accel',
-        'tcg',
-        '-m',
-        '128M',
-        '-nographic',
-        '-serial',
-        'stdio',
-        '-monitor',
-        'none',
-        '-nic',
-        'none',
-    ]
-    return words + ['-drive', drive]
+    interface = {'floppy': 'floppy', 'cd': 'ide,media=cdrom'}.get(medium, 'ide')
+    options = '-accel tcg -m 128M -nographic -serial stdio -monitor none -nic none'
+    return [program, *options.split(), '-drive', f'file={image},format=raw,snapshot=on,if={interface}']
 
 
 def seconds(command):
@@ -54,7 +40,7 @@ def seconds(command):
     begin, said, first = time.monotonic(), b'', None
     guest = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
     try:
-        while time.monotonic() - begin < PATIENCE:
+        while select.select([guest.stdout], [], [], max(0, begin + PATIENCE - time.monotonic()))[0]:
             more = os.read(guest.stdout.fileno(), 4096)
             now = time.monotonic() - begin
             if not more:
@@ -75,10 +61,14 @@ def main():
     parser.add_argument('--transvisor', default='build/transvisor')
     parser.add_argument('--qemu', default='qemu-system-i386')
     parser.add_argument('--runs', type=int, default=5)
-    parser.add_argument('media', nargs='*', metavar='MEDIUM', default=list(IMAGES))
+    parser.add_argument('media', nargs='*', metavar='MEDIUM', help='floppy, cd, disk [all]')
     options = parser.parse_args()
-    for medium in options.media:
+    for medium in options.media or IMAGES:
+        if medium not in IMAGES:
+            parser.error(f'there is no medium {medium}')
         image, found = FOLDER + IMAGES[medium], {'ours': [], 'qemu': []}
+        if not os.path.exists(image):
+            sys.exit(f'bench/firmware.py: there is no {image}: install grub-rescue-pc')
         for _ in range(options.runs):
             found['ours'].append(seconds(ours(options.transvisor, medium, image)))
             found['qemu'].append(seconds(qemu(options.qemu, medium, image)))

@@ -110,13 +110,7 @@ class Measure:
 
     def ours(self, loop, *words):
         return [self.program, 'run', '--kernel', self.kernel, '--append', loop + self.brief, '--memory', '64M'] + [
-            '--serial',
-            'stdio',
-            '--debug-exit',
-            DEBUG_EXIT,
-            '--timeout',
-            str(LIMIT),
-            *words,
+            *('--serial', 'stdio', '--debug-exit', DEBUG_EXIT, '--timeout', str(LIMIT), *words)
         ]
 
     def qemu(self, loop, *words):
