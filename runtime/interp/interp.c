@@ -342,7 +342,7 @@ static int step(struct interp *ip)
     if (cpu_vip_due(c)) return exc_raise_err(c, V_GP, 0);
     const struct iblock *b = block_here(ip, &one);
     if (!b) return ST_FAULT;
-    if (!(c->mode & MK_CSFLAT) && !block_within_limit(c, b, 1)) return ST_FAULT;
+    if (c->mode & MK_CSLIMIT && !block_within_limit(c, b, 1)) return ST_FAULT;
     const struct insn in = b->recs[0].in; /* a copy: the block may be overwritten by what it does */
     ip->watch_hits = pending;
     ip->last_op = in.op;
@@ -449,7 +449,7 @@ static inline int advance(struct interp *ip, struct cpu *c, u64 *n)
     const struct iblock *b = block_here(ip, &one);
     if (unlikely(!b)) return ST_FAULT;
     todo = likely(b->n <= *n) ? b->n : (unsigned)*n;
-    if (unlikely(!(c->mode & MK_CSFLAT))) {
+    if (unlikely(c->mode & MK_CSLIMIT)) {
         todo = block_within_limit(c, b, todo);
         if (!todo) return ST_FAULT;
     }

@@ -69,7 +69,9 @@ static int source_at(struct rt *rt, vaddr eip, struct xl_source *src)
     const u8 *host;
     paddr pa;
     laddr la = rt->cpu->seg[S_CS].base + eip;
-    bool armed = rt->cpu->mode & MK_ARMED; /* a breakpoint there comes before the fault of fetching (SDM vol. 3, 6.9) */
+    /* Two things come before a page fault of the fetch (SDM vol. 3, 6.9): a breakpoint there, and the limit of CS. */
+    bool armed = rt->cpu->mode & MK_ARMED;
+    if (unlikely(eip > rt->cpu->seg[S_CS].limit)) return -1;
     if (fetch_page(rt, la, armed, &pa, &host)) return armed ? -1 : GUEST_FAULT;
     if (!host) return -1;
     unsigned off = la & ~PAGE_MASK;

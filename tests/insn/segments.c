@@ -347,6 +347,21 @@ static void last_byte(void *unused)
     CHECK_EQ(count, 1);
 }
 
+/* An instruction that begins in it goes on at 0, in 32-bit and in 16-bit code, within a page and across two. */
+static void across_last_byte(void *at)
+{
+    static const u8 body[2][8] = {{0xb8, 0x78, 0x56, 0x34, 0x12, 0xcb},        /* mov eax, 12345678h; lret */
+                                  {0x66, 0xb8, 0x78, 0x56, 0x34, 0x12, 0x66, 0xcb}};
+    struct { u32 offset; u16 selector; } __attribute__((packed)) p = {0xffffffff, S1};
+    for (u32 wide = 0; wide < 2; wide++) {
+        u32 loaded = 0;
+        memcpy(memory + (u32)at, body[!wide], 8);
+        gdt[S1 / 8] = descriptor(base + (u32)at + 1, 0xfffff, SEG_CODE, SEG_GRAN | (wide ? SEG_BIG : 0));
+        __asm__ volatile("lcall *%1" : "+a"(loaded) : "m"(p) : "memory", "cc");
+        CHECK_EQ(loaded, 0x12345678);
+    }
+}
+
 static void based_fault(void *unused)
 {
     (void)unused;
@@ -405,6 +420,29 @@ static void code_limits(void)
         CHECK_TRAPS(run_past_limit, 0, V_UD, 0);
         CHECK_EQ(trap.eip, 0x1c);
     }
+}
+
+/* The limit comes before the page behind it, which is not there (SDM vol. 3, 6.9). */
+static void limit_before_page(void)
+{
+    enum { AT = 0x50000000 };
+
+    section("code beyond the limit, and no page there");
+    pte_set(AT, (base + 0x4000) | 3);
+    memset(memory + 0x4000, 0x90, PAGE);
+    gdt[S1 / 8] = descriptor(AT + 0xff0, 0xf, SEG_CODE, SEG_BIG);
+    for (int i = 0; i < 3; i++) {
+        CHECK_TRAPS(run_past_limit, 0, V_GP, 0);
+        CHECK_EQ(trap.eip, 0x10);
+    }
+    memory[0x4ffe] = 0xb8; /* an instruction that reaches over both */
+    for (int i = 0; i < 3; i++) {
+        CHECK_TRAPS(run_past_limit, 0, V_GP, 0);
+        CHECK_EQ(trap.eip, 0xe);
+    }
+    gdt[S1 / 8] = descriptor(AT + 0xff0, 0x10, SEG_CODE, SEG_BIG);
+    CHECK_TRAPS(run_past_limit, 0, V_PF, 0);
+    CHECK_EQ(trap.cr2, AT + PAGE);
 }
 
 static void data_segment(void *unused)
@@ -523,12 +561,16 @@ void guest_main(void)
             CHECK_EQ(caught(other_base_code, NULL), 0);
             CHECK_EQ(caught(data_segment, NULL), 0);
             CHECK_EQ(caught(last_byte, NULL), 0);
+            CHECK_EQ(caught(across_last_byte, (void *)0x6000), 0);
+            CHECK_EQ(caught(across_last_byte, (void *)0x6ffd), 0);
             CHECK_EQ(caught(based_code, NULL), 0);
             CHECK_TRAPS(based_fault, 0, V_DE, 0);
             CHECK_EQ(trap.eip, 0x12);
             CHECK_EQ(trap.cs, S1);
         }
         code_limits();
+        if (paging)
+            limit_before_page();
         section("plain accesses beyond the limit");
         gdt[S0 / 8] = descriptor(base, 0xfff, SEG_DATA, SEG_BIG);
         CHECK_EQ(caught(ds_over_limit, (void *)0xffc), 0);

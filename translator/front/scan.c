@@ -51,11 +51,12 @@ static bool ends_checked(struct scan *s, const struct xl_source *src, unsigned n
     return src->nbytes < n + SCAN_COMPARED;
 }
 
-/* Whether CS lets all of it be fetched. What does not fit is left to the interpreter, which raises the fault. */
+/* Whether CS lets all of it be fetched. What does not fit is left to the interpreter, which raises the fault. One of
+ * 4 GiB wraps around. */
 static bool within_limit(const struct xl_source *src, const struct insn *in)
 {
     u32 last = in->eip + in->len - 1;
-    return !mode_segmented(src->mode) || (last >= in->eip && last <= src->limit);
+    return !(src->mode & MK_CSLIMIT) || (last >= in->eip && last <= src->limit);
 }
 
 /* Segmented code goes on behind a load of SS: interrupts wait for the next instruction. */
