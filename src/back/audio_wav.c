@@ -2,6 +2,7 @@
  * first sound on. What is silent is a hole in the file.
  *   I1  The file is a whole one at any moment: samples are written first, then the header that counts them.  [wav_play]
  * Enter at wav_play(). */
+#define _DEFAULT_SOURCE
 #include "core/hostfd.h"
 #include "src/back/audio.h"
 #include "src/error.h"
@@ -9,6 +10,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 
 #define HEADER 44u
 #define FRAME 4u                                   /* bytes */
@@ -29,7 +31,8 @@ static void put32(u8 *p, u32 v)
 static int write_at(struct wav *w, const void *data, size_t n, u64 at, size_t *done)
 {
     for (*done = 0; *done < n;) {
-        ssize_t got = pwrite(w->fd, (const u8 *)data + *done, n - *done, (off_t)(at + *done));
+        const struct iovec rest = { (u8 *)data + *done, n - *done };
+        ssize_t got = pwritev(w->fd, &rest, 1, (off_t)(at + *done));
         if (got < 0 && errno == EINTR) continue;
         if (got <= 0) return got ? -errno : -ENOSPC;
         *done += (size_t)got;

@@ -18,24 +18,40 @@
 #define BLOCK_LEAST 512u
 #define ALIGN_MAX 4096u
 #define BOUNCE (256u << 10)
+#define CALL_PIECES 1024 /* IOV_MAX */
+
+/* One call for all pieces from the `skip`th byte of the first on; for that one alone, if some of it is done. */
+static ssize_t call(const struct image_file *f, bool write, const struct iovec *iov, unsigned niov, size_t skip, u64 at)
+{
+    const struct iovec rest = { (u8 *)iov->iov_base + skip, iov->iov_len - skip };
+    const struct iovec *v = skip ? &rest : iov;
+    const int n = skip ? 1 : niov < CALL_PIECES ? (int)niov : CALL_PIECES;
+    return write ? pwritev(f->fd, v, n, (off_t)at) : preadv(f->fd, v, n, (off_t)at);
+}
 
 /* past_end: what is behind the end reads as zeroes. */
-static int whole(const struct image_file *f, bool write, u8 *buf, size_t n, u64 at, bool past_end)
+static int whole(const struct image_file *f, bool write, const struct iovec *iov, unsigned niov, u64 at, bool past_end)
 {
-    const int fd = f->fd;
-    for (size_t done = 0; done < n;) {
-        ssize_t got = write ? pwrite(fd, buf + done, n - done, (off_t)(at + done))
-                            : pread(fd, buf + done, n - done, (off_t)(at + done));
+    size_t skip = 0;
+    for (;;) {
+        for (; niov && skip == iov->iov_len; iov++, niov--) skip = 0;
+        if (!niov) return 0;
+        const ssize_t got = call(f, write, iov, niov, skip, at);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return -errno;
-        done += (size_t)got;
+        at += (u64)got;
+        for (skip += (size_t)got; niov && skip >= iov->iov_len; iov++, niov--) skip -= iov->iov_len;
         const bool ends = !got || (f->align && (size_t)got % f->align);
-        if (!ends || done == n) continue;
+        if (!ends || !niov) continue;
         if (write || !past_end) return -EIO; /* somebody has cut it off */
-        memset(buf + done, 0, n - done);
+        for (; niov; iov++, niov--, skip = 0) memset((u8 *)iov->iov_base + skip, 0, iov->iov_len - skip);
         return 0;
     }
-    return 0;
+}
+
+static int piece(const struct image_file *f, bool write, u8 *buf, size_t n, u64 at, bool past_end)
+{
+    return whole(f, write, &(struct iovec){ buf, n }, 1, at, past_end);
 }
 
 /* What is around [at, at + n) in the blocks that it begins and ends in, to be written with it. */
@@ -43,9 +59,9 @@ static int edges_read(const struct image_file *f, u64 at, size_t n)
 {
     const u64 begin = at & ~(u64)(f->align - 1), last = (at + n - 1) & ~(u64)(f->align - 1);
     int rc = 0;
-    if (at != begin) rc = whole(f, false, f->bounce, f->align, begin, true);
+    if (at != begin) rc = piece(f, false, f->bounce, f->align, begin, true);
     if (rc || (at + n) % f->align == 0 || (at != begin && last == begin)) return rc;
-    return whole(f, false, f->bounce + (last - begin), f->align, last, true);
+    return piece(f, false, f->bounce + (last - begin), f->align, last, true);
 }
 
 /* n bytes that bounce has room for. */
@@ -55,7 +71,7 @@ static int bounced(const struct image_file *f, bool write, u8 *buf, size_t n, u6
     const size_t len = (size_t)((at + n + f->align - 1) & ~(u64)(f->align - 1)) - (size_t)begin;
     int rc = write ? edges_read(f, at, n) : 0;
     if (write) memcpy(f->bounce + (at - begin), buf, n);
-    if (!rc) rc = whole(f, write, f->bounce, len, begin, past_end);
+    if (!rc) rc = piece(f, write, f->bounce, len, begin, past_end);
     if (!rc && !write) memcpy(buf, f->bounce + (at - begin), n);
     return rc;
 }
@@ -67,28 +83,45 @@ static int direct(const struct image_file *f, bool write, u8 *buf, size_t n, u64
         const bool fits = !(((uintptr_t)buf | at) % f->align) && n >= f->align;
         const size_t room = BOUNCE - (size_t)(at % f->align);
         k = fits ? n - n % f->align : n < room ? n : room;
-        rc = fits ? whole(f, write, buf, k, at, past_end) : bounced(f, write, buf, k, at, past_end);
+        rc = fits ? piece(f, write, buf, k, at, past_end) : bounced(f, write, buf, k, at, past_end);
     }
     return rc;
 }
 
-static int all(const struct image_file *f, bool write, u8 *buf, size_t n, u64 at, bool past_end)
+/* Whether the host takes all pieces as they are. */
+static bool all_fit(const struct image_file *f, const struct iovec *iov, unsigned niov, u64 at)
 {
-    if (at > INT64_MAX || n > INT64_MAX - at) return -EIO;
-    return (f->align ? direct : whole)(f, write, buf, n, at, past_end);
+    u64 bits = at;
+    for (unsigned i = 0; i < niov; i++) bits |= (uintptr_t)iov[i].iov_base | iov[i].iov_len;
+    return !f->align || !(bits % f->align);
 }
 
-int image_file_read(const struct image_file *f, u64 at, void *buf, size_t n) { return all(f, false, buf, n, at, true); }
+static int all(const struct image_file *f, bool write, const struct iovec *iov, unsigned niov, u64 at, bool past_end)
+{
+    int rc = 0;
+    u64 room = at > INT64_MAX ? 0 : INT64_MAX - at;
+    for (unsigned i = 0; i < niov; room -= iov[i++].iov_len)
+        if (iov[i].iov_len > room) return -EIO;
+    if (all_fit(f, iov, niov, at)) return whole(f, write, iov, niov, at, past_end);
+    for (; niov && !rc; at += iov++->iov_len, niov--) rc = direct(f, write, iov->iov_base, iov->iov_len, at, past_end);
+    return rc;
+}
+
+int image_file_read(const struct image_file *f, u64 at, void *buf, size_t n)
+{
+    return all(f, false, &(struct iovec){ buf, n }, 1, at, true);
+}
 int image_file_write(const struct image_file *f, u64 at, const void *buf, size_t n)
 {
-    return all(f, true, (u8 *)buf, n, at, false);
+    return all(f, true, &(struct iovec){ (void *)buf, n }, 1, at, false);
+}
+int image_file_readv(const struct image_file *f, u64 at, const struct iovec *iov, unsigned niov)
+{
+    return all(f, false, iov, niov, at, true);
 }
 int image_file_move(const struct image_file *f, bool write, u64 at, const struct iovec *iov, unsigned niov)
 {
-    int rc = 0;
-    for (unsigned i = 0; i < niov && !rc; at += iov[i++].iov_len)
-        rc = all(f, write, iov[i].iov_base, iov[i].iov_len, at, false);
-    return rc;
+    return all(f, write, iov, niov, at, false);
 }
 
 int image_file_sync(const struct image_file *f) { return fdatasync(f->fd) ? -errno : 0; }
@@ -130,7 +163,7 @@ static int direct_setup(struct image_file *f, const char *path, struct vm_error 
     if (posix_memalign((void **)&f->bounce, ALIGN_MAX, BOUNCE)) f->bounce = NULL;
     if (!f->bounce) return vm_fail(err, -ENOMEM, "disk %s: out of memory", path);
     for (u32 align = BLOCK_LEAST; align <= ALIGN_MAX && !f->align; align *= 2)
-        if (pread(f->fd, f->bounce + align, align, 0) >= 0) f->align = align;
+        if (call(f, false, &(struct iovec){ f->bounce + align, align }, 1, 0, 0) >= 0) f->align = align;
     if (f->align) return 0;
     return vm_fail(err, -ENOTSUP, "disk %s: the host cannot read it without its page cache (cache=none): %s", path,
                    strerror(errno));

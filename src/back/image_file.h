@@ -21,8 +21,9 @@ enum { IMAGE_WRITE = 1, IMAGE_DIRECT = 2 /* without the host's page cache */ };
  * above, or 0. Errors name path. Leaves f->fd at -1 if it fails. */
 MUST_CHECK int image_file_open(struct image_file *f, const char *path, unsigned how, struct vm_error *err);
 void image_file_close(struct image_file *f); /* copes with fd -1 */
-/* All of it, or -errno. What lies behind the end of the file is -EIO, or zeroes in image_file_read(). */
+/* All of it, or -errno. What lies behind the end of the file is -EIO, or zeroes in image_file_read() and _readv(). */
 MUST_CHECK int image_file_move(const struct image_file *f, bool write, u64 at, const struct iovec *iov, unsigned niov);
+MUST_CHECK int image_file_readv(const struct image_file *f, u64 at, const struct iovec *iov, unsigned niov);
 MUST_CHECK int image_file_read(const struct image_file *f, u64 at, void *buf, size_t n);
 MUST_CHECK int image_file_write(const struct image_file *f, u64 at, const void *buf, size_t n);
 MUST_CHECK int image_file_sync(const struct image_file *f);

@@ -15,7 +15,7 @@
 
 /* ---- a list of memory, from its front to its end ---- */
 
-#define PIECES 64u
+#define PIECES 256u
 struct cursor {
     const struct iovec *iov;
     size_t skip; /* bytes of iov[0] that are done */
@@ -187,9 +187,10 @@ static int data_read(struct qcow2 *q, u64 at, struct cursor *c, u64 n)
     unsigned nv;
     int rc = 0;
     while (n && !rc) {
-        n -= cursor_take(c, n, v, &nv);
-        for (unsigned i = 0; i < nv && !rc; at += v[i++].iov_len)
-            rc = image_file_read(&q->file, at, v[i].iov_base, v[i].iov_len);
+        const u64 k = cursor_take(c, n, v, &nv);
+        rc = image_file_readv(&q->file, at, v, nv);
+        at += k;
+        n -= k;
     }
     return rc;
 }

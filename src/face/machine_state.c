@@ -5,6 +5,7 @@
  *   I2  its first line is `running CONSOLE`, or `ended STATUS`. What is neither counts as a crash, but for an empty
  *       file. What is behind that line is of an earlier, longer one: from its jail a machine cuts off no file.
  * Enter at machine_claim(), machine_status(). */
+#define _DEFAULT_SOURCE
 #include "src/face/machine.h"
 #include "src/error.h"
 
@@ -12,6 +13,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define RUNNING "running "
@@ -31,7 +33,7 @@ static int state_open(const struct machine *m, int flags, struct vm_error *err)
 static void state_write(int fd, const char *text)
 {
     /* If it cannot be written, it says that the machine has crashed: nobody is left to be told more. */
-    if (pwrite(fd, text, strlen(text), 0) < 0) return;
+    if (pwritev(fd, &(struct iovec){ (char *)text, strlen(text) }, 1, 0) < 0) return;
 }
 
 int machine_claim(const struct machine *m, const char *console, struct vm_error *err)
@@ -76,7 +78,7 @@ int machine_status(const struct machine *m, struct machine_status *out, struct v
     if (fd == -ENOENT) return 0;
     if (fd < 0) return fd;
     int rc = fcntl(fd, F_GETLK, &lock) ? -errno : 0;
-    ssize_t n = rc ? -1 : pread(fd, text, sizeof text - 1, 0);
+    ssize_t n = rc ? -1 : preadv(fd, &(struct iovec){ text, sizeof text - 1 }, 1, 0);
     if (!rc && n < 0) rc = -errno;
     close(fd);
     if (rc) return vm_fail(err, rc, "%s: its state: %s", m->name, strerror(-rc));

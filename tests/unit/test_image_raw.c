@@ -1,4 +1,7 @@
-/* Raw images: what is written arrives or, under snapshot, does not; and who may open one beside whom. */
+/* Raw images: what is written arrives or, under snapshot, does not; and who may open one beside whom.
+ *
+ * This program's preadv() and pwritev() take the place of the C library's: they count, and can do less than they are
+ * asked for. */
 #define _GNU_SOURCE
 #include "src/back/image.h"
 
@@ -7,9 +10,31 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define SIZE (64u << 10)
+
+#define LIST 256u
+
+static struct {
+    unsigned n;
+    size_t most; /* bytes that one does; 0: all */
+} calls;
+
+static ssize_t call(long nr, int fd, const struct iovec *iov, int n, off_t at)
+{
+    struct iovec v[LIST];
+    size_t left = calls.most ? calls.most : SIZE_MAX;
+    int k = 0;
+    ck_assert_int_le(n, (int)LIST);
+    for (; k < n && left; left -= v[k++].iov_len)
+        v[k] = (struct iovec){ iov[k].iov_base, iov[k].iov_len < left ? iov[k].iov_len : left };
+    calls.n++;
+    return syscall(nr, fd, v, k, at, 0);
+}
+ssize_t preadv(int fd, const struct iovec *iov, int n, off_t at) { return call(SYS_preadv, fd, iov, n, at); }
+ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t at) { return call(SYS_pwritev, fd, iov, n, at); }
 
 static char path[64];
 static u8 bytes[SIZE];
@@ -183,6 +208,59 @@ START_TEST(without_the_hosts_cache_anything_may_be_moved)
 }
 END_TEST
 
+/* As a guest's pages lie: each somewhere else, from the memory's end to its front. Its last piece is empty. */
+static unsigned pages_listed(struct iovec *iov, u8 *memory, size_t each)
+{
+    unsigned n = 0;
+    for (size_t left = SIZE; left; left -= each) iov[n++] = (struct iovec){ memory + left - each, each };
+    iov[n++] = (struct iovec){ memory, 0 };
+    return n;
+}
+
+/* Each call is dear where the host is itself a guest: a page a call made a disk twelve times slower than its file. */
+START_TEST(a_request_is_one_call_however_many_pages_it_has)
+{
+    struct image im = opened(false, false);
+    static u8 got[SIZE];
+    struct iovec iov[LIST];
+    const unsigned n = pages_listed(iov, got, 512);
+    calls.n = 0;
+    ck_assert_int_eq(0, im.ops->read(im.state, 0, iov, n));
+    ck_assert_uint_eq(1, calls.n);
+    for (unsigned i = 0; i < SIZE; i++) ck_assert_uint_eq(bytes[i], got[SIZE - 512 - i / 512 * 512 + i % 512]);
+    ck_assert_int_eq(0, im.ops->write(im.state, 0, iov, n));
+    ck_assert_uint_eq(2, calls.n);
+    image_close(&im);
+}
+END_TEST
+
+START_TEST(a_call_that_does_less_is_gone_on_with)
+{
+    static const size_t most[] = { 1, 7, 511, 512, 513, 4095, 5000, SIZE - 1 };
+    static u8 memory[SIZE], got[SIZE];
+    struct image im = opened(false, false);
+    struct iovec iov[LIST];
+    const unsigned n = pages_listed(iov, memory, 1024);
+    for (unsigned i = 0; i < ARRAY_LEN(most); i++) {
+        calls.most = most[i];
+        memset(memory, 0, SIZE);
+        ck_assert_int_eq(0, im.ops->read(im.state, 0, iov, n));
+        for (unsigned k = 0; k < SIZE; k++)
+            ck_assert_uint_eq(bytes[k], memory[iov[k / 1024].iov_base - (void *)memory + k % 1024]);
+        for (unsigned k = 0; k < SIZE; k++) memory[k] = (u8)(k * 13 + i);
+        for (unsigned k = 0; k < SIZE; k += 1024) memcpy(bytes + k, iov[k / 1024].iov_base, 1024);
+        ck_assert_int_eq(0, im.ops->write(im.state, 0, iov, n));
+        calls.most = 0;
+        ck_assert_int_eq(0, move(im, false, 0, got, SIZE, NULL, 0));
+        ck_assert_mem_eq(bytes, got, SIZE);
+    }
+    /* Cut off in the middle: an error, and neither a loop nor what was there before. */
+    ck_assert_int_eq(0, truncate(path, SIZE / 2));
+    ck_assert_int_eq(-EIO, im.ops->read(im.state, 0, iov, n));
+    image_close(&im);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("image_raw");
@@ -195,6 +273,8 @@ int main(void)
     tcase_add_test(t, what_is_no_disk_is_refused_by_name);
     tcase_add_test(t, a_file_that_has_become_shorter_is_an_error_not_a_crash);
     tcase_add_test(t, without_the_hosts_cache_anything_may_be_moved);
+    tcase_add_test(t, a_request_is_one_call_however_many_pages_it_has);
+    tcase_add_test(t, a_call_that_does_less_is_gone_on_with);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);

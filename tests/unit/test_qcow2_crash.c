@@ -2,7 +2,7 @@
  * is there), by a power cut (what it wrote after the last sync is there in parts, sector by sector), or when the host's
  * disk was full: nothing is lost that a flush has promised, and a repair leaves nothing wrong.
  *
- * This program's pwrite(), fdatasync() and fallocate() take the place of the C library's, and keep a journal. */
+ * This program's pwritev(), fdatasync() and fallocate() take the place of the C library's, and keep a journal. */
 #define _GNU_SOURCE
 #include "qcow2_model.h"
 
@@ -34,14 +34,19 @@ static void note(int kind, u64 at, u64 n, const void *data)
     if (data) memcpy(e->data, data, n);
 }
 
-ssize_t pwrite(int fd, const void *buf, size_t n, off_t at)
+/* Pieces are written, and fail, one by one: as a call that is cut short may have it. */
+ssize_t pwritev(int fd, const struct iovec *iov, int niov, off_t at)
 {
-    if (journal.on && journal.calls++ >= journal.fail_from && journal.calls <= journal.fail_to) {
-        errno = ENOSPC;
-        return -1;
+    ssize_t done = 0;
+    for (int i = 0; i < niov; done += (ssize_t)iov[i++].iov_len) {
+        if (journal.on && journal.calls++ >= journal.fail_from && journal.calls <= journal.fail_to) {
+            errno = ENOSPC;
+            return done ? done : -1;
+        }
+        note(ENTRY_WRITE, (u64)(at + done), iov[i].iov_len, iov[i].iov_base);
+        ck_assert_int_eq((long)iov[i].iov_len, pwrite(fd, iov[i].iov_base, iov[i].iov_len, at + done));
     }
-    note(ENTRY_WRITE, (u64)at, n, buf);
-    return syscall(SYS_pwrite64, fd, buf, n, at);
+    return done;
 }
 int fdatasync(int fd UNUSED)
 {
@@ -106,7 +111,7 @@ static void disk_make(unsigned v, struct promise *p)
         int fd = open(path_of("base", 2), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
         for (unsigned s = 0; s < SECTORS / 2; s++) {
             sector_fill(buf, s, 63);
-            ck_assert_int_eq(SECTOR, syscall(SYS_pwrite64, fd, buf, SECTOR, s * SECTOR));
+            ck_assert_int_eq(SECTOR, pwrite(fd, buf, SECTOR, s * SECTOR));
             p->may[s] = 1ull << 63;
         }
         close(fd);
@@ -198,7 +203,7 @@ static void crash(const u8 *start, u64 size, unsigned upto, bool power, const ch
         if (journal.e[i].kind == ENTRY_SYNC) sync = i;
     for (unsigned i = 0; i < upto; i++) apply(&journal.e[i], power && i > sync);
     int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    ck_assert_int_eq((ssize_t)file.size, syscall(SYS_pwrite64, fd, file.bytes, file.size, 0));
+    ck_assert_int_eq((ssize_t)file.size, pwrite(fd, file.bytes, file.size, 0));
     close(fd);
 }
 
