@@ -90,7 +90,7 @@ static int drive_open(struct disks *d, unsigned i, const struct vm_disk *v, stru
 {
     struct image *im = &d->drive[i].image;
     const struct blockdev_host host = {
-        .wake = d->host.wake, .arg = d->host.arg, .hold = on_failure, .hold_arg = &d->drive[i]
+        .wake = d->host.wake, .asked = d->host.asked, .arg = d->host.arg, .hold = on_failure, .hold_arg = &d->drive[i]
     };
     int rc = *v->file ? medium_open(im, v, err) : 0;
     if (rc) return rc;

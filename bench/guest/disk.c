@@ -28,7 +28,7 @@ static void at(off_t where, size_t len, int writes)
 static uint64_t sequential(unsigned n, int writes)
 {
     uint64_t start = now_ns();
-    for (unsigned i = 0; i < n; i++) at((off_t)i * LARGE % (disk.size / LARGE * LARGE), LARGE, writes);
+    for (unsigned i = 0; i < n; i++) at((off_t)(i % (unsigned)(disk.size / LARGE)) * LARGE, LARGE, writes);
     return now_ns() - start;
 }
 

@@ -73,6 +73,7 @@ static void disk_submit(void *be, struct blockdev_req *r)
     struct disk *d = be;
     r->err = request_check(&d->dev, r);
     worker_submit(d->worker, &r->job);
+    if (d->host.asked) d->host.asked(d->host.arg);
 }
 
 void blockdev_change(struct blockdev *dev, const struct blockdev_medium *m)
@@ -102,6 +103,7 @@ int blockdev_new(struct blockdev **out, const struct blockdev_medium *medium, en
         free(d);
         return rc;
     }
+    if (host->asked) worker_watch(d->worker);
     *out = &d->dev;
     return 0;
 }

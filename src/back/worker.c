@@ -31,7 +31,7 @@ struct worker {
     struct queue todo, done;
     bool busy, ending;
     bool settles; /* the vCPU thread watches: it need not be woken */
-    bool watched; /* it does at times */
+    bool watched; /* somebody does at times: the worker does, too */
     atomic_uint submitted, finished;
     unsigned in_vain, to_pass; /* the vCPU thread's */
 };
@@ -193,13 +193,16 @@ static bool settle_one(struct worker *w)
     return done;
 }
 
+void worker_watch(struct worker *w)
+{
+    pthread_mutex_lock(&w->lock);
+    w->watched = true;
+    pthread_mutex_unlock(&w->lock);
+}
+
 void worker_settle(struct worker *w)
 {
-    if (!w->watched) {
-        pthread_mutex_lock(&w->lock);
-        w->watched = true;
-        pthread_mutex_unlock(&w->lock);
-    }
+    if (!w->watched) worker_watch(w);
     if (w->to_pass) {
         w->to_pass--;
         return;

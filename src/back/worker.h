@@ -18,9 +18,11 @@ MUST_CHECK int worker_new(struct worker **out, enum thread_role role, const stru
  * NULL. Whoever must not lose a job drains first. */
 void worker_free(struct worker *w);
 void worker_submit(struct worker *w, struct job *j);
+/* From now on the worker watches for a moment for the next job before it sleeps, if the one before came soon. */
+void worker_watch(struct worker *w);
 /* Watches for a moment for what has been submitted, and completes it: a job that is short is done by then, without that
- * either thread has slept and has been woken. From its first call on the worker watches for the next job in the same
- * way. On the vCPU thread, not from within finished(). */
+ * either thread has slept and has been woken. From its first call on the worker watches, too. On the vCPU thread, not
+ * from within finished(). */
 void worker_settle(struct worker *w);
 /* Calls finished() for all that is done. On the vCPU thread. */
 void worker_complete(struct worker *w);
