@@ -57,14 +57,28 @@ static bool walk_add(struct walk *w, const struct descriptor *d)
     return true;
 }
 
-/* Follows a table of n descriptors from entry i. *indirect: the table that the chain goes on in; len 0: it ends here.
- */
-static bool table_walk(const struct vring_mode *m, struct walk *w, u64 table, u32 n, u32 i, struct dma_seg *indirect,
-                       bool nested)
+/* n descriptors. copy: all of them, read at once; or NULL. */
+struct table {
+    u64 at;
+    u32 n;
+    const struct descriptor *copy;
+};
+
+static bool entry_get(const struct vring_mode *m, const struct table *t, u32 i, struct descriptor *d)
+{
+    if (i >= t->n) return false;
+    if (!t->copy) return get(m, t->at + (u64)i * DESC_SIZE, d, sizeof *d);
+    *d = t->copy[i];
+    return true;
+}
+
+/* Follows a table from entry i. *indirect: the table that the chain goes on in; len 0: it ends here. */
+static bool table_walk(const struct vring_mode *m, struct walk *w, const struct table *t, u32 i,
+                       struct dma_seg *indirect, bool nested)
 {
     struct descriptor d;
     do {
-        if (i >= n || w->seen++ == VRING_MAX || !get(m, table + (u64)i * DESC_SIZE, &d, sizeof d)) return false;
+        if (w->seen++ == VRING_MAX || !entry_get(m, t, i, &d)) return false;
         if (d.flags & DESC_INDIRECT) {
             /* 2.7.5.3.1: not in such a table, not with more after it, and of whole descriptors. */
             if (nested || !m->indirect || (d.flags & DESC_NEXT) || !d.len || d.len % DESC_SIZE) return false;
@@ -78,15 +92,27 @@ static bool table_walk(const struct vring_mode *m, struct walk *w, u64 table, u3
     return true;
 }
 
+/* Most drivers fill all of such a table, in order. */
+static bool indirect_walk(const struct vring_mode *m, struct walk *w, const struct dma_seg *indirect)
+{
+    struct descriptor copy[VRING_MAX];
+    struct table t = { .at = indirect->pa, .n = (u32)(indirect->len / DESC_SIZE) };
+    struct dma_seg none;
+    _Static_assert(sizeof copy[0] == DESC_SIZE, "as the driver lays it out");
+    if (t.n <= VRING_MAX && get(m, t.at, copy, t.n * DESC_SIZE)) t.copy = copy;
+    return table_walk(m, w, &t, 0, &none, true);
+}
+
 static bool chain_walk(const struct vring *r, const struct vring_mode *m, u16 head, struct walk *w)
 {
+    const struct table ring = { .at = r->desc, .n = r->size };
     struct dma_seg indirect = { 0, 0 };
     w->n = w->nout = w->seen = 0;
     w->out_len = w->in_len = 0;
-    if (!table_walk(m, w, r->desc, r->size, head, &indirect, false)) return false;
+    if (!table_walk(m, w, &ring, head, &indirect, false)) return false;
     if (indirect.len) {
         w->seen--; /* the one that points there is no part of the chain */
-        if (!table_walk(m, w, indirect.pa, (u32)(indirect.len / DESC_SIZE), 0, &indirect, true)) return false;
+        if (!indirect_walk(m, w, &indirect)) return false;
     }
     return w->out_len <= UINT32_MAX && w->in_len <= UINT32_MAX;
 }
