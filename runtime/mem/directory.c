@@ -5,8 +5,6 @@
 #include "runtime/mem/directory.h"
 #include "runtime/mem/physmem.h"
 
-#define FRAME_PAE 0xffffffffff000ull
-
 u64 directory_read(const struct cpu *c, paddr pa, unsigned size)
 {
     const u8 *p = bus_ram_ptr(c->bus, pa);
@@ -17,7 +15,7 @@ bool directory_page(const struct cpu *c, laddr la, paddr *page)
 {
     bool pae = (c->cr4 & CR4_PAE) != 0;
     u64 to = pae ? c->pdpte[la >> 30] : c->cr3;
-    *page = to & (pae ? FRAME_PAE : PAGE_MASK);
+    *page = directory_frame(c, to);
     return c->cr0 & CR0_PG && (!pae || to & PTE_P);
 }
 
@@ -30,6 +28,6 @@ u64 directory_entry(const struct cpu *c, laddr la, paddr *table)
     u64 entry = directory_read(c, page + index * size, size);
     if (!(entry & PTE_P)) return 0;
     bool large = entry & PTE_PS && c->cr4 & (CR4_PAE | CR4_PSE);
-    if (!large) *table = entry & (size == 8 ? FRAME_PAE : PAGE_MASK);
-    return entry & ~(u64)(PTE_A | PTE_D);
+    if (!large) *table = directory_frame(c, entry);
+    return directory_less(entry);
 }

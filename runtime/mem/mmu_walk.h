@@ -44,9 +44,9 @@ struct tlb_exec {
     const u8 *host; /* NULL: not RAM */
 };
 struct tlb_book {
-    struct tlb_list list[2][2]; /* [user][global]: every page with an entry in that privilege's tables is in one */
-    u64 filled[2][16];          /* [global], bit per 4 MiB: some page there may be in these lists */
-    u64 large[16];              /* bit per 4 MiB: a large page may have been cached from there */
+    struct tlb_list list[2][2];    /* [user][global]: every page with an entry in that privilege's tables is in one */
+    u64 large[16];                 /* bit per 4 MiB: a large page may have been cached from there */
+    u64 filled[2][TLB_PAGES / 64]; /* [user], bit per linear page: it may have an entry in that privilege's tables */
     struct tlb_exec exec[TLB_EXEC_ENTRIES]; /* code fetches: the tables know nothing of execute permission */
     u32 *writer; /* per page of RAM: 0, or 1 + the linear page that may have a write entry for it, or TLB_WRITERS */
     struct coherence_listener listener;

@@ -13,7 +13,7 @@
  *       there are too many to list. With CR0.WP set there are none.                          [loan_note,
  *       tlb_write_protect]
  *   I6  tlb_generation changes with every flush that the guest asks for, not when entries are dropped for our own ends.
- *   I7  A page with an entry has its region's bit in filled[], by what it is listed under.      [list_add, lists_flush]
+ *   I7  A page with an entry in a privilege's tables has its bit in filled[] of that privilege. [list_add, drop_pages]
  *
  * A flush zeroes the listed entries: measured, this beats giving the tables' memory back with madvise() at any length,
  * since that pays a page fault per 2 MiB of linear space afterwards. */
@@ -82,6 +82,7 @@ static void list_flush(struct cpu *c, bool user, bool global)
     for (u32 i = 0; i < l->n; i++) {
         r[l->page[i]] = 0;
         if (w[l->page[i]]) w[l->page[i]] = 0; /* looking first leaves untouched tables untouched */
+        c->tlb->filled[user][l->page[i] / 64] &= ~(1ull << l->page[i] % 64);
     }
     l->n = 0;
 }
@@ -90,15 +91,27 @@ static void lists_flush(struct cpu *c, bool global)
 {
     list_flush(c, false, global);
     list_flush(c, true, global);
-    memset(c->tlb->filled[global], 0, sizeof c->tlb->filled[global]);
 }
 
+static void drop_some(struct cpu *c, bool user, u32 page, u64 which)
+{
+    u64 *r = cpu_tlb(c, read_kind(user)) + page, *w = cpu_tlb(c, write_kind(user)) + page;
+    for (; which; which &= which - 1) r[__builtin_ctzll(which)] = w[__builtin_ctzll(which)] = 0;
+}
+
+/* The tables are wide, and mostly empty: each look into one is a miss in the host's own TLB. */
 static void drop_pages(struct cpu *c, u32 page, u32 n)
 {
-    for (enum tlb_kind k = 0; k < TLB_KINDS; k++) {
-        u64 *t = cpu_tlb(c, k);
-        for (u32 i = page; i < page + n; i++)
-            if (t[i]) t[i] = 0;
+    for (u32 end = page + n, at = page, next; at < end; at = next) {
+        u32 word = at / 64;
+        next = (word + 1) * 64 < end ? (word + 1) * 64 : end;
+        u64 some = (~0ull >> (64 - (next - at))) << at % 64;
+        for (unsigned user = 0; user < 2; user++) {
+            u64 *filled = &c->tlb->filled[user][word];
+            if (likely(!(*filled & some))) continue;
+            drop_some(c, user, word * 64, *filled & some);
+            *filled &= ~some;
+        }
     }
 }
 
@@ -149,24 +162,13 @@ void tlb_flush_page(struct cpu *c, laddr la)
     flushed(c, TLB_FLUSH_PAGE, la);
 }
 
-static void drop_filled(struct cpu *c, u32 page, u32 n)
-{
-    const u32 per_region = 1u << (TLB_REGION_SHIFT - PAGE_SHIFT);
-    for (u32 end = page + n, part; page < end; page += part) {
-        u32 region = page / per_region, room = per_region - page % per_region;
-        u64 filled = c->tlb->filled[0][region / 64] | c->tlb->filled[1][region / 64];
-        part = room < end - page ? room : end - page;
-        if (filled >> region % 64 & 1) drop_pages(c, page, part);
-    }
-}
-
 static void tlb_forget(void *arg, laddr la, u32 pages)
 {
     struct cpu *c = arg;
     if (pages == 1) {
         tlb_drop(c, la);
     } else if (pages < TLB_PAGES) {
-        drop_filled(c, la >> PAGE_SHIFT, pages);
+        drop_pages(c, la >> PAGE_SHIFT, pages);
     } else {
         lists_flush(c, false);
         lists_flush(c, true);
@@ -240,8 +242,7 @@ static void list_add(struct cpu *c, bool user, bool global, u32 page)
     struct tlb_list *l = &c->tlb->list[user][global];
     if (unlikely(l->n == TLB_LIST_MAX)) list_flush(c, user, global);
     l->page[l->n++] = page;
-    unsigned region = page >> (TLB_REGION_SHIFT - PAGE_SHIFT);
-    c->tlb->filled[global][region / 64] |= 1ull << region % 64;
+    c->tlb->filled[user][page / 64] |= 1ull << page % 64;
 }
 
 bool tlb_exec(struct cpu *c, laddr la, bool user, paddr *page, const u8 **host, u32 *error)

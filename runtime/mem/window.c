@@ -58,8 +58,6 @@ struct window {
     struct window_backend be;
     u64 base;
     bool user, direct;
-    u32 cr3; /* user window in use: its CR3 */
-    bool used;
     u64 last_use;
     u32 *page;
     struct region region[REGIONS];
@@ -69,6 +67,7 @@ struct window {
     u32 pieces;                  /* mapped, unmapped or protected since the last reset: bounds the VMAs it can have */
 };
 
+#define NO_OWNER UINT64_MAX
 struct windows {
     struct cpu *c;
     struct window_local *local;
@@ -76,6 +75,7 @@ struct windows {
     struct window *here; /* user window of the present address space, or NULL */
     unsigned nlocal;     /* of the first LOCAL_WINDOWS below, those that there is room for */
     struct window w[LOCAL_WINDOWS + WINDOWS_DIRECT];
+    u64 owner[LOCAL_WINDOWS + WINDOWS_DIRECT]; /* the CR3 that the user window of that index is of, or NO_OWNER */
     u64 tick;
     u32 *writer[2];        /* I5, by [user] and page of RAM */
     u8 churn[CHURN_SLOTS]; /* by linear page, hashed: supervisor mappings that have gone stale, lately */
@@ -408,6 +408,7 @@ bool window_map(struct window *w, laddr la, bool write)
     const u8 *flags = bus_page_flags(c->bus, pa);
     if (write && flags && *flags & PG_CLEAN) bus_mark_dirty(c->bus, pa);
     if (write && flags && *flags & PG_TABLE) tables_release(c, pa);
+    if (write && !w->user && unlikely(c->tables != NULL)) tables_refused(c, pa); /* perhaps, and if often, no more */
     return window_map_ahead(w, la, write);
 }
 
@@ -543,6 +544,11 @@ struct aspace_mech windows_mech(struct windows *ws)
     };
 }
 
+/* ---- whose it is ---- */
+
+static u64 *owner_of(const struct window *w) { return &w->ws->owner[w - w->ws->w]; }
+bool window_used(const struct window *w) { return *owner_of(w) != NO_OWNER; }
+
 /* ---- keeping up with the guest ---- */
 
 /* CR0.PG, CR4.PAE and PSE, and which pages of RAM a device covers: when they change, nothing that was mapped
@@ -555,14 +561,14 @@ static void basis_check(struct windows *ws)
     ws->basis = now;
     window_reset(&ws->w[0]);
     for (unsigned i = 1; i < ARRAY_LEN(ws->w); i++)
-        if (ws->w[i].used) window_drop(&ws->w[i]);
+        if (ws->owner[i] != NO_OWNER) window_drop(&ws->w[i]);
 }
 
 void window_drop(struct window *w)
 {
     if (w->ws->here == w) w->ws->here = NULL;
     window_reset(w);
-    w->used = false;
+    *owner_of(w) = NO_OWNER;
 }
 
 static bool window_empty(const struct window *w)
@@ -577,7 +583,7 @@ static struct window *window_find(struct windows *ws, unsigned from, unsigned to
 {
     for (unsigned i = from; i < to; i++) {
         struct window *w = &ws->w[i];
-        if (!w->used || w->cr3 != cr3) continue;
+        if (ws->owner[i] != cr3) continue;
         w->last_use = ++ws->tick;
         window_validate(w, true);
         if (!window_empty(w)) return w;
@@ -590,8 +596,8 @@ static struct window *window_find(struct windows *ws, unsigned from, unsigned to
 static struct window *window_oldest(struct windows *ws, unsigned from, unsigned to)
 {
     struct window *oldest = &ws->w[from];
-    for (unsigned i = from; i < to && oldest->used; i++)
-        if (!ws->w[i].used || ws->w[i].last_use < oldest->last_use) oldest = &ws->w[i];
+    for (unsigned i = from; i < to && window_used(oldest); i++)
+        if (ws->owner[i] == NO_OWNER || ws->w[i].last_use < oldest->last_use) oldest = &ws->w[i];
     return oldest;
 }
 
@@ -641,7 +647,7 @@ static void windows_forget(void *arg, laddr la, u32 pages)
     struct windows *ws = arg;
     forget_pages(&ws->w[0], la >> PAGE_SHIFT, pages);
     for (unsigned i = 1; i < ARRAY_LEN(ws->w); i++)
-        if (ws->w[i].used && ws->w[i].cr3 == ws->c->cr3) forget_pages(&ws->w[i], la >> PAGE_SHIFT, pages);
+        if (ws->owner[i] == ws->c->cr3) forget_pages(&ws->w[i], la >> PAGE_SHIFT, pages);
 }
 
 void window_flush_page(struct window *w, laddr la) { page_validate(w, la >> PAGE_SHIFT); }
@@ -744,6 +750,7 @@ int windows_new(struct windows **out, struct cpu *c)
     if (!ws) return -ENOMEM;
     ws->c = c;
     ws->map_ns = 8000; /* until it is known */
+    for (unsigned i = 0; i < ARRAY_LEN(ws->owner); i++) ws->owner[i] = NO_OWNER;
     int err = reserve(ws);
     for (unsigned i = 0; i < ARRAY_LEN(ws->w) && !err; i++) err = window_init(ws, &ws->w[i]);
     for (unsigned i = 0; i < 2 && !err; i++)
@@ -784,8 +791,7 @@ u64 window_base(const struct window *w) { return w->base; }
 
 static struct window *window_assign(struct window *w, u32 cr3)
 {
-    w->used = true;
-    w->cr3 = cr3;
+    *owner_of(w) = cr3;
     w->last_use = ++w->ws->tick;
     return w;
 }
@@ -797,7 +803,7 @@ struct window *windows_make(struct windows *ws)
     basis_check(ws);
     BUG_ON(ws->here);
     struct window *w = window_oldest(ws, 1, ws->nlocal);
-    if (w->used) window_drop(w);
+    if (window_used(w)) window_drop(w);
     return ws->here = window_assign(w, ws->c->cr3);
 }
 
@@ -812,18 +818,17 @@ struct window *windows_direct_make(struct windows *ws, u32 cr3)
     basis_check(ws);
     struct window *w = window_find(ws, LOCAL_WINDOWS, ARRAY_LEN(ws->w), cr3);
     if (!w) w = window_oldest(ws, LOCAL_WINDOWS, ARRAY_LEN(ws->w));
-    if (w->used) window_drop(w);
+    if (window_used(w)) window_drop(w);
     return w;
 }
 
 void window_direct_start(struct window *w, u32 cr3, const struct window_backend *be)
 {
-    BUG_ON(!w->direct || w->used);
+    BUG_ON(!w->direct || window_used(w));
     w->be = *be;
     window_assign(w, cr3);
 }
 
 unsigned window_direct_index(const struct window *w) { return (unsigned)(w - w->ws->w) - LOCAL_WINDOWS; }
-bool window_used(const struct window *w) { return w->used; }
 bool window_has(const struct window *w, laddr la) { return w->page[la >> PAGE_SHIFT] & MAPPED; }
 bool window_executes(const struct window *w, laddr la) { return w->page[la >> PAGE_SHIFT] & EXECUTABLE; }

@@ -42,8 +42,9 @@ static u8 *fill(struct cpu *c, laddr la, bool write, bool user)
 static u64 table_write(struct cpu *c, laddr la, unsigned size, bool user)
 {
     paddr pa;
-    if (!mmu_try(c, la, ACC_W, user, &pa) || !tables_let_write(c, pa, size)) return 0;
-    return (u64)bus_ram_ptr(c->bus, pa) - la;
+    if (!mmu_try(c, la, ACC_W, user, &pa)) return 0;
+    u8 *host = tables_let_write(c, la, pa, size);
+    return host ? (u64)host - la : 0;
 }
 
 /* The general register that an instruction stores; the stub has put all of them home. */
@@ -74,6 +75,8 @@ u64 callout_tlb(struct cpu *c, laddr la, u32 desc)
     if (*entry) return *entry; /* misaligned, but within its page */
     bool user = kind >= TLB_USER_R;
     if (unlikely(watch_kinds(c, la))) return watched_access(c, la, size, write, user);
+    const u8 *again = write && unlikely(c->tables != NULL) ? tables_let_again(c, la, size) : NULL;
+    if (again) return (u64)again - la;
     if (write && unlikely(c->tables != NULL) && cpu_tlb(c, user ? TLB_USER_R : TLB_SUP_R)[la >> PAGE_SHIFT]) {
         /* Filling it again would cost a walk, and a place in the soft TLB's list, for each write. */
         u64 once = table_write(c, la, size, user);

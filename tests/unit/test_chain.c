@@ -298,6 +298,25 @@ START_TEST(dropping_a_page_keeps_what_has_code_elsewhere)
 }
 END_TEST
 
+/* An address space is taken apart page by page: from the third on it is not looked through for each. */
+START_TEST(dropping_page_after_page_empties_it_and_a_fill_between_does_not)
+{
+    enum { PAGES = 6 };
+    for (unsigned between = 0; between < 2; between++) {
+        struct block *b[PAGES];
+        for (unsigned i = 0; i < PAGES; i++) xl_jump_fill(f.xl, XL_JC_SUPERVISOR, b[i] = make_ret(i * PAGE_SIZE));
+        for (unsigned i = 0; i < 3; i++) {
+            if (between) xl_jump_fill(f.xl, XL_JC_SUPERVISOR, b[5]);
+            xl_jump_drop_page(f.xl, XL_JC_SUPERVISOR, EIP + i * PAGE_SIZE);
+            ck_assert_ptr_null(jump(XL_JC_SUPERVISOR, b[i]->eip));
+            ck_assert_int_eq(jump(XL_JC_SUPERVISOR, b[4]->eip) == NULL, i == 2 && !between);
+        }
+        ck_assert_int_eq(xl_jump_knows(f.xl, XL_JC_SUPERVISOR, EIP + 4 * PAGE_SIZE), between);
+        xl_jump_flush(f.xl, XL_JC_SUPERVISOR);
+    }
+}
+END_TEST
+
 START_TEST(dropping_many_pages_drops_what_has_code_there)
 {
     struct block *b = make_ret(0x100);
@@ -589,6 +608,7 @@ int main(void)
     tcase_add_test(t, a_retired_block_is_in_no_jump_cache);
     tcase_add_test(t, dropping_a_page_drops_what_has_code_there);
     tcase_add_test(t, dropping_a_page_keeps_what_has_code_elsewhere);
+    tcase_add_test(t, dropping_page_after_page_empties_it_and_a_fill_between_does_not);
     tcase_add_test(t, dropping_many_pages_drops_what_has_code_there);
     tcase_add_test(t, a_jump_cache_can_be_filled_and_flushed_for_ever);
     tcase_add_test(t, blocks_that_have_been_in_a_jump_cache_come_first_on_their_page);

@@ -24,6 +24,18 @@ static void teardown(void)
 
 #define LA 0x40003000u
 #define TABLE (FIX_TABLES + 0x3000)
+#define ALIAS 0xc0000000u
+#define WAYS_APART 64u /* pages of which one is remembered at a time */
+
+/* By the supervisor, at pa's alias in linear memory. */
+static bool let_write(paddr pa, unsigned n)
+{
+    return tables_let_write(cpu, ALIAS + (laddr)pa, pa, n) == bus_ram_ptr(bus, pa);
+}
+static bool let_again(paddr pa, unsigned n)
+{
+    return tables_let_again(cpu, ALIAS + (laddr)pa, n) == bus_ram_ptr(bus, pa);
+}
 
 static void map(u32 page)
 {
@@ -63,16 +75,131 @@ END_TEST
 START_TEST(a_write_to_an_absent_entry_drops_nothing)
 {
     map(0x200000);
-    ck_assert(tables_let_write(cpu, TABLE + 4 * ((LA >> 12 & 1023) + 1), 4));
+    ck_assert(let_write(TABLE + 4 * ((LA >> 12 & 1023) + 1), 4));
     ck_assert(entry(TLB_SUP_R));
     ck_assert_uint_eq(forgot_times, 0);
+}
+END_TEST
+
+/* A walk would have set A (SDM vol. 3, 4.8). */
+START_TEST(a_write_to_an_entry_that_has_not_been_used_drops_nothing)
+{
+    map(0x200000);
+    ram32(TABLE)[(LA >> 12 & 1023) + 1] = 0x201000 | P | W | U;
+    ck_assert(let_write(TABLE + 4 * ((LA >> 12 & 1023) + 1), 4));
+    ck_assert_uint_eq(forgot_times, 0);
+    ram32(TABLE)[(LA >> 12 & 1023) + 1] |= A;
+    ck_assert(let_write(TABLE + 4 * ((LA >> 12 & 1023) + 1), 4));
+    ck_assert_uint_eq(forgot, LA + PAGE_SIZE);
+}
+END_TEST
+
+static const paddr pte = TABLE + (LA >> 12 & 1023) * 4;
+static const paddr pde = FIX_PD32 + (LA >> 22) * 4;
+
+START_TEST(a_second_write_needs_no_walk_and_drops_as_well)
+{
+    u64 v;
+    map(0x200000);
+    ck_assert(!let_again(pte, 4));
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert(i ? let_again(pte, 4) : let_write(pte, 4));
+        ck_assert(!entry(TLB_SUP_R));
+        ck_assert_uint_eq(forgot_times, i + 1);
+        ck_assert_int_eq(mem_read(cpu, LA, 4, false, &v), 0);
+    }
+    ck_assert(let_again(pte + 4, 4)); /* an absent one */
+    ck_assert(entry(TLB_SUP_R));
+    ck_assert(let_write(pde, 4));
+    ck_assert_uint_eq(forgot_pages, 1024);
+    ck_assert(let_again(pde, 4));
+    ck_assert_uint_eq(forgot_times, 5);
+}
+END_TEST
+
+START_TEST(a_second_write_finds_what_the_table_has_come_to_serve_since)
+{
+    laddr other = (0x200u << 22) + (LA & (4 * MIB - 1));
+    u64 v;
+    map(0x200000);
+    ck_assert(let_write(pte, 4));
+    ram32(FIX_PD32)[0x200] = TABLE | P | W | U;
+    ck_assert_int_eq(mem_read(cpu, other, 4, false, &v), 0);
+    ck_assert_int_eq(mem_read(cpu, LA, 4, false, &v), 0);
+    ck_assert(let_again(pte, 4));
+    ck_assert(!entry(TLB_SUP_R));
+    ck_assert_uint_eq(cpu_tlb(cpu, TLB_SUP_R)[other >> PAGE_SHIFT], 0);
+}
+END_TEST
+
+START_TEST(a_second_write_to_what_is_no_table_any_more_is_let_go)
+{
+    map(0x200000);
+    ck_assert(let_write(pte, 4));
+    ck_assert(let_write(pde, 4));
+    *ram32(pde) = 0x400000 | P | W | PS;
+    forgot_times = 0;
+    ck_assert(let_again(pte, 4));
+    ck_assert_uint_eq(*bus_page_flags(bus, TABLE) & PG_TABLE, 0);
+    ck_assert(!let_again(pte, 4));
+    ck_assert_uint_eq(forgot_times, 0);
+}
+END_TEST
+
+/* Where an earlier write's walk has ended is no longer known, */
+START_TEST(a_second_write_walks_again_where_the_first_walk_may_not_count)
+{
+    map(0x200000);
+    cpu->cr0 &= ~CR0_WP;
+    ck_assert(let_write(pte, 4));
+    ck_assert(!let_again(pte, 4));
+    cpu->cr0 |= CR0_WP;
+    for (unsigned i = 0; i < 5; i++) {
+        ck_assert(let_write(pte, 4));
+        ck_assert(!tables_let_again(cpu, ALIAS + (laddr)pte + (WAYS_APART << PAGE_SHIFT), 4));
+        ck_assert(let_again(pte, 4));
+        if (i == 0) coherence_forget(bus_coherence(bus), ALIAS + (laddr)pte, 1);
+        if (i == 1) coherence_forget(bus_coherence(bus), ALIAS, 1024);
+        if (i == 2) tlb_flush_nonglobal(cpu);
+        if (i == 3) tlb_flush_page(cpu, ALIAS);
+        if (i == 4) coherence_remapped(bus_coherence(bus));
+        ck_assert(!let_again(pte, 4));
+        ck_assert(let_write(pte, 4));
+    }
+    cpu->cpl = 3; /* nor does it count for a user */
+    ck_assert(!let_again(pte, 4));
+    ck_assert(let_write(pte + 8, 4));
+    cpu->cpl = 0;
+}
+END_TEST
+
+START_TEST(a_page_that_is_refused_often_is_no_table_lately)
+{
+    map(0x200000);
+    ck_assert(tables_recent(cpu, TABLE));
+    ck_assert(!tables_recent(cpu, 0x200000));
+    for (unsigned i = 0; i < 1000; i++) tables_refused(cpu, TABLE); /* it is a table */
+    ck_assert(tables_recent(cpu, TABLE));
+    unsigned before = 0;
+    for (unsigned turn = 0; turn < 4; turn++) {
+        unsigned n = 0;
+        tables_forget(cpu, TABLE);
+        for (; tables_recent(cpu, TABLE); n++) tables_refused(cpu, TABLE);
+        ck_assert_uint_gt(n, before); /* more often, the more turns it takes */
+        before = n;
+        map(0x200000);
+        ck_assert(tables_recent(cpu, TABLE));
+    }
+    tables_forget(cpu, TABLE);
+    coherence_aged(bus_coherence(bus), 100000);
+    ck_assert(!tables_recent(cpu, TABLE));
 }
 END_TEST
 
 START_TEST(a_write_to_a_directory_drops_all_that_it_covers)
 {
     map(0x200000);
-    ck_assert(tables_let_write(cpu, FIX_PD32 + (LA >> 22) * 4, 4));
+    ck_assert(let_write(FIX_PD32 + (LA >> 22) * 4, 4));
     ck_assert(!entry(TLB_SUP_R));
     ck_assert_uint_eq(forgot, LA & ~(4 * MIB - 1));
     ck_assert_uint_eq(forgot_pages, 1024);
@@ -89,7 +216,7 @@ START_TEST(a_table_drops_its_page_in_each_place_however_many)
         ck_assert_int_eq(mem_read(cpu, LA, 4, false, &v), 0);
         ck_assert_int_eq(mem_read(cpu, other, 4, false, &v), 0);
         forgot_times = 0;
-        ck_assert(tables_let_write(cpu, TABLE + (LA >> 12 & 1023) * 4, 4));
+        ck_assert(let_write(TABLE + (LA >> 12 & 1023) * 4, 4));
         ck_assert(!entry(TLB_SUP_R));
         ck_assert_uint_eq(cpu_tlb(cpu, TLB_SUP_R)[other >> PAGE_SHIFT], 0);
         ck_assert_uint_eq(forgot_pages, 1);
@@ -114,8 +241,8 @@ START_TEST(tables_that_no_walk_comes_through_now_drop_nothing)
 {
     map(0x200000);
     use_other();
-    ck_assert(tables_let_write(cpu, FIX_PD32 + (LA >> 22) * 4, 4));
-    ck_assert(tables_let_write(cpu, TABLE + (LA >> 12 & 1023) * 4, 4));
+    ck_assert(let_write(FIX_PD32 + (LA >> 22) * 4, 4));
+    ck_assert(let_write(TABLE + (LA >> 12 & 1023) * 4, 4));
     tables_forget(cpu, TABLE);
     tables_forget(cpu, FIX_PD32);
     ck_assert_uint_eq(*bus_page_flags(bus, FIX_PD32) & PG_TABLE, 0);
@@ -178,7 +305,7 @@ START_TEST(a_pae_directory_drops_its_regions_in_each_quarter_that_has_it)
     cpu->pdpte[2] = cpu->pdpte[1];
     map_pae(LA, 0x200000 | P | W | U, P | W | U);
     for (unsigned k = 0; k < 2; k++) ck_assert_int_eq(mem_read(cpu, LA + (k << 30), 4, false, &v), 0);
-    ck_assert(tables_let_write(cpu, FIX_PD_PAE + PAGE_SIZE + (LA >> 21 & 511) * 8, 8));
+    ck_assert(let_write(FIX_PD_PAE + PAGE_SIZE + (LA >> 21 & 511) * 8, 8));
     ck_assert_uint_eq(forgot_times, 2);
     ck_assert_uint_eq(forgot_pages, 512);
     for (unsigned k = 0; k < 2; k++) ck_assert_uint_eq(cpu_tlb(cpu, TLB_SUP_R)[(LA + (k << 30)) >> PAGE_SHIFT], 0);
@@ -189,8 +316,8 @@ START_TEST(a_table_with_code_is_not_let_through)
 {
     map(0x200000);
     bus_mark_code(bus, TABLE);
-    ck_assert(!tables_let_write(cpu, TABLE + 8, 4));
-    ck_assert(!tables_let_write(cpu, 0x200000, 4)); /* nor what is none */
+    ck_assert(!let_write(TABLE + 8, 4));
+    ck_assert(!let_write(0x200000, 4)); /* nor what is none */
 }
 END_TEST
 
@@ -240,7 +367,7 @@ START_TEST(what_the_present_tables_do_not_lead_to_is_watched_until_it_is_written
     ck_assert_int_eq(mem_write(cpu, at_table + TABLE, 4, false, 1), 0);
     ck_assert_uint_eq(*bus_page_flags(bus, TABLE) & PG_TABLE, 0);
     ck_assert(cpu_tlb(cpu, TLB_SUP_W)[(at_table + TABLE) >> PAGE_SHIFT]);
-    ck_assert(!tables_let_write(cpu, FIX_PD32, 4) || !(*bus_page_flags(bus, FIX_PD32) & PG_TABLE));
+    ck_assert(!let_write(FIX_PD32, 4) || !(*bus_page_flags(bus, FIX_PD32) & PG_TABLE));
     ck_assert_uint_eq(forgot_times, 0);
     cpu->cr3 = FIX_PD32; /* where both are in use */
     tlb_flush_nonglobal(cpu);
@@ -259,6 +386,12 @@ int main(void)
     tcase_add_test(t, a_walk_marks_directory_and_table);
     tcase_add_test(t, a_write_to_a_present_entry_drops_its_page);
     tcase_add_test(t, a_write_to_an_absent_entry_drops_nothing);
+    tcase_add_test(t, a_write_to_an_entry_that_has_not_been_used_drops_nothing);
+    tcase_add_test(t, a_second_write_needs_no_walk_and_drops_as_well);
+    tcase_add_test(t, a_second_write_finds_what_the_table_has_come_to_serve_since);
+    tcase_add_test(t, a_second_write_to_what_is_no_table_any_more_is_let_go);
+    tcase_add_test(t, a_second_write_walks_again_where_the_first_walk_may_not_count);
+    tcase_add_test(t, a_page_that_is_refused_often_is_no_table_lately);
     tcase_add_test(t, a_write_to_a_directory_drops_all_that_it_covers);
     tcase_add_test(t, a_table_drops_its_page_in_each_place_however_many);
     tcase_add_test(t, tables_that_no_walk_comes_through_now_drop_nothing);

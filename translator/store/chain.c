@@ -129,8 +129,9 @@ static void forget_pages(struct page_set *pages)
 
 bool xl_jump_knows(const struct xl *xl, enum xl_jump_cache which, laddr la)
 {
-    u32 n = la >> PAGE_SHIFT;
-    return xl->jc_pages[which]->bit[n / 64] >> n % 64 & 1;
+    const struct page_set *pages = xl->jc_pages[which];
+    u32 n = la >> PAGE_SHIFT, line = n / PAGE_SET_LINE;
+    return pages->line[line / 64] >> line % 64 & 1 && pages->bit[n / 64] >> n % 64 & 1;
 }
 
 bool xl_jump_next_page(const struct xl *xl, enum xl_jump_cache which, u32 *page)
@@ -172,6 +173,7 @@ void xl_jump_fill(struct xl *xl, enum xl_jump_cache which, struct block *b)
     const struct jump_entry *there = &xl->jc[which][index];
     if (b->partial || b->state != BLOCK_LIVE) return;
     note_base(xl, which, b);
+    xl->jc_drops[which] = 0;
     if (!b->context && there->code && there->neg_eip != (u32)-b->eip && jump_index(-there->neg_eip) == index)
         jump_put(xl, which, (index + 1) % JUMP_ENTRIES, *there);
     jump_put(xl, which, index, (struct jump_entry){ .neg_tag = neg_tag(b), .code = xl->rx + b->host_off });
@@ -216,6 +218,9 @@ void xl_jump_drop_some(struct xl *xl, enum xl_jump_cache which, bool (*drops)(vo
     }
 }
 
+/* Pages dropped with nothing filled between them: an address space that is being taken apart, whose entries nobody will
+ * look up again. To look through all of them for each of its pages costs more than to fill some again. */
+#define DROPS_IN_A_ROW 2u
 #define REACH 15u /* an instruction of the page before may run into this one */
 
 /* The EIPs whose blocks may have code in one page: from *first on. */
@@ -237,6 +242,10 @@ void xl_jump_drop_page(struct xl *xl, enum xl_jump_cache which, laddr la)
     u32 n = la >> PAGE_SHIFT;
     if (!xl_jump_knows(xl, which, la)) return;
     if (which == XL_JC_SEGMENTED) {
+        xl_jump_flush(xl, which);
+        return;
+    }
+    if (++xl->jc_drops[which] > DROPS_IN_A_ROW) {
         xl_jump_flush(xl, which);
         return;
     }

@@ -85,6 +85,7 @@ struct xl {
     u16 *jc_list[XL_JC_MISS];
     struct page_set *jc_pages[XL_JC_MISS];
     u32 jc_count[XL_JC_MISS]; /* entries on jc_list */
+    u32 jc_drops[XL_JC_MISS]; /* pages dropped since it was filled last */
     u32 jc_base[XL_JC_MISS];  /* linear address less EIP of all blocks in it; not of segmented code's */
 
     struct site_set sites;            /* lower/sites.c */
