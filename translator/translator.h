@@ -96,7 +96,6 @@ u32 xl_context(struct xl *xl, u32 mode, u32 base, u32 limit);
  * one that always misses. */
 enum xl_jump_cache { XL_JC_SUPERVISOR, XL_JC_USER, XL_JC_SEGMENTED, XL_JC_MISS, XL_JC_COUNT };
 void *xl_jump_cache(struct xl *xl, enum xl_jump_cache which);
-void *xl_jump_more(struct xl *xl, enum xl_jump_cache which); /* for cpu->jump_more, before each time it is used */
 void xl_jump_fill(struct xl *xl, enum xl_jump_cache which, struct block *b);
 /* Fills in b, as after an exit that missed it. If it is the first of its linear page there, as after a flush, the other
  * blocks of that page fill in, too, that have been in a jump cache before: of the same mode and base of CS, and none

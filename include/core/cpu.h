@@ -127,13 +127,6 @@ struct jump_entry {
 /* The low 16 bits of the EIP alone would be the same for the same offset in libraries that lie 64 KiB apart.
  * lower_ctl.c and enter_x64.S compute the same. */
 static inline u32 jump_index(vaddr eip) { return (eip + (eip >> 12 | eip << 20)) % JUMP_ENTRIES; }
-/* Where user code's go that are driven out of the jump cache (jump_more.c): an entry is one of a bucket's. neg_tag is
- * minus EIP + 1 there, so that zeroes match nothing. enter_x64.S computes the same. */
-#define JUMP_MORE_WAYS 4u
-#define JUMP_MORE_BUCKETS 32768u
-static inline u32 jump_more_index(vaddr eip) { return (eip + (eip >> 8 | eip << 24)) % JUMP_MORE_BUCKETS; }
-static inline u64 jump_more_tag(vaddr eip) { return -(eip + 1ull); }
-static inline vaddr jump_more_eip(u64 neg_tag) { return (vaddr)(-neg_tag - 1); }
 /* Of segmented code: the same EIP is in use in many segments. What its translations assume of mode and CS is their
  * context. Where CS is what loading a paragraph makes of it in real or virtual-8086 mode (cpu_in_paragraph), that is
  * CONTEXT_PARAGRAPHS | the rest of the mode << 16 | the paragraph, so that far transfers compute it in line; others are
@@ -250,7 +243,6 @@ struct cpu {
         u8 *host;      /* and what is about to be written: where, */
         u32 la;        /* at which linear address */
     } stream;
-    void *jump_more; /* while jump_cache is the user's: what has been driven out of it; NULL: nothing has been */
 
     /* ---- the runtime's: the way back to the machine, and caches ---- */
     struct clock *clock; /* NULL: none, the TSC is the host's; else it is clock_tsc() + tsc_offset */

@@ -8,7 +8,6 @@
 #define CPU_FPU_HOT 4
 #define CPU_SSE_HOT 8
 #define CPU_JUMP_CACHE 1296
-#define CPU_JUMP_MORE 2888
 #define CPU_EXIT_ARG 1304
 #define CPU_HOST_RSP 1312
 #define CPU_KICK 0

@@ -20,7 +20,6 @@
 #include "runtime/mem/window.h"
 #include "runtime/run/x87.h"
 
-#include <stdatomic.h>
 #include <x86intrin.h>
 
 #define ROM_SLICE 64 /* instructions: until code that can be translated may have come */
@@ -227,8 +226,6 @@ enum xl_jump_cache dispatch_prepare(struct rt *rt)
     struct cpu *c = rt->cpu;
     u32 mode = mode_here(rt);
     enum xl_jump_cache which = unlikely(mode_segmented(mode)) ? prepare_segmented(rt, mode) : prepare_flat(rt, mode);
-    c->jump_more = xl_jump_more(rt->xl, which); /* first: a kick between them must not leave this with the other miss */
-    atomic_signal_fence(memory_order_seq_cst);
     c->jump_cache = xl_jump_cache(rt->xl, which);
     if (mode & MK_UWINDOW && rt->missing.waits) map_missing(rt);
     const struct window *w = window_of(rt, mode);

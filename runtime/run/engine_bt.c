@@ -18,10 +18,9 @@
 _Static_assert(offsetof(struct cpu, gpr) == CPU_GPR && offsetof(struct cpu, eip) == CPU_EIP
                    && offsetof(struct cpu, aflags) == CPU_AFLAGS && offsetof(struct cpu, fpu_hot) == CPU_FPU_HOT
                    && offsetof(struct cpu, sse_hot) == CPU_SSE_HOT && offsetof(struct cpu, jump_cache) == CPU_JUMP_CACHE
-                   && offsetof(struct cpu, jump_more) == CPU_JUMP_MORE && offsetof(struct cpu, exit_arg) == CPU_EXIT_ARG
-                   && offsetof(struct cpu, host_rsp) == CPU_HOST_RSP && offsetof(struct cpu, scratch) == CPU_SCRATCH
-                   && offsetof(struct cpu, window) == CPU_WINDOW && offsetof(struct cpu, fx) == CPU_FX
-                   && offsetof(struct cpu, context_tag) == CPU_CONTEXT_TAG
+                   && offsetof(struct cpu, exit_arg) == CPU_EXIT_ARG && offsetof(struct cpu, host_rsp) == CPU_HOST_RSP
+                   && offsetof(struct cpu, scratch) == CPU_SCRATCH && offsetof(struct cpu, window) == CPU_WINDOW
+                   && offsetof(struct cpu, fx) == CPU_FX && offsetof(struct cpu, context_tag) == CPU_CONTEXT_TAG
                    && offsetof(struct cpu, context_spread) == CPU_CONTEXT_SPREAD,
                "cpu_layout.h");
 _Static_assert(offsetof(struct cpu, seg) == CPU_SEG && offsetof(struct cpu, gdtr.base) == CPU_GDTR_BASE

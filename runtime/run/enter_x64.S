@@ -103,47 +103,9 @@ rt_enter:
 .endm
 
         .globl  rt_exit_jump, rt_exit_jump_segmented, rt_exit_chain, rt_exit_emulate, rt_exit_fault, rt_exit_signal
-/* r8d: target EIP. The entry of its index is not its own; it may be in the next one (chain.c, I4), or among what user
- * code's jump cache has driven out (jump_more.c): then it comes back to its place, for next time. */
+/* r8d: target EIP. The entry of its index is not its own; it may be in the next one (chain.c, I4). */
 rt_exit_jump:
         JUMP_IF_CACHED 1
-        mov     r10, rcx
-        mov     rcx, [r15 + CPU_JUMP_MORE]
-        jrcxz   5f
-        rorx    r9d, r8d, 8             /* jump_more_index(), */
-        lea     r9d, [r9 + r8]
-        lea     r9d, [r9 + r9]
-        movzx   r9d, r9w                /* twice */
-        lea     r9, [r9*8]
-        lea     r11, [rcx + r9*4]
-        mov     rcx, [r11]
-        lea     rcx, [rcx + r8 + 1]
-        jrcxz   4f
-        mov     rcx, [r11 + 16]
-        lea     rcx, [rcx + r8 + 1]
-        jrcxz   3f
-        mov     rcx, [r11 + 32]
-        lea     rcx, [rcx + r8 + 1]
-        jrcxz   2f
-        mov     rcx, [r11 + 48]
-        lea     rcx, [rcx + r8 + 1]
-        jrcxz   1f
-5:      mov     rcx, r10
-        jmp     rt_exit_jump_segmented
-1:      lea     r11, [r11 + 16]
-2:      lea     r11, [r11 + 16]
-3:      lea     r11, [r11 + 16]
-4:      mov     rcx, r10
-        mov     r11, [r11 + 8]
-        rorx    r9d, r8d, 12            /* jump_index() */
-        lea     r9, [r9 + r8]
-        movzx   r9d, r9w
-        lea     r9, [r9 + r9]
-        not     r8d
-        lea     r8d, [r8 + 1]
-        mov     [r13 + r9*8], r8d
-        mov     [r13 + r9*8 + 8], r11
-        jmp     r11
 rt_exit_jump_segmented:                 /* the jump cache is not one by EIP alone */
         mov     [r15 + CPU_EIP], r8d
         mov     r9d, ASM_EXIT_JUMP

@@ -69,7 +69,6 @@ static void on_kick(int sig, siginfo_t *si, void *ctx)
         syscall(SYS_tgkill, self.forward_tid, self.forward_tid, self.forward_signo);
     } else if (self.run.xl) {
         c->jump_cache = xl_jump_cache(self.run.xl, XL_JC_MISS);
-        c->jump_more = NULL;
         if (xl_break(self.run.xl, (u64)r[REG_RIP])) r[REG_R13] = (greg_t)(u64)c->jump_cache;
         else if (c->host_rsp) rekick_later();
     }

@@ -7,7 +7,6 @@
 const char guest_name[] = "returns";
 
 enum { T = 0x40000000, ABSENT = 0x40800000, DEEP = 40000, BEHIND = 2 /* the CALL at T */ };
-enum { MANY = 0x41000000, MANY_PAGES = 1024, TARGET = 8 /* bytes */, PLACES = 128 };
 
 #define CODE(name, ...) __asm__(".pushsection .text\n" #name ":\n" #__VA_ARGS__ "\n.popsection\n")
 
@@ -238,77 +237,6 @@ static void rings(void)
     on_trap(V_PF, NULL);
 }
 
-/* Very many targets in ring 3, and sums of page number and offset that many of them have in common: of a table by hash
- * they would want the same places. */
-static u32 target[PLACES * 70], targets;
-
-static void target_write(u32 at, u32 adds)
-{
-    poke8(at, 0x05); /* addl $adds, %eax; ret */
-    poke(at + 1, adds);
-    poke8(at + 5, 0xc3);
-}
-
-static u32 call_targets(u32 n)
-{
-    u32 sum = 0;
-    for (u32 i = 0; i < n; i++) __asm__ volatile("call *%1" : "+a"(sum) : "r"(target[i]) : "cc", "memory");
-    return sum;
-}
-
-static void check_targets(u32 times, u32 want)
-{
-    for (u32 i = 0; i < times; i++) {
-        CHECK_EQ(ring3(call_targets, targets), 0);
-        CHECK_EQ(trap.eax, want);
-    }
-}
-
-static void many_targets(void)
-{
-    u32 mark = pages_mark(), frames = (u32)pages_alloc(MANY_PAGES, PAGE), other = (u32)page_alloc(), sum = 0;
-
-    section("many targets");
-    targets = 0;
-    for (u32 p = 0; p < MANY_PAGES; p++) {
-        u32 page = MANY + p * PAGE;
-        pte_set(page, (frames + p * PAGE) | 7);
-        invlpg(page);
-        for (u32 k = 0; k < PLACES; k++) {
-            u32 offset = (k * TARGET - page / PAGE - page) & 0xffff;
-            if (offset > PAGE - TARGET || targets == sizeof target / sizeof *target) continue;
-            target_write(page + offset, targets * 5 + 1);
-            sum += targets * 5 + 1;
-            target[targets++] = page + offset;
-        }
-    }
-    CHECK(targets > PLACES * 50);
-    check_targets(4, sum);
-    for (u32 round = 0; round < 3; round++) {
-        for (u32 i = round; i < targets; i += 97) { /* some are others now, */
-            target_write(target[i], peek(target[i] + 1) + 3);
-            sum += 3;
-        }
-        check_targets(2, sum);
-        write_cr3(read_cr3());
-        check_targets(2, sum);
-        u32 i = targets / 2 + round * 200, page = target[i] & -PAGE; /* and one is in another page */
-        target_write(other + target[i] % PAGE, 7);
-        sum += 7 - peek(target[i] + 1);
-        for (u32 j = 0; j < targets; j++)
-            if (j != i && (target[j] & -PAGE) == page) memcpy((void *)(other + target[j] % PAGE), (void *)target[j], 6);
-        pte_set(page, other | 7);
-        invlpg(page);
-        other = (u32)page_alloc();
-        check_targets(2, sum);
-    }
-    for (u32 p = 0; p < MANY_PAGES; p++) {
-        pte_set(MANY + p * PAGE, 0);
-        invlpg(MANY + p * PAGE);
-    }
-    pages_release(mark);
-}
-
 static bool tick(struct frame *f)
 {
     (void)f;
@@ -328,7 +256,6 @@ static void all(void)
     remapped();
     rewritten();
     rings();
-    many_targets();
 }
 
 void guest_main(void)
@@ -343,7 +270,6 @@ void guest_main(void)
     }
     pte_set(T, 0); /* tables that stay */
     pte_set(ABSENT, 0);
-    pte_set(MANY, 0);
     u32 mark = pages_mark();
     all();
     pages_release(mark);

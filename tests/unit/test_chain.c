@@ -3,7 +3,6 @@
 #include "tests/emit/xl_fixture.h"
 #include "translator/store/alias.h"
 #include "translator/store/chain.h"
-#include "translator/store/jump_more.h"
 #include "translator/store/recover.h"
 
 #include <check.h>
@@ -419,107 +418,6 @@ START_TEST(two_of_the_same_index_fit_into_a_jump_cache)
 }
 END_TEST
 
-/* As rt_exit_jump looks behind the user's jump cache. */
-static const void *more(vaddr eip)
-{
-    const struct jump_entry *e = xl_jump_more(f.xl, XL_JC_USER);
-    for (unsigned i = 0; e && i < JUMP_MORE_WAYS; i++)
-        if (e[jump_more_index(eip) * JUMP_MORE_WAYS + i].neg_tag + eip + 1 == 0)
-            return e[jump_more_index(eip) * JUMP_MORE_WAYS + i].code;
-    return NULL;
-}
-static const void *anywhere(vaddr eip)
-{
-    const void *there = jump(XL_JC_USER, eip);
-    return there ? there : more(eip);
-}
-
-static struct block *make_user(unsigned off) { return make(off, "\xc3", 1, MODE_USER, 0x100000); }
-static bool odd_page(void *arg, vaddr eip) { return (void)arg, eip >> PAGE_SHIFT & 1; }
-
-enum { SAME = 5 };
-
-/* Fills in blocks of one index in turns: each drives another one out. Returns how many of them it has put there. */
-static unsigned crowd(struct block *b[SAME])
-{
-    unsigned n = 0;
-    while (!xl_jump_more(f.xl, XL_JC_USER)) xl_jump_fill(f.xl, XL_JC_USER, b[n++ % SAME]);
-    for (unsigned i = 0; i < 2 * SAME; i++) xl_jump_fill(f.xl, XL_JC_USER, b[n++ % SAME]);
-    return n;
-}
-
-static void make_same(struct block *b[SAME])
-{
-    for (unsigned i = 0, off = 0x100; i < SAME; off++)
-        if (jump_index(EIP + off) == jump_index(EIP + 0x100)) b[i++] = make_user(off);
-}
-
-START_TEST(what_is_driven_out_of_the_users_jump_cache_is_found_behind_it)
-{
-    struct block *b[SAME];
-    ck_assert_ptr_null(xl_jump_more(f.xl, XL_JC_USER));
-    make_same(b);
-    for (unsigned way = 0; way < 4; way++) {
-        ck_assert_uint_gt(crowd(b), 100); /* not for a few */
-        ck_assert_ptr_null(xl_jump_more(f.xl, XL_JC_SUPERVISOR));
-        for (unsigned i = 0; i < SAME; i++) ck_assert_ptr_eq(more(b[i]->eip), xl_entry(f.xl, b[i]));
-        for (unsigned i = 0; i < SAME; i++) ck_assert_ptr_eq(anywhere(b[i]->eip), xl_entry(f.xl, b[i]));
-        ck_assert_ptr_null(more(b[0]->eip + JUMP_MORE_BUCKETS));
-        if (way == 0) xl_jump_flush(f.xl, XL_JC_USER);
-        for (unsigned i = 0; i < SAME; i++) {
-            if (way == 1) xl_jump_drop_page(f.xl, XL_JC_USER, b[i]->la);
-            if (way == 2) xl_retire(f.xl, b[i]->pa, 1);
-        }
-        if (way == 3) xl_jump_drop_some(f.xl, XL_JC_USER, odd_page, NULL);
-        for (unsigned i = 0; i < SAME; i++) {
-            bool stays = way == 3 && !odd_page(NULL, b[i]->eip);
-            ck_assert_ptr_eq(anywhere(b[i]->eip), stays ? xl_entry(f.xl, b[i]) : NULL);
-            if (way == 2) xl_forget(f.xl, b[i]), b[i] = make_user(b[i]->eip - EIP);
-        }
-        xl_jump_flush(f.xl, XL_JC_USER);
-        ck_assert_ptr_null(xl_jump_more(f.xl, XL_JC_USER));
-    }
-}
-END_TEST
-
-START_TEST(with_a_full_jump_cache_a_page_is_dropped_from_behind_it_too)
-{
-    struct block *b[SAME];
-    make_same(b);
-    for (unsigned off = 0; off < 3 * PAGE_SIZE; off += 2) xl_jump_fill(f.xl, XL_JC_USER, make_user(0x100000 + off));
-    crowd(b);
-    ck_assert_uint_gt(f.xl->jc_count[XL_JC_USER], PAGE_SIZE);
-    for (unsigned i = 0; i < SAME; i++) xl_jump_drop_page(f.xl, XL_JC_USER, b[i]->la);
-    for (unsigned i = 0; i < SAME; i++) ck_assert_ptr_null(anywhere(b[i]->eip));
-}
-END_TEST
-
-START_TEST(a_full_bucket_loses_one_and_all_is_gone_after_a_flush)
-{
-    struct block *same[SAME], *b[JUMP_MORE_WAYS + 1];
-    unsigned n = 0, found = 0;
-    make_same(same);
-    crowd(same);
-    for (unsigned off = 1; n < ARRAY_LEN(b); off++)
-        if (jump_more_index(EIP + off) == jump_more_index(EIP + 1)) b[n++] = make_user(off);
-    const u32 count = f.xl->more.count;
-    for (unsigned i = 0; i < n; i++) {
-        jump_more_put(f.xl, b[i]->eip, (void *)xl_entry(f.xl, b[i]));
-        ck_assert_ptr_eq(more(b[i]->eip), xl_entry(f.xl, b[i]));
-    }
-    for (unsigned i = 0; i < n; i++) found += more(b[i]->eip) != NULL;
-    ck_assert_uint_eq(found, JUMP_MORE_WAYS);
-    ck_assert_uint_eq(f.xl->more.count, count + 1);
-    for (unsigned i = 0; i < n; i++) xl_retire(f.xl, b[i]->pa, 1);
-    ck_assert_uint_eq(f.xl->more.count, count + 1); /* empty, but on the list, once */
-    xl_jump_flush(f.xl, XL_JC_USER);
-    ck_assert_uint_eq(f.xl->more.count, 0);
-    for (unsigned i = 0; i < JUMP_MORE_BUCKETS; i++)
-        for (unsigned k = 0; k < JUMP_MORE_WAYS; k++)
-            ck_assert(!f.xl->more.bucket[i][k].neg_tag && !f.xl->more.bucket[i][k].code);
-}
-END_TEST
-
 static void jumped_are_first(const struct alias *p, unsigned want)
 {
     const struct block *last = NULL;
@@ -718,9 +616,6 @@ int main(void)
     tcase_add_test(t, the_pages_that_a_jump_cache_knows_are_told_in_order_until_a_flush);
     tcase_add_test(t, some_entries_are_dropped_however_often_and_the_others_stay);
     tcase_add_test(t, two_of_the_same_index_fit_into_a_jump_cache);
-    tcase_add_test(t, what_is_driven_out_of_the_users_jump_cache_is_found_behind_it);
-    tcase_add_test(t, with_a_full_jump_cache_a_page_is_dropped_from_behind_it_too);
-    tcase_add_test(t, a_full_bucket_loses_one_and_all_is_gone_after_a_flush);
     tcase_add_test(t, the_graph_stays_whole_whatever_happens);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

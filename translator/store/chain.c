@@ -7,13 +7,11 @@
  *       [xl_jump_forget, xl_jump_drop_some]
  *   I4  An EIP has two entries where it may be: that of its jump_index(), and the one after that. It is filled in at
  * the first; what it finds there of the same index moves on to the second. Translated code looks at the first only; its
- * way out, rt_exit_jump in enter_x64.S, looks at the second before it leaves, and in jump_more.c for what of user code
- *       has been driven out of both.                                                     [xl_jump_fill]
+ * way out, rt_exit_jump in enter_x64.S, looks at the second before it leaves.             [xl_jump_fill]
  *   I5  Segmented code has a jump cache of its own, whose entries name the context too: it goes on being right when CS
  *       changes. There each has one entry. */
 #include "translator/store/chain.h"
 #include "translator/store/alias.h"
-#include "translator/store/jump_more.h"
 
 #include <string.h>
 
@@ -87,7 +85,6 @@ void xl_jump_forget(struct xl *xl, const struct block *b)
         struct jump_entry *j = &xl->jc[which][(index_of(b) + i) % JUMP_ENTRIES];
         if (j->code == xl_entry(xl, b)) j->neg_eip = (u32)-b->eip + TOMBSTONE;
     }
-    if (which == XL_JC_USER) jump_more_remove(xl, b->eip, xl_entry(xl, b));
 }
 
 void xl_unlink_out(struct xl *xl, struct block *b)
@@ -170,24 +167,6 @@ static void jump_put(struct xl *xl, enum xl_jump_cache which, u32 index, struct 
     *j = e;
 }
 
-/* Whether an entry is one of an EIP's two, and no tombstone. */
-static bool in_place(const struct jump_entry *j, u32 index)
-{
-    u32 home = jump_index(-j->neg_eip);
-    return home == index || (home + 1) % JUMP_ENTRIES == index;
-}
-
-/* b comes to where another's entry is. That one is driven out, or drives out the one after it. So is b, the next time:
- * a place that two want is one that they will want again. */
-static void keep_displaced(struct xl *xl, u32 index, const struct block *b)
-{
-    const struct jump_entry *j = &xl->jc[XL_JC_USER][index];
-    if (jump_index(-j->neg_eip) == index) j = &xl->jc[XL_JC_USER][index = (index + 1) % JUMP_ENTRIES];
-    if (!j->code || !in_place(j, index)) return;
-    if (j->neg_eip != (u32)-b->eip) jump_more_put(xl, -j->neg_eip, j->code);
-    jump_more_put(xl, b->eip, xl->rx + b->host_off);
-}
-
 void xl_jump_fill(struct xl *xl, enum xl_jump_cache which, struct block *b)
 {
     u32 index = index_of(b);
@@ -195,10 +174,8 @@ void xl_jump_fill(struct xl *xl, enum xl_jump_cache which, struct block *b)
     if (b->partial || b->state != BLOCK_LIVE) return;
     note_base(xl, which, b);
     xl->jc_drops[which] = 0;
-    if (!b->context && there->code && there->neg_eip != (u32)-b->eip) {
-        if (which == XL_JC_USER) keep_displaced(xl, index, b);
-        if (jump_index(-there->neg_eip) == index) jump_put(xl, which, (index + 1) % JUMP_ENTRIES, *there);
-    }
+    if (!b->context && there->code && there->neg_eip != (u32)-b->eip && jump_index(-there->neg_eip) == index)
+        jump_put(xl, which, (index + 1) % JUMP_ENTRIES, *there);
     jump_put(xl, which, index, (struct jump_entry){ .neg_tag = neg_tag(b), .code = xl->rx + b->host_off });
     note_page(xl, which, b->la);
     if (b->pa2 != XL_NO_PAGE) note_page(xl, which, b->la + PAGE_SIZE);
@@ -223,7 +200,6 @@ void xl_jump_fill_page(struct xl *xl, enum xl_jump_cache which, struct block *b)
 void xl_jump_flush(struct xl *xl, enum xl_jump_cache which)
 {
     if (!xl->jc_count[which]) return;
-    if (which == XL_JC_USER) jump_more_flush(xl);
     for (u32 i = 0; i < xl->jc_count[which]; i++) xl->jc[which][xl->jc_list[which][i]] = (struct jump_entry){ 0 };
     xl_jump_empty(xl, which);
     xl->jc_count[which] = 0;
@@ -235,9 +211,11 @@ void xl_jump_drop_some(struct xl *xl, enum xl_jump_cache which, bool (*drops)(vo
     for (u32 i = 0; i < xl->jc_count[which]; i++) {
         u32 index = xl->jc_list[which][i];
         struct jump_entry *j = &xl->jc[which][index];
-        if (in_place(j, index) && drops(arg, (u32)-j->neg_eip)) j->neg_eip += TOMBSTONE;
+        vaddr eip = (u32)-j->neg_eip;
+        u32 home = jump_index(eip);
+        bool there = home == index || (home + 1) % JUMP_ENTRIES == index; /* else a tombstone already */
+        if (there && drops(arg, eip)) j->neg_eip += TOMBSTONE;
     }
-    if (which == XL_JC_USER) jump_more_drop(xl, drops, arg);
 }
 
 /* Pages dropped with nothing filled between them: an address space that is being taken apart, whose entries nobody will
@@ -251,13 +229,11 @@ static bool in_page(void *first, vaddr eip) { return eip - *(const vaddr *)first
 /* They are found by index: an entry for each of them, and the next. */
 static void drop_by_index(struct xl *xl, enum xl_jump_cache which, vaddr first)
 {
-    for (vaddr eip = first; in_page(&first, eip); eip++) {
-        if (which == XL_JC_USER) jump_more_remove(xl, eip, NULL);
+    for (vaddr eip = first; in_page(&first, eip); eip++)
         for (u32 place = 0; place < 2; place++) {
             struct jump_entry *j = &xl->jc[which][(jump_index(eip) + place) % JUMP_ENTRIES];
             if (j->code && j->neg_eip == (u32)-eip) j->neg_eip += TOMBSTONE;
         }
-    }
 }
 
 void xl_jump_drop_page(struct xl *xl, enum xl_jump_cache which, laddr la)

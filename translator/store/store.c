@@ -12,7 +12,6 @@
 #include "translator/store/jitdump.h"
 #include "translator/store/perf.h"
 #include "translator/store/store.h"
-#include "translator/store/jump_more.h"
 #include "translator/store/template.h"
 #include "translator/store/template_file.h"
 
@@ -60,7 +59,7 @@ int xl_new(struct xl **out, const struct xl_config *cfg)
     xl->hash_bits = XL_HASH_BITS;
     xl->hash = (struct block **)hostmem_map(sizeof *xl->hash << xl->hash_bits);
     if (!xl->arena || !xl->side || !xl->tables || !xl->hash || template_store_init(xl) || site_set_init(&xl->sites)
-        || xl_pages_init(xl) || jump_more_init(xl))
+        || xl_pages_init(xl))
         goto fail;
     tables_init(xl);
     *out = xl;
@@ -74,7 +73,6 @@ void xl_free(struct xl *xl)
 {
     if (!xl) return;
     xl_pages_free(xl);
-    jump_more_free(xl);
     hostmem_unmap(xl->rw, xl->cfg.cache_bytes);
     hostmem_unmap(xl->rx, xl->cfg.cache_bytes);
     if (xl->perf) fclose(xl->perf);

@@ -33,15 +33,6 @@ struct xl_tables {
     u32 template_head[2][1u << XL_TEMPLATE_BITS];
 };
 
-/* jump_more.c: what has been driven out of the user's jump cache. */
-struct jump_more {
-    struct jump_entry (*bucket)[JUMP_MORE_WAYS];
-    u16 *list;     /* the buckets that have entries, */
-    u32 count;     /* so many */
-    u32 displaced; /* since the last flush */
-    u32 turn;      /* whose turn it is to go, where a bucket is full */
-};
-
 struct template_store;
 
 #define XL_CONTEXTS 2048u
@@ -91,7 +82,6 @@ struct xl {
 
     /* chain.c: jump caches */
     struct jump_entry *jc[XL_JC_COUNT];
-    struct jump_more more; /* behind the user's */
     u16 *jc_list[XL_JC_MISS];
     struct page_set *jc_pages[XL_JC_MISS];
     u32 jc_count[XL_JC_MISS]; /* entries on jc_list */
