@@ -158,6 +158,15 @@ static bool is_directory(struct cpu *c, const struct role *r, unsigned region)
     return c->tables->directory[i].role == r;
 }
 
+/* and whether any region's is; */
+static bool is_any_directory(struct cpu *c, const struct role *r)
+{
+    unsigned entries = PAGE_SIZE / directory_entry_size(c);
+    for (unsigned first = 0; first < regions(c); first += entries)
+        if (is_directory(c, r, first)) return true;
+    return false;
+}
+
 /* or leads there. pa: a place in that page. */
 static bool is_table(struct cpu *c, const struct role *r, paddr pa, unsigned region)
 {
@@ -176,9 +185,8 @@ static bool next_place(const struct cpu *c, const struct role *r, unsigned i, un
 /* Whether a walk from the present CR3 may come through r's page. */
 static bool serves(struct cpu *c, const struct role *r, paddr pa)
 {
-    unsigned entries = PAGE_SIZE / directory_entry_size(c), region;
-    for (unsigned first = 0; first < regions(c); first += entries)
-        if (is_directory(c, r, first)) return true;
+    unsigned region;
+    if (is_any_directory(c, r)) return true;
     for (unsigned i = 0; next_place(c, r, i, &region); i++)
         if (is_table(c, r, pa, region)) return true;
     return false;
@@ -215,9 +223,7 @@ void tables_forget(struct cpu *c, paddr pa)
     u8 *flags = bus_page_flags(c->bus, pa);
     if (!r || !(*flags & PG_TABLE)) return;
     unsigned entries = PAGE_SIZE / directory_entry_size(c);
-    bool all = false;
-    for (unsigned first = 0; first < regions(c); first += entries) all |= is_directory(c, r, first);
-    if (all) drop_all(c);
+    if (is_any_directory(c, r)) drop_all(c);
     else (void)drop_of_table(c, r, pa, 0, entries);
     *r = (struct role){ .patience = r->patience, .since_ms = r->since_ms };
     *flags &= (u8)~PG_TABLE;
@@ -274,9 +280,7 @@ static const u8 *only_entry(struct cpu *c, const struct role *r, paddr page)
 {
     unsigned size = directory_entry_size(c), entries = PAGE_SIZE / size, region = r->place[0] - 1u;
     paddr dir;
-    if (!r->place[0] || r->place[1] || r->many) return NULL;
-    for (unsigned first = 0; first < regions(c); first += entries)
-        if (is_directory(c, r, first)) return NULL;
+    if (!r->place[0] || r->place[1] || r->many || is_any_directory(c, r)) return NULL;
     if (!is_table(c, r, page, region) || !directory_page(c, region_la(c, region), &dir)) return NULL;
     return bus_ram_ptr(c->bus, dir + region % entries * size);
 }

@@ -241,11 +241,7 @@ void xl_jump_drop_page(struct xl *xl, enum xl_jump_cache which, laddr la)
     vaddr first = (la & PAGE_MASK) - REACH - xl->jc_base[which];
     u32 n = la >> PAGE_SHIFT;
     if (!xl_jump_knows(xl, which, la)) return;
-    if (which == XL_JC_SEGMENTED) {
-        xl_jump_flush(xl, which);
-        return;
-    }
-    if (++xl->jc_drops[which] > DROPS_IN_A_ROW) {
+    if (which == XL_JC_SEGMENTED || ++xl->jc_drops[which] > DROPS_IN_A_ROW) {
         xl_jump_flush(xl, which);
         return;
     }
