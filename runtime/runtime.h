@@ -196,9 +196,9 @@ void rt_stop(struct rt *rt);
 void rt_request_reset(struct rt *rt);
 /* Thread-safe: fn(arg) runs on the vCPU thread between blocks, soon. Returns 0 or -ENOMEM. */
 MUST_CHECK int rt_post(struct rt *rt, void (*fn)(void *), void *arg);
-/* From a device callback: somebody has been asked for what will be posted within microseconds, perhaps. A HLT that
- * follows watches for it for a moment before it sleeps. */
-void rt_expect(struct rt *rt);
+/* From a device callback: somebody has been asked for what will be posted within so many host ns, perhaps: some hundred
+ * thousand at most. A HLT that follows watches for it that long before it sleeps. */
+void rt_expect(struct rt *rt, u64 ns);
 /* Forces a look at timers, posts and interrupts at the next block boundary. Thread-safe, async-signal-safe. */
 void rt_kick(struct rt *rt);
 

@@ -7,8 +7,8 @@
 struct disks;
 struct pc_disk;
 struct disks_host {
-    void (*wake)(void *arg);  /* on a disk's thread: disks_complete() is wanted */
-    void (*asked)(void *arg); /* on the vCPU thread: it will be, perhaps within microseconds */
+    void (*wake)(void *arg);          /* on a disk's thread: disks_complete() is wanted */
+    void (*asked)(void *arg, u64 ns); /* on the vCPU thread: it will be, perhaps within ns */
     /* On the vCPU thread: what a drive was asked for has failed at its image. held: it waits for disks_retry(). */
     void (*failed)(void *arg, unsigned drive, bool write, int err, bool held);
     void *arg;

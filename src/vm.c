@@ -177,7 +177,9 @@ static void frames_deliver(void *arg)
 }
 
 static void on_net_wake(void *vm) { post(vm, frames_deliver); }
-static void on_asked(void *vm) { rt_expect(((struct vm *)vm)->rt); }
+#define NET_ANSWER_NS 100000u
+static void on_net_asked(void *vm) { rt_expect(((struct vm *)vm)->rt, NET_ANSWER_NS); }
+static void on_disk_asked(void *vm, u64 ns) { rt_expect(((struct vm *)vm)->rt, ns); }
 
 static void audio_tell(void *arg)
 {
@@ -425,11 +427,11 @@ static int machine_new(struct vm *vm, struct snapshot *from, struct vm_error *er
     pthread_mutex_unlock(&vm->lock);
     if (rc) goto out;
     chardev_tap_init(&vm->tap, serial, vm->cfg.serial_output, vm->cfg.serial_output_arg);
-    const struct disks_host disk_host = { on_disk_wake, on_asked, on_disk_failed, vm };
+    const struct disks_host disk_host = { on_disk_wake, on_disk_asked, on_disk_failed, vm };
     rc = disks_open(&vm->disks, &vm->cfg, vm->cfg.inspect ? NULL : &disk_host, err);
     if (rc) goto out;
     const struct wait_end net_end = { stop_asked, vm };
-    const struct netdev_host net_host = { on_net_wake, on_asked, vm };
+    const struct netdev_host net_host = { on_net_wake, on_net_asked, vm };
     rc = vm_nets_open(&vm->nets, vm, &net_host, &net_end, err);
     if (rc) goto out;
     const struct audio_host audio_host = { on_audio_wake, vm };

@@ -75,7 +75,7 @@ struct rt {
     bool running;
     pthread_t thread; /* the one in rt_run() */
     struct {
-        bool expects;          /* rt_expect() since the last HLT */
+        u64 ns;                /* rt_expect() since the last HLT: the longest; 0: none */
         atomic_bool now;       /* a HLT watches cpu->kick: no signal is needed */
         unsigned vain, passes; /* how often it is not to, as it was in vain before; and yet */
     } watch;                   /* run.c */

@@ -26,7 +26,6 @@
 #include <unistd.h>
 #include <x86intrin.h>
 
-#define WATCH_NS 100000u
 #define WATCH_LOOKS 16u
 #define WATCH_PASSES_MAX 63u
 
@@ -213,7 +212,10 @@ void rt_kick(struct rt *rt)
     if (!atomic_load(&rt->watch.now)) rt->engine->kick(rt);
 }
 
-void rt_expect(struct rt *rt) { rt->watch.expects = true; }
+void rt_expect(struct rt *rt, u64 ns)
+{
+    if (rt->watch.ns < ns) rt->watch.ns = ns;
+}
 
 static void request(struct rt *rt, unsigned what)
 {
@@ -347,13 +349,14 @@ void rt_sleep(struct rt *rt)
  * behind watch.now: so a kick without a signal is seen here, or in rt_sleep(). */
 static bool watch_for_kick(struct rt *rt)
 {
-    if (!rt->watch.expects) return false;
-    rt->watch.expects = false;
+    const u64 ns = rt->watch.ns;
+    if (!ns) return false;
+    rt->watch.ns = 0;
     if (rt->watch.passes) {
         rt->watch.passes--;
         return false;
     }
-    const u64 begin = __rdtsc(), until = host_ns(CLOCK_MONOTONIC) + WATCH_NS;
+    const u64 begin = __rdtsc(), until = host_ns(CLOCK_MONOTONIC) + ns;
     atomic_store(&rt->watch.now, true);
     while (!rt->cpu->kick && host_ns(CLOCK_MONOTONIC) < until)
         for (unsigned i = 0; i < WATCH_LOOKS && !rt->cpu->kick; i++) __builtin_ia32_pause();

@@ -25,8 +25,8 @@ struct blockdev_medium {
 struct blockdev_host {
     /* Called on the disk's own thread: requests are done, arrange for blockdev_complete() on the vCPU thread, soon. */
     void (*wake)(void *arg);
-    /* On the vCPU thread: one has been submitted, and may be done within microseconds. NULL: nobody wants to know. */
-    void (*asked)(void *arg);
+    /* On the vCPU thread: one has been submitted, and may be done within ns. NULL: nobody wants to know. */
+    void (*asked)(void *arg, u64 ns);
     void *arg;
     /* A request has failed at the image; on the vCPU thread. True: it is held, and done() waits for blockdev_retry().
      * NULL: none is. */

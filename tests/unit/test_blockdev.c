@@ -61,7 +61,12 @@ static struct blockdev *disk;
 static sem_t woken;
 static void wake(void *arg) { sem_post(arg); }
 static unsigned announced;
-static void asked(void *arg UNUSED) { announced++; }
+static u64 announced_ns;
+static void asked(void *arg UNUSED, u64 ns)
+{
+    announced++;
+    announced_ns = ns;
+}
 
 /* The chip: requests of its own, which note how they ended. */
 struct request {
@@ -154,6 +159,30 @@ START_TEST(what_is_written_is_read_and_done_comes_to_the_thread_that_completes)
     ck_assert_mem_eq(image.now + 5 * BLOCKDEV_SECTOR, out, sizeof out);
     ck_assert(pthread_equal(r.by, pthread_self()));
     ck_assert(!pthread_equal(image.by, pthread_self()));
+}
+END_TEST
+
+START_TEST(what_is_longer_may_be_watched_for_longer_up_to_a_limit)
+{
+    static u8 data[SIZE];
+    struct request q = { 0 };
+    u64 least;
+    submit(&q, BLOCKDEV_READ, 0, data, BLOCKDEV_SECTOR);
+    until(&q);
+    least = announced_ns;
+    ck_assert_uint_ge(least, 50000);
+    submit(&q, BLOCKDEV_READ, 0, data, SIZE);
+    until(&q);
+    ck_assert_uint_gt(announced_ns, least);
+    q.done = false;
+    q.r.len = 1u << 30; /* too long for the disk: nothing is read */
+    blockdev_submit(disk, &q.r);
+    until(&q);
+    ck_assert_int_ne(0, q.err);
+    ck_assert_uint_le(announced_ns, 1000000);
+    submit(&q, BLOCKDEV_DISCARD, 0, NULL, SIZE); /* moves nothing */
+    until(&q);
+    ck_assert_uint_le(announced_ns, least);
 }
 END_TEST
 
@@ -353,6 +382,7 @@ int main(void)
     TCase *c = tcase_create("blockdev");
     tcase_add_checked_fixture(c, setup, teardown);
     tcase_add_test(c, what_is_written_is_read_and_done_comes_to_the_thread_that_completes);
+    tcase_add_test(c, what_is_longer_may_be_watched_for_longer_up_to_a_limit);
     tcase_add_test(c, submitting_waits_for_nothing);
     tcase_add_test(c, a_flush_makes_durable_what_was_written_before);
     tcase_add_loop_test(c, a_durable_write_outlives_a_power_cut_when_it_is_done, 0, 2);

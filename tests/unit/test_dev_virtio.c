@@ -9,6 +9,7 @@
 #define DATA_AT 0x210000u
 #define STATUS_AT 0x220000u
 #define TABLE_AT 0x230000u
+#define MANY_AT 0x400000u
 enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11, T_ZEROES = 13 };
 #define F_FLUSH (1ull << 9)
 
@@ -140,6 +141,7 @@ START_TEST(the_configuration_says_what_the_disk_is)
 {
     ck_assert_uint_eq(SECTORS, rd(0x2000, 4));
     ck_assert_uint_eq(512, rd(0x2000 + 20, 4));
+    ck_assert_uint_eq(510, rd(0x2000 + 12, 4)); /* pieces of a request: two less than the queue has entries */
     ck_assert_uint_eq(SECTORS, bus_in(bus, (u16)(io_bar + 20), 4));
 }
 END_TEST
@@ -326,14 +328,14 @@ END_TEST
 
 START_TEST(before_1_0_it_works_by_ports_and_one_page_number)
 {
-    static const u8 zero[0x4000];
+    static const u8 zero[0x5000];
     u16 size;
     bus_out(bus, (u16)(io_bar + 18), 1, 0);
     bus_out(bus, (u16)(io_bar + 18), 1, S_ACK | S_DRIVER);
     bus_out(bus, (u16)(io_bar + 4), 4, (u32)F_FLUSH);
     bus_out(bus, (u16)(io_bar + 14), 2, 0);
     size = (u16)bus_in(bus, (u16)(io_bar + 12), 2);
-    ck_assert_uint_eq(256, size);
+    ck_assert_uint_eq(512, size);
     put(0x300000, zero, sizeof zero);
     bus_out(bus, (u16)(io_bar + 8), 4, 0x300);
     ck_assert_uint_eq(0x300, bus_in(bus, (u16)(io_bar + 8), 4));
@@ -342,11 +344,11 @@ START_TEST(before_1_0_it_works_by_ports_and_one_page_number)
     desc_at(0x300000, 0, HEADER_AT, 16, D_NEXT, 1);
     desc_at(0x300000, 1, DATA_AT, 512, D_NEXT | D_WRITE, 2);
     desc_at(0x300000, 2, STATUS_AT, 1, D_WRITE, 0);
-    put16(0x301000 + 4, 0);
-    put16(0x301000 + 2, 1);
+    put16(0x302000 + 4, 0);
+    put16(0x302000 + 2, 1);
     bus_out(bus, (u16)(io_bar + 16), 2, 0);
     ck_assert(finish());
-    ck_assert_uint_eq(1, get16(0x302000 + 2));
+    ck_assert_uint_eq(1, get16(0x303000 + 2));
     ck_assert(intx);
     ck_assert_uint_eq(1, bus_in(bus, (u16)(io_bar + 19), 1));
     ck_assert(!intx);
@@ -378,6 +380,89 @@ START_TEST(indirect_tables_and_pieces_of_any_size_are_one_request)
     ck_assert_uint_eq(1025, len);
     get(DATA_AT, buf, 1024);
     ck_assert_mem_eq(image + 20 * 512, buf, 1024);
+}
+END_TEST
+
+/* A read of so many sectors, a descriptor for each and header and status, in a table of n entries from entry 0 on. */
+static void table(paddr at, unsigned sectors, u32 n)
+{
+    header(T_IN, 0);
+    desc_at(at, 0, HEADER_AT, 16, D_NEXT, 1);
+    for (unsigned i = 1; i <= sectors; i++)
+        desc_at(at, i, MANY_AT + 512u * (i - 1), 512, D_NEXT | D_WRITE, (u16)(i + 1));
+    desc_at(at, sectors + 1, STATUS_AT, 1, D_WRITE, 0);
+    desc(0, 0, at, n * 16, D_INDIRECT, 0);
+}
+/* Whether the device takes it, as one request, and does it. */
+static bool table_done(unsigned sectors)
+{
+    static const u8 none[512];
+    static u8 buf[512];
+    const unsigned before = requests;
+    put(MANY_AT + 512 * (sectors - 1), none, sizeof none);
+    offer(0, 0);
+    kick(0);
+    if (status() & S_NEEDS_RESET) return false;
+    ck_assert_uint_eq(before + 1, requests);
+    ck_assert(finish());
+    get(MANY_AT + 512 * (sectors - 1), buf, sizeof buf);
+    ck_assert_mem_eq(image + 512 * (sectors - 1), buf, sizeof buf);
+    return true;
+}
+
+START_TEST(an_indirect_table_may_lie_anywhere_in_memory)
+{
+    driver_start(F_FLUSH | INDIRECT, 1);
+    for (unsigned before = 16; before <= 64; before += 8) { /* across the end of a page, between entries and in one */
+        table(TABLE_AT + 0x1000 - before, 4, 6);
+        ck_assert(table_done(4));
+    }
+    table(TABLE_AT, 510, 512); /* all that a chain may have: two pages, aligned, */
+    ck_assert(table_done(510));
+    table(TABLE_AT + 0xff8, 510, 512); /* and a part of three */
+    ck_assert(table_done(510));
+    table(RAM - 6 * 16, 4, 6); /* the last bytes of memory */
+    ck_assert(table_done(4));
+}
+END_TEST
+
+START_TEST(of_an_indirect_table_only_what_the_chain_uses_must_be_there)
+{
+    driver_start(F_FLUSH | INDIRECT, 1);
+    table(RAM - 6 * 16, 4, 7); /* one entry beyond memory */
+    ck_assert(table_done(4));
+    table(TABLE_AT, 4, 513); /* longer than any chain */
+    ck_assert(table_done(4));
+    table(TABLE_AT, 4, 1u << 20); /* as long as memory is, and not from its beginning on */
+    ck_assert(table_done(4));
+    table(TABLE_AT, 4, (1u << 28) - 1); /* the longest that can be said */
+    ck_assert(table_done(4));
+}
+END_TEST
+
+START_TEST(an_indirect_table_whose_chain_leaves_it_or_memory_is_refused)
+{
+    driver_start(F_FLUSH | INDIRECT, 1);
+    table(TABLE_AT, 4, 6);
+    switch (_i) {
+    case 0: desc(0, 0, TABLE_AT, 5 * 16, D_INDIRECT, 0); break; /* the status is beyond its end */
+    case 1: table(TABLE_AT, 511, 513); break;                   /* more entries than a chain may have, */
+    case 2: table(TABLE_AT, 511, 1024); break;                  /* and the table has more yet */
+    case 3: desc_at(TABLE_AT, 5, STATUS_AT, 1, D_WRITE | D_NEXT, 0xffff); break; /* and far away */
+    case 4: /* the status is beyond memory; nothing of it is invented */
+        for (unsigned i = 0; i < 5; i++) {
+            u8 d[16];
+            get(TABLE_AT + 16 * i, d, 16);
+            put(RAM - 16 * (5 - i), d, 16);
+        }
+        desc(0, 0, RAM - 16 * 5, 6 * 16, D_INDIRECT, 0);
+        break;
+    case 5: desc(0, 0, TABLE_AT, 6 * 16 - 1, D_INDIRECT, 0); break;
+    case 6: desc(0, 0, TABLE_AT, 0, D_INDIRECT, 0); break;
+    case 7: desc(0, 0, ~0ull - 15, 6 * 16, D_INDIRECT, 0); break; /* around the end of addresses */
+    }
+    ck_assert(!table_done(4));
+    ck_assert_uint_eq(0, requests);
 }
 END_TEST
 
@@ -547,6 +632,9 @@ int main(void)
     tcase_add_test(t, more_requests_than_there_is_room_for_wait_their_turn);
     tcase_add_test(t, before_1_0_it_works_by_ports_and_one_page_number);
     tcase_add_test(t, indirect_tables_and_pieces_of_any_size_are_one_request);
+    tcase_add_test(t, an_indirect_table_may_lie_anywhere_in_memory);
+    tcase_add_test(t, of_an_indirect_table_only_what_the_chain_uses_must_be_there);
+    tcase_add_loop_test(t, an_indirect_table_whose_chain_leaves_it_or_memory_is_refused, 0, 8);
     tcase_add_test(t, with_event_indices_interrupts_come_when_they_are_asked_for);
     tcase_add_test(t, a_driver_that_wants_no_interrupts_gets_none);
     tcase_add_loop_test(t, a_broken_rule_stops_the_device_until_it_is_reset, 0, 17);

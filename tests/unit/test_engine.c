@@ -78,7 +78,7 @@ static enum engine_event fake_run(struct rt *m)
         if (other.answers == QUESTIONS) break;
         fake.script--;
         m->cpu->halted = 1;
-        rt_expect(m);
+        rt_expect(m, 100000);
         other.asked++;
         break;
     case 'r': rt_request_reset(m); break;

@@ -7,6 +7,7 @@
 #include "src/dev/virtio/vring.h"
 
 #define VIRTIO_QUEUES 2u      /* at most */
+#define VIRTIO_ENTRIES 256u   /* of a queue, unless a device has a reason */
 #define VIRTIO_CONFIG_MAX 64u /* bytes of a device's configuration */
 
 /* Bits of the features that belong to the transport. */
@@ -31,6 +32,7 @@ struct virtio_desc {
     u8 *rom;          /* a boot ROM, as pci_desc has it */
     u32 rom_size;
     unsigned queues;
+    u16 entries;  /* of a queue, at most: a power of two up to VRING_MAX; 0: VIRTIO_ENTRIES */
     u64 features; /* of the device */
     const u8 *config;
     u32 config_len; /* bytes, up to VIRTIO_CONFIG_MAX */

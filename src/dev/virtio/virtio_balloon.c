@@ -60,7 +60,7 @@ static void balloon_notify(void *dev, unsigned queue)
 {
     struct virtio_balloon *b = dev;
 
-    for (unsigned done = 0; done < VRING_MAX && virtio_pop(b->v, queue, &b->chain); done++) {
+    for (unsigned done = 0; done < VIRTIO_ENTRIES && virtio_pop(b->v, queue, &b->chain); done++) {
         u8 frames[4 * PIECE];
         const struct vchain *c = &b->chain;
 

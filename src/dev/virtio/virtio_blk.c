@@ -19,6 +19,7 @@ enum { HEADER = 16, RANGE = 16, ID_LEN = 20, ZEROES_UNMAP = 1 };
 #define F_DISCARD (1ull << 13)
 #define F_WRITE_ZEROES (1ull << 14)
 #define REQUESTS 64u
+#define ENTRIES VRING_MAX    /* header and status, and more pages than what Linux makes one request of: 256 */
 #define RANGE_MAX (1u << 22) /* sectors of one discard: 2 GiB */
 
 struct request {
@@ -184,7 +185,7 @@ static void config_init(struct virtio_blk *b)
     enum { CAPACITY = 0, SEG_MAX = 12, BLK_SIZE = 20, DISCARD = 36, WRITE_ZEROES = 48, MAY_UNMAP = 56 };
 
     virtio_le(b->config + CAPACITY, b->disk->size / BLOCKDEV_SECTOR, 8);
-    virtio_le(b->config + SEG_MAX, VRING_MAX - 2, 4);
+    virtio_le(b->config + SEG_MAX, ENTRIES - 2, 4);
     virtio_le(b->config + BLK_SIZE, BLOCKDEV_SECTOR, 4);
     virtio_le(b->config + DISCARD, RANGE_MAX, 4);
     virtio_le(b->config + DISCARD + 4, 1, 4); /* ranges in a request */
@@ -216,6 +217,7 @@ int virtio_blk_new(struct virtio_blk **out, struct bus *bus, struct pci *p, u8 s
         .class_code = 1, /* mass storage */
         .name = name,
         .queues = 1,
+        .entries = ENTRIES,
         .features = F_SEG_MAX | F_BLK_SIZE | (disk->write_through ? 0 : F_FLUSH)
                     | (disk->readonly ? F_RO : F_DISCARD | F_WRITE_ZEROES),
         .config = b->config,

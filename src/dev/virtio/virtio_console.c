@@ -61,7 +61,7 @@ static void console_rx(void *fe, const u8 *buf, size_t n)
 
 static void console_output(struct virtio_console *c)
 {
-    for (unsigned done = 0; done < VRING_MAX && virtio_pop(c->v, TX, &c->chain); done++) {
+    for (unsigned done = 0; done < VIRTIO_ENTRIES && virtio_pop(c->v, TX, &c->chain); done++) {
         u8 buf[PIECE];
 
         for (size_t at = 0, k; (k = iov_read(vchain_out(&c->chain), c->chain.nout, at, buf, sizeof buf)) > 0; at += k)

@@ -157,7 +157,7 @@ static void transmit(struct virtio_net *n)
     u8 head[HEADER_MAX];
     unsigned header = header_len(n), done = 0;
 
-    for (; done < VRING_MAX && virtio_pop(n->v, TX, c); done++) {
+    for (; done < VIRTIO_ENTRIES && virtio_pop(n->v, TX, c); done++) {
         size_t len;
 
         if (c->out_len < header) {

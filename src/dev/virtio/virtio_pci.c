@@ -275,7 +275,7 @@ static void queue_write(struct virtio *v, u32 off, unsigned size, u32 val)
     if (!r) return;
     if (off == C_QUEUE_VECTOR && size == 2) r->vector = vector(v, val);
     if (r->enabled) return;
-    if (off == C_QUEUE_SIZE && size == 2 && val && val <= VRING_MAX && !(val & (val - 1))) r->size = (u16)val;
+    if (off == C_QUEUE_SIZE && size == 2 && val && val <= v->d.entries && !(val & (val - 1))) r->size = (u16)val;
     if (off == C_QUEUE_ENABLE && size == 2 && val == 1) r->enabled = true;
     if (size != 4 || off % 4) return;
     if (off / 8 == C_DESC / 8) set_half(&r->desc, off % 8, val);
@@ -520,7 +520,7 @@ static void fields_reset(struct virtio *v)
     snap_reset(&virtio_table, v);
     memcpy(v->msix.table, table, sizeof table);
     v->msix.pending = pending;
-    for (unsigned i = 0; i < v->d.queues; i++) v->q[i].size = VRING_MAX;
+    for (unsigned i = 0; i < v->d.queues; i++) v->q[i].size = v->d.entries;
 }
 
 struct snap_part virtio_part(struct virtio *v) { return (struct snap_part){ v->d.name, &virtio_table, v }; }
@@ -544,6 +544,7 @@ int virtio_new(struct virtio **out, struct bus *b, struct pci *p, const struct v
     if (!v) return -ENOMEM;
     BUG_ON(d->queues > VIRTIO_QUEUES || d->config_len > VIRTIO_CONFIG_MAX);
     v->d = *d;
+    if (!v->d.entries) v->d.entries = VIRTIO_ENTRIES;
     v->bus = b;
     const struct pci_desc fn = {
         .dev = d->slot,

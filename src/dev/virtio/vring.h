@@ -5,7 +5,7 @@
 #include "core/bus.h"
 #include "core/iov.h"
 
-#define VRING_MAX 256u                /* entries */
+#define VRING_MAX 512u                /* entries */
 #define VRING_PIECES (VRING_MAX + 16) /* of host memory; RAM has few places where it is not contiguous */
 
 /* What a driver sets and sees; the transport's fields. */
