@@ -102,6 +102,12 @@ void xl_jump_fill(struct xl *xl, enum xl_jump_cache which, struct block *b);
  * that straddles. The embedder has just seen that the page is mapped where b says, so they are right as well, and are
  * likely to be wanted next. */
 void xl_jump_fill_page(struct xl *xl, enum xl_jump_cache which, struct block *b);
+/* Where the code for src is, if a block there has been in a jump cache before, and does not straddle: it and its page
+ * are filled in, as above. NULL: no such block. It costs a fraction of what xl_find() does. */
+const void *xl_jump_known(struct xl *xl, enum xl_jump_cache which, const struct xl_source *src);
+/* The same by EIP alone, for flat code of that mode, in a page that has had entries there without a break since it was
+ * filled in; only what is at EIP is filled in again. The base of CS is that of the cache's entries. */
+const void *xl_jump_again(struct xl *xl, enum xl_jump_cache which, u32 mode, vaddr eip);
 /* The next linear page from number *page on that has entries: true, and its number. */
 bool xl_jump_next_page(const struct xl *xl, enum xl_jump_cache which, u32 *page);
 void xl_jump_flush(struct xl *xl, enum xl_jump_cache which);

@@ -22,6 +22,7 @@
 
 #include <x86intrin.h>
 
+#define LONGEST_INSN 15
 #define ROM_SLICE 64 /* instructions: until code that can be translated may have come */
 
 int rt_enter(struct cpu *c, const void *code); /* enter_x64.S */
@@ -162,33 +163,23 @@ static struct block *block_turned(struct rt *rt, struct xl_source *src, bool *ev
     return b ? b : xl_translate(rt->xl, src, evicted);
 }
 
-/* The block at cpu->eip: found, revived or made. NULL: *why. edge: what has led here, or NULL. */
-static struct block *block_here(struct rt *rt, const struct edge *edge, enum lookup *why, bool *evicted)
+/* The block at src: found, revived or made. NULL: interpret. edge: what has led here, or NULL. */
+static struct block *block_at(struct rt *rt, struct xl_source *src, const struct edge *edge, bool *evicted)
 {
-    struct cpu *c = rt->cpu;
-    struct xl_source src;
-    *evicted = false;
-    *why = LOOKUP_INTERPRET;
-    c->ctr.lookups++;
-    int st = source_at(rt, c->eip, &src);
-    if (st) {
-        *why = st > 0 ? LOOKUP_FAULT : LOOKUP_NOT_RAM;
-        return NULL;
-    }
-    if (unlikely(page_mixed(rt, src.pa))) return block_mixed(rt, &src, evicted);
-    if (unlikely(src.nbytes < 16) && source_next_page(rt, &src) && page_mixed(rt, src.pa2)) return NULL;
-    struct block *b = xl_find(rt->xl, &src);
-    if (b && !block_current(rt, b, &src)) {
+    if (unlikely(page_mixed(rt, src->pa))) return block_mixed(rt, src, evicted);
+    if (unlikely(src->nbytes < 16) && source_next_page(rt, src) && page_mixed(rt, src->pa2)) return NULL;
+    struct block *b = xl_find(rt->xl, src);
+    if (b && !block_current(rt, b, src)) {
         xl_forget(rt->xl, b);
         b = NULL;
     }
     if (b && !xl_block_live(b)) {
-        bus_mark_code(rt->bus, src.pa & ~(paddr)(PAGE_SIZE - 1));
-        if (src.pa2 != XL_NO_PAGE) bus_mark_code(rt->bus, src.pa2);
-        if (!xl_revive(rt->xl, b, &src)) b = NULL;
+        bus_mark_code(rt->bus, src->pa & ~(paddr)(PAGE_SIZE - 1));
+        if (src->pa2 != XL_NO_PAGE) bus_mark_code(rt->bus, src->pa2);
+        if (!xl_revive(rt->xl, b, src)) b = NULL;
     }
-    if (!b) return make_block(rt, &src, evicted);
-    return edge && xl_turns(edge, b) ? block_turned(rt, &src, evicted) : b;
+    if (!b) return make_block(rt, src, evicted);
+    return edge && xl_turns(edge, b) ? block_turned(rt, src, evicted) : b;
 }
 
 /* An access of user code through its window has faulted on the host, and was a page fault of the guest's: its kernel
@@ -438,14 +429,14 @@ static bool code_is_global(struct rt *rt, laddr la)
     return mmu_walk(rt->cpu, la, ACC_X, false, &w) && w.global;
 }
 
-/* Notes when the supervisor's jump cache depends on a page that is not global: a CR3 write then concerns it. */
-static void fill_jump_cache(struct rt *rt, enum xl_jump_cache jc, struct block *b)
+/* Whether entries for what is at la, in linear pages la to `last`, may be made. Notes when the supervisor's jump cache
+ * depends on a page that is not global: a CR3 write then concerns it. */
+static bool may_fill(struct rt *rt, enum xl_jump_cache jc, laddr la, laddr last)
 {
-    laddr la = rt->cpu->seg[S_CS].base + rt->cpu->eip;
-    if (jc == XL_JC_USER && runs_direct(rt) && direct_owns(rt->direct, la)) return;
-    xl_jump_fill_page(rt->xl, jc, b);
-    if (jc != XL_JC_SUPERVISOR || rt->jump_local) return;
-    rt->jump_local = !code_is_global(rt, la) || (xl_block_pa2(b) != XL_NO_PAGE && !code_is_global(rt, la + 15));
+    if (jc == XL_JC_USER && runs_direct(rt) && direct_owns(rt->direct, la)) return false;
+    if (jc == XL_JC_SUPERVISOR && !rt->jump_local)
+        rt->jump_local = !code_is_global(rt, la) || (last != la && !code_is_global(rt, last));
+    return true;
 }
 
 void dispatch_trace(struct rt *rt)
@@ -458,6 +449,44 @@ void dispatch_trace(struct rt *rt)
 }
 
 /* ---- translated code ---- */
+
+/* Where the code for cpu->eip is, if it has been jumped to before in a page that is in use: without a look at page
+ * tables or blocks, since what would have changed there has been dropped from the jump cache. NULL: not known. */
+static const void *jumped_before(struct rt *rt)
+{
+    const struct cpu *c = rt->cpu;
+    u32 mode = mode_here(rt);
+    unsigned which = cpl_class(mode);
+    if (mode_segmented(mode) || c->mode & MK_ARMED) return NULL;
+    if (rt->jump_mode[which] != mode || rt->jump_base[which] != c->seg[S_CS].base) return NULL;
+    return xl_jump_again(rt->xl, (enum xl_jump_cache)which, mode, c->eip);
+}
+
+/* The code for cpu->eip, found by what has been jumped to in its page, or by its block, which is made if need be. What
+ * was missed is linked or filled in. NULL: *why. edge: what has led here, or NULL. */
+static const void *code_here(struct rt *rt, struct edge *edge, enum lookup *why)
+{
+    struct xl_source src;
+    bool evicted = false;
+    *why = LOOKUP_INTERPRET;
+    rt->cpu->ctr.lookups++;
+    int st = source_at(rt, rt->cpu->eip, &src);
+    if (st) {
+        *why = st > 0 ? LOOKUP_FAULT : LOOKUP_NOT_RAM;
+        return NULL;
+    }
+    enum xl_jump_cache jc = dispatch_prepare(rt);
+    if (!edge && !page_mixed(rt, src.pa) && may_fill(rt, jc, src.la, src.la)) {
+        const void *code = xl_jump_known(rt->xl, jc, &src);
+        if (code) return code;
+    }
+    struct block *b = block_at(rt, &src, edge, &evicted);
+    if (!b) return NULL;
+    laddr last = xl_block_pa2(b) == XL_NO_PAGE ? src.la : src.la + LONGEST_INSN;
+    if (edge && !evicted) xl_link(rt->xl, edge, b);
+    else if (!xl_block_turned(b) && may_fill(rt, jc, src.la, last)) xl_jump_fill_page(rt->xl, jc, b);
+    return xl_entry(rt->xl, b);
+}
 
 static const char *const exit_names[] = {
 #define EXIT(name, text) [EXIT_##name] = #name,
@@ -479,7 +508,6 @@ int dispatch_translated(struct rt *rt)
     struct edge *edge = NULL; /* what led here, to be linked */
     while (!c->kick && !c->halted && !rt_interrupt_waits(c) && cpu_shadow_is_idle(c) && !count_is_full(c)) {
         enum lookup why_not;
-        bool evicted;
         if (!xl_can_translate(c->mode)) return 0;
         if (unlikely(c->watch->breaks.code) && interp_breaks(c)) return 0;
         if (unlikely(c->mode & MK_ARMED && c->eflags_sys & F_RF)) return dispatch_emulate(rt, c->eip);
@@ -489,18 +517,16 @@ int dispatch_translated(struct rt *rt)
             edge = NULL;
             continue;
         }
-        struct block *b = block_here(rt, edge, &why_not, &evicted);
-        if (!b) return without_block(rt, why_not);
-        enum xl_jump_cache jc = dispatch_prepare(rt);
-        if (edge && !evicted) xl_link(rt->xl, edge, b);
-        else if (!xl_block_turned(b)) fill_jump_cache(rt, jc, b);
+        const void *code = edge ? NULL : jumped_before(rt);
+        if (code) (void)dispatch_prepare(rt);
+        else if (!(code = code_here(rt, edge, &why_not))) return without_block(rt, why_not);
         edge = NULL;
         dispatch_trace(rt);
         laddr from = c->eip;
         int r = 0;
         const u8 shadow = c->intr_shadow;
         c->intr_shadow = 0; /* whatever runs now is the instruction behind */
-        enum exit_reason why = (enum exit_reason)rt_enter(c, xl_entry(rt->xl, b));
+        enum exit_reason why = (enum exit_reason)rt_enter(c, code);
         TRACE(&rt->trace, exits, from, "exit %s from %08x cpl %u\n", exit_names[why], from, c->cpl);
         switch (why) {
         case EXIT_JUMP: c->ctr.jc_misses++; break;

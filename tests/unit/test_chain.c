@@ -1,8 +1,9 @@
-/* chain.c: edges between the blocks of a page, and the jump caches. */
+/* chain.c: edges between the blocks of a page. jump.c and targets.c: the jump caches. */
 #include "tests/diff/rng.h"
 #include "tests/emit/xl_fixture.h"
 #include "translator/store/alias.h"
 #include "translator/store/chain.h"
+#include "translator/store/jump.h"
 #include "translator/store/recover.h"
 
 #include <check.h>
@@ -418,36 +419,132 @@ START_TEST(two_of_the_same_index_fit_into_a_jump_cache)
 }
 END_TEST
 
-static void jumped_are_first(const struct alias *p, unsigned want)
+/* What xl_jump_known() and xl_jump_again() say of an offset in the page at EIP, and whether it is filled in after. */
+static const void *known(unsigned off, paddr pa, u32 mode)
 {
-    const struct block *last = NULL;
-    unsigned n = 0;
-    for (const struct block *b = p->first; b && b->jumped; b = b->alias_next, n++) last = b;
-    ck_assert_ptr_eq(p->jumped, last);
-    ck_assert_uint_eq(n, want);
-    for (const struct block *b = last ? last->alias_next : p->first; b; b = b->alias_next) ck_assert(!b->jumped);
+    struct xl_source src = xlf_source2(EIP + off, pa + off, XL_NO_PAGE, mode, code, sizeof code);
+    return xl_jump_known(f.xl, XL_JC_SUPERVISOR, &src);
 }
+static const void *again(unsigned off) { return xl_jump_again(f.xl, XL_JC_SUPERVISOR, MODE_FLAT, EIP + off); }
 
-START_TEST(blocks_that_have_been_in_a_jump_cache_come_first_on_their_page)
+/* In any order, and more of them than a set begins with. */
+START_TEST(what_has_been_jumped_to_is_known_by_page_and_offset)
 {
-    struct block *b[6];
-    for (unsigned i = 0; i < 6; i++) b[i] = make_ret(0x100 * (i + 1));
-    const struct alias *p = b[0]->alias;
-    jumped_are_first(p, 0);
-    for (unsigned i = 1; i < 6; i += 2) xl_jump_fill_page(f.xl, XL_JC_SUPERVISOR, b[i]);
-    xl_jump_fill_page(f.xl, XL_JC_SUPERVISOR, b[3]); /* once more */
-    jumped_are_first(p, 3);
-    make_ret(0x800);
-    jumped_are_first(p, 3);
-    xl_forget(f.xl, p->jumped == b[1] ? b[1] : b[5]); /* the last of them, */
-    xl_forget(f.xl, b[2]);
-    jumped_are_first(p, 2);
-    xl_forget(f.xl, b[3]);
-    xl_forget(f.xl, p->jumped);
-    jumped_are_first(p, 0);
-    xl_jump_fill_page(f.xl, XL_JC_SUPERVISOR, b[4]);
-    make_ret(0x900);
-    jumped_are_first(p, 1);
+    struct block *b[40];
+    for (unsigned i = 0; i < 40; i++) {
+        b[i] = make_ret(i * 7 % 40 * 0x20);
+        ck_assert_ptr_null(known(b[i]->eip - EIP, PA, MODE_FLAT));
+        xl_jump_fill_page(f.xl, XL_JC_SUPERVISOR, b[i]);
+    }
+    xl_jump_flush(f.xl, XL_JC_SUPERVISOR);
+    for (unsigned i = 0; i < 40; i++) ck_assert_ptr_null(again(b[i]->eip - EIP));
+    ck_assert_ptr_null(known(0x21, PA, MODE_FLAT));
+    ck_assert_ptr_null(known(0x20, PA, MODE_USER));
+    ck_assert_ptr_null(known(0x20, 0x7000, MODE_FLAT));
+    ck_assert_uint_eq(f.xl->jc_count[XL_JC_SUPERVISOR], 0);
+    ck_assert_ptr_eq(known(b[3]->eip - EIP, PA, MODE_FLAT), xl_entry(f.xl, b[3]));
+    for (unsigned i = 0; i < 40; i++) {
+        ck_assert_ptr_eq(jump(XL_JC_SUPERVISOR, b[i]->eip), xl_entry(f.xl, b[i]));
+        ck_assert_ptr_eq(again(b[i]->eip - EIP), xl_entry(f.xl, b[i]));
+    }
+    ck_assert_ptr_null(again(0x21));
+    ck_assert_ptr_null(xl_jump_again(f.xl, XL_JC_SUPERVISOR, MODE_USER, b[0]->eip));
+    ck_assert_ptr_null(xl_jump_again(f.xl, XL_JC_USER, MODE_FLAT, b[0]->eip));
+}
+END_TEST
+
+START_TEST(what_another_has_driven_out_is_filled_in_again)
+{
+    struct block *b = make_ret(0x100);
+    xl_jump_fill_page(f.xl, XL_JC_SUPERVISOR, b);
+    unsigned n = 0;
+    for (unsigned off = 0x1000; n < 2; off++)
+        if (jump_index(EIP + off) == jump_index(b->eip)) {
+            xl_jump_fill_page(f.xl, XL_JC_SUPERVISOR, make(off, "\xc3", 1, MODE_FLAT, 0x100000));
+            n++;
+        }
+    ck_assert_ptr_null(jump(XL_JC_SUPERVISOR, b->eip));
+    ck_assert_ptr_eq(again(0x100), xl_entry(f.xl, b));
+    ck_assert_ptr_eq(jump(XL_JC_SUPERVISOR, b->eip), xl_entry(f.xl, b));
+}
+END_TEST
+
+static bool drops_all(void *arg, vaddr eip) { return (void)arg, (void)eip, true; }
+
+/* Each of them is what a page that is mapped elsewhere now does to it. */
+START_TEST(a_page_that_has_been_dropped_is_not_known_by_eip)
+{
+    struct block *b = make_ret(0x100), *other = make_ret(0x200);
+    for (unsigned how = 0; how < 4; how++) {
+        xl_jump_fill_page(f.xl, XL_JC_SUPERVISOR, b);
+        xl_jump_fill_page(f.xl, XL_JC_SUPERVISOR, other);
+        ck_assert_ptr_nonnull(again(0x100));
+        switch (how) {
+        case 0: xl_jump_drop_page(f.xl, XL_JC_SUPERVISOR, EIP); break;
+        case 1: xl_jump_drop_pages(f.xl, XL_JC_SUPERVISOR, EIP - 2 * PAGE_SIZE, 4); break;
+        case 2: xl_jump_drop_some(f.xl, XL_JC_SUPERVISOR, drops_all, NULL); break;
+        default: xl_jump_flush(f.xl, XL_JC_SUPERVISOR);
+        }
+        ck_assert_ptr_null(again(0x100));
+        ck_assert_ptr_null(again(0x200));
+        ck_assert_ptr_null(jump(XL_JC_SUPERVISOR, b->eip));
+    }
+    xl_jump_fill_page(f.xl, XL_JC_SUPERVISOR, make(0x300, "\xc3", 1, MODE_FLAT, 0x7000)); /* is another one now */
+    ck_assert_ptr_null(again(0x100));
+    ck_assert_ptr_null(jump(XL_JC_SUPERVISOR, b->eip));
+}
+END_TEST
+
+/* A block of the page before makes the page one that has entries, and tells nothing of what else is in it. */
+START_TEST(a_block_that_straddles_makes_no_page_known)
+{
+    struct block *b = make_ret(0x1100);
+    xl_jump_fill_page(f.xl, XL_JC_SUPERVISOR, b);
+    xl_jump_drop_page(f.xl, XL_JC_SUPERVISOR, EIP + PAGE_SIZE);
+    memset(code, 0x90, sizeof code);
+    memcpy(code, "\xb8\x78\x56\x34\x12", 5);
+    struct xl_source src = xlf_source2(EIP + 0xffe, PA + 0xffe, 0x9000, MODE_FLAT, code, sizeof code);
+    bool evicted;
+    struct block *straddles = xl_translate(f.xl, &src, &evicted);
+    ck_assert_uint_eq(xl_block_pa2(straddles), 0x9000);
+    xl_jump_fill_page(f.xl, XL_JC_SUPERVISOR, straddles);
+    ck_assert_ptr_eq(jump(XL_JC_SUPERVISOR, straddles->eip), xl_entry(f.xl, straddles));
+    ck_assert_ptr_null(again(0xffe));
+    ck_assert_ptr_null(again(0x1100));
+    ck_assert_ptr_null(xl_jump_known(f.xl, XL_JC_SUPERVISOR, &src));
+}
+END_TEST
+
+START_TEST(a_block_that_is_gone_is_not_known)
+{
+    struct block *a = make_ret(0x100), *b = make_ret(0x200);
+    xl_jump_fill_page(f.xl, XL_JC_SUPERVISOR, a);
+    xl_jump_fill_page(f.xl, XL_JC_SUPERVISOR, b);
+    xl_retire(f.xl, a->pa, 1);
+    ck_assert_ptr_null(again(0x100));
+    ck_assert_ptr_null(known(0x100, PA, MODE_FLAT));
+    ck_assert_ptr_eq(again(0x200), xl_entry(f.xl, b));
+    struct block *next = make(0x100, "\x90\xc3", 2, MODE_FLAT, PA);
+    ck_assert_ptr_ne(next, a);
+    ck_assert_ptr_null(again(0x100));
+    xl_jump_fill_page(f.xl, XL_JC_SUPERVISOR, next);
+    ck_assert_ptr_eq(again(0x100), xl_entry(f.xl, next));
+    xl_flush(f.xl);
+    ck_assert_ptr_null(again(0x200));
+    ck_assert_ptr_null(known(0x200, PA, MODE_FLAT));
+}
+END_TEST
+
+/* Side memory that has run out costs time and nothing else. */
+START_TEST(without_room_for_it_a_block_is_filled_in_all_the_same)
+{
+    struct block *a = make_ret(0x100), *b = make(0x200, "\xc3", 1, MODE_USER, PA);
+    xl_jump_fill_page(f.xl, XL_JC_SUPERVISOR, a);
+    f.xl->side_max = f.xl->side_used;
+    xl_jump_fill_page(f.xl, XL_JC_USER, b);
+    ck_assert_ptr_eq(jump(XL_JC_USER, b->eip), xl_entry(f.xl, b));
+    ck_assert_ptr_null(xl_jump_again(f.xl, XL_JC_USER, MODE_USER, b->eip));
+    ck_assert_ptr_eq(again(0x100), xl_entry(f.xl, a));
 }
 END_TEST
 
@@ -611,7 +708,12 @@ int main(void)
     tcase_add_test(t, dropping_page_after_page_empties_it_and_a_fill_between_does_not);
     tcase_add_test(t, dropping_many_pages_drops_what_has_code_there);
     tcase_add_test(t, a_jump_cache_can_be_filled_and_flushed_for_ever);
-    tcase_add_test(t, blocks_that_have_been_in_a_jump_cache_come_first_on_their_page);
+    tcase_add_test(t, what_has_been_jumped_to_is_known_by_page_and_offset);
+    tcase_add_test(t, what_another_has_driven_out_is_filled_in_again);
+    tcase_add_test(t, a_page_that_has_been_dropped_is_not_known_by_eip);
+    tcase_add_test(t, a_block_that_straddles_makes_no_page_known);
+    tcase_add_test(t, a_block_that_is_gone_is_not_known);
+    tcase_add_test(t, without_room_for_it_a_block_is_filled_in_all_the_same);
     tcase_add_test(t, a_page_comes_back_into_a_jump_cache_as_a_whole);
     tcase_add_test(t, the_pages_that_a_jump_cache_knows_are_told_in_order_until_a_flush);
     tcase_add_test(t, some_entries_are_dropped_however_often_and_the_others_stay);

@@ -6,6 +6,7 @@
 #include "translator/store/alias.h"
 #include "translator/store/chain.h"
 #include "translator/store/hostmem.h"
+#include "translator/store/jump.h"
 #include "translator/store/recover.h"
 #include "translator/store/store.h"
 #include "translator/store/template.h"
@@ -184,8 +185,9 @@ START_TEST(a_page_is_moved_with_its_links)
     xl_link(f.xl, &from->edge[0], to);
     xl_forget(f.xl, gone);
     for (u32 i = 1; i < ALIASES; i++) have(&f, NTH(A, i), PA, MODE_FLAT);
-    xl_jump_fill(f.xl, XL_JC_SUPERVISOR, from);
-    xl_jump_fill(f.xl, XL_JC_SUPERVISOR, to);
+    xl_jump_fill_page(f.xl, XL_JC_SUPERVISOR, from);
+    xl_jump_fill_page(f.xl, XL_JC_SUPERVISOR, to);
+    ck_assert_ptr_eq(xl_jump_again(f.xl, XL_JC_SUPERVISOR, MODE_FLAT, A), xl_entry(f.xl, from));
     const struct jump_entry *j = xl_jump_cache(f.xl, XL_JC_SUPERVISOR);
     ck_assert_uint_eq(j[jump_index(to->eip)].neg_eip, -to->eip);
 
@@ -201,7 +203,10 @@ START_TEST(a_page_is_moved_with_its_links)
         ck_assert_uint_ne(j[jump_index(la)].neg_eip, -la);
     }
     ck_assert_uint_eq(gone->state, BLOCK_DEAD);
-    xl_jump_fill(f.xl, XL_JC_SUPERVISOR, to);
+    ck_assert_ptr_null(xl_jump_again(f.xl, XL_JC_SUPERVISOR, MODE_FLAT, A));
+    ck_assert_ptr_null(xl_jump_again(f.xl, XL_JC_SUPERVISOR, MODE_FLAT, B));
+    struct xl_source moved = clone_source(&page, B, PA, MODE_FLAT);
+    ck_assert_ptr_eq(xl_jump_known(f.xl, XL_JC_SUPERVISOR, &moved), xl_entry(f.xl, from)); /* its page as well */
     ck_assert_uint_eq(j[jump_index(B + 0x20)].neg_eip, -(B + 0x20));
     ck_assert_ptr_eq(have(&f, A, PA, MODE_FLAT)->edge[0].to, NULL); /* another one */
     struct xl_source src = clone_source(&page, B + 0x20, PA, MODE_FLAT);

@@ -4,9 +4,7 @@
  *
  *   I1  A block that is LIVE or RETIRED is on the list of its alias, and on its second page's, if it has another one.
  *   I2  page->live counts the LIVE ones among them.
- *   I3  Those of an alias that have been in a jump cache come first on its list: who fills a jump cache reads no
- *       others, each of which would cost a line of the host's caches.               [xl_page_add, xl_page_jumped]
- *   I4  Records of pages and aliases come one after another out of memory that was reserved at the beginning, and go
+ *   I3  Records of pages and aliases come one after another out of memory that was reserved at the beginning, and go
  * all at once. When one of both runs out, the whole code cache is evicted.    [xl_pages_have_room, xl_has_room] */
 #include "translator/store/alias.h"
 #include "core/hash.h"
@@ -108,15 +106,12 @@ void xl_page_count(struct xl *xl, const struct block *b, int by)
     if (other_page(b)) xl_page(xl, b->pa2)->live += (unsigned)by;
 }
 
-static struct block **behind_jumped(struct alias *p) { return p->jumped ? &p->jumped->alias_next : &p->first; }
-
 void xl_page_add(struct xl *xl, struct block *b)
 {
     b->alias = alias_make(xl, page_make(xl, b->pa), b->la);
     b->alias->used = ++xl->finds;
-    struct block **at = behind_jumped(b->alias);
-    b->alias_next = *at;
-    *at = b;
+    b->alias_next = b->alias->first;
+    b->alias->first = b;
     if (other_page(b)) {
         struct code_page *pg = page_make(xl, b->pa2);
         b->into_next = pg->into;
@@ -127,24 +122,9 @@ void xl_page_add(struct xl *xl, struct block *b)
 
 static void list_remove(struct block *b)
 {
-    struct block **at = &b->alias->first, *before = NULL;
-    while (*at != b) {
-        before = *at;
-        at = &before->alias_next;
-    }
+    struct block **at = &b->alias->first;
+    while (*at != b) at = &(*at)->alias_next;
     *at = b->alias_next;
-    if (b->alias->jumped == b) b->alias->jumped = before;
-}
-
-void xl_page_jumped(struct block *b)
-{
-    struct alias *p = b->alias;
-    if (b->jumped || b->pa2 != XL_NO_PAGE) return;
-    list_remove(b);
-    b->jumped = true;
-    b->alias_next = p->first;
-    p->first = b;
-    if (!p->jumped) p->jumped = b;
 }
 
 void xl_page_remove(struct xl *xl, struct block *b)

@@ -10,7 +10,6 @@ bool xl_pages_have_room(const struct xl *xl);     /* for what one more block may
 void xl_pages_forget(struct xl *xl);              /* all of them: there are no blocks any more */
 void xl_page_add(struct xl *xl, struct block *b); /* to where its la, pa and pa2 say; LIVE */
 void xl_page_remove(struct xl *xl, struct block *b);
-void xl_page_jumped(struct block *b);                             /* it has been in a jump cache */
 void xl_page_count(struct xl *xl, const struct block *b, int by); /* of LIVE ones */
 struct block *xl_page_first(const struct code_page *pg); /* of all blocks that have a byte on it; pg may be NULL */
 struct block *xl_page_after(const struct code_page *pg, const struct block *b);

@@ -8,6 +8,7 @@
 #include "translator/store/cache.h"
 #include "translator/store/chain.h"
 #include "translator/store/hostmem.h"
+#include "translator/store/targets.h"
 
 #include <string.h>
 
@@ -167,6 +168,7 @@ void xl_block_add(struct xl *xl, struct block *b)
 static void retire_block(struct xl *xl, struct block *b)
 {
     xl_unlink_block(xl, b);
+    xl_target_remove(b);
     b->state = BLOCK_RETIRED;
     xl_page_count(xl, b, -1);
     xl->cfg.ctr->retired++;

@@ -35,7 +35,6 @@ struct block {
     u32 template;             /* index + 1 of the one whose relocations its code has; 0: it cannot be re-addressed */
     u16 nmoving;              /* the template's */
     u8 state;                 /* enum block_state */
-    bool jumped;              /* has been in a jump cache, and lies on one page */
     u8 x87;                   /* enum block_x87 */
     bool partial;             /* its one instruction runs into a page that was not there */
     u32 host_len;
@@ -53,10 +52,24 @@ struct block {
 struct alias {
     u64 pfn;
     laddr la;
-    u32 used;             /* xl->finds, when a block was last looked for there */
-    struct block *first;  /* those that have `jumped` come before the others */
-    struct block *jumped; /* the last of them, or NULL */
-    struct alias *next;   /* of the same physical page */
+    u32 used; /* xl->finds, when a block was last looked for there */
+    struct block *first;
+    struct targets *targets;
+    struct alias *next; /* of the same physical page */
+};
+
+/* Those of an alias's blocks, of one mode and code segment, that have been in a jump cache (targets.c). */
+struct target {
+    u16 at; /* the block's offset in the page */
+    u32 host_off;
+};
+struct targets {
+    struct targets *next; /* of the same alias */
+    const struct alias *alias;
+    u32 mode, context;
+    u32 base; /* of CS */
+    u32 n, max;
+    struct target *list;
 };
 
 /* What a block counts (struct xl_tap), in cpu_tally(). */

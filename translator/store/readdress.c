@@ -8,7 +8,7 @@
  * more of them, up to ALIASES_MAX. */
 #include "translator/store/alias.h"
 #include "translator/store/cache.h"
-#include "translator/store/chain.h"
+#include "translator/store/jump.h"
 #include "translator/store/perf.h"
 #include "translator/store/readdress.h"
 #include "translator/store/template.h"

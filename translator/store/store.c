@@ -10,6 +10,7 @@
 #include "translator/store/chain.h"
 #include "translator/store/hostmem.h"
 #include "translator/store/jitdump.h"
+#include "translator/store/jump.h"
 #include "translator/store/perf.h"
 #include "translator/store/store.h"
 #include "translator/store/template.h"
@@ -36,6 +37,8 @@ static void tables_init(struct xl *xl)
     for (unsigned i = 0; i < XL_JC_MISS; i++) {
         xl->jc_list[i] = t->jc_list[i];
         xl->jc_pages[i] = &t->jc_pages[i];
+        xl->jc_memo[i] = t->jc_memo[i];
+        xl->jc_generation[i] = 1;
     }
 }
 

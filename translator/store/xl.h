@@ -23,13 +23,22 @@ struct page_set {
     u64 line[TLB_PAGES / PAGE_SET_LINE / 64];
 };
 
+/* Of a linear page that has entries in a jump cache: what else may be filled in there. */
+#define PAGE_MEMOS 4096u
+struct page_memo {
+    u32 page;       /* its number, */
+    u32 generation; /* xl->jc_generation then: it is right while that has not changed */
+    struct targets *targets;
+};
+
 /* What is reached at random, together: few host pages, if they are huge. */
 struct xl_tables {
     struct jump_entry jc[XL_JC_COUNT][JUMP_ENTRIES];
     struct code_page *pages[1u << XL_PAGE_BITS];
     struct alias *alias_found[1u << XL_ALIAS_BITS];
     u16 jc_list[XL_JC_MISS][JUMP_ENTRIES];
-    struct page_set jc_pages[XL_JC_MISS]; /* linear pages that have entries */
+    struct page_set jc_pages[XL_JC_MISS];             /* linear pages that have entries */
+    struct page_memo jc_memo[XL_JC_MISS][PAGE_MEMOS]; /* by the page's number, modulo their own */
     u32 template_head[2][1u << XL_TEMPLATE_BITS];
 };
 
@@ -85,8 +94,10 @@ struct xl {
     u16 *jc_list[XL_JC_MISS];
     struct page_set *jc_pages[XL_JC_MISS];
     u32 jc_count[XL_JC_MISS]; /* entries on jc_list */
-    u32 jc_drops[XL_JC_MISS]; /* pages dropped since it was filled last */
-    u32 jc_base[XL_JC_MISS];  /* linear address less EIP of all blocks in it; not of segmented code's */
+    struct page_memo *jc_memo[XL_JC_MISS];
+    u32 jc_generation[XL_JC_MISS]; /* not 0; another one after a flush */
+    u32 jc_drops[XL_JC_MISS];      /* pages dropped since it was filled last */
+    u32 jc_base[XL_JC_MISS];       /* linear address less EIP of all blocks in it; not of segmented code's */
 
     struct site_set sites;            /* lower/sites.c */
     struct template_store *templates; /* template.c */
