@@ -5,8 +5,8 @@
  *   I2  A REP comes back with ST_AGAIN after some thousand iterations, or when decoded code has changed: it may have
  *       overwritten itself.
  *
- * REP MOVS and STOS upwards in plain RAM go page by page. So do STOS to a device that takes fills, and INS and OUTS of
- * a device that moves strings. */
+ * REP MOVS and STOS in plain RAM go page by page. So do, upwards, STOS to a device that takes fills, and INS and OUTS
+ * of a device that moves strings. */
 #include "runtime/interp/interp_core.h"
 #include "runtime/interp/interp_sys.h"
 
@@ -109,71 +109,91 @@ typedef int (*iteration)(struct interp *ip, struct cpu *c, const struct insn *in
 
 /* ---- many at once ---- */
 
-static u32 room_in_page(laddr la, unsigned size) { return (PAGE_SIZE - (la & ~PAGE_MASK)) / size; }
 static u32 min_u32(u32 a, u32 b) { return a < b ? a : b; }
 
-static bool bulk_allowed(const struct interp *ip, const struct cpu *c)
+static bool bulk_allowed(const struct interp *ip) { return !ip->single && !ip->checked; }
+
+/* How many elements from the one at la on are on its page, in the direction of DF; 0: it runs into the next page. */
+static u32 room_in_page(const struct cpu *c, laddr la, unsigned size)
 {
-    return c->df > 0 && !ip->single && !ip->checked;
+    u32 at = la & ~PAGE_MASK;
+    if (c->df > 0) return (PAGE_SIZE - at) / size;
+    return at + size <= PAGE_SIZE ? at / size + 1 : 0;
 }
 
-/* How many elements from offset off on are in the segment, and before the offset wraps around. */
+/* How many from offset off on are in the segment, and before the offset wraps around. */
 static u32 room_in_segment(const struct cpu *c, const struct insn *in, unsigned seg, bool write, u32 off, unsigned size)
 {
     u64 end = -c->seg_room[write][seg]; /* limit + 1, or 0 */
     if (in->addrsize == 2 && end > 0x10000) end = 0x10000;
     u64 n = end > off ? (end - off) / size : 0;
+    if (c->df < 0 && n) n = off / size + 1ull;
     return n < UINT32_MAX ? (u32)n : UINT32_MAX;
 }
 
-/* Element by element where the destination runs into the source: REP MOVS then repeats a pattern. */
-static void copy_upwards(u8 *dst, const u8 *src, u32 n, unsigned size)
+/* Element by element where the destination runs into the source: REP MOVS then repeats a pattern. dst and src are the
+ * first elements, the highest if the direction is down. */
+static void copy_elements(u8 *dst, const u8 *src, u32 n, unsigned size, bool down)
 {
-    if ((u64)(dst - src) >= (u64)n * size) {
-        memmove(dst, src, (size_t)n * size);
+    u64 bytes = (u64)n * size;
+    u64 ahead = down ? (u64)(src - dst) : (u64)(dst - src);
+    if (ahead >= bytes || !ahead) {
+        u64 back = down ? bytes - size : 0;
+        memmove(dst - back, src - back, bytes);
         return;
     }
-    for (u32 i = 0; i < n; i++) host_store(dst + i * size, size, host_load(src + i * size, size));
+    for (u32 i = 0; i < n; i++) {
+        u64 at = (u64)i * size;
+        if (down) host_store(dst - at, size, host_load(src - at, size));
+        else host_store(dst + at, size, host_load(src + at, size));
+    }
+}
+
+static void index_move(struct cpu *c, const struct insn *in, unsigned reg, u32 n, unsigned size)
+{
+    index_add(c, in, reg, c->df < 0 ? 0 - n * size : n * size);
 }
 
 /* Up to n elements, as far as both pages reach. Returns how many; 0: not plain RAM, take the plain way. */
 static u32 bulk_movs(struct interp *ip, struct cpu *c, const struct insn *in, unsigned size, u32 n)
 {
-    if (!bulk_allowed(ip, c)) return 0;
+    if (!bulk_allowed(ip)) return 0;
     u32 si = index_get(c, in, G_ESI), di = index_get(c, in, G_EDI);
     laddr from = si + c->seg[in->seg].base, to = di + c->seg[S_ES].base;
     n = min_u32(n, room_in_segment(c, in, in->seg, false, si, size));
     n = min_u32(n, room_in_segment(c, in, S_ES, true, di, size));
-    n = min_u32(n, min_u32(room_in_page(from, size), room_in_page(to, size)));
+    n = min_u32(n, min_u32(room_in_page(c, from, size), room_in_page(c, to, size)));
     const u8 *src = tlb_hit(ip->tlb_r, from, 1);
     u8 *dst = tlb_hit(ip->tlb_w, to, 1);
     if (!n || !src || !dst) return 0;
-    copy_upwards(dst, src, n, size);
-    index_add(c, in, G_ESI, n * size);
-    index_add(c, in, G_EDI, n * size);
+    copy_elements(dst, src, n, size, c->df < 0);
+    index_move(c, in, G_ESI, n, size);
+    index_move(c, in, G_EDI, n, size);
     return n;
 }
 
 static u32 bulk_stos(struct interp *ip, struct cpu *c, const struct insn *in, unsigned size, u32 n)
 {
-    if (!bulk_allowed(ip, c)) return 0;
+    if (!bulk_allowed(ip)) return 0;
     u32 di = index_get(c, in, G_EDI);
     laddr to = di + c->seg[S_ES].base;
     u8 *dst = tlb_hit(ip->tlb_w, to, 1);
-    n = min_u32(n, min_u32(room_in_segment(c, in, S_ES, true, di, size), room_in_page(to, size)));
-    if (!n || (!dst && !mem_fill_device(c, to, size, c->cpl == 3, c->gpr[G_EAX], n))) return 0;
+    bool down = c->df < 0;
+    n = min_u32(n, min_u32(room_in_segment(c, in, S_ES, true, di, size), room_in_page(c, to, size)));
+    if (!n || (!dst && (down || !mem_fill_device(c, to, size, c->cpl == 3, c->gpr[G_EAX], n)))) return 0;
+    if (dst && down) dst -= (n - 1) * size;
     for (u32 i = 0; dst && i < n; i++) host_store(dst + i * size, size, c->gpr[G_EAX]);
-    index_add(c, in, G_EDI, n * size);
+    index_move(c, in, G_EDI, n, size);
     return n;
 }
 
 static u32 bulk_ins(struct interp *ip, struct cpu *c, const struct insn *in, unsigned size, u32 n)
 {
-    if (!bulk_allowed(ip, c) || c->probes) return 0;
+    if (!bulk_allowed(ip) || c->df < 0 || c->probes) return 0;
     u32 di = index_get(c, in, G_EDI);
     laddr to = di + c->seg[S_ES].base;
     u8 *dst = tlb_hit(ip->tlb_w, to, 1);
-    n = min_u32(n, min_u32(room_in_segment(c, in, S_ES, true, di, size), room_in_page(to, size)));
+    n = min_u32(n, min_u32(room_in_segment(c, in, S_ES, true, di, size), room_in_page(c, to, size)));
     if (!n || !dst) return 0;
     n = interp_io_in_string(ip, (u16)c->gpr[G_EDX], size, dst, n);
     index_add(c, in, G_EDI, n * size);
@@ -182,11 +202,11 @@ static u32 bulk_ins(struct interp *ip, struct cpu *c, const struct insn *in, uns
 
 static u32 bulk_outs(struct interp *ip, struct cpu *c, const struct insn *in, unsigned size, u32 n)
 {
-    if (!bulk_allowed(ip, c) || c->probes) return 0;
+    if (!bulk_allowed(ip) || c->df < 0 || c->probes) return 0;
     u32 si = index_get(c, in, G_ESI);
     laddr from = si + c->seg[in->seg].base;
     const u8 *src = tlb_hit(ip->tlb_r, from, 1);
-    n = min_u32(n, min_u32(room_in_segment(c, in, in->seg, false, si, size), room_in_page(from, size)));
+    n = min_u32(n, min_u32(room_in_segment(c, in, in->seg, false, si, size), room_in_page(c, from, size)));
     if (!n || !src) return 0;
     n = interp_io_out_string(ip, (u16)c->gpr[G_EDX], size, src, n);
     index_add(c, in, G_ESI, n * size);

@@ -443,6 +443,64 @@ START_TEST(rep_movs_downwards)
 }
 END_TEST
 
+/* What each REP does downwards: its elements one by one, the highest first. */
+static void movs_by_elements(u8 *mem, u32 to, u32 from, u32 n, unsigned size, bool fill)
+{
+    for (u32 i = 0; i < n; i++) {
+        u8 element[4] = { 0x5a, 0xa5, 0x11, 0x22 };
+        if (!fill) memcpy(element, mem + from - i * size, size);
+        memcpy(mem + to - i * size, element, size);
+    }
+}
+
+/* Over ends of pages, from in line with them and not, apart and overlapping on either side. */
+START_TEST(a_rep_downwards_is_its_elements_from_the_top)
+{
+    static const struct {
+        u32 to, from; /* offsets of the elements in the first three pages at DATA */
+    } at[] = { { 0x2ffc, 0x1ff8 }, { 0x2ffa, 0x1ffd }, { 0x2000, 0x2004 }, { 0x2004, 0x2000 }, { 0x2001, 0x2801 } };
+    static u8 want[3 * PAGE_SIZE];
+    for (unsigned i = 0; i < ARRAY_LEN(at); i++)
+        for (unsigned how = 0; how < 4; how++) {
+            bool fill = how & 1;
+            unsigned size = how & 2 ? 4 : 1;
+            const u32 n = 0x17fd / size;
+            PROGRAM(0xfd, 0xf3, (u8)((fill ? 0xaa : 0xa4) | size >> 2), 0xfc);
+            for (u32 k = 0; k < sizeof want; k++) want[k] = *ram(DATA + k) = (u8)(k * 7 + (k >> 8));
+            movs_by_elements(want, at[i].to, at[i].from, n, size, fill);
+            cpu->gpr[G_EAX] = 0x2211a55a;
+            cpu->gpr[G_ESI] = DATA + at[i].from;
+            cpu->gpr[G_EDI] = DATA + at[i].to;
+            cpu->gpr[G_ECX] = n;
+            STEPS(1);
+            while (cpu->eip == CODE + 1) STEPS(1);
+            ck_assert_uint_eq(cpu->gpr[G_ECX], 0);
+            ck_assert_uint_eq(cpu->gpr[G_EDI], DATA + at[i].to - n * size);
+            ck_assert_uint_eq(cpu->gpr[G_ESI], DATA + at[i].from - (fill ? 0 : n * size));
+            for (u32 k = 0; k < sizeof want; k++) ck_assert_uint_eq(*ram(DATA + k), want[k]);
+            STEPS(1);
+        }
+}
+END_TEST
+
+START_TEST(a_rep_downwards_stops_where_a_page_is_not_there)
+{
+    fix_page();
+    fix_pte(DATA, 0);
+    PROGRAM(0xfd, 0xf3, 0xa5, 0xfc);
+    cpu->gpr[G_ESI] = 0x30ffc;
+    cpu->gpr[G_EDI] = DATA + PAGE_SIZE + 0x100;
+    cpu->gpr[G_ECX] = 3000;
+    STEPS(1);
+    ASSERT_EXC(EXC(V_PF, PF_W));
+    ck_assert_uint_eq(cpu->cr2, DATA + PAGE_SIZE - 4);
+    ck_assert_uint_eq(cpu->gpr[G_EDI], DATA + PAGE_SIZE - 4);
+    ck_assert_uint_eq(cpu->gpr[G_ECX], 3000 - 0x41);
+    ck_assert_uint_eq(cpu->gpr[G_ESI], 0x30ffc - 0x41 * 4);
+    ck_assert_uint_eq(cpu->eip, CODE + 1);
+}
+END_TEST
+
 START_TEST(repne_scas_finds_and_repe_cmps_compares)
 {
     PROGRAM(0xf2, 0xae, 0xf3, 0xa6);
@@ -910,6 +968,8 @@ int main(void)
     tcase_add_test(t, a_long_rep_comes_back_now_and_then);
     tcase_add_test(t, rep_movs_into_itself_repeats_a_pattern);
     tcase_add_test(t, rep_movs_downwards);
+    tcase_add_test(t, a_rep_downwards_is_its_elements_from_the_top);
+    tcase_add_test(t, a_rep_downwards_stops_where_a_page_is_not_there);
     tcase_add_test(t, repne_scas_finds_and_repe_cmps_compares);
     tcase_add_test(t, a_read_modify_write_faults_as_a_write_before_it_reads);
     tcase_add_test(t, pusha_pushes_all_or_nothing);
