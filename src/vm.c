@@ -199,6 +199,18 @@ static void press_power_button(void *arg)
 int vm_balloon(struct vm *vm, u64 bytes) { return vm->running ? -EBUSY : !bytes ? -EINVAL : pc_balloon(vm->pc, bytes); }
 int vm_get_balloon(const struct vm *vm, u64 *bytes) { return pc_balloon_now(vm->pc, bytes); }
 
+int vm_get_balloon_stats(struct vm *vm, struct vm_balloon_stats *out)
+{
+    struct balloon_stats s;
+    if (vm->running) return -EBUSY;
+    int rc = pc_balloon_stats(vm->pc, &s);
+    if (rc) return rc;
+    _Static_assert(sizeof out->value == sizeof s.value, "by tag");
+    *out = (struct vm_balloon_stats){ .said = s.said, .age_ns = clock_now(rt_clock(vm->rt)) - s.said_at };
+    memcpy(out->value, s.value, sizeof out->value);
+    return 0;
+}
+
 int vm_power_button(struct vm *vm) { return rt_post(vm->rt, press_power_button, vm); }
 
 static void on_serial_quit(void *arg) { vm_stop(arg); }

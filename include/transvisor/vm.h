@@ -569,6 +569,29 @@ void vm_pointer_at(struct vm *vm, unsigned x, unsigned y, int wheel, unsigned bu
  * -EBUSY. */
 int vm_balloon(struct vm *vm, uint64_t bytes);
 int vm_get_balloon(const struct vm *vm, uint64_t *bytes);
+/* What a guest's driver for the balloon knows of the guest's memory: bytes, but for the two that count faults and the
+ * two that count huge pages. */
+enum vm_balloon_stat {
+    VM_BALLOON_SWAP_IN,
+    VM_BALLOON_SWAP_OUT,
+    VM_BALLOON_MAJOR_FAULTS,
+    VM_BALLOON_MINOR_FAULTS,
+    VM_BALLOON_FREE,
+    VM_BALLOON_TOTAL,
+    VM_BALLOON_AVAILABLE, /* what programs could have without swapping */
+    VM_BALLOON_CACHES,    /* of disks */
+    VM_BALLOON_HUGE_HAD,
+    VM_BALLOON_HUGE_FAILED,
+    VM_BALLOON_STATS
+};
+struct vm_balloon_stats {
+    uint64_t value[VM_BALLOON_STATS];
+    uint32_t said;   /* bits: which the guest has said; 0: none, there is no driver or it does not know how */
+    uint64_t age_ns; /* of the guest's time: how long ago */
+};
+/* As the guest said it last; it is asked to say it again, which is there by the next call, a moment later. When and how
+ * it may be called, and what it returns, is as for vm_balloon(). */
+int vm_get_balloon_stats(struct vm *vm, struct vm_balloon_stats *out);
 /* The power button is pressed and let go: a guest with ACPI switches itself off. Thread-safe. 0 or -ENOMEM. */
 int vm_power_button(struct vm *vm);
 

@@ -13,7 +13,8 @@ struct paravirt {
     struct virtio_balloon *balloon;
 };
 
-int paravirt_new(struct paravirt **out, struct bus *b, struct pci *p, u8 slot, const struct paravirt_config *cfg)
+int paravirt_new(struct paravirt **out, struct bus *b, struct clock *clk, struct pci *p, u8 slot,
+                 const struct paravirt_config *cfg)
 {
     if (!cfg->kinds) return 0;
     struct paravirt *v = calloc(1, sizeof *v);
@@ -21,7 +22,7 @@ int paravirt_new(struct paravirt **out, struct bus *b, struct pci *p, u8 slot, c
     int rc = cfg->kinds & PARAVIRT_RNG ? virtio_rng_new(&v->rng, b, p, (u8)(slot + AT_RNG), cfg->rng) : 0;
     if (!rc && cfg->kinds & PARAVIRT_CONSOLE)
         rc = virtio_console_new(&v->console, b, p, (u8)(slot + AT_CONSOLE), cfg->console);
-    if (!rc && cfg->kinds & PARAVIRT_BALLOON) rc = virtio_balloon_new(&v->balloon, b, p, (u8)(slot + AT_BALLOON));
+    if (!rc && cfg->kinds & PARAVIRT_BALLOON) rc = virtio_balloon_new(&v->balloon, b, clk, p, (u8)(slot + AT_BALLOON));
     if (rc) paravirt_free(v);
     else *out = v;
     return rc;

@@ -13,7 +13,7 @@ struct paravirt_config {
 };
 struct paravirt;
 /* NULL if there are none. 00:slot.0 and on: each has a place of its own, whoever else is there. 0 or -errno. */
-MUST_CHECK int paravirt_new(struct paravirt **out, struct bus *b, struct pci *p, u8 slot,
+MUST_CHECK int paravirt_new(struct paravirt **out, struct bus *b, struct clock *clk, struct pci *p, u8 slot,
                             const struct paravirt_config *cfg);
 /* All cope with NULL. */
 void paravirt_free(struct paravirt *v);

@@ -469,6 +469,15 @@ int pc_balloon_now(const struct pc *pc, u64 *bytes)
     return b ? 0 : -ENODEV;
 }
 
+int pc_balloon_stats(struct pc *pc, struct balloon_stats *out)
+{
+    struct virtio_balloon *b = paravirt_balloon(pc->paravirt);
+    if (!b) return -ENODEV;
+    virtio_balloon_stats(b, out);
+    virtio_balloon_ask(b);
+    return 0;
+}
+
 void pc_power_button(struct pc *pc) { acpi_pm_power_button(pc->pm); }
 
 int pc_reset(struct pc *pc)
@@ -557,7 +566,7 @@ int pc_new(struct pc **out, struct rt *rt, const struct pc_config *cfg, struct v
     }
     if ((rc = usb_ports_new(&pc->usb, bus, clk, pc->pci, &plugged, err))) goto out;
     CHIP("shared folders", shares_attach(pc, cfg));
-    CHIP("virtio devices", paravirt_new(&pc->paravirt, bus, pc->pci, SLOT_PARAVIRT, &cfg->paravirt));
+    CHIP("virtio devices", paravirt_new(&pc->paravirt, bus, clk, pc->pci, SLOT_PARAVIRT, &cfg->paravirt));
     if (cfg->vga)
         CHIP("VGA", vga_new(&pc->vga, bus, clk, pc->pci, cfg->vga_rom ? cfg->vga_rom->data : NULL,
                             cfg->vga_rom ? cfg->vga_rom->len : 0));

@@ -73,6 +73,8 @@ void pc_before_save(struct pc *pc);
 /* Bytes of RAM that the guest should have, and has, of the balloon. -ENODEV: there is none. */
 MUST_CHECK int pc_balloon(struct pc *pc, u64 bytes);
 MUST_CHECK int pc_balloon_now(const struct pc *pc, u64 *bytes);
+/* What the guest has said last of its memory; it is asked to say it again. -ENODEV: there is no balloon. */
+MUST_CHECK int pc_balloon_stats(struct pc *pc, struct balloon_stats *out);
 void pc_power_button(struct pc *pc);            /* pressed and let go */
 struct vga *pc_vga(const struct pc *pc);        /* NULL: there is none */
 struct i8042 *pc_keyboard(const struct pc *pc); /* keyboard and mouse */

@@ -361,11 +361,21 @@ unsigned virtio_console_parts(struct virtio_console *c, struct snap_part *out, u
 
 /* virtio/virtio_balloon.c: takes memory from the guest and gives it back, in pages of 4 KiB. */
 struct virtio_balloon;
-MUST_CHECK int virtio_balloon_new(struct virtio_balloon **out, struct bus *b, struct pci *p, u8 slot);
+#define BALLOON_STATS 10u /* the tags of VIRTIO 1.2, 5.5.6.4 */
+struct balloon_stats {
+    u64 value[BALLOON_STATS]; /* by tag */
+    u32 said;                 /* bits: which the driver has said; 0: none */
+    u64 said_at;              /* guest ns */
+};
+MUST_CHECK int virtio_balloon_new(struct virtio_balloon **out, struct bus *b, struct clock *clk, struct pci *p,
+                                  u8 slot);
 void virtio_balloon_free(struct virtio_balloon *b);
 unsigned virtio_balloon_parts(struct virtio_balloon *b, struct snap_part *out, unsigned room);
 void virtio_balloon_want(struct virtio_balloon *b, u32 pages); /* that the guest should do without */
 u32 virtio_balloon_pages(const struct virtio_balloon *b);      /* that it does without, as it says */
+/* What the driver knows of the guest's memory: as it said it last, and asks it to say it again. */
+void virtio_balloon_stats(const struct virtio_balloon *b, struct balloon_stats *out);
+void virtio_balloon_ask(struct virtio_balloon *b);
 
 /* usb/uhci.c: 00:01.2, the PIIX3's USB controller. */
 struct uhci;

@@ -48,8 +48,14 @@ static void info_block(struct line *l)
 static void info_balloon(struct line *l)
 {
     u64 bytes;
+    struct vm_balloon_stats s;
     if (vm_get_balloon(l->vm, &bytes)) fputs("there is no balloon: say --balloon on\n", l->out);
     else fprintf(l->out, "balloon: actual=%llu\n", (unsigned long long)(bytes >> 20));
+    if (vm_get_balloon_stats(l->vm, &s) || !s.said) return;
+    fprintf(l->out, "the guest, %.1f s ago:", (double)s.age_ns / 1e9);
+    for (unsigned i = 0; i < VM_BALLOON_STATS; i++)
+        if (s.said >> i & 1) fprintf(l->out, " %s=%llu", action_balloon_stat(i), (unsigned long long)s.value[i]);
+    fputc('\n', l->out);
 }
 
 /* NAME, or an address: what the other is. */

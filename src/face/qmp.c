@@ -358,11 +358,23 @@ static json_t *do_balloon(ARGS)
     int rc = bytes > 0 ? vm_balloon(vm_of(q), (u64)bytes) : -EINVAL;
     return done(balloon_failed(rc, err));
 }
+/* As QEMU's property of that name of its device. */
+static json_t *guest_stats(const struct vm_balloon_stats *s)
+{
+    json_t *stats = json_object();
+    for (unsigned i = 0; i < VM_BALLOON_STATS; i++)
+        if (s->said >> i & 1) json_object_set_new(stats, action_balloon_stat(i), json_integer((json_int_t)s->value[i]));
+    const json_int_t at = (json_int_t)time(NULL) - (json_int_t)(s->age_ns / 1000000000);
+    return json_pack("{s:I,s:o}", "last-update", at, "stats", stats);
+}
 static json_t *do_query_balloon(ARGS)
 {
     u64 bytes;
+    struct vm_balloon_stats s;
     if (balloon_failed(vm_get_balloon(vm_of(q), &bytes), err)) return NULL;
-    return json_pack("{s:I}", "actual", (json_int_t)bytes);
+    json_t *answer = json_pack("{s:I}", "actual", (json_int_t)bytes);
+    if (!vm_get_balloon_stats(vm_of(q), &s) && s.said) json_object_set_new(answer, "guest-stats", guest_stats(&s));
+    return answer;
 }
 
 /* ---- the table ---- */

@@ -79,3 +79,13 @@ const char *action_status(const struct session *s)
     }
     return "paused";
 }
+
+const char *action_balloon_stat(unsigned i)
+{
+    static const char *const names[] = { "stat-swap-in",          "stat-swap-out",    "stat-major-faults",
+                                         "stat-minor-faults",     "stat-free-memory", "stat-total-memory",
+                                         "stat-available-memory", "stat-disk-caches", "stat-htlb-pgalloc",
+                                         "stat-htlb-pgfail" };
+    _Static_assert(ARRAY_LEN(names) == VM_BALLOON_STATS, "in their order");
+    return names[i];
+}

@@ -12,6 +12,8 @@ MUST_CHECK int action_reset(struct session *s, struct vm_error *err);
 int action_drive(struct vm *vm, const char *name);
 /* ide0-hd0, ide1-cd0, floppy0, virtio0: where drive i is; false: there is no such drive. */
 bool action_drive_name(struct vm *vm, unsigned i, char name[24], struct vm_drive *d);
+/* A balloon's statistic by its number (enum vm_balloon_stat): QEMU's words. */
+const char *action_balloon_stat(unsigned i);
 const char *action_status(const struct session *s); /* running, paused, debug, guest-panicked: QMP's words */
 
 #endif

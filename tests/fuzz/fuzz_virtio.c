@@ -116,7 +116,10 @@ static void behind(void)
     switch (rnd(4)) {
     case 0: (void)board.net.receive(board.net.fe, frame, rnd(NETDEV_FRAME_MAX + 1)); break;
     case 1: board.line.rx(board.line.fe, frame, rnd(NETDEV_FRAME_MAX)); break;
-    case 2: virtio_balloon_want(board.balloon, rnd(0xffffffff)); break;
+    case 2:
+        virtio_balloon_want(board.balloon, rnd(0xffffffff));
+        virtio_balloon_ask(board.balloon);
+        break;
     default: /* of no bytes but zeroes: what a header says is the card's to doubt */
         if (!board.net.large->takes(board.net.fe)) break;
         (void)board.net.large->receive(board.net.fe, frame, 54 + rnd(NETDEV_LARGE_MAX - 54 + 1), (u16)rnd(0x10000));
@@ -199,7 +202,7 @@ static void driver_begin(unsigned kind)
     BUG_ON(virtio_blk_new(&board.blk, board.bus, board.pci, FIRST_SLOT + DISK, "blk", &board.disk, "S"));
     BUG_ON(virtio_rng_new(&board.rng_card, board.bus, board.pci, FIRST_SLOT + NUMBERS, &source));
     BUG_ON(virtio_console_new(&board.console, board.bus, board.pci, FIRST_SLOT + LINE, &board.line));
-    BUG_ON(virtio_balloon_new(&board.balloon, board.bus, board.pci, FIRST_SLOT + BALLOON));
+    BUG_ON(virtio_balloon_new(&board.balloon, board.bus, board.clk, board.pci, FIRST_SLOT + BALLOON));
     pci_firmware_setup(board.pci, MEM_BASE, 0xc000);
     bus_out(board.bus, 0xcf8, 4, 0x80000004u | (FIRST_SLOT + kind) << 11);
     bus_out(board.bus, 0xcfc, 4, 7);

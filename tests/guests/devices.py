@@ -21,6 +21,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 
 from fetched import fetched_modules
 
@@ -164,6 +165,18 @@ class Balloon:
 
     def __init__(self):
         self.had = []
+        self.totals, self.sane = [], False
+
+    def total(self, monitor, wanted=None):
+        """The memory that the guest's driver says there is, once it has said so; or once it is `wanted`."""
+        for _ in range(400):
+            said = ask(monitor, 'query-balloon').get('guest-stats', {}).get('stats', {})
+            total = said.get('stat-total-memory', 0)
+            if total and wanted in (None, total):
+                self.sane = 0 < said['stat-free-memory'] < total and said['stat-minor-faults'] > 0
+                return total
+            time.sleep(0.05)
+        return 0
 
     def blow(self, monitor, less):
         self.had.append(self.ALL - ask(monitor, 'query-balloon')['actual'])
@@ -173,7 +186,10 @@ class Balloon:
         return {'balloon': '65536', 'balloon_gone': '0'}
 
     def wrong(self):
-        return [] if self.had == [0, 64 << 20] else [f'query-balloon has {self.had} bytes less']
+        wrong = [] if self.had == [0, 64 << 20] else [f'query-balloon has {self.had} bytes less']
+        if not self.sane or self.totals[0] - self.totals[1] != 64 << 20:
+            wrong.append(f'guest-stats: {self.totals} bytes in all, {self.sane}')
+        return wrong
 
 
 class Stick:
@@ -215,8 +231,10 @@ def devices(args):
                 if line.startswith(b'CONSOLE ready'):
                     console.type()
                 if line.startswith(b'BALLOON ready'):
+                    balloon.totals.append(balloon.total(monitor))
                     balloon.blow(monitor, 64 << 20)
                 if line.startswith(b'BALLOON is large'):
+                    balloon.totals.append(balloon.total(monitor, balloon.totals[0] - (64 << 20)))
                     balloon.blow(monitor, 0)
                 if line.startswith(b'DEVICES ready'):
                     ask(monitor, 'input-send-event', events=INPUT)

@@ -222,7 +222,7 @@ static struct virtio_balloon *balloon;
 static void balloon_setup(void)
 {
     board_new();
-    ck_assert_int_eq(0, virtio_balloon_new(&balloon, bus, pci, SLOT));
+    ck_assert_int_eq(0, virtio_balloon_new(&balloon, bus, clk, pci, SLOT));
     board_start();
 }
 static void balloon_teardown(void)
@@ -274,6 +274,107 @@ START_TEST(pages_in_the_balloon_are_the_host_s_again_and_read_as_zeroes)
 }
 END_TEST
 
+#define STATS 2u
+#define F_STATS (1ull << 1)
+struct __attribute__((packed)) statistic {
+    u16 tag;
+    u64 value;
+};
+static void offer_stats(const struct statistic *s, u32 bytes)
+{
+    put(DATA_AT, s, bytes);
+    desc(STATS, 0, DATA_AT, bytes, 0, 0);
+    offer(STATS, 0);
+    kick(STATS);
+}
+static void stats_are(u32 said, u64 free, u64 total)
+{
+    struct balloon_stats s;
+    virtio_balloon_stats(balloon, &s);
+    ck_assert_uint_eq(said, s.said);
+    ck_assert_uint_eq(free, s.value[4]);
+    ck_assert_uint_eq(total, s.value[5]);
+}
+/* Two that we know, one that nobody does, and a part of one. */
+static const struct statistic some[] = { { 5, 1ull << 40 }, { 999, 7 }, { 4, 0x123456789a }, { 0, ~0ull } };
+
+START_TEST(what_the_driver_says_of_the_memory_is_kept_and_its_buffer_until_it_is_asked)
+{
+    struct balloon_stats s;
+    driver_start(F_STATS | EVENT_IDX, 3);
+    put16(AVAIL_AT(STATS) + 4 + 2 * QUEUE_SIZE, 0); /* interrupt for the first */
+    stats_are(0, 0, 0);
+    virtio_balloon_ask(balloon); /* nobody is there who could be */
+    ck_assert_uint_eq(0, rises);
+    clock_set_manual(clk, 12345);
+    offer_stats(some, 3 * sizeof some[0] + 9);
+    stats_are(1 << 4 | 1 << 5, 0x123456789a, 1ull << 40);
+    virtio_balloon_stats(balloon, &s);
+    ck_assert_uint_eq(12345, s.said_at);
+    ck_assert_uint_eq(0, used_idx(STATS));
+    ck_assert_uint_eq(0, rises);
+    virtio_balloon_ask(balloon);
+    ck_assert_uint_eq(1, used_idx(STATS));
+    ck_assert_uint_eq(1, rises);
+    ck_assert_uint_eq(1, get16(USED_AT(STATS) + 4 + 8 * QUEUE_SIZE)); /* tell us of the next */
+    virtio_balloon_ask(balloon);                                      /* it has not answered yet */
+    ck_assert_uint_eq(1, used_idx(STATS));
+    offer_stats(&some[2], sizeof some[0]);
+    stats_are(1 << 4, 0x123456789a, 1ull << 40); /* the total is what it was; it has not said it again */
+    wr(20, 1, 0);
+    stats_are(0, 0, 0);
+}
+END_TEST
+
+START_TEST(long_statistics_and_those_that_are_nowhere_do_no_harm)
+{
+    driver_start(F_STATS, 3);
+    desc(STATS, 0, 0, RAM, 0, 0); /* all of memory */
+    offer(STATS, 0);
+    kick(STATS);
+    ck_assert_uint_eq(0, status() & S_NEEDS_RESET);
+    virtio_balloon_ask(balloon);
+    ck_assert_uint_eq(1, used_idx(STATS));
+    desc(STATS, 0, DATA_AT, 100, D_WRITE, 0); /* to be written to: there is nothing in it */
+    offer(STATS, 0);
+    kick(STATS);
+    struct balloon_stats s;
+    virtio_balloon_stats(balloon, &s);
+    ck_assert_uint_eq(0, s.said);
+    virtio_balloon_ask(balloon);
+    ck_assert_uint_eq(2, used_idx(STATS));
+    desc(STATS, 0, RAM - 8, 100, 0, 0);
+    offer(STATS, 0);
+    kick(STATS);
+    ck_assert(status() & S_NEEDS_RESET);
+    virtio_balloon_ask(balloon);
+    ck_assert_uint_eq(2, used_idx(STATS));
+}
+END_TEST
+
+START_TEST(a_loaded_machine_still_has_the_buffer_and_what_was_said)
+{
+    struct snap_part part[4];
+    struct snap_buf b[4] = { 0 };
+    char why[200];
+    driver_start(F_STATS, 3);
+    offer_stats(some, sizeof some);
+    const unsigned n = virtio_balloon_parts(balloon, part, 4);
+    ck_assert_uint_eq(2, n);
+    for (unsigned i = 0; i < n; i++) snap_save(&part[i], &b[i]);
+    virtio_balloon_ask(balloon);
+    wr(20, 1, 0);
+    put16(USED_AT(STATS) + 2, 0); /* as memory was */
+    for (unsigned i = 0; i < n; i++) {
+        ck_assert_int_eq(0, snap_load(&part[i], b[i].data, b[i].len, why, sizeof why));
+        snap_buf_free(&b[i]);
+    }
+    stats_are(1 << 0 | 1 << 4 | 1 << 5, 0x123456789a, 1ull << 40);
+    virtio_balloon_ask(balloon);
+    ck_assert_uint_eq(1, used_idx(STATS));
+}
+END_TEST
+
 START_TEST(what_the_host_wants_is_told_by_an_interrupt_and_what_the_guest_has_is_heard)
 {
     driver_start(0, 2);
@@ -315,6 +416,9 @@ int main(void)
     c = tcase_create("balloon");
     tcase_add_checked_fixture(c, balloon_setup, balloon_teardown);
     tcase_add_test(c, pages_in_the_balloon_are_the_host_s_again_and_read_as_zeroes);
+    tcase_add_test(c, what_the_driver_says_of_the_memory_is_kept_and_its_buffer_until_it_is_asked);
+    tcase_add_test(c, long_statistics_and_those_that_are_nowhere_do_no_harm);
+    tcase_add_test(c, a_loaded_machine_still_has_the_buffer_and_what_was_said);
     tcase_add_test(c, what_the_host_wants_is_told_by_an_interrupt_and_what_the_guest_has_is_heard);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);

@@ -96,6 +96,7 @@ START_TEST(a_saved_machine_has_the_virtio_devices_that_it_had)
     struct vm_config cfg = vm_fixture_config(VM_ENGINE_INTERP);
     struct vm_error err;
     uint64_t bytes;
+    struct vm_balloon_stats stats;
     cfg.balloon = true;
     cfg.hpet = true;
     cfg.console = "null";
@@ -104,6 +105,8 @@ START_TEST(a_saved_machine_has_the_virtio_devices_that_it_had)
     ck_assert_ptr_nonnull(f);
     ck_assert_int_eq(-EINVAL, vm_balloon(vm, 0));
     ck_assert_int_eq(0, vm_balloon(vm, 1));
+    ck_assert_int_eq(0, vm_get_balloon_stats(vm, &stats));
+    ck_assert_uint_eq(0, stats.said); /* no driver */
     ck_assert_int_eq(0, vm_save(vm, fileno(f), &err));
     vm_free(vm);
     static const struct {
@@ -127,6 +130,7 @@ START_TEST(a_saved_machine_has_the_virtio_devices_that_it_had)
     vm = vm_fixture_new(&cfg);
     ck_assert_int_eq(-ENODEV, vm_balloon(vm, 1));
     ck_assert_int_eq(-ENODEV, vm_get_balloon(vm, &bytes));
+    ck_assert_int_eq(-ENODEV, vm_get_balloon_stats(vm, &stats));
     vm_free(vm);
 }
 END_TEST

@@ -6,7 +6,7 @@
 #include "src/dev/pc_devices.h"
 #include "src/dev/virtio/vring.h"
 
-#define VIRTIO_QUEUES 2u      /* at most */
+#define VIRTIO_QUEUES 3u      /* at most */
 #define VIRTIO_ENTRIES 256u   /* of a queue, unless a device has a reason */
 #define VIRTIO_CONFIG_MAX 64u /* bytes of a device's configuration */
 

@@ -45,8 +45,8 @@ struct virtio {
     u64 driver_features;
     u16 config_vector, queue_select;
     u8 status, isr;
-    u8 generation; /* of the configuration, 4.1.4.3 */
-    struct vring q[VIRTIO_QUEUES];
+    u8 generation;            /* of the configuration, 4.1.4.3 */
+    struct vring q[2], third; /* ring_at() */
 };
 
 static const struct snap_field virtio_fields[] = {
@@ -68,8 +68,27 @@ static const struct snap_field virtio_fields[] = {
     SNAP_COLUMN(struct virtio, q, told),
     MSIX_FIELDS(struct virtio, msix),
     SNAP(struct virtio, generation, .since = 2),
+    SNAP(struct virtio, third.size, .since = 3, .max = VRING_MAX, .reset = VIRTIO_ENTRIES),
+    SNAP(struct virtio, third.enabled, .since = 3),
+    SNAP(struct virtio, third.vector, .since = 3, .reset = MSIX_NONE),
+    SNAP(struct virtio, third.desc, .since = 3),
+    SNAP(struct virtio, third.avail, .since = 3),
+    SNAP(struct virtio, third.used, .since = 3),
+    SNAP(struct virtio, third.next_avail, .since = 3),
+    SNAP(struct virtio, third.next_used, .since = 3),
+    SNAP(struct virtio, third.told, .since = 3),
     { 0 },
 };
+
+/* Machines that were saved have an array of two. */
+static const struct vring *ring_of(const struct virtio *v, unsigned queue)
+{
+    return queue < ARRAY_LEN(v->q) ? &v->q[queue] : &v->third;
+}
+static struct vring *ring_at(struct virtio *v, unsigned queue)
+{
+    return queue < ARRAY_LEN(v->q) ? &v->q[queue] : &v->third;
+}
 
 static u64 offered(const struct virtio *v)
 {
@@ -112,7 +131,7 @@ static u8 isr_read(struct virtio *v)
 
 bool virtio_running(const struct virtio *v, unsigned queue)
 {
-    return (v->status & (STATUS_DRIVER_OK | STATUS_NEEDS_RESET)) == STATUS_DRIVER_OK && v->q[queue].enabled
+    return (v->status & (STATUS_DRIVER_OK | STATUS_NEEDS_RESET)) == STATUS_DRIVER_OK && ring_of(v, queue)->enabled
            && pci_fn_bus_master(v->fn);
 }
 
@@ -143,23 +162,23 @@ bool virtio_pop(struct virtio *v, unsigned queue, struct vchain *c)
 {
     if (!virtio_running(v, queue)) return false;
     const struct vring_mode m = mode(v);
-    enum vring_pop what = vring_pop(&v->q[queue], &m, c);
+    enum vring_pop what = vring_pop(ring_at(v, queue), &m, c);
     if (what == VRING_BROKEN) virtio_break(v);
     return what == VRING_CHAIN;
 }
 
-void virtio_unpop(struct virtio *v, unsigned queue, unsigned n) { vring_unpop(&v->q[queue], n); }
+void virtio_unpop(struct virtio *v, unsigned queue, unsigned n) { vring_unpop(ring_at(v, queue), n); }
 
 void virtio_put(struct virtio *v, unsigned queue, const struct vchain *c, unsigned i, u32 written)
 {
     const struct vring_mode m = mode(v);
-    if (!vring_put(&v->q[queue], &m, c, i, written)) virtio_break(v);
+    if (!vring_put(ring_at(v, queue), &m, c, i, written)) virtio_break(v);
 }
 
 void virtio_publish(struct virtio *v, unsigned queue, unsigned n)
 {
     const struct vring_mode m = mode(v);
-    struct vring *r = &v->q[queue];
+    struct vring *r = ring_at(v, queue);
 
     if (v->status & STATUS_NEEDS_RESET) return;
     if (!vring_publish(r, &m, n)) virtio_break(v);
@@ -227,7 +246,7 @@ static void config_write(struct virtio *v, u32 off, unsigned size, u32 val)
 
 static struct vring *selected(struct virtio *v)
 {
-    return v->queue_select < v->d.queues ? &v->q[v->queue_select] : NULL;
+    return v->queue_select < v->d.queues ? ring_at(v, v->queue_select) : NULL;
 }
 
 static u32 half(u64 features, u32 select) { return select < 2 ? (u32)(features >> 32 * select) : 0; }
@@ -485,7 +504,7 @@ static bool virtio_check(const void *chip)
     const struct virtio *v = chip;
 
     for (unsigned i = 0; i < VIRTIO_QUEUES; i++) {
-        const struct vring *r = &v->q[i];
+        const struct vring *r = ring_of(v, i);
 
         if (i >= v->d.queues && r->enabled) return false;
         if (i < v->d.queues && (!r->size || (r->size & (r->size - 1)))) return false;
@@ -504,7 +523,7 @@ static void virtio_on_reset(void *chip)
 }
 
 static const struct snap_table virtio_table = { .name = "virtio",
-                                                .version = 2,
+                                                .version = 3,
                                                 .size = sizeof(struct virtio),
                                                 .fields = virtio_fields,
                                                 .reset = virtio_on_reset,
@@ -520,7 +539,7 @@ static void fields_reset(struct virtio *v)
     snap_reset(&virtio_table, v);
     memcpy(v->msix.table, table, sizeof table);
     v->msix.pending = pending;
-    for (unsigned i = 0; i < v->d.queues; i++) v->q[i].size = v->d.entries;
+    for (unsigned i = 0; i < v->d.queues; i++) ring_at(v, i)->size = v->d.entries;
 }
 
 struct snap_part virtio_part(struct virtio *v) { return (struct snap_part){ v->d.name, &virtio_table, v }; }
