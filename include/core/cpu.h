@@ -112,6 +112,9 @@ enum helper_result {
 enum helper_string { STRING_MOVS, STRING_STOS, STRING_CMPS, STRING_SCAS };
 enum helper_far { FAR_JMP, FAR_CALL, FAR_RET, FAR_IRET, FAR_INT };
 #define HELPER_FAR_OF(kind, opsize, len) ((u32)(kind) | (u32)(opsize) << 8 | (u32)(len) << 16)
+#define HELPER_FAR_KIND(how) ((enum helper_far)((how)&0xff))
+#define HELPER_FAR_OPSIZE(how) ((how) >> 8 & 0xff)
+#define HELPER_FAR_LEN(how) ((how) >> 16)
 #define HELPER_STRING_ARG(size, op, repne) ((u32)(size) | (u32)(op) << 8 | (u32)(repne) << 16)
 #define HELPER_STRING_FROM(seg, addrsize) ((u32)(seg) << 20 | (u32)(addrsize) << 24)
 
@@ -176,6 +179,24 @@ struct seg_memo {
 #define SEG_MEMO_VALID 0x80000000u
 #define SEG_MEMO_KEY(mode, sel) (SEG_MEMO_VALID | ((mode)&SEG_MEMO_MODE) << 16 | (u16)(sel))
 
+/* What loading the selector of a code segment into CS has come to in protected mode, at CPL and with an RPL of CPL, and
+ * the context (jump_tag()) of what runs there. It is that again as long as selector, descriptor, window and what of the
+ * mode decides over it (FAR_MEMO_MODE) are the same. */
+struct far_memo {
+    u64 raw;  /* the descriptor, accessed */
+    u32 key;  /* FAR_MEMO_KEY(); 0: nothing is remembered */
+    u32 mode; /* CS's bits of the mode key */
+    struct seg seg;
+    u64 room[2];
+    u64 context_tag;
+    u32 context_spread;
+    u32 complex;
+    u64 window;
+};
+#define FAR_MEMOS 16u /* by the selector's low bits */
+#define FAR_MEMO_MODE (MK_CPL | MK_PE | MK_VM | MK_SS32 | MK_PG | MK_SLOW | MK_ARMED)
+#define FAR_MEMO_KEY(mode, sel) (((mode)&FAR_MEMO_MODE) << 16 | (u16)(sel))
+
 /* What is counted of the code that runs (translator/front/source.h, struct xl_tap): by index, */
 #define TALLIES 32u
 #define TALLY_INSNS 31u /* instructions retired: REP is one, once it is done; what faults is none */
@@ -233,6 +254,12 @@ struct cpu {
     u32 far_target; /* CS << 16 | IP, while an instruction that goes there looks at the rest of its frame */
     void *helpers[HELPER_COUNT]; /* by enum helper: int (*)(struct cpu *, u32) */
     struct seg_memo seg_memo[S_COUNT][SEG_MEMOS];
+    struct far_memo far_memo[FAR_MEMOS];
+    struct {
+        u32 how; /* HELPER_FAR_OF() */
+        u32 off; /* or the immediate */
+        u32 sel;
+    } far;           /* what HELPER_FAR is to do */
     u32 insns_ahead; /* while translated code tells of an instruction: counted already, but not done */
     u64 insns_limit; /* of cpu_tally()[TALLY_INSNS]: the guest stops there; INSNS_NO_LIMIT: nowhere */
     /* Where the trace stream is written (runtime/run/stream.c), while there is one. */

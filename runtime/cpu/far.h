@@ -12,4 +12,12 @@ MUST_CHECK int far_iret(struct cpu *c, unsigned opsize);
 MUST_CHECK int far_sysenter(struct cpu *c);
 MUST_CHECK int far_sysexit(struct cpu *c);
 
+/* The same for translated segmented code, where a transfer stays in its privilege level and all that it depends on has
+ * been seen before (struct far_memo): true, with cpu->context_tag and _spread those of the target; or nothing has been
+ * done. (far_again.c) */
+bool far_again(struct cpu *c, u32 how, u16 sel, u32 off); /* how: HELPER_FAR_OF() */
+/* Remembers how CS has been loaded, if that was as such a transfer would: cpu->context_tag and _spread say where. */
+void far_remember(struct cpu *c);
+void far_forget(struct cpu *c); /* all of it */
+
 #endif

@@ -350,12 +350,11 @@ int helper_latch(struct cpu *c, u32 arg UNUSED)
     return HELPER_DONE;
 }
 
-static int far_transfer(struct cpu *c)
+static int far_transfer(struct cpu *c, u32 how, u16 sel, u32 off)
 {
-    u32 how = (u32)c->scratch[1], off = (u32)c->scratch[0], next = c->eip + (how >> 16);
-    unsigned opsize = how >> 8 & 0xff;
-    u16 sel = (u16)(c->scratch[0] >> 32);
-    switch ((enum helper_far)(how & 0xff)) {
+    u32 next = c->eip + HELPER_FAR_LEN(how);
+    unsigned opsize = HELPER_FAR_OPSIZE(how);
+    switch (HELPER_FAR_KIND(how)) {
     case FAR_JMP: return far_jmp(c, sel, off, opsize);
     case FAR_CALL: return far_call(c, sel, off, next, opsize);
     case FAR_RET: return far_ret(c, opsize, (u16)off);
@@ -366,9 +365,17 @@ static int far_transfer(struct cpu *c)
 
 int helper_far(struct cpu *c, u32 eip)
 {
+    u32 off = c->far.off, how = c->far.how;
+    u16 sel = (u16)c->far.sel;
     c->eip = eip;
     cpu_x87_latch(c);
-    return far_transfer(c) ? again(c) : jump(c);
+    /* Code that was segmented and is: jump cache and window stay. */
+    if (likely(!(c->mode & MK_VM) && far_again(c, how, sel, off)))
+        return unlikely(rt_interrupt_waits(c) || c->kick || c->intr_shadow) ? HELPER_NEXT : HELPER_JUMP_SEGMENTED;
+    if (far_transfer(c, how, sel, off)) return again(c);
+    int way = jump(c);
+    if (way == HELPER_JUMP_SEGMENTED) far_remember(c);
+    return way;
 }
 
 /* All eight words within a page, the limit and SP's reach; else the interpreter. */

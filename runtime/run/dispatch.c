@@ -7,6 +7,7 @@
  *       of either flushes that cache. Entries of the one for segmented code say themselves what they were made for. */
 #include "runtime/cpu/cpu_models.h"
 #include "runtime/cpu/except.h"
+#include "runtime/cpu/far.h"
 #include "runtime/mem/mmu.h"
 #include "runtime/direct/direct.h"
 #include "runtime/run/count.h"
@@ -61,7 +62,12 @@ static u32 context_here(struct rt *rt, u32 mode)
 {
     const struct seg *cs = &rt->cpu->seg[S_CS];
     if (likely(cpu_in_paragraph(rt->cpu))) return context_of_paragraph(mode, cs->sel);
-    return xl_context(rt->xl, mode, cs->base, cs->limit);
+    u32 context = xl_context(rt->xl, mode, cs->base, cs->limit);
+    if (unlikely(context > rt->contexts)) { /* perhaps of one that had another number, which blocks are not found by */
+        rt->contexts = context;
+        far_forget(rt->cpu);
+    }
+    return context;
 }
 
 /* Fills in what can be translated at eip. Returns 0, GUEST_FAULT (exception raised), or -1: interpret. */

@@ -92,6 +92,7 @@ struct rt {
     bool jump_local;                         /* the supervisor's jump cache has entries for pages that are not global */
     u32 jump_mode[2];                        /* the mode key that each jump cache was filled for, */
     u32 jump_base[2];                        /* and the base of CS */
+    u32 contexts;                            /* the highest number of a context (xl_context) so far */
     int step_result;                         /* of a helper that has interpreted an instruction: 0, or EXC_SHUTDOWN */
     struct mixed mixed;
     struct {

@@ -29,6 +29,10 @@
 
 #define IRETS 0xe0u /* vectors of real mode from there on lead to an IRET */
 #define IRET_AT (STUBS_AT + 0x400)
+#define USER_IRET_AT 0x1800u /* of protected modes, for gates that stay in their privilege; behind it one of 16 bits */
+#define CONFORMING 4u        /* of the GDT: flat code for all */
+#define OWN_FIRST 29u        /* from there on are a program's own code segments; the last is its CS */
+#define OWN 3u
 #define RAM_BYTES 0x100000u
 #define SYS_AT 0xa0000u /* tables and stubs of the protected modes: programs start below */
 #define PD_AT SYS_AT
@@ -59,6 +63,7 @@ struct program {
     u16 start[64], n;
     u32 ncode;
     u8 code[CODE_MAX];
+    u64 own[OWN]; /* bases lower by 32, 16 and 0 */
 };
 
 struct fuzz {
@@ -131,7 +136,8 @@ static void make_gdt(struct fuzz *f)
     f->gdt[1] = descriptor(0, 0xfffff, SEG_P | SEG_S | SEG_CODE | SEG_R | SEG_A | SEG_D | SEG_G);
     f->gdt[2] = descriptor(0, 0xfffff, SEG_P | SEG_S | SEG_W | SEG_A | SEG_D | SEG_G);
     f->gdt[3] = descriptor(TSS_AT, TSS_LIMIT, SEG_P | 0xb);
-    for (unsigned i = 4; i < GDT_ENTRIES; i++) {
+    f->gdt[CONFORMING] = descriptor(0, 0xfffff, SEG_P | SEG_S | SEG_CODE | SEG_R | SEG_C | SEG_D | SEG_G);
+    for (unsigned i = CONFORMING + 1; i < GDT_ENTRIES; i++) {
         u32 attr = types[rng_below(r, ARRAY_LEN(types))] | SEG_S | (rng_percent(r, 95) ? SEG_P : 0);
         if (rng_percent(r, 50)) attr |= SEG_DPL;
         if (rng_percent(r, 25)) attr |= SEG_D;
@@ -156,10 +162,18 @@ static void make_memory(struct fuzz *f)
         u32 at = STUBS_AT + 4 * v;
         memcpy(m + at, stub, 4);
         put32(m + 4 * v, (STUBS_AT >> 4) << 16 | (v < IRETS ? 4 * v : IRET_AT - STUBS_AT));
+        if (v >= IRETS) {
+            bool wide = rng_percent(r, 50);
+            put32(m + IDT_AT + 8 * v, CONFORMING << 19 | (wide ? USER_IRET_AT : USER_IRET_AT + 1));
+            put32(m + IDT_AT + 8 * v + 4,
+                  (wide ? 0x8e00 : 0x8600) | rng_below(r, 2) << 8 | (rng_percent(r, 80) ? 3 << 13 : 0));
+            continue;
+        }
         put32(m + IDT_AT + 8 * v, 8 << 16 | (at & 0xffff));
         put32(m + IDT_AT + 8 * v + 4, (at & 0xffff0000) | 0x8e00 | (rng_percent(r, 30) ? 3 << 13 : 0));
     }
-    m[IRET_AT] = 0xcf;
+    m[IRET_AT] = m[USER_IRET_AT] = m[USER_IRET_AT + 2] = 0xcf;
+    m[USER_IRET_AT + 1] = 0x66;
     make_gdt(f);
     memcpy(m + GDT_AT, f->gdt, sizeof f->gdt);
     for (u32 i = 0; i < 1024; i++) {
@@ -279,6 +293,58 @@ static unsigned random_far(struct fuzz *f, const struct program *p, u8 *out)
     return len;
 }
 
+static u8 *put(u8 *to, u32 v, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) *to++ = (u8)(v >> 8 * i);
+    return to;
+}
+
+/* As it is chosen: the same bytes but for where it leads. */
+struct far_choice {
+    unsigned what; /* CALL, JMP, RETF, IRET */
+    bool wide, code32;
+    u16 sel;
+    u32 flags;
+};
+static u8 *put_push(u8 *to, u32 v, const struct far_choice *c)
+{
+    if (c->wide != c->code32) *to++ = 0x66;
+    *to++ = 0x68;
+    return put(to, v, c->wide ? 4 : 2);
+}
+static unsigned put_far(u8 *out, const struct far_choice *c, u32 ip)
+{
+    u8 *to = out;
+    if (c->what == 3) to = put_push(to, c->flags, c);
+    if (c->what >= 2) to = put_push(put_push(to, c->sel, c), ip, c);
+    if (c->wide != c->code32) *to++ = 0x66;
+    *to++ = (const u8[4]){ 0x9a, 0xea, 0xcb, 0xcf }[c->what];
+    if (c->what < 2) to = put(put(to, ip, c->wide ? 4 : 2), c->sel, 2);
+    return (unsigned)(to - out);
+}
+
+/* A far transfer of protected mode to what follows it, by one of the program's own segments; or INT, mostly to an IRET
+ * of the same privilege. */
+static unsigned random_far_protected(struct fuzz *f, const struct program *p, bool code32, u8 *out)
+{
+    struct rng *r = &f->rng;
+    unsigned own = rng_below(r, OWN), what = rng_below(r, 5);
+    if (what == 4) {
+        put(put(out, 0xcd, 1), rng_percent(r, 90) ? IRETS + rng_below(r, 256 - IRETS) : rng_u32(r), 1);
+        return 2;
+    }
+    struct far_choice c = { .what = what,
+                            .wide = rng_percent(r, 20) ? !code32 : code32,
+                            .code32 = code32,
+                            .sel = (u16)((OWN_FIRST + own) * 8 | (rng_percent(r, 95) ? p->in.cpl : rng_below(r, 4))),
+                            .flags = rng_u32(r) & (rng_percent(r, 80) ? F_ARITH | F_DF | F_IF : 0xffff & ~(u32)F_TF) };
+    if (rng_percent(r, 70)) c.flags = (c.flags & ~(u32)F_IOPL) | (p->in.eflags_sys & F_IOPL);
+    if (rng_percent(r, 3)) c.flags |= F_TF;
+    if (rng_percent(r, 10)) c.flags |= rng_u32(r) & (F_AC | F_ID | F_RF | F_VIF | F_VIP);
+    unsigned len = put_far(out, &c, 0);
+    return put_far(out, &c, p->in.eip + p->ncode + len + 16 * (OWN - 1 - own));
+}
+
 static void random_code(struct fuzz *f, struct program *p, bool code32)
 {
     struct rng *r = &f->rng;
@@ -286,8 +352,10 @@ static void random_code(struct fuzz *f, struct program *p, bool code32)
     bool wild = rng_percent(r, 5);
     for (p->n = 0; p->n < want && p->ncode + 32 < CODE_MAX; p->n++) {
         u8 bytes[32];
-        bool far = (p->mode < PROT16 || p->mode == VM86) && rng_percent(r, 6);
-        unsigned len = far ? random_far(f, p, bytes) : random_insn(f, code32, bytes);
+        bool far = rng_percent(r, 6), paragraphs = p->mode < PROT16 || p->mode == VM86;
+        unsigned len = !far         ? random_insn(f, code32, bytes)
+                       : paragraphs ? random_far(f, p, bytes)
+                                    : random_far_protected(f, p, code32, bytes);
         if (wild)
             for (unsigned i = 0; i < len; i++) bytes[i] = (u8)rng_u32(r);
         p->start[p->n] = (u16)p->ncode;
@@ -338,6 +406,21 @@ static void random_segments(struct fuzz *f, struct program *p)
     if (p->mode == BIG && rng_percent(r, 15)) p->in.seg[S_SS].attr |= SEG_D;
 }
 
+/* What the program can be reached by: CS itself, and segments that begin below it. */
+static void own_segments(struct fuzz *f, struct program *p)
+{
+    struct rng *r = &f->rng;
+    const struct seg *cs = &p->in.seg[S_CS];
+    for (unsigned i = 0; i < OWN; i++) {
+        u32 down = 16 * (OWN - 1 - i), attr = cs->attr;
+        bool all = cs->limit == 0xffffffff;
+        if (rng_percent(r, 20)) attr &= ~(u32)SEG_A;
+        if (i < OWN - 1 && rng_percent(r, 15)) attr = (attr & ~(u32)SEG_DPL) | SEG_C;
+        if (i == 0 && rng_percent(r, 10)) attr ^= (const u32[4]){ SEG_P, SEG_CODE, SEG_DPL, SEG_D }[rng_below(r, 4)];
+        p->own[i] = descriptor(cs->base - down, all ? 0xfffff : cs->limit + down, attr | (all ? SEG_G : 0));
+    }
+}
+
 /* CS so that the code is at eip in it, mostly within its limit. */
 static void random_cs(struct fuzz *f, struct program *p)
 {
@@ -355,7 +438,9 @@ static void random_cs(struct fuzz *f, struct program *p)
         u32 attr = SEG_P | SEG_S | SEG_CODE | SEG_A | (rng_percent(r, 90) ? SEG_R : 0) | p->in.cpl << SEG_DPL_SHIFT;
         u32 limit = rng_percent(r, 50) ? 0xffff : rng_percent(r, 40) ? 0xffffffff : eip + rng_below(r, CODE_MAX);
         if (p->mode == MIXED) attr |= SEG_D;
-        *cs = (struct seg){ .sel = (u16)(0xf8 | p->in.cpl), .base = p->at - eip, .limit = limit, .attr = attr };
+        *cs = (struct seg){
+            .sel = (u16)((OWN_FIRST + OWN - 1) * 8 | p->in.cpl), .base = p->at - eip, .limit = limit, .attr = attr
+        };
     }
     p->in.eip = eip;
 }
@@ -383,6 +468,7 @@ static void random_program(struct fuzz *f, struct program *p, const struct cpu_a
                             | (rng_percent(r, 10) ? F_VIP : 0));
     random_segments(f, p);
     random_cs(f, p);
+    own_segments(f, p);
     random_code(f, p, mode == MIXED);
     if (rng_percent(r, 10)) { /* an instruction of it has a breakpoint */
         in->dr[0] = p->at + p->start[rng_below(r, p->n)];
@@ -401,6 +487,7 @@ static void load(struct fuzz *f, const struct machine *m, const struct program *
     const char *field = NULL;
     u8 fill[64];
     restore(f, m);
+    bus_dma_write(m->rt->bus, GDT_AT + 8 * OWN_FIRST, p->own, sizeof p->own);
     if (code) {
         memset(fill, 0xcc, sizeof fill);
         bus_dma_write(m->rt->bus, p->at, p->code, p->ncode);

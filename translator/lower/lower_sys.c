@@ -310,7 +310,7 @@ void lower_far(struct xl_ctx *x, const struct insn *in)
                            : in->op == OP_RETF  ? FAR_RET
                            : in->op == OP_IRET  ? FAR_IRET
                                                 : FAR_INT;
-    const struct hmem off = CPU_FIELD(scratch[0]), sel = hm(H_CPU, (s32)offsetof(struct cpu, scratch) + 4);
+    const struct hmem off = CPU_FIELD(far.off), sel = CPU_FIELD(far.sel);
     struct emit *e = &x->e;
     xl_room(x);
     if (insn_has_mem(in)) { /* R8 is the last part of its address */
@@ -326,7 +326,7 @@ void lower_far(struct xl_ctx *x, const struct insn *in)
         emit_store_imm(e, off, in->nops ? in->imm : 0, 4);
         emit_store_imm(e, sel, in->imm2, 4);
     }
-    emit_store_imm(&x->e, CPU_FIELD(scratch[1]), HELPER_FAR_OF(kind, in->opsize, in->len), 4);
+    emit_store_imm(&x->e, CPU_FIELD(far.how), HELPER_FAR_OF(kind, in->opsize, in->len), 4);
     end_in_helper(x, HELPER_FAR, in->eip);
 }
 void lower_pusha(struct xl_ctx *x, const struct insn *in)
