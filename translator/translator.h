@@ -40,10 +40,13 @@ MUST_CHECK int xl_new(struct xl **out, const struct xl_config *cfg); /* 0, -EINV
 void xl_free(struct xl *xl);
 
 /* Whether code in this mode can be translated at all; otherwise it is the interpreter's. */
-bool xl_can_translate(u32 mode);
+static inline bool xl_can_translate(u32 mode) { return !(mode & MK_SLOW); }
 /* Whether code in this mode reaches memory through a window, if there are windows: then R12 must be its base, and the
  * window must have the guards of runtime/mem/window.h around it. Otherwise R12 must be XL_NO_WINDOW. */
-bool xl_mode_has_window(u32 mode);
+static inline bool xl_mode_has_window(u32 mode)
+{
+    return (mode & MK_CPL) == 0 || !(mode & MK_PG) || (mode & MK_UWINDOW) != 0;
+}
 #define XL_NO_WINDOW 10u
 /* Makes a block. Never fails: when the cache is full everything is evicted first (*evicted is set: all block and edge
  * pointers held elsewhere are dead). */

@@ -11,10 +11,6 @@
 #include "translator/lower/policy.h"
 #include "translator/translator.h"
 
-bool xl_can_translate(u32 mode) { return !(mode & MK_SLOW); }
-
-bool xl_mode_has_window(u32 mode) { return (mode & MK_CPL) == 0 || !(mode & MK_PG) || (mode & MK_UWINDOW) != 0; }
-
 static bool supervisor(const struct xl_ctx *x) { return (x->src->mode & MK_CPL) == 0; }
 
 static bool user(const struct xl_ctx *x) { return (x->src->mode & MK_CPL) == 3; }
