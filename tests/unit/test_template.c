@@ -137,7 +137,7 @@ END_TEST
 
 /* ---- one physical page at ever other linear addresses, as a library is ---- */
 
-#define ALIASES 8 /* as many as readdress.c keeps, unless all of them are in use */
+#define ALIASES 2 /* as many as readdress.c keeps, unless all of them are in use */
 static void time_passes(void) { f.xl->finds += 1 << 14; }
 #define NTH(eip, i) ((eip) + ((i) << PAGE_SHIFT))
 static struct block *there(laddr eip) { return xlf_find(f.xl, eip, PA | (eip & ~PAGE_MASK), MODE_FLAT); }

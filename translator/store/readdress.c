@@ -13,10 +13,10 @@
 #include "translator/store/readdress.h"
 #include "translator/store/template.h"
 
-#define ALIASES 8
+#define ALIASES 2
 #define ALIASES_MAX 64
-/* In xl->finds: what runs makes some hundred in a time slice, since a CR3 write empties its jump cache. */
-#define IN_USE (1u << 14)
+/* In xl->finds: what runs makes some hundred in a time slice, since a CR3 write takes pages out of its jump cache. */
+#define IN_USE (1u << 12)
 
 /* What has no template, or is to be seen being translated, is made anew if it is wanted. */
 static void readdress(struct xl *xl, struct alias *p, laddr la)
