@@ -88,13 +88,16 @@ enum callout {
 #define CALLOUTS_MAX 8
 _Static_assert(CALLOUT_COUNT <= CALLOUTS_MAX, "grow CALLOUTS_MAX");
 /* CALLOUT_TLB's r9d: access size in bytes, which table missed, and what may be done to a device without leaving
- * translated code: MOV, which loads once, or stores a general register (TLB_STORES()). */
+ * translated code: what loads once (MOV, LODS), or stores once (MOV, STOS): a general register (TLB_STORES()), or a
+ * constant (TLB_STORES_CONST), which is in r9's upper half then. */
 #define TLB_DESC(size, kind) ((size) | (kind) << 8)
 #define TLB_DESC_SIZE(desc) ((desc)&0xff)
 #define TLB_DESC_KIND(desc) ((enum tlb_kind)((desc) >> 8 & 3))
 #define TLB_LOADS (1u << 12)
 #define TLB_STORES(reg) (1u << 13 | (u32)(reg) << 16) /* 1-byte registers as in operands */
-#define TLB_STORED(desc) ((desc) >> 16)
+#define TLB_STORED(desc) ((u32)(desc) >> 16)
+#define TLB_STORES_CONST (1u << 14)
+#define TLB_CONST(desc) ((u32)((desc) >> 32))
 
 enum helper {
 #define HELPER(name, fn, text) HELPER_##name,

@@ -14,7 +14,7 @@
 #include "runtime/run/rt.h"
 #include "runtime/run/x87.h"
 
-u64 callout_tlb(struct cpu *c, laddr la, u32 desc);
+u64 callout_tlb(struct cpu *c, laddr la, u64 desc);
 int callout_fpu(struct cpu *c, u32 sse);
 
 /* In a page that a breakpoint watches: most of it does not concern that, but nothing is cached. */
@@ -47,25 +47,27 @@ static u64 table_write(struct cpu *c, laddr la, unsigned size, bool user)
     return host ? (u64)host - la : 0;
 }
 
-/* The general register that an instruction stores; the stub has put all of them home. */
-static u32 stored(const struct cpu *c, u32 desc)
+/* What an instruction stores: a constant, or a general register; the stub has put all of them home. */
+static u32 stored(const struct cpu *c, u64 desc)
 {
+    if (desc & TLB_STORES_CONST) return TLB_CONST(desc);
     unsigned reg = TLB_STORED(desc);
     return TLB_DESC_SIZE(desc) == 1 ? c->gpr[reg & 3] >> reg / 4 * 8 & 0xff : c->gpr[reg];
 }
 
-/* MOV from or to a passive device: it is done here, and what translated code does then is done to c->bounced. */
-static u64 device_access(struct cpu *c, laddr la, u32 desc, bool write, bool user)
+/* MOV and the like from or to a passive device: it is done here, and what translated code does then is done to
+ * c->bounced. */
+static u64 device_access(struct cpu *c, laddr la, u64 desc, bool write, bool user)
 {
     u32 size = TLB_DESC_SIZE(desc);
-    if (!(desc & (write ? TLB_STORES(0) : TLB_LOADS)) || (c->rt && c->rt->trace.mask)) return 0;
+    if (!(desc & (write ? TLB_STORES(0) | TLB_STORES_CONST : TLB_LOADS)) || (c->rt && c->rt->trace.mask)) return 0;
     c->bounced = write ? stored(c, desc) : 0;
     return mem_passive_access(c, la, size, write, user, &c->bounced) ? (u64)&c->bounced - la : 0;
 }
 
 /* A soft-TLB miss: the addend of la's page, or of what is in place of a device's memory; or 0 if the access is neither
  * (or faults): the interpreter then does the whole instruction. */
-u64 callout_tlb(struct cpu *c, laddr la, u32 desc)
+u64 callout_tlb(struct cpu *c, laddr la, u64 desc)
 {
     u32 size = TLB_DESC_SIZE(desc);
     enum tlb_kind kind = TLB_DESC_KIND(desc);

@@ -213,7 +213,7 @@ exit_home:
         mov     eax, [r15 + CPU_GPR + 0]
 .endm
 
-/* Soft-TLB miss. r8d linear address, r9d TLB_DESC, r10d guest ECX. Back with rcx = addend. What is stored may be any
+/* Soft-TLB miss. r8d linear address, r9 TLB_DESC, r10d guest ECX. Back with rcx = addend. What is stored may be any
  * register. A misaligned access within a page that the TLB has, as a copy of network packets makes them by the
  * thousand, is answered here, as callout_tlb() would. */
         .globl  rt_stub_tlb
@@ -251,7 +251,7 @@ rt_stub_tlb_miss:
         SAVE_XMM
         mov     rdi, r15
         mov     esi, r8d
-        mov     edx, r9d
+        mov     rdx, r9
         sub     rsp, 8
         call    callout_tlb
         add     rsp, 8

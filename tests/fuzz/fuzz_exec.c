@@ -30,7 +30,7 @@
 int rt_enter(struct cpu *c, const void *code);
 extern char rt_exit_jump[], rt_exit_chain[], rt_exit_emulate[], rt_stub_tlb[], rt_stub_fpu[], rt_stub_helper[],
     rt_stub_mov_sreg[];
-u64 callout_tlb(struct cpu *c, laddr la, u32 desc);
+u64 callout_tlb(struct cpu *c, laddr la, u64 desc);
 int callout_fpu(struct cpu *c, u32 sse);
 
 #define RAM_PAGES 8u
@@ -103,7 +103,7 @@ static bool refuse(struct fuzz *z)
     return z->run.misses++ == z->run.refuse;
 }
 
-u64 callout_tlb(struct cpu *c, laddr la, u32 desc)
+u64 callout_tlb(struct cpu *c, laddr la, u64 desc)
 {
     struct fuzz *z = fuzz_of(c);
     if ((la & ~PAGE_MASK) + TLB_DESC_SIZE(desc) > PAGE_SIZE) return 0;

@@ -237,6 +237,115 @@ static void moves(void)
     __asm__ volatile("movw %w0, %%fs" : : "r"(SEL_KDATA));
 }
 
+#define CONST4(value)                                                                  \
+    do {                                                                               \
+        __asm__ volatile("movl $" #value ", (%0)" : : "r"(AT + 0x400) : "memory");     \
+        CHECK_EQ(peek(AT + 0x400), value);                                             \
+        __asm__ volatile("movl $" #value ", 0x100(%0)" : : "r"(AT + 0x400) : "memory"); \
+        CHECK_EQ(peek(AT + 0x500), value);                                             \
+        __asm__ volatile("movl $" #value ", 0x10000600" : : : "memory");               \
+        CHECK_EQ(peek(AT + 0x600), value);                                             \
+    } while (0)
+#define CONST2(value)                                                              \
+    do {                                                                           \
+        poke(AT + 0x400, 0x77777777);                                              \
+        __asm__ volatile("movw $" #value ", (%0)" : : "r"(AT + 0x401) : "memory"); \
+        CHECK_EQ(peek(AT + 0x400), 0x77000077u | (value) << 8);                    \
+    } while (0)
+#define CONST1(value)                                                              \
+    do {                                                                           \
+        poke(AT + 0x400, 0x77777777);                                              \
+        __asm__ volatile("movb $" #value ", (%0)" : : "r"(AT + 0x402) : "memory"); \
+        CHECK_EQ(peek(AT + 0x400), 0x77007777u | (value) << 16);                   \
+    } while (0)
+/* The same code again, but for its constant, once all translations have been evicted (--cache-size=1M): a translator
+ * may make one of the other then, which equal code before it leads to. */
+static u8 copies[4][PAGE] __attribute__((aligned(PAGE)));
+static u8 flood[64 * PAGE] __attribute__((aligned(PAGE)));
+static void evict(void)
+{
+    for (u32 i = 0; i < sizeof flood; i += 4)
+        memcpy(flood + i, "\x40\x90\xeb\x00", 4); /* inc eax; nop; jmp to the next */
+    flood[sizeof flood - 4] = 0xc3;
+    __asm__ volatile("call *%0" : : "r"(flood) : "eax", "memory", "cc");
+}
+static void copy_to(u32 i, u32 value)
+{
+    static const u8 code[] = "\x40\x43\x45\x46\x47\x4f\x4e\x4d\x4b\x48\xeb\x00" /* inc .., dec ..; jmp to the */
+                             "\xc7\x01\0\0\0\0\xc3";                            /* mov dword [ecx], value; ret */
+    memcpy(copies[i] + 0x40, code, sizeof code);
+    memcpy(copies[i] + 0x40 + 14, &value, 4);
+}
+static void copy_stores(u32 i, u32 value)
+{
+    u32 ram = 0;
+    u32 *const to[] = { (u32 *)(AT + 0x400), &ram, (u32 *)(AT + 0x404), (u32 *)((u8 *)AT + 0x409) };
+    for (u32 k = 0; k < 4; k++) {
+        __asm__ volatile("call *%0" : : "r"(copies[i] + 0x40), "c"(to[k]) : "memory");
+        CHECK_EQ(*(volatile u32 *)to[k], value);
+    }
+}
+static void constants_of_copies(void)
+{
+    section("MOV of a constant, once evicted");
+    for (u32 round = 0; round < 4; round++) {
+        for (u32 i = 0; i < 4; i++)
+            copy_to(i, 0x89abcdef + round * 0x10203 + i * 0x01010101);
+        for (u32 again = 0; again < 3; again++)
+            for (u32 i = 0; i < 4; i++)
+                copy_stores(i, 0x89abcdef + round * 0x10203 + i * 0x01010101);
+        evict();
+    }
+}
+
+static void constants(void)
+{
+    section("MOV of a constant");
+    for (int i = 0; i < 4; i++) {
+        CONST4(0x11223344); CONST4(0x89abcdef); CONST4(0x80000001); CONST4(0xfffffff0);
+        CONST2(0x1122); CONST2(0x89ab); CONST2(0xfff0);
+        CONST1(0x11); CONST1(0x89); CONST1(0xf0);
+    }
+}
+
+/* One element, either way: what is stored or loaded, and where the register is then. */
+static void one_element(u32 size, bool down)
+{
+    u32 d = AT + 0x404, value = any() * 0x10003, got = any(), want = got;
+    u32 step = down ? -size : size, mask = size == 4 ? ~0u : (1u << 8 * size) - 1;
+    poke(d - 4, 0x66666666), poke(d, 0x77777777), poke(d + 4, 0x88888888);
+    if (down)
+        __asm__ volatile("std");
+    switch (size) {
+    case 1: __asm__ volatile("stosb" : "+D"(d) : "a"(value) : "memory"); break;
+    case 2: __asm__ volatile("stosw" : "+D"(d) : "a"(value) : "memory"); break;
+    default: __asm__ volatile("stosl" : "+D"(d) : "a"(value) : "memory");
+    }
+    __asm__ volatile("cld");
+    CHECK_EQ(d, AT + 0x404 + step);
+    CHECK_EQ(peek(AT + 0x400), 0x66666666);
+    CHECK_EQ(peek(AT + 0x404), (0x77777777 & ~mask) | (value & mask));
+    CHECK_EQ(peek(AT + 0x408), 0x88888888);
+    d = AT + 0x404;
+    want = (want & ~mask) | (value & mask);
+    if (down)
+        __asm__ volatile("std");
+    switch (size) {
+    case 1: __asm__ volatile("lodsb" : "+S"(d), "+a"(got) : : "memory"); break;
+    case 2: __asm__ volatile("lodsw" : "+S"(d), "+a"(got) : : "memory"); break;
+    default: __asm__ volatile("lodsl" : "+S"(d), "+a"(got) : : "memory");
+    }
+    __asm__ volatile("cld");
+    CHECK_EQ(d, AT + 0x404 + step);
+    CHECK_EQ(got, want);
+}
+static void elements(void)
+{
+    section("STOS and LODS of one element");
+    for (u32 i = 0; i < 48; i++)
+        one_element(1u << i % 3, i / 3 & 1);
+}
+
 static bool on_db(struct frame *f)
 {
     if (traps_met < 8)
@@ -305,6 +414,9 @@ void guest_main(void)
     faults();
     limits();
     moves();
+    constants();
+    constants_of_copies();
+    elements();
     debugged();
     interrupted();
 }

@@ -685,6 +685,24 @@ START_TEST(code_whose_constants_have_moved_is_not_translated_again)
 }
 END_TEST
 
+/* A soft store has its constant twice: where it stores, and where it misses. */
+START_TEST(a_soft_store_of_another_constant_is_not_translated_again)
+{
+    const u32 moved = 0xc7401234;
+    xl_site_fault(f.xl, (PA & ~(paddr)(PAGE_SIZE - 1)) | ((A & ~PAGE_MASK) + 6), false);
+    LOAD_MOVED(LOADS);
+    constant(8, moved);
+    const struct block *b = have(&f, A, PA, MODE_FLAT);
+    const u8 *code = xlf_host(&f, b);
+    unsigned found = 0;
+    for (u32 i = 0; i + 4 <= b->host_len; i++) found += !memcmp(code + i, &moved, 4);
+    ck_assert_uint_eq(found, 2);
+    xl_evict(f.xl);
+    constant(8, 0x80000001);
+    ck_assert(cloned_at(&f, A, PA, MODE_FLAT));
+}
+END_TEST
+
 START_TEST(moved_code_is_found_where_its_neighbours_are)
 {
     CODE(A, "\x40\x41\x42\x43\x45\x46\x47\x48\x49\x4a\x4b" CALL_AWAY); /* long enough to be no accident */
@@ -914,6 +932,7 @@ int main(void)
     tcase_add_test(t, a_limit_keeps_what_was_used_last);
     tcase_add_test(t, code_whose_constants_have_moved_is_not_translated_again);
     tcase_add_test(t, moved_code_is_found_where_its_neighbours_are);
+    tcase_add_test(t, a_soft_store_of_another_constant_is_not_translated_again);
     tcase_add_test(t, a_constant_that_gives_the_code_another_shape_is_translated);
     tcase_add_test(t, bytes_that_are_no_such_constant_are_part_of_what_is_compared);
     tcase_add_test(t, no_bit_of_it_may_be_wrong);

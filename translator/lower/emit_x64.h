@@ -50,10 +50,10 @@ struct reloc {
     u16 field : 14; /* guest offset in the block of 32 bits that it changes with, one for one; 0: none */
 };
 
-/* For each instruction of a block: an address and an immediate in it, its displacement up to three times (of an x87
- * instruction, which has no immediate, once more). And what ends one: a return address, two ways through the jump
+/* For each instruction of a block: an address and an immediate in it, twice, its displacement up to three times (of an
+ * x87 instruction, which has no immediate, once more). And what ends one: a return address, two ways through the jump
  * cache, two edges. The x87 unit's pointers: those of the turn before, and both on two ways out and at the end. */
-#define XL_MAX_RELOCS (48 * 5 + 1 + 2 * 4 + 2 + 1 + 3 * 2)
+#define XL_MAX_RELOCS (48 * 6 + 1 + 2 * 4 + 2 + 1 + 3 * 2)
 struct reloc_list {
     struct reloc r[XL_MAX_RELOCS];
     unsigned n;

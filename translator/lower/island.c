@@ -32,6 +32,22 @@ void xl_island_beyond(struct xl_ctx *x, u8 *branch)
     x->island[x->nislands++] = (struct island){ .kind = ISLAND_BEYOND, .branch = branch, .insn = (u16)x->cur };
 }
 
+/* With what MOV stores, if it is a constant. Another instruction may be being lowered by now. The island is no longer
+ * than the code from one branch to the next, which xl_room() counts on. */
+static void tlb_desc(struct xl_ctx *x, const struct island *is)
+{
+    const struct insn *in = &x->scan.insn[is->insn];
+    const unsigned lowering = x->relocs.insn;
+    if (!(is->desc & TLB_STORES_CONST)) {
+        emit_mov_ri32(&x->e, H_R9, is->desc);
+        return;
+    }
+    emit_mov_ri64_long(&x->e, H_R9, (u64)in->imm << 32 | is->desc);
+    x->relocs.insn = in->eip - x->src->eip;
+    emit_note(&x->e, RELOC_PLAIN, insn_imm32_at(in));
+    x->relocs.insn = lowering;
+}
+
 void xl_flush_islands(struct xl_ctx *x, bool falls_through)
 {
     if (!x->nislands) return;
@@ -47,7 +63,7 @@ void xl_flush_islands(struct xl_ctx *x, bool falls_through)
             continue;
         }
         if (is->kind == ISLAND_TLB) {
-            emit_mov_ri32(e, H_R9, is->desc);
+            tlb_desc(x, is);
             xl_callout(x, CALLOUT_TLB);
         } else {
             emit_mov_ri32(e, H_R9, is->desc);

@@ -9,7 +9,7 @@
 #include "translator/lower/policy.h"
 #include "translator/lower/reloc.h"
 
-_Static_assert(XL_MAX_RELOCS == XL_MAX_INSNS * 5 + 1 + 2 * 4 + 2 + 1 + 3 * 2, "see emit_x64.h");
+_Static_assert(XL_MAX_RELOCS == XL_MAX_INSNS * 6 + 1 + 2 * 4 + 2 + 1 + 3 * 2, "see emit_x64.h");
 
 static void emit_thunks(struct xl_ctx *x)
 {

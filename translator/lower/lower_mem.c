@@ -65,13 +65,19 @@ static unsigned log2_size(unsigned size) { return size <= 1 ? 0 : size <= 2 ? 1 
 
 static bool mode_has_window(const struct xl_ctx *x) { return x->opt->window && xl_mode_has_window(x->src->mode); }
 
-/* What makes an access one that may be done to a device in its place: MOV alone has no other effect. */
+/* What makes an access one that may be done to a device in its place: the only one of an instruction that has done
+ * nothing before, and whose value can be told from here. */
 static u32 bounces(const struct xl_ctx *x, enum xl_access acc, unsigned size)
 {
     const struct insn *in = &x->scan.insn[x->cur];
-    if (in->op != OP_MOV || size > 4) return 0;
+    if (size > 4) return 0;
+    if (in->op == OP_STOS) return TLB_STORES(G_EAX); /* AL, AX */
+    if (in->op == OP_LODS) return TLB_LOADS;
+    if (in->op != OP_MOV) return 0;
     if (acc != XL_W) return TLB_LOADS;
-    return in->opnd[1].kind == OPK_REG ? TLB_STORES(in->opnd[1].reg) : 0;
+    return in->opnd[1].kind == OPK_REG   ? TLB_STORES(in->opnd[1].reg)
+           : in->opnd[1].kind == OPK_IMM ? TLB_STORES_CONST
+                                         : 0;
 }
 
 /* ecx_saved: R10 has the guest's ECX already, and RCX is free. */
