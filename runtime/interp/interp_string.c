@@ -149,11 +149,6 @@ static void copy_elements(u8 *dst, const u8 *src, u32 n, unsigned size, bool dow
     }
 }
 
-static void index_move(struct cpu *c, const struct insn *in, unsigned reg, u32 n, unsigned size)
-{
-    index_add(c, in, reg, c->df < 0 ? 0 - n * size : n * size);
-}
-
 /* Up to n elements, as far as both pages reach. Returns how many; 0: not plain RAM, take the plain way. */
 static u32 bulk_movs(struct interp *ip, struct cpu *c, const struct insn *in, unsigned size, u32 n)
 {
@@ -167,8 +162,8 @@ static u32 bulk_movs(struct interp *ip, struct cpu *c, const struct insn *in, un
     u8 *dst = tlb_hit(ip->tlb_w, to, 1);
     if (!n || !src || !dst) return 0;
     copy_elements(dst, src, n, size, c->df < 0);
-    index_move(c, in, G_ESI, n, size);
-    index_move(c, in, G_EDI, n, size);
+    index_step(c, in, G_ESI, n * size);
+    index_step(c, in, G_EDI, n * size);
     return n;
 }
 
@@ -183,7 +178,7 @@ static u32 bulk_stos(struct interp *ip, struct cpu *c, const struct insn *in, un
     if (!n || (!dst && (down || !mem_fill_device(c, to, size, c->cpl == 3, c->gpr[G_EAX], n)))) return 0;
     if (dst && down) dst -= (n - 1) * size;
     for (u32 i = 0; dst && i < n; i++) host_store(dst + i * size, size, c->gpr[G_EAX]);
-    index_move(c, in, G_EDI, n, size);
+    index_step(c, in, G_EDI, n * size);
     return n;
 }
 

@@ -23,7 +23,6 @@
 
 #include <x86intrin.h>
 
-#define LONGEST_INSN 15
 #define ROM_SLICE 64 /* instructions: until code that can be translated may have come */
 
 int rt_enter(struct cpu *c, const void *code); /* enter_x64.S */
@@ -488,7 +487,7 @@ static const void *code_here(struct rt *rt, struct edge *edge, enum lookup *why)
     }
     struct block *b = block_at(rt, &src, edge, &evicted);
     if (!b) return NULL;
-    laddr last = xl_block_pa2(b) == XL_NO_PAGE ? src.la : src.la + LONGEST_INSN;
+    laddr last = xl_block_pa2(b) == XL_NO_PAGE ? src.la : src.la + PAGE_SIZE;
     if (edge && !evicted) xl_link(rt->xl, edge, b);
     else if (!xl_block_turned(b) && may_fill(rt, jc, src.la, last)) xl_jump_fill_page(rt->xl, jc, b);
     return xl_entry(rt->xl, b);

@@ -25,6 +25,7 @@ SPELLED = {
     'FNENI': r'FNENI|fneni', 'FNDISI': r'FNDISI|fndisi', 'FNSETPM': r'FNSETPM|fnsetpm',
 }
 MODES = ['kernel', 'user', '16-bit', 'real', 'vm86']
+WIDTH = 120
 HEAD = """# Instructions
 
 Made by tests/isa/isa.py out of translator/front/insn.def, the translator's policy, and the tests; `ctest -R isa` holds
@@ -61,6 +62,15 @@ def mentions(op, texts):
     return [name for name, text in texts.items() if word.search(text)]
 
 
+def tests_of(words, named, width):
+    """words, and as many of the tests that are named as there is room for."""
+    for n in range(len(named), -1, -1):
+        text = ', '.join(words + named[:n] + (['..'] if n < len(named) else []))
+        if len(text) <= width:
+            return text
+    return text
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument('--table', required=True)
@@ -77,13 +87,12 @@ def main():
         modes, direct, (user, kernel, sixteen, privileged) = rest[:5], rest[5], rest[6:]
         judged = ''.join(letter for letter, on in zip('uks', (user, kernel, sixteen)) if on == '1')
         words = [judged and privileged == '1' and '#GP' or judged] if judged else []
-        if not judged or privileged == '1':
-            named = mentions(op, texts)
-            words += named[:4] + (['..'] if len(named) > 4 else [])
-            if not named:
-                untested.append(op)
+        named = mentions(op, texts) if not judged or privileged == '1' else []
+        if not named and (not judged or privileged == '1'):
+            untested.append(op)
         direct = 'no' if direct == 'interp' else direct
-        text += f'| {op} | {needs} | {forms} | {" | ".join(modes)} | {direct} | {", ".join(words)} |\n'
+        row = f'| {op} | {needs} | {forms} | {" | ".join(modes)} | {direct} | '
+        text += row + tests_of(words, named, WIDTH - len(row) - len(' |')) + ' |\n'
     if not options.check:
         sys.stdout.write(text)
         return 0

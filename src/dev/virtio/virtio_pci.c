@@ -81,13 +81,13 @@ static const struct snap_field virtio_fields[] = {
 };
 
 /* Machines that were saved have an array of two. */
-static const struct vring *ring_of(const struct virtio *v, unsigned queue)
-{
-    return queue < ARRAY_LEN(v->q) ? &v->q[queue] : &v->third;
-}
 static struct vring *ring_at(struct virtio *v, unsigned queue)
 {
     return queue < ARRAY_LEN(v->q) ? &v->q[queue] : &v->third;
+}
+static const struct vring *ring_of(const struct virtio *v, unsigned queue)
+{
+    return ring_at((struct virtio *)v, queue);
 }
 
 static u64 offered(const struct virtio *v)
